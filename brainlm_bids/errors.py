@@ -1,0 +1,9 @@
+"""The one exception that a user sees as a single line, without a traceback."""
+
+
+class UserError(Exception):
+    """Something that the user can mend: says what is wrong, in which file, and what to do."""
+
+
+class RunSkipped(UserError):
+    """A run that a stated policy leaves out (too short, no brain): recorded, not a failure."""
