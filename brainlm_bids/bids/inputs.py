@@ -1,0 +1,277 @@
+"""What is to be processed: subjects and runs with their files and metadata, found with PyBIDS.
+
+What comes in: a raw BIDS folder and a selection. What goes out: `Run` values whose problems, if
+any, are already known and said in one line, so that a broken run never reaches the workflow.
+Nothing is written into the data set.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.settings import Settings
+
+MINIMUM_VOLUMES = 20
+# Repetition times of fMRI lie far below; a larger number is one in milliseconds.
+LONGEST_TR = 30.0
+RUN_ENTITIES = {
+    "subject": "sub",
+    "session": "ses",
+    "task": "task",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "echo": "echo",
+    "part": "part",
+    "chunk": "chunk",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One BOLD run: where it is, what its sidecars say, and what is wrong with it."""
+
+    source: Path
+    bids_dir: Path
+    metadata: dict[str, Any] = field(hash=False)
+    t1w: Path | None = None
+    problem: str | None = None
+    skip: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """The source's name without suffix and extension, entities word for word."""
+        return self.source.name.split(".")[0].removesuffix("_bold")
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Entities as the file name spells them (`run-1` stays `1`, `run-01` stays `01`)."""
+        return name_entities(self.source)
+
+    @property
+    def subject(self) -> str:
+        return self.entities["sub"]
+
+    @property
+    def session(self) -> str | None:
+        return self.entities.get("ses")
+
+    @property
+    def tr(self) -> float:
+        """Repetition time in seconds, of the sidecar."""
+        return float(self.metadata["RepetitionTime"])
+
+    @property
+    def uri(self) -> str:
+        return bids_uri(self.source, self.bids_dir)
+
+
+def name_entities(path: Path) -> dict[str, str]:
+    """The entities in a BIDS file name, in their order.
+
+    >>> name_entities(Path("sub-01_task-rest_run-1_bold.nii.gz"))
+    {'sub': '01', 'task': 'rest', 'run': '1'}
+    """
+    parts = path.name.split(".")[0].split("_")
+    return dict(part.split("-", 1) for part in parts if "-" in part)
+
+
+def bids_uri(path: Path, bids_dir: Path) -> str:
+    """A BIDS URI into the raw data set, as the derivatives' DatasetLinks name it."""
+    return f"bids:raw:{path.relative_to(bids_dir).as_posix()}"
+
+
+def find_runs(settings: Settings) -> list[Run]:
+    """All BOLD runs of the selection, in the order of their names.
+
+    Raises
+    ------
+    UserError
+        If BIDS_DIR is no BIDS data set, a requested label does not exist, or nothing is left.
+    """
+    _check_labels(settings)
+    layout = _index(settings)
+    filters = _read_filters(settings.bids_filter_file)
+    chosen = _selection(settings)
+    files = _query(layout, filters, "bold", {"suffix": "bold", **chosen}, settings)
+    if not files:
+        raise UserError(f"{settings.bids_dir}: no BOLD run matches the selection; nothing to do")
+    t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
+    return [_describe(path, layout, t1w, settings.bids_dir) for path in files]
+
+
+def _index(settings: Settings) -> Any:
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
+    if not (settings.bids_dir / "dataset_description.json").is_file():
+        raise UserError(
+            f"{settings.bids_dir}: there is no dataset_description.json; is this the top of a "
+            "BIDS data set?"
+        )
+    indexer = BIDSLayoutIndexer(
+        validate=not settings.skip_bids_validation, ignore=list(_ignored(settings))
+    )
+    try:
+        return BIDSLayout(
+            settings.bids_dir,
+            validate=not settings.skip_bids_validation,
+            indexer=indexer,
+            database_path=settings.bids_database_dir,
+        )
+    except (ValueError, TypeError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{settings.bids_dir}: not readable as BIDS: {first}") from error
+
+
+def _ignored(settings: Settings) -> Iterator[str | re.Pattern[str]]:
+    """Folders that hold no raw data, and the subjects that nobody asked for."""
+    yield from ("code", "stimuli", "sourcedata", "models", "derivatives", "phenotype")
+    yield re.compile(r"/\.")
+    if settings.output_dir.is_relative_to(settings.bids_dir):
+        relative = settings.output_dir.relative_to(settings.bids_dir)
+        yield re.compile("^/" + re.escape(relative.as_posix()) + "(/|$)")
+    # A kept index serves other calls too, so it holds every subject.
+    if settings.participant_label and settings.bids_database_dir is None:
+        labels = "|".join(re.escape(label) for label in settings.participant_label)
+        yield re.compile(rf"^/sub-(?!(?:{labels})(?:/|$))")
+
+
+def _check_labels(settings: Settings) -> None:
+    for label in settings.participant_label:
+        if not (settings.bids_dir / f"sub-{label}").is_dir():
+            raise UserError(
+                f"--participant-label {label}: there is no folder sub-{label} in "
+                f"{settings.bids_dir}"
+            )
+
+
+def _subjects(settings: Settings) -> dict[str, Any]:
+    if not settings.participant_label:
+        return {}
+    return {"subject": list(settings.participant_label)}
+
+
+def _selection(settings: Settings) -> dict[str, Any]:
+    chosen = _subjects(settings)
+    for entity, labels in (("session", settings.session_label), ("task", settings.task_id)):
+        if labels:
+            chosen[entity] = [label.removeprefix(f"{entity[:3]}-") for label in labels]
+    return chosen
+
+
+def _query(
+    layout: Any,
+    filters: dict[str, Any],
+    name: str,
+    query: dict[str, Any],
+    settings: Settings,
+) -> list[Path]:
+    extensions = [".nii.gz", ".nii"]
+    merged = {"extension": extensions, **query, **filters.get(name, {})}
+    try:
+        found = layout.get(return_type="filename", invalid_filters="allow", **merged)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--bids-filter-file {settings.bids_filter_file}: {error}") from error
+    paths = sorted(Path(path) for path in found)
+    if name == "bold" and settings.run_id:
+        # Indices of runs are compared as numbers: --run-id 1 means run-1 and run-01.
+        wanted = {run.removeprefix("run-").lstrip("0") for run in settings.run_id}
+        paths = [p for p in paths if name_entities(p).get("run", "").lstrip("0") in wanted]
+    return paths
+
+
+def _read_filters(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        filters = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--bids-filter-file {path}: is not readable as JSON: {error}") from error
+    if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
+        raise UserError(f'--bids-filter-file {path}: expected {{"bold": {{…}}, "t1w": {{…}}}}')
+    unknown = sorted(set(filters) - {"bold", "t1w"})
+    if unknown:
+        raise UserError(f'--bids-filter-file {path}: {unknown[0]!r} is neither "bold" nor "t1w"')
+    return filters
+
+
+def _describe(path: Path, layout: Any, t1w: list[Path], bids_dir: Path) -> Run:
+    """One run with its metadata (sidecars inherited) and whatever is wrong with it."""
+    try:
+        metadata = dict(layout.get_metadata(str(path)))
+    except (ValueError, OSError) as error:
+        problem = f"{path.name}: a sidecar is not valid JSON ({error})"
+        return Run(path, bids_dir, {}, None, problem)
+    entities = name_entities(path)
+    anatomical = _matching_t1w(entities, t1w)
+    if "echo" in entities or "part" in entities:
+        skip = f"{path.name}: multi-echo and complex-valued runs are not supported"
+        return Run(path, bids_dir, metadata, anatomical, skip=skip)
+    problem = _metadata_problem(path, metadata)
+    if problem is not None:
+        return Run(path, bids_dir, metadata, anatomical, problem)
+    problem, skip, warnings = _image_problem(path, float(metadata["RepetitionTime"]))
+    return Run(path, bids_dir, metadata, anatomical, problem, skip, warnings)
+
+
+def _matching_t1w(entities: dict[str, str], t1w: list[Path]) -> Path | None:
+    """The T1w of the run's session, else the subject's first."""
+    own = [path for path in t1w if name_entities(path).get("sub") == entities["sub"]]
+    same = [path for path in own if name_entities(path).get("ses") == entities.get("ses")]
+    return next(iter(same or own), None)
+
+
+def _metadata_problem(path: Path, metadata: dict[str, Any]) -> str | None:
+    tr = metadata.get("RepetitionTime")
+    if tr is None and "VolumeTiming" in metadata:
+        return f"{path.name}: VolumeTiming without RepetitionTime (sparse) is not supported"
+    if tr is None:
+        return (
+            f"{path.name}: no RepetitionTime in its sidecars; add it (in seconds) to the JSON file"
+        )
+    if isinstance(tr, bool) or not isinstance(tr, int | float) or not 0 < tr < LONGEST_TR:
+        return f"{path.name}: RepetitionTime {tr!r} in its sidecar is not a time in seconds"
+    return None
+
+
+def _image_problem(path: Path, tr: float) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """(problem, reason to skip, warnings) from the header of the image alone."""
+    import nibabel as nb
+
+    try:
+        image = nb.load(path)
+        shape, zooms = image.shape, image.header.get_zooms()  # type: ignore[attr-defined]
+    except (OSError, EOFError, ValueError, nb.filebasedimages.ImageFileError) as error:
+        return f"{path.name}: cannot be read as an image ({error})", None, ()
+    if len(shape) != 4:
+        return f"{path.name}: is {len(shape)}-D {shape}, not a 4-D time series", None, ()
+    if min(shape[:3]) < 4:
+        return f"{path.name}: {shape[:3]} voxels are too few for a brain", None, ()
+    if shape[3] < MINIMUM_VOLUMES:
+        short = f"{path.name}: {shape[3]} volumes, fewer than {MINIMUM_VOLUMES}"
+        return None, short, ()
+    header_tr = _header_tr(image, float(zooms[3]))
+    if header_tr and abs(header_tr - tr) > 0.01 * tr:
+        said = (
+            f"{path.name}: the sidecar's RepetitionTime {tr:g} s is used; "
+            f"the image header says {header_tr:g} s"
+        )
+        return None, None, (said,)
+    return None, None, ()
+
+
+def _header_tr(image: Any, step: float) -> float:
+    unit = image.header.get_xyzt_units()[1]
+    return step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+
+
+def selected_subjects(runs: Iterable[Run]) -> list[str]:
+    """Labels of the subjects of some runs, sorted, each once."""
+    return sorted({run.subject for run in runs})

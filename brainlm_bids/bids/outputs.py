@@ -1,0 +1,319 @@
+"""Names, sidecars and whole files of the derivatives, driven by `data/outputs.toml`.
+
+What comes in: a key of the table, the source's entities, values. What goes out: a file that is
+there whole or not at all, under its BIDS name, with the sidecar that says how it was made.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids import __version__
+
+BIDS_VERSION = "1.11.0"
+CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
+# Significant digits in TSV files: those of a float32, of which every series is made.
+DIGITS = 7
+NOT_IN_BIDS_YET = (
+    "*.html",
+    "figures",
+    "*_timeseries.*",
+    "*_relmat.*",
+    "*_embeddings.*",
+    "*_xfm.*",
+    "*_mixing.*",
+    "*_metrics.*",
+)
+
+
+@cache
+def output_table() -> dict[str, dict[str, Any]]:
+    """The table of outputs, key -> row."""
+    return tomllib.loads((files("brainlm_bids") / "data" / "outputs.toml").read_text())
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Everything that a name depends on: the source's stem, the space, the atlas."""
+
+    output_dir: str
+    stem: str
+    space: str
+    atlas: str
+
+    def path(self, key: str, *, model: str = "", extension: str | None = None) -> Path:
+        """Where the output `key` goes.
+
+        >>> naming = Naming("/out", "sub-01_task-rest_run-1", "MNI152NLin6Asym", "A424")
+        >>> naming.path("denoised", extension=".json").name
+        'sub-01_task-rest_run-1_space-MNI152NLin6Asym_atlas-A424_desc-denoised_timeseries.json'
+        """
+        row = output_table()[key]
+        parts = [self.stem]
+        if "transform" in row:
+            target = "T1w" if key == "boldref_to_t1w" else self.space
+            parts.append(f"from-{row['transform']}_to-{target}_mode-image")
+        values = {"space": self.space, "atlas": self.atlas}
+        parts += [f"{entity}-{values[entity]}" for entity in row["entities"]]
+        if "desc" in row:
+            parts.append(f"desc-{row['desc'].format(model=model)}")
+        parts.append(row["suffix"])
+        name = "_".join(parts) + (row["extension"] if extension is None else extension)
+        return self.folder(row["datatype"]) / name
+
+    def folder(self, datatype: str) -> Path:
+        """`OUT/sub-01[/ses-01]/<datatype>`."""
+        folder = Path(self.output_dir) / self.subject
+        session = [part for part in self.stem.split("_") if part.startswith("ses-")]
+        return folder.joinpath(*session, datatype)
+
+    @property
+    def subject(self) -> str:
+        return self.stem.split("_")[0]
+
+    def figure(self, name: str, suffix: str = "bold") -> Path:
+        """Where a figure of the report goes."""
+        folder = Path(self.output_dir) / self.subject / "figures"
+        return folder / f"{self.stem}_desc-{name}_{suffix}.svg"
+
+    def sidecar(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The sidecar's content: what the table always says, then what this run adds."""
+        made = {"Name": "brainlm-bids", "Version": __version__}
+        return {**output_table()[key].get("sidecar", {}), "GeneratedBy": made, **values}
+
+    def uri(self, path: Path) -> str:
+        """A BIDS URI of a derivative of this data set."""
+        return f"bids::{path.relative_to(self.output_dir).as_posix()}"
+
+
+@contextlib.contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Give a path to write to; it takes the place of `path` when the block ends well.
+
+    The temporary name keeps the extensions (libraries go by them) and lies in the same folder, so
+    that the rename is atomic.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=f"-{path.name}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files that only their owner reads; the others of the lab read these too
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file whole."""
+    with atomically(path) as temporary:
+        temporary.write_text(text)
+    return path
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> Path:
+    """Write a sidecar; NaN becomes null, since JSON has no NaN."""
+    text = json.dumps(_json_value(values), indent=2, ensure_ascii=False, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_tsv(path: Path, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> Path:
+    """Write columns as TSV: numbers with 7 significant digits, missing values as n/a."""
+    cells = [[_cell(value) for value in column] for column in columns]
+    lengths = {len(column) for column in cells}
+    if len(names) != len(cells) or len(lengths) > 1:
+        raise ValueError(f"{path.name}: {len(names)} names, columns of lengths {sorted(lengths)}")
+    lines = ["\t".join(names), *("\t".join(row) for row in zip(*cells, strict=True))]
+    return write_text(path, "\n".join(lines) + "\n")
+
+
+def write_series(path: Path, names: Sequence[str], series: Any) -> Path:
+    """Write a (T, P) array as TSV with one column per parcel."""
+    import numpy as np
+
+    values = np.asarray(series, dtype=np.float64)
+    return write_tsv(path, names, list(values.T.tolist()))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, float) or type(value).__name__.startswith("float"):
+        return f"{value:.{DIGITS}g}" if math.isfinite(value) else "n/a"
+    return str(value).replace("\t", " ").replace("\n", " ")
+
+
+def read_tsv(path: Path) -> tuple[list[str], Any]:
+    """Read a TSV of numbers: names and an array (rows, columns) with NaN for n/a."""
+    import numpy as np
+
+    with path.open() as handle:
+        names = handle.readline().rstrip("\n").split("\t")
+        rows = [line.rstrip("\n").split("\t") for line in handle]
+    values = [[math.nan if cell in {"n/a", ""} else float(cell) for cell in row] for row in rows]
+    return names, np.array(values, dtype=np.float64).reshape(len(rows), len(names))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_dataset_files(output_dir: Path, bids_dir: Path, descriptions: Mapping[str, str]) -> None:
+    """The files of the data set as a whole; array jobs that share the folder take turns."""
+    with dataset_lock(output_dir):
+        _merge_description(output_dir, bids_dir)
+        _merge_lines(output_dir / ".bidsignore", NOT_IN_BIDS_YET)
+        _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
+        readme = output_dir / "README.md"
+        if not readme.exists():
+            write_text(readme, (files("brainlm_bids") / "data" / "README_outputs.md").read_text())
+
+
+@contextlib.contextmanager
+def dataset_lock(output_dir: Path) -> Iterator[None]:
+    """Hold the lock of an output folder."""
+    from filelock import FileLock
+
+    logs = output_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with FileLock(logs / ".lock", timeout=300):
+        yield
+
+
+def _merge_description(output_dir: Path, bids_dir: Path) -> None:
+    path = output_dir / "dataset_description.json"
+    raw = json.loads((bids_dir / "dataset_description.json").read_text())
+    description = {
+        "Name": f"brainlm-bids derivatives of {raw.get('Name', bids_dir.name)}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}],
+        "SourceDatasets": [{"URL": bids_dir.as_uri(), "DOI": raw.get("DatasetDOI", "n/a")}],
+        "DatasetLinks": {"raw": bids_dir.as_uri()},
+    }
+    if not path.exists() or json.loads(path.read_text()) != description:
+        write_json(path, description)
+
+
+def _merge_lines(path: Path, lines: Sequence[str]) -> None:
+    present = path.read_text().splitlines() if path.exists() else []
+    missing = [line for line in lines if line not in present]
+    if missing:
+        write_text(path, "\n".join([*present, *missing]) + "\n")
+
+
+def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
+    present: dict[str, str] = {}
+    if path.exists():
+        rows = path.read_text().splitlines()[1:]
+        present = dict(row.split("\t", 1) for row in rows)
+    merged = dict(sorted((present | {f"desc-{k}": v for k, v in descriptions.items()}).items()))
+    if merged != present:
+        write_tsv(path, ["desc_id", "description"], [list(merged), list(merged.values())])
+
+
+def describe_labels(models: Sequence[str]) -> dict[str, str]:
+    """The desc labels of this data set with their meaning, for descriptions.tsv."""
+    described = {}
+    for row in output_table().values():
+        for model in models if "{model}" in row.get("desc", "") else ("",):
+            if "desc" in row:
+                text = row["sidecar"]["Description"]
+                label = row["desc"].format(model=model)
+                described.setdefault(label, f"{text} ({model})" if model else text)
+    return described
+
+
+def write_atlas_files(
+    output_dir: Path,
+    *,
+    space: str,
+    label: str,
+    image: Any,
+    table: Mapping[str, Sequence[Any]],
+    description: Mapping[str, Any],
+) -> None:
+    """The atlas as it was used: `tpl-<space>/…_dseg.{nii.gz,json,tsv}` and its description."""
+    folder = output_dir / f"tpl-{space}"
+    stem = f"tpl-{space}_atlas-{label}"
+    with dataset_lock(output_dir):
+        if (output_dir / f"atlas-{label}_description.json").exists():
+            return
+        with atomically(folder / f"{stem}_res-2_dseg.nii.gz") as temporary:
+            image.to_filename(temporary)
+        made = {"Resolution": "2 mm isotropic", "SpatialReference": space}
+        write_json(folder / f"{stem}_res-2_dseg.json", {**made, **description})
+        write_tsv(folder / f"{stem}_dseg.tsv", list(table), list(table.values()))
+        write_json(output_dir / f"atlas-{label}_description.json", description)
+
+
+# --- records: what was computed under which configuration ------------------------------------
+
+
+def record_path(output_dir: Path, stem: str, stage: str) -> Path:
+    """Where the record of a run's stage lies."""
+    return output_dir / "logs" / "records" / f"{stem}_{stage}.json"
+
+
+def write_record(
+    output_dir: Path, stem: str, stage: str, configuration: str, outputs: Sequence[Path]
+) -> Path:
+    """Say that a stage is complete; written last, so a record means that all files are there."""
+    listed = {path.relative_to(output_dir).as_posix(): path.stat().st_size for path in outputs}
+    values = {"Configuration": configuration, "Outputs": dict(sorted(listed.items()))}
+    return write_json(record_path(output_dir, stem, stage), values)
+
+
+def is_complete(output_dir: Path, stem: str, stage: str, configuration: str) -> bool:
+    """Whether a stage was completed under this configuration and all its files are still there."""
+    try:
+        record = json.loads(record_path(output_dir, stem, stage).read_text())
+        recorded = record["Configuration"], record["Outputs"]
+    except (OSError, ValueError, KeyError):
+        return False
+    if recorded[0] != configuration:
+        return False
+    return all(_has_size(output_dir / name, size) for name, size in recorded[1].items())
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
