@@ -1,0 +1,207 @@
+"""Confounds. In: motion parameters (T, 6) in mm and rad, mean signals (T,), the brain's series
+(T, V). Out: named columns (T,) float64 with fMRIPrep's names and order; NaN stands for n/a.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+MOTION_NAMES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+# Voxels are taken in blocks, so that no second copy of a long run is made.
+BLOCK_VOXELS = 20_000
+
+
+def framewise_displacement(parameters: NDArray, radius: float = 50.0) -> FloatArray:
+    """Power's framewise displacement: Σ|Δ translation| + radius · Σ|Δ rotation|.
+
+    Parameters
+    ----------
+    parameters : (T, 6) translations in mm, then rotations in rad.
+    radius : of the head, mm.
+
+    Returns
+    -------
+    (T,) mm, the first NaN (Power 2012, NeuroImage 59:2142; the numbers of nipype's
+    ``FramewiseDisplacement``).
+
+    >>> framewise_displacement(np.array([[0, 0, 0, 0, 0, 0], [0.1, 0, -0.2, 0, 0.01, 0]])).round(3)
+    array([nan, 0.8])
+    """
+    scale = np.array([1.0, 1.0, 1.0, radius, radius, radius])
+    steps = np.abs(np.diff(np.asarray(parameters, dtype=np.float64), axis=0))
+    return np.concatenate([[np.nan], (steps * scale).sum(axis=1)])
+
+
+def rmsd(matrices: NDArray, translations: NDArray, radius: float = 80.0) -> FloatArray:
+    """Jenkinson's root mean square displacement between neighbouring volumes.
+
+    Parameters
+    ----------
+    matrices : (T, 4, 4) rigid.
+    translations : (T, 3) mm, where they move the centre of the brain.
+    radius : of the sphere over which the displacement is averaged, mm.
+
+    Returns
+    -------
+    (T,) mm, the first NaN: sqrt(R²/5 · trace(AᵀA) + |Δt|²), A the relative rotation minus 1
+    (Jenkinson 1999, FMRIB TR99MJ1; FSL's ``rmsdiff``).
+    """
+    rotations = np.asarray(matrices, dtype=np.float64)[:, :3, :3]
+    difference = np.diff(rotations, axis=0)
+    # |R1ᵀR2 − 1| = |R2 − R1| in the Frobenius norm
+    turned = (difference**2).sum(axis=(1, 2)) * radius**2 / 5
+    shifted = (np.diff(np.asarray(translations, dtype=np.float64), axis=0) ** 2).sum(axis=1)
+    return np.concatenate([[np.nan], np.sqrt(turned + shifted)])
+
+
+def dvars(series: NDArray) -> tuple[FloatArray, FloatArray]:
+    """Rate of change of the whole brain's signal, plain and standardised.
+
+    Parameters
+    ----------
+    series : (T, V) in the brain, raw scale: it is brought to the median 1000 here. Voxels
+        without variance (robust, as below) are left out, as are those with values not finite.
+
+    Returns
+    -------
+    dvars, std_dvars : (T,), both with the first value NaN. dvars is the root mean square over
+        voxels of the difference to the volume before; std_dvars is that over its expectation,
+        the voxels' mean of sqrt(2(1 − AR(1))) · IQR / 1.349 (Nichols 2013; the numbers of
+        nipype's ``compute_dvars`` with ``remove_zerovariance``, FACTS 3.4). NaN throughout if no
+        voxel varies.
+    """
+    series = np.asarray(series)
+    n_volumes = len(series)
+    finite = np.isfinite(series).all(axis=0)
+    whole = series if finite.all() else series[:, finite]
+    factor = 1000.0 / float(np.median(whole)) if whole.size else np.nan
+    squares = np.zeros(max(n_volumes - 1, 0))
+    expected, n_voxels = 0.0, 0
+    for first in range(0, series.shape[1], BLOCK_VOXELS):
+        block = slice(first, first + BLOCK_VOXELS)
+        values = series[:, block][:, finite[block]].astype(np.float64) * factor
+        spread = _robust_deviation(values)
+        values, spread = values[:, spread > 0], spread[spread > 0]
+        squares += (np.diff(values, axis=0) ** 2).sum(axis=1)
+        expected += float((np.sqrt(2 * (1 - _lag_one(values))) * spread).sum())
+        n_voxels += values.shape[1]
+    if n_voxels == 0:
+        return np.full(n_volumes, np.nan), np.full(n_volumes, np.nan)
+    plain = np.concatenate([[np.nan], np.sqrt(squares / n_voxels)])
+    return plain, plain / (expected / n_voxels)
+
+
+def cosine_drift(n_volumes: int, tr: float, cutoff: float = 128.0) -> FloatArray:
+    """Slow cosines, as many as have periods longer than the cut-off.
+
+    Parameters
+    ----------
+    n_volumes : T, steady-state volumes only.
+    tr : repetition time, s.
+    cutoff : s.
+
+    Returns
+    -------
+    (T, K): discrete cosine transform of type II without its constant, scaled by sqrt(2/T), with
+    K = floor(2·T·TR / cutoff) − 1 (SPM's basis as nipype and fMRIPrep count it).
+    """
+    n_columns = max(int(np.floor(2 * n_volumes * (1.0 / cutoff) * tr)), 1) - 1
+    time = (np.arange(n_volumes) + 0.5) * np.pi / max(n_volumes, 1)
+    order = np.arange(1, n_columns + 1)
+    return np.asarray(np.sqrt(2.0 / max(n_volumes, 1)) * np.cos(np.outer(time, order)))
+
+
+def confounds_table(
+    parameters: NDArray,
+    matrices: NDArray | None,
+    global_signal: NDArray,
+    csf: NDArray | None,
+    white_matter: NDArray | None,
+    series: NDArray,
+    n_dummy: int,
+    tr: float,
+    fd_spike_threshold: float = 0.5,
+    dvars_spike_threshold: float = 1.5,
+) -> dict[str, FloatArray]:
+    """All confounds of a run.
+
+    Parameters
+    ----------
+    parameters : (T, 6), see `motion.matrices_to_parameters`.
+    matrices : (T, 4, 4), or None: then there is no `rmsd`.
+    global_signal, csf, white_matter : (T,) mean signals; csf and white_matter may be None (no
+        tissue maps): their columns are left out.
+    series : (T, V) in the brain, realigned, not filtered.
+    n_dummy : leading volumes before the steady state.
+    tr : repetition time, s.
+    fd_spike_threshold : mm. dvars_spike_threshold : of std_dvars.
+
+    Returns
+    -------
+    Columns in fMRIPrep's order: signals with derivative1, power2, derivative1_power2;
+    std_dvars, dvars, framewise_displacement, rmsd; cosineXX (128 s, over the steady-state
+    volumes, 0 before); non_steady_state_outlierXX; the six motion parameters with the same
+    expansions; motion_outlierXX, one-hot, for volumes above either threshold. A dummy volume
+    has its own column already and gets no second one. First values of differences are NaN.
+    """
+    tissue = {"global_signal": global_signal, "csf": csf, "white_matter": white_matter}
+    table: dict[str, FloatArray] = {}
+    for name, signal in tissue.items():
+        if signal is not None:
+            table |= _expanded(name, signal)
+    plain, standardised = dvars(series)
+    displacement = framewise_displacement(parameters)
+    table |= {"std_dvars": standardised, "dvars": plain, "framewise_displacement": displacement}
+    if matrices is not None:
+        table["rmsd"] = rmsd(matrices, np.asarray(parameters)[:, :3])
+    n_volumes = len(parameters)
+    cosines = np.zeros((n_volumes, 0))
+    if n_volumes - n_dummy > 0:
+        steady = cosine_drift(n_volumes - n_dummy, tr)
+        cosines = np.vstack([np.zeros((n_dummy, steady.shape[1])), steady])
+    table |= _numbered("cosine", cosines)
+    table |= _numbered("non_steady_state_outlier", np.eye(n_volumes)[:, :n_dummy])
+    for column, name in enumerate(MOTION_NAMES):
+        table |= _expanded(name, np.asarray(parameters)[:, column])
+    # comparisons with NaN are False: the first volume is never a spike
+    spikes = (displacement > fd_spike_threshold) | (standardised > dvars_spike_threshold)
+    spikes[:n_dummy] = False
+    table |= _numbered("motion_outlier", np.eye(n_volumes)[:, spikes])
+    _check_lengths(table, n_volumes)
+    return table
+
+
+def _expanded(name: str, values: NDArray) -> dict[str, FloatArray]:
+    signal = np.asarray(values, dtype=np.float64)
+    derivative = np.concatenate([[np.nan], np.diff(signal)])
+    return {
+        name: signal,
+        f"{name}_derivative1": derivative,
+        f"{name}_power2": signal**2,
+        f"{name}_derivative1_power2": derivative**2,
+    }
+
+
+def _numbered(name: str, columns: NDArray) -> dict[str, FloatArray]:
+    return {f"{name}{i:02d}": np.asarray(column) for i, column in enumerate(columns.T)}
+
+
+def _check_lengths(table: Mapping[str, FloatArray], n_volumes: int) -> None:
+    wrong = [name for name, column in table.items() if column.shape != (n_volumes,)]
+    if wrong:
+        raise ValueError(f"not one value per volume ({n_volumes}): {', '.join(wrong)}")
+
+
+def _robust_deviation(values: FloatArray) -> FloatArray:
+    """Interquartile range over time / 1.349; quartiles are values that occur, as in FSL."""
+    low, high = np.percentile(values, [25, 75], axis=0, method="lower")
+    return np.asarray((high - low) / 1.349)
+
+
+def _lag_one(values: FloatArray) -> FloatArray:
+    """Autocorrelation at lag 1 per column: Yule–Walker's AR(1), biased estimate."""
+    centred = values - values.mean(axis=0)
+    return np.asarray((centred[1:] * centred[:-1]).sum(axis=0) / (centred**2).sum(axis=0))

@@ -1,0 +1,122 @@
+"""Filters over time. In: numbers of volumes, TR and cut-offs in seconds. Out: float64 (T, T)
+matrices, applied by `matrix @ series (T, V)` to BOLD, parcels and confounds alike; and the one
+factor that brings a run to the grand mean 10000.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatArray:
+    """FSL's high-pass filter, mean removed.
+
+    At every volume a line is fitted to the neighbours by least squares, with Gaussian weights of
+    σ = cutoff / 2, out to floor(3σ) volumes; its value there is subtracted; then the mean over
+    time is removed (``fslmaths -bptf``, FACTS 3.3: half amplitude near 0.004 Hz at 100 s).
+
+    Parameters
+    ----------
+    n_volumes : T.
+    tr : repetition time, s.
+    cutoff : full width in seconds, FEAT's ``paradigm_hp``.
+
+    Returns
+    -------
+    (T, T) float64.
+
+    Raises
+    ------
+    ValueError
+        T, TR or cut-off not positive.
+    """
+    delta = _lags(n_volumes)
+    sigma = _sigma_volumes(n_volumes, tr, cutoff)
+    weights = np.where(np.abs(delta) <= np.floor(3 * sigma), np.exp(-0.5 * (delta / sigma) ** 2), 0)
+    n = weights.sum(axis=1, keepdims=True)
+    a = (weights * delta).sum(axis=1, keepdims=True)
+    c = (weights * delta**2).sum(axis=1, keepdims=True)
+    denominator = c * n - a**2
+    # a window of one volume holds no line: FSL leaves the volume as it is
+    fits = denominator > 0
+    smoother = np.where(fits, weights * (c - a * delta) / np.where(fits, denominator, 1), 0)
+    residual = np.eye(n_volumes) - smoother
+    return np.asarray(residual - residual.mean(axis=0))
+
+
+def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatArray:
+    """FSL's low-pass filter: a Gaussian of σ = cutoff / 2 seconds.
+
+    The kernel reaches floor(5σ) + 2 volumes and sums to 1; before the first and after the last
+    volume their values are repeated (``fslmaths -bptf``).
+
+    Parameters
+    ----------
+    n_volumes : T.
+    tr : repetition time, s.
+    cutoff : full width in seconds, on the same scale as that of `highpass_matrix`.
+
+    Returns
+    -------
+    (T, T) float64; rows sum to 1, so the mean level stays.
+
+    Raises
+    ------
+    ValueError
+        T, TR or cut-off not positive.
+    """
+    sigma = _sigma_volumes(n_volumes, tr, cutoff)
+    reach = int(5 * sigma) + 2
+    lags = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (lags / sigma) ** 2)
+    kernel /= kernel.sum()
+    rows = np.repeat(np.arange(n_volumes), len(lags))
+    columns = np.clip(np.add.outer(np.arange(n_volumes), lags), 0, n_volumes - 1).ravel()
+    matrix = np.zeros((n_volumes, n_volumes))
+    np.add.at(matrix, (rows, columns), np.tile(kernel, n_volumes))
+    return matrix
+
+
+def grand_mean_factor(
+    data: NDArray, mask: NDArray[np.bool_] | None = None, target: float = 10000.0
+) -> float:
+    """The one number that a run is multiplied with: its median in the brain becomes `target`.
+
+    Parameters
+    ----------
+    data : (X, Y, Z, T) with `mask` (X, Y, Z), or a series (T, V) with `mask` (V,) or None.
+    mask : the brain.
+    target : 10000 as in FEAT (FACTS 3.2).
+
+    Returns
+    -------
+    target / median over all finite values in the mask, all volumes.
+
+    Raises
+    ------
+    ValueError
+        The mask is empty or the median is not positive: there is no brain to scale by.
+    """
+    values = np.asarray(data)
+    if mask is not None:
+        inside = np.asarray(mask, dtype=bool)
+        values = values[inside] if values.ndim == 4 else values[:, inside]
+    if not np.isfinite(values).all():
+        values = values[np.isfinite(values)]
+    median = float(np.median(values)) if values.size else float("nan")
+    if not (np.isfinite(median) and median > 0):
+        raise ValueError(f"the median within the brain mask is {median}, it must be positive")
+    return target / median
+
+
+def _lags(n_volumes: int) -> FloatArray:
+    """(T, T): column's volume minus row's volume."""
+    volumes = np.arange(n_volumes, dtype=np.float64)
+    return volumes[None, :] - volumes[:, None]
+
+
+def _sigma_volumes(n_volumes: int, tr: float, cutoff: float) -> float:
+    if n_volumes < 1 or not tr > 0 or not cutoff > 0:
+        raise ValueError(f"no filter for {n_volumes} volumes, TR {tr} s, cut-off {cutoff} s")
+    return cutoff / (2 * tr)
