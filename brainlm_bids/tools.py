@@ -63,12 +63,12 @@ def _add_phantom(commands: Any) -> None:
     phantom.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
     number: dict[str, tuple[Callable[[str], Any], Any, str]] = {
         "subjects": (_count, 2, "subjects"),
-        "sessions": (int, 0, "sessions per subject; 0: no session level"),
+        "sessions": (_whole, 0, "sessions per subject; 0: no session level"),
         "runs": (_count, 1, "runs per session"),
         "volumes": (_count, 240, "volumes per run"),
         "tr": (_positive, 2.0, "repetition time in seconds"),
         "voxel": (_positive, 3.5, "voxel size of the BOLD in mm"),
-        "seed": (int, 42, "seed of every random number"),
+        "seed": (_whole, 42, "seed of every random number"),
     }
     for name, (kind, default, text) in number.items():
         phantom.add_argument(
@@ -105,6 +105,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
 
 

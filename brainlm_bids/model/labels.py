@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from brainlm_bids.errors import UserError
+
 # folders of the published checkpoints (vandijklab/brainlm on Hugging Face)
 PUBLISHED = {"vitmae_111M": "111M", "vitmae_650M": "650M", "old_13M": "13M"}
 
@@ -11,7 +13,7 @@ def model_label(source: str | Path) -> str:
     """Return the label of a model: 111M -> brainlm111M, random:tiny -> randomtiny, or a folder.
 
     A folder of the published checkpoints carries their label, another folder its own name
-    stripped to letters and digits. Raises ValueError when nothing is left.
+    stripped to letters and digits. Raises UserError when nothing is left.
     """
     if isinstance(source, str):
         if source in PUBLISHED.values():
@@ -27,5 +29,5 @@ def model_label(source: str | Path) -> str:
 def _alphanumeric(name: str) -> str:
     label = re.sub(r"[^A-Za-z0-9]", "", name)
     if not label:
-        raise ValueError(f"no letter or digit in the name {name!r}")
+        raise UserError(f"{name!r}: no letter or digit to name the model by; rename the folder")
     return label

@@ -1,0 +1,146 @@
+"""The `brainlm` command: exit codes, one-line errors, and flags that reach the functions."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brainlm_bids import __version__, phantom, resources, tools
+from brainlm_bids.errors import UserError
+
+
+def test_help_and_version_are_quick() -> None:
+    for flag, said in (("--help", "phantom"), ("--version", __version__)):
+        command = [sys.executable, "-m", "brainlm_bids.tools", flag]
+        seconds = []
+        for _ in range(3):  # the best of three: the machine may be busy
+            started = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            seconds.append(time.perf_counter() - started)
+        assert said in done.stdout
+        assert min(seconds) < 0.5
+
+
+def test_words_of_fetch_are_those_of_resources() -> None:
+    assert set(tools.FETCHABLE) == set(resources.FETCHABLE)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fetch"],
+        ["fetch", "demo"],
+        ["phantom"],
+        ["phantom", "out", "--subjects", "0"],
+        ["phantom", "out", "--sessions", "-1"],
+        ["phantom", "out", "--tr", "nan"],
+        ["phantom", "out", "--voxel", "-3"],
+        ["phantom-score", "one"],
+        ["unknown"],
+    ],
+)
+def test_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        tools.main(arguments)
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_user_error_is_one_line_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(what: list[str], home: Path | None) -> None:
+        raise UserError(f"no network for {what}")
+
+    monkeypatch.setattr(resources, "fetch", refuse)
+    assert tools.main(["fetch", "atlas"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "brainlm: no network for ['atlas']\n" and printed.out == ""
+
+
+def test_fetch_passes_words_and_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        resources, "fetch", lambda what, home: seen.update(what=list(what), home=home)
+    )
+    assert tools.main(["fetch", "atlas", "13M", "--home", str(tmp_path)]) == 0
+    assert seen == {"what": ["atlas", "13M"], "home": tmp_path}
+
+
+def test_phantom_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def write(out: Path, **keywords: Any) -> Path:
+        seen.update(keywords, out=out)
+        return out
+
+    monkeypatch.setattr(phantom, "write_phantom", write)
+    flags = {
+        "subjects": 3,
+        "sessions": 2,
+        "runs": 4,
+        "volumes": 50,
+        "tr": 0.8,
+        "voxel": 6,
+        "seed": 7,
+    }
+    numbers = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    assert tools.main(["phantom", str(tmp_path), *numbers, "--no-spin-history"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}\n"
+    expected = {
+        "n_subjects": 3,
+        "n_sessions": 2,
+        "n_runs": 4,
+        "n_volumes": 50,
+        "tr": 0.8,
+        "voxel": 6.0,
+        "seed": 7,
+        "motion": "low",
+        "spin_history": False,
+        "drift": True,
+    }
+    assert {key: seen[key] for key in expected} == expected
+
+    assert tools.main(["phantom", str(tmp_path), "--motion", "head.par"]) == 0
+    assert seen["motion"] == Path("head.par")
+    assert tools.main(["phantom", str(tmp_path), "--motion", "high"]) == 0
+    assert seen["motion"] == "high"
+
+
+def test_phantom_defaults_and_flags_follow_the_function(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import inspect
+
+    seen: dict[str, Any] = {}
+    signature = inspect.signature(phantom.write_phantom).parameters
+    monkeypatch.setattr(phantom, "write_phantom", lambda out, **keywords: seen.update(keywords))
+    tools.main(["phantom", str(tmp_path)])
+    assert seen == {name: p.default for name, p in signature.items() if name != "out"}
+
+
+def test_score_prints_a_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Path] = []
+
+    def recovered(out_derivatives: Path, data: Path) -> list[dict[str, Any]]:
+        seen.extend([out_derivatives, data])
+        return [{"run": "sub-01_task-rest", "motion_error_mm": 0.04321, "series_r": 0.9}]
+
+    monkeypatch.setattr(phantom, "recovered", recovered)
+    assert tools.main(["phantom-score", "data", "out"]) == 0
+    assert seen == [Path("out"), Path("data")]
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "motion_error_mm", "series_r"]
+    assert row.split() == ["sub-01_task-rest", "0.043", "0.900"]
+
+    monkeypatch.setattr(phantom, "recovered", lambda *_: [])
+    assert tools.main(["phantom-score", "data", "out"]) == 1
+    assert "no run" in capsys.readouterr().err
