@@ -502,9 +502,19 @@ def _templateflow(home: Path | None, offline: bool, sources: Sources) -> tuple[P
     folder = _writable(home) / "templateflow" / f"tpl-{REAL_SPACE}"
     for name in _template_names(2):
         if not _present(folder / name):
-            _download(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", folder / name)
+            _download_image(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", folder / name)
     t1w, mask = (folder / name for name in _template_names(2))
     return t1w, mask, 2
+
+
+def _download_image(url: str, target: Path) -> None:
+    # no sum is pinned here: at least a login page of the network must not pass for an image
+    _download(url, target)
+    try:
+        _load(target)
+    except UserError as error:
+        target.unlink(missing_ok=True)
+        raise UserError(f"what came from {url} is not an image: not kept") from error
 
 
 def _embedded(reason: str | None, atlas_space: str | None) -> Template:

@@ -397,13 +397,19 @@ def test_template_download(server: Server, tmp_path: Path) -> None:
     assert len(server.requests) == 2
 
 
-def test_template_download_cut_short(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["cut", "empty", "login page"])
+def test_template_download_that_goes_wrong(server: Server, tmp_path: Path, fault: str) -> None:
     served = templateflow_folder(tmp_path / "served", 2)
     for file in served.rglob("*.nii.gz"):
-        server.content[f"/tf/{file.relative_to(served)}"] = file.read_bytes()
-        server.cut.add(f"/tf/{file.relative_to(served)}")
+        path = f"/tf/{file.relative_to(served)}"
+        page = {"cut": file.read_bytes(), "empty": b"", "login page": b"<html>"}
+        server.content[path] = page[fault]
+        if fault == "cut":
+            server.cut.add(path)
     template = resources.find_template(None, home=tmp_path / "cache", sources=server.sources)
-    assert template.space == "MNI152NLin2009aSym" and "bytes" in (template.warning or "")
+    assert template.space == "MNI152NLin2009aSym"
+    said = "not an image" if fault == "login page" else "bytes"
+    assert said in (template.warning or "")
     assert not list((tmp_path / "cache").rglob("*.nii.gz*"))
 
 
