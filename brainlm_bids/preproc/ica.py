@@ -60,15 +60,19 @@ class ICA:
 def effective_samples(series: Float, mask: Bool) -> int:
     """Number of independent voxels of a smooth (T, V) series that fills `mask` (X, Y, Z).
 
-    The smoothness comes from the correlation r of neighbours along each axis: a Gaussian
-    point spread has r = exp(-1 / 4σ²), FWHM = σ √(8 ln 2), in voxels. The independent voxels are
-    V / (2.5 · FWHMx · FWHMy · FWHMz), as MELODIC counts them.
+    The smoothness is that of the noise: of what remains when the leading third of the principal
+    components is gone (sources are smoother, or less smooth, than noise). It comes from the
+    correlation r of neighbours along each axis: a Gaussian point spread has r = exp(-1 / 4σ²),
+    FWHM = σ √(8 ln 2), in voxels. The independent voxels are V / (2.5 · FWHMx · FWHMy · FWHMz), as
+    MELODIC counts them (it measures the smoothness of the whole series).
 
     Raises ValueError when the mask does not hold V voxels.
     """
     if int(mask.sum()) != series.shape[1]:
         raise ValueError(f"{int(mask.sum())} voxels in the mask, {series.shape[1]} in the series")
-    z = _unit_norm(series)
+    x = normalise_variance(series)
+    leading = np.linalg.eigh(_covariance(x))[1][:, -default_cap(x.shape[0]) :].astype(np.float32)
+    z = _unit_norm(x - leading @ (leading.T @ x))
     index = np.full(mask.shape, -1, dtype=np.int64)
     index[mask] = np.arange(series.shape[1])
     volume = 1.0
