@@ -138,10 +138,10 @@ def plot_carpet(
                 axes, matrix, cmap="gray", limit=(-limit, limit), extent=(*span, len(order), 0)
             )
             axes.set(title=title, yticks=[])
-            axes.set_ylabel(f"{len(order)} parcels")
             axes.sharex(grid[0, 1])
             axes.tick_params(labelbottom=row == rows - 1)
             c.network_strip(grid[row, 0], np.asarray(networks)[order])
+            grid[row, 0].set_ylabel(f"{len(order)} parcels")
         grid[-1, 1].set_xlabel("time (s)")
         c.shade_dummies([grid[0, 1]], n_dummy, tr)
         figure.colorbar(image, ax=list(grid[1:, 1]), label=units, pad=0.01, aspect=40)
@@ -299,8 +299,8 @@ def _contour_legend(axes: Axes, contours: Mapping[str, np.ndarray]) -> None:
 
 def _tile_labels(axes: Axes, cut: Layout) -> None:
     for tile in cut.tiles:
-        text: dict[str, Any] = {"color": "white", "fontsize": 7, "va": "top"}
-        axes.text(tile.left + 1, tile.top + 1, f"{tile.plane} = {tile.position:.0f} mm", **text)
+        text: dict[str, Any] = {"color": "white", "fontsize": 7, "va": "bottom"}
+        axes.text(tile.left, tile.top - 1, f"{tile.plane} = {tile.position:.0f} mm", **text)
     first = next((tile for tile in cut.tiles if tile.plane in "zy"), None)
     if first is None:
         return
@@ -321,8 +321,8 @@ def plot_aroma(
     """Show every ICA component's features and decision, and time courses with their spectra.
 
     `features`: max_rp_corr, edge_fract, csf_fract, hfc (0…1), variance (fraction or percent) and
-    classification ("noise" or "signal"), each (K,). `mixing` (T, K). The sheet holds the
-    `max_components` components of the largest variance.
+    classification ("noise" or "signal"), each (K,). `mixing` (T, K), NaN in
+    non-steady volumes. The sheet holds the `max_components` components of the largest variance.
     """
     noise = np.array([str(label) == "noise" for label in features["classification"]], bool)
     mixing = np.asarray(mixing, float)
@@ -378,7 +378,7 @@ def _aroma_features(
     bars = right.bar(["kept", "removed"], share, color=[c.SIGNAL, c.NOISE], width=0.6)
     labels = [f"{count} IC\n{part:.0f} %" for count, part in zip(counts, share)]
     right.bar_label(bars, labels, fontsize=8, padding=2)
-    right.set(ylim=(0, 128), yticks=[0, 50, 100], ylabel="variance of the components (%)")
+    right.set(ylim=(0, 1.3 * max(*share, 1.0)), ylabel="variance of the components (%)")
     right.set_title("Decision")
 
 
@@ -391,7 +391,9 @@ def _component_rows(
     tr: float,
     rows: int,
 ) -> None:
-    time = np.arange(len(mixing)) * tr
+    # non-steady volumes have no value
+    steady = np.flatnonzero(np.isfinite(mixing).all(axis=1))
+    time, mixing = steady * tr, mixing[steady]
     frequency = np.fft.rfftfreq(len(mixing), tr)[1:]
     for row, component in enumerate(chosen):
         colour = c.NOISE if noise[component] else c.SIGNAL
@@ -502,6 +504,7 @@ def plot_series(
         )
         axes.set(title=title, xlabel="time (s)", yticks=[])
         c.network_strip(strip, np.asarray(networks)[order])
+        strip.set_ylabel(f"{len(order)} parcels")
         figure.colorbar(image, ax=axes, label=units, pad=0.01, aspect=40)
         c.network_legend(figure, networks, loc="outside lower center")
 

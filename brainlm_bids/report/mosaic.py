@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+# Pixels kept free above every row of slices for their labels
+LABEL_ROOM = 9
 # In-plane axes (horizontal, vertical) and the axis cut, of RAS+ volumes.
 _PLANES = {"z": (0, 1, 2), "y": (0, 2, 1), "x": (1, 2, 0)}
 
@@ -81,6 +83,7 @@ def layout(
     tiles, coordinates, top = [], [], 0
     for plane in planes:
         across, up, through = _PLANES[plane]
+        top += LABEL_ROOM
         for column, at in enumerate(_positions(low[through], high[through], n_columns)):
             left = column * (cell + 2) + (cell - size[across]) // 2
             where = _slice_coordinates(first, last, size, (across, up, through), at)
