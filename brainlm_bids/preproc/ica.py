@@ -72,7 +72,8 @@ def effective_samples(series: Float, mask: Bool) -> int:
         raise ValueError(f"{int(mask.sum())} voxels in the mask, {series.shape[1]} in the series")
     x = normalise_variance(series)
     leading = np.linalg.eigh(_covariance(x))[1][:, -default_cap(x.shape[0]) :].astype(np.float32)
-    z = _unit_norm(x - leading @ (leading.T @ x))
+    x -= leading @ (leading.T @ x)
+    z = _unit_norm(x)
     index = np.full(mask.shape, -1, dtype=np.int64)
     index[mask] = np.arange(series.shape[1])
     volume = 1.0
@@ -135,7 +136,8 @@ def _fwhm_voxels(z: NDArray[np.float32], index: NDArray[np.int64]) -> float:
     first, second = first[both], second[both]
     if first.size == 0:
         return 1.0
-    r = float(np.einsum("tv,tv->v", z[:, first], z[:, second]).mean(dtype=np.float64))
+    # volume by volume: two gathered copies of the series would be the largest arrays of the run
+    r = sum(float(volume[first] @ volume[second]) for volume in z) / first.size
     r = min(max(r, 1e-6), 0.99999)
     return float(np.sqrt(8 * np.log(2.0) / (-4.0 * np.log(r))))
 
@@ -154,7 +156,7 @@ def normalise_variance(series: Float) -> NDArray[np.float32]:
     x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
     finite = np.isfinite(x).all(axis=0)
     x[:, ~finite] = 0.0
-    scale = np.sqrt(np.mean(np.square(x), axis=0, dtype=np.float64))
+    scale = np.sqrt(np.einsum("tv,tv->v", x, x) / x.shape[0])
     constant = scale <= 1e-6 * (np.median(scale[scale > 0]) if (scale > 0).any() else 1.0)
     values, vectors = np.linalg.eigh(_covariance(x))
     n_strong = min(VARNORM_COMPONENTS, x.shape[0] - 1)
@@ -164,11 +166,13 @@ def normalise_variance(series: Float) -> NDArray[np.float32]:
     scores = basis.T @ x
     scores[np.abs(scores) < VARNORM_LEVEL * deviation[:, None]] = 0.0
     residual = x - basis @ scores
-    noise = np.sqrt(np.mean(np.square(residual), axis=0, dtype=np.float64))
+    noise = np.sqrt(np.einsum("tv,tv->v", residual, residual) / x.shape[0])
+    del residual
     noise[constant] = np.inf
     # a voxel that is all structure must not be divided by almost nothing
     noise = np.maximum(noise, 0.01 * scale)
-    return x / noise.astype(np.float32)
+    x /= noise.astype(np.float32)
+    return x
 
 
 def spatial_ica(
@@ -201,10 +205,8 @@ def spatial_ica(
     )
     mixing = dewhitening @ rotation.T
     mixing -= mixing.mean(axis=0)
-    explained = np.sum(mixing**2, axis=0) / max(
-        float(np.sum(np.square(x), dtype=np.float64)), 1e-30
-    )
-    explained *= x.shape[1]
+    power = float(np.einsum("tv,tv->v", x, x).sum(dtype=np.float64)) / x.shape[1]
+    explained = np.sum(mixing**2, axis=0) / power
     order = np.argsort(-explained, kind="stable")
     mixing, explained = mixing[:, order], explained[order]
     maps = _z_maps(x, mixing)
@@ -301,7 +303,7 @@ def _z_maps(x: NDArray[np.float32], mixing: NDArray[np.float64]) -> NDArray[np.f
     unmixing = np.linalg.pinv(mixing)
     maps = unmixing.astype(np.float32) @ x
     residual = x - mixing.astype(np.float32) @ maps
-    variance = np.sum(np.square(residual), axis=0, dtype=np.float64) / max(n_volumes - 1 - k, 1)
+    variance = np.einsum("tv,tv->v", residual, residual) / max(n_volumes - 1 - k, 1)
     del residual
     voxel_noise = np.sqrt(variance)
     voxel_noise[voxel_noise <= 1e-12] = np.inf
@@ -320,7 +322,7 @@ def _skewness(maps: NDArray[np.float32]) -> NDArray[np.float64]:
 def _unit_norm(series: Float) -> NDArray[np.float32]:
     x = np.asarray(series, dtype=np.float32)
     x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    norm = np.sqrt(np.sum(np.square(x), axis=0, dtype=np.float64))
+    norm = np.sqrt(np.einsum("tv,tv->v", x, x))
     norm[norm == 0] = np.inf
     return x / norm.astype(np.float32)
 
