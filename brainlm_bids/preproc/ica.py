@@ -112,10 +112,9 @@ def dimension_from_eigenvalues(eigenvalues: ArrayLike, n_samples: int, cap: int)
     Minimum description length of k signals in white noise (Wax & Kailath 1985, IEEE Trans. ASSP
     33:387; Rissanen), in its form for real data: the likelihood of k free and D - k equal
     eigenvalues against ½ log N per free parameter, k eigenvalues and Dk - k(k+1)/2 for their axes.
-    It is one of MELODIC's criteria. Chosen by simulation (3 to 40
-    smooth sources, noise white or coloured in time): it found their number within one where N was
-    right within a factor of two, and Minka's Laplace evidence overestimated it, with or without a
-    Marchenko-Pastur correction.
+    It is one of MELODIC's criteria. Chosen by simulation (3 to 40 smooth sources, noise white or
+    coloured in time): it found their number within one where N was right within a factor of two.
+    Minka's Laplace evidence did so for the smallest N alone and overestimated it otherwise.
     """
     spectrum = np.asarray(eigenvalues, dtype=np.float64)
     # what a filter or the mean has removed is not noise
