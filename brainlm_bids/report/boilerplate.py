@@ -204,10 +204,10 @@ def _registration(facts: Mapping[str, Any]) -> str:
     if method and not brain:
         brain = f" The brain was found with this method: {method}."
     text = (
-        f"The T1w image was corrected for its bias field (N4) [@n4].{brain} The image was registered to "
-        f"{template} with an affine and a symmetric diffeomorphic transform (SyN) [@syn] of ANTs "
-        "[@ants]. The BOLD reference was registered to the T1w image with a rigid transform "
-        "(mutual information)."
+        f"The T1w image was corrected for its bias field (N4) [@n4].{brain} The image was "
+        f"registered to {template} with an affine and a symmetric diffeomorphic transform (SyN) "
+        "[@syn] of ANTs [@ants]. The BOLD reference was registered to the T1w image with a rigid "
+        "transform (mutual information)."
     )
     if facts.get("has_t1w") is None:
         text += f" Where a subject had no T1w image, {direct}."

@@ -6,7 +6,10 @@ touched, the user's matplotlibrc has no say, and equal input gives equal bytes.
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
+from PIL import Image
 
 # 10.4 inches are 749 points, which a browser shows as 998 px.
 WIDTH = 10.4
@@ -75,17 +79,62 @@ _STYLE = {
 
 
 @contextmanager
-def canvas(path: Path, height: float, width: float = WIDTH) -> Iterator[Figure]:
+def canvas(
+    path: Path, height: float, width: float = WIDTH, *, smooth: bool = False, style: str = ""
+) -> Iterator[Figure]:
     """Give an empty figure of `width` × `height` inches; write it to `path` (SVG) at the end.
 
-    The file appears whole or not at all. Nothing is written if the block raises.
+    `smooth`: pictures are interpolated by the browser instead of shown in squares; `style`: CSS
+    put into the file. The file appears whole or not at all; nothing is written if the block raises.
     """
     with matplotlib.rc_context(_settings()):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         figure.set_facecolor("white")
         yield figure
-        _save(figure, Path(path))
+        stream = io.BytesIO()
+        nothing = {"Date": None, "Creator": None}
+        figure.savefig(stream, format="svg", dpi=RASTER_DPI, metadata=nothing)
+    content = stream.getvalue()
+    if smooth:
+        content = content.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"")
+    if style:
+        content = content.replace(b"<defs>", f"<style>{style}</style>\n <defs>".encode(), 1)
+    _write(Path(path), _PNG.sub(_with_palette, content))
+
+
+_PNG = re.compile(rb"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
+
+
+def _with_palette(found: re.Match[bytes]) -> bytes:
+    """The same picture with a palette of at most 256 colours: about half as large."""
+    image = Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGBA")
+    pixels = np.ascontiguousarray(image).view(np.uint32)[..., 0]
+    colours, index = np.unique(pixels, return_inverse=True)
+    if len(colours) > 256:
+        indexed = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        stream = io.BytesIO()
+        indexed.save(stream, "PNG", optimize=True)
+    else:
+        rgba = colours[:, None].view(np.uint8)
+        indexed = Image.fromarray(index.reshape(pixels.shape).astype(np.uint8))
+        indexed.putpalette(rgba[:, :3].tobytes())
+        stream = io.BytesIO()
+        indexed.save(stream, "PNG", optimize=True, transparency=rgba[:, 3].tobytes())
+    return b"data:image/png;base64," + base64.b64encode(stream.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _settings() -> Any:
@@ -93,21 +142,6 @@ def _settings() -> Any:
     left = ("backend", "interactive", "toolbar", "timezone")
     own = matplotlib.rcParamsDefault
     return {**{key: own[key] for key in own if not str(key).startswith(left)}, **_STYLE}
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            figure.savefig(
-                stream, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None}
-            )
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def split(figure: Any, rows: int, columns: int, **ratios: Any) -> list[Any]:
@@ -179,19 +213,33 @@ def group_edges(sorted_groups: np.ndarray) -> dict[int, tuple[int, int]]:
 
 def coarse(name: str, levels: int = 33) -> Colormap:
     """Colour map with few levels: the eye sees no difference and the PNG is a third of the size."""
-    cmap = matplotlib.colormaps[name].resampled(levels)
-    cmap.set_bad("#e8e8e8")
-    return cmap
+    return matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#e8e8e8")
 
 
 def heatmap(
-    axes: Axes, matrix: np.ndarray, *, cmap: str, limit: tuple[float, float], **more: Any
+    axes: Axes,
+    matrix: np.ndarray,
+    *,
+    cmap: str,
+    limit: tuple[float, float],
+    levels: int = 33,
+    columns: int = 900,
+    **more: Any,
 ) -> AxesImage:
-    """Matrix as an embedded raster image; NaN is light grey. Returns the image."""
-    options: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", **more}
-    if matrix.shape[1] > 1000 or matrix.shape[0] > 500:
-        options["interpolation"] = "antialiased"
-    return axes.imshow(matrix, cmap=coarse(cmap), vmin=limit[0], vmax=limit[1], **options)
+    """Matrix as an embedded raster image of at most `columns` columns; NaN is light grey."""
+    options: dict[str, Any] = {"aspect": "auto", "interpolation": "none", **more}
+    matrix = _shorter(matrix, columns)
+    return axes.imshow(matrix, cmap=coarse(cmap, levels), vmin=limit[0], vmax=limit[1], **options)
+
+
+def _shorter(matrix: np.ndarray, columns: int) -> np.ndarray:
+    """Average neighbouring columns so that there are no more than the screen has pixels for."""
+    step = -(-matrix.shape[1] // columns)
+    if step <= 1:
+        return matrix
+    # the last, shorter group is filled with its own last column
+    padded = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % step)), mode="edge")
+    return padded.reshape(len(matrix), -1, step).mean(axis=2)
 
 
 def finite_percentile(values: np.ndarray, percent: float, default: float = 1.0) -> float:

@@ -459,13 +459,18 @@ def _metrics(rows: list[Row]) -> tuple[list[MetricRow], list[str]]:
         best = max(known.values()) if known else None
         for row in group:
             name = row.get("predictor", "")
-            values = tuple(
-                number(row.get(key), 4) for key in ("mse", "mae", "r2", "pearson_r", "n_windows")
-            )
+            values = tuple(_score(row.get(key)) for key in ("mse", "mae", "r2", "pearson_r"))
+            values += (number(row.get("n_windows")),)
             table.append(MetricRow(number(ratio), name, values, known.get(name) == best))
         if "model" in known and len(known) > 1:
             verdicts.append(_verdict(number(ratio), known))
     return table, verdicts
+
+
+def _score(value: object) -> str:
+    """A score with four decimals, so that the columns of a table line up."""
+    found = _float(value)
+    return "n/a" if found is None else f"{found:.4f}"
 
 
 def _verdict(ratio: str, scores: Mapping[str, float]) -> str:

@@ -135,7 +135,13 @@ def plot_carpet(
         for row, ((title, _), matrix) in enumerate(zip(carpets, centred), start=1):
             axes = grid[row, 1]
             image = c.heatmap(
-                axes, matrix, cmap="gray", limit=(-limit, limit), extent=(*span, len(order), 0)
+                axes,
+                matrix,
+                cmap="gray",
+                limit=(-limit, limit),
+                levels=17,
+                columns=500,
+                extent=(*span, len(order), 0),
             )
             axes.set(title=title, yticks=[])
             axes.sharex(grid[0, 1])
@@ -191,7 +197,7 @@ def plot_registration(
     contours = dict(contours or {})
     bound = next(iter(contours.values()), _foreground(fixed))
     cut = layout(np.shape(fixed), fixed_affine, bound)
-    with c.canvas(path, height=_mosaic_height(cut) + 0.45) as figure:
+    with c.canvas(path, _mosaic_height(cut) + 0.45, smooth=True, style=_FLICKER) as figure:
         axes = _picture_axes(figure, cut)
         _grey(axes, cut, moving_resampled, None)
         _grey(axes, cut, fixed, bound, gid="fixed")
@@ -206,20 +212,13 @@ def plot_registration(
             weight="normal",
         )
         _contour_legend(axes, contours)
-    _make_flicker(path)
 
 
-def _make_flicker(path: Path) -> None:
-    """Hide the picture named `fixed` and let it come and go while a pointer is over the figure."""
-    style = (
-        "<style>#fixed{opacity:0}svg:hover #fixed{animation:flicker 2.4s ease-in-out infinite}"
-        "@keyframes flicker{0%,10%{opacity:0}40%,60%{opacity:1}90%,100%{opacity:0}}</style>"
-    )
-    text = path.read_text(encoding="utf-8")
-    at = text.index("<defs>")
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text[:at] + style + "\n " + text[at:], encoding="utf-8")
-    part.replace(path)
+# The picture named `fixed` is hidden, and comes and goes while a pointer is over the figure
+_FLICKER = (
+    "#fixed{opacity:0}svg:hover #fixed{animation:flicker 2.4s ease-in-out infinite}"
+    "@keyframes flicker{0%,10%{opacity:0}40%,60%{opacity:1}90%,100%{opacity:0}}"
+)
 
 
 def plot_brain_mask(
@@ -235,7 +234,7 @@ def plot_brain_mask(
     head = _foreground(image) | (np.asarray(mask) > 0)
     cut = layout(np.shape(image), affine, head)
     volume = float(abs(np.linalg.det(affine[:3, :3])) * np.count_nonzero(mask) / 1000)
-    with c.canvas(path, height=_mosaic_height(cut) + 0.4) as figure:
+    with c.canvas(path, _mosaic_height(cut) + 0.4, smooth=True) as figure:
         axes = _picture_axes(figure, cut)
         _grey(axes, cut, image, mask)
         _contours(axes, cut, {"brain": mask})

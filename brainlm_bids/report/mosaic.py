@@ -77,7 +77,7 @@ def layout(
     first = np.maximum(low - pad, 0)
     last = np.minimum(high + pad, np.array(filled.shape) - 1)
     step = max(float(zooms.min()), float(((last - first) * zooms).max()) / max_pixels)
-    size = np.maximum(((last - first) * zooms / step).astype(int), 2)
+    size = ((last - first) * zooms / step).round().astype(int) + 1
 
     cell = max(size[_PLANES[plane][0]] for plane in planes)
     tiles, coordinates, top = [], [], 0

@@ -1,0 +1,463 @@
+"""The report: figures repeat byte for byte, the page says what the files say, and nothing runs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainlm_bids.report import boilerplate, canvas, contents, figures
+from brainlm_bids.report.html import build_report
+from brainlm_bids.report.mosaic import layout
+
+RUN = "sub-01_task-rest_run-1"
+SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
+N_PARCELS = 424
+TR = 2.0
+T = 60
+STATUS = (
+    "participant\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\tcrash_file\n"
+)
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def _draw_all(folder: Path) -> dict[str, Path]:
+    """Every figure once, from seeded noise."""
+    rng = np.random.default_rng(0)
+    networks = np.arange(N_PARCELS) % 8
+    series = rng.normal(size=(T, N_PARCELS))
+    series[:, 7] = np.nan
+    affine = np.array([[-4.0, 0, 0, 60], [0, 4, 0, -70], [0, 0, 4, -50], [0, 0, 0, 1]])
+    grid = np.stack(np.meshgrid(*[np.arange(30)] * 3, indexing="ij")) - 15
+    mask = (grid**2).sum(axis=0) < 140
+    image = 100.0 * mask + rng.normal(size=mask.shape)
+    atlas = mask * (1 + np.arange(mask.size).reshape(mask.shape) % N_PARCELS)
+    fd = np.abs(rng.normal(0.1, 0.05, T))
+    fd[[0, 20, 30]] = np.nan, 0.9, 0.8
+    names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    confounds = {name: rng.normal(size=T) for name in names}
+    confounds |= {"framewise_displacement": fd, "std_dvars": np.ones(T)}
+    features = {key: rng.random(9) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
+    features["classification"] = np.array(["noise"] * 4 + ["signal"] * 5)
+    rows = [{"mask_ratio": "0.2", "predictor": p, "r2": "0.1"} for p in ("model", "ridge")]
+    calls: dict[str, tuple[Callable[..., None], tuple]] = {
+        "motion": (figures.plot_motion, (confounds, TR, 2, 0.5)),
+        "carpet": (figures.plot_carpet, (series, 0.5 * series, networks, TR, fd)),
+        "coreg": (figures.plot_registration, (image, affine, image, {"brain <b> $x": mask})),
+        "mask": (figures.plot_brain_mask, (image, affine, mask)),
+        "aroma": (figures.plot_aroma, (features, rng.normal(size=(T, 9)), TR)),
+        "coverage": (
+            figures.plot_coverage,
+            (rng.random(N_PARCELS), 40 * rng.normal(size=(N_PARCELS, 3)), networks),
+        ),
+        "series": (figures.plot_series, (series, TR, networks)),
+        "connectivity": (figures.plot_connectivity, (np.corrcoef(series.T), networks)),
+        "reconstruction": (figures.plot_reconstruction, (series, 0.5 * series, TR, None, rows)),
+        "embeddings": (figures.plot_embeddings, (rng.normal(size=(3, 16)), [0.0, 147.0, 160.0])),
+        "networks": (
+            figures.plot_networks,
+            (networks, atlas, affine, np.roll(networks, 1), {"accuracy": 0.5}),
+        ),
+    }
+    drawn = {}
+    for key, (function, arguments) in calls.items():
+        drawn[key] = folder / f"{key}.svg"
+        function(drawn[key], *arguments)
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The figures, drawn under a user's own matplotlib settings."""
+    before: dict[Any, Any] = {"font.size": 20.0, "svg.hashsalt": "mine", "axes.facecolor": "red"}
+    with matplotlib.rc_context(before):
+        paths = _draw_all(tmp_path_factory.mktemp("figures"))
+        assert {key: matplotlib.rcParams[key] for key in before} == before
+    return paths
+
+
+def test_figures_are_small_valid_svg_without_a_date(drawn: dict[str, Path]) -> None:
+    for path in drawn.values():
+        text = path.read_text()
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert len(text) < 500_000, path.name
+        assert "dc:date" not in text and "<script" not in text
+    folder = next(iter(drawn.values())).parent
+    assert {path.suffix for path in folder.iterdir()} == {".svg"}, "a part file was left behind"
+
+
+def test_figures_have_the_same_bytes_in_another_process(
+    drawn: dict[str, Path], tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "import test_report; test_report._draw_all(Path(sys.argv[2]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7", "MPLBACKEND": "svg"},
+    )
+    for path in drawn.values():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_figures_state_the_numbers_that_they_were_given(drawn: dict[str, Path]) -> None:
+    # matplotlib keeps each text as a comment beside its outlines
+    assert "2 above 0.5 mm" in drawn["motion"].read_text()
+    assert "2 dummy volumes shaded" in drawn["motion"].read_text()
+    assert "r² = 0.75" in drawn["reconstruction"].read_text()  # 1 - (1 - 0.5)²
+    # 4 mm voxels, ball of radius sqrt(140) voxels
+    grid = np.arange(30) - 15
+    radius = grid[:, None, None] ** 2 + grid[:, None] ** 2 + grid**2
+    volume = np.count_nonzero(radius < 140) * 4**3 / 1000
+    assert f"{volume:.0f} cm³" in drawn["mask"].read_text()
+    assert "4 IC" in drawn["aroma"].read_text() and "5 IC" in drawn["aroma"].read_text()
+
+
+def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), canvas.canvas(tmp_path / "x.svg", 2.0):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first", [2.0, -2.0])
+def test_slices_keep_left_on_the_left_and_name_their_millimetres(first: float) -> None:
+    # x runs to the right or to the left in the file; world coordinates are the same
+    affine = np.diag([first, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-39.0 if first > 0 else 39.0, -39.0, -39.0]
+    volume = np.zeros((40, 40, 40), np.float32)
+    inverse = np.linalg.inv(affine)
+    for x, y, z, value in ((-21.0, 15.0, 9.0, 1.0), (21.0, -15.0, 9.0, 2.0)):
+        i, j, k = np.round(inverse @ [x, y, z, 1.0]).astype(int)[:3]
+        volume[i, j, k] = value
+    cut = layout(volume.shape, affine, planes="z", n_columns=40)
+    picture = np.nan_to_num(cut.cut(volume, order=0))
+    for value, is_left, is_front in ((1.0, True, True), (2.0, False, False)):
+        row, column = np.argwhere(picture == value)[0]
+        tile = next(t for t in cut.tiles if t.left <= column < t.left + t.width)
+        # slices are chosen on whole voxels
+        assert abs(tile.position - 9.0) <= 1.0
+        assert bool(column - tile.left < tile.width / 2) is is_left
+        assert bool(row - tile.top < tile.height / 2) is is_front
+
+
+def test_parcels_are_sorted_by_network_and_keep_their_order() -> None:
+    order = canvas.network_order(np.array([3, 0, 1, 3, 1]))
+    assert order.tolist() == [2, 4, 0, 3, 1]
+    assert canvas.group_edges(np.array([1, 1, 3, 3, 0])) == {1: (0, 2), 3: (2, 4), 0: (4, 5)}
+
+
+def test_correlation_and_r2_agree_with_other_libraries_and_skip_gaps() -> None:
+    from sklearn.metrics import r2_score
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(50, 3))
+    y = x + rng.normal(size=x.shape)
+    y[40:, 0] = np.nan
+    x[:, 2] = 0.0
+    r = figures._columnwise_correlation(x, y)
+    assert r[0] == pytest.approx(np.corrcoef(x[:40, 0], y[:40, 0])[0, 1])
+    assert np.isnan(r[2])
+    r2 = figures._columnwise_r2(x, y)
+    assert r2[0] == pytest.approx(r2_score(x[:40, 0], y[:40, 0]))
+    assert r2[1] == pytest.approx(r2_score(x[:, 1], y[:, 1]))
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+
+class _Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += f" {data}"
+
+    def figures(self) -> list[str]:
+        return [unquote(a["src"] or "") for tag, a in self.tags if tag == "img"]
+
+    def boxes(self, level: str) -> int:
+        return sum(a.get("class") == f"box {level}" for tag, a in self.tags if tag == "div")
+
+
+def _cards(path: Path) -> dict[str, str]:
+    found = re.findall(
+        r"<dt>(.*?)</dt><dd[^>]*>(.*?)(?:<small>(.*?)</small>)?</dd>", path.read_text()
+    )
+    return {label: f"{value} | {note}" for label, value, note in found}
+
+
+def _tsv(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, sep="\t", index=False, na_rep="n/a")
+
+
+def _json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def _confounds() -> list[dict]:
+    rows = [{"framewise_displacement": 0.1, "trans_x": 0.0, "rot_y": 0.0} for _ in range(T)]
+    rows[0]["framewise_displacement"] = float("nan")
+    rows[5] |= {"framewise_displacement": 0.7, "trans_x": -0.25, "rot_y": np.pi / 360}
+    for index in (5, 6):
+        for row in rows:
+            row[f"motion_outlier{index - 5:02d}"] = 0
+    return rows
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A folder of derivatives with every file that the report reads."""
+    func = tmp_path / "sub-01" / "func"
+    _tsv(func / f"{RUN}_desc-confounds_timeseries.tsv", _confounds())
+    rows = [
+        {"component": k + 1, "variance": 0.1 * (k + 1), "classification": c}
+        for k, c in enumerate(["noise", "signal", "noise", "signal"])
+    ]
+    _tsv(func / f"{RUN}_desc-aroma_metrics.tsv", rows)
+    coverage = [
+        {"index": i + 1, "name": f"P{i + 1}", "fraction": [0.0, 0.25, 1.0][min(i, 2)]}
+        for i in range(N_PARCELS)
+    ]
+    _tsv(func / f"{SPACED}_desc-coverage_metrics.tsv", coverage)
+    _json(
+        func / f"{SPACED}_desc-denoised_timeseries.json",
+        {
+            "RepetitionTime": TR,
+            "NumberOfVolumes": T,
+            "DummyVolumes": 3,
+            "StandardDeviationDemeaned": 20.7,
+            "Atlas": "A424",
+        },
+    )
+    _json(
+        func / f"{SPACED}_desc-robust_timeseries.json",
+        {"FilledParcels": ["P1"], "StandardDeviationRobust": 1.66, "Warnings": ["Mind the gap."]},
+    )
+    model = {"label": "brainlm13M", "family": "brainlm_mae", "sha256": "0123abcd" * 8}
+    _json(func / f"{SPACED}_desc-brainlm13M_embeddings.json", {"Model": model})
+    _tsv(func / f"{SPACED}_desc-brainlm13M_embeddings.tsv", [{"onset": 0, "cls_0000": 1.0}] * 3)
+    scores = {"model": 0.4125, "parcel_mean": -0.01, "ridge": 0.5217}
+    metrics = [
+        {"mask_ratio": 0.2, "predictor": p, "mse": 0.5875, "r2": r, "n_windows": 3}
+        for p, r in scores.items()
+    ]
+    _tsv(func / f"{SPACED}_desc-brainlm13M_metrics.tsv", metrics)
+    pictures = tmp_path / "sub-01" / "figures"
+    pictures.mkdir()
+    for desc in ("motion", "coreg", "brainlm13Mnetworks"):
+        (pictures / f"{RUN}_desc-{desc}_bold.svg").write_text("<svg/>")
+    (pictures / "sub-01_desc-norm_T1w.svg").write_text("<svg/>")
+    return tmp_path
+
+
+def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
+    path = build_report(output, "sub-01", version="1.2.3")
+    assert path == output / "sub-01.html"
+    cards = _cards(path)
+    mean = (0.1 * (T - 2) + 0.7) / (T - 1)
+    assert cards["Repetition time"] == "2 s | "
+    assert cards["Volumes"] == f"{T} | 2.0 min"
+    assert cards["Dummy volumes"].startswith("3 |")
+    assert cards["Mean framewise displacement"] == f"{mean:.3g} mm | "
+    assert cards["Largest translation"] == "0.25 mm | "
+    assert cards["Largest rotation"] == "0.5° | "
+    assert cards["Motion outliers"].startswith("2 |")
+    assert cards["Components removed"] == "2 of 4 | 40 % of their variance"
+    assert cards["Parcels covered"] == "423 of 424 | 1 of them by less than half"
+    assert cards["Parcels filled"].startswith("1 |")
+    assert cards["sd of the parcels"].startswith("20.7 | 0.50 × the 41.4")
+    assert cards["sd of the scaled series"].startswith("1.66 | 2.00 × the 0.83")
+    page = _Page(path)
+    assert "Filled parcels (1): P1." in page.text
+    assert "P1 (0.00), P2 (0.25)" in page.text
+    assert "0.2 ridge 0.5875 n/a 0.5217 n/a 3" in page.text
+    assert "better than the parcel mean but not than ridge regression" in page.text
+    assert "0123abcd" * 8 in page.text and "CC BY-NC-ND 4.0" in page.text
+    assert "1.2.3" in page.text
+    assert "Mind the gap." in page.text
+
+
+def test_figures_are_referred_to_where_they_are(output: Path) -> None:
+    page = _Page(build_report(output, "01", version="0"))
+    assert len(page.figures()) == 4
+    for src in page.figures():
+        assert (output / src).is_file() and src.startswith("./sub-01/figures/")
+    objects = [a["data"] for tag, a in page.tags if tag == "object"]
+    assert len(objects) == 2, "both registrations fade when pointed at"
+
+
+def test_the_page_repeats_byte_for_byte(output: Path) -> None:
+    first = build_report(output, "01", version="0").read_bytes()
+    assert build_report(output, "01", version="0").read_bytes() == first
+    assert not list(output.glob(".*")), "a part file was left behind"
+
+
+def test_names_from_the_data_do_not_run(output: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'&"
+    func, pictures = output / "sub-01" / "func", output / "sub-01" / "figures"
+    name = f"sub-01_task-{evil}"
+    _json(
+        func / f"{name}_space-S_atlas-A424_desc-robust_timeseries.json",
+        {"Warnings": ["<script>alert(2)</script>"], "FilledParcels": ["<script>alert(3)</script>"]},
+    )
+    _json(func / f"{name}_desc-m_embeddings.json", {"Model": {"<script>": "<script>alert(4)"}})
+    (pictures / f"{name}_desc-motion_bold.svg").write_text("<svg/>")
+    (output / "logs").mkdir()
+    (output / "logs" / "crash.txt").write_text("</pre><script>alert(5)</script>")
+    (output / "logs" / "1_status.tsv").write_text(
+        STATUS
+        + f"01\t\t{evil}\t\t<script>alert(6)</script>\tfailed\t<script>\t1\t1\tlogs/crash.txt\n"
+    )
+    (output / "logs" / "CITATION.md").write_text(
+        '# <script>alert(7)</script>\n\n- <script> https://x.org/" onload="alert(8)\n\n*<b>a*\n'
+    )
+    page = _Page(build_report(output, "01", version="<script>alert(9)</script>"))
+    assert not [tag for tag, _ in page.tags if tag in {"script", "b"}]
+    assert not [a for _, a in page.tags if any(key.startswith("on") for key in a)]
+    for number in range(2, 10):
+        assert f"alert({number})" in page.text, "escaped, not dropped"
+    assert len(page.figures()) == 5
+    assert all((output / src).is_file() for src in page.figures())
+
+
+def test_grave_warnings_are_boxes_in_the_summary_and_at_the_run(output: Path) -> None:
+    func = output / "sub-01" / "func"
+    name = "sub-01_task-other_space-S_atlas-A424approx"
+    _json(func / f"{name}_desc-denoised_timeseries.json", {"RepetitionTime": 1.0})
+    model = {"label": "brainlmrandom", "untrained": True}
+    sidecar = {"Model": model, "PaddedVolumes": 50}
+    _json(func / f"{name}_desc-brainlmrandom_embeddings.json", sidecar)
+    noise = [{"component": 1, "classification": "noise"}]
+    _tsv(func / "sub-01_task-other_desc-aroma_metrics.tsv", noise)
+    page = _Page(build_report(output, "01", version="0"))
+    for text in ("Approximate atlas", "Untrained model", "All 1 components"):
+        assert page.text.count(text) == 2, text
+    assert page.boxes("danger") == 6
+    assert page.text.count("padded by 50 volumes") == 2
+
+
+def test_a_missing_t1w_is_said_only_when_it_is_missing(output: Path) -> None:
+    assert "No T1w" not in _Page(build_report(output, "01", version="0")).text
+    (output / "sub-01" / "figures" / "sub-01_desc-norm_T1w.svg").unlink()
+    assert "No T1w image" in _Page(build_report(output, "01", version="0")).text
+
+
+def test_a_warning_of_the_sidecar_is_not_said_twice(output: Path) -> None:
+    func = output / "sub-01" / "func"
+    text = "The atlas A424approx is approximate."
+    for desc in ("denoised", "robust"):
+        path = func / f"sub-01_task-b_space-S_atlas-A424approx_desc-{desc}_timeseries.json"
+        _json(path, {"Warnings": [text]})
+    run = next(r for r in contents.gather(output, "01").runs if r.name == "sub-01_task-b")
+    assert [(w.level, w.text) for w in run.warnings] == [("danger", text)]
+
+
+def test_the_last_status_of_each_run_of_this_subject_counts(output: Path) -> None:
+    logs = output / "logs"
+    logs.mkdir()
+    secret = output.parent / "secret.txt"
+    secret.write_text("not for the report")
+    rest, other = "01\t\trest\t\tsub-01/a", "sub-01\t\tb\t\tsub-01/b"
+    (logs / "20260101_status.tsv").write_text(STATUS + f"{rest}\tfailed\tno TR\t1\t9\t\n")
+    (logs / "20260102_status.tsv").write_text(
+        STATUS
+        + f"{rest}\tdone\t\t1\t9\t\n{other}\tskipped\t19 volumes\t1\t9\t../secret.txt\n"
+        + "02\t\trest\t\tsub-02/a\tfailed\tother subject\t1\t9\t\n"
+    )
+    page = _Page(build_report(output, "01", version="0"))
+    assert "no TR" not in page.text and "other subject" not in page.text
+    assert "19 volumes" in page.text and "Errors (1)" in page.text
+    assert "not for the report" not in page.text
+
+
+def test_missing_and_broken_files_leave_their_line_out(tmp_path: Path) -> None:
+    page = _Page(build_report(tmp_path, "07", version="0"))
+    assert "no run of this subject" in page.text
+    func = tmp_path / "sub-07" / "ses-1" / "func"
+    func.mkdir(parents=True)
+    (func / "sub-07_ses-1_task-a_desc-denoised_timeseries.json").write_text("{broken")
+    (func / "sub-07_ses-1_task-a_desc-aroma_metrics.tsv").write_text("")
+    (func / "sub-07_ses-1_task-a_desc-coverage_metrics.tsv").write_bytes(b"\xff\xfe\x00")
+    (func / "sub-07_ses-1_task-a_desc-x_metrics.tsv").write_text("mask_ratio\npredictor\t\tz\n")
+    page = _Page(build_report(tmp_path, "07", version="0"))
+    assert "ses 1 · task a" in page.text
+
+
+def test_sentences_about_the_baselines_are_true() -> None:
+    scores = {"model": 0.3, "parcel_mean": 0.0, "ridge": 0.3}
+    assert contents._verdict("0.2", scores).endswith("parcel mean but not than ridge regression.")
+    assert "no better than" in contents._verdict("0.2", {"model": -1, "ridge": 0.0})
+    assert contents._verdict("0.2", {"model": 1, "ridge": 0.0}).endswith("than ridge regression.")
+
+
+# --- methods -----------------------------------------------------------------------------------
+
+
+def test_the_methods_cite_what_they_name_and_nothing_else() -> None:
+    facts = {
+        "version": "1.2.3",
+        "versions": {"nipype": "1.10.0"},
+        "brain_extraction": "deepbet",
+        "has_t1w": True,
+        "template": "MNI152NLin6Asym",
+        "models": [{"label": "brainlm13M", "sha256": "ff00"}],
+    }
+    text, bibtex = boilerplate.methods(facts)
+    for words in ("brainlm-bids 1.2.3", "nipype 1.10.0", "ff00", "CC BY-NC-ND 4.0", "deepbet"):
+        assert words in text
+    body, listed = text.split("## References")
+    assert "[@" not in text and "None" not in text
+    entries = re.findall(r"^@\w+\{(\w+),", bibtex, re.M)
+    assert len(entries) == len(set(entries)) == len(re.findall(r"^\d+\. ", listed, re.M))
+    for key in entries:
+        assert boilerplate._REFERENCES[key].short in body
+    assert bibtex.count("{") == bibtex.count("}")
+
+
+def test_the_methods_depend_on_what_was_done() -> None:
+    text, bibtex = boilerplate.methods(
+        {"has_t1w": False, "denoise": "none", "atlas": "A424approx", "dummy_scans": 4}
+    )
+    assert "no T1w image" in text and "approximation" in text and "first 4 volumes" in text
+    assert "aroma" not in bibtex and "BrainLM (Ortega" not in text
+    assert "{n4," not in bibtex and "{brainlm," not in bibtex
+    text, bibtex = boilerplate.methods({"source": "fmriprep", "denoise": "aggr"})
+    assert "removed aggressively" in text and "{fmriprep," in bibtex
+    assert "realignment" not in text
+    text, _ = boilerplate.methods({"models": [{"label": "brainlmx", "untrained": True}]})
+    assert "untrained" in text
+
+
+def test_every_reference_has_an_entry() -> None:
+    entries = boilerplate._bibtex(list(boilerplate._REFERENCES))
+    assert entries.count("\n@") + 1 == len(boilerplate._REFERENCES)
+    for reference in boilerplate._REFERENCES.values():
+        year = reference.short[-4:]
+        assert f"{year}. " in reference.full and f"year = {{{year}}}" in entries
