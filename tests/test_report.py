@@ -336,7 +336,7 @@ def test_names_from_the_data_do_not_run(output: Path) -> None:
         + f"01\t\t{evil}\t\t<script>alert(6)</script>\tfailed\t<script>\t1\t1\tlogs/crash.txt\n"
     )
     (output / "logs" / "CITATION.md").write_text(
-        '# <script>alert(7)</script>\n\n- <script> https://x.org/" onload="alert(8)\n\n*<b>a*\n'
+        '## <script>alert(7)</script>\n\n- <script> https://x.org/" onload="alert(8)\n\n*<b>a*\n'
     )
     page = _Page(build_report(output, "01", version="<script>alert(9)</script>"))
     assert not [tag for tag, _ in page.tags if tag in {"script", "b"}]
@@ -412,9 +412,42 @@ def test_missing_and_broken_files_leave_their_line_out(tmp_path: Path) -> None:
 
 def test_sentences_about_the_baselines_are_true() -> None:
     scores = {"model": 0.3, "parcel_mean": 0.0, "ridge": 0.3}
-    assert contents._verdict("0.2", scores).endswith("parcel mean but not than ridge regression.")
-    assert "no better than" in contents._verdict("0.2", {"model": -1, "ridge": 0.0})
-    assert contents._verdict("0.2", {"model": 1, "ridge": 0.0}).endswith("than ridge regression.")
+    assert contents._verdict(scores).endswith("the parcel mean but not than ridge regression")
+    assert contents._verdict({"model": -1.0, "ridge": 0.0}).startswith("predicts no better")
+    assert contents._verdict({"model": 1.0, "ridge": 0.0}).endswith("than ridge regression")
+    rows = [
+        {"mask_ratio": ratio, "predictor": predictor, "r2": r2}
+        for ratio in ("0.75", "0.2")
+        for predictor, r2 in (("model", "0.1"), ("ridge", "0.2"))
+    ]
+    table, sentences = contents._metrics(rows)
+    ratios, verdict = sentences[0].split(" of the values masked, the model ")
+    assert len(sentences) == 1 and ratios == "With 0.2 and 0.75"
+    assert verdict == "predicts no better than ridge regression."
+    assert [(row.mask_ratio, row.predictor) for row in table if row.best] == [
+        ("0.2", "ridge"),
+        ("0.75", "ridge"),
+    ]
+
+
+def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
+    networks = np.zeros(N_PARCELS, int)
+    nothing = np.full((T, N_PARCELS), np.nan)
+    path = tmp_path / "x.svg"
+    none = {key: np.zeros(0) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
+    figures.plot_aroma(path, none | {"classification": np.zeros(0, str)}, np.zeros((T, 0)), TR)
+    figures.plot_carpet(path, nothing, None, networks, TR)
+    figures.plot_series(path, nothing, TR, networks)
+    figures.plot_connectivity(path, nothing[:1].T * nothing[:1], networks)
+    figures.plot_coverage(path, nothing[0], np.zeros((N_PARCELS, 3)), networks)
+    figures.plot_embeddings(path, np.zeros((1, 8)), np.zeros(1))
+    figures.plot_motion(path, {}, TR)
+    grid = np.zeros((8, 8, 8))
+    figures.plot_brain_mask(path, grid, np.eye(4), grid)
+    figures.plot_registration(path, grid, np.eye(4), grid, {"brain": grid})
+    figures.plot_networks(path, networks, grid, np.eye(4), networks)
+    with pytest.raises(ValueError, match="no parcel"):
+        figures.plot_reconstruction(path, nothing, nothing, TR)
 
 
 # --- methods -----------------------------------------------------------------------------------

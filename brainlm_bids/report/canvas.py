@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -88,10 +88,11 @@ def canvas(
     put into the file. The file appears whole or not at all; nothing is written if the block raises.
     """
     with matplotlib.rc_context(_settings()):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=72, layout="constrained")
         FigureCanvasAgg(figure)
         figure.set_facecolor("white")
         yield figure
+        _settle(figure)
         stream = io.BytesIO()
         nothing = {"Date": None, "Creator": None}
         figure.savefig(stream, format="svg", dpi=RASTER_DPI, metadata=nothing)
@@ -101,6 +102,20 @@ def canvas(
     if style:
         content = content.replace(b"<defs>", f"<style>{style}</style>\n <defs>".encode(), 1)
     _write(Path(path), _PNG.sub(_with_palette, content))
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out now, and round: the solver's last bits differ from call to call."""
+    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
+    figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        box = part.bbox_relative
+        box.p0, box.p1 = np.round(box.p0, 6), np.round(box.p1, 6)
+    for axes in figure.axes:
+        for original in (True, False):
+            bounds = [round(float(x), 6) for x in axes.get_position(original).bounds]
+            which: Literal["original", "active"] = "original" if original else "active"
+            axes.set_position((bounds[0], bounds[1], bounds[2], bounds[3]), which=which)
 
 
 _PNG = re.compile(rb"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
@@ -172,6 +187,8 @@ def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
     """Draw the key of the networks that occur in `networks` (V,)."""
     present = [n for n in range(1, len(NETWORKS) + 1) if np.any(np.asarray(networks) == n)]
     handles = [Patch(color=NETWORKS[n - 1][2], label=NETWORKS[n - 1][1]) for n in present]
+    if not handles:
+        return
     options: dict[str, Any] = {
         "ncol": len(handles),
         "handlelength": 1.0,

@@ -425,7 +425,8 @@ def _models(files: _Files, pictures: list[Path], output_dir: Path) -> list[Model
         model.metrics, model.verdicts = _metrics(files.tsv(label, "metrics"))
         about = sidecar.get("Model")
         about = about if isinstance(about, dict) else {}
-        model.licence = str(about.get("licence") or about.get("license") or WEIGHTS_LICENCE)
+        usual = "none (random weights)" if about.get("untrained") else WEIGHTS_LICENCE
+        model.licence = str(about.get("licence") or about.get("license") or usual)
         model.warnings = _model_warnings(label, about, sidecar, windows)
         models.append(model)
     return models
@@ -450,8 +451,9 @@ def _model_facts(sidecar: Mapping[str, Any], windows: list[Row]) -> list[Fact]:
 
 
 def _metrics(rows: list[Row]) -> tuple[list[MetricRow], list[str]]:
-    """The metrics as a table with its best rows marked, and one sentence per mask ratio."""
-    table, verdicts = [], []
+    """The metrics as a table with its best rows marked, and a sentence about each outcome."""
+    table: list[MetricRow] = []
+    verdicts: dict[str, list[str]] = {}
     for ratio in sorted({row.get("mask_ratio", "") for row in rows}, key=lambda r: _float(r) or 0):
         group = [row for row in rows if row.get("mask_ratio", "") == ratio]
         scores = {row.get("predictor", ""): _float(row.get("r2")) for row in group}
@@ -463,8 +465,12 @@ def _metrics(rows: list[Row]) -> tuple[list[MetricRow], list[str]]:
             values += (number(row.get("n_windows")),)
             table.append(MetricRow(number(ratio), name, values, known.get(name) == best))
         if "model" in known and len(known) > 1:
-            verdicts.append(_verdict(number(ratio), known))
-    return table, verdicts
+            verdicts.setdefault(_verdict(known), []).append(number(ratio))
+    sentences = [
+        f"With {_and(ratios)} of the values masked, the model {verdict}."
+        for verdict, ratios in verdicts.items()
+    ]
+    return table, sentences
 
 
 def _score(value: object) -> str:
@@ -473,17 +479,16 @@ def _score(value: object) -> str:
     return "n/a" if found is None else f"{found:.4f}"
 
 
-def _verdict(ratio: str, scores: Mapping[str, float]) -> str:
+def _verdict(scores: Mapping[str, float]) -> str:
     names = {"parcel_mean": "the parcel mean", "ridge": "ridge regression"}
     others = {names.get(name, name): s for name, s in scores.items() if name != "model"}
     beaten = [name for name, score in others.items() if scores["model"] > score]
     better = [name for name, score in others.items() if scores["model"] <= score]
-    start = f"With {ratio} of the values masked, the model"
     if not better:
-        return f"{start} predicts better than {_and(beaten)}."
+        return f"predicts better than {_and(beaten)}"
     if not beaten:
-        return f"{start} predicts no better than {_and(better)}."
-    return f"{start} predicts better than {_and(beaten)} but not than {_and(better)}."
+        return f"predicts no better than {_and(better)}"
+    return f"predicts better than {_and(beaten)} but not than {_and(better)}"
 
 
 def _and(names: list[str]) -> str:

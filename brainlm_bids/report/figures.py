@@ -585,7 +585,8 @@ def plot_reconstruction(
 
     `robust` and `reconstruction` (T, V), NaN where nothing was predicted; `r2` (V,) per parcel
     (computed if None); `metrics`: rows with mask_ratio, predictor (model, parcel_mean, ridge), r2.
-    The parcels shown are the best, the median and the worst by r².
+    The parcels shown are the best, the median and the worst by r². Raises ValueError if there is
+    no parcel to compare.
     """
     robust = np.asarray(robust, float)
     reconstruction = np.asarray(reconstruction, float)
@@ -593,6 +594,8 @@ def plot_reconstruction(
     quality = _columnwise_r2(robust, reconstruction) if r2 is None else np.asarray(r2, float)
     usable = np.flatnonzero(np.isfinite(quality))
     ranked = usable[np.argsort(-quality[usable], kind="stable")]
+    if len(ranked) == 0:
+        raise ValueError("no parcel has both a series and a reconstruction that vary")
     shown = [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]
     with c.canvas(path, height=6.6) as figure:
         top, bottom = c.split(figure, 2, 1, height_ratios=(3.9, 2.7))

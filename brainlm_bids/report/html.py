@@ -127,6 +127,9 @@ _LINK = re.compile(r"https?://[^\s&<>\"']+[^\s&<>\"'.,;)]")
 def _block(block: str) -> Markup:
     """One paragraph, heading or list of Markdown."""
     heading = re.fullmatch(r"(#{1,4})\s+(.+)", block.strip())
+    if heading and heading[1] == "#":
+        # the section of the page has this title already
+        return Markup("")
     if heading:
         # the page has its own first two levels
         level = min(len(heading[1]) + 2, 5)
