@@ -1,0 +1,222 @@
+"""BrainLM 13M: parcel series and their MNI coordinates come in, latents and predictions go out.
+
+A masked autoencoder whose tokens are (parcel, time patch of 20 volumes), with the parcel's
+coordinates projected in (BRAINLM.md 1a). Signals (B, P, T) robust-scaled, coordinates (B, P, 3) in
+mm, tokens (B, L, D) with L = P × n and token i = (parcel, patch) = divmod(i, n). Parameters carry
+the names of the released checkpoints. float32.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import POSITION_ROWS, BrainLMConfig
+from .masking import Masking, mask_by_noise, n_kept
+
+
+def time_positions(width: int, rows: int = POSITION_ROWS) -> Tensor:
+    """Sine (even) and cosine (odd) table of Vaswani et al. 2017, section 3.5: (rows, width)."""
+    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    angle = torch.arange(rows).unsqueeze(1) * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+class TimePositions(nn.Module):
+    """The table as a buffer: the checkpoints hold it."""
+
+    pe: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("pe", time_positions(width))
+
+
+class SelfAttention(nn.Module):
+    """Softmax attention plus a convolution of the values along the token axis.
+
+    The original is a "Nyströmformer" that, as configured, never uses Nyström's approximation; what
+    stays of it is the convolution (65 tokens wide, one kernel per head), which makes the result
+    depend on the order of the tokens.
+    """
+
+    def __init__(self, width: int, heads: int, kernel: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.conv = nn.Conv2d(
+            heads, heads, (kernel, 1), padding=(kernel // 2, 0), groups=heads, bias=False
+        )
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, L, D) -> (B, h, L, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        out = F.scaled_dot_product_attention(q, k, v) + self.conv(v)
+        return out.transpose(1, 2).flatten(2)  # (B, h, L, d) -> (B, L, D)
+
+    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention of the queries start … stop to all tokens: (B, h, stop − start, L)."""
+        q, k = self.split(self.query(x[:, start:stop])), self.split(self.key(x))
+        return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+
+
+class AddNorm(nn.Module):
+    """Linear, add the residual, LayerNorm (post-norm, as in BERT)."""
+
+    def __init__(self, inner: int, width: int, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dense(x) + residual)
+
+
+class Layer(nn.Module):
+    def __init__(self, width: int, heads: int, inner: int, kernel: int, eps: float) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict(
+            {"self": SelfAttention(width, heads, kernel), "output": AddNorm(width, width, eps)}
+        )
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
+        self.output = AddNorm(inner, width, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attention["output"](self.attention["self"](x), x)
+        return self.output(F.gelu(self.intermediate["dense"](x)), x)
+
+    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention (B, h, stop − start, L) that this layer, given its input x, pays."""
+        return self.attention["self"].probabilities(x, start, stop)
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: BrainLMConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.patch = config.timepoint_patching_size
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.signal_embedding_projection = nn.Linear(self.patch, width)
+        self.xyz_embedding_projection = nn.Linear(3, width)
+        self.pos_embedding = TimePositions(width)
+
+    def forward(self, signal: Tensor, xyz: Tensor) -> Tensor:
+        x = self.signal_embedding_projection(signal.unflatten(-1, (-1, self.patch)))  # (B,P,n,D)
+        x = x + self.xyz_embedding_projection(xyz).unsqueeze(2)
+        x = x + self.pos_embedding.pe[: x.shape[2]]
+        return x.flatten(1, 2)  # (B, L, D), parcel-major
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: BrainLMConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        layers = [
+            Layer(
+                config.hidden_size,
+                config.num_attention_heads,
+                config.intermediate_size,
+                config.conv_kernel_size,
+                config.layer_norm_eps,
+            )
+            for _ in range(config.num_hidden_layers)
+        ]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.encoder["layer"]  # type: ignore[return-value]
+
+    def forward(self, signal: Tensor, xyz: Tensor, keep: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Latents (B, 1 + K, D), CLS first, and the inputs of every layer plus the last output."""
+        tokens = self.embeddings(signal, xyz)
+        x = tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        x = torch.cat([self.embeddings.cls_token.expand(len(x), -1, -1), x], dim=1)
+        states = [x]
+        for layer in self.layers:
+            states.append(layer(states[-1]))
+        return self.layernorm(states[-1]), states
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: BrainLMConfig) -> None:
+        super().__init__()
+        width = config.decoder_hidden_size
+        self.tanh = config.use_tanh_decoder
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.decoder_embed = nn.Linear(config.hidden_size, width)
+        self.decoder_xyz_projection = nn.Linear(3, width)
+        self.pos_embedding = TimePositions(width)
+        self.decoder_layers = nn.ModuleList(
+            Layer(
+                width,
+                config.decoder_num_attention_heads,
+                config.decoder_intermediate_size,
+                config.conv_kernel_size,
+                config.layer_norm_eps,
+            )
+            for _ in range(config.decoder_num_hidden_layers)
+        )
+        self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.decoder_pred1 = nn.Linear(width, width // 2)
+        self.decoder_pred2 = nn.Linear(width // 2, config.timepoint_patching_size)
+
+    def forward(self, latent: Tensor, xyz: Tensor, restore: Tensor) -> Tensor:
+        x = self.decoder_embed(latent)
+        cls, kept = x[:, :1], x[:, 1:]  # CLS gets neither coordinates nor a position
+        n_masked = restore.shape[1] - kept.shape[1]
+        x = torch.cat([kept, self.mask_token.expand(len(x), n_masked, -1)], dim=1)
+        x = x.gather(1, restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # raster order
+        x = x.unflatten(1, (xyz.shape[1], -1))  # (B, P, n, D)
+        x = x + self.decoder_xyz_projection(xyz).unsqueeze(2)
+        x = x + self.pos_embedding.pe[: x.shape[2]]
+        n = x.shape[2]
+        x = torch.cat([cls, x.flatten(1, 2)], dim=1)
+        for layer in self.decoder_layers:
+            x = layer(x)
+        x = F.leaky_relu(self.decoder_pred1(self.decoder_norm(x)), 0.1)
+        x = self.decoder_pred2(x)[:, 1:]
+        x = x.tanh() if self.tanh else x
+        return x.unflatten(1, (-1, n))  # (B, P, n, volumes of a patch)
+
+
+class BrainLMOutput(NamedTuple):
+    """logits (B, P, n, p), mask (B, P, n) 1 = hidden, latent (B, 1 + K, D), states per layer."""
+
+    logits: Tensor
+    mask: Tensor
+    latent: Tensor
+    states: list[Tensor]
+
+
+class BrainLM(nn.Module):
+    """`vit` (the encoder) and `decoder`; see the top of this file for shapes."""
+
+    def __init__(self, config: BrainLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def forward(self, signal: Tensor, xyz: Tensor, masking: Masking) -> BrainLMOutput:
+        latent, states = self.vit(signal, xyz, masking.keep)
+        logits = self.decoder(latent, xyz, masking.restore)
+        return BrainLMOutput(logits, masking.mask.view(logits.shape[:3]), latent, states)
+
+    def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:
+        """noise (B, L) -> which tokens are hidden, as the reference does it."""
+        return mask_by_noise(noise, n_kept(noise.shape[1], mask_ratio), stable=stable)
+
+    def loss(self, output: BrainLMOutput, signal: Tensor, kind: str | None = None) -> Tensor:
+        """Mean error over the hidden values; NaN when nothing is hidden, as in the reference."""
+        error = output.logits - signal.view(output.logits.shape)
+        error = error.abs() if (kind or self.config.loss_fn) == "mae" else error.square()
+        mask = output.mask.unsqueeze(-1).expand_as(error)
+        return (error * mask).sum() / mask.sum()

@@ -1,0 +1,248 @@
+"""BrainLM 111M and 650M: the picture of a recording comes in, latents and predictions go out.
+
+A masked autoencoder (He et al. 2022, arXiv 2111.06377) over the picture (B, P, T) whose rows are
+parcels from posterior to anterior and whose columns are volumes (BRAINLM.md 1b), robust-scaled and
+divided by 5.6430855; padded with −1 on all sides to a square of p × p patches. Parameters carry the
+names of the released checkpoints. The three channels hold the same plane, so the kernels are summed
+over input channels and averaged over output channels: the same result in one channel. float32.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ViTMAEConfig
+from .masking import Masking, mask_by_noise, n_kept
+
+
+def grid_positions(width: int, grid: tuple[int, int]) -> Tensor:
+    """2-D sine and cosine table of MAE, (1, 1 + L, width); zeros for CLS.
+
+    The first half of the channels tells the column, the second the row.
+    """
+    omega = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    rows = torch.arange(grid[0], dtype=torch.float64).repeat_interleave(grid[1])
+    columns = torch.arange(grid[1], dtype=torch.float64).repeat(grid[0])
+    angles = [columns.unsqueeze(1) * omega, rows.unsqueeze(1) * omega]
+    table = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+    return F.pad(table, (0, 0, 1, 0)).float().unsqueeze(0)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, width, bias=bias)
+        self.value = nn.Linear(width, width, bias=bias)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, L, D) -> (B, h, L, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention of the queries start … stop to all tokens: (B, h, stop − start, L)."""
+        q, k = self.split(self.query(x[:, start:stop])), self.split(self.key(x))
+        return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+
+
+class Layer(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, inner: int, config: ViTMAEConfig) -> None:
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.attention = nn.ModuleDict(
+            {
+                "attention": SelfAttention(width, heads, config.qkv_bias),
+                "output": nn.ModuleDict({"dense": nn.Linear(width, width)}),
+            }
+        )
+        self.layernorm_after = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
+        self.output = nn.ModuleDict({"dense": nn.Linear(inner, width)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.attention["attention"](self.layernorm_before(x))
+        x = x + self.attention["output"]["dense"](attended)  # type: ignore[index]
+        inner = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))
+        return x + self.output["dense"](inner)
+
+    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention (B, h, stop − start, L) that this layer, given its input x, pays."""
+        return self.attention["attention"].probabilities(self.layernorm_before(x), start, stop)
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: ViTMAEConfig) -> None:
+        super().__init__()
+        p, width = config.patch_size, config.hidden_size
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.patch_embeddings = nn.ModuleDict(
+            {"projection": nn.Conv2d(config.num_channels, width, p, stride=p)}
+        )
+        self.position_embeddings = nn.Parameter(
+            grid_positions(width, config.grid), requires_grad=False
+        )
+
+    def forward(self, image: Tensor, keep: Tensor) -> Tensor:
+        projection = self.patch_embeddings["projection"]
+        plane = projection.weight.sum(1, keepdim=True)  # (D, 1, p, p)
+        x = F.conv2d(image.unsqueeze(1), plane, projection.bias, stride=projection.stride)
+        x = x.flatten(2).transpose(1, 2) + self.position_embeddings[:, 1:]  # (B, L, D)
+        x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        cls = self.cls_token + self.position_embeddings[:, :1]
+        return torch.cat([cls.expand(len(x), -1, -1), x], dim=1)
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: ViTMAEConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        width, heads = config.hidden_size, config.num_attention_heads
+        layers = [
+            Layer(width, heads, config.intermediate_size, config)
+            for _ in range(config.num_hidden_layers)
+        ]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.encoder["layer"]  # type: ignore[return-value]
+
+    def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Latents (B, 1 + K, D), CLS first, and the inputs of every layer plus the last output."""
+        states = [self.embeddings(image, keep)]
+        for layer in self.layers:
+            states.append(layer(states[-1]))
+        return self.layernorm(states[-1]), states
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: ViTMAEConfig) -> None:
+        super().__init__()
+        width, heads = config.decoder_hidden_size, config.decoder_num_attention_heads
+        self.patch, self.channels, self.grid = config.patch_size, config.num_channels, config.grid
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.decoder_embed = nn.Linear(config.hidden_size, width)
+        self.decoder_pos_embed = nn.Parameter(
+            grid_positions(width, config.grid), requires_grad=False
+        )
+        self.decoder_layers = nn.ModuleList(
+            Layer(width, heads, config.decoder_intermediate_size, config)
+            for _ in range(config.decoder_num_hidden_layers)
+        )
+        self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.decoder_pred = nn.Linear(width, self.patch**2 * self.channels)
+
+    def forward(self, latent: Tensor, restore: Tensor) -> Tensor:
+        """The padded picture (B, H, W) from the latents of the kept tokens."""
+        x = self.decoder_embed(latent)
+        cls, kept = x[:, :1], x[:, 1:]
+        n_masked = restore.shape[1] - kept.shape[1]
+        x = torch.cat([kept, self.mask_token.expand(len(x), n_masked, -1)], dim=1)
+        x = x.gather(1, restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # raster order
+        x = torch.cat([cls, x], dim=1) + self.decoder_pos_embed
+        for layer in self.decoder_layers:
+            x = layer(x)
+        weight = self.decoder_pred.weight.unflatten(0, (-1, self.channels)).mean(1)  # (p², D)
+        bias = self.decoder_pred.bias.unflatten(0, (-1, self.channels)).mean(1)
+        x = F.linear(self.decoder_norm(x)[:, 1:], weight, bias)  # (B, L, p²)
+        return unpatchify(x, self.grid, self.patch)
+
+
+def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Tokens (B, L, p²) -> picture (B, rows·p, columns·p)."""
+    x = x.view(len(x), *grid, patch, patch).transpose(2, 3)
+    return x.reshape(len(x), grid[0] * patch, grid[1] * patch)
+
+
+class ViTMAEOutput(NamedTuple):
+    """logits and mask (B, P, T), mask_token (B, L), latent (B, 1 + K, D), states per layer."""
+
+    logits: Tensor
+    mask: Tensor
+    mask_token: Tensor
+    latent: Tensor
+    states: list[Tensor]
+
+
+class ViTMAE(nn.Module):
+    """`vit` (the encoder) and `decoder`; see the top of this file for shapes."""
+
+    def __init__(self, config: ViTMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def padding(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of −1 on each side of a picture (…, P, T)."""
+        top = self.config.image_size[0] - shape[-2]
+        left = self.config.image_size[1] - shape[-1]
+        if min(top, left) < 0 or top % 2 or left % 2:
+            raise ValueError(f"a picture of {shape[-2:]} does not sit in {self.config.image_size}")
+        return top // 2, left // 2
+
+    def pad(self, image: Tensor) -> Tensor:
+        top, left = self.padding(image.shape)
+        return F.pad(image, (left, left, top, top), value=-1.0)
+
+    def crop(self, padded: Tensor, shape: tuple[int, ...]) -> Tensor:
+        top, left = self.padding(shape)
+        return padded[..., top : top + shape[-2], left : left + shape[-1]]
+
+    def forward(
+        self, image: Tensor, masking: Masking, zero_columns: range = range(0)
+    ) -> ViTMAEOutput:
+        """image (B, P, T); `zero_columns`: columns of the padded picture set to 0 beforehand."""
+        padded = self.pad(image)
+        padded[..., zero_columns.start : zero_columns.stop] = 0
+        latent, states = self.vit(padded, masking.keep)
+        logits = self.crop(self.decoder(latent, masking.restore), image.shape)
+        token = masking.mask.unsqueeze(-1).expand(-1, -1, self.config.patch_size**2)
+        mask = self.crop(unpatchify(token, self.config.grid, self.config.patch_size), image.shape)
+        return ViTMAEOutput(logits, mask.clone(), masking.mask, latent, states)
+
+    def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:
+        """noise (B, L) -> which tokens are hidden (`auto_encode`)."""
+        return mask_by_noise(noise, n_kept(noise.shape[1], mask_ratio), stable=stable)
+
+    def predict_last(
+        self, image: Tensor, mask_ratio: float, mode: str = "predict_last", *, stable: bool = False
+    ) -> ViTMAEOutput:
+        """Hide the last int(ratio·T) volumes of all parcels, as the reference's `train_mode`s.
+
+        Patches are hidden whole, so `predict_last` hides the patch in which the span begins too;
+        `predict_last_pixel` instead sets that part of it to 0 (also in the padding's rows); any
+        other mode (the reference calls one `causal_attention`) leaves it visible.
+        """
+        p, (rows, columns) = self.config.patch_size, self.config.grid
+        n_volumes = int(mask_ratio * image.shape[-1])
+        end = image.shape[-1] + self.padding(image.shape)[1]  # in columns of the padded picture
+        last_patch = math.ceil(end / p)
+        n_hidden = (last_patch * p - (end - n_volumes)) // p
+        if mode == "predict_last" and (end - n_volumes) % p:
+            n_hidden += 1
+        first_patch = last_patch - n_hidden
+        noise = torch.zeros(len(image), rows, columns, device=image.device)
+        noise[:, :, first_patch:last_patch] = 1
+        masking = mask_by_noise(noise.flatten(1), rows * (columns - n_hidden), stable=stable)
+        if mode != "predict_last_pixel":
+            return self(image, masking)
+        in_tokens = end - first_patch * p
+        n_zero = max(n_volumes - in_tokens, 0)
+        output = self(image, masking, range(first_patch * p - n_zero, first_patch * p))
+        output.mask[..., -n_volumes:-in_tokens] = 1
+        return output
+
+    def loss(self, output: ViTMAEOutput, image: Tensor) -> Tensor:
+        """Mean squared error over the hidden values; NaN when nothing is hidden."""
+        return ((output.logits - image).square() * output.mask).sum() / output.mask.sum()
