@@ -1,0 +1,54 @@
+# make demo    a phantom data set through the whole chain, without any download of data
+# make test    the tests but the slow ones       make test-all    all tests
+# make lint    style, types, import contracts    make clean       remove what the others made
+# Everything happens in .venv, which is installed with the versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+PHANTOM := demo/.phantom
+
+.PHONY: venv demo test test-all lint clean
+
+venv: $(INSTALLED)
+
+$(INSTALLED): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(PHANTOM): brainlm_bids/phantom.py | $(INSTALLED)
+	rm -rf demo
+	$(BIN)/brainlm phantom demo/bids --subjects 2 --volumes 120 --seed 1
+	touch $@
+
+# The outputs are made anew each time, so that the table is always that of the code at hand.
+demo: $(INSTALLED) $(PHANTOM)
+	rm -rf demo/out demo/work
+	$(BIN)/brainlm-bids demo/bids demo/out participant -w demo/work --model random:tiny --offline \
+	  --atlas A424approx --template MNI152NLin2009aSym --nprocs 2
+	@echo
+	@echo "What was recovered of the phantom's truth:"
+	@$(BIN)/brainlm phantom-score demo/bids demo/out
+	@test -s demo/out/sub-01.html
+	@echo
+	@echo "$(CURDIR)/demo/out/sub-01.html"
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .import_linter_cache brainlm_bids.egg-info
