@@ -41,6 +41,8 @@ GREY_LEVEL = 4000.0  # intensity of grey matter: steps of int16 stay far below t
 SIGNAL = 0.01  # sd of the parcel series as a fraction of grey matter: swings of 2-3 %
 NOISE = 0.015  # sd of the thermal noise as a fraction of grey matter
 GREY, WHITE, CSF = range(3)
+# first numbers of seeds: numpy takes trailing zeros as absent, so a number must tell what is drawn
+PEOPLE, ANATOMY, SESSION, RUN = range(1, 5)
 EPI_CONTRAST = {"grey": 1.0, "white": 0.8, "csf": 1.3, "soft": 0.22, "bone": 0.03}
 T1_SECONDS = (1.3, 0.85, 4.0)  # grey, white, CSF at 3 T
 FLIP_DEGREES = 80.0
@@ -118,7 +120,7 @@ def write_phantom(
     truth = out / "derivatives" / "phantom"
     _write_dataset_files(out, truth, n_subjects, acquisition)
     for subject in range(1, n_subjects + 1):
-        anatomy = subject_warp(np.random.default_rng([seed, subject]))
+        anatomy = subject_warp(np.random.default_rng([ANATOMY, seed, subject]))
         for session in range(1, n_sessions + 1) if n_sessions else [0]:
             _write_session(out, truth, anatomy, acquisition, (subject, session), n_runs)
     return out
@@ -333,11 +335,12 @@ def _spline_weights(positions: np.ndarray, n_control: int) -> np.ndarray:
 def rigid_matrices(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Turn parameters (T, 6), mm then rad, into matrices (T, 4, 4).
 
-    x_volume = R (x_reference - centre) + centre + translation with R = Rz Ry Rx, angles
-    right-handed, everything in RAS+ mm. The reference is the pose whose parameters are all zero.
+    x_volume = R (x_reference - centre) + centre + translation with R = Rx Ry Rz, angles
+    right-handed, everything in RAS+ mm: the convention of preproc.motion, written down again so
+    that a change of either shows. The reference is the pose whose parameters are all zero.
     """
     matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
-    matrices[:, :3, :3] = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix()
+    matrices[:, :3, :3] = Rotation.from_euler("XYZ", parameters[:, 3:]).as_matrix()
     matrices[:, :3, 3] = parameters[:, :3] + centre - matrices[:, :3, :3] @ centre
     return matrices
 
@@ -735,7 +738,7 @@ def _write_session(
 ) -> None:
     """Write the T1w and the runs of one session (0: no session level)."""
     subject, session = ids
-    rng = np.random.default_rng([acquisition.seed, subject, session])
+    rng = np.random.default_rng([SESSION, acquisition.seed, subject, session])
     folder = f"sub-{subject:02d}" + (f"/ses-{session:02d}" if session else "")
     prefix = folder.replace("/", "_")
     pose = _pose(rng, 4.0, 4.0) if session > 1 else np.eye(4)
@@ -743,7 +746,7 @@ def _write_session(
     _write_t1w(out / folder / "anat", truth / folder / "anat", prefix, warp, rng)
     for number in range(1, n_runs + 1):
         name = f"{prefix}_task-rest" + (f"_run-{number}" if n_runs > 1 else "")
-        rng = np.random.default_rng([acquisition.seed, subject, session, number])
+        rng = np.random.default_rng([RUN, acquisition.seed, subject, session, number])
         _write_run(out / folder / "func", truth / folder / "func", name, warp, acquisition, rng)
 
 
@@ -835,7 +838,6 @@ def _write_run(
     header = nib.Nifti1Image(np.zeros(1), affine).header
     header.set_data_shape((*acquisition.shape, acquisition.n_volumes))
     header.set_zooms((*[acquisition.voxel] * 3, acquisition.tr))
-    header.set_xyzt_units("mm", "sec")
     _write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
     _write_json(
         folder / f"{name}_bold.json",
@@ -869,7 +871,7 @@ def _write_truth(
         truth / f"{name}_desc-truth_motion.json",
         {
             "Description": "trans in mm, rot in rad; x_volume = R (x_reference - c) + c + trans, "
-            "R = Rz Ry Rx, RAS+ mm, c = CentreOfRotation; the reference is the pose whose "
+            "R = Rx Ry Rz, RAS+ mm, c = CentreOfRotation; the reference is the pose whose "
             "parameters are zero (volume 0 unless the trace came from a file)",
             "CentreOfRotation": [float(value) for value in centre],
         },
@@ -893,7 +895,11 @@ def _write_truth(
     _write_nifti(path, header, [tissue.reshape(acquisition.shape)])
     _write_json(
         truth / f"{name}_space-boldref_desc-tissue_dseg.json",
-        {"LabelMap": {"1": "grey matter", "2": "white matter", "3": "cerebrospinal fluid"}},
+        {
+            "Description": "the tissue that prevails in each voxel, by the noise-free simulation",
+            "SpatialReference": "the pose of the head whose motion parameters are zero",
+            "LabelMap": {"1": "grey matter", "2": "white matter", "3": "cerebrospinal fluid"},
+        },
     )
     stem = f"{name}_space-{EMBEDDED_SPACE}_atlas-{ATLAS}"
     _write_tsv(truth / f"{stem}_desc-truth_timeseries.tsv", run.series, names)
@@ -901,17 +907,15 @@ def _write_truth(
     courses = dict(run.courses)
     if acquisition.switches["non_steady"]:
         levels = saturation(acquisition.n_volumes, acquisition.tr) - 1
-        courses |= {f"non_steady_{tissue}": levels[:, i] for i, tissue in enumerate(("gm", "wm", "csf"))}
+        courses |= dict(zip(("non_steady_gm", "non_steady_wm", "non_steady_csf"), levels.T))
     table = np.column_stack([np.arange(acquisition.n_volumes) * acquisition.tr, *courses.values()])
     _write_tsv(truth / f"{name}_desc-noise_timeseries.tsv", table, ["time", *courses])
     metrics = oracle_metrics(oracle, run, parameters)
     _write_json(truth / f"{stem}_desc-oracle_metrics.json", metrics)
 
 
-def _write_dataset_files(
-    out: Path, truth: Path, n_subjects: int, acquisition: Acquisition
-) -> None:
-    rng = np.random.default_rng([acquisition.seed, 0])
+def _write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Acquisition) -> None:
+    rng = np.random.default_rng([PEOPLE, acquisition.seed])
     truth.mkdir(parents=True, exist_ok=True)
     made_by = [{"Name": "brainlm phantom", "Description": "simulated, no person was scanned"}]
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "Authors": ["The brainlm-bids developers"]}
@@ -932,8 +936,8 @@ def _write_dataset_files(
     listed = "\n".join(f"- {key}: {value}" for key, value in settings.items())
     _write_text(
         out / "README.md",
-        "# A phantom\n\nSimulated heads: the ICBM 152 2009a template that nilearn packages, warped; "
-        "no person was scanned. What is true of every run (motion, geometry, parcel series, noise) "
+        "# A phantom\n\nSimulated heads: the ICBM 152 2009a template that nilearn packages, "
+        "warped; no person was scanned. What is true of every run (motion, geometry, parcel series, noise) "
         f"lies in `derivatives/phantom`.\n\n{listed}\n",
     )
     _write_text(truth / "README.md", "What is true of the simulated runs; see the sidecars.\n")
@@ -954,6 +958,7 @@ def _write_nifti(path: Path, header: Any, volumes: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header.set_data_dtype(np.int16)
     header.set_slope_inter(1, 0)
+    header.set_xyzt_units("mm", "sec")
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 3, raw, mtime=0) as file:
@@ -992,8 +997,9 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
 
     Keys: run (str), motion_mm (mean displacement over the brain between every volume and volume
     0), motion_error_mm (the same between estimate and truth), series_r (median over parcels of r
-    between the denoised and the true series), oracle_r (what perfect geometry reaches). A number
-    is NaN where the pipeline left no file. Both traces are taken relative to volume 0, so the
+    between the denoised and the true series), oracle_r (the same for the raw image averaged with
+    perfect geometry), oracle_clean_r (that, the true nuisances regressed from both sides). A number
+    is NaN where the pipeline left no file; UserError for tables that do not fit the phantom. Both traces are taken relative to volume 0, so the
     choice of a reference cancels.
     """
     phantom, out_derivatives = Path(phantom), Path(out_derivatives)
@@ -1010,8 +1016,11 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
                 "run": name,
                 "motion_mm": moved,
                 "motion_error_mm": error,
-                "series_r": _series_r(motion_file.parent, made, name, metrics),
+                "series_r": _series_r(
+                    motion_file.parent, made, name, metrics["NumberOfNonSteadyVolumes"]
+                ),
                 "oracle_r": metrics["MedianCorrelationRaw"],
+                "oracle_clean_r": metrics["MedianCorrelationWithoutNuisances"],
             }
         )
     return rows
@@ -1031,28 +1040,44 @@ def _motion_error(truth: Path, made: Path, name: str) -> tuple[float, float]:
         return moved, float("nan")
     from brainlm_bids.preproc.motion import parameters_to_matrices
 
-    sidecar = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
     frame = pd.read_csv(table, sep="\t", na_values="n/a")
     parameters = frame[PARAMETERS].to_numpy(float)
-    estimate = parameters_to_matrices(parameters, np.array(sidecar["CentreOfRotation"], float))
+    if len(parameters) != len(true):
+        raise UserError(f"{table}: {len(parameters)} rows, the phantom has {len(true)} volumes")
+    estimate = parameters_to_matrices(parameters, _centre(table.with_suffix(".json")))
     estimate = estimate @ np.linalg.inv(estimate[0])
     return moved, _mean_distance(estimate, true, points)
 
 
+def _centre(sidecar: Path) -> np.ndarray:
+    """The point (3,) mm that the rotations of a confounds table are about."""
+    if not sidecar.is_file():
+        raise UserError(f"{sidecar} is missing: it names the CentreOfRotation of the motion")
+    centre = json.loads(sidecar.read_text(encoding="utf-8")).get("CentreOfRotation")
+    if centre is None or np.shape(centre) != (3,):
+        raise UserError(f"{sidecar} has no CentreOfRotation of three numbers in mm")
+    return np.array(centre, float)
+
+
 def _mean_distance(first: np.ndarray, second: np.ndarray, points: np.ndarray) -> float:
-    errors = [np.linalg.norm(_apply(a, points) - _apply(b, points), axis=0).mean() for a, b in zip(first, second)]
-    return float(np.mean(errors))
+    """Mean distance (mm) over time and points (3, N) between where two (T, 4, 4) take them."""
+    moves = (_apply(a, points) - _apply(b, points) for a, b in zip(first, second))
+    return float(np.mean([np.linalg.norm(move, axis=0).mean() for move in moves]))
 
 
-def _series_r(truth: Path, made: Path, name: str, metrics: dict[str, Any]) -> float:
-    files = sorted(made.glob(f"{name}_*atlas-{ATLAS}_desc-denoised_timeseries.tsv"))
+def _series_r(truth: Path, made: Path, name: str, first: int) -> float:
+    """Median r over the parcels that the pipeline has, over its finite rows from `first` on."""
+    files = sorted(made.glob(f"{name}_*space-*_atlas-*_desc-denoised_timeseries.tsv"))
     if not files:
         return float("nan")
-    true_file = next(truth.glob(f"{name}_*_desc-truth_timeseries.tsv"))
-    true = pd.read_csv(true_file, sep="\t").to_numpy(float)
-    found = pd.read_csv(files[0], sep="\t", na_values="n/a").to_numpy(float)
-    # a pipeline that drops its first volumes leaves a shorter table: the ends coincide
-    first = max(metrics["NumberOfNonSteadyVolumes"], len(true) - len(found))
-    true, found = true[first:], found[first - len(true) :] if first < len(true) else found[:0]
-    covered = np.isfinite(found).all(0)
-    return float(np.nanmedian(correlations(found[:, covered], true[:, covered])))
+    true = pd.read_csv(next(truth.glob(f"{name}_*_desc-truth_timeseries.tsv")), sep="\t")
+    found = pd.read_csv(files[0], sep="\t", na_values="n/a")
+    if found.shape != true.shape:
+        raise UserError(f"{files[0]}: a table of {found.shape}, the phantom has {true.shape}")
+    series = found.to_numpy(float)
+    rows = np.isfinite(series).any(1) & (np.arange(len(series)) >= first)
+    covered = np.isfinite(series[rows]).all(0)
+    if rows.sum() < 3 or not covered.any():
+        return float("nan")
+    kept = np.ix_(rows, covered)
+    return float(np.nanmedian(correlations(series[kept], true.to_numpy(float)[kept])))
