@@ -6,7 +6,6 @@ a recording (111M, 650M). Sizes are in tokens, channels and volumes; times in se
 """
 
 import json
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -173,30 +172,6 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         mask_ratio=0.75,
     ),
 }
-
-RELEASED = {"old_13M": "13M", "vitmae_111M": "111M", "vitmae_650M": "650M"}  # folder -> name
-NAMED = ("111M", "650M", "13M", "demo")
-
-
-def model_label(source: str | Path) -> str:
-    """The alphanumeric label of a model, for file names (`desc-<label>`).
-
-    `source` is what `--model` takes: a released name, `demo`, `random:<name>` or a folder.
-    Raises UserError where nothing alphanumeric is left.
-    """
-    text = str(source)
-    if text in NAMED:
-        return f"brainlm{text}"
-    if text.startswith("random:"):
-        return "random" + re.sub(r"[^A-Za-z0-9]", "", text.removeprefix("random:"))
-    folder = Path(text).expanduser().resolve().name
-    if folder in RELEASED:
-        return f"brainlm{RELEASED[folder]}"
-    label = re.sub(r"[^A-Za-z0-9]", "", folder)
-    if not label:
-        raise UserError(f"{text}: the model folder's name gives no label; rename it (A-Z, 0-9)")
-    return label
-
 
 def random_architecture(source: str) -> ModelConfig:
     """The architecture of `random:<name>`. Raises UserError for a name that is not known."""
