@@ -86,7 +86,7 @@ def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     import nibabel as nb
 
     image = nb.load(path)
-    return np.asanyarray(image.dataobj, dtype=np.float32), image.affine  # type: ignore[attr-defined]
+    return np.asarray(image.dataobj, dtype=np.float32), image.affine  # type: ignore[attr-defined]
 
 
 def load_mask(path: str) -> NDArray[np.bool_]:
@@ -109,9 +109,7 @@ def save_image(
     return str(path)
 
 
-def world_to_voxel(
-    points: NDArray[np.float64], affine: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def world_to_voxel(points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Voxel coordinates (P, 3) of world points (P, 3) in a grid.
 
     >>> world_to_voxel(np.array([[4.0, 0.0, 0.0]]), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -218,7 +216,7 @@ class Realign(Kernel):
         image = nb.load(self.inputs.bold)
         affine = image.affine  # type: ignore[attr-defined]
         # read once: slicing a compressed file by volume would inflate it from the start each time
-        bold = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        bold = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
         n_dummy = self._n_dummy(bold)
         reference = motion.reference_volume(bold, n_dummy, affine=affine)
         brain = registration.brain_mask_epi(reference, affine)
@@ -327,7 +325,9 @@ class Project(Kernel):
         mask = load_mask(self.inputs.brain_mask)
         labels, atlas_affine = load_image(self.inputs.atlas)
         names, points = parcellation.atlas_points(labels.astype(np.int32), atlas_affine)
-        operator, coverage = parcellation.build_operator(names, self._locate(points), mask.shape, mask)
+        operator, coverage = parcellation.build_operator(
+            names, self._locate(points), mask.shape, mask
+        )
         for name, matrix in (("operator", operator), ("tissues", self._tissues(mask))):
             path = folder / f"{name}.npz"
             sparse.save_npz(path, matrix)

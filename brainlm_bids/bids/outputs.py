@@ -137,6 +137,11 @@ def write_json(path: Path, values: Mapping[str, Any]) -> Path:
     return write_text(path, text + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a sidecar."""
+    return dict(json.loads(path.read_text()))
+
+
 def _json_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _json_value(item) for key, item in value.items()}

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import gammaln
 
 Mode = Literal["nonaggr", "aggr", "none"]
@@ -585,6 +586,37 @@ def _reason(csf: float, hfc: float, score: float) -> str:
     if score > 0:
         found.append(f"motion and edge score {score:.3f} > 0")
     return "; ".join(found) or "below every threshold"
+
+
+# -------------------------------------------------------------------------------- images and series
+
+
+def smooth_series(
+    bold: Float, affine: NDArray[np.float64], mask: Bool, fwhm: float
+) -> NDArray[np.float32]:
+    """Series (T, V) of the mask's voxels, smoothed by a Gaussian of `fwhm` mm inside the mask.
+
+    `bold` is (X, Y, Z, T), `mask` (X, Y, Z). Smoothing is normalised by the smoothed mask, so that
+    the brain's edge is not darkened by what lies outside (as FSL's and nilearn's masked smoothing).
+    """
+    sigma = fwhm / np.sqrt(8 * np.log(2.0)) / np.linalg.norm(affine[:3, :3], axis=0)
+    inside = mask.astype(np.float32)
+    weight = gaussian_filter(inside, sigma)[mask]
+    series = np.empty((bold.shape[3], int(mask.sum())), dtype=np.float32)
+    for t in range(bold.shape[3]):
+        volume = np.asarray(bold[..., t], dtype=np.float32) * inside
+        series[t] = gaussian_filter(volume, sigma)[mask] / weight
+    return series
+
+
+def sample_maps(maps: Float, mask: Bool, voxels: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Maps (K, V) of the mask's voxels at voxel coordinates (N, 3): (K, N), linear, 0 outside."""
+    sampled = np.empty((len(maps), len(voxels)), dtype=np.float32)
+    volume = np.zeros(mask.shape, dtype=np.float32)
+    for k, values in enumerate(maps):
+        volume[mask] = values
+        map_coordinates(volume, voxels.T, output=sampled[k], order=1, mode="constant")
+    return sampled
 
 
 # ----------------------------------------------------------------------------------------- removal

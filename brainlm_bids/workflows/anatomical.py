@@ -1,0 +1,51 @@
+"""The anatomical graph: a T1w image in; its brain and the way to the template out (3 nodes)."""
+
+from typing import Any
+
+from brainlm_bids.interfaces import Normalise, PrepareT1w
+from brainlm_bids.interfaces_outputs import WriteAnatomical
+from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
+
+
+def anatomical_workflow(
+    name: str, t1w: str, context: dict[str, Any], inputs: Inputs, settings: Settings
+) -> Any:
+    """Bias field, brain, normalisation and derivatives of one T1w image.
+
+    The nodes `prepare` (t1w, brain_mask) and `normalise` (transform) feed the functional graphs.
+    """
+    workflow = make_workflow(name)
+    prepare = make_node(PrepareT1w(t1w=t1w), "prepare", settings, memory=3.0)
+    normalise = make_node(
+        Normalise(
+            template=inputs.template,
+            template_mask=inputs.template_mask,
+            kind="T1w",
+            seed=settings.random_seed,
+        ),
+        "normalise",
+        settings,
+        memory=3.0,
+    )
+    write = make_node(
+        WriteAnatomical(
+            context=context, template=inputs.template, template_mask=inputs.template_mask
+        ),
+        "write",
+        settings,
+        memory=1.0,
+        always=True,
+    )
+    workflow.connect(
+        [
+            (prepare, normalise, [("t1w", "image"), ("brain_mask", "brain_mask")]),
+            (
+                prepare,
+                write,
+                [("t1w", "t1w"), ("brain_mask", "brain_mask"), ("method", "method")],
+            ),
+            (normalise, write, [("transform", "transform")]),
+        ]
+    )
+    return workflow

@@ -1,0 +1,43 @@
+"""What all graphs share: how a node and a workflow are made, and the files that they start from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from brainlm_bids.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Resource files as the nodes read them."""
+
+    atlas: str
+    template: str
+    template_mask: str
+
+
+def make_workflow(name: str) -> Any:
+    """An empty Nipype workflow."""
+    from nipype.pipeline import engine
+
+    return engine.Workflow(name=name)
+
+
+def make_node(
+    interface: Any, name: str, settings: Settings, *, memory: float, always: bool = False
+) -> Any:
+    """A node with its share of the machine.
+
+    memory: GB. always: run it in every graph, since what it writes lies outside the work folder.
+    """
+    from nipype.pipeline import engine
+
+    interface.inputs.n_threads = settings.omp_nthreads
+    available = settings.mem or memory
+    return engine.Node(
+        interface,
+        name=name,
+        # a node may ask for no more than there is, or the plugin would refuse the whole graph
+        n_procs=min(settings.omp_nthreads, settings.nprocs),
+        mem_gb=min(memory, available),
+        overwrite=True if always else None,
+    )
