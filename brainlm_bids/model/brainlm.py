@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .config import POSITION_ROWS, BrainLMConfig
@@ -93,7 +93,7 @@ class Layer(nn.Module):
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Attention (B, h, stop − start, L) that this layer, given its input x, pays."""
-        return self.attention["self"].probabilities(x, start, stop)
+        return self.attention["self"].probabilities(x, start, stop)  # type: ignore[operator]
 
 
 class Embeddings(nn.Module):

@@ -1,4 +1,4 @@
-"""Architectures and names of BrainLM: a config.json comes in, a frozen dataclass goes out. No torch.
+"""Architectures and names of BrainLM: a config.json comes in, a dataclass goes out. No torch.
 
 Two unrelated networks are called BrainLM (BRAINLM.md 1a, 1b): `brainlm`, a transformer over
 (parcel, time patch) tokens (13M), and `vitmae`, a masked autoencoder over the 424 × 200 picture of
@@ -105,18 +105,6 @@ FAMILIES: dict[str, type[BrainLMConfig] | type[ViTMAEConfig]] = {
 }
 
 # BRAINLM.md 1a and 1b: the released architectures; heads of the 650M are those of ViT-MAE huge.
-_DECODER_13M = dict(
-    decoder_hidden_size=512,
-    decoder_num_hidden_layers=2,
-    decoder_num_attention_heads=4,
-    decoder_intermediate_size=1024,
-)
-_DECODER_IMAGE = dict(
-    decoder_hidden_size=512,
-    decoder_num_hidden_layers=8,
-    decoder_num_attention_heads=16,
-    decoder_intermediate_size=2048,
-)
 ARCHITECTURES: dict[str, ModelConfig] = {
     "tiny": BrainLMConfig(
         hidden_size=32,
@@ -139,7 +127,10 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         num_hidden_layers=4,
         num_attention_heads=4,
         intermediate_size=1024,
-        **_DECODER_13M,
+        decoder_hidden_size=512,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=4,
+        decoder_intermediate_size=1024,
         num_brain_voxels=N_PARCELS,
         num_timepoints_per_voxel=WINDOW,
         timepoint_patching_size=20,
@@ -152,7 +143,10 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         num_hidden_layers=12,
         num_attention_heads=12,
         intermediate_size=3072,
-        **_DECODER_IMAGE,
+        decoder_hidden_size=512,
+        decoder_num_hidden_layers=8,
+        decoder_num_attention_heads=16,
+        decoder_intermediate_size=2048,
         image_size=(432, 432),
         patch_size=16,
         num_channels=3,
@@ -164,7 +158,10 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         num_hidden_layers=32,
         num_attention_heads=16,
         intermediate_size=5120,
-        **_DECODER_IMAGE,
+        decoder_hidden_size=512,
+        decoder_num_hidden_layers=8,
+        decoder_num_attention_heads=16,
+        decoder_intermediate_size=2048,
         image_size=(434, 434),
         patch_size=14,
         num_channels=3,
@@ -172,6 +169,7 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         mask_ratio=0.75,
     ),
 }
+
 
 def random_architecture(source: str) -> ModelConfig:
     """The architecture of `random:<name>`. Raises UserError for a name that is not known."""
@@ -191,7 +189,9 @@ def read_config(file: Path) -> ModelConfig:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{file}: not found; a model folder needs config.json and weights") from None
+        raise UserError(
+            f"{file}: not found; a model folder needs config.json and weights"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not readable as JSON ({error}); fetch it again") from None
     if not isinstance(content, dict):

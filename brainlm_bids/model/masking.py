@@ -1,10 +1,11 @@
 """Which tokens a masked autoencoder sees: noise or a seed comes in, index tensors go out.
 
-Both families use the scheme of He et al. 2022 (MAE, arXiv 2111.06377, section 3): argsort of a noise
-value per token; the smallest are kept, in that order. L = number of tokens, K = number kept.
+Both families use the scheme of He et al. 2022 (MAE, arXiv 2111.06377, section 3): argsort of a
+noise value per token; the smallest are kept, in that order. L tokens, K of them kept.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,9 @@ def n_passes(mask_ratio: float) -> int:
     return math.ceil(1 / mask_ratio - 1e-9)
 
 
-def disjoint_orders(n_tokens: int, mask_ratio: float, seed: int) -> list[tuple[np.ndarray, int]]:
+def disjoint_orders(
+    n_tokens: int, mask_ratio: float, seed: int | Sequence[int]
+) -> list[tuple[np.ndarray, int]]:
     """Passes that mask every token: [(order (L,), n_keep), …], for `mask_by_order`.
 
     The tokens, in one seeded shuffle, are masked in turn, each pass the same share of them: the

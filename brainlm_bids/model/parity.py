@@ -1,8 +1,8 @@
 """`python -m brainlm_bids.model.parity FOLDER…`: does this implementation agree with the original?
 
 A folder in the golden layout (BRAINLM.md 3) comes in: a checkpoint, inputs.npz, meta.json with the
-list of cases, out_<case>.npz with arrays of the original code. Out goes one line per case and array:
-the largest absolute difference. Exit code 1 above the tolerance, 2 for a folder that is not one.
+list of cases, out_<case>.npz with arrays of the original code. Out goes one line per case and
+array: the largest absolute difference. Exit code 1 above the tolerance, 2 for a folder that is not one.
 """
 
 import argparse
@@ -56,7 +56,9 @@ def compare_folder(folder: Path) -> Iterator[Check]:
         with torch.inference_mode():
             # The reference sorts noise unstably, and how ties fall differs between builds of torch:
             # the order of tied tokens may be either of two, the same for all arrays of the case.
-            runs = [_checks(model, inputs, settings, noise, case, expected, s) for s in (False, True)]
+            runs = [
+                _checks(model, inputs, settings, noise, case, expected, s) for s in (False, True)
+            ]
         yield from min(runs, key=lambda checks: sum(not check.ok for check in checks))
 
 
@@ -149,16 +151,15 @@ class Trace:
 
     def _parcel_latent(self) -> Tensor:
         assert self.keep is not None
-        return parcel_tokens(self.output.latent, self.keep, self.output.mask.shape[1])
+        return parcel_tokens(self.output.latent, self.keep, *self.output.mask.shape[1:])
 
     def _parcel_attention(self) -> Tensor:
         assert self.keep is not None and isinstance(self.module, BrainLM)
-        n_parcels = self.output.mask.shape[1]
-        layer = self.module.vit.layers[-1]
-        return parcel_attention(layer, self.output.states[-2], self.keep, n_parcels)
+        layer, shape = self.module.vit.layers[-1], self.output.mask.shape[1:]
+        return parcel_attention(layer, self.output.states[-2], self.keep, *shape)
 
     def _derived(self, name: str, expected: np.ndarray) -> Tensor | None:
-        """Parts of other arrays (…_head, …_tail) and attentions (attn_<layer or last>[_cls_row])."""
+        """Parts of other arrays (…_head, …_tail) and attentions (attn_<layer|last>[_cls_row])."""
         part = re.fullmatch(r"(\w+)_(head|tail)", name)
         if part and expected.ndim > 1:
             whole, n = part[1], expected.shape[1]

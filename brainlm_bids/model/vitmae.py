@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .config import ViTMAEConfig
@@ -76,13 +76,16 @@ class Layer(nn.Module):
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Attention (B, h, stop − start, L) that this layer, given its input x, pays."""
-        return self.attention["attention"].probabilities(self.layernorm_before(x), start, stop)
+        return self.attention["attention"].probabilities(  # type: ignore[operator]
+            self.layernorm_before(x), start, stop
+        )
 
 
 class Embeddings(nn.Module):
     def __init__(self, config: ViTMAEConfig) -> None:
         super().__init__()
         p, width = config.patch_size, config.hidden_size
+        self.patch = p
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.patch_embeddings = nn.ModuleDict(
             {"projection": nn.Conv2d(config.num_channels, width, p, stride=p)}
@@ -93,8 +96,9 @@ class Embeddings(nn.Module):
 
     def forward(self, image: Tensor, keep: Tensor) -> Tensor:
         projection = self.patch_embeddings["projection"]
+        assert isinstance(projection, nn.Conv2d)
         plane = projection.weight.sum(1, keepdim=True)  # (D, 1, p, p)
-        x = F.conv2d(image.unsqueeze(1), plane, projection.bias, stride=projection.stride)
+        x = F.conv2d(image.unsqueeze(1), plane, projection.bias, stride=self.patch)
         x = x.flatten(2).transpose(1, 2) + self.position_embeddings[:, 1:]  # (B, L, D)
         x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         cls = self.cls_token + self.position_embeddings[:, :1]
