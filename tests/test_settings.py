@@ -1,6 +1,7 @@
 """Settings: TOML in and out, what is refused, and what a configuration's hash depends on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,10 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 def test_hash_follows_what_numbers_depend_on() -> None:
     names = PREPROCESSING_FIELDS + MODEL_FIELDS
     base = configuration_hash(SETTINGS.subset(names))
-    for change in ({"high_pass": 128.0}, {"denoise": "aggr"}, {"mask_ratio": (0.5,)}):
+    changes: list[dict[str, Any]]
+    changes = [{"high_pass": 128.0}, {"denoise": "aggr"}, {"mask_ratio": (0.5,)}]
+    for change in changes:
         assert configuration_hash(replace(SETTINGS, **change).subset(names)) != base
-    for change in ({"nprocs": 8}, {"work_dir": Path("/other")}, {"verbose": 2}, {"mem": 4.0}):
+    changes = [{"nprocs": 8}, {"work_dir": Path("/other")}, {"verbose": 2}, {"mem": 4.0}]
+    for change in changes:
         assert configuration_hash(replace(SETTINGS, **change).subset(names)) == base

@@ -104,7 +104,7 @@ def find_runs(settings: Settings) -> list[Run]:
     if not files:
         raise UserError(f"{settings.bids_dir}: no BOLD run matches the selection; nothing to do")
     t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
-    return [_describe(path, layout, t1w, settings.bids_dir) for path in files]
+    return [_describe(path, t1w, settings.bids_dir) for path in files]
 
 
 def _index(settings: Settings) -> Any:
@@ -115,8 +115,12 @@ def _index(settings: Settings) -> Any:
             f"{settings.bids_dir}: there is no dataset_description.json; is this the top of a "
             "BIDS data set?"
         )
+    # Sidecars are read run by run below: PyBIDS stops at the first broken one, and takes three
+    # times as long.
     indexer = BIDSLayoutIndexer(
-        validate=not settings.skip_bids_validation, ignore=list(_ignored(settings))
+        validate=not settings.skip_bids_validation,
+        ignore=list(_ignored(settings)),
+        index_metadata=False,
     )
     try:
         return BIDSLayout(
@@ -202,18 +206,47 @@ def _read_filters(path: Path | None) -> dict[str, Any]:
     return filters
 
 
-def _describe(path: Path, layout: Any, t1w: list[Path], bids_dir: Path) -> Run:
+def sidecars(path: Path, bids_dir: Path) -> list[Path]:
+    """JSON files that hold for an image by BIDS' inheritance, the most general first."""
+    entities, suffix = name_entities(path), _suffix(path)
+    inside = [folder for folder in path.parents if folder.is_relative_to(bids_dir)]
+    found: list[Path] = []
+    for folder in reversed(inside):
+        named = [file for file in folder.glob(f"*{suffix}.json") if _suffix(file) == suffix]
+        held = [file for file in named if name_entities(file).items() <= entities.items()]
+        found += sorted(held, key=lambda file: (len(name_entities(file)), file.name))
+    return found
+
+
+def _suffix(path: Path) -> str:
+    return path.name.split(".")[0].split("_")[-1]
+
+
+def _read_metadata(path: Path, bids_dir: Path) -> dict[str, Any]:
+    """The merged sidecars of an image, the nearest wins; ValueError names a broken one."""
+    metadata: dict[str, Any] = {}
+    for file in sidecars(path, bids_dir):
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{file.name} cannot be read as JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{file.name} holds no JSON object")
+        metadata |= values
+    return metadata
+
+
+def _describe(path: Path, t1w: list[Path], bids_dir: Path) -> Run:
     """One run with its metadata (sidecars inherited) and whatever is wrong with it."""
     try:
-        metadata = dict(layout.get_metadata(str(path)))
-    except (ValueError, OSError) as error:
-        problem = f"{path.name}: a sidecar is not valid JSON ({error})"
-        return Run(path, bids_dir, {}, None, problem)
+        metadata = _read_metadata(path, bids_dir)
+    except ValueError as error:
+        return Run(path, bids_dir, {}, None, f"{path.name}: its sidecar {error}")
     entities = name_entities(path)
     anatomical = _matching_t1w(entities, t1w)
     if "echo" in entities or "part" in entities:
-        skip = f"{path.name}: multi-echo and complex-valued runs are not supported"
-        return Run(path, bids_dir, metadata, anatomical, skip=skip)
+        parts = f"{path.name}: multi-echo and complex-valued runs are not supported"
+        return Run(path, bids_dir, metadata, anatomical, skip=parts)
     problem = _metadata_problem(path, metadata)
     if problem is not None:
         return Run(path, bids_dir, metadata, anatomical, problem)
