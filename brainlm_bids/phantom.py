@@ -744,10 +744,15 @@ def _write_session(
     pose = _pose(rng, 4.0, 4.0) if session > 1 else np.eye(4)
     warp = Warp(pose, anatomy.affine, anatomy.control, anatomy.origin, anatomy.spacing)
     _write_t1w(out / folder / "anat", truth / folder / "anat", prefix, warp, rng)
+    labels, atlas_affine = approximate_atlas()
+    voxels = np.array(np.nonzero(labels))
+    points = warp.to_t1w(_apply(atlas_affine, voxels).T)
+    atlas = labels[tuple(voxels)].astype(int), points
     for number in range(1, n_runs + 1):
         name = f"{prefix}_task-rest" + (f"_run-{number}" if n_runs > 1 else "")
         rng = np.random.default_rng([RUN, acquisition.seed, subject, session, number])
-        _write_run(out / folder / "func", truth / folder / "func", name, warp, acquisition, rng)
+        folders = out / folder / "func", truth / folder / "func"
+        _write_run(folders, name, warp, atlas, acquisition, rng)
 
 
 def _pose(rng: np.random.Generator, degrees: float, millimetres: float) -> np.ndarray:
@@ -801,14 +806,18 @@ def _write_t1w(
 
 
 def _write_run(
-    folder: Path,
-    truth: Path,
+    folders: tuple[Path, Path],
     name: str,
     warp: Warp,
+    atlas: tuple[np.ndarray, np.ndarray],
     acquisition: Acquisition,
     rng: np.random.Generator,
 ) -> None:
-    """Simulate one run, write image and sidecar, and its truth."""
+    """Simulate one run, write image and sidecar, and its truth.
+
+    folders: of the data and of the truth; atlas: labels (P,) and their points (P, 3) mm in the T1w.
+    """
+    folder, truth = folders
     bold_to_t1w = _pose(rng, 3.0, 4.0)
     # the middle of the field of view: the vertex lies a few mm below its top
     middle = warp.to_t1w(np.array([[0.0, -18.0, 22.0]])).T
@@ -823,11 +832,8 @@ def _write_run(
         courses=noise_courses(acquisition, rng),
         acquisition=acquisition,
     )
-    labels, atlas_affine = approximate_atlas()
-    voxels = np.array(np.nonzero(labels))
-    t1w_points = warp.to_t1w(_apply(atlas_affine, voxels).T)
-    points = _apply(np.linalg.inv(bold_to_t1w), t1w_points.T).T
-    oracle = Oracle(run, points, labels[tuple(voxels)].astype(int))
+    labels, t1w_points = atlas
+    oracle = Oracle(run, _apply(np.linalg.inv(bold_to_t1w), t1w_points.T).T, labels)
 
     def observed() -> Iterator[np.ndarray]:
         for volume in volumes(run, rng):
@@ -937,8 +943,8 @@ def _write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: A
     _write_text(
         out / "README.md",
         "# A phantom\n\nSimulated heads: the ICBM 152 2009a template that nilearn packages, "
-        "warped; no person was scanned. What is true of every run (motion, geometry, parcel series, noise) "
-        f"lies in `derivatives/phantom`.\n\n{listed}\n",
+        "warped; no person was scanned. What is true of every run (motion, geometry, parcel "
+        f"series, noise) lies in `derivatives/phantom`.\n\n{listed}\n",
     )
     _write_text(truth / "README.md", "What is true of the simulated runs; see the sidecars.\n")
     ages, sexes = rng.integers(20, 80, n_subjects), rng.choice(["F", "M"], n_subjects)
@@ -998,9 +1004,9 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
     Keys: run (str), motion_mm (mean displacement over the brain between every volume and volume
     0), motion_error_mm (the same between estimate and truth), series_r (median over parcels of r
     between the denoised and the true series), oracle_r (the same for the raw image averaged with
-    perfect geometry), oracle_clean_r (that, the true nuisances regressed from both sides). A number
-    is NaN where the pipeline left no file; UserError for tables that do not fit the phantom. Both traces are taken relative to volume 0, so the
-    choice of a reference cancels.
+    perfect geometry), oracle_clean_r (that, the true nuisances regressed from both sides). Both
+    traces are taken relative to volume 0, so the choice of a reference cancels. A number is NaN
+    where the pipeline left no file; UserError for tables that do not fit the phantom.
     """
     phantom, out_derivatives = Path(phantom), Path(out_derivatives)
     truth = phantom / "derivatives" / "phantom"
