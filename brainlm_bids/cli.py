@@ -58,12 +58,24 @@ def _add_selection(group: Any) -> None:
         metavar="LABEL",
         help="participants, with or without 'sub-' (default: all)",
     )
-    _flag(group, "session-label", nargs="+",
-        action="extend", metavar="LABEL", help="sessions (default: all)")
-    _flag(group, "task-id", "-t", nargs="+",
-        action="extend", metavar="TASK", help="tasks (default: all)")
-    _flag(group, "run-id", nargs="+",
-        action="extend", metavar="RUN", help="runs (default: all)")
+    _flag(
+        group,
+        "session-label",
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        help="sessions (default: all)",
+    )
+    _flag(
+        group,
+        "task-id",
+        "-t",
+        nargs="+",
+        action="extend",
+        metavar="TASK",
+        help="tasks (default: all)",
+    )
+    _flag(group, "run-id", nargs="+", action="extend", metavar="RUN", help="runs (default: all)")
     _flag(
         group,
         "bids-filter-file",
@@ -182,7 +194,9 @@ def _add_model(group: Any) -> None:
         metavar="G",
         help="factor on the robust series that the model sees (1)",
     )
-    _flag(group, "random-seed", type=_natural, metavar="SEED", help="seed of every random step (42)")
+    _flag(
+        group, "random-seed", type=_natural, metavar="SEED", help="seed of every random step (42)"
+    )
     _flag(group, "device", choices=["auto", "cpu", "cuda"], help="where BrainLM runs (auto)")
 
 
@@ -226,7 +240,10 @@ def _add_execution(group: Any) -> None:
     )
     _flag(group, "write-graph", action="store_true", help="write the workflow graph into logs/")
     _flag(
-        group, "clean-workdir", action="store_true", help="delete the work folder's contents at first"
+        group,
+        "clean-workdir",
+        action="store_true",
+        help="delete the work folder's contents at first",
     )
     _flag(group, "offline", action="store_true", help="never download anything")
     _flag(group, "dry-run", action="store_true", help="say what would be done, and stop")
@@ -324,7 +341,7 @@ def _available_cores() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `brainlm-bids` and return its exit code (0 done, 1 a run failed, 2 usage, 70 internal)."""
+    """Run `brainlm-bids`; returns 0 (done), 1 (a run failed), 2 (usage) or 70 (internal)."""
     try:
         settings = parse(argv)
         from brainlm_bids import app

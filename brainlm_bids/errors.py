@@ -5,5 +5,5 @@ class UserError(Exception):
     """Something that the user can mend: says what is wrong, in which file, and what to do."""
 
 
-class RunSkipped(UserError):
+class RunSkipped(UserError):  # noqa: N818  (not an error: a policy)
     """A run that a stated policy leaves out (too short, no brain): recorded, not a failure."""

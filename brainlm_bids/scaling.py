@@ -1,4 +1,4 @@
-"""Robust scaling: (x − median) / interquartile range per parcel, after each parcel's mean is removed.
+"""Robust scaling: (x − median) / interquartile range per parcel, the parcel's mean removed first.
 
 What comes in: series (T, P), NaN in parcels without data. What goes out: the scaled series, with
 parcels that cannot be scaled filled with 0 (their median) and listed. As in the BrainLM toolkit

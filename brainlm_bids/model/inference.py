@@ -5,7 +5,7 @@ coordinates (P, 3) in mm, in the order of the series' columns. Inputs are multip
 `input_gain`, predictions divided by it. float32; one window at a time on the CPU (BRAINLM.md 3).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..errors import UserError
+from . import baselines
 from .brainlm import BrainLM, BrainLMOutput
 from .checkpoint import LoadedModel
 from .config import VITMAE_DIVISOR, BrainLMConfig
@@ -24,6 +25,8 @@ from .windows import cut_windows, pad_to_window
 Array = NDArray[np.float32]
 MINIMUM_VOLUMES = 20  # one time patch of the 13M
 CUDA_BATCH = 8  # windows
+Predictor = Callable[[Array, NDArray[np.bool_]], Array]
+BASELINES: tuple[Predictor, ...] = (baselines.parcel_mean, baselines.ridge)
 
 
 class Embeddings(NamedTuple):
@@ -40,7 +43,7 @@ class Embeddings(NamedTuple):
 class Reconstruction(NamedTuple):
     """series (T, P) in units of the input, every value predicted while it was hidden.
 
-    metrics: predictor ("model", "parcel_mean") -> {mse, mae, r2, pearson_r}, pooled over samples
+    metrics: predictor ("model", "parcel_mean", "ridge" if asked for) -> {mse, mae, r2, pearson_r}, pooled over samples
     and parcels; parcel_r2, parcel_r (P,) of the model, NaN for parcels without data.
     """
 
@@ -88,29 +91,32 @@ def reconstruct(
     mask_ratio: float,
     seed: int,
     input_gain: float = 1.0,
+    ridge: bool = False,
 ) -> Reconstruction:
     """Predict every value while it is hidden: disjoint masks in turn, ceil(1 / ratio) passes.
 
     Where windows overlap, the earlier one's prediction counts. The predictor "parcel_mean" knows
     what the model knows: the parcel's visible values in that window and pass (all visible values
-    where the parcel has none). `tr` is not used by the networks; it stands here so that both calls
+    where the parcel has none); `ridge` adds that of `baselines.ridge` as "ridge". `tr` is not used by the networks; it stands here so that both calls
     look alike. Raises UserError for unusable input.
     """
     if not 0 < mask_ratio < 1:
         raise UserError(f"--mask-ratio {mask_ratio}: expected a number between 0 and 1")
     run = _prepare(model, series, coords, input_gain)
-    predicted = np.full((2, run.n_volumes, model.n_parcels), np.nan, dtype=np.float32)
+    predictors = BASELINES if ridge else BASELINES[:1]
+    shape = (1 + len(predictors), run.n_volumes, model.n_parcels)
+    predicted = np.full(shape, np.nan, dtype=np.float32)
     for window, start in enumerate(run.starts):
         signal = run.signal[window]
-        both = _predict_window(model, run, signal, mask_ratio, [seed, window])
+        guess = _predict_window(model, run, signal, mask_ratio, [seed, window], predictors)
         stop = min(start + model.window, run.n_volumes)
         target = predicted[:, start:stop]
         new = np.isnan(target)
-        target[new] = both[:, : stop - start][new]
+        target[new] = guess[:, : stop - start][new]
     predicted /= np.float32(input_gain)
     truth = np.asarray(series, dtype=np.float64)
     has_data = (truth != 0).any(axis=0)
-    names = ("model", "parcel_mean")
+    names = ("model", *(predictor.__name__ for predictor in predictors))
     metrics = {
         name: _metrics(truth[:, has_data].ravel(), predicted[i][:, has_data].ravel())
         for i, name in enumerate(names)
@@ -261,12 +267,17 @@ def _encode(model: LoadedModel, run: _Run, seed: int) -> Iterator[tuple[Tensor, 
 
 
 def _predict_window(
-    model: LoadedModel, run: _Run, signal: Tensor, mask_ratio: float, seed: list[int]
+    model: LoadedModel,
+    run: _Run,
+    signal: Tensor,
+    mask_ratio: float,
+    seed: list[int],
+    predictors: tuple[Predictor, ...],
 ) -> Array:
-    """(2, window, P): the model's and the parcel mean's predictions of a window (P, window)."""
+    """(1 + n, window, P): the model's and the baselines' predictions of a window (P, window)."""
     n_data = min(run.n_volumes, model.window)
     real = _real_tokens(model, run.n_volumes)
-    result = np.full((2, model.n_parcels, model.window), np.nan, dtype=np.float32)
+    result = np.full((1 + len(predictors), *signal.shape), np.nan, dtype=np.float32)
     truth = signal.cpu().numpy()
     for order, n_keep in disjoint_orders(len(real), mask_ratio, seed):
         masking = _masking(model, real, order, n_keep)
@@ -276,7 +287,8 @@ def _predict_window(
         visible = ~hidden
         visible[:, n_data:] = False
         result[0][new] = prediction[new]
-        result[1][new] = _parcel_mean(truth, visible)[new]
+        for i, predictor in enumerate(predictors):
+            result[1 + i][new] = predictor(truth, visible)[new]
     return result.transpose(0, 2, 1)
 
 
@@ -293,15 +305,6 @@ def _forward(
         back = torch.argsort(run.row_order)
         prediction, hidden = image.logits[0, back] * VITMAE_DIVISOR, image.mask[0, back]
     return prediction.cpu().numpy(), hidden.cpu().numpy().astype(bool)
-
-
-def _parcel_mean(truth: Array, visible: NDArray[np.bool_]) -> Array:
-    """(P, T): each parcel's mean over its visible values, or of all if it has none."""
-    count = visible.sum(axis=1)
-    total = np.where(visible, truth, 0).sum(axis=1, dtype=np.float64)
-    overall = total.sum() / max(int(count.sum()), 1)
-    mean = np.where(count > 0, total / np.maximum(count, 1), overall)
-    return np.broadcast_to(mean[:, None].astype(np.float32), truth.shape)
 
 
 def _metrics(truth: NDArray[np.float64], predicted: Array) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 A folder in the golden layout (BRAINLM.md 3) comes in: a checkpoint, inputs.npz, meta.json with the
 list of cases, out_<case>.npz with arrays of the original code. Out goes one line per case and
-array: the largest absolute difference. Exit code 1 above the tolerance, 2 for a folder that is not one.
+array: the largest absolute difference. Exit code 1 above the tolerance, 2 for a folder that is not
+one.
 """
 
 import argparse

@@ -1,0 +1,431 @@
+"""Runs an analysis level: finds resources and runs, plans, executes the graph, reports.
+
+In: `Settings`. Out: derivatives, reports, a status table, and an exit code. A run is the unit of
+failure and of resumption: one that is complete under the same configuration is not computed again.
+"""
+
+import logging
+import os
+import platform
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids import __version__, resources
+from brainlm_bids.bids import inputs as bids_inputs
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.errors import UserError
+from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
+from brainlm_bids.status import Row, print_table, read_crashes, used_resources, write_status
+from brainlm_bids.workflows.nodes import Inputs
+from brainlm_bids.workflows.participant import WORKFLOW, ModelTask, Plan, participant_workflow
+
+LOG = logging.getLogger("brainlm_bids")
+EXIT_OK, EXIT_FAILED = 0, 1
+
+
+class _Found:
+    """The resources of a call, found and checked before anything is computed."""
+
+    def __init__(self, settings: Settings) -> None:
+        offline = settings.offline
+        self.atlas = resources.find_atlas(settings.atlas, offline=offline)
+        self.template = resources.find_template(
+            settings.template, offline=offline, atlas_space=self.atlas.space
+        )
+        found = [resources.find_model(name, offline=offline) for name in settings.model]
+        self.models = [model for model in found if model is not None]
+        labels = [model.label for model in self.models]
+        twice = {label for label in labels if labels.count(label) > 1}
+        if twice:
+            raise UserError(
+                f"--model: two models would both be called {sorted(twice)[0]!r} in the outputs; "
+                "rename one of the folders"
+            )
+        warnings = (self.atlas.warning, self.template.warning)
+        self.warnings = [text for text in warnings if text]
+
+
+def run(settings: Settings) -> int:
+    """Run the analysis and return 0 (all done, or skipped by a stated policy) or 1 (a run failed).
+
+    Raises
+    ------
+    UserError
+        For what makes the whole call impossible: labels, resources, folders.
+    """
+    _set_up(settings)
+    runs = bids_inputs.find_runs(settings)
+    _make_output_dir(settings)
+    if settings.reports_only:
+        return _write_reports(settings, runs)
+    found = _Found(settings)
+    for text in found.warnings:
+        LOG.warning(text)
+    plans, rows = _plan(settings, runs, found)
+    if settings.dry_run:
+        return _say_plans(plans, rows)
+    _write_dataset(settings, found, any(r.t1w for r in runs))
+    if settings.boilerplate_only:
+        return EXIT_OK
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
+    outputs.write_text(settings.output_dir / "logs" / f"{run_id}_config.toml", settings.to_toml())
+    todo = [plan for plan in plans if plan.series or plan.models]
+    if todo:
+        _execute(settings, found, todo, run_id)
+    rows += [_judge(settings, plan, run_id) for plan in plans]
+    rows.sort(key=lambda row: row.source)
+    write_status(settings.output_dir / "logs" / f"{run_id}_status.tsv", rows)
+    if todo or any(row.status != "cached" for row in rows):
+        _write_reports(settings, runs)
+    print_table(rows, settings.output_dir)
+    return EXIT_FAILED if any(row.status == "failed" for row in rows) else EXIT_OK
+
+
+def _set_up(settings: Settings) -> None:
+    level = logging.DEBUG if settings.verbose > 1 else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    LOG.setLevel(level)
+    # Before numpy, torch and ITK are loaded here and in every worker: they read these once.
+    threads = str(settings.omp_nthreads)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = threads
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = threads
+    os.environ["NIPYPE_NO_ET"] = "1"
+
+
+def _make_output_dir(settings: Settings) -> None:
+    try:
+        settings.output_dir.mkdir(parents=True, exist_ok=True)
+        if not settings.reports_only and not settings.dry_run:
+            settings.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
+    if not os.access(settings.output_dir, os.W_OK):
+        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to")
+
+
+# --- planning --------------------------------------------------------------------------------
+
+
+def _plan(settings: Settings, runs: list[Run], found: _Found) -> tuple[list[Plan], list[Row]]:
+    """Plans for the runs that can be processed, rows for those that cannot."""
+    plans, rows = [], []
+    for one in runs:
+        reason = one.problem or one.skip
+        if reason is not None:
+            status = "failed" if one.problem else "skipped"
+            LOG.log(logging.ERROR if one.problem else logging.WARNING, "%s: %s", status, reason)
+            rows.append(Row.of(one, status, reason))
+            continue
+        for text in one.warnings:
+            LOG.warning(text)
+        plans.append(_plan_run(settings, one, found))
+    return plans, rows
+
+
+def _plan_run(settings: Settings, one: Run, found: _Found) -> Plan:
+    naming = outputs.Naming(
+        str(settings.output_dir), one.stem, found.template.space, found.atlas.label
+    )
+    configuration = _series_hash(settings, one, found)
+    complete = outputs.is_complete(settings.output_dir, one.stem, "series", configuration)
+    tasks = []
+    for model in found.models:
+        source = model.name if model.path is None else str(model.path.resolve())
+        values = settings.subset(MODEL_FIELDS)
+        own = configuration_hash(
+            {"series": configuration, "model": model.sha256 or model.name, **values}
+        )
+        task = ModelTask(source, model.label, own)
+        stage = outputs.is_complete(settings.output_dir, one.stem, model.label, own)
+        if not (complete and stage):
+            tasks.append(task)
+    context = _context(settings, one, found, naming, configuration)
+    anatomical = None
+    if one.t1w is not None:
+        stem = one.t1w.name.split(".")[0].removesuffix("_T1w")
+        own_name = {**context["naming"], "stem": stem}
+        sources = [bids_inputs.bids_uri(one.t1w, settings.bids_dir)]
+        anatomical = {"naming": own_name, "sources": sources, "template": context["template"]}
+    return Plan(one, naming, configuration, context, anatomical, not complete, tuple(tasks))
+
+
+def _series_hash(settings: Settings, one: Run, found: _Found) -> str:
+    """Names what the series of a run depend on: settings, resources, inputs, version."""
+    statistics, t1w = settings.scaling_stats, one.t1w
+    values = {
+        **settings.subset(PREPROCESSING_FIELDS),
+        "version": __version__,
+        "atlas": found.atlas.sha256,
+        "template": [found.template.space, found.template.sha256],
+        "scaling_stats": None if statistics is None else outputs.file_sha256(statistics),
+        "bold": outputs.file_sha256(one.source),
+        "tr": one.tr,
+        "t1w": None if t1w is None else outputs.file_sha256(t1w),
+    }
+    return configuration_hash(values)
+
+
+def _context(
+    settings: Settings, one: Run, found: _Found, naming: outputs.Naming, configuration: str
+) -> dict[str, Any]:
+    """Everything that the writers need to know of a run, as plain values."""
+    warnings = [*found.warnings, *one.warnings]
+    registration = "BOLD reference to T1w (rigid), T1w to template (affine and SyN)"
+    if one.t1w is None:
+        registration = "BOLD reference to template (affine and SyN), no T1w"
+        warnings.append(
+            "no T1w image: the BOLD reference was registered to the template directly, which is "
+            "less exact"
+        )
+    statistics = settings.scaling_stats
+    sources = [one.uri]
+    if one.t1w is not None:
+        sources.append(bids_inputs.bids_uri(one.t1w, settings.bids_dir))
+    atlas, template = found.atlas, found.template
+    return {
+        "naming": {
+            "output_dir": naming.output_dir,
+            "stem": naming.stem,
+            "space": naming.space,
+            "atlas": naming.atlas,
+        },
+        "tr": one.tr,
+        "task": one.metadata.get("TaskName", one.entities.get("task", "")),
+        "sources": sources,
+        "warnings": warnings,
+        "registration": registration,
+        "configuration": configuration,
+        "settings": settings.subset(
+            (*PREPROCESSING_FIELDS, "mask_ratio", "input_gain")
+        ),
+        "scaling_statistics": "this recording" if statistics is None else statistics.name,
+        "atlas": {"Name": atlas.label, "Space": atlas.space, "SHA256": atlas.sha256,
+                  "Source": atlas.source, "Approximate": atlas.approximate},
+        "template": {"Name": template.space, "SHA256": template.sha256,
+                     "Source": template.source},
+        "models": {
+            model.label: {"label": model.label, "name": model.name, "sha256": model.sha256,
+                          "source": model.source, "licence": model.licence}
+            for model in found.models
+        },
+    }  # fmt: skip
+
+
+def _say_plans(plans: Sequence[Plan], rows: Sequence[Row]) -> int:
+    for row in rows:
+        print(f"{row.source}: {row.status}: {row.reason}")
+    for plan in plans:
+        steps = ["series"] if plan.series else []
+        steps += [task.label for task in plan.models]
+        print(f"{plan.run.source.name}: {', '.join(steps) or 'complete, nothing to do'}")
+    return EXIT_FAILED if any(row.status == "failed" for row in rows) else EXIT_OK
+
+
+# --- executing -------------------------------------------------------------------------------
+
+
+def _execute(settings: Settings, found: _Found, plans: list[Plan], run_id: str) -> None:
+    """Build the graph and run it; what failed is read from the crash files afterwards."""
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
+        shutil.rmtree(settings.work_dir / WORKFLOW)
+    crashes = settings.output_dir / "logs" / "crash" / run_id
+    crashes.mkdir(parents=True, exist_ok=True)
+    if settings.resource_monitor:
+        config.enable_resource_monitor()
+    if not settings.verbose:
+        for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
+            nipype_logging.getLogger(name.removeprefix("nipype.")).setLevel(logging.CRITICAL)
+    workflow = participant_workflow(plans, _materialise(settings, found), settings)
+    workflow.config["execution"] = {
+        "crashdump_dir": str(crashes),
+        "crashfile_format": "txt",
+        # The default of 2 s makes a cached chain of 20 nodes take 40 s.
+        "poll_sleep_duration": "0.05",
+        "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
+        "remove_unnecessary_outputs": "false",
+    }
+    if settings.write_graph:
+        _write_graph(workflow, settings.output_dir / "logs")
+    LOG.info("%d runs to process, work folder %s", len(plans), settings.work_dir)
+    plugin, arguments = _plugin(settings)
+    try:
+        workflow.run(plugin=plugin, plugin_args=arguments)
+    except Exception as error:  # Nipype raises what its nodes raised, of any kind
+        LOG.debug("the graph ended with %s: %s", type(error).__name__, error)
+    if not any(crashes.iterdir()):
+        crashes.rmdir()
+
+
+def _plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
+    if settings.use_plugin is not None:
+        import yaml
+
+        try:
+            values = yaml.safe_load(settings.use_plugin.read_text())
+            return str(values["plugin"]), dict(values.get("plugin_args") or {})
+        except (yaml.YAMLError, TypeError, KeyError) as error:
+            raise UserError(
+                f"--use-plugin {settings.use_plugin}: is not YAML with the key 'plugin'"
+            ) from error
+    if settings.nprocs == 1:
+        return "Linear", {}
+    arguments: dict[str, Any] = {
+        "n_procs": settings.nprocs,
+        # fork would copy the threads' locks of the libraries loaded here
+        "mp_context": "forkserver",
+        "raise_insufficient": False,
+    }
+    if settings.mem is not None:
+        arguments["memory_gb"] = settings.mem
+    return "MultiProc", arguments
+
+
+def _materialise(settings: Settings, found: _Found) -> Inputs:
+    """Resource files for the nodes; embedded ones are written into the work folder once."""
+    import nibabel as nb
+    import numpy as np
+
+    def saved(name: str, sha256: str, load: Any, kind: type) -> str:
+        path = settings.work_dir / "resources" / f"{name}_{sha256[:12]}.nii.gz"
+        if not path.exists():
+            data, affine = load()
+            with outputs.atomically(path) as temporary:
+                nb.Nifti1Image(np.asarray(data, dtype=kind), affine).to_filename(temporary)
+        return str(path)
+
+    atlas, template = found.atlas, found.template
+    stem = f"tpl-{template.space}"
+    return Inputs(
+        saved(f"atlas-{atlas.label}", atlas.sha256, atlas.load, np.int16),
+        saved(f"{stem}_T1w", template.sha256, template.load_t1w, np.float32),
+        saved(f"{stem}_mask", template.sha256, template.load_brain_mask, np.uint8),
+    )
+
+
+def _write_graph(workflow: Any, logs: Path) -> None:
+    target = logs / "graph.dot"
+    kind = "svg" if shutil.which("dot") else "dot"
+    try:
+        workflow.write_graph(dotfilename=str(target), graph2use="colored", format=kind)
+    except OSError as error:
+        LOG.warning("--write-graph: %s; the .dot file is in %s", error, logs)
+
+
+# --- afterwards ------------------------------------------------------------------------------
+
+
+def _judge(settings: Settings, plan: Plan, run_id: str) -> Row:
+    """What became of a run, by what is on disk: a record is written when all its files are."""
+    stages = {"series": plan.configuration}
+    stages |= {task.label: task.configuration for task in plan.models}
+    out, stem = settings.output_dir, plan.naming.stem
+    missing = [
+        name for name, key in stages.items() if not outputs.is_complete(out, stem, name, key)
+    ]
+    if not plan.series and not plan.models:
+        return Row.of(plan.run, "cached", "complete under the same configuration")
+    names = [plan.functional_name, *(plan.model_name(task.label) for task in plan.models)]
+    seconds, memory = used_resources(settings.work_dir / WORKFLOW, names)
+    if not missing:
+        return Row.of(plan.run, "done", "", seconds, memory)
+    anatomy = [plan.anatomical_name] if plan.anatomical_name else []
+    crash = read_crashes(out / "logs" / "crash" / run_id, [*names, *anatomy])
+    if crash is None:
+        reason = (
+            f"{stem}: {missing[0]} was not finished and left no crash file; was a process killed "
+            "(out of memory), or the call stopped at another run's crash?"
+        )
+        return Row.of(plan.run, "failed", reason, seconds, memory)
+    if not crash.skipped:
+        LOG.error("failed: %s: %s", stem, crash.reason)
+    status = "skipped" if crash.skipped else "failed"
+    return Row.of(plan.run, status, crash.reason, seconds, memory, str(crash.path))
+
+
+def _write_dataset(settings: Settings, found: _Found, has_t1w: bool) -> None:
+    """Files of the data set as a whole, the atlas as used, and the methods text."""
+    import nibabel as nb
+    import numpy as np
+
+    labels = [model.label for model in found.models]
+    outputs.write_dataset_files(
+        settings.output_dir, settings.bids_dir, outputs.describe_labels(labels)
+    )
+    atlas, parcels = found.atlas, resources.parcels()
+    data, affine = atlas.load()
+    table = {
+        "index": parcels.index.tolist(),
+        "name": list(parcels.names),
+        "hemisphere": list(parcels.hemisphere),
+        "network_index": parcels.network_index.tolist(),
+        "network": list(parcels.network),
+        "x": parcels.xyz[:, 0].tolist(),
+        "y": parcels.xyz[:, 1].tolist(),
+        "z": parcels.xyz[:, 2].tolist(),
+    }
+    outputs.write_atlas_files(
+        settings.output_dir,
+        space=found.template.space,
+        label=atlas.label,
+        image=nb.Nifti1Image(np.asarray(data, dtype=np.int16), affine),
+        table=table,
+        description={
+            "Name": atlas.label,
+            "License": atlas.licence,
+            "Source": atlas.source,
+            "SHA256": atlas.sha256,
+            "Approximate": atlas.approximate,
+        },
+    )
+    _write_methods(settings, found, has_t1w)
+
+
+def _write_methods(settings: Settings, found: _Found, has_t1w: bool) -> None:
+    from importlib.metadata import version
+
+    from brainlm_bids.report.boilerplate import methods
+
+    facts = {
+        **settings.subset((*PREPROCESSING_FIELDS, "mask_ratio")),
+        "version": __version__,
+        "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
+        | {"python": platform.python_version()},
+        "source": "raw",
+        "has_t1w": has_t1w,
+        "template": found.template.space,
+        "atlas": found.atlas.label,
+        "scaling_stats": None if settings.scaling_stats is None else settings.scaling_stats.name,
+        "models": [
+            {
+                "label": model.label,
+                "untrained": model.random,
+                "sha256": model.sha256,
+                "licence": model.licence,
+            }
+            for model in found.models
+        ],
+    }
+    text, references = methods(facts)
+    logs = settings.output_dir / "logs"
+    outputs.write_text(logs / "CITATION.md", text)
+    outputs.write_text(logs / "CITATION.bib", references)
+
+
+def _write_reports(settings: Settings, runs: Sequence[Run]) -> int:
+    """The HTML report of every subject, from what is in the output folder."""
+    from brainlm_bids.report.html import build_report
+
+    for subject in bids_inputs.selected_subjects(runs):
+        path = build_report(settings.output_dir, subject, version=__version__)
+        print(f"report: {path}", file=sys.stderr)
+    return EXIT_OK

@@ -1,0 +1,84 @@
+"""Baselines of reconstruction: a window and what is visible of it come in, predictions go out.
+
+truth (P, T) and visible (P, T) bool -> (P, T) float32; only visible values are used. They know of a
+recording what the model is shown in the same pass, and so say what the model adds to it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # × the parcels' mean variance
+
+
+def parcel_mean(truth: Array, visible: NDArray[np.bool_]) -> Array:
+    """(P, T): each parcel's mean over its visible values, or of all if it has none."""
+    mean = _visible_mean(truth, visible)
+    return np.broadcast_to(mean[:, None].astype(np.float32), truth.shape)
+
+
+def ridge(truth: Array, visible: NDArray[np.bool_]) -> Array:
+    """(P, T): ridge regression of each parcel on the parcels that are visible at that time.
+
+    Its coefficients, C_hv (C_vv + λI)⁻¹, come from the covariance C of the visible values (for each
+    pair of parcels over the volumes where both are visible; negative eigenvalues of C_vv are set to
+    0). λ is the penalty that best predicts each visible parcel of one half of the volumes from the
+    others, with C from the other half. What is visible comes back as the parcel's mean.
+    """
+    mean = _visible_mean(truth, visible)
+    centred = np.where(visible, truth - mean[:, None], 0).astype(np.float64)
+    patterns, group = np.unique(visible, axis=1, return_inverse=True)
+    groups = [np.flatnonzero(group.ravel() == i) for i in range(patterns.shape[1])]
+    penalty = _best_penalty(centred, visible, groups)
+    covariance = _covariance(centred, visible)
+    result = np.repeat(mean[:, None], truth.shape[1], axis=1)
+    for volumes in groups:
+        seen = visible[:, volumes[0]]
+        if not seen.any() or seen.all():
+            continue
+        values, vectors = np.linalg.eigh(covariance[np.ix_(seen, seen)])
+        scale = 1 / (np.clip(values, 0, None) + penalty)
+        weights = (vectors * scale) @ (vectors.T @ centred[np.ix_(seen, volumes)])
+        result[np.ix_(~seen, volumes)] += covariance[np.ix_(~seen, seen)] @ weights
+    return result.astype(np.float32)
+
+
+def _visible_mean(truth: Array, visible: NDArray[np.bool_]) -> Matrix:
+    count = visible.sum(axis=1)
+    total = np.where(visible, truth, 0).sum(axis=1, dtype=np.float64)
+    overall = total.sum() / max(int(count.sum()), 1)
+    return np.where(count > 0, total / np.maximum(count, 1), overall)
+
+
+def _covariance(centred: Matrix, visible: NDArray[np.bool_]) -> Matrix:
+    """(P, P), 0 for pairs that are never visible together."""
+    shown = visible.astype(np.float64)
+    return (centred @ centred.T) / np.maximum(shown @ shown.T, 1)
+
+
+def _best_penalty(
+    centred: Matrix, visible: NDArray[np.bool_], groups: list[NDArray[np.int64]]
+) -> float:
+    """The penalty of the smallest error when the halves of the window predict one another."""
+    variance = float((centred**2).sum() / max(int(visible.sum()), 1))
+    penalties = np.array(PENALTIES) * (variance or 1.0)
+    used = np.flatnonzero(visible.any(axis=0))
+    if not used.size:
+        return float(penalties[-1])
+    late = np.arange(visible.shape[1]) > np.median(used)
+    error = np.zeros(len(penalties))
+    for half in (late, ~late):
+        covariance = _covariance(centred[:, ~half], visible[:, ~half])
+        for volumes in groups:
+            tested, seen = volumes[half[volumes]], visible[:, volumes[0]]
+            if not tested.size or not seen.any():
+                continue
+            values, vectors = np.linalg.eigh(covariance[np.ix_(seen, seen)])
+            projected = vectors.T @ centred[np.ix_(seen, tested)]
+            for i, penalty in enumerate(penalties):
+                scale = 1 / (np.clip(values, 0, None) + penalty)
+                # Error of predicting one parcel from the others, by the inverse matrix K: (K x)/K_ii.
+                residual = (vectors * scale) @ projected
+                error[i] += float(((residual / ((vectors**2) @ scale)[:, None]) ** 2).sum())
+    return float(penalties[error.argmin()])
