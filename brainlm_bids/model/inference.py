@@ -43,8 +43,8 @@ class Embeddings(NamedTuple):
 class Reconstruction(NamedTuple):
     """series (T, P) in units of the input, every value predicted while it was hidden.
 
-    metrics: predictor ("model", "parcel_mean", "ridge" if asked for) -> {mse, mae, r2, pearson_r}, pooled over samples
-    and parcels; parcel_r2, parcel_r (P,) of the model, NaN for parcels without data.
+    metrics: predictor ("model", "parcel_mean", "ridge" if asked for) -> {mse, mae, r2, pearson_r},
+    pooled over samples and parcels; parcel_r2, parcel_r (P,) of the model, NaN for parcels without data.
     """
 
     series: Array
@@ -95,10 +95,10 @@ def reconstruct(
 ) -> Reconstruction:
     """Predict every value while it is hidden: disjoint masks in turn, ceil(1 / ratio) passes.
 
-    Where windows overlap, the earlier one's prediction counts. The predictor "parcel_mean" knows
-    what the model knows: the parcel's visible values in that window and pass (all visible values
-    where the parcel has none); `ridge` adds that of `baselines.ridge` as "ridge". `tr` is not used by the networks; it stands here so that both calls
-    look alike. Raises UserError for unusable input.
+    Where windows overlap, the earlier one's prediction counts. The baselines know what the model
+    knows, the visible values of that window and pass: "parcel_mean" is the parcel's mean (of all
+    parcels where it has none), and `ridge` adds `baselines.ridge`. `tr` is not used by the
+    networks; it stands here so that both calls look alike. Raises UserError for unusable input.
     """
     if not 0 < mask_ratio < 1:
         raise UserError(f"--mask-ratio {mask_ratio}: expected a number between 0 and 1")

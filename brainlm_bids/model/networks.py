@@ -80,9 +80,9 @@ def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Net
     features (P, F) are centred over parcels and brought to unit length, so that distances are those
     of a correlation; clusters are Ward's (1963), as many as networks, and named so that most
     parcels agree (Hungarian method). The name-free measure is adjusted_rand (Hubert & Arabie
-    1985), and knn_accuracy uses the reference only in training folds (10 folds, 10 neighbours, as the paper's
-    kNN on attention; BRAINLM.md 1d). Values that are not finite count as the mean over parcels;
-    parcels without information lie at the origin. `seed` deals the folds. reference (P,) is 1 … 7.
+    1985), and knn_accuracy uses the reference only in training folds (10 folds, 10 neighbours, as
+    the paper's kNN on attention; BRAINLM.md 1d). Values that are not finite count as the mean over
+    parcels; parcels without information lie at the origin. `seed` deals the folds. reference (P,) is 1 … 7.
     """
     truth = np.asarray(reference, dtype=np.int64)
     points = _unit_rows(np.asarray(features, dtype=np.float64))
