@@ -1001,12 +1001,14 @@ def _write_text(path: Path, text: str) -> None:
 def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
     """Compare the derivatives of a pipeline with the truth of the phantom, a dict per run.
 
-    Keys: run (str), motion_mm (mean displacement over the brain between every volume and volume
-    0), motion_error_mm (the same between estimate and truth), series_r (median over parcels of r
-    between the denoised and the true series), oracle_r (the same for the raw image averaged with
-    perfect geometry), oracle_clean_r (that, the true nuisances regressed from both sides). Both
-    traces are taken relative to volume 0, so the choice of a reference cancels. A number is NaN
-    where the pipeline left no file; UserError for tables that do not fit the phantom.
+    Keys: run (str), motion_mm (mean displacement over the brain between every volume and the first
+    in the steady state), motion_error_mm (the same between estimate and truth), series_r (median
+    over parcels of r between the denoised and the true series), oracle_r (the same for the raw
+    image averaged with perfect geometry), oracle_clean_r (that, the true nuisances regressed from
+    both sides). All leave out the volumes before the steady state. Both traces are taken relative
+    to the first volume of it, so the choice of a reference cancels. (Volume 0 would not do: its
+    contrast is another one, and the error of its own estimate would enter all others.) A number is
+    NaN where the pipeline left no file; UserError for tables that do not fit the phantom.
     """
     phantom, out_derivatives = Path(phantom), Path(out_derivatives)
     truth = phantom / "derivatives" / "phantom"
@@ -1016,15 +1018,14 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
         made = out_derivatives / motion_file.parent.relative_to(truth)
         metrics_file = next(motion_file.parent.glob(f"{name}_*_desc-oracle_metrics.json"))
         metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
-        moved, error = _motion_error(motion_file.parent, made, name)
+        first = metrics["NumberOfNonSteadyVolumes"]
+        moved, error = _motion_error(motion_file.parent, made, name, first)
         rows.append(
             {
                 "run": name,
                 "motion_mm": moved,
                 "motion_error_mm": error,
-                "series_r": _series_r(
-                    motion_file.parent, made, name, metrics["NumberOfNonSteadyVolumes"]
-                ),
+                "series_r": _series_r(motion_file.parent, made, name, first),
                 "oracle_r": metrics["MedianCorrelationRaw"],
                 "oracle_clean_r": metrics["MedianCorrelationWithoutNuisances"],
             }
@@ -1032,13 +1033,13 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _motion_error(truth: Path, made: Path, name: str) -> tuple[float, float]:
-    """Mean displacement (mm) of the brain: true motion, and estimate minus truth."""
+def _motion_error(truth: Path, made: Path, name: str, first: int) -> tuple[float, float]:
+    """Mean displacement (mm) of the brain: true motion since `first`, and estimate minus truth."""
     with np.load(truth / f"{name}_desc-truth_geometry.npz") as geometry:
-        true = geometry["matrices"]
+        true = geometry["matrices"][first:]
     image = nib.Nifti1Image.from_filename(truth / f"{name}_space-boldref_desc-tissue_dseg.nii.gz")
     inside = np.array(np.nonzero(np.asarray(image.dataobj)))[:, ::7]
-    points = _apply(true[0] @ image.affine, inside)  # the brain where volume 0 has it
+    points = _apply(true[0] @ image.affine, inside)  # the brain where that volume has it
     true = true @ np.linalg.inv(true[0])
     moved = _mean_distance(true, np.tile(np.eye(4), (len(true), 1, 1)), points)
     table = made / f"{name}_desc-confounds_timeseries.tsv"
@@ -1048,9 +1049,9 @@ def _motion_error(truth: Path, made: Path, name: str) -> tuple[float, float]:
 
     frame = pd.read_csv(table, sep="\t", na_values="n/a")
     parameters = frame[PARAMETERS].to_numpy(float)
-    if len(parameters) != len(true):
-        raise UserError(f"{table}: {len(parameters)} rows, the phantom has {len(true)} volumes")
-    estimate = parameters_to_matrices(parameters, _centre(table.with_suffix(".json")))
+    if len(parameters) != first + len(true):
+        raise UserError(f"{table}: {len(parameters)} rows, not a row for each of the volumes")
+    estimate = parameters_to_matrices(parameters[first:], _centre(table.with_suffix(".json")))
     estimate = estimate @ np.linalg.inv(estimate[0])
     return moved, _mean_distance(estimate, true, points)
 

@@ -269,13 +269,14 @@ def test_kinds_of_motion(kind: str, millimetres: float, degrees: float) -> None:
 
 
 def fabricate(data: Path, out: Path, r: float) -> str:
-    """Derivatives of one run with planted errors: 0.3 mm after volume 0, series at r."""
+    """Derivatives of one run with planted errors: 0.3 mm after volume 2, series at r."""
     geometry_file = next(data.rglob("*ses-01*run-1_desc-truth_geometry.npz"))
     name = geometry_file.name.removesuffix("_desc-truth_geometry.npz")
     folder = out / geometry_file.parent.relative_to(data / "derivatives" / "phantom")
     folder.mkdir(parents=True)
     matrices = np.load(geometry_file)["matrices"].copy()
-    matrices[1:, 0, 3] += 0.3
+    matrices[3:, 0, 3] += 0.3
+    matrices[:2, 0, 3] += 50  # before the steady state: must not count
     # a reference of another pose, rotations about another point: neither may matter
     pose = motion.parameters_to_matrices(np.array([[1, -2, 3, 0.02, 0.01, -0.03]]), np.ones(3))[0]
     centre = np.array([3.0, -20.0, 11.0])
@@ -295,7 +296,8 @@ def fabricate(data: Path, out: Path, r: float) -> str:
     series = 50 + 7 * (r * steady + np.sqrt(1 - r**2) * noise)
     series[:, [5, 17]] = np.nan
     frame.iloc[3:] = series
-    frame.iloc[:3] = np.nan
+    frame.iloc[:2] = 1e6  # before the steady state: must not count, whatever is there
+    frame.iloc[2] = np.nan
     stem = f"{name}_space-MNI152NLin6Asym_atlas-A424_desc-denoised_timeseries.tsv"
     frame.to_csv(folder / stem, sep="\t", index=False, na_rep="n/a")
     return name
@@ -306,7 +308,7 @@ def test_recovered_finds_what_was_planted(noisy: Path, tmp_path: Path) -> None:
     rows = {row["run"]: row for row in recovered(tmp_path, noisy)}
     assert len(rows) == 4
     found = rows.pop(name)
-    assert found["motion_error_mm"] == pytest.approx(0.3 * 13 / 14, abs=1e-3)
+    assert found["motion_error_mm"] == pytest.approx(0.3 * 11 / 12, abs=1e-3)
     assert found["series_r"] == pytest.approx(0.8, abs=1e-6)
     assert 0.3 < found["motion_mm"] < 8
     assert 0.1 < found["oracle_r"] < 1
