@@ -91,6 +91,7 @@ class _Code:
         return Path.touch, (self.target,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_with_code_is_refused_and_not_run(shared: Path, tmp_path: Path) -> None:
     folder = _copy(shared / "golden" / "brainlm_micro", tmp_path)
     (folder / "model.safetensors").unlink()

@@ -44,7 +44,8 @@ class Reconstruction(NamedTuple):
     """series (T, P) in units of the input, every value predicted while it was hidden.
 
     metrics: predictor ("model", "parcel_mean", "ridge" if asked for) -> {mse, mae, r2, pearson_r},
-    pooled over samples and parcels; parcel_r2, parcel_r (P,) of the model, NaN for parcels without data.
+    pooled over samples and parcels; parcel_r2, parcel_r (P,) of the model, NaN for parcels
+    without data.
     """
 
     series: Array

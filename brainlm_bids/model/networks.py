@@ -82,7 +82,8 @@ def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Net
     parcels agree (Hungarian method). The name-free measure is adjusted_rand (Hubert & Arabie
     1985), and knn_accuracy uses the reference only in training folds (10 folds, 10 neighbours, as
     the paper's kNN on attention; BRAINLM.md 1d). Values that are not finite count as the mean over
-    parcels; parcels without information lie at the origin. `seed` deals the folds. reference (P,) is 1 … 7.
+    parcels; parcels without information lie at the origin. `seed` deals the folds. The reference
+    (P,) is 1 … 7.
     """
     truth = np.asarray(reference, dtype=np.int64)
     points = _unit_rows(np.asarray(features, dtype=np.float64))
