@@ -60,11 +60,11 @@ def _orthonormal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(left @ right)
 
 
-def _pull_matrix(transform_file: Path) -> NDArray[np.float64]:
+def _pull_matrix(transform_file: str) -> NDArray[np.float64]:
     """The (4, 4) RAS+ matrix of a rigid ITK transform."""
     import ants
 
-    transform = ants.read_transform(str(transform_file))
+    transform = ants.read_transform(transform_file)
     corners = np.vstack([np.zeros(3), 100.0 * np.eye(3)])
     mapped = np.array([transform.apply_to_point(corner.tolist()) for corner in corners])
     lps = np.eye(4)
@@ -231,9 +231,19 @@ def _open(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     # beyond the volume counts as brain, lest a narrow field of view lose its outer slices
     eroded = _largest(ndimage.binary_erosion(mask, ball, border_value=1))
     opened = ndimage.binary_dilation(eroded, ball) & mask
-    closed = ndimage.binary_closing(np.pad(opened, radius), ball)
-    inner = (slice(radius, -radius),) * 3
-    return np.asarray(ndimage.binary_fill_holes(_largest(closed[inner])))
+    return _closed(_largest(opened), radius)
+
+
+def _closed(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Closing with a ball (voxels), holes filled."""
+    if not mask.any():
+        return mask
+    padded = np.pad(mask, radius + 1)
+    # distances are as quick for a large ball as for a small one
+    grown = ndimage.distance_transform_edt(~padded) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    inner = (slice(radius + 1, -radius - 1),) * 3
+    return np.asarray(ndimage.binary_fill_holes((closed | padded)[inner]))
 
 
 # --- registration ----------------------------------------------------------------------------
@@ -268,13 +278,15 @@ def _brain_image(
     return resample_to(brain, affine, tuple(shape), coarse, np.eye(4)), coarse
 
 
-def _stages(fixed: str, moving: str, n_levels: int) -> list[str]:
-    """Arguments of a linear stage: Mattes' mutual information, coarse to fine."""
-    levels = [("1000", "4", "3"), ("500", "2", "2"), ("250", "1", "1")][:n_levels]
-    iterations, shrink, smooth = ("x".join(values) for values in zip(*levels))
+def _stage(fixed: str, moving: str, levels: tuple[int, ...]) -> list[str]:
+    """Arguments of a linear stage: Mattes' mutual information at shrink factors, coarse first."""
+    iterations = {4: "1000", 2: "500", 1: "100"}
+    sigmas = {4: "3", 2: "2", 1: "1"}
     return [
         *("-m", f"MI[{fixed},{moving},1,32,Regular,0.25]"),
-        *("-c", f"[{iterations},1e-6,10]", "-f", shrink, "-s", f"{smooth}vox"),
+        *("-c", f"[{'x'.join(iterations[n] for n in levels)},1e-6,10]"),
+        *("-f", "x".join(str(n) for n in levels)),
+        *("-s", f"{'x'.join(sigmas[n] for n in levels)}vox"),
     ]
 
 
@@ -299,7 +311,8 @@ def register_rigid(
 
     Mattes' mutual information (contrasts may differ) of the brains, started once from their
     centres of mass and once from the scanner's coordinates (a run that does not see the whole
-    brain has its centre elsewhere); of the two ends, the one with more mutual information.
+    brain has its centre elsewhere); of the two coarse ends, the one with more mutual information
+    is refined.
 
     Raises
     ------
@@ -312,22 +325,24 @@ def register_rigid(
     moving_brain = _brain_image(moving, moving_affine, moving_mask)
     fixed_image, moving_image = _to_ants(*fixed_brain), _to_ants(*moving_brain)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
-    ends: list[tuple[float, NDArray[np.float64]]] = []
+    coarse: list[tuple[float, str]] = []
     with TemporaryDirectory() as folder:
         # without -r ANTs starts from the identity
         for number, start in enumerate((["-r", f"[{f},{m},1]"], [])):
             out = f"{folder}/start{number}"
-            stage = [*start, "-t", "Rigid[0.1]", *_stages(f, m, 3)]
             try:
-                _run_ants(stage, seed, out)
+                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (4, 2))], seed, out)
             except RuntimeError as error:
                 LOGGER.info("rigid registration from start %d failed: %s", number, error)
                 continue
-            matrix = _pull_matrix(Path(f"{out}0GenericAffine.mat"))
-            ends.append((_mutual_information(fixed_brain, moving_brain, matrix), matrix))
-    if not ends:
-        raise UserError("the images cannot be registered: do they show the same brain?")
-    return max(ends, key=lambda end: end[0])[1]
+            end = f"{out}0GenericAffine.mat"
+            shared = _mutual_information(fixed_brain, moving_brain, _pull_matrix(end))
+            coarse.append((shared, end))
+        if not coarse:
+            raise UserError("the images cannot be registered: do they show the same brain?")
+        best = max(coarse, key=lambda pair: pair[0])[1]
+        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (1,))], seed, f"{folder}/fine")
+        return _pull_matrix(f"{folder}/fine0GenericAffine.mat")
 
 
 def _mutual_information(
@@ -372,14 +387,16 @@ def register_to_template(
     """
     from ants.internal import get_pointer_string
 
-    fixed_image = _to_ants(*_brain_image(template, template_affine, template_mask, None))
+    # FSL's mask lacks parts of the ventricles, which are bright in a BOLD reference
+    whole = _closed(template_mask, round(6.0 / float(_spacing(template_affine).min())))
+    fixed_image = _to_ants(*_brain_image(template, template_affine, whole, None))
     moving_image = _to_ants(*_brain_image(moving, moving_affine, moving_mask))
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
     iterations = "100x70x20" if kind == "T1w" else "100x50x0"
     stages = [
         *("-z", "1", "-a", "1", "-r", f"[{f},{m},1]"),
-        *("-t", "Rigid[0.1]", *_stages(f, m, 2)),
-        *("-t", "Affine[0.1]", *_stages(f, m, 3)),
+        *("-t", "Rigid[0.1]", *_stage(f, m, (4, 2))),
+        *("-t", "Affine[0.1]", *_stage(f, m, (4, 2))),
         *("-t", "SyN[0.1,3,0]", "-m", f"MI[{f},{m},1,32]"),
         *("-c", f"[{iterations},1e-6,10]", "-f", "4x2x1", "-s", "2x1x0vox"),
     ]
