@@ -25,8 +25,8 @@ def ridge(truth: Array, visible: NDArray[np.bool_]) -> Array:
     Its coefficients, C_hv (C_vv + λI)⁻¹, come from the covariance C of the visible values, for each
     pair of parcels over the volumes where both are visible; then, ROUNDS times, from that of the
     window with its hidden values as just predicted (after regularised EM, Schneider 2001, J.
-    Climate 14:853, without the variance of what is imputed). λ is the penalty that best predicts each
-    visible parcel of one half of the volumes from the others, with C from the other half. In a
+    Climate 14:853, without the variance of what is imputed). λ is the penalty that best predicts
+    each visible parcel of one half of the volumes from the others, with C from the other half. In a
     window of 200 volumes with 3 of 4 values hidden, few pairs are ever visible together, and little
     can be learnt. What is visible comes back as it is.
     """
