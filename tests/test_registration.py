@@ -47,7 +47,7 @@ def _brain_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def _moved(
     data: np.ndarray, affine: np.ndarray, matrix: np.ndarray, order: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The image as seen after x_moving = matrix @ x_fixed, on an LAS grid (4 mm), and its affine."""
+    """The image after x_moving = matrix @ x_fixed, on an LAS grid of 4 mm, and its affine."""
     grid = np.diag([-4.0, 4.0, 4.0, 1.0])
     grid[:3, 3] = [100, -140, -90]
     pull = np.linalg.inv(matrix)
