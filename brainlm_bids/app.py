@@ -234,7 +234,6 @@ def _say_plans(plans: Sequence[Plan], rows: Sequence[Row]) -> int:
 def _execute(settings: Settings, found: _Found, plans: list[Plan], run_id: str) -> None:
     """Build the graph and run it; what failed is read from the crash files afterwards."""
     from nipype import config
-    from nipype import logging as nipype_logging
 
     if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
         shutil.rmtree(settings.work_dir / WORKFLOW)
@@ -244,7 +243,7 @@ def _execute(settings: Settings, found: _Found, plans: list[Plan], run_id: str) 
         config.enable_resource_monitor()
     if not settings.verbose:
         for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
-            nipype_logging.getLogger(name.removeprefix("nipype.")).setLevel(logging.CRITICAL)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     workflow = participant_workflow(plans, _materialise(settings, found), settings)
     workflow.config["execution"] = {
         "crashdump_dir": str(crashes),

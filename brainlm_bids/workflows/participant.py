@@ -81,8 +81,9 @@ def participant_workflow(plans: Sequence[Plan], inputs: Inputs, settings: Settin
                 inputs,
                 settings,
             )
+            if anatomical is None:
+                workflow.add_nodes([functional])
             connect_geometry(workflow, functional, anatomical, inputs, settings)
-            workflow.add_nodes([functional])
         _add_models(workflow, plan, functional, inputs, settings)
     return workflow
 
