@@ -387,6 +387,9 @@ def register_to_template(
     """
     from ants.internal import get_pointer_string
 
+    if kind == "boldref":
+        # a T1w image comes without its bias field, a BOLD reference with it
+        moving = bias_correct(moving, moving_affine, moving_mask)
     # FSL's mask lacks parts of the ventricles, which are bright in a BOLD reference
     whole = _closed(template_mask, round(6.0 / float(_spacing(template_affine).min())))
     fixed_image = _to_ants(*_brain_image(template, template_affine, whole, None))
