@@ -14,9 +14,14 @@ from scipy.spatial.distance import cdist
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.model import baselines, inference
-from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
-from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig, ViTMAEConfig
-from brainlm_bids.model.inference import embed, parcel_features, reconstruct
+from brainlm_bids.model.checkpoint import LoadedModel, build_module, load_model, random_module
+from brainlm_bids.model.config import (
+    ARCHITECTURES,
+    VITMAE_DIVISOR,
+    BrainLMConfig,
+    ViTMAEConfig,
+)
+from brainlm_bids.model.inference import attention_profile, embed, parcel_features, reconstruct
 from brainlm_bids.model.labels import model_label
 from brainlm_bids.model.masking import disjoint_orders, n_passes
 
@@ -274,6 +279,60 @@ def test_parcel_tokens_come_back_in_order(tiny: LoadedModel) -> None:
     assert distance.diagonal().max() < 1e-4
     np.fill_diagonal(distance, np.inf)
     assert distance.min() > 1e-2
+
+
+def test_attention_between_parcels_against_the_whole_matrix(
+    tiny: LoadedModel, image: LoadedModel
+) -> None:
+    series, coords = _recording(30)  # 2 time patches with data, 8 of padding
+    found = attention_profile(tiny, series, coords, tr=TR, seed=5)
+    assert found.shape == (P, P)
+    # The same with tokens in the same order, all queries at once, sorted back by hand.
+    order = np.random.default_rng(5).permutation(2 * P)
+    patches = np.arange(10 * P).reshape(P, 10)[:, :2].ravel()
+    keep = torch.from_numpy(patches[order]).unsqueeze(0)
+    signal = np.zeros((1, P, 200), dtype=np.float32)
+    signal[0, :, :30] = series.T
+    xyz = torch.from_numpy(coords.astype(np.float32)).unsqueeze(0)
+    encoder = tiny.module.vit
+    with torch.inference_mode():
+        _, states = encoder(torch.from_numpy(signal), xyz, keep)
+        layer = encoder.layers[-1]
+        maps = layer.probabilities(states[-2], 0, 2 * P + 1)  # type: ignore[operator]
+        whole = maps[0].mean(0)[1:, 1:].numpy()
+    back = np.argsort(order)
+    expected = whole[back][:, back].reshape(P, 2, P, 2).mean(axis=(1, 3))
+    assert np.abs(found - expected).max() < 1e-7
+    assert expected.std() > 1e-6  # not simply uniform
+    with pytest.raises(UserError, match="single parcels"):
+        attention_profile(image, series, coords, tr=TR, seed=5)
+
+
+def test_sizes_of_the_released_models() -> None:
+    """Parameters as counted in the original (BRAINLM.md 1a, 1b), without the 13M's unused layer."""
+    unused = 768 * 512 + 768
+    for name, n in (("13M", 13_429_292 - unused), ("111M", 112_590_080), ("650M", 658_337_868)):
+        module = build_module(ARCHITECTURES[name])  # no memory is taken
+        assert sum(weight.numel() for weight in module.parameters()) == n, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "width"), [("13M", 512), ("111M", 768), ("650M", 1280)])
+def test_full_size_models_run(name: str, width: int) -> None:
+    series, coords = _recording(120)
+    found = embed(load_model(f"random:{name}", seed=1), series, coords, tr=TR, seed=1)
+    assert found.cls.shape == (1, width) and np.isfinite(found.cls).all()
+
+
+def test_the_image_models_of_patch_14_hide_the_published_columns() -> None:
+    """BRAINLM.md 1b: predicting the last 20 % hides columns 19 … 22, that is 51 volumes."""
+    config = replace(SMALL_IMAGE, image_size=(434, 434), patch_size=14)
+    module = random_module(config, seed=0)
+    with torch.inference_mode():
+        output = module.predict_last(torch.zeros(1, P, 200), 0.2)  # type: ignore[operator]
+    hidden = output.mask_token.view(31, 31)
+    assert hidden[:, 19:23].all() and int(hidden.sum()) == 4 * 31
+    assert (output.mask[0].sum(dim=1) == 51).all()
 
 
 def test_bad_input_is_said_in_one_line(tiny: LoadedModel) -> None:

@@ -35,8 +35,19 @@ def test_parity_notices_a_changed_weight(shared: Path, tmp_path: Path) -> None:
     assert parity.main([str(folder)]) == 1
 
 
-def test_parity_says_what_is_not_a_golden_folder(tmp_path: Path) -> None:
+def test_parity_says_what_is_not_a_golden_folder(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert parity.main([str(tmp_path)]) == 2
+    folder = _copy(shared / "golden" / "brainlm_micro", tmp_path)
+    inputs = np.load(folder / "inputs.npz")
+    np.savez(folder / "inputs.npz", signal=inputs["signal"], noise=inputs["noise"])
+    capsys.readouterr()
+    good = shared / "golden" / "vitmae_tiny_p16"
+    assert parity.main([str(folder), str(good)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and str(folder) in captured.err
+    assert "predict_last_pixel15" in captured.out  # the folder after it was checked
 
 
 @pytest.mark.parametrize("name", ["brainlm_micro", "vitmae_tiny_p16"])

@@ -19,7 +19,7 @@ from .brainlm import BrainLM, BrainLMOutput
 from .checkpoint import LoadedModel
 from .config import VITMAE_DIVISOR, BrainLMConfig
 from .masking import Masking, disjoint_orders, mask_by_order
-from .networks import parcel_tokens
+from .networks import parcel_attention, parcel_tokens
 from .windows import cut_windows, pad_to_window
 
 Array = NDArray[np.float32]
@@ -72,7 +72,7 @@ def embed(
     anterior (BRAINLM.md 0.3–0.5). Raises UserError for unusable input.
     """
     run = _prepare(model, series, coords, input_gain)
-    cls = [latent[:, 0] for latent, _ in _encode(model, run, seed)]
+    cls = [batch.latent[:, 0] for batch in _encode(model, run, seed)]
     n_data = min(run.n_volumes, model.window)
     return Embeddings(
         cls=torch.cat(cls).cpu().numpy(),
@@ -151,8 +151,8 @@ def parcel_features(
         run = _prepare(model, series, coords, input_gain)
         n_patches = _token_grid(model)[1]
         features = [
-            parcel_tokens(latent, keep, model.n_parcels, n_patches)
-            for latent, keep in _encode(model, run, seed)
+            parcel_tokens(batch.latent, batch.keep, model.n_parcels, n_patches)
+            for batch in _encode(model, run, seed)
         ]
         return torch.cat(features).double().mean(0).cpu().numpy()
     if reconstruction is None:
@@ -162,6 +162,35 @@ def parcel_features(
         )
         reconstruction = result.series
     return correlation_profile(reconstruction)
+
+
+def attention_profile(
+    model: LoadedModel,
+    series: ArrayLike,
+    coords: ArrayLike,
+    *,
+    tr: float,
+    seed: int,
+    input_gain: float = 1.0,
+) -> NDArray[np.float64]:
+    """Attention between parcels in the last layer of the 13M's encoder, (P, P), rows = queries.
+
+    The mean over heads, over the time patches with data of both parcels, and over windows, nothing
+    hidden (`networks.parcel_attention`). `tr` is not used, as in `reconstruct`. Raises UserError
+    for unusable input and for the image models, whose tokens span several parcels.
+    """
+    if not isinstance(model.module, BrainLM):
+        raise UserError(
+            f"{model.source}: an image model's attention says nothing of single parcels"
+        )
+    run = _prepare(model, series, coords, input_gain)
+    layer, n_patches = model.module.vit.layers[-1], _token_grid(model)[1]
+    total = np.zeros((model.n_parcels, model.n_parcels))
+    for batch in _encode(model, run, seed):
+        with torch.inference_mode():
+            maps = parcel_attention(layer, batch.last_input, batch.keep, model.n_parcels, n_patches)
+        total += maps.double().sum(0).cpu().numpy()
+    return total / len(run.starts)
 
 
 def correlation_profile(series: ArrayLike) -> NDArray[np.float64]:
@@ -247,8 +276,17 @@ def _expand(masking: Masking, n: int) -> Masking:
     return Masking(*(part.expand(n, -1) for part in masking))
 
 
-def _encode(model: LoadedModel, run: _Run, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Latents (B, 1 + K, D) of batches of windows and the tokens (B, K) that they belong to."""
+class _Encoded(NamedTuple):
+    """Latents (B, 1 + K, D), the tokens `keep` (B, K) that they belong to, and the input
+    (B, 1 + K, D) of the encoder's last layer."""
+
+    latent: Tensor
+    keep: Tensor
+    last_input: Tensor
+
+
+def _encode(model: LoadedModel, run: _Run, seed: int) -> Iterator[_Encoded]:
+    """Encode the windows in batches, nothing hidden but padded time patches (13M)."""
     real = _real_tokens(model, run.n_volumes)
     order = np.arange(len(real))
     if isinstance(model.module, BrainLM):
@@ -260,11 +298,12 @@ def _encode(model: LoadedModel, run: _Run, seed: int) -> Iterator[tuple[Tensor, 
         keep = _expand(masking, len(signal)).keep
         with torch.inference_mode():
             if isinstance(model.module, BrainLM):
-                latent, _ = model.module.vit(signal, run.xyz.expand(len(signal), -1, -1), keep)
+                xyz = run.xyz.expand(len(signal), -1, -1)
+                latent, states = model.module.vit(signal, xyz, keep)
             else:
                 image = model.module.pad(signal[:, run.row_order] / VITMAE_DIVISOR)
-                latent, _ = model.module.vit(image, keep)
-        yield latent, keep
+                latent, states = model.module.vit(image, keep)
+        yield _Encoded(latent, keep, states[-2])
 
 
 def _predict_window(

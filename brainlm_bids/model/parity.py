@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Compare BrainLM's modules with stored outputs of the original code.",
     )
     parser.add_argument("folder", nargs="+", type=Path, help="folder in the golden layout")
-    failed = 0
+    failed = broken = 0
     for folder in parser.parse_args(arguments).folder:
         print(folder)
         worst, unknown = 0.0, 0
@@ -270,9 +270,18 @@ def main(arguments: list[str] | None = None) -> int:
                 worst = max(worst, check.difference if check.note == "" else 0.0)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            broken += 1
+            continue
+        except (KeyError, RuntimeError, ValueError) as error:  # arrays that do not fit together
+            line = str(error).strip().splitlines()[:1]
+            print(f"error: {folder}: {type(error).__name__}: {''.join(line)}", file=sys.stderr)
+            broken += 1
+            continue
         print(f"  largest difference {worst:.2e}; arrays not compared: {unknown}")
-    print("FAILED" if failed else "all within tolerance")
+    if broken:
+        print(f"FAILED: {broken} folders could not be checked, {failed} arrays above tolerance")
+        return 2
+    print(f"FAILED: {failed} arrays above tolerance" if failed else "all within tolerance")
     return 1 if failed else 0
 
 
