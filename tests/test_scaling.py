@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.scaling import ScalingStats, load_stats, recording_stats, save_stats, scale
@@ -11,11 +12,12 @@ from brainlm_bids.scaling import ScalingStats, load_stats, recording_stats, save
 P = 424
 
 
-def _series(seed: int = 1, n_volumes: int = 211) -> np.ndarray:
+def _series(seed: int = 1, n_volumes: int = 211) -> NDArray[np.float64]:
     """(T, P), skewed, each parcel with its own level and spread."""
     rng = np.random.default_rng(seed)
     spread = rng.uniform(5, 200, P)
-    return 10000 + rng.uniform(-900, 900, P) + spread * rng.gamma(2.0, size=(n_volumes, P))
+    values = 10000 + rng.uniform(-900, 900, P) + spread * rng.gamma(2.0, size=(n_volumes, P))
+    return np.asarray(values, dtype=np.float64)
 
 
 def test_own_statistics_give_median_0_and_iqr_1() -> None:
@@ -30,10 +32,11 @@ def test_own_statistics_give_median_0_and_iqr_1() -> None:
 
 def test_closed_form() -> None:
     """0, 1, …, 100 times 3: mean 150, quartiles 75, 150, 225."""
-    series = 3 * np.arange(101.0)[:, None]
+    series = np.asarray(3 * np.arange(101.0)[:, None], dtype=np.float64)
     stats = recording_stats(series)
+    scaled, _ = scale(series, stats)
     np.testing.assert_allclose([stats.median[0], stats.iqr[0]], [0, 150])
-    np.testing.assert_allclose(scale(series, stats)[0][:, 0], (series[:, 0] - 150) / 150)
+    np.testing.assert_allclose(scaled[:, 0], (series[:, 0] - 150) / 150)
 
 
 def test_level_of_a_recording_does_not_matter() -> None:
