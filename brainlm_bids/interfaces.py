@@ -35,7 +35,7 @@ class KernelInputSpec(BaseInterfaceInputSpec):
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this process")
 
 
-class Kernel(SimpleInterface):  # type: ignore[misc]
+class Kernel(SimpleInterface):
     """Runs `_compute(folder)` with a fixed number of threads and notes time and memory."""
 
     input_spec = KernelInputSpec

@@ -142,7 +142,12 @@ class RunModel(Kernel):
         rows: list[dict[str, Any]] = []
         found = [
             inference.reconstruct(
-                self._model, self._series, self._parcels.xyz, mask_ratio=ratio, **self._shared
+                self._model,
+                self._series,
+                self._parcels.xyz,
+                mask_ratio=ratio,
+                ridge=True,
+                **self._shared,
             )
             for ratio in self.inputs.mask_ratio
         ]
@@ -249,7 +254,7 @@ class RunModel(Kernel):
         networks = self._parcels.network_index
         first = [int(np.flatnonzero(networks == k)[0]) for k in range(1, 8)]
         table = self._naming.path("networks", model=self.inputs.label, extension=".tsv")
-        columns = [
+        columns: list[list[Any]] = [
             list(range(1, 8)),
             [self._parcels.network[k] for k in first],
             [self._parcels.network_name[k] for k in first],

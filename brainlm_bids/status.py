@@ -88,8 +88,9 @@ def crash_reason(text: str) -> tuple[str, str]:
     >>> crash_reason("Traceback:\\n\\tValueError: bad\\n\\n")
     ('ValueError', 'bad')
     """
-    found = [match.groups("") for line in text.splitlines() if (match := _ERROR.match(line))]
-    found = [(kind, message.strip()) for kind, message in found if kind != "NodeExecutionError"]
+    matches = [match for line in text.splitlines() if (match := _ERROR.match(line))]
+    found = [(str(match[1]), (match[2] or "").strip()) for match in matches]
+    found = [one for one in found if one[0] != "NodeExecutionError"]
     ours = [one for one in found if one[0] in _OURS]
     return (ours or found or [("Error", "see the crash file")])[-1]
 
@@ -117,7 +118,7 @@ def print_table(rows: Sequence[Row], output_dir: Path) -> None:
         used = "" if row.seconds is None else f"  {row.seconds:.0f} s, {row.peak_memory_mb:.0f} MB"
         reason = f"  {row.reason}" if row.reason else ""
         print(f"{row.status:8} {row.source}{used}{reason}", file=sys.stderr)
-    counts = {name: 0 for name in ("done", "cached", "skipped", "failed")}
+    counts = dict.fromkeys(("done", "cached", "skipped", "failed"), 0)
     for row in rows:
         counts[row.status] += 1
     text = ", ".join(f"{number} {name}" for name, number in counts.items() if number)

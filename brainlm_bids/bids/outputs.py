@@ -255,7 +255,7 @@ def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
 
 def describe_labels(models: Sequence[str]) -> dict[str, str]:
     """The desc labels of this data set with their meaning, for descriptions.tsv."""
-    described = {}
+    described: dict[str, str] = {}
     for row in output_table().values():
         for model in models if "{model}" in row.get("desc", "") else ("",):
             if "desc" in row:

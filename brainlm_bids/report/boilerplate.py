@@ -137,7 +137,7 @@ def methods(facts: Mapping[str, Any]) -> tuple[str, str]:
     ("raw" or "fmriprep"); `has_t1w` (bool, or None if it differs between subjects);
     `brain_extraction` (method, as preproc.registration names it); `template` and `atlas` labels;
     `dummy_scans` (None: detected); `fd_spike_threshold` mm; `dvars_spike_threshold`; `high_pass`
-    s; `low_pass` Hz; `denoise` ("nonaggr", "aggr", "none"); `model_tr` s; `scaling_stats` (bool
+    s; `low_pass` s; `denoise` ("nonaggr", "aggr", "none"); `model_tr` s; `scaling_stats` (bool
     or path); `mask_ratio` list; `models`: list of {label, family, untrained, sha256, licence}.
     """
     parts = [
@@ -247,7 +247,9 @@ def _functional(facts: Mapping[str, Any]) -> str:
         f"[@fsl;@smith], {facts.get('high_pass', 100.0):g} s full width."
     )
     low = facts.get("low_pass")
-    low_pass = f"A Gaussian low-pass filter of {low:g} Hz was applied." if low else ""
+    low_pass = (
+        f"A Gaussian low-pass filter with a cut-off period of {low:g} s was applied." if low else ""
+    )
     return " ".join(part for part in (start, motion, spikes, scale, low_pass, _ica(facts)) if part)
 
 
