@@ -241,9 +241,6 @@ def _execute(settings: Settings, found: _Found, plans: list[Plan], run_id: str) 
     crashes.mkdir(parents=True, exist_ok=True)
     if settings.resource_monitor:
         config.enable_resource_monitor()
-    if not settings.verbose:
-        for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
     workflow = participant_workflow(plans, _materialise(settings, found), settings)
     workflow.config["execution"] = {
         "crashdump_dir": str(crashes),

@@ -1,0 +1,197 @@
+"""The app as its user calls it: a data set with good and broken runs, twice, and once more."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from brainlm_bids import resources
+from brainlm_bids.bids.outputs import read_tsv
+from brainlm_bids.phantom import write_phantom
+from brainlm_bids.status import crash_reason
+
+STEM = "space-MNI152NLin2009aSym_atlas-A424approx"
+VOLUMES, TR = 44, 2.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A finished call: where it wrote, its exit code, the rows of its status table, its seconds."""
+
+    out: Path
+    returncode: int
+    rows: dict[str, dict[str, str]]
+    seconds: float
+
+
+def call(bids_dir: Path, out: Path, work: Path, *flags: str) -> Call:
+    """Run `brainlm-bids … participant` as a user does."""
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids_dir), str(out), "participant"]
+    command += ["-w", str(work), "--offline", "--atlas", "A424approx"]
+    command += ["--template", "MNI152NLin2009aSym", "--model", "random:tiny", *flags]
+    environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    seconds = time.monotonic() - started
+    tables = sorted((out / "logs").glob("*_status.tsv"), key=lambda path: path.stat().st_mtime)
+    assert tables, done.stderr[-3000:]
+    with tables[-1].open() as handle:
+        rows = {row["source"]: row for row in csv.DictReader(handle, delimiter="\t")}
+    return Call(out, done.returncode, rows, seconds)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two phantoms, the second without a T1w; beside the first's good run one of each fault."""
+    folder = tmp_path_factory.mktemp("bids") / "data"
+    write_phantom(folder, n_subjects=2, n_volumes=VOLUMES, tr=TR, voxel=5.0, seed=3)
+    shutil.rmtree(folder / "sub-02" / "anat")
+    func = folder / "sub-01" / "func"
+    good = next(func.glob("*_bold.nii.gz"))
+    image = nb.load(good)
+    data = np.asarray(image.dataobj)
+
+    def add(task: str, values: np.ndarray, **sidecar: float) -> None:
+        stem = func / f"sub-01_task-{task}_bold"
+        nb.Nifti1Image(values, image.affine).to_filename(f"{stem}.nii.gz")
+        stem.with_suffix(".json").write_text(json.dumps({"TaskName": task, **sidecar}))
+
+    add("notr", data)
+    add("flat", data[..., 0], RepetitionTime=TR)
+    add("short", data[..., :10], RepetitionTime=TR)
+    noise = np.random.default_rng(0).normal(100, 10, data.shape).astype(np.float32)
+    add("nobrain", noise, RepetitionTime=TR)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
+    folder = tmp_path_factory.mktemp("two")
+    return call(dataset, folder / "out", folder / "work", "--nprocs", "2")
+
+
+@pytest.fixture(scope="module")
+def one_process(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
+    folder = tmp_path_factory.mktemp("one")
+    return call(dataset, folder / "out", folder / "work", "--nprocs", "1")
+
+
+def test_broken_runs_are_told_and_the_others_go_on(two_processes: Call) -> None:
+    assert two_processes.returncode == 1
+    status = {Path(s).name.split("_")[1]: r for s, r in two_processes.rows.items() if "01/" in s}
+    assert status["task-rest"]["status"] == "done"
+    assert status["task-notr"]["status"] == "failed"
+    assert "RepetitionTime" in status["task-notr"]["reason"]
+    assert status["task-flat"]["status"] == "failed"
+    assert "3-D" in status["task-flat"]["reason"]
+    assert status["task-short"]["status"] == "skipped"
+    assert "10 volumes" in status["task-short"]["reason"]
+    assert status["task-nobrain"]["status"] == "failed"
+    assert "no brain" in status["task-nobrain"]["reason"]
+    second = [row for source, row in two_processes.rows.items() if source.startswith("sub-02")]
+    assert [row["status"] for row in second] == ["done"]
+
+
+def test_every_table_has_424_columns_and_missing_parcels_say_so(two_processes: Call) -> None:
+    for subject in ("sub-01", "sub-02"):
+        func = two_processes.out / subject / "func"
+        names, denoised = read_tsv(next(func.glob(f"*rest*{STEM}_desc-denoised_timeseries.tsv")))
+        robust_file = next(func.glob(f"*rest*{STEM}_desc-robust_timeseries.tsv"))
+        robust_names, robust = read_tsv(robust_file)
+        assert tuple(names) == tuple(robust_names) == resources.parcels().names
+        assert len(denoised) == VOLUMES
+        sidecar = json.loads(robust_file.with_suffix(".json").read_text())
+        filled = [name in sidecar["FilledParcels"] for name in names]
+        assert np.all(robust[:, filled] == 0)
+        kept = robust[:, np.logical_not(filled)]
+        # seven digits are written
+        np.testing.assert_allclose(np.median(kept, axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(
+            np.subtract(*np.percentile(kept, [75, 25], axis=0)), 1, atol=1e-5
+        )
+        assert sidecar["RepetitionTime"] == pytest.approx(0.735)
+        assert sidecar["StartTime"] == pytest.approx(sidecar["DummyVolumes"] * TR)
+        missing = np.isnan(denoised[sidecar["DummyVolumes"] :]).any(axis=0)
+        assert not np.any(missing & ~np.array(filled))
+
+
+def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
+    sidecar = next((two_processes.out / "sub-02" / "func").glob("*desc-robust_timeseries.json"))
+    values = json.loads(sidecar.read_text())
+    assert any("no T1w" in text for text in values["Warnings"])
+    assert "no T1w" in (two_processes.out / "sub-02.html").read_text()
+
+
+def test_an_untrained_model_says_so(two_processes: Call) -> None:
+    sidecar = next((two_processes.out / "sub-01" / "func").glob("*desc-randomtiny_embeddings.json"))
+    values = json.loads(sidecar.read_text())
+    assert values["Model"]["untrained"] is True
+    assert any("untrained" in text for text in values["Warnings"])
+    assert values["PaddedVolumes"] > 0  # 44 volumes of 2 s are fewer than 200 of 0.735 s
+
+
+def test_results_do_not_depend_on_the_number_of_processes(
+    two_processes: Call, one_process: Call
+) -> None:
+    first, second = (_hashes(done.out) for done in (two_processes, one_process))
+    assert set(first) == set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    files = [path for path in out.rglob("sub-*/**/*") if path.is_file()]
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def test_the_same_call_again_computes_nothing(
+    dataset: Path, one_process: Call, tmp_path: Path
+) -> None:
+    done = one_process.out / "sub-02"
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
+    # an empty work folder: it is the outputs that count
+    flags = ("--nprocs", "1", "--participant-label", "02")
+    again = call(dataset, one_process.out, tmp_path / "work", *flags)
+    assert again.returncode == 0
+    assert [row["status"] for row in again.rows.values()] == ["cached"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (tmp_path / "work" / "brainlm_bids").exists()
+
+
+def test_the_output_is_valid_bids(two_processes: Call) -> None:
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    done = subprocess.run(
+        [str(validator), "--json", str(two_processes.out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+def test_nothing_was_written_into_the_data_set(dataset: Path, two_processes: Call) -> None:
+    names = {path.name for path in dataset.iterdir()}
+    assert "work" not in names
+    assert not any(path.suffix in {".sqlite", ".db"} for path in dataset.rglob("*"))
+
+
+def test_a_crash_file_is_read_to_its_cause() -> None:
+    text = (
+        "Node: brainlm_bids.func_a.realign\n\nTraceback (most recent call last):\n"
+        "nipype.pipeline.engine.nodes.NodeExecutionError: Exception raised\n\n"
+        "\tbrainlm_bids.errors.UserError: no brain found\n\n"
+    )
+    assert crash_reason(text) == ("UserError", "no brain found")
