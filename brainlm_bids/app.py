@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids import __version__, resources
+from brainlm_bids import __version__, resources, scaling
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.inputs import Run
@@ -47,6 +47,8 @@ class _Found:
                 f"--model: two models would both be called {sorted(twice)[0]!r} in the outputs; "
                 "rename one of the folders"
             )
+        if settings.scaling_stats is not None:
+            scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
         warnings = (self.atlas.warning, self.template.warning)
         self.warnings = [text for text in warnings if text]
 

@@ -299,9 +299,11 @@ def parse(argv: Sequence[str] | None = None) -> Any:
     for name, prefix in (("participant_label", "sub-"), ("session_label", "ses-")):
         labels = (label.removeprefix(prefix) for label in values.get(name, ()))
         values[name] = tuple(dict.fromkeys(labels))
-    for name in ("bids_dir", "output_dir", "work_dir"):
-        # absolute() and not resolve(): DataLad's links must keep their BIDS names
-        values[name] = values[name].expanduser().absolute()
+    for name, value in values.items():
+        if isinstance(value, Path):
+            # nodes run in folders of their own; absolute() and not resolve(): DataLad's links
+            # must keep their BIDS names
+            values[name] = value.expanduser().absolute()
     settings = Settings(**values)
     _check(settings)
     return settings

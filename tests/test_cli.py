@@ -164,3 +164,14 @@ def test_links_keep_their_names(bids: Path) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("--version") == 0
     assert capsys.readouterr().out.startswith("brainlm-bids ")
+
+
+def test_relative_paths_are_those_of_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "stats.tsv").touch()
+    monkeypatch.chdir(tmp_path)
+    settings = cli.parse(["data", "out", "participant", "--scaling-stats", "stats.tsv"])
+    assert settings.scaling_stats == tmp_path / "stats.tsv"
+    assert settings.work_dir == tmp_path / "work"
