@@ -20,6 +20,7 @@ from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.errors import UserError
+from brainlm_bids.model.config import read_config
 from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
 from brainlm_bids.status import Row, print_table, read_crashes, used_resources, write_status
 from brainlm_bids.workflows.nodes import Inputs
@@ -40,6 +41,7 @@ class _Found:
         )
         found = [resources.find_model(name, offline=offline) for name in settings.model]
         self.models = [model for model in found if model is not None]
+        _check_models(self.models, settings)
         labels = [model.label for model in self.models]
         twice = {label for label in labels if labels.count(label) > 1}
         if twice:
@@ -51,6 +53,29 @@ class _Found:
             scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
         warnings = (self.atlas.warning, self.template.warning)
         self.warnings = [text for text in warnings if text]
+
+
+def _check_models(models: Sequence[resources.ModelResource], settings: Settings) -> None:
+    """Refuse at once what the model stage would refuse after an hour of preprocessing."""
+    n_parcels = len(resources.parcels().names)
+    for model in models:
+        if model.path is None:
+            continue
+        config = read_config(model.path / "config.json")
+        if config.n_parcels != n_parcels:
+            raise UserError(
+                f"{model.path / 'config.json'}: a model of {config.n_parcels} parcels; "
+                f"the atlas has {n_parcels}"
+            )
+        if settings.window_stride is not None and settings.window_stride > config.window:
+            raise UserError(
+                f"--window-stride {settings.window_stride}: the window of {model.name} has "
+                f"{config.window} volumes"
+            )
+    if models and settings.device == "cuda":
+        from brainlm_bids.model.placement import choose_device
+
+        choose_device("cuda")
 
 
 def run(settings: Settings) -> int:

@@ -195,9 +195,41 @@ def _add_model(group: Any) -> None:
         help="factor on the robust series that the model sees (1)",
     )
     _flag(
+        group,
+        "window-stride",
+        type=_count,
+        metavar="N",
+        help="volumes from one window of the embeddings to the next, at most 200 (200: no overlap)",
+    )
+    _flag(
+        group,
+        "pooling",
+        choices=["cls", "mean", "max"],
+        help="what stands for a window: the CLS token, or the mean or maximum of the others (cls)",
+    )
+    _flag(
+        group,
+        "token-orders",
+        type=_count,
+        metavar="K",
+        help="13M: average the embeddings over K orders of its tokens, and report their spread (1)",
+    )
+    _flag(
+        group,
+        "save-tokens",
+        action="store_true",
+        help="also write all tokens of the encoder, float16 in an npz (10 MB and more per run)",
+    )
+    _flag(
         group, "random-seed", type=_natural, metavar="SEED", help="seed of every random step (42)"
     )
     _flag(group, "device", choices=["auto", "cpu", "cuda"], help="where BrainLM runs (auto)")
+    _flag(
+        group,
+        "precision",
+        choices=["auto", "float32", "bfloat16"],
+        help="of BrainLM's matrix products (auto: bfloat16 on CUDA, float32 on a CPU)",
+    )
 
 
 def _add_execution(group: Any) -> None:

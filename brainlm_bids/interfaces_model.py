@@ -14,16 +14,29 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces import Kernel, KernelInputSpec, load_image
 
+POOLINGS = {
+    "cls": "CLS token after the encoder's last layer norm",
+    "mean": "mean over the other tokens after the encoder's last layer norm",
+    "max": "maximum over the other tokens after the encoder's last layer norm",
+}
 NETWORK_SCORES = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
-CONTROL = "random:tiny"
 
 
 @lru_cache(maxsize=2)
-def _loaded(source: str, seed: int, device: str) -> Any:
+def _loaded(source: str, seed: int, device: str, precision: str) -> Any:
     """One model per process, shared by the runs that it serves."""
     from brainlm_bids.model.checkpoint import load_model
 
-    return load_model(source, seed=seed, device=device)
+    return load_model(source, seed=seed, device=device, precision=precision)
+
+
+@lru_cache(maxsize=1)
+def _untrained(source: str, seed: int, device: str, precision: str) -> Any:
+    """The same architecture with random weights: the control of what a model says."""
+    from brainlm_bids.model.checkpoint import untrained_twin
+
+    # Another seed: where the model is random itself, the control is another draw.
+    return untrained_twin(_loaded(source, seed, device, precision), seed + 1)
 
 
 class _RunModelInputs(KernelInputSpec):
@@ -36,6 +49,11 @@ class _RunModelInputs(KernelInputSpec):
     input_gain = traits.Float(mandatory=True)
     seed = traits.Int(mandatory=True)
     configuration = traits.Str(mandatory=True)
+    pooling = traits.Enum("cls", "mean", "max", usedefault=True)
+    window_stride = traits.Either(None, traits.Int, desc="volumes; None: the window")
+    token_orders = traits.Int(1, usedefault=True)
+    save_tokens = traits.Bool(False, usedefault=True)
+    precision = traits.Enum("auto", "float32", "bfloat16", usedefault=True)
     device = traits.Enum("auto", "cpu", "cuda", usedefault=True, nohash=True)
 
 
@@ -50,24 +68,25 @@ class RunModel(Kernel):
 
         torch.set_num_threads(self.inputs.n_threads)
         self._naming = Naming(**self.inputs.context["naming"])
-        self._names, series = outputs.read_tsv(Path(self.inputs.robust_tsv))
         self._parcels = resources.parcels()
-        if tuple(self._names) != self._parcels.names:
-            raise UserError(f"{self.inputs.robust_tsv}: its columns are not the 424 A424 parcels")
-        self._series = series.astype(np.float32)
+        self._names, self._series = self._read_series()
         sidecar = outputs.read_json(Path(self.inputs.robust_tsv).with_suffix(".json"))
         self._tr, self._start = float(sidecar["RepetitionTime"]), float(sidecar["StartTime"])
-        self._model = _loaded(self.inputs.source, self.inputs.seed, self.inputs.device)
+        self._loading = (
+            self.inputs.source,
+            self.inputs.seed,
+            self.inputs.device,
+            self.inputs.precision,
+        )
+        self._model = _loaded(*self._loading)
         self._written: list[Path] = []
-        self._shared = {
-            "tr": self._tr,
-            "seed": self.inputs.seed,
-            "input_gain": self.inputs.input_gain,
-        }
-        with torch.inference_mode():
-            self._embed()
+        self._shared = {"seed": self.inputs.seed, "input_gain": self.inputs.input_gain}
+        try:
+            embedded = self._embed()
             first = self._reconstruct()
-            self._networks(first)
+            self._networks(first, embedded)
+        except UserError as error:
+            raise UserError(f"{self.inputs.robust_tsv}: {error}") from None
         outputs.write_record(
             Path(self._naming.output_dir),
             self._naming.stem,
@@ -75,6 +94,26 @@ class RunModel(Kernel):
             self.inputs.configuration,
             self._written,
         )
+
+    def _read_series(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Names of the parcels, and the series (T, 424); UserError for anything else."""
+        path = Path(self.inputs.robust_tsv)
+        names, series = outputs.read_tsv(path)
+        if sorted(names) != sorted(self._parcels.names):
+            raise UserError(
+                f"{path}: has {len(names)} columns that are not the {len(self._parcels.names)} "
+                "parcels of A424; the names stand in the atlas's dseg.tsv"
+            )
+        if tuple(names) != self._parcels.names:
+            raise UserError(f"{path}: its columns are the parcels of A424 in another order")
+        constant = (np.ptp(series, axis=0) == 0) & (series[0] != 0)
+        if constant.any():
+            first = names[int(np.flatnonzero(constant)[0])]
+            raise UserError(
+                f"{path}: {int(constant.sum())} parcels are constant but not 0, {first} the first; "
+                "scale the series again"
+            )
+        return names, series.astype(np.float32)
 
     def _made(self) -> dict[str, Any]:
         context = self.inputs.context
@@ -90,6 +129,8 @@ class RunModel(Kernel):
             "InputGain": self.inputs.input_gain,
             "RandomSeed": self.inputs.seed,
             "WindowVolumes": self._model.window,
+            "Device": self._model.placement.device,
+            "Precision": self._model.placement.precision,
             "RepetitionTime": self._tr,
             "Configuration": self.inputs.configuration,
             "Warnings": [*context["warnings"], *notes],
@@ -110,80 +151,119 @@ class RunModel(Kernel):
         self._written.append(path)
         return path
 
-    def _embed(self) -> None:
+    def _embed(self) -> Any:
         from brainlm_bids.model import inference
         from brainlm_bids.report import figures
 
-        found = inference.embed(self._model, self._series, self._parcels.xyz, **self._shared)
-        self._n_padded = int(found.n_padded)
+        options = self.inputs
+        found = inference.embed(
+            self._model,
+            self._series,
+            self._parcels.xyz,
+            tr=self._tr,
+            stride=options.window_stride or None,
+            pooling=options.pooling,
+            token_orders=options.token_orders,
+            tokens=options.save_tokens,
+            attention=self._model.family == "brainlm",
+            **self._shared,
+        )
         onset = self._start + np.asarray(found.onset)
-        width = found.cls.shape[1]
-        names = ["onset", "duration", *(f"cls_{k:04d}" for k in range(width))]
-        columns = [onset.tolist(), list(found.duration), *found.cls.T.tolist()]
+        dimensions = [f"{options.pooling}_{k:04d}" for k in range(found.vectors.shape[1])]
+        self._said = {
+            "MaskRatio": 0.0,
+            "Pooling": POOLINGS[options.pooling],
+            "WindowStride": options.window_stride or self._model.window,
+            "PaddedVolumes": found.n_padded,
+            "TokenOrderSeed": found.token_order_seed,
+            "TokenOrders": 1 if found.spread is None else options.token_orders,
+            "TokenOrderSpread": found.spread,
+            "OnsetReference": "seconds from the first volume of the source run",
+        }
         self._write(
             "embeddings",
-            names,
-            columns,
-            MaskRatio=0.0,
-            Pooling="CLS token after the encoder's last layer norm",
-            PaddedVolumes=self._n_padded,
-            TokenOrderSeed=found.token_order_seed,
-            OnsetReference="seconds from the first volume of the source run",
+            ["onset", "duration", *dimensions],
+            [onset.tolist(), list(found.duration), *found.vectors.T.tolist()],
+            **self._said,
         )
-        figures.plot_embeddings(
-            self._figure("embeddings"), found.cls, onset, float(found.duration[0])
+        whole = [[onset[0]], [onset[-1] + found.duration[-1] - onset[0]], [len(onset)]]
+        self._write(
+            "recording_embedding",
+            ["onset", "duration", "n_windows", *dimensions],
+            [*whole, *([value] for value in found.recording.tolist())],
+            **self._said,
         )
+        if found.tokens is not None:
+            self._write_tokens(found.tokens, onset)
+        if found.attention is not None:
+            self._write("attention", self._names, found.attention.T.tolist(), **self._said)
+        length = float(found.duration[0])
+        figures.plot_embeddings(self._figure("embeddings"), found.vectors, onset, length)
+        return found
+
+    def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
+        """An npz that says what its axes are: parcels, or rows of patches, and time patches."""
+        rows = "parcel" if self._model.family == "brainlm" else "patch_row"
+        arrays = {
+            "tokens": tokens,
+            "axes": np.array(["window", rows, "time_patch", "dimension"]),
+            "onset": onset,
+        }
+        if rows == "parcel":
+            arrays["parcel"] = np.array(self._names)
+        path = self._naming.path("tokens", model=self.inputs.label)
+        with outputs.atomically(path) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        self._written.append(path)
+        self._sidecar("tokens", **self._said)
 
     def _reconstruct(self) -> NDArray[np.float32]:
         """Metrics for every mask ratio; series and figure for the first, which is returned."""
-        from brainlm_bids.model import inference
+        from brainlm_bids.model.reconstruction import METRICS, reconstruct
         from brainlm_bids.report import figures
 
-        rows: list[dict[str, Any]] = []
-        found = [
-            inference.reconstruct(
-                self._model,
-                self._series,
-                self._parcels.xyz,
-                mask_ratio=ratio,
-                ridge=True,
-                **self._shared,
+        pooled: list[dict[str, Any]] = []
+        parcels: list[dict[str, Any]] = []
+        found = []
+        for ratio in self.inputs.mask_ratio:
+            one = reconstruct(
+                self._model, self._series, self._parcels.xyz, mask_ratio=ratio, **self._shared
             )
-            for ratio in self.inputs.mask_ratio
-        ]
-        for ratio, one in zip(self.inputs.mask_ratio, found, strict=True):
-            rows += [
-                {"mask_ratio": ratio, "predictor": predictor, **scores, "n_windows": one.n_windows}
-                for predictor, scores in one.metrics.items()
-            ]
-        header = ["mask_ratio", "predictor", "mse", "mae", "r2", "pearson_r", "n_windows"]
-        self._write("metrics", header, [[row[key] for row in rows] for key in header])
+            found.append(one)
+            for predictor, scores in one.metrics.items():
+                key = {"mask_ratio": ratio, "predictor": predictor}
+                pooled.append({**key, **scores, "n_windows": one.n_windows})
+                table = one.parcel_metrics[predictor]
+                parcels += [
+                    {**key, "name": name, **{metric: table[metric][p] for metric in METRICS}}
+                    for p, name in enumerate(self._names)
+                ]
+        self._write_rows("metrics", pooled)
+        self._write_rows("parcel_metrics", parcels)
         first = found[0]
-        self._write(
-            "reconstruction",
-            self._names,
-            first.series.T.tolist(),
-            MaskRatio=self.inputs.mask_ratio[0],
-            StartTime=self._start,
-            PaddedVolumes=self._n_padded,
-        )
+        said = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
+        columns = first.series.T.tolist()
+        self._write("reconstruction", self._names, columns, PaddedVolumes=first.n_padded, **said)
         figures.plot_reconstruction(
             self._figure("reconstruction"),
             self._series,
             first.series,
             self._tr,
-            first.parcel_r2,
-            rows,
+            first.parcel_metrics["model"]["r2"],
+            pooled,
             names=self._names,
             title=f"Mask ratio {self.inputs.mask_ratio[0]:g}",
         )
         return np.asarray(first.series)
 
-    def _networks(self, reconstruction: NDArray[np.float32]) -> None:
+    def _write_rows(self, key: str, rows: list[dict[str, Any]]) -> None:
+        self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]])
+
+    def _networks(self, reconstruction: NDArray[np.float32], embedded: Any) -> None:
         from brainlm_bids.report import figures
 
         scores, labels = {}, {}
-        for name, features in self._features(reconstruction).items():
+        for name, features in self._features(reconstruction, embedded).items():
             found = self._cluster(features)
             scores[name] = {key: float(getattr(found, key)) for key in NETWORK_SCORES}
             labels[name] = np.asarray(found.labels)
@@ -199,39 +279,45 @@ class RunModel(Kernel):
             title="Seven networks without labels",
         )
 
-    def _features(self, reconstruction: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """What the model says of each parcel, and the two controls that it must beat."""
-        from brainlm_bids.model import inference
+    def _features(
+        self, reconstruction: NDArray[np.float32], embedded: Any
+    ) -> dict[str, NDArray[Any]]:
+        """What the model says of each parcel, and the two controls that it must beat.
 
-        with np.errstate(invalid="ignore", divide="ignore"):
-            raw = np.nan_to_num(np.corrcoef(self._series.T))
+        13M: a parcel's tokens, and its row of the attention map. Image models, whose patches span
+        several parcels: the connectivity of the reconstruction made while hidden.
+        """
+        from brainlm_bids.model.networks import correlation_profile
+
+        if embedded.parcels is None:
+            said = {"model": correlation_profile(reconstruction)}
+        else:
+            said = {"model": embedded.parcels, "attention": embedded.attention}
         return {
-            "model": inference.parcel_features(
-                self._model,
-                self._series,
-                self._parcels.xyz,
-                reconstruction=reconstruction,
-                **self._shared,
-            ),
-            "series": raw,
+            **said,
+            "series": correlation_profile(self._series),
             "untrained": self._untrained_features(),
         }
 
     def _untrained_features(self) -> NDArray[Any]:
-        from brainlm_bids.model import inference
+        from brainlm_bids.model.inference import embed
+        from brainlm_bids.model.networks import correlation_profile
+        from brainlm_bids.model.reconstruction import reconstruct
 
-        control = _loaded(self._control_source(), self.inputs.seed, self.inputs.device)
-        return np.asarray(
-            inference.parcel_features(control, self._series, self._parcels.xyz, **self._shared)
+        control, xyz = _untrained(*self._loading), self._parcels.xyz
+        if control.family == "brainlm":
+            return np.asarray(
+                embed(control, self._series, xyz, tr=self._tr, **self._shared).parcels
+            )
+        found = reconstruct(
+            control,
+            self._series,
+            xyz,
+            mask_ratio=self.inputs.mask_ratio[0],
+            with_baselines=False,
+            **self._shared,
         )
-
-    def _control_source(self) -> str:
-        """The same architecture with random weights where it has a name, else a small one."""
-        label = self.inputs.label
-        for size in ("13M", "111M", "650M"):
-            if label.endswith(size):
-                return f"random:{size}"
-        return CONTROL
+        return correlation_profile(found.series)
 
     def _cluster(self, features: NDArray[Any]) -> Any:
         from brainlm_bids.model.networks import parcel_networks
@@ -240,6 +326,8 @@ class RunModel(Kernel):
 
     def _write_networks(self, labels: NDArray[Any], scores: dict[str, Any]) -> None:
         import nibabel as nb
+
+        from brainlm_bids.report.canvas import network_colours
 
         atlas, affine = load_image(self.inputs.atlas)
         lookup = np.zeros(len(labels) + 1, dtype=np.uint8)
@@ -250,15 +338,16 @@ class RunModel(Kernel):
             image.header.set_xyzt_units("mm", "sec")
             image.to_filename(temporary)
         self._written.append(path)
-        self._sidecar("networks", Scores=scores, Control=self._control_source())
+        self._sidecar("networks", Scores=scores)
         networks = self._parcels.network_index
         first = [int(np.flatnonzero(networks == k)[0]) for k in range(1, 8)]
         table = self._naming.path("networks", model=self.inputs.label, extension=".tsv")
         columns: list[list[Any]] = [
             list(range(1, 8)),
-            [self._parcels.network[k] for k in first],
             [self._parcels.network_name[k] for k in first],
+            [self._parcels.network[k] for k in first],
+            network_colours(np.arange(1, 8)),
             [int((labels == k).sum()) for k in range(1, 8)],
         ]
-        header = ["index", "abbreviation", "name", "n_parcels"]
+        header = ["index", "name", "abbreviation", "color", "n_parcels"]
         self._written.append(outputs.write_tsv(table, header, columns))

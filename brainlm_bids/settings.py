@@ -27,7 +27,16 @@ PREPROCESSING_FIELDS = (
     "save_bold",
     "random_seed",
 )
-MODEL_FIELDS = ("mask_ratio", "input_gain", "random_seed")
+MODEL_FIELDS = (
+    "mask_ratio",
+    "input_gain",
+    "pooling",
+    "window_stride",
+    "token_orders",
+    "save_tokens",
+    "precision",
+    "random_seed",
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,11 @@ class Settings:
     model_tr: float = 0.735
     mask_ratio: tuple[float, ...] = (0.2, 0.75, 0.9)
     input_gain: float = 1.0
+    pooling: str = "cls"
+    window_stride: int | None = None
+    token_orders: int = 1
+    save_tokens: bool = False
+    precision: str = "auto"
     random_seed: int = 42
     # how it is run: never changes a number
     device: str = "auto"

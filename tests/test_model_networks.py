@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.model.inference import correlation_profile
-from brainlm_bids.model.networks import parcel_networks
+from brainlm_bids.model.networks import correlation_profile, parcel_networks
 
 COUNTS = [65, 40, 109, 68, 100, 23, 19]  # parcels of AA-7 in A424
 REFERENCE = np.repeat(np.arange(1, 8), COUNTS)

@@ -33,6 +33,7 @@ NOT_IN_BIDS_YET = (
     "*_xfm.*",
     "*_mixing.*",
     "*_metrics.*",
+    "*_tokens.*",
 )
 
 

@@ -1,7 +1,8 @@
-"""Baselines of reconstruction: a window and what is visible of it come in, predictions go out.
+"""Baselines of reconstruction: a recording and what is visible of it come in, predictions go out.
 
-truth (P, T) and visible (P, T) bool -> (P, T) float32; only visible values are used. They know of a
-recording what the model is shown in the same pass, and so say what the model adds to it.
+truth (P, T) and visible (P, T) bool -> (P, T) float32; only visible values are used. Of the window
+that is predicted they know what the model is shown in the same pass; the rest of the recording is
+visible, since they, unlike the model, have learnt nothing before.
 """
 
 import numpy as np
@@ -24,11 +25,11 @@ def ridge(truth: Array, visible: NDArray[np.bool_]) -> Array:
 
     Its coefficients, C_hv (C_vv + λI)⁻¹, come from the covariance C of the visible values, for each
     pair of parcels over the volumes where both are visible; then, ROUNDS times, from that of the
-    window with its hidden values as just predicted (after regularised EM, Schneider 2001, J.
+    recording with its hidden values as just predicted (after regularised EM, Schneider 2001, J.
     Climate 14:853, without the variance of what is imputed). λ is the penalty that best predicts
     each visible parcel of one half of the volumes from the others, with C from the other half. In a
-    window of 200 volumes with 3 of 4 values hidden, few pairs are ever visible together, and little
-    can be learnt. What is visible comes back as it is.
+    recording of one window with 3 of 4 values hidden, few pairs are ever visible together, and
+    little can be learnt. What is visible comes back as it is.
     """
     mean = _visible_mean(truth, visible)
     centred = np.where(visible, truth - mean[:, None], 0).astype(np.float64)

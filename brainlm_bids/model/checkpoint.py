@@ -7,7 +7,7 @@ random weights where keys do not match (BRAINLM.md 0.1).
 
 import hashlib
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .brainlm import BrainLM, time_positions
 from .config import BrainLMConfig, ModelConfig, random_architecture, read_config
+from .placement import Placement, place
 from .vitmae import ViTMAE, grid_positions
 
 # The 13M inherits this layer from its superclass and never uses it (BRAINLM.md 1a).
@@ -39,16 +40,17 @@ class LoadedModel:
     n_parcels: int
     window: int  # volumes
     embedding_dim: int
-    device: str
+    placement: Placement
 
 
-def load_model(source: str | Path, *, seed: int, device: str = "cpu") -> LoadedModel:
+def load_model(
+    source: str | Path, *, seed: int, device: str = "cpu", precision: str = "float32"
+) -> LoadedModel:
     """Load a checkpoint folder, or make the seeded untrained network `random:<name>`.
 
-    `device`: cpu, cuda or auto. `seed` only matters for untrained networks.
+    `device` and `precision`: see `placement.place`. `seed` only matters for untrained networks.
     Raises UserError, naming the file, for anything that is missing, damaged or of another kind.
     """
-    target = _device(device)
     if str(source).startswith("random:"):
         config = random_architecture(str(source))
         module, sha256 = random_module(config, seed), None
@@ -61,7 +63,7 @@ def load_model(source: str | Path, *, seed: int, device: str = "cpu") -> LoadedM
         state = _read_state(weights)
         sha256 = file_sha256(weights)
         module = _assemble(config, state, weights)
-    module = module.eval().requires_grad_(False).to(target)
+    module = module.eval().requires_grad_(False)
     return LoadedModel(
         module=module,
         family=config.family,
@@ -72,7 +74,21 @@ def load_model(source: str | Path, *, seed: int, device: str = "cpu") -> LoadedM
         n_parcels=config.n_parcels,
         window=config.window,
         embedding_dim=config.hidden_size,
-        device=target,
+        placement=place(module, device, precision),
+    )
+
+
+def untrained_twin(model: LoadedModel, seed: int) -> LoadedModel:
+    """The same architecture in the same place with seeded random weights."""
+    module = random_module(model.config, seed).eval().requires_grad_(False)
+    where = model.placement
+    return replace(
+        model,
+        module=module,
+        source=f"random weights in the architecture of {model.source}",
+        sha256=None,
+        untrained=True,
+        placement=place(module, where.device, where.precision),
     )
 
 
@@ -119,15 +135,6 @@ def random_module(config: ModelConfig, seed: int) -> BrainLM | ViTMAE:
 def file_sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda", "auto"):
-        raise UserError(f"--device {device}: expected auto, cpu or cuda")
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise UserError("--device cuda: this machine offers no CUDA device; use cpu or auto")
-    return "cuda" if device != "cpu" and has_cuda else "cpu"
 
 
 def _weight_file(folder: Path) -> Path:

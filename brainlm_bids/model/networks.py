@@ -51,6 +51,17 @@ def parcel_attention(
     return total / (count.unsqueeze(2) * count.unsqueeze(1))
 
 
+def correlation_profile(series: ArrayLike) -> NDArray[np.float64]:
+    """Correlations (P, P) between the columns of (T, P); 0 where one is constant or not finite."""
+    values = np.asarray(series, dtype=np.float64)
+    centred = values - values.mean(axis=0)
+    norm = np.linalg.norm(centred, axis=0)
+    # What is left of a constant after its mean is removed is rounding, not a signal.
+    usable = norm > 1e-10 * np.linalg.norm(values, axis=0)
+    unit = np.where(usable, centred / np.where(usable, norm, 1), 0)
+    return unit.T @ unit
+
+
 def _mean_by_parcel(tokens: Tensor, parcel: Tensor, n_parcels: int) -> Tensor:
     index = parcel.unsqueeze(-1).expand_as(tokens)
     total = tokens.new_zeros(len(tokens), n_parcels, tokens.shape[-1])

@@ -261,12 +261,14 @@ class _Files:
         return _read_tsv(path) if path else []
 
     def models(self) -> list[str]:
-        labels = {
+        """Labels of the models; other files of a model carry more than its label in `desc`."""
+        embedded = {desc for desc, suffix, _ in self.paths if suffix == "embeddings"}
+        about = {desc: self.json(desc, "embeddings").get("Model") for desc in embedded}
+        return sorted(
             desc
-            for desc, suffix, _ in self.paths
-            if suffix in {"embeddings", "metrics"} and desc not in _PLAIN_METRICS
-        }
-        return sorted(labels)
+            for desc, model in about.items()
+            if not isinstance(model, dict) or model.get("label", desc) == desc
+        )
 
 
 def _run(
@@ -444,7 +446,7 @@ def _model_facts(sidecar: Mapping[str, Any], windows: list[Row]) -> list[Fact]:
         if isinstance(value := about[key], str | int | float)
     ]
     if windows:
-        width = sum(1 for key in windows[0] if key.startswith("cls_"))
+        width = sum(1 for key in windows[0] if key not in {"onset", "duration"})
         note = f"{width} numbers each" if width else ""
         facts.append(Fact("windows", str(len(windows)), note))
     return facts

@@ -6,8 +6,8 @@ from brainlm_bids.interfaces_model import RunModel
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node
 
-# Weights and activations of one window, GB; from BRAINLM.md's reference timings, rounded up.
-MODEL_MEMORY = 4.0
+# Weights, those of the untrained control, and activations of one window, in GB, rounded up.
+MODEL_MEMORY, MODEL_MEMORY_650M = 4.0, 8.0
 
 
 def model_node(
@@ -29,6 +29,12 @@ def model_node(
         input_gain=settings.input_gain,
         seed=settings.random_seed,
         configuration=configuration,
+        pooling=settings.pooling,
+        window_stride=settings.window_stride,
+        token_orders=settings.token_orders,
+        save_tokens=settings.save_tokens,
+        precision=settings.precision,
         device=settings.device,
     )
-    return make_node(interface, name, settings, memory=MODEL_MEMORY, always=True)
+    memory = MODEL_MEMORY_650M if label.endswith("650M") else MODEL_MEMORY
+    return make_node(interface, name, settings, memory=memory, always=True)

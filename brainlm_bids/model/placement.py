@@ -1,0 +1,102 @@
+"""Where a loaded model runs: a device and a precision come in, work in batches that fit goes on.
+
+CPU: float32, one window at a time (more is slower there; BRAINLM.md 3). CUDA: bfloat16 autocast and
+large batches; one that does not fit is halved and tried again, and if a single window does not
+fit, the model moves to the CPU with a warning.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+CUDA_BATCH = 64  # windows tried first
+PRECISIONS = ("auto", "float32", "bfloat16")
+T = TypeVar("T")
+
+
+class Placement:
+    """Device, precision and batch size of one module; all may change when memory runs out."""
+
+    def __init__(self, module: nn.Module, device: str, precision: str, batch_size: int) -> None:
+        self.module = module.to(device)
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """Copy to the device; by way of pinned memory, so that CUDA need not wait for it."""
+        if self.device != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def batches(self, n: int, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
+        """Call `work` on 0 … n in batches that fit; the parts come with their results, in order."""
+        start = 0
+        while start < n:
+            part = slice(start, min(start + self.batch_size, n))
+            result = self._attempt(part, work)
+            if result is None:
+                continue
+            yield part, result
+            start = part.stop
+
+    def _attempt(self, part: slice, work: Callable[[slice], T]) -> T | None:
+        """The result, or None after an adjustment to a lack of memory."""
+        try:
+            with torch.inference_mode(), self._autocast():
+                return work(part)
+        except torch.OutOfMemoryError:
+            if self.device == "cpu" and self.batch_size == 1:
+                raise
+        # Here, not in the handler: the error's traceback held the tensors that filled the memory.
+        self._shrink(part.stop - part.start)
+        return None
+
+    def _shrink(self, tried: int) -> None:
+        if tried > 1:
+            self.batch_size = tried // 2
+        else:
+            warnings.warn(
+                "one window does not fit into the memory of the CUDA device; going on with the CPU",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self.module.to("cpu")
+            self.device, self.precision, self.batch_size = "cpu", "float32", 1
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device, dtype=torch.bfloat16)
+
+
+def place(module: nn.Module, device: str, precision: str) -> Placement:
+    """Put a module onto a device.
+
+    device: cpu, cuda, or auto (CUDA where there is one). precision: float32, bfloat16 (autocast:
+    matrix products only), or auto, which is bfloat16 on CUDA and float32 on the CPU.
+    Raises UserError for other words, and for CUDA where there is none.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: expected {', '.join(PRECISIONS)}")
+    target = choose_device(device)
+    chosen = {"cpu": "float32", "cuda": "bfloat16"}[target] if precision == "auto" else precision
+    return Placement(module, target, chosen, CUDA_BATCH if target == "cuda" else 1)
+
+
+def choose_device(device: str) -> str:
+    """cpu or cuda, for cpu, cuda or auto. Raises UserError for CUDA where there is none."""
+    if device not in ("cpu", "cuda", "auto"):
+        raise UserError(f"--device {device}: expected auto, cpu or cuda")
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise UserError("--device cuda: this machine offers no CUDA device; use cpu or auto")
+    return "cuda" if device != "cpu" and has_cuda else "cpu"

@@ -1,0 +1,166 @@
+"""Reconstruction: a scaled series comes in; the series as predicted while hidden, and scores, out.
+
+Series (T, P) robust-scaled at the model's TR, coordinates (P, 3) in mm. Every value is predicted in
+a pass that hid it; two baselines do the same on the same masks, so that a reader sees what the
+model adds. Predictions are in units of the input (`input_gain` is undone).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import UserError
+from . import baselines
+from .checkpoint import LoadedModel
+from .masking import disjoint_orders
+from .recording import (
+    Array,
+    Indices,
+    Recording,
+    complete_order,
+    predict,
+    prepare,
+    real_tokens,
+    tokens_of,
+)
+
+METRICS = ("mse", "mae", "r2", "pearson_r")
+Predictor = Callable[[Array, NDArray[np.bool_]], Array]
+BASELINES: dict[str, Predictor] = {
+    "parcel_mean": baselines.parcel_mean,
+    "ridge": baselines.ridge,
+}
+
+
+class Reconstruction(NamedTuple):
+    """series (T, P) by the model, and what it and the baselines reach.
+
+    metrics: predictor ("model", "parcel_mean", "ridge") -> metric ("mse", "mae", "r2",
+    "pearson_r") -> pooled over volumes and parcels with data. parcel_metrics: the same per parcel,
+    (P,), NaN for parcels without data. NaN in `series`: never hidden (see `always_visible`).
+    """
+
+    series: Array
+    n_windows: int
+    n_padded: int
+    metrics: dict[str, dict[str, float]]
+    parcel_metrics: dict[str, dict[str, NDArray[np.float64]]]
+
+
+def reconstruct(
+    model: LoadedModel,
+    series: ArrayLike,
+    coords: ArrayLike,
+    *,
+    mask_ratio: float,
+    seed: int,
+    input_gain: float = 1.0,
+    with_baselines: bool = True,
+    always_visible: Sequence[int] = (),
+) -> Reconstruction:
+    """Predict every value while it is hidden: disjoint masks in turn, ceil(1 / ratio) passes.
+
+    Windows do not overlap but for the last, whose predictions count where no other has any. The
+    baselines know the visible values of window and pass, and all other volumes of the recording:
+    "parcel_mean" is the parcel's mean, "ridge" is `baselines.ridge`. Parcels `always_visible`
+    (indices) are never hidden, nor is a patch of an image model that holds one of them. Raises
+    UserError for unusable input.
+    """
+    if not 0 < mask_ratio < 1:
+        raise UserError(f"--mask-ratio {mask_ratio}: expected a number between 0 and 1")
+    recording = prepare(model, series, coords, input_gain=input_gain)
+    names = ("model", *(BASELINES if with_baselines else ()))
+    predicted = _predict(model, recording, mask_ratio, seed, names, tuple(always_visible))
+    predicted /= np.float32(input_gain)
+    truth = np.asarray(series, dtype=np.float64)
+    has_data = (truth != 0).any(axis=0)
+    pooled, per_parcel = {}, {}
+    for name, guess in zip(names, predicted, strict=True):
+        per_parcel[name] = scores(truth, np.where(has_data, guess, np.nan))
+        whole = scores(truth[:, has_data].reshape(-1, 1), guess[:, has_data].reshape(-1, 1))
+        pooled[name] = {metric: float(values[0]) for metric, values in whole.items()}
+    n_windows = len(recording.starts)
+    return Reconstruction(predicted[0], n_windows, recording.n_padded, pooled, per_parcel)
+
+
+def _predict(
+    model: LoadedModel,
+    recording: Recording,
+    mask_ratio: float,
+    seed: int,
+    names: tuple[str, ...],
+    always_visible: tuple[int, ...],
+) -> Array:
+    """(1 + n, T, P): what the model and the baselines predict, in units of the signal."""
+    windows, orders, n_keep = _passes(model, recording, mask_ratio, seed, always_visible)
+    guesses, hidden = predict(model, recording, windows, orders, n_keep)
+    whole = recording.whole  # (P, T)
+    predicted = np.full((len(names), *whole.shape), np.nan, dtype=np.float32)
+    for window, guess, mask in zip(windows, guesses, hidden, strict=True):
+        start = int(recording.starts[window])
+        part = predicted[:, :, start : start + model.window]
+        width = part.shape[-1]
+        new = mask[:, :width] & np.isnan(part[0])
+        if not new.any():
+            continue
+        part[0][new] = guess[:, :width][new]
+        visible = np.ones(whole.shape, dtype=bool)
+        visible[:, start : start + width] = ~mask[:, :width]
+        for i, name in enumerate(names[1:], start=1):
+            baseline = BASELINES[name](whole, visible)
+            part[i][new] = baseline[:, start : start + width][new]
+    return np.ascontiguousarray(predicted.transpose(0, 2, 1))
+
+
+def _passes(
+    model: LoadedModel,
+    recording: Recording,
+    mask_ratio: float,
+    seed: int,
+    always_visible: tuple[int, ...],
+) -> tuple[Indices, Indices, int]:
+    """Windows (M,) and orders (M, L) of all passes, and how many tokens each sees."""
+    real = real_tokens(model, recording.n_volumes)
+    shown = real[np.isin(real, tokens_of(model, recording, always_visible))]
+    rest = np.setdiff1d(real, shown)
+    if not rest.size:
+        raise UserError("every parcel is to stay visible: nothing is left to predict")
+    windows, orders, n_keep = [], [], 0
+    for window in range(len(recording.starts)):
+        rng = np.random.default_rng([seed, window, 1])
+        for order, n_rest in disjoint_orders(len(rest), mask_ratio, [seed, window]):
+            n_keep = len(shown) + n_rest
+            kept = np.concatenate([rest[order[:n_rest]], shown])
+            kept = rng.permutation(kept) if shown.size else kept
+            windows.append(window)
+            orders.append(complete_order(model, np.concatenate([kept, rest[order[n_rest:]]])))
+    return np.array(windows), np.stack(orders), n_keep
+
+
+def scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """Metrics of each column of (T, P) -> (P,), over the values that were predicted (not NaN).
+
+    mse, mae; r2 = 1 − Σ(x − y)² / Σ(x − mean x)²; pearson_r. NaN without values; r2 and pearson_r
+    are NaN where the truth does not vary, pearson_r also where the prediction does not.
+    """
+    known = np.isfinite(np.asarray(predicted, dtype=np.float64))
+    x = np.where(known, np.asarray(truth, dtype=np.float64), 0.0)
+    y = np.where(known, np.asarray(predicted, dtype=np.float64), 0.0)
+    count = known.sum(axis=0)
+    n = np.where(count, count, np.nan)
+    centred = np.where(known, x - x.sum(axis=0) / n, 0)
+    guessed = np.where(known, y - y.sum(axis=0) / n, 0)
+    error = np.square(x - y).sum(axis=0)
+    spread, guess_spread = np.square(centred).sum(axis=0), np.square(guessed).sum(axis=0)
+    # Means of float32 repeats leave rounding of this size.
+    varies = guess_spread > 1e-12 * np.square(y).sum(axis=0)
+    variance = np.where(spread > 0, spread, np.nan)
+    product = variance * np.where(varies, guess_spread, np.nan)
+    return {
+        "mse": error / n,
+        "mae": np.abs(x - y).sum(axis=0) / n,
+        "r2": 1 - error / variance + 0 * n,
+        "pearson_r": (centred * guessed).sum(axis=0) / np.sqrt(product),
+    }

@@ -1,0 +1,56 @@
+"""Small networks and recordings that the tests of the model stage share."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
+from brainlm_bids.model.config import ViTMAEConfig
+from brainlm_bids.model.placement import place
+
+TR = 0.735
+P = 424
+SMALL_IMAGE = ViTMAEConfig(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    decoder_hidden_size=32,
+    decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=2,
+    decoder_intermediate_size=64,
+    image_size=(432, 432),
+    patch_size=16,
+    num_channels=3,
+    layer_norm_eps=1e-12,
+    mask_ratio=0.75,
+)
+
+
+def small_brainlm() -> LoadedModel:
+    """The 13M's architecture, small."""
+    return louder(load_model("random:tiny", seed=3))
+
+
+def small_vitmae() -> LoadedModel:
+    """The image models' architecture, small."""
+    module = random_module(SMALL_IMAGE, seed=3).eval().requires_grad_(False)
+    where = place(module, "cpu", "float32")
+    return louder(
+        LoadedModel(module, "vitmae", SMALL_IMAGE, "small", None, True, P, 200, 32, where)
+    )
+
+
+def louder(model: LoadedModel) -> LoadedModel:
+    """Weights large enough that a changed input shows in every output."""
+    with torch.no_grad():
+        for name, weight in model.module.named_parameters():
+            if weight.ndim >= 2 and "pos" not in name:
+                weight.mul_(8)
+    return model
+
+
+def recording(n: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    coords = 2 * rng.integers(-30, 30, size=(P, 3)).astype(np.float64)
+    return rng.normal(size=(n, P)), coords
