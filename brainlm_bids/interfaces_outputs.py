@@ -20,6 +20,7 @@ from brainlm_bids.interfaces import Kernel, KernelInputSpec, load_image, load_ma
 
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 # UK Biobank's demeaned parcels and the robust series of BrainLM's training (BRAINLM.md 1c)
+RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 UKB_SD_DEMEANED, UKB_SD_ROBUST = 41.44, 0.83
 
 
@@ -283,6 +284,7 @@ class WriteFunctional(Kernel):
             "StartTime": self._n_dummy * self._context["tr"],
             "NumberOfVolumes": len(series),
             "SourceRepetitionTime": self._context["tr"],
+            "Resampling": RESAMPLING if tr != self._context["tr"] else None,
             "Scaling": "each parcel: mean removed, minus median, over interquartile range",
             "ScalingStatistics": self._context["scaling_statistics"],
             "FilledParcels": _named(names, filled),
