@@ -28,7 +28,7 @@ def test_masks_are_disjoint_and_cover_everything() -> None:
 
 def test_a_prediction_does_not_know_its_value(model: LoadedModel) -> None:
     series, coords = recording(200)
-    call = {"mask_ratio": 0.5, "seed": 5}
+    call = {"mask_ratio": 0.5, "seed": 5, "with_baselines": False}
     before = reconstruct(model, series, coords, **call).series  # type: ignore[arg-type]
     changed = series.copy()
     changed[7, 100] += 50
@@ -57,7 +57,8 @@ def test_every_value_comes_from_a_pass_that_hid_it(
     spy = _Spy(room._forward)
     monkeypatch.setattr(room, "_forward", spy)
     series, coords = recording(250)
-    found = reconstruct(model, series, coords, mask_ratio=0.4, seed=5, input_gain=3.0)
+    call = {"mask_ratio": 0.4, "seed": 5, "input_gain": 3.0, "with_baselines": False}
+    found = reconstruct(model, series, coords, **call)  # type: ignore[arg-type]
     assert spy.n_calls == 2 * 3  # two windows, ceil(1 / 0.4) passes
     assert np.all(found.series == np.float32(9) / np.float32(3))
     assert found.metrics["model"]["mse"] == pytest.approx(np.mean((3 - series) ** 2))
@@ -105,7 +106,7 @@ def test_scores_against_scikit_learn() -> None:
 
 def test_the_earlier_window_counts_where_windows_overlap(model: LoadedModel) -> None:
     series, coords = recording(250)
-    call = {"mask_ratio": 0.5, "seed": 5}
+    call = {"mask_ratio": 0.5, "seed": 5, "with_baselines": False}
     both = reconstruct(model, series, coords, **call)  # type: ignore[arg-type]
     first = reconstruct(model, series[:200], coords, **call)  # type: ignore[arg-type]
     assert both.n_windows == 2

@@ -7,6 +7,7 @@ visible, since they, unlike the model, have learnt nothing before.
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 Array = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -40,7 +41,7 @@ def ridge(truth: Array, visible: NDArray[np.bool_]) -> Array:
     for _ in range(ROUNDS):
         shift = guess.mean(axis=1, keepdims=True)
         covariance = (guess - shift) @ (guess - shift).T / guess.shape[1]
-        guess = shift + _impute(guess - shift, visible, groups, covariance, penalty)
+        guess = shift + _impute(guess - shift, visible, groups, covariance, penalty, complete=True)
     return (guess + mean[:, None]).astype(np.float32)
 
 
@@ -50,16 +51,24 @@ def _impute(
     groups: list[NDArray[np.int64]],
     covariance: Matrix,
     penalty: float,
+    complete: bool = False,
 ) -> Matrix:
-    """(P, T): visible values as they are, hidden ones from the covariance; 0 where none is seen."""
+    """(P, T): visible values as they are, hidden ones from the covariance; 0 where none is seen.
+
+    `complete`: the covariance is that of data without gaps, so it has no negative eigenvalue.
+    """
     result = np.where(visible, centred, 0)
     for volumes in groups:
         seen = visible[:, volumes[0]]
         if not seen.any() or seen.all():
             continue
-        values, vectors = np.linalg.eigh(covariance[np.ix_(seen, seen)])
-        scale = 1 / (np.clip(values, 0, None) + penalty)
-        weights = (vectors * scale) @ (vectors.T @ centred[np.ix_(seen, volumes)])
+        of_seen, given = covariance[np.ix_(seen, seen)], centred[np.ix_(seen, volumes)]
+        if complete:
+            np.fill_diagonal(of_seen, of_seen.diagonal() + penalty)
+            weights = cho_solve(cho_factor(of_seen), given)
+        else:
+            values, vectors = np.linalg.eigh(of_seen)
+            weights = (vectors / (np.clip(values, 0, None) + penalty)) @ (vectors.T @ given)
         result[np.ix_(~seen, volumes)] = covariance[np.ix_(~seen, seen)] @ weights
     return result
 
