@@ -19,8 +19,8 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import Kernel, KernelInputSpec, load_image, load_mask, world_to_voxel
 
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
-# UK Biobank's demeaned parcels and the robust series of BrainLM's training (BRAINLM.md 1c)
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
+# UK Biobank's demeaned parcels and the robust series of BrainLM's training (BRAINLM.md 1c)
 UKB_SD_DEMEANED, UKB_SD_ROBUST = 41.44, 0.83
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,25 @@ def test_relative_paths_are_those_of_the_caller(
     settings = cli.parse(["data", "out", "participant", "--scaling-stats", "stats.tsv"])
     assert settings.scaling_stats == tmp_path / "stats.tsv"
     assert settings.work_dir == tmp_path / "work"
+
+
+def test_models_that_cannot_run_are_refused_before_anything_is_computed(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from brainlm_bids.app import _check_models
+    from brainlm_bids.resources import find_model
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settings = Settings(Path("in"), Path("out"), Path("work"))
+    micro = find_model(str(shared / "golden" / "brainlm_micro"), offline=True)
+    tiny = find_model(str(shared / "golden" / "brainlm_tiny"), offline=True)
+    assert micro is not None and tiny is not None
+    _check_models([tiny], settings)
+    with pytest.raises(UserError, match=r"brainlm_micro.config.json: a model of 16 parcels"):
+        _check_models([micro], settings)
+    with pytest.raises(UserError, match="window of .* has 200 volumes"):
+        _check_models([tiny], replace(settings, window_stride=201))
+    with pytest.raises(UserError, match="no CUDA device"):
+        _check_models([tiny], replace(settings, device="cuda"))
