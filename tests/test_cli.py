@@ -194,7 +194,7 @@ def test_models_that_cannot_run_are_refused_before_anything_is_computed(
     _check_models([tiny], settings)
     with pytest.raises(UserError, match=r"brainlm_micro.config.json: a model of 16 parcels"):
         _check_models([micro], settings)
-    with pytest.raises(UserError, match="window of .* has 200 volumes"):
+    with pytest.raises(UserError, match=r"window of .* has 200 volumes"):
         _check_models([tiny], replace(settings, window_stride=201))
     with pytest.raises(UserError, match="no CUDA device"):
         _check_models([tiny], replace(settings, device="cuda"))
