@@ -12,12 +12,14 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__, resources, scaling
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.fmriprep import OTHER_TEMPLATE
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
@@ -51,7 +53,12 @@ class _Found:
             )
         if settings.scaling_stats is not None:
             scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
-        warnings = (self.atlas.warning, self.template.warning)
+        warnings = [self.atlas.warning, self.template.warning]
+        self.space = self.template.space
+        if settings.fmriprep_dir is not None:
+            # fMRIPrep has normalised already: the template is but the background of figures.
+            self.space = resources.REAL_SPACE
+            warnings[1] = resources.other_space(self.space, self.atlas.space)
         self.warnings = [text for text in warnings if text]
 
 
@@ -94,6 +101,7 @@ def run(settings: Settings) -> int:
     found = _Found(settings)
     for text in found.warnings:
         LOG.warning(text)
+    runs = [_with_template_transform(one, settings.offline) for one in runs]
     plans, rows = _plan(settings, runs, found)
     if settings.dry_run:
         return _say_plans(plans, rows)
@@ -156,10 +164,25 @@ def _plan(settings: Settings, runs: list[Run], found: _Found) -> tuple[list[Plan
     return plans, rows
 
 
+def _with_template_transform(one: Run, offline: bool) -> Run:
+    """A run that fMRIPrep left in the other MNI template gets TemplateFlow's way to ours."""
+    source = one.preprocessed
+    if source is None or source.space != OTHER_TEMPLATE or one.problem or one.skip:
+        return one
+    try:
+        transform = resources.find_template_transform(OTHER_TEMPLATE, offline=offline)
+    except UserError as error:
+        said = (
+            f"{source.bold.name}: BOLD in {OTHER_TEMPLATE} needs TemplateFlow's transform to "
+            f"{resources.REAL_SPACE} ({error}); or run fMRIPrep again with --output-spaces "
+            f"{resources.REAL_SPACE}:res-2"
+        )
+        return replace(one, problem=said)
+    return replace(one, preprocessed=replace(source, to_template=transform))
+
+
 def _plan_run(settings: Settings, one: Run, found: _Found) -> Plan:
-    naming = outputs.Naming(
-        str(settings.output_dir), one.stem, found.template.space, found.atlas.label
-    )
+    naming = outputs.Naming(str(settings.output_dir), one.stem, found.space, found.atlas.label)
     configuration = _series_hash(settings, one, found)
     complete = outputs.is_complete(settings.output_dir, one.stem, "series", configuration)
     tasks = []
@@ -196,6 +219,8 @@ def _series_hash(settings: Settings, one: Run, found: _Found) -> str:
         "tr": one.tr,
         "t1w": None if t1w is None else outputs.file_sha256(t1w),
     }
+    if one.preprocessed is not None:
+        values["fmriprep"] = [outputs.file_sha256(path) for path in one.preprocessed.files]
     return configuration_hash(values)
 
 
@@ -204,18 +229,17 @@ def _context(
 ) -> dict[str, Any]:
     """Everything that the writers need to know of a run, as plain values."""
     warnings = [*found.warnings, *one.warnings]
-    registration = "BOLD reference to T1w (rigid), T1w to template (affine and SyN)"
-    if one.t1w is None:
-        registration = "BOLD reference to template (affine and SyN), no T1w"
-        warnings.append(
-            "no T1w image: the BOLD reference was registered to the template directly, which is "
-            "less exact"
-        )
+    registration, doubt = _registration(one)
+    warnings += [doubt] if doubt else []
     statistics = settings.scaling_stats
     sources = [one.uri]
     if one.t1w is not None:
         sources.append(bids_inputs.bids_uri(one.t1w, settings.bids_dir))
-    atlas, template = found.atlas, found.template
+    atlas, template = found.atlas, {"Name": found.space, "Source": "fMRIPrep"}
+    if one.preprocessed is None:
+        template |= {"SHA256": found.template.sha256, "Source": found.template.source}
+    else:
+        sources = [one.uri_of(path) for path in one.preprocessed.files]
     return {
         "naming": {
             "output_dir": naming.output_dir,
@@ -235,14 +259,26 @@ def _context(
         "scaling_statistics": "this recording" if statistics is None else statistics.name,
         "atlas": {"Name": atlas.label, "Space": atlas.space, "SHA256": atlas.sha256,
                   "Source": atlas.source, "Approximate": atlas.approximate},
-        "template": {"Name": template.space, "SHA256": template.sha256,
-                     "Source": template.source},
+        "template": template,
         "models": {
             model.label: {"label": model.label, "name": model.name, "sha256": model.sha256,
                           "source": model.source, "licence": model.licence}
             for model in found.models
         },
     }  # fmt: skip
+
+
+def _registration(one: Run) -> tuple[str, str | None]:
+    """How a run came into template space, and what is to be doubted of it."""
+    if one.preprocessed is not None:
+        return f"by fMRIPrep, BOLD in {one.preprocessed.space} space", None
+    if one.t1w is not None:
+        return "BOLD reference to T1w (rigid), T1w to template (affine and SyN)", None
+    return (
+        "BOLD reference to template (affine and SyN), no T1w",
+        "no T1w image: the BOLD reference was registered to the template directly, which is "
+        "less exact",
+    )
 
 
 def _say_plans(plans: Sequence[Plan], rows: Sequence[Row]) -> int:
@@ -382,7 +418,10 @@ def _write_dataset(settings: Settings, found: _Found, has_t1w: bool) -> None:
 
     labels = [model.label for model in found.models]
     outputs.write_dataset_files(
-        settings.output_dir, settings.bids_dir, outputs.describe_labels(labels)
+        settings.output_dir,
+        settings.bids_dir,
+        outputs.describe_labels(labels),
+        settings.fmriprep_dir,
     )
     atlas, parcels = found.atlas, resources.parcels()
     data, affine = atlas.load()
@@ -398,7 +437,7 @@ def _write_dataset(settings: Settings, found: _Found, has_t1w: bool) -> None:
     }
     outputs.write_atlas_files(
         settings.output_dir,
-        space=found.template.space,
+        space=found.space,
         label=atlas.label,
         image=nb.Nifti1Image(np.asarray(data, dtype=np.int16), affine),
         table=table,
@@ -423,9 +462,9 @@ def _write_methods(settings: Settings, found: _Found, has_t1w: bool) -> None:
         "version": __version__,
         "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
         | {"python": platform.python_version()},
-        "source": "raw",
+        "source": "raw" if settings.fmriprep_dir is None else "fmriprep",
         "has_t1w": has_t1w,
-        "template": found.template.space,
+        "template": found.space,
         "atlas": found.atlas.label,
         "scaling_stats": None if settings.scaling_stats is None else settings.scaling_stats.name,
         "models": [

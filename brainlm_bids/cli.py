@@ -91,6 +91,22 @@ def _add_selection(group: Any) -> None:
     )
     _flag(
         group,
+        "derivatives",
+        "-d",
+        nargs="+",
+        action="extend",
+        type=_derivatives,
+        metavar="fmriprep=PATH",
+        help="start from what fMRIPrep left instead of from the raw BOLD",
+    )
+    _flag(
+        group,
+        "input-space",
+        choices=["auto", "MNI152NLin6Asym", "T1w", "boldref", "MNI152NLin2009cAsym"],
+        help="which of fMRIPrep's BOLD files to take (auto: the first of these that is there)",
+    )
+    _flag(
+        group,
         "bids-database-dir",
         type=Path,
         metavar="DIR",
@@ -293,6 +309,16 @@ def _number(text: str, kind: type, check: Any, wanted: str) -> Any:
     return value
 
 
+def _derivatives(text: str) -> str:
+    name, _, path = text.partition("=")
+    folder = Path(path).expanduser().absolute()
+    if name != "fmriprep" or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not fmriprep=PATH")
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{folder}: there is no such folder")
+    return f"{name}={folder}"
+
+
 def _positive(text: str) -> float:
     return float(_number(text, float, lambda x: 0 < x < float("inf"), "a positive number"))
 
@@ -342,6 +368,8 @@ def parse(argv: Sequence[str] | None = None) -> Any:
 
 
 def _check(settings: Any) -> None:
+    if settings.input_space != "auto" and settings.fmriprep_dir is None:
+        raise UserError("--input-space says which of fMRIPrep's files to take: give --derivatives")
     bids_dir, output_dir = settings.bids_dir, settings.output_dir
     if not bids_dir.is_dir():
         raise UserError(f"BIDS_DIR {bids_dir} is not a folder")

@@ -22,6 +22,7 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
+from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped
 
 RESOURCES_FILE = "resources.json"
@@ -117,6 +118,14 @@ def world_to_voxel(points: NDArray[np.float64], affine: NDArray[np.float64]) -> 
     """
     inverse = np.linalg.inv(affine)
     return points @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+def rigid_points(points: NDArray[np.float64], matrix_file: Any) -> NDArray[np.float64]:
+    """World points (P, 3) moved by a saved (4, 4) matrix; as they are where there is none."""
+    if not matrix_file:
+        return points
+    matrix = np.load(matrix_file)
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 # --- anatomy ---------------------------------------------------------------------------------
@@ -222,7 +231,7 @@ class Realign(Kernel):
         brain = registration.brain_mask_epi(reference, affine)
         matrices = motion.realign(bold, affine, reference)
         in_view = motion.field_of_view(matrices, affine, reference.shape)
-        centre = _centre_of_mass(brain, affine)
+        centre = centre_of_mass(brain, affine)
         parameters = motion.matrices_to_parameters(matrices, centre)
         realigned = motion.resample(bold, affine, matrices)
         self._results["realigned"] = save_image(folder / "realigned.nii", realigned, affine)
@@ -244,15 +253,16 @@ class Realign(Kernel):
         if self.inputs.dummy_scans is None:
             return motion.detect_dummy_volumes(motion.volumes_summary(bold))
         n_dummy, n_volumes = int(self.inputs.dummy_scans), bold.shape[3]
-        if n_volumes - n_dummy < 20:
+        if n_volumes - n_dummy < MINIMUM_VOLUMES:
             raise RunSkipped(
                 f"{Path(self.inputs.bold).name}: {n_volumes} volumes less {n_dummy} dummy scans "
-                "leave fewer than 20"
+                f"leave fewer than {MINIMUM_VOLUMES}"
             )
         return n_dummy
 
 
-def _centre_of_mass(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+def centre_of_mass(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a mask, in mm."""
     return np.asarray(affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + affine[:3, 3])
 
 
@@ -346,9 +356,7 @@ class Project(Kernel):
         from brainlm_bids.preproc import registration
 
         world = registration.map_points(points, self.inputs.transform)
-        if self.inputs.matrix:
-            matrix = np.load(self.inputs.matrix)
-            world = world @ matrix[:3, :3].T + matrix[:3, 3]
+        world = rigid_points(world, self.inputs.matrix)
         return world_to_voxel(world, load_image(self.inputs.boldref)[1])
 
     def _tissues(self, mask: NDArray[np.bool_]) -> Any:

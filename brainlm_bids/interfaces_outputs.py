@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.interfaces import Kernel, KernelInputSpec, load_image, load_mask, world_to_voxel
+from brainlm_bids.interfaces import (
+    Kernel,
+    KernelInputSpec,
+    load_image,
+    load_mask,
+    rigid_points,
+    world_to_voxel,
+)
 
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
@@ -337,7 +344,7 @@ class _FiguresInputs(_ContextInputs):
     robust = File(exists=True, mandatory=True)
     fixed = File(exists=True, mandatory=True, desc="T1w, or the template without one")
     fixed_mask = File(exists=True, mandatory=True)
-    transform = File(exists=True, desc="boldref to template, without a T1w")
+    transform = File(exists=True, desc="to the template, where that is what is drawn")
     matrix = File(exists=True, desc="boldref to T1w")
     written = traits.List(traits.Str, mandatory=True)
 
@@ -366,9 +373,10 @@ class DrawFunctional(Kernel):
         mask = load_mask(self.inputs.brain_mask)
         figures.plot_brain_mask(mask_figure, boldref, affine, mask, title="BOLD brain")
         fixed, fixed_affine = load_image(self.inputs.fixed)
-        pull = np.load(self.inputs.matrix) if self.inputs.matrix else self.inputs.transform
+        on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
+        pull = np.load(self.inputs.matrix) if on_t1w else self._pull
         moved = registration.resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
-        name = "T1w" if self.inputs.matrix else naming.space
+        name = "T1w" if on_t1w else naming.space
         figures.plot_registration(
             coreg_figure,
             fixed,
@@ -380,6 +388,13 @@ class DrawFunctional(Kernel):
             moving_name="BOLD reference",
         )
         return [mask_figure, coreg_figure]
+
+    def _pull(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """World points of the template to those of the BOLD reference."""
+        from brainlm_bids.preproc import registration
+
+        world = registration.map_points(points, self.inputs.transform)
+        return rigid_points(world, self.inputs.matrix)
 
     def _signals(self, naming: Naming) -> list[Path]:
         from brainlm_bids.report import figures

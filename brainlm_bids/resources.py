@@ -471,8 +471,25 @@ def find_template(
         file_sha256(t1w),
         f"TemplateFlow {t1w.name}",
         TEMPLATE_LICENCE,
-        _other_space(REAL_SPACE, atlas_space),
+        other_space(REAL_SPACE, atlas_space),
     )
+
+
+def find_template_transform(
+    source: str, *, home: Path | None = None, offline: bool = False, sources: Sources = SOURCES
+) -> Path:
+    """TemplateFlow's transform that resamples images in the template `source` into our template.
+
+    Raises UserError where it cannot be had.
+    """
+    name = f"tpl-{REAL_SPACE}_from-{source}_mode-image_xfm.h5"
+    for folder in _templateflow_folders(_home(home)):
+        if _present(folder / f"tpl-{REAL_SPACE}" / name):
+            return folder / f"tpl-{REAL_SPACE}" / name
+    if offline:
+        raise UserError(f"{name} is not in $TEMPLATEFLOW_HOME, and --offline forbids a download")
+    target = _writable(_home(home)) / "templateflow" / f"tpl-{REAL_SPACE}" / name
+    return _download(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", target)
 
 
 def _template_names(resolution: int) -> tuple[str, str]:
@@ -519,7 +536,7 @@ def _download_image(url: str, target: Path) -> None:
 
 def _embedded(reason: str | None, atlas_space: str | None) -> Template:
     t1w, mask, affine = _embedded_template()
-    warnings = [_other_space(EMBEDDED_SPACE, atlas_space)]
+    warnings = [other_space(EMBEDDED_SPACE, atlas_space)]
     if reason is not None:
         fallback = f"the embedded template {EMBEDDED_SPACE} is used instead of {REAL_SPACE}"
         warnings.insert(0, f"{fallback} ({reason})")
@@ -536,7 +553,8 @@ def _embedded(reason: str | None, atlas_space: str | None) -> Template:
     )
 
 
-def _other_space(template_space: str, atlas_space: str | None) -> str | None:
+def other_space(template_space: str, atlas_space: str | None) -> str | None:
+    """What is to be said where atlas and template are different MNI spaces."""
     if atlas_space in (None, template_space):
         return None
     return (

@@ -55,6 +55,8 @@ class Settings:
     bids_filter_file: Path | None = None
     skip_bids_validation: bool = False
     bids_database_dir: Path | None = None
+    derivatives: tuple[str, ...] = ()  # NAME=PATH
+    input_space: str = "auto"
     # preprocessing
     dummy_scans: int | None = None
     fd_spike_threshold: float = 0.5
@@ -92,6 +94,12 @@ class Settings:
     offline: bool = False
     dry_run: bool = False
     verbose: int = 0
+
+    @property
+    def fmriprep_dir(self) -> Path | None:
+        """The folder of `--derivatives fmriprep=PATH`."""
+        given = dict(one.split("=", 1) for one in self.derivatives)
+        return Path(given["fmriprep"]) if "fmriprep" in given else None
 
     def subset(self, names: tuple[str, ...]) -> dict[str, Any]:
         """The named fields as plain JSON values."""

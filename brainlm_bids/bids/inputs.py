@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.fmriprep import Preprocessed, check_derivatives, find_preprocessed
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -44,10 +45,13 @@ class Run:
     problem: str | None = None
     skip: str | None = None
     warnings: tuple[str, ...] = ()
+    preprocessed: Preprocessed | None = None  # what fMRIPrep left of it, where we start from that
 
     @property
     def stem(self) -> str:
-        """The source's name without suffix and extension, entities word for word."""
+        """The raw run's name without suffix and extension, entities word for word."""
+        if self.preprocessed is not None:
+            return self.preprocessed.stem
         return self.source.name.split(".")[0].removesuffix("_bold")
 
     @property
@@ -70,7 +74,11 @@ class Run:
 
     @property
     def uri(self) -> str:
-        return bids_uri(self.source, self.bids_dir)
+        return self.uri_of(self.source)
+
+    def uri_of(self, path: Path) -> str:
+        """A BIDS URI into the data set that the run is read from."""
+        return bids_uri(path, self.bids_dir, "raw" if self.preprocessed is None else "fmriprep")
 
 
 def name_entities(path: Path) -> dict[str, str]:
@@ -83,9 +91,9 @@ def name_entities(path: Path) -> dict[str, str]:
     return dict(part.split("-", 1) for part in parts if "-" in part)
 
 
-def bids_uri(path: Path, bids_dir: Path) -> str:
-    """A BIDS URI into the raw data set, as the derivatives' DatasetLinks name it."""
-    return f"bids:raw:{path.relative_to(bids_dir).as_posix()}"
+def bids_uri(path: Path, bids_dir: Path, dataset: str = "raw") -> str:
+    """A BIDS URI into a source data set, as the derivatives' DatasetLinks name it."""
+    return f"bids:{dataset}:{path.relative_to(bids_dir).as_posix()}"
 
 
 def find_runs(settings: Settings) -> list[Run]:
@@ -96,6 +104,8 @@ def find_runs(settings: Settings) -> list[Run]:
     UserError
         If BIDS_DIR is no BIDS data set, a requested label does not exist, or nothing is left.
     """
+    if settings.fmriprep_dir is not None:
+        return _find_preprocessed(settings, settings.fmriprep_dir)
     _check_labels(settings)
     layout = _index(settings)
     filters = _read_filters(settings.bids_filter_file)
@@ -105,6 +115,49 @@ def find_runs(settings: Settings) -> list[Run]:
         raise UserError(f"{settings.bids_dir}: no BOLD run matches the selection; nothing to do")
     t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
     return [_describe(path, t1w, settings.bids_dir) for path in files]
+
+
+def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
+    """Runs of fMRIPrep's output folder, in the order of their names."""
+    check_derivatives(root)
+    found = find_preprocessed(root, settings.participant_label, settings.input_space)
+    chosen = [one for one in found if _is_selected(name_entities(Path(one[1])), settings)]
+    if not chosen:
+        raise UserError(f"--derivatives {root}: no BOLD run matches the selection; nothing to do")
+    runs = []
+    for source, stem, reason in sorted(chosen, key=lambda one: one[1]):
+        if source is None:
+            runs.append(Run(root / f"{stem}_bold.nii.gz", root, {}, problem=reason))
+        else:
+            runs.append(_describe_preprocessed(source, root, settings.bids_dir))
+    return runs
+
+
+def _is_selected(entities: dict[str, str], settings: Settings) -> bool:
+    wanted = (("ses", settings.session_label), ("task", settings.task_id), ("run", settings.run_id))
+    for entity, labels in wanted:
+        own = entities.get(entity, "")
+        plain = [label.removeprefix(f"{entity}-") for label in labels]
+        if entity == "run":  # indices are compared as numbers
+            own, plain = own.lstrip("0"), [label.lstrip("0") for label in plain]
+        if labels and own not in plain:
+            return False
+    return True
+
+
+def _describe_preprocessed(source: Preprocessed, root: Path, bids_dir: Path) -> Run:
+    """One run of fMRIPrep; what its sidecar lacks is taken from the raw run's."""
+    raw = bids_dir / source.bold.relative_to(root).with_name(f"{source.stem}_bold.nii.gz")
+    try:
+        metadata = _read_metadata(raw, bids_dir) | _read_metadata(source.bold, root)
+    except ValueError as error:
+        said = f"{source.bold.name}: its sidecar {error}"
+        return Run(source.bold, root, {}, problem=said, preprocessed=source)
+    problem = _metadata_problem(source.bold, metadata)
+    if problem is not None:
+        return Run(source.bold, root, metadata, problem=problem, preprocessed=source)
+    found = _image_problem(source.bold, float(metadata["RepetitionTime"]))
+    return Run(source.bold, root, metadata, None, *found, source)
 
 
 def _index(settings: Settings) -> Any:

@@ -200,10 +200,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def write_dataset_files(output_dir: Path, bids_dir: Path, descriptions: Mapping[str, str]) -> None:
+def write_dataset_files(
+    output_dir: Path,
+    bids_dir: Path,
+    descriptions: Mapping[str, str],
+    fmriprep_dir: Path | None = None,
+) -> None:
     """The files of the data set as a whole; array jobs that share the folder take turns."""
     with dataset_lock(output_dir):
-        _merge_description(output_dir, bids_dir)
+        _merge_description(output_dir, bids_dir, fmriprep_dir)
         _merge_lines(output_dir / ".bidsignore", NOT_IN_BIDS_YET)
         _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
         readme = output_dir / "README.md"
@@ -222,10 +227,10 @@ def dataset_lock(output_dir: Path) -> Iterator[None]:
         yield
 
 
-def _merge_description(output_dir: Path, bids_dir: Path) -> None:
+def _merge_description(output_dir: Path, bids_dir: Path, fmriprep_dir: Path | None) -> None:
     path = output_dir / "dataset_description.json"
     raw = json.loads((bids_dir / "dataset_description.json").read_text())
-    description = {
+    description: dict[str, Any] = {
         "Name": f"brainlm-bids derivatives of {raw.get('Name', bids_dir.name)}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
@@ -233,6 +238,12 @@ def _merge_description(output_dir: Path, bids_dir: Path) -> None:
         "SourceDatasets": [{"URL": bids_dir.as_uri(), "DOI": raw.get("DatasetDOI", "n/a")}],
         "DatasetLinks": {"raw": bids_dir.as_uri()},
     }
+    if fmriprep_dir is not None:
+        source = json.loads((fmriprep_dir / "dataset_description.json").read_text())
+        link = fmriprep_dir.as_uri()
+        description["GeneratedBy"] += source.get("GeneratedBy") or []
+        description["SourceDatasets"].append({"URL": link, "DOI": source.get("DatasetDOI", "n/a")})
+        description["DatasetLinks"]["fmriprep"] = link
     if not path.exists() or json.loads(path.read_text()) != description:
         write_json(path, description)
 

@@ -1,6 +1,6 @@
 """Brains, bias field and registration: arrays (X, Y, Z) with RAS+ affines in and out.
 
-Inside is ANTs (antspyx), whose world is LPS+; `_to_ants`, `_pull_matrix` and `map_points` are the
+Inside is ANTs (antspyx), whose world is LPS+; `_to_ants`, `read_rigid` and `map_points` are the
 only places where one becomes the other. All transforms are pulls: they carry points (mm) of the
 fixed image or template to those of the moving image. Same seed, same thread count, same result.
 """
@@ -60,7 +60,7 @@ def _orthonormal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(left @ right)
 
 
-def _pull_matrix(transform_file: str) -> NDArray[np.float64]:
+def read_rigid(transform_file: str) -> NDArray[np.float64]:
     """The (4, 4) RAS+ matrix of a rigid ITK transform."""
     import ants
 
@@ -336,13 +336,13 @@ def register_rigid(
                 LOGGER.info("rigid registration from start %d failed: %s", number, error)
                 continue
             end = f"{out}0GenericAffine.mat"
-            shared = _mutual_information(fixed_brain, moving_brain, _pull_matrix(end))
+            shared = _mutual_information(fixed_brain, moving_brain, read_rigid(end))
             coarse.append((shared, end))
         if not coarse:
             raise UserError("the images cannot be registered: do they show the same brain?")
         best = max(coarse, key=lambda pair: pair[0])[1]
         _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (1,))], seed, f"{folder}/fine")
-        return _pull_matrix(f"{folder}/fine0GenericAffine.mat")
+        return read_rigid(f"{folder}/fine0GenericAffine.mat")
 
 
 def _mutual_information(

@@ -2,6 +2,9 @@
 
 realign ─► coregister ─► project ─► extract ─► denoise ─► scale ─► write ─► draw
    └──────────────────────────────► decompose ─► classify ─┘
+
+For a run that fMRIPrep preprocessed, `take` stands in the place of realign and coregister, and the
+confounds are fMRIPrep's.
 """
 
 from collections.abc import Sequence
@@ -9,15 +12,39 @@ from typing import Any
 
 from brainlm_bids import interfaces as kernels
 from brainlm_bids import interfaces_outputs as writers
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.interfaces_fmriprep import ExtractPreprocessed, TakePreprocessed
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 
+Edges = list[tuple[str, str, Sequence[str]]]
 MOTION = ("realigned", "boldref", "brain_mask", "motion")
+
+
+def _bold_edges(source: str) -> Edges:
+    return [
+        (source, "project", ("boldref", "brain_mask")),
+        (source, "extract", ("realigned", "brain_mask", "motion")),
+        (source, "decompose", ("realigned", "brain_mask", "motion")),
+        (source, "classify", ("brain_mask", "motion")),
+        (source, "denoise", ("motion",)),
+        (source, "scale", ("motion",)),
+        (source, "write", ("motion",)),
+        (source, "draw", ("boldref", "brain_mask", "motion")),
+    ]
+
+
+BOLD_OF_RAW: Edges = [*_bold_edges("realign"), ("project", "extract", ("tissues",))]
+BOLD_OF_FMRIPREP: Edges = [
+    *_bold_edges("take"),
+    ("take", "project", ("transform", "matrix")),
+    ("take", "draw", ("transform", "matrix")),
+]
 
 
 def functional_workflow(
     name: str,
-    bold: str,
+    run: Run,
     gigabytes: float,
     context: dict[str, Any],
     inputs: Inputs,
@@ -28,7 +55,7 @@ def functional_workflow(
     gigabytes: size of the run as float32, which bounds the memory of its nodes.
     """
     workflow = make_workflow(name)
-    stages = _stages(bold, context, inputs, settings)
+    stages = _stages(run, context, inputs, settings)
     nodes = {
         key: make_node(
             stage,
@@ -39,16 +66,19 @@ def functional_workflow(
         )
         for key, (stage, copies) in stages.items()
     }
-    _connect_stages(workflow, nodes)
+    _connect_stages(workflow, nodes, BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW)
     if settings.save_bold:
-        _feed(workflow, nodes, "realign", "save_bold", MOTION)
+        first = "take" if run.preprocessed else "realign"
+        _feed(workflow, nodes, first, "save_bold", MOTION)
+        if run.preprocessed:
+            _feed(workflow, nodes, first, "save_bold", ("transform", "matrix"))
         _feed(workflow, nodes, "denoise", "save_bold", ("cleaning",))
         _feed(workflow, nodes, "extract", "save_bold", ("factor",))
     return workflow
 
 
 def _stages(
-    bold: str, context: dict[str, Any], inputs: Inputs, settings: Settings
+    run: Run, context: dict[str, Any], inputs: Inputs, settings: Settings
 ) -> dict[str, tuple[Any, float]]:
     """Name -> (interface with its constants, copies of the run that it holds in memory)."""
     tr, seed = context["tr"], settings.random_seed
@@ -56,16 +86,8 @@ def _stages(
     if settings.scaling_stats is not None:
         scaling["statistics"] = str(settings.scaling_stats)
     stages: dict[str, tuple[Any, float]] = {
-        "realign": (kernels.Realign(bold=bold, dummy_scans=settings.dummy_scans), 3.0),
+        **_first_stages(run, tr, settings),
         "project": (kernels.Project(atlas=inputs.atlas), 0.0),
-        "extract": (
-            kernels.Extract(
-                tr=tr,
-                fd_spike_threshold=settings.fd_spike_threshold,
-                dvars_spike_threshold=settings.dvars_spike_threshold,
-            ),
-            2.5,
-        ),
         "decompose": (kernels.Decompose(seed=seed), 4.0),
         "classify": (kernels.Classify(tr=tr, seed=seed), 0.2),
         "denoise": (
@@ -89,17 +111,34 @@ def _stages(
     return stages
 
 
-def _connect_stages(workflow: Any, nodes: dict[str, Any]) -> None:
-    edges: list[tuple[str, str, Sequence[str]]] = [
-        ("realign", "project", ("boldref", "brain_mask")),
-        ("realign", "extract", ("realigned", "brain_mask", "motion")),
-        ("realign", "decompose", ("realigned", "brain_mask", "motion")),
-        ("realign", "classify", ("brain_mask", "motion")),
-        ("realign", "denoise", ("motion",)),
-        ("realign", "scale", ("motion",)),
-        ("realign", "write", ("motion",)),
-        ("realign", "draw", ("boldref", "brain_mask", "motion")),
-        ("project", "extract", ("operator", "tissues")),
+def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[Any, float]]:
+    """How the run and its motion come in, and its parcels and confounds come out."""
+    source = run.preprocessed
+    if source is None:
+        extract = kernels.Extract(
+            tr=tr,
+            fd_spike_threshold=settings.fd_spike_threshold,
+            dvars_spike_threshold=settings.dvars_spike_threshold,
+        )
+        realign = kernels.Realign(bold=str(run.source), dummy_scans=settings.dummy_scans)
+        return {"realign": (realign, 3.0), "extract": (extract, 2.5)}
+    files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}
+    take = TakePreprocessed(
+        bold=str(source.bold),
+        confounds=str(source.confounds),
+        dummy_scans=settings.dummy_scans,
+        **{name: str(path) for name, path in files.items() if path is not None},
+    )
+    return {
+        "take": (take, 2.0),
+        "extract": (ExtractPreprocessed(confounds=str(source.confounds)), 2.0),
+    }
+
+
+def _connect_stages(workflow: Any, nodes: dict[str, Any], first: Edges) -> None:
+    edges: Edges = [
+        *first,
+        ("project", "extract", ("operator",)),
         ("project", "classify", ("aroma",)),
         ("project", "write", ("coverage",)),
         ("project", "draw", ("coverage",)),
@@ -134,7 +173,7 @@ def _feed(
 def connect_geometry(
     parent: Any, functional: Any, anatomical: Any | None, inputs: Inputs, settings: Settings
 ) -> None:
-    """Join a run with its T1w image, or, without one, with the template directly."""
+    """Join a raw run with its T1w image, or, without one, with the template directly."""
     located = ["project", *(["save_bold"] if settings.save_bold else [])]
     draw = functional.get_node("draw")
     if anatomical is None:

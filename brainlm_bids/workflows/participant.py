@@ -75,7 +75,7 @@ def participant_workflow(plans: Sequence[Plan], inputs: Inputs, settings: Settin
             anatomical = _anatomy(plan, anatomies, inputs, settings)
             functional = functional_workflow(
                 plan.functional_name,
-                str(plan.run.source),
+                plan.run,
                 _gigabytes(plan.run.source),
                 plan.context,
                 inputs,
@@ -83,7 +83,11 @@ def participant_workflow(plans: Sequence[Plan], inputs: Inputs, settings: Settin
             )
             if anatomical is None:
                 workflow.add_nodes([functional])
-            connect_geometry(workflow, functional, anatomical, inputs, settings)
+            if plan.run.preprocessed is None:
+                connect_geometry(workflow, functional, anatomical, inputs, settings)
+            else:
+                draw = functional.get_node("draw")
+                draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
         _add_models(workflow, plan, functional, inputs, settings)
     return workflow
 

@@ -1,0 +1,190 @@
+"""Runs that fMRIPrep preprocessed: a derivatives folder comes in, `Preprocessed` values go out.
+
+Names of 20.x and of 25.x are understood. Only the folders of the requested subjects are listed,
+each once, so that a data set of a thousand subjects costs nothing. Nothing is written here.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids.errors import UserError
+
+TEMPLATE = "MNI152NLin6Asym"
+OTHER_TEMPLATE = "MNI152NLin2009cAsym"
+# In the order of preference: what needs the least of us first.
+SPACES = (TEMPLATE, "T1w", "boldref", OTHER_TEMPLATE)
+# Entities that fMRIPrep adds to those of the raw run.
+ADDED = ("space", "cohort", "res", "den", "from", "to", "mode", "desc", "hemi", "label")
+IMAGES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What fMRIPrep left of one run.
+
+    bold in `space` (one of SPACES); its brain mask, if there is one; the confounds table; for T1w
+    and boldref space the ITK transforms T1w -> template and, for boldref, BOLD reference -> T1w.
+    """
+
+    stem: str
+    bold: Path
+    space: str
+    confounds: Path
+    mask: Path | None = None
+    to_template: Path | None = None
+    to_t1w: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the run's numbers depend on."""
+        found = (self.bold, self.confounds, self.mask, self.to_template, self.to_t1w)
+        return tuple(path for path in found if path is not None)
+
+
+def split_derivative(name: str) -> tuple[str, dict[str, str], str, str]:
+    """The raw run's stem, the added entities, the suffix and the extension of a derivative's name.
+
+    >>> split_derivative("sub-1_task-rest_run-2_space-T1w_desc-preproc_bold.nii.gz")
+    ('sub-1_task-rest_run-2', {'space': 'T1w', 'desc': 'preproc'}, 'bold', '.nii.gz')
+    """
+    head, dot, extension = name.partition(".")
+    *parts, suffix = head.split("_")
+    pairs = [part.split("-", 1) for part in parts if "-" in part]
+    kept = "_".join("-".join(pair) for pair in pairs if pair[0] not in ADDED)
+    return kept, {key: value for key, value in pairs if key in ADDED}, suffix, dot + extension
+
+
+def check_derivatives(root: Path) -> dict[str, Any]:
+    """The dataset_description of an fMRIPrep folder; UserError for anything else."""
+    path = root / "dataset_description.json"
+    try:
+        description = json.loads(path.read_text())
+        makers = [str(one.get("Name", "")) for one in description.get("GeneratedBy", [])]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"--derivatives {root}: dataset_description.json cannot be read ({error}); give the "
+            "top of fMRIPrep's output folder"
+        ) from None
+    # fMRIPrep 1.x wrote PipelineDescription instead.
+    makers.append(str((description.get("PipelineDescription") or {}).get("Name", "")))
+    names = " ".join(makers).lower().replace("_", "-")
+    if "xcp" in names:
+        raise UserError(
+            f"--derivatives {root}: XCP-D's series are in other atlases, and BrainLM needs A424; "
+            "give the fMRIPrep folder that XCP-D started from"
+        )
+    if "fmriprep" not in names:
+        made = ", ".join(name for name in makers if name) or "an unknown program"
+        raise UserError(f"--derivatives {root}: made by {made}, not by fMRIPrep")
+    return dict(description)
+
+
+def find_preprocessed(
+    root: Path, subjects: Sequence[str], input_space: str = "auto"
+) -> list[tuple[Preprocessed | None, str, str]]:
+    """Runs of some subjects: (what was found, the run's stem, why it cannot be used).
+
+    subjects without `sub-`; all if empty. input_space: one of SPACES, or "auto" for the first of
+    them that a run has. Raises UserError for a subject that is not there.
+    """
+    folders = [root / f"sub-{label}" for label in subjects] or sorted(root.glob("sub-*"))
+    found = []
+    for folder in folders:
+        if not folder.is_dir() and not subjects:
+            continue  # sub-01.html
+        if not folder.is_dir():
+            raise UserError(
+                f"--derivatives {root}: fMRIPrep left no folder {folder.name}; has it been run?"
+            )
+        for session in [folder, *sorted(folder.glob("ses-*"))]:
+            func, anat = session / "func", (session / "anat", folder / "anat")
+            if func.is_dir():
+                found += _runs(func, anat, input_space)
+    return found
+
+
+def _runs(
+    func: Path, anat: Iterable[Path], input_space: str
+) -> list[tuple[Preprocessed | None, str, str]]:
+    files: dict[str, list[Path]] = {}
+    for path in sorted(func.iterdir()):
+        files.setdefault(split_derivative(path.name)[0], []).append(path)
+    warps = [path for folder in anat if folder.is_dir() for path in sorted(folder.iterdir())]
+    runs = []
+    for stem, own in files.items():
+        if any(split_derivative(path.name)[2] == "bold" for path in own):
+            runs.append(_one_run(stem, own, warps, input_space))
+    return runs
+
+
+def _one_run(
+    stem: str, files: list[Path], warps: list[Path], input_space: str
+) -> tuple[Preprocessed | None, str, str]:
+    bold = _bold_by_space(files)
+    wanted = SPACES if input_space == "auto" else (input_space,)
+    space = next((name for name in wanted if name in bold), None)
+    if space is None:
+        there = ", ".join(sorted(bold)) or "no space"
+        return None, stem, (
+            f"{stem}: fMRIPrep left BOLD in {there}, not in {' or '.join(wanted)}; run it again "
+            f"with --output-spaces {TEMPLATE}:res-2"
+        )  # fmt: skip
+    confounds = _confounds(files)
+    if confounds is None:
+        return None, stem, f"{stem}: there is no desc-confounds table beside {bold[space].name}"
+    to_template = _transform(warps, "T1w", TEMPLATE) if space in ("T1w", "boldref") else None
+    to_t1w = _boldref_to_t1w(files) if space == "boldref" else None
+    if space in ("T1w", "boldref") and to_template is None:
+        return None, stem, (
+            f"{stem}: BOLD is in {space} space, and there is no from-T1w_to-{TEMPLATE} transform; "
+            f"run fMRIPrep again with --output-spaces {TEMPLATE}:res-2"
+        )  # fmt: skip
+    if space == "boldref" and to_t1w is None:
+        return None, stem, f"{stem}: there is no transform from the BOLD reference to the T1w"
+    mask = _mask_of(bold[space], files)
+    return Preprocessed(stem, bold[space], space, confounds, mask, to_template, to_t1w), stem, ""
+
+
+def _bold_by_space(files: list[Path]) -> dict[str, Path]:
+    """The BOLD of each space; of several resolutions that of 2 mm, or the first."""
+    found: dict[str, Path] = {}
+    for path in files:
+        _, added, suffix, extension = split_derivative(path.name)
+        if suffix == "bold" and added.get("desc") == "preproc" and extension in IMAGES:
+            space = added.get("space", "boldref")
+            # Of several, 2 mm is what the atlas has; 1 mm is eight times the size.
+            if space not in found or added.get("res") == "2":
+                found[space] = path
+    return found
+
+
+def _confounds(files: list[Path]) -> Path | None:
+    """desc-confounds_timeseries (20.2 and later) or desc-confounds_regressors."""
+    for suffix in ("timeseries", "regressors"):
+        for path in files:
+            _, added, own, extension = split_derivative(path.name)
+            if (added.get("desc"), own, extension) == ("confounds", suffix, ".tsv"):
+                return path
+    return None
+
+
+def _mask_of(bold: Path, files: list[Path]) -> Path | None:
+    wanted = re.sub(r"_desc-preproc_bold(\.nii(\.gz)?)$", r"_desc-brain_mask\1", bold.name)
+    return next((path for path in files if path.name == wanted), None)
+
+
+def _transform(files: list[Path], source: str, target: str) -> Path | None:
+    for path in files:
+        _, added, suffix, _ = split_derivative(path.name)
+        if (added.get("from"), added.get("to"), suffix) == (source, target, "xfm"):
+            return path
+    return None
+
+
+def _boldref_to_t1w(files: list[Path]) -> Path | None:
+    """from-boldref (23.1 and later) or from-scanner."""
+    return _transform(files, "boldref", "T1w") or _transform(files, "scanner", "T1w")

@@ -1,0 +1,163 @@
+"""Nipype interfaces over what fMRIPrep left: its BOLD, masks, confounds and transforms in; the same
+outputs as those of `Realign` and `Extract` out, so that the rest of the graph is one.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
+from brainlm_bids.errors import RunSkipped, UserError
+from brainlm_bids.interfaces import (
+    Kernel,
+    KernelInputSpec,
+    centre_of_mass,
+    load_image,
+    load_mask,
+    save_image,
+)
+
+IDENTITY = (
+    "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+    "Parameters: 1 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n"
+)
+
+
+class _TakeInputs(KernelInputSpec):
+    bold = File(exists=True, mandatory=True)
+    confounds = File(exists=True, mandatory=True)
+    mask = File(exists=True, desc="of the brain; made here if fMRIPrep left none")
+    to_template = File(exists=True, desc="ITK; absent when the BOLD is in the template's space")
+    to_t1w = File(exists=True, desc="ITK, rigid; absent when the BOLD is in the T1w's space")
+    dummy_scans = traits.Either(None, traits.Int, usedefault=True)
+
+
+class _TakeOutputs(TraitedSpec):
+    realigned = File()
+    boldref = File(desc="mean of the steady-state volumes")
+    brain_mask = File()
+    motion = File(desc="parameters (T, 6), centre (3,) mm, n_dummy")
+    transform = File(desc="resamples into template space")
+    matrix = File(desc="(4, 4) npy: RAS+ world of the T1w to that of the BOLD reference")
+
+
+class TakePreprocessed(Kernel):
+    """Reference, brain, motion and geometry of a run that fMRIPrep preprocessed."""
+
+    input_spec = _TakeInputs
+    output_spec = _TakeOutputs
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc import registration
+
+        bold, affine = load_image(self.inputs.bold)
+        table = read_confounds(Path(self.inputs.confounds), bold.shape[3])
+        n_dummy = self._n_dummy(table, bold.shape[3])
+        reference = bold[..., n_dummy:].mean(axis=3, dtype=np.float64).astype(np.float32)
+        if self.inputs.mask:
+            brain = load_mask(self.inputs.mask)
+        else:
+            brain = registration.brain_mask_epi(reference, affine)
+        if brain.shape != reference.shape:
+            raise UserError(
+                f"{self.inputs.mask}: {brain.shape} voxels, the BOLD has {reference.shape}"
+            )
+        # fMRIPrep fills what was never in view with 0
+        brain &= (bold[..., n_dummy:] != 0).any(axis=3)
+        self._results["realigned"] = self.inputs.bold
+        self._results["boldref"] = save_image(folder / "boldref.nii.gz", reference, affine)
+        self._results["brain_mask"] = save_image(folder / "brain_mask.nii.gz", brain, affine)
+        self._save_motion(folder, table, n_dummy, centre_of_mass(brain, affine))
+        self._locate(folder)
+
+    def _n_dummy(self, table: dict[str, NDArray[np.float64]], n_volumes: int) -> int:
+        from brainlm_bids.preproc.fmriprep import n_non_steady
+
+        given = self.inputs.dummy_scans
+        n_dummy = n_non_steady(table) if given is None else int(given)
+        if n_volumes - n_dummy < MINIMUM_VOLUMES:
+            raise RunSkipped(
+                f"{Path(self.inputs.bold).name}: {n_volumes} volumes less {n_dummy} non-steady "
+                f"ones leave fewer than {MINIMUM_VOLUMES}"
+            )
+        return n_dummy
+
+    def _save_motion(
+        self,
+        folder: Path,
+        table: dict[str, NDArray[np.float64]],
+        n_dummy: int,
+        centre: NDArray[np.float64],
+    ) -> None:
+        from brainlm_bids.preproc.fmriprep import motion_parameters
+
+        try:
+            parameters = motion_parameters(table)
+        except KeyError as error:
+            raise UserError(f"{self.inputs.confounds}: there is no column {error}") from None
+        self._save(folder, "motion", parameters=parameters, centre=centre, n_dummy=n_dummy)
+
+    def _locate(self, folder: Path) -> None:
+        from brainlm_bids.preproc import registration
+
+        transform = folder / "identity.txt"
+        transform.write_text(IDENTITY)
+        self._results["transform"] = self.inputs.to_template or str(transform)
+        if self.inputs.to_t1w:
+            path = folder / "matrix.npy"
+            np.save(path, registration.read_rigid(self.inputs.to_t1w))
+            self._results["matrix"] = str(path)
+
+
+class _ExtractInputs(KernelInputSpec):
+    realigned = File(exists=True, mandatory=True)
+    brain_mask = File(exists=True, mandatory=True)
+    motion = File(exists=True, mandatory=True)
+    operator = File(exists=True, mandatory=True)
+    confounds = File(exists=True, mandatory=True)
+
+
+class _ExtractOutputs(TraitedSpec):
+    parcels = File(desc="(T, 424) npy, grand mean 10000, NaN without data")
+    confounds = File(desc="npz, a (T,) array per confound")
+    factor = traits.Float(desc="that scales the run to a grand mean of 10000")
+
+
+class ExtractPreprocessed(Kernel):
+    """Parcel series of fMRIPrep's BOLD; the confounds are fMRIPrep's own."""
+
+    input_spec = _ExtractInputs
+    output_spec = _ExtractOutputs
+
+    def _compute(self, folder: Path) -> None:
+        from scipy import sparse
+
+        from brainlm_bids import parcellation
+        from brainlm_bids.preproc import temporal
+        from brainlm_bids.preproc.fmriprep import known_confounds
+
+        bold, _ = load_image(self.inputs.realigned)
+        mask = load_mask(self.inputs.brain_mask)
+        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
+        factor = temporal.grand_mean_factor(bold[..., n_dummy:], mask)
+        parcels = parcellation.parcellate(sparse.load_npz(self.inputs.operator), bold) * factor
+        path = folder / "parcels.npy"
+        np.save(path, np.asarray(parcels, dtype=np.float64))
+        self._results["parcels"] = str(path)
+        self._results["factor"] = float(factor)
+        table = read_confounds(Path(self.inputs.confounds), bold.shape[3])
+        self._save(folder, "confounds", **known_confounds(table))
+
+
+def read_confounds(path: Path, n_volumes: int) -> dict[str, NDArray[np.float64]]:
+    """Columns of fMRIPrep's table; UserError where it is not one, or of another run."""
+    try:
+        names, values = outputs.read_tsv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a table of numbers ({error})") from None
+    if len(values) != n_volumes:
+        raise UserError(f"{path}: {len(values)} rows, the BOLD has {n_volumes} volumes")
+    return dict(zip(names, values.T, strict=True))

@@ -1,0 +1,281 @@
+"""fMRIPrep's derivatives: every input form gives the series of a known signal; names; refusals."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from brainlm_bids import resources
+from brainlm_bids.bids.fmriprep import find_preprocessed, split_derivative
+from brainlm_bids.bids.outputs import read_json, read_tsv
+from brainlm_bids.errors import UserError
+from brainlm_bids.interfaces_outputs import itk_affine
+from brainlm_bids.preproc.fmriprep import known_confounds, motion_parameters, n_non_steady
+
+VOLUMES, DUMMIES, TR = 40, 2, 2.0
+SPACE = "MNI152NLin6Asym"
+STEM = "sub-01_task-rest_run-1"
+Array = NDArray[np.float64]
+# The world of the T1w is that of the template, turned and stretched; the BOLD reference's is moved.
+T1W_OF_MNI = np.array([[0.95, 0.05, 0, 3], [-0.05, 0.97, 0, -4], [0, 0, 1.05, 2], [0, 0, 0, 1.0]])
+BOLD_OF_T1W = np.array([[1, 0, 0, 5.0], [0, 0.995, -0.1, 0], [0, 0.1, 0.995, -6], [0, 0, 0, 1]])
+
+
+def _signal(points: Array) -> NDArray[np.float32]:
+    """The run at points (P, 3) of the template: (P, T), smooth in space, known everywhere."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(-60, 60, size=(30, 3))
+    courses = np.cumsum(rng.normal(size=(30, VOLUMES)), axis=1)
+    maps = np.exp(-((points[:, None] - centres) ** 2).sum(axis=2) / (2 * 18.0**2))
+    inside = ((points / [68, 88, 70] - [0, -0.2, 0.1]) ** 2).sum(axis=1) < 1
+    values = 1000 + 10 * maps @ courses
+    values[:, :DUMMIES] *= 1.5
+    return (values * inside[:, None]).astype(np.float32)
+
+
+def _grid(shape: tuple[int, int, int], size: float) -> tuple[Array, Array]:
+    """Affine of a grid around the origin, and its world points (P, 3)."""
+    affine = np.diag([size, size, size, 1.0])
+    affine[:3, 3] = -size * (np.array(shape) - 1) / 2 + [0, -18, 8]
+    index = np.argwhere(np.ones(shape, dtype=bool))
+    return affine, index @ affine[:3, :3].T + affine[:3, 3]
+
+
+def _moved(points: Array, matrix: Array) -> Array:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _identity(points: Array) -> Array:
+    return points
+
+
+def _from_t1w(points: Array) -> Array:
+    return _moved(points, np.linalg.inv(T1W_OF_MNI))
+
+
+def _from_bold(points: Array) -> Array:
+    return _from_t1w(_moved(points, np.linalg.inv(BOLD_OF_T1W)))
+
+
+# form -> (what stands in the names, from the grid's world to the template's, its voxels in mm)
+FORMS: dict[str, tuple[str, Callable[[Array], Array], float]] = {
+    SPACE: (f"_space-{SPACE}_res-2", _identity, 2.0),
+    "T1w": ("_space-T1w", _from_t1w, 3.0),
+    "boldref": ("", _from_bold, 3.0),
+}
+
+
+def _write_fmriprep(root: Path, *, old: bool = False) -> Path:
+    """A derivatives folder of one run in all forms, with the names of 25.x or of 20.0."""
+    func, anat = root / "sub-01" / "func", root / "sub-01" / "anat"
+    func.mkdir(parents=True)
+    anat.mkdir()
+    for label, to_template, size in FORMS.values():
+        shape = tuple(int(n / size) for n in (180, 216, 180))
+        affine, points = _grid(shape, size)  # type: ignore[arg-type]
+        data = _signal(to_template(points)).reshape(*shape, VOLUMES)
+        image = nb.Nifti1Image(data, affine)
+        image.header.set_zooms((size, size, size, TR))
+        name = f"{STEM}{label}_desc-preproc_bold"
+        image.to_filename(func / f"{name}.nii.gz")
+        (func / f"{name}.json").write_text(json.dumps({"RepetitionTime": TR, "TaskName": "rest"}))
+        mask = nb.Nifti1Image((data[..., -1] > 0).astype(np.uint8), affine)
+        mask.to_filename(func / f"{STEM}{label}_desc-brain_mask.nii.gz")
+    suffix, source = ("regressors", "scanner") if old else ("timeseries", "boldref")
+    _write_confounds(func / f"{STEM}_desc-confounds_{suffix}.tsv")
+    coreg = "" if old else "_desc-coreg"
+    rigid = func / f"{STEM}_from-{source}_to-T1w_mode-image{coreg}_xfm.txt"
+    rigid.write_text(itk_affine(BOLD_OF_T1W))
+    warp = anat / f"sub-01_from-T1w_to-{SPACE}_mode-image_xfm.txt"
+    warp.write_text(itk_affine(T1W_OF_MNI))
+    made = [{"Name": "fMRIPrep", "Version": "20.0.7" if old else "25.1.0"}]
+    description = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": made}
+    (root / "dataset_description.json").write_text(json.dumps(description))
+    return root
+
+
+def _write_confounds(path: Path) -> None:
+    rng = np.random.default_rng(1)
+    table = {name: rng.normal(0, 0.02, VOLUMES) for name in ("trans_x", "trans_y", "trans_z")}
+    table |= {name: rng.normal(0, 5e-4, VOLUMES) for name in ("rot_x", "rot_y", "rot_z")}
+    table |= {name: rng.normal(size=VOLUMES) for name in ("global_signal", "csf", "white_matter")}
+    table["framewise_displacement"] = np.r_[np.nan, rng.uniform(0, 0.2, VOLUMES - 1)]
+    table["std_dvars"] = np.r_[np.nan, rng.uniform(0.9, 1.1, VOLUMES - 1)]
+    table["a_comp_cor_00"] = rng.normal(size=VOLUMES)
+    for k in range(DUMMIES):
+        table[f"non_steady_state_outlier{k:02d}"] = np.eye(VOLUMES)[k]
+    with path.open("w") as handle:
+        writer = csv.writer(handle, delimiter="\t")
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow(["n/a" if np.isnan(v) else f"{v:.9g}" for v in row])
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw data set whose BOLD was deleted after fMRIPrep: it is not needed."""
+    folder = tmp_path_factory.mktemp("raw")
+    (folder / "sub-01").mkdir()
+    description = {"Name": "raw", "BIDSVersion": "1.8.0"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def new_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_fmriprep(tmp_path_factory.mktemp("fmriprep25"))
+
+
+def _call(raw: Path, derivatives: Path, out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), "participant"]
+    command += ["-d", f"fmriprep={derivatives}", "-w", str(out.parent / "work"), "--offline"]
+    command += ["--atlas", "A424approx", "--model", "none", "--nprocs", "1", *flags]
+    environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def _series(out: Path, key: str = "denoised") -> Array:
+    path = next(out.rglob(f"*_desc-{key}_timeseries.tsv"))
+    return np.asarray(read_tsv(path)[1])
+
+
+@pytest.fixture(scope="module")
+def outputs_by_form(
+    raw: Path, new_names: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    found = {}
+    for form in FORMS:
+        out = tmp_path_factory.mktemp(form) / "out"
+        done = _call(raw, new_names, out, "--input-space", form, "--denoise", "none")
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[form] = out
+    return found
+
+
+def test_all_forms_give_the_series_of_the_known_signal(outputs_by_form: dict[str, Path]) -> None:
+    from brainlm_bids.parcellation import atlas_points
+    from brainlm_bids.preproc.temporal import highpass_matrix
+
+    atlas, affine = resources.approximate_atlas()
+    names, points = atlas_points(atlas, affine)
+    values = _signal(points)[:, DUMMIES:]
+    kept = np.flatnonzero(np.bincount(names[values.min(axis=1) > 0], minlength=425)[1:] > 10)
+    truth = np.stack([values[(names == k + 1) & (values[:, -1] > 0)].mean(axis=0) for k in kept], 1)
+    filtered = highpass_matrix(VOLUMES - DUMMIES, TR, 100.0) @ (truth - truth.mean(axis=0))
+    assert len(kept) > 300
+    for form, out in outputs_by_form.items():
+        series = _series(out)
+        assert series.shape == (VOLUMES, 424) and np.isnan(series[:DUMMIES]).all()
+        steady = series[DUMMIES:, kept]
+        r = [np.corrcoef(a, b)[0, 1] for a, b in zip(steady.T, filtered.T, strict=True)]
+        assert np.nanmedian(r) > 0.999 and np.nanmin(r) > 0.98, form
+    one, *others = (_series(out)[DUMMIES:, kept] for out in outputs_by_form.values())
+    for other in others:
+        r = [np.corrcoef(a, b)[0, 1] for a, b in zip(one.T, other.T, strict=True)]
+        assert np.nanmedian(r) > 0.999
+
+
+def test_the_sidecars_say_where_it_came_from(
+    outputs_by_form: dict[str, Path], new_names: Path
+) -> None:
+    out = outputs_by_form["boldref"]
+    path = next(out.rglob("*_desc-denoised_timeseries.json"))
+    assert path.name.startswith(f"{STEM}_space-{SPACE}_atlas-A424approx")
+    said = read_json(path)
+    assert said["Sources"][0] == f"bids:fmriprep:sub-01/func/{STEM}_desc-preproc_bold.nii.gz"
+    assert any("from-boldref_to-T1w" in source for source in said["Sources"])
+    assert said["DummyVolumes"] == DUMMIES and "fMRIPrep" in said["Registration"]
+    description = read_json(out / "dataset_description.json")
+    assert description["DatasetLinks"]["fmriprep"] == new_names.as_uri()
+    assert [one["Name"] for one in description["GeneratedBy"]] == ["brainlm-bids", "fMRIPrep"]
+
+
+def test_the_confounds_are_fmripreps_own(outputs_by_form: dict[str, Path], new_names: Path) -> None:
+    theirs = read_tsv(next(new_names.rglob("*_desc-confounds_timeseries.tsv")))
+    ours = read_tsv(next(outputs_by_form[SPACE].rglob("*_desc-confounds_timeseries.tsv")))
+    theirs, ours = (dict(zip(n, v.T, strict=True)) for n, v in (theirs, ours))
+    for name in ("trans_x", "framewise_displacement", "csf", "non_steady_state_outlier01"):
+        assert np.allclose(ours[name], theirs[name], equal_nan=True, rtol=1e-6), name
+    assert "a_comp_cor_00" not in ours
+
+
+def test_aroma_runs_on_fmripreps_output_with_old_names(raw: Path, tmp_path: Path) -> None:
+    old = _write_fmriprep(tmp_path / "fmriprep20", old=True)
+    out = tmp_path / "out"
+    done = _call(raw, old, out, "--input-space", "boldref")
+    assert done.returncode == 0, done.stderr[-3000:]
+    names, mixing = read_tsv(next(out.rglob("*_desc-aroma_mixing.tsv")))
+    assert mixing.shape[0] == VOLUMES and len(names) == mixing.shape[1] >= 2
+    again = _call(raw, old, out, "--input-space", "boldref")
+    assert "1 cached" in again.stdout + again.stderr
+    removed = next((old / "sub-01" / "func").glob("*_space-T1w_desc-preproc_bold.nii.gz"))
+    removed.unlink()
+    refused = _call(raw, old, tmp_path / "other", "--input-space", "T1w")
+    assert refused.returncode == 1 and "--output-spaces" in refused.stdout + refused.stderr
+
+
+def test_what_is_not_fmriprep_is_refused(raw: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "xcp_d"
+    folder.mkdir()
+    done = _call(raw, folder, tmp_path / "out")
+    assert done.returncode == 2 and "dataset_description.json" in done.stderr
+    made = {"Name": "x", "GeneratedBy": [{"Name": "xcp_d"}, {"Name": "fMRIPrep"}]}
+    (folder / "dataset_description.json").write_text(json.dumps(made))
+    done = _call(raw, folder, tmp_path / "out")
+    assert done.returncode == 2 and "XCP-D's series are in other atlases" in done.stderr
+
+
+def test_names_of_derivatives() -> None:
+    name = "sub-1_ses-2_task-a_acq-b_run-03_space-T1w_res-2_desc-preproc_bold.nii.gz"
+    stem, added, suffix, extension = split_derivative(name)
+    assert stem == "sub-1_ses-2_task-a_acq-b_run-03"
+    assert added == {"space": "T1w", "res": "2", "desc": "preproc"}
+    assert (suffix, extension) == ("bold", ".nii.gz")
+
+
+def test_two_millimetres_are_preferred_and_subjects_are_found_fast(tmp_path: Path) -> None:
+    for subject in range(1000):
+        func = tmp_path / f"sub-{subject:04d}" / "func"
+        func.mkdir(parents=True)
+        for label in ("_res-1", "_res-2", ""):
+            (
+                func / f"sub-{subject:04d}_task-a_space-{SPACE}{label}_desc-preproc_bold.nii.gz"
+            ).touch()
+        (func / f"sub-{subject:04d}_task-a_desc-confounds_timeseries.tsv").touch()
+    started = time.monotonic()
+    found = find_preprocessed(tmp_path, ["0500"])
+    seconds = time.monotonic() - started
+    assert [one[0].bold.name for one in found if one[0]] == [
+        f"sub-0500_task-a_space-{SPACE}_res-2_desc-preproc_bold.nii.gz"
+    ]
+    assert seconds < 0.5  # one folder is listed, whatever lies beside it
+    with pytest.raises(UserError, match="no folder sub-9999"):
+        find_preprocessed(tmp_path, ["9999"])
+
+
+@pytest.mark.parametrize(
+    ("name", "n_dummy"),
+    [
+        ("test-v21_desc-confounds_timeseries.tsv", 3),
+        ("test_desc-confounds_regressors.tsv", None),
+        ("no_nonsteady_desc-confounds_regressors.tsv", 0),
+    ],
+)
+def test_real_confounds_of_old_and_new_style(shared: Path, name: str, n_dummy: int | None) -> None:
+    names, values = read_tsv(shared / "data" / "fmriprep-confounds-examples" / name)
+    table = dict(zip(names, values.T, strict=True))
+    assert motion_parameters(table).shape == (30, 6)
+    marked = [n for n in names if n.startswith("non_steady_state")]
+    assert n_non_steady(table) == (len(marked) if n_dummy is None else n_dummy)
+    kept = known_confounds(table)
+    assert {"global_signal", "trans_x_derivative1_power2", "std_dvars"} <= set(kept)
+    assert not any("comp_cor" in n for n in kept)
