@@ -1,16 +1,19 @@
 """Small networks and recordings that the tests of the model stage share."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
-from brainlm_bids.model.config import ViTMAEConfig
+from brainlm_bids.model.config import ARCHITECTURES
 from brainlm_bids.model.placement import place
 
 TR = 0.735
 P = 424
-SMALL_IMAGE = ViTMAEConfig(
+SMALL_IMAGE = replace(
+    ARCHITECTURES["111M"],
     hidden_size=32,
     num_hidden_layers=2,
     num_attention_heads=2,
@@ -19,11 +22,6 @@ SMALL_IMAGE = ViTMAEConfig(
     decoder_num_hidden_layers=1,
     decoder_num_attention_heads=2,
     decoder_intermediate_size=64,
-    image_size=(432, 432),
-    patch_size=16,
-    num_channels=3,
-    layer_norm_eps=1e-12,
-    mask_ratio=0.75,
 )
 
 
