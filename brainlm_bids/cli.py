@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
 
+# of nilearn.interfaces.fmriprep.load_confounds_strategy
+STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERNAL = 0, 1, 2, 70
 
 
@@ -149,8 +151,10 @@ def _add_preprocessing(group: Any) -> None:
     _flag(
         group,
         "denoise",
-        choices=["nonaggr", "aggr", "none"],
-        help="removal of ICA-AROMA's noise components (nonaggr)",
+        type=_denoise,
+        metavar="nonaggr|aggr|none|confounds:STRATEGY",
+        help="removal of ICA-AROMA's noise components (nonaggr); or, of fMRIPrep's confounds, "
+        "those of nilearn's strategy " + ", ".join(STRATEGIES),
     )
     _flag(
         group,
@@ -309,6 +313,13 @@ def _number(text: str, kind: type, check: Any, wanted: str) -> Any:
     return value
 
 
+def _denoise(text: str) -> str:
+    allowed = ["nonaggr", "aggr", "none", *(f"confounds:{name}" for name in STRATEGIES)]
+    if text not in allowed:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(allowed)}")
+    return text
+
+
 def _derivatives(text: str) -> str:
     name, _, path = text.partition("=")
     folder = Path(path).expanduser().absolute()
@@ -370,6 +381,10 @@ def parse(argv: Sequence[str] | None = None) -> Any:
 def _check(settings: Any) -> None:
     if settings.input_space != "auto" and settings.fmriprep_dir is None:
         raise UserError("--input-space says which of fMRIPrep's files to take: give --derivatives")
+    if settings.strategy is not None and settings.fmriprep_dir is None:
+        raise UserError(
+            f"--denoise {settings.denoise} takes fMRIPrep's confounds: give --derivatives"
+        )
     bids_dir, output_dir = settings.bids_dir, settings.output_dir
     if not bids_dir.is_dir():
         raise UserError(f"BIDS_DIR {bids_dir} is not a folder")

@@ -23,7 +23,7 @@ from nipype.interfaces.base import (
 from numpy.typing import NDArray
 
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
-from brainlm_bids.errors import RunSkipped
+from brainlm_bids.errors import RunSkipped, UserError
 
 RESOURCES_FILE = "resources.json"
 # Share of white matter in a template voxel from which on it counts as white matter only.
@@ -551,7 +551,8 @@ class _DenoiseInputs(KernelInputSpec):
     decisions = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     tr = traits.Float(mandatory=True)
-    mode = traits.Enum("nonaggr", "aggr", "none", mandatory=True)
+    mode = traits.Str(mandatory=True, desc="nonaggr, aggr, none, or confounds:<strategy>")
+    design = File(exists=True, desc="npz: confounds (T', K), kept (T',), for a strategy")
     high_pass = traits.Float(mandatory=True)
     low_pass = traits.Either(None, traits.Float, usedefault=True)
 
@@ -562,26 +563,16 @@ class _DenoiseOutputs(TraitedSpec):
 
 
 class Denoise(Kernel):
-    """Component removal, then the high-pass (and low-pass) filter, on the parcels."""
+    """Removal of components or confounds, and the high-pass (and low-pass) filter, on parcels."""
 
     input_spec = _DenoiseInputs
     output_spec = _DenoiseOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import ica, temporal
-
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         parcels = np.load(self.inputs.parcels)
         steady = parcels[n_dummy:]
-        mixing = np.load(self.inputs.components)["mixing"]
-        noise = np.load(self.inputs.decisions)["noise"]
-        cleaning = temporal.highpass_matrix(len(steady), self.inputs.tr, self.inputs.high_pass)
-        if self.inputs.low_pass is not None:
-            cleaning = (
-                temporal.gaussian_lowpass_matrix(len(steady), self.inputs.tr, self.inputs.low_pass)
-                @ cleaning
-            )
-        cleaning = cleaning @ ica.removal_matrix(mixing, noise, self.inputs.mode)
+        cleaning = self._cleaning(self._filter(len(steady)))
         mean = steady.mean(axis=0)
         denoised = np.full(parcels.shape, np.nan)
         # FEAT adds the mean back, so that the series keeps its scale
@@ -590,6 +581,31 @@ class Denoise(Kernel):
         np.save(path, denoised)
         self._results["denoised"] = str(path)
         self._save(folder, "cleaning", matrix=cleaning)
+
+    def _filter(self, n_volumes: int) -> NDArray[np.float64]:
+        from brainlm_bids.preproc import temporal
+
+        tr, low_pass = self.inputs.tr, self.inputs.low_pass
+        kept = temporal.highpass_matrix(n_volumes, tr, self.inputs.high_pass)
+        if low_pass is None:
+            return kept
+        return np.asarray(temporal.gaussian_lowpass_matrix(n_volumes, tr, low_pass) @ kept)
+
+    def _cleaning(self, temporal_filter: NDArray[np.float64]) -> NDArray[np.float64]:
+        from brainlm_bids.preproc import fmriprep, ica
+
+        if self.inputs.design:
+            design = np.load(self.inputs.design)
+            try:
+                return fmriprep.confound_cleaning(
+                    design["confounds"], design["kept"], temporal_filter
+                )
+            except ValueError as error:
+                raise UserError(f"--denoise {self.inputs.mode}: {error}") from None
+        mixing = np.load(self.inputs.components)["mixing"]
+        noise = np.load(self.inputs.decisions)["noise"]
+        removal = ica.removal_matrix(mixing, noise, self.inputs.mode)
+        return np.asarray(temporal_filter @ removal)
 
 
 class _ScaleInputs(KernelInputSpec):

@@ -152,6 +152,54 @@ class ExtractPreprocessed(Kernel):
         self._save(folder, "confounds", **known_confounds(table))
 
 
+class _StrategyInputs(KernelInputSpec):
+    bold = File(exists=True, mandatory=True)
+    motion = File(exists=True, mandatory=True)
+    strategy = traits.Str(mandatory=True, desc="a name of nilearn's load_confounds_strategy")
+
+
+class _StrategyOutputs(TraitedSpec):
+    design = File(desc="npz: confounds (T', K), their names, kept (T',)")
+
+
+class LoadStrategy(Kernel):
+    """Confounds of a run and volumes to censor, as nilearn's strategies choose them."""
+
+    input_spec = _StrategyInputs
+    output_spec = _StrategyOutputs
+
+    def _compute(self, folder: Path) -> None:
+        from nilearn.interfaces.fmriprep import load_confounds_strategy
+
+        name, motion = self.inputs.strategy, np.load(self.inputs.motion)
+        n_dummy = int(motion["n_dummy"])
+        options = {"ica_aroma": "basic"} if name == "ica_aroma" else {}
+        try:
+            table, kept = load_confounds_strategy(self.inputs.bold, name, **options)
+        except (ValueError, KeyError, OSError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise UserError(f"{self.inputs.bold}: --denoise confounds:{name}: {first}") from None
+        # Our own filter, which is narrower, is applied to series and confounds.
+        names = [column for column in table.columns if not column.startswith("cosine")]
+        design = np.nan_to_num(table[names].to_numpy(dtype=np.float64))
+        mask = np.ones(len(design), dtype=bool)
+        if kept is not None:
+            mask[:] = False
+            mask[np.asarray(kept)] = True
+        if mask[n_dummy:].sum() < MINIMUM_VOLUMES:
+            raise RunSkipped(
+                f"{Path(self.inputs.bold).name}: --denoise confounds:{name} leaves "
+                f"{int(mask[n_dummy:].sum())} volumes, fewer than {MINIMUM_VOLUMES}"
+            )
+        self._save(
+            folder,
+            "design",
+            confounds=design[n_dummy:],
+            names=np.array(names),
+            kept=mask[n_dummy:],
+        )
+
+
 def read_confounds(path: Path, n_volumes: int) -> dict[str, NDArray[np.float64]]:
     """Columns of fMRIPrep's table; UserError where it is not one, or of another run."""
     try:

@@ -123,6 +123,7 @@ class _FunctionalInputs(_ContextInputs):
     robust = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="boldref to template, without a T1w")
     matrix = File(exists=True, desc="boldref to T1w")
+    design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
 
 
 class _FunctionalOutputs(TraitedSpec):
@@ -155,7 +156,7 @@ class WriteFunctional(Kernel):
 
     def _note_components(self, decisions: dict[str, NDArray[Any]]) -> None:
         noise = decisions["noise"]
-        if self._context["settings"]["denoise"] != "none" and noise.all():
+        if self._context["settings"]["denoise"] in ("nonaggr", "aggr") and noise.all():
             self._notes.append(
                 f"all {noise.size} components were classified as noise: none was removed, the run "
                 "is not denoised"
@@ -266,6 +267,7 @@ class WriteFunctional(Kernel):
             **self._spaces(),
             "SamplingFrequency": 1.0 / self._context["tr"],
             "Denoising": settings["denoise"],
+            **self._regressed(),
             "HighPassCutoff": settings["high_pass"],
             "LowPassCutoff": settings["low_pass"],
             "StandardDeviationDemeaned": _spread(demeaned),
@@ -281,6 +283,15 @@ class WriteFunctional(Kernel):
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
         self._table("pearson", names, correlation.T.tolist(), **derived, **self._spaces())
         self._write_robust(names, {**made, **derived})
+
+    def _regressed(self) -> dict[str, Any]:
+        if not self.inputs.design:
+            return {}
+        design = np.load(self.inputs.design)
+        return {
+            "RegressedConfounds": design["names"].tolist(),
+            "CensoredVolumes": (self._n_dummy + np.flatnonzero(~design["kept"])).tolist(),
+        }
 
     def _write_robust(self, names: list[str], made: dict[str, Any]) -> None:
         robust = dict(np.load(self.inputs.robust))

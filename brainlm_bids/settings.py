@@ -96,6 +96,12 @@ class Settings:
     verbose: int = 0
 
     @property
+    def strategy(self) -> str | None:
+        """The strategy of `--denoise confounds:<strategy>`."""
+        name, _, strategy = self.denoise.partition(":")
+        return strategy if name == "confounds" else None
+
+    @property
     def fmriprep_dir(self) -> Path | None:
         """The folder of `--derivatives fmriprep=PATH`."""
         given = dict(one.split("=", 1) for one in self.derivatives)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -279,3 +280,73 @@ def test_real_confounds_of_old_and_new_style(shared: Path, name: str, n_dummy: i
     kept = known_confounds(table)
     assert {"global_signal", "trans_x_derivative1_power2", "std_dvars"} <= set(kept)
     assert not any("comp_cor" in n for n in kept)
+
+
+def test_confounds_and_filter_are_removed_together() -> None:
+    """Against a slow loop: interpolate, filter both, regress on the kept volumes."""
+    from brainlm_bids.preproc.fmriprep import confound_cleaning
+    from brainlm_bids.preproc.temporal import highpass_matrix
+
+    rng = np.random.default_rng(0)
+    n = 80
+    kept = np.ones(n, dtype=bool)
+    kept[[0, 20, 21, 50]] = False
+    design = rng.normal(size=(n, 3)) + 5
+    series = rng.normal(size=(n, 2)) + design @ rng.normal(size=(3, 2))
+    series[~kept] += 100
+    demeaned = series - series.mean(axis=0)
+    matrix = highpass_matrix(n, TR, 100.0)
+    found = confound_cleaning(design, kept, matrix) @ demeaned
+    where = np.flatnonzero(kept)
+    for column in range(2):
+        y = matrix @ np.interp(np.arange(n), where, demeaned[kept, column])
+        c = np.stack(
+            [matrix @ np.interp(np.arange(n), where, d[kept] - d[kept].mean()) for d in design.T], 1
+        )
+        beta = np.linalg.lstsq(c[kept], y[kept], rcond=None)[0]
+        assert np.allclose(found[:, column], y - c @ beta, atol=1e-9)
+    with pytest.raises(ValueError, match="confounds for"):
+        confound_cleaning(rng.normal(size=(n, 79)), kept, matrix)
+
+
+def test_a_strategy_of_nilearn(raw: Path, new_names: Path, tmp_path: Path) -> None:
+    """The names must be fMRIPrep's own: nilearn finds the confounds by the image's."""
+    from nilearn.interfaces.fmriprep import load_confounds_strategy
+
+    fmriprep = tmp_path / "fmriprep"
+    shutil.copytree(new_names, fmriprep)
+    func = fmriprep / "sub-01" / "func"
+    table = func / f"{STEM}_desc-confounds_timeseries.tsv"
+    _add_columns(table)
+    table.with_suffix(".json").write_text("{}")
+    bold = func / f"{STEM}_space-{SPACE}_res-2_desc-preproc_bold.nii.gz"
+    out = tmp_path / "out"
+    done = _call(raw, fmriprep, out, "--denoise", "confounds:scrubbing")
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = read_json(next(out.rglob("*_desc-denoised_timeseries.json")))
+    expected, kept = load_confounds_strategy(str(bold), "scrubbing")
+    assert kept is not None and len(kept) < VOLUMES - DUMMIES
+    assert said["RegressedConfounds"] == [c for c in expected.columns if "cosine" not in c]
+    censored = np.setdiff1d(np.arange(DUMMIES, VOLUMES), kept)
+    assert said["CensoredVolumes"] == censored.tolist()
+    refused = _call(raw, new_names, tmp_path / "other", "--denoise", "confounds:compcor")
+    assert refused.returncode == 1 and "confounds:compcor" in refused.stdout + refused.stderr
+
+
+def _add_columns(path: Path) -> None:
+    """What nilearn's strategies ask for, and one volume of much motion, marked as fMRIPrep does."""
+    names, values = read_tsv(path)
+    table = dict(zip(names, values.T, strict=True))
+    rng = np.random.default_rng(2)
+    table["framewise_displacement"][20] = 3.0
+    table["motion_outlier00"] = np.eye(VOLUMES)[20]
+    table["cosine00"] = np.cos(np.pi * (np.arange(VOLUMES) + 0.5) / VOLUMES)
+    for name in ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", "csf", "white_matter"):
+        own = table[name]
+        table[f"{name}_derivative1"] = np.r_[np.nan, np.diff(own)]
+        table[f"{name}_power2"] = own**2
+        table[f"{name}_derivative1_power2"] = np.r_[np.nan, np.diff(own) ** 2]
+    table["global_signal_derivative1"] = np.r_[np.nan, rng.normal(size=VOLUMES - 1)]
+    columns = [["n/a" if np.isnan(v) else f"{v:.9g}" for v in column] for column in table.values()]
+    rows = ["\t".join(row) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join(["\t".join(table), *rows]) + "\n")

@@ -13,7 +13,11 @@ from typing import Any
 from brainlm_bids import interfaces as kernels
 from brainlm_bids import interfaces_outputs as writers
 from brainlm_bids.bids.inputs import Run
-from brainlm_bids.interfaces_fmriprep import ExtractPreprocessed, TakePreprocessed
+from brainlm_bids.interfaces_fmriprep import (
+    ExtractPreprocessed,
+    LoadStrategy,
+    TakePreprocessed,
+)
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 
@@ -35,6 +39,11 @@ def _bold_edges(source: str) -> Edges:
 
 
 BOLD_OF_RAW: Edges = [*_bold_edges("realign"), ("project", "extract", ("tissues",))]
+STRATEGY: Edges = [
+    ("take", "strategy", ("motion",)),
+    ("strategy", "denoise", ("design",)),
+    ("strategy", "write", ("design",)),
+]
 BOLD_OF_FMRIPREP: Edges = [
     *_bold_edges("take"),
     ("take", "project", ("transform", "matrix")),
@@ -66,7 +75,8 @@ def functional_workflow(
         )
         for key, (stage, copies) in stages.items()
     }
-    _connect_stages(workflow, nodes, BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW)
+    first = BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW
+    _connect_stages(workflow, nodes, [*first, *(STRATEGY if "strategy" in nodes else [])])
     if settings.save_bold:
         first = "take" if run.preprocessed else "realign"
         _feed(workflow, nodes, first, "save_bold", MOTION)
@@ -129,10 +139,13 @@ def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[An
         dummy_scans=settings.dummy_scans,
         **{name: str(path) for name, path in files.items() if path is not None},
     )
-    return {
+    stages: dict[str, tuple[Any, float]] = {
         "take": (take, 2.0),
         "extract": (ExtractPreprocessed(confounds=str(source.confounds)), 2.0),
     }
+    if settings.strategy is not None:
+        stages["strategy"] = (LoadStrategy(bold=str(source.bold), strategy=settings.strategy), 0.0)
+    return stages
 
 
 def _connect_stages(workflow: Any, nodes: dict[str, Any], first: Edges) -> None:
