@@ -257,6 +257,12 @@ def _ica(facts: Mapping[str, Any]) -> str:
     mode = facts.get("denoise", "nonaggr")
     if mode == "none":
         return "Components of noise were not removed."
+    if mode.startswith("confounds:"):
+        return (
+            f"The confounds that nilearn's strategy {mode.partition(':')[2]!r} takes from fMRIPrep "
+            "[@fmriprep] were regressed out of the filtered series, filtered themselves; censored "
+            "volumes were interpolated."
+        )
     how = "aggressively" if mode == "aggr" else "non-aggressively"
     return (
         "Spatial independent components (FastICA) [@fastica] were classified by the features and "

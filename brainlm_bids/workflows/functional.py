@@ -75,8 +75,8 @@ def functional_workflow(
         )
         for key, (stage, copies) in stages.items()
     }
-    first = BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW
-    _connect_stages(workflow, nodes, [*first, *(STRATEGY if "strategy" in nodes else [])])
+    edges = BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW
+    _connect_stages(workflow, nodes, [*edges, *(STRATEGY if "strategy" in nodes else [])])
     if settings.save_bold:
         first = "take" if run.preprocessed else "realign"
         _feed(workflow, nodes, first, "save_bold", MOTION)
