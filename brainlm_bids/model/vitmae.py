@@ -121,12 +121,13 @@ class Encoder(nn.Module):
     def layers(self) -> nn.ModuleList:
         return self.encoder["layer"]  # type: ignore[return-value]
 
-    def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Latents (B, 1 + K, D), CLS first, and the inputs of every layer plus the last output."""
-        states = [self.embeddings(image, keep)]
-        for layer in self.layers:
-            states.append(layer(states[-1]))
-        return self.layernorm(states[-1]), states
+    def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, CLS first, and the input of the last layer, both (B, 1 + K, D)."""
+        x = self.embeddings(image, keep)
+        *earlier, last = self.layers
+        for layer in earlier:
+            x = layer(x)
+        return self.layernorm(last(x)), x
 
 
 class Decoder(nn.Module):
@@ -169,13 +170,12 @@ def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
 
 
 class ViTMAEOutput(NamedTuple):
-    """logits and mask (B, P, T), mask_token (B, L), latent (B, 1 + K, D), states per layer."""
+    """logits and mask (B, P, T), mask_token (B, L), latent (B, 1 + K, D)."""
 
     logits: Tensor
     mask: Tensor
     mask_token: Tensor
     latent: Tensor
-    states: list[Tensor]
 
 
 class ViTMAE(nn.Module):
@@ -209,11 +209,11 @@ class ViTMAE(nn.Module):
         """image (B, P, T); `zero_columns`: columns of the padded picture set to 0 beforehand."""
         padded = self.pad(image)
         padded[..., zero_columns.start : zero_columns.stop] = 0
-        latent, states = self.vit(padded, masking.keep)
+        latent, _ = self.vit(padded, masking.keep)
         logits = self.crop(self.decoder(latent, masking.restore), image.shape)
         token = masking.mask.unsqueeze(-1).expand(-1, -1, self.config.patch_size**2)
         mask = self.crop(unpatchify(token, self.config.grid, self.config.patch_size), image.shape)
-        return ViTMAEOutput(logits, mask.clone(), masking.mask, latent, states)
+        return ViTMAEOutput(logits, mask.clone(), masking.mask, latent)
 
     def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:
         """noise (B, L) -> which tokens are hidden (`auto_encode`)."""
