@@ -19,8 +19,11 @@ from .masking import Masking, mask_by_noise, n_kept
 
 def time_positions(width: int, rows: int = POSITION_ROWS) -> Tensor:
     """Sine (even) and cosine (odd) table of Vaswani et al. 2017, section 3.5: (rows, width)."""
-    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    angle = torch.arange(rows).unsqueeze(1) * frequency
+    # On the CPU also where modules are built without memory: torch's meta device would import
+    # sympy for this, 76 MB and seconds.
+    steps = torch.arange(0, width, 2, device="cpu")
+    frequency = torch.exp(steps * (-math.log(10000.0) / width))
+    angle = torch.arange(rows, device="cpu").unsqueeze(1) * frequency
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 

@@ -23,12 +23,16 @@ def grid_positions(width: int, grid: tuple[int, int]) -> Tensor:
 
     The first half of the channels tells the column, the second the row.
     """
-    omega = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    rows = torch.arange(grid[0], dtype=torch.float64).repeat_interleave(grid[1])
-    columns = torch.arange(grid[1], dtype=torch.float64).repeat(grid[0])
+    omega = 1.0 / 10000 ** (_count(width // 4) / (width / 4))
+    rows, columns = _count(grid[0]).repeat_interleave(grid[1]), _count(grid[1]).repeat(grid[0])
     angles = [columns.unsqueeze(1) * omega, rows.unsqueeze(1) * omega]
     table = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
     return F.pad(table, (0, 0, 1, 0)).float().unsqueeze(0)
+
+
+def _count(n: int) -> Tensor:
+    # On the CPU also where modules are built without memory, see brainlm.time_positions.
+    return torch.arange(n, dtype=torch.float64, device="cpu")
 
 
 class SelfAttention(nn.Module):
