@@ -60,7 +60,8 @@ class TokenConvolution(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """v (B, h, L, d) -> (B, h, L, d)"""
-        n_tokens, reach, band = v.shape[2], self.weight.shape[2] // 2, self.band()
+        n_tokens, reach = v.shape[2], self.weight.shape[2] // 2
+        band = self.band().to(v.dtype)
         blocks = []
         for start in range(0, n_tokens, self.block):
             stop = min(start + self.block, n_tokens)
