@@ -125,9 +125,8 @@ def transformers_vitmae(attention: str | None) -> Callable[[Path, str, Inputs, s
 class EagerBrainLM:
     """The 13M as one writes it down: explicit attention matrices, a convolution, no care."""
 
-    def __init__(self, folder: Path, config: BrainLMConfig, device: str) -> None:
-        weights = load_file(folder / "model.safetensors")
-        self.weights = {key: value.to(device) for key, value in weights.items()}
+    def __init__(self, weights: dict[str, Tensor], config: BrainLMConfig) -> None:
+        self.weights = weights
         self.config = config
 
     def linear(self, name: str, x: Tensor) -> Tensor:
@@ -192,7 +191,7 @@ class EagerBrainLM:
 def eager_brainlm(folder: Path, stage: str, inputs: Inputs, device: str) -> Predict:
     config = ARCHITECTURES["13M"]
     assert isinstance(config, BrainLMConfig)
-    model = EagerBrainLM(folder, config, device)
+    model = EagerBrainLM(load_file(folder / "model.safetensors", device=device), config)
     n_tokens = inputs.noise.shape[1]
     if stage == "encoder":
         return lambda: model.encode(inputs, n_tokens)[0]
