@@ -176,9 +176,9 @@ def test_attention_between_parcels_against_the_whole_matrix(
     xyz = torch.from_numpy(coords.astype(np.float32)).unsqueeze(0)
     encoder = tiny.module.vit
     with torch.inference_mode():
-        _, states = encoder(torch.from_numpy(signal), xyz, keep)
+        _, last_input = encoder(torch.from_numpy(signal), xyz, keep)
         layer = encoder.layers[-1]
-        maps = layer.probabilities(states[-2], 0, 2 * P + 1)  # type: ignore[operator]
+        maps = layer.probabilities(last_input, 0, 2 * P + 1)  # type: ignore[operator]
         whole = maps[0].mean(0)[1:, 1:].numpy()
     back = np.argsort(order)
     expected = whole[back][:, back].reshape(P, 2, P, 2).mean(axis=(1, 3))

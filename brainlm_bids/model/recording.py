@@ -161,11 +161,11 @@ def encode(model: LoadedModel, recording: Recording, order: Indices) -> Iterator
         keep = torch.from_numpy(order).to(place.device).expand(len(signal), -1)
         if isinstance(model.module, BrainLM):
             xyz = recording.xyz.to(place.device).expand(len(signal), -1, -1)
-            latent, states = model.module.vit(signal, xyz, keep)
+            latent, last_input = model.module.vit(signal, xyz, keep)
         else:
             image = model.module.pad(signal[:, recording.rows.to(signal.device)] / VITMAE_DIVISOR)
-            latent, states = model.module.vit(image, keep)
-        return Encoded(latent.float(), keep, states[-2])
+            latent, last_input = model.module.vit(image, keep)
+        return Encoded(latent.float(), keep, last_input)
 
     return (batch for _, batch in place.batches(len(recording.signal), work))
 

@@ -23,12 +23,16 @@ def grid_positions(width: int, grid: tuple[int, int]) -> Tensor:
 
     The first half of the channels tells the column, the second the row.
     """
-    omega = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    rows = torch.arange(grid[0], dtype=torch.float64).repeat_interleave(grid[1])
-    columns = torch.arange(grid[1], dtype=torch.float64).repeat(grid[0])
+    omega = 1.0 / 10000 ** (_count(width // 4) / (width / 4))
+    rows, columns = _count(grid[0]).repeat_interleave(grid[1]), _count(grid[1]).repeat(grid[0])
     angles = [columns.unsqueeze(1) * omega, rows.unsqueeze(1) * omega]
     table = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
     return F.pad(table, (0, 0, 1, 0)).float().unsqueeze(0)
+
+
+def _count(n: int) -> Tensor:
+    # On the CPU also where modules are built without memory, see brainlm.time_positions.
+    return torch.arange(n, dtype=torch.float64, device="cpu")
 
 
 class SelfAttention(nn.Module):
@@ -121,12 +125,13 @@ class Encoder(nn.Module):
     def layers(self) -> nn.ModuleList:
         return self.encoder["layer"]  # type: ignore[return-value]
 
-    def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Latents (B, 1 + K, D), CLS first, and the inputs of every layer plus the last output."""
-        states = [self.embeddings(image, keep)]
-        for layer in self.layers:
-            states.append(layer(states[-1]))
-        return self.layernorm(states[-1]), states
+    def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, CLS first, and the input of the last layer, both (B, 1 + K, D)."""
+        x = self.embeddings(image, keep)
+        *earlier, last = self.layers
+        for layer in earlier:
+            x = layer(x)
+        return self.layernorm(last(x)), x
 
 
 class Decoder(nn.Module):
@@ -169,13 +174,12 @@ def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
 
 
 class ViTMAEOutput(NamedTuple):
-    """logits and mask (B, P, T), mask_token (B, L), latent (B, 1 + K, D), states per layer."""
+    """logits and mask (B, P, T), mask_token (B, L), latent (B, 1 + K, D)."""
 
     logits: Tensor
     mask: Tensor
     mask_token: Tensor
     latent: Tensor
-    states: list[Tensor]
 
 
 class ViTMAE(nn.Module):
@@ -209,11 +213,11 @@ class ViTMAE(nn.Module):
         """image (B, P, T); `zero_columns`: columns of the padded picture set to 0 beforehand."""
         padded = self.pad(image)
         padded[..., zero_columns.start : zero_columns.stop] = 0
-        latent, states = self.vit(padded, masking.keep)
+        latent, _ = self.vit(padded, masking.keep)
         logits = self.crop(self.decoder(latent, masking.restore), image.shape)
         token = masking.mask.unsqueeze(-1).expand(-1, -1, self.config.patch_size**2)
         mask = self.crop(unpatchify(token, self.config.grid, self.config.patch_size), image.shape)
-        return ViTMAEOutput(logits, mask.clone(), masking.mask, latent, states)
+        return ViTMAEOutput(logits, mask.clone(), masking.mask, latent)
 
     def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:
         """noise (B, L) -> which tokens are hidden (`auto_encode`)."""
