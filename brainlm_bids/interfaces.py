@@ -6,6 +6,7 @@ derivatives are written by the interfaces of `interfaces_outputs`.
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import time
@@ -25,9 +26,17 @@ from numpy.typing import NDArray
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped, UserError
 
+LOGGER = logging.getLogger(__name__)
+
 RESOURCES_FILE = "resources.json"
 # Share of white matter in a template voxel from which on it counts as white matter only.
 PURE_WHITE_MATTER = 0.95
+# Share of the volumes in which a voxel must be in view. All of them would let one volume out of
+# place cost a run the vertex or the cerebellum.
+IN_VIEW = 0.95
+# Steps of a stored run relative to the brain's median: ten in units of grand mean 10000, a small
+# part of any scanner's noise.
+COARSEST_STEP = 1e-3
 
 
 class KernelInputSpec(BaseInterfaceInputSpec):
@@ -96,9 +105,17 @@ def load_mask(path: str) -> NDArray[np.bool_]:
 
 
 def save_image(
-    path: Path, data: NDArray[Any], affine: NDArray[np.float64], tr: float | None = None
+    path: Path,
+    data: NDArray[Any],
+    affine: NDArray[np.float64],
+    tr: float | None = None,
+    coarsest_step: float = 0.0,
 ) -> str:
-    """Save an image in scanner units (mm, s); bool as uint8."""
+    """Save an image in scanner units (mm, s); bool as uint8.
+
+    Stored as int16 with slope and intercept, in half of the space of float32, if its values are
+    then exact to steps no wider than `coarsest_step`.
+    """
     import nibabel as nb
 
     stored = data.astype(np.uint8) if data.dtype == bool else data
@@ -106,6 +123,8 @@ def save_image(
     image.header.set_xyzt_units("mm", "sec")
     if tr is not None:
         image.header.set_zooms((*image.header.get_zooms()[:3], tr))
+    if coarsest_step > 0 and float(data.max() - data.min()) / 65_000 <= coarsest_step:
+        image.set_data_dtype(np.int16)
     image.to_filename(path)
     return str(path)
 
@@ -205,10 +224,13 @@ class _RealignInputs(KernelInputSpec):
 
 
 class _RealignOutputs(TraitedSpec):
-    realigned = File(desc="float32, on the reference's grid")
+    realigned = File(desc="on the reference's grid, int16 with a slope where that is fine enough")
     boldref = File()
-    brain_mask = File(desc="brain, and in view in every volume")
-    motion = File(desc="matrices (T, 4, 4), parameters (T, 6), centre (3,) mm, n_dummy")
+    brain_mask = File(desc="brain, and in view in nearly every volume")
+    motion = File(
+        desc="matrices (T, 4, 4), parameters (T, 6), centre (3,) mm, n_dummy, filled (share of the "
+        "brain's values that were out of view and are interpolated in time)"
+    )
 
 
 class Realign(Kernel):
@@ -230,13 +252,18 @@ class Realign(Kernel):
         reference = motion.reference_volume(bold, n_dummy, affine=affine)
         brain = registration.brain_mask_epi(reference, affine)
         matrices = motion.realign(bold, affine, reference)
-        in_view = motion.field_of_view(matrices, affine, reference.shape)
+        in_view = motion.volumes_in_view(matrices, affine, reference.shape)
+        mask = brain & (in_view >= IN_VIEW * len(matrices))
         centre = centre_of_mass(brain, affine)
         parameters = motion.matrices_to_parameters(matrices, centre)
-        realigned = motion.resample(bold, affine, matrices)
-        self._results["realigned"] = save_image(folder / "realigned.nii", realigned, affine)
+        # in place: a run is held once
+        realigned = motion.resample(bold, affine, matrices, out=bold)
+        filled = motion.fill_unseen(realigned, matrices, affine, mask)
+        step = float(np.median(reference[mask])) * COARSEST_STEP
+        self._results["realigned"] = save_image(
+            folder / "realigned.nii", realigned, affine, coarsest_step=step
+        )
         self._results["boldref"] = save_image(folder / "boldref.nii.gz", reference, affine)
-        mask = brain & in_view
         self._results["brain_mask"] = save_image(folder / "brain_mask.nii.gz", mask, affine)
         self._save(
             folder,
@@ -245,6 +272,7 @@ class Realign(Kernel):
             parameters=parameters,
             centre=centre,
             n_dummy=n_dummy,
+            filled=filled,
         )
 
     def _n_dummy(self, bold: NDArray[Any]) -> int:
@@ -276,31 +304,43 @@ class _CoregisterInputs(KernelInputSpec):
 
 class _CoregisterOutputs(TraitedSpec):
     matrix = File(desc="(4, 4) npy: RAS+ world of the T1w to that of the BOLD reference")
+    method = traits.Str(desc="boundary, or mutual information where that was not clear")
 
 
 class Coregister(Kernel):
-    """Rigid registration of the BOLD reference to the T1w image."""
+    """Rigid registration of the BOLD reference to the T1w image: the brains, then the boundary."""
 
     input_spec = _CoregisterInputs
     output_spec = _CoregisterOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import registration
+        from brainlm_bids.preproc import boundary, registration
 
         t1w, t1w_affine = load_image(self.inputs.t1w)
+        t1w_mask = load_mask(self.inputs.t1w_mask)
         boldref, bold_affine = load_image(self.inputs.boldref)
+        mask = load_mask(self.inputs.brain_mask)
         matrix = registration.register_rigid(
             t1w,
             t1w_affine,
             boldref,
             bold_affine,
-            fixed_mask=load_mask(self.inputs.t1w_mask),
-            moving_mask=load_mask(self.inputs.brain_mask),
+            fixed_mask=t1w_mask,
+            moving_mask=mask,
             seed=self.inputs.seed,
         )
+        surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, self.inputs.seed)
+        refined = boundary.refine_rigid(surface, boldref, bold_affine, mask, matrix)
+        if refined is None:
+            LOGGER.warning(
+                "%s: no clear boundary of white matter; the registration to the T1w image rests "
+                "on mutual information alone",
+                self.inputs.boldref,
+            )
         path = folder / "matrix.npy"
-        np.save(path, matrix)
+        np.save(path, matrix if refined is None else refined)
         self._results["matrix"] = str(path)
+        self._results["method"] = "mutual information" if refined is None else "boundary"
 
 
 # --- parcels ---------------------------------------------------------------------------------

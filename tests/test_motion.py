@@ -171,7 +171,7 @@ def test_resampling_undoes_the_motion() -> None:
     voxels = np.indices(shape).reshape(3, -1).T
     world = voxels @ affine[:3, :3].T + affine[:3, 3]
     brain = (((world / HEAD_MM) ** 2).sum(axis=1) < 0.8).reshape(shape)
-    brain &= motion.field_of_view(truth, affine, shape)
+    brain &= motion.volumes_in_view(truth, affine, shape) == len(truth)
     before = np.abs(bold - bold[..., :1])[brain].mean()
     after = np.abs(still - bold[..., :1])[brain].mean()
     assert still.dtype == np.float32
@@ -185,18 +185,49 @@ def test_no_motion_gives_the_volume_back() -> None:
     np.testing.assert_allclose(still, bold, atol=0.05)
 
 
-def test_field_of_view() -> None:
+def test_volumes_in_view() -> None:
     shape = (6, 5, 4)
     affine = np.diag([-2.0, 3.0, 4.0, 1.0])  # left-handed: x decreases with the first index
     matrices = np.tile(np.eye(4), (3, 1, 1))
-    assert motion.field_of_view(matrices, affine, shape).all()
+    assert (motion.volumes_in_view(matrices, affine, shape) == 3).all()
     matrices[1, 0, 3] = 3.0  # pulled from 3 mm to the right: 1.5 voxels towards index 0
     matrices[2, 2, 3] = 2.1  # a bit more than half a voxel up
-    seen = motion.field_of_view(matrices, affine, shape)
-    expected = np.ones(shape, dtype=bool)
-    expected[0] = False
-    expected[..., -1] = False
-    np.testing.assert_array_equal(seen, expected)
+    expected = np.full(shape, 3)
+    expected[0] -= 1
+    expected[..., -1] -= 1
+    np.testing.assert_array_equal(motion.volumes_in_view(matrices, affine, shape), expected)
+
+
+def test_what_is_out_of_view_is_interpolated_in_time() -> None:
+    shape, n_volumes = (6, 6, 6), 7
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    matrices = np.tile(np.eye(4), (n_volumes, 1, 1))
+    matrices[[0, 3, 4], 2, 3] = 4.5  # the top layer, and half of a voxel: one layer out of view
+    times = np.arange(n_volumes, dtype=np.float32)
+    bold = np.broadcast_to(10 + 2 * times, (*shape, n_volumes)).copy()
+    truth = bold.copy()
+    bold[:, :, 5, [0, 3, 4]] = 1e6
+    bold[:, :, 4, 3] = 77.0  # in view: it stays
+    mask = np.ones(shape, dtype=bool)
+    mask[0] = False
+    before = bold[0].copy()
+    share = motion.fill_unseen(bold, matrices, affine, mask)
+    np.testing.assert_allclose(bold[1:, :, 5, 1:], truth[1:, :, 5, 1:], rtol=1e-6)
+    np.testing.assert_allclose(bold[1:, :, 5, 0], truth[1:, :, 5, 1], rtol=1e-6)
+    assert (bold[:, :, 4, 3] == 77).all()
+    np.testing.assert_array_equal(bold[0], before)
+    np.testing.assert_allclose(share, 3 / (6 * n_volumes))
+    assert motion.fill_unseen(bold, np.tile(np.eye(4), (n_volumes, 1, 1)), affine, mask) == 0
+
+
+def test_resampling_in_place_saves_a_copy() -> None:
+    shape = (12, 14, 10)
+    affine = grid(shape, np.diag([5.0, 6.0, 6.0]))
+    bold = np.asfortranarray(np.random.default_rng(0).normal(size=(*shape, 4)), dtype=np.float32)
+    matrices = motion.parameters_to_matrices(moves(4, 1.0, 1.0), np.zeros(3))
+    copied = motion.resample(bold, affine, matrices)
+    assert motion.resample(bold, affine, matrices, out=bold) is bold
+    np.testing.assert_array_equal(bold, copied)
 
 
 def test_parameters_and_matrices_are_inverse() -> None:

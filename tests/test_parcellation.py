@@ -35,7 +35,7 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     return labels, atlas_affine, bold, affine, np.ones((28, 28, 28), dtype=bool)
 
 
-def test_operator_equals_linear_resampling_and_label_means(scene: tuple) -> None:
+def test_operator_equals_spline_resampling_and_label_means(scene: tuple) -> None:
     labels, atlas_affine, bold, affine, mask = scene
     names, points = parcellation.atlas_points(labels, atlas_affine)
     operator, coverage = parcellation.build_operator(
@@ -45,7 +45,7 @@ def test_operator_equals_linear_resampling_and_label_means(scene: tuple) -> None
         nb.Nifti1Image(bold, affine),
         target_affine=atlas_affine,
         target_shape=labels.shape,
-        interpolation="linear",
+        interpolation="continuous",
         force_resample=True,
         copy_header=True,
     ).get_fdata()
@@ -53,7 +53,8 @@ def test_operator_equals_linear_resampling_and_label_means(scene: tuple) -> None
     series = parcellation.parcellate(operator, bold)
     assert series.shape == (5, 424)
     assert coverage.fraction[:50].min() == 1
-    assert np.corrcoef(series[:, :50].ravel(), expected.ravel())[0, 1] > 0.9999
+    for ours, theirs in zip(series[:, :50].T, expected.T):
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
     np.testing.assert_allclose(series[:, :50], expected, rtol=1e-4)
     assert np.isnan(series[:, 50:]).all()
 
@@ -80,10 +81,24 @@ def test_parcel_out_of_view_is_nan_and_partial_parcel_counts() -> None:
     operator, coverage = parcellation.build_operator(names, points, shape, np.ones(shape, bool), 4)
     bold = np.broadcast_to(np.arange(6.0)[:, None, None, None], (*shape, 2))
     series = parcellation.parcellate(operator, bold)
-    np.testing.assert_allclose(series[0], [1.25, 5.0, np.nan, np.nan])
+    first = ndimage.map_coordinates(bold[..., 0], points[:2].T, order=3, mode="mirror").mean()
+    np.testing.assert_allclose(series[0], [first, 5.0, np.nan, np.nan], rtol=1e-5)
     assert coverage.n_voxels.tolist() == [3, 1, 2, 0]
     assert coverage.n_covered.tolist() == [2, 1, 0, 0]
     assert coverage.fraction.tolist() == [2 / 3, 1, 0, 0]
+
+
+def test_a_parcel_in_a_corner_of_the_mask_is_interpolated_linearly_within_it() -> None:
+    """Of a spline around it too little would be left: 3 of its 8 neighbours are in the mask."""
+    mask = np.zeros((8, 8, 8), dtype=bool)
+    mask[:4, :4, :4] = True
+    mask[3, 3, 2:] = False
+    point = np.array([[3.45, 3.3, 1.4]])
+    operator, coverage = parcellation.build_operator(np.array([1]), point, mask.shape, mask, 1)
+    assert coverage.n_covered.tolist() == [1]
+    columns = np.array(np.unravel_index(operator.indices, mask.shape)).T
+    assert columns.tolist() == [[3, 3, 1]]
+    np.testing.assert_allclose(operator.data, 1.0)
 
 
 def test_memory_order_and_chunks_do_not_matter(scene: tuple) -> None:

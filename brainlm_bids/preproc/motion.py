@@ -153,7 +153,9 @@ def realign(
     return matrices
 
 
-def resample(bold: NDArray, affine: NDArray, matrices: NDArray) -> Volume:
+def resample(
+    bold: NDArray, affine: NDArray, matrices: NDArray, *, out: Volume | None = None
+) -> Volume:
     """Realigned BOLD, by cubic spline.
 
     Parameters
@@ -162,14 +164,16 @@ def resample(bold: NDArray, affine: NDArray, matrices: NDArray) -> Volume:
     affine : (4, 4) voxel to RAS+ mm.
     matrices : (T, 4, 4) pull matrices of `realign`. A volume that did not move goes through the
         same interpolation as the others (and comes out as it was, to rounding).
+    out : float32 array of the shape of `bold` to write to; `bold` itself may be given, which
+        saves a copy of the run.
 
     Returns
     -------
     (X, Y, Z, T) float32. Outside the field of view a volume is continued by reflection about its
-    outermost voxel centres: no step appears in a series whose voxel leaves the view for some
-    volumes, but its values there are not data. `field_of_view` says which voxels never leave.
+    outermost voxel centres: values there are not data (see `volumes_in_view`, `fill_unseen`).
     """
-    out = np.empty(bold.shape, dtype=np.float32)
+    if out is None:
+        out = np.empty(bold.shape, dtype=np.float32)
     pulls = _voxel_matrices(matrices, affine)
     for t, pull in enumerate(pulls):
         coefficients = _coefficients(_volume(bold, t))
@@ -185,10 +189,10 @@ def resample(bold: NDArray, affine: NDArray, matrices: NDArray) -> Volume:
     return out
 
 
-def field_of_view(
+def volumes_in_view(
     matrices: NDArray, affine: NDArray, shape: tuple[int, int, int]
-) -> NDArray[np.bool_]:
-    """Voxels of the reference that lie inside the acquired volume at every time.
+) -> NDArray[np.int32]:
+    """In how many volumes each voxel of the reference lies inside what was acquired.
 
     Parameters
     ----------
@@ -198,17 +202,54 @@ def field_of_view(
 
     Returns
     -------
-    (X, Y, Z) bool: True where the voxel's centre falls within the voxels (not only the voxel
-    centres) of all T volumes.
+    (X, Y, Z) counts, 0 to T, of the volumes within whose voxels (not only the voxel centres) the
+    voxel's centre falls.
     """
     i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    seen = np.ones(shape, dtype=bool)
+    count = np.zeros(shape, dtype=np.int32)
     for pull in _voxel_matrices(matrices, affine):
+        seen = np.ones(shape, dtype=bool)
         for axis, size in enumerate(shape):
             a, b, c, offset = pull[axis]
             position = (a * i + offset) + b * j + c * k
             seen &= (position >= -0.5) & (position <= size - 0.5)
-    return seen
+        count += seen
+    return count
+
+
+def fill_unseen(realigned: Volume, matrices: NDArray, affine: NDArray, mask: NDArray) -> float:
+    """Replace, in place, what the scanner did not see by the same voxel's neighbours in time.
+
+    A volume out of place leaves some voxels unseen; there `resample` continues the image by
+    reflection. Such values become a linear interpolation between the nearest volumes in which the
+    voxel was seen (at the ends of the run: the nearest one).
+
+    Parameters
+    ----------
+    realigned : (X, Y, Z, T) float32, of `resample`; changed.
+    matrices : (T, 4, 4) pull matrices.
+    affine : (4, 4) voxel to RAS+ mm.
+    mask : (X, Y, Z) bool, the voxels that matter, each seen at least once.
+
+    Returns
+    -------
+    The share of the values within the mask that were replaced.
+    """
+    shape = mask.shape
+    partly = mask & (volumes_in_view(matrices, affine, shape) < len(matrices))
+    voxels = np.argwhere(partly)
+    if not len(voxels):
+        return 0.0
+    seen = np.empty((len(matrices), len(voxels)), dtype=bool)
+    upper = np.array(shape) - 0.5
+    for t, pull in enumerate(_voxel_matrices(matrices, affine)):
+        position = voxels @ pull[:3, :3].T + pull[:3, 3]
+        seen[t] = ((position >= -0.5) & (position <= upper)).all(axis=1)
+    times = np.arange(len(matrices))
+    for voxel, known in zip(voxels, seen.T):
+        series = realigned[tuple(voxel)]
+        series[~known] = np.interp(times[~known], times[known], series[known])
+    return float((~seen).sum() / (mask.sum() * len(matrices)))
 
 
 def matrices_to_parameters(matrices: NDArray, centre_mm: NDArray) -> FloatArray:

@@ -1,0 +1,108 @@
+"""Boundary-based registration: a known pose found to a tenth of a voxel, nonsense refused."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from brainlm_bids.preproc import boundary
+from brainlm_bids.preproc.registration import resample_to
+
+
+class Scene(NamedTuple):
+    """A T1w image with its brain, and what a 3.5 mm BOLD reference in another pose sees."""
+
+    t1w: np.ndarray
+    affine: np.ndarray
+    brain: np.ndarray
+    bold: np.ndarray
+    bold_affine: np.ndarray
+    bold_brain: np.ndarray
+    truth: np.ndarray
+    surface: boundary.Surface
+
+
+def _pose(degrees: list[float], millimetres: list[float]) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, 3] = millimetres
+    return matrix
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    image = load_mni152_template(resolution=2)
+    t1w, affine = image.get_fdata().astype(np.float32), image.affine
+    grey = load_mni152_gm_template(resolution=2).get_fdata()
+    white = load_mni152_wm_template(resolution=2).get_fdata()
+    brain = ndimage.binary_fill_holes(t1w > 0.1 * t1w.max())
+    t2star = 1.0 * grey + 0.8 * white + 1.3 * np.clip(brain - grey - white, 0, 1)
+    t2star = ndimage.gaussian_filter(t2star, 0.7)
+    truth = _pose([3, -4, 2], [4, -3, 5])
+    bold_affine = np.diag([-3.5, 3.5, 3.5, 1.0])
+    bold_affine[:3, 3] = [112, -130, -62]  # the cerebellum is cut off
+    shape = (64, 64, 44)
+    there = np.linalg.inv(truth)
+    bold = resample_to(t2star, affine, shape, bold_affine, there)
+    bold_brain = resample_to(brain, affine, shape, bold_affine, there) > 0.5
+    # a coil's shading and noise, which mutual information would be led astray by
+    bold *= np.linspace(0.6, 1.4, shape[1])[:, np.newaxis]
+    bold += 0.02 * np.random.default_rng(0).standard_normal(shape)
+    surface = boundary.white_surface(t1w, affine, brain)
+    return Scene(t1w, affine, brain, bold, bold_affine, bold_brain, truth, surface)
+
+
+def _error(scene: Scene, found: np.ndarray) -> float:
+    points = np.argwhere(scene.brain)[::50] @ scene.affine[:3, :3].T + scene.affine[:3, 3]
+    apart = (found - scene.truth)[:3]
+    return float(np.linalg.norm(points @ apart[:, :3].T + apart[:, 3], axis=1).mean())
+
+
+@pytest.mark.parametrize("off", [[1, 1, -1], [3, -2, 2], [-2, 4, -3]])
+def test_a_known_pose_is_found(scene: Scene, off: list[float]) -> None:
+    start = scene.truth @ _pose([0.5 * x for x in off], off)
+    found = boundary.refine_rigid(
+        scene.surface, scene.bold, scene.bold_affine, scene.bold_brain, start
+    )
+    assert _error(scene, start) > 1.5
+    assert found is not None
+    assert _error(scene, found) < 0.2
+    np.testing.assert_allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def test_the_surface_lies_between_grey_and_white(scene: Scene) -> None:
+    points, normals = scene.surface.points, scene.surface.normals
+    assert len(points) == boundary.N_POINTS
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0)
+    white = load_mni152_wm_template(resolution=2)
+    share = [
+        ndimage.map_coordinates(
+            white.get_fdata(),
+            np.linalg.solve(white.affine[:3, :3], (points + d * normals - white.affine[:3, 3]).T),
+            order=1,
+        ).mean()
+        for d in (-2.0, 0.0, 2.0)
+    ]
+    assert share[0] > share[1] + 0.2 > share[2] + 0.4
+
+
+def test_what_has_no_boundary_is_refused(scene: Scene) -> None:
+    def refined(bold: np.ndarray, surface: boundary.Surface = scene.surface) -> np.ndarray | None:
+        return boundary.refine_rigid(
+            surface, bold, scene.bold_affine, scene.bold_brain, scene.truth
+        )
+
+    inside = scene.bold_brain
+    t1w_like = np.where(inside, 2 * np.median(scene.bold[inside]) - scene.bold, 0)
+    assert refined(ndimage.gaussian_filter(t1w_like, 0.5)) is None
+    assert refined(np.zeros_like(scene.bold)) is None
+    far = scene.truth.copy()
+    far[:3, 3] += 400
+    assert boundary.refine_rigid(scene.surface, scene.bold, scene.bold_affine, inside, far) is None
+    flat = boundary.white_surface(np.ones_like(scene.t1w), scene.affine, scene.brain)
+    assert refined(scene.bold, flat) is None
+    none = boundary.white_surface(scene.t1w, scene.affine, np.zeros_like(scene.brain))
+    assert refined(scene.bold, none) is None
