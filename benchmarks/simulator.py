@@ -143,7 +143,8 @@ def _parcel_series(rng: np.random.Generator, n_volumes: int, tr: float) -> Float
     # mirrored: most sources have a homologue
     mirror = centres * np.array([-1.0, 1.0, 1.0])
     distance = np.minimum(
-        np.linalg.norm(xyz[:, None] - centres, axis=2), np.linalg.norm(xyz[:, None] - mirror, axis=2)
+        np.linalg.norm(xyz[:, None] - centres, axis=2),
+        np.linalg.norm(xyz[:, None] - mirror, axis=2),
     )
     loading = np.exp(-((distance / 28.0) ** 2)) * rng.choice([-1.0, 1.0, 1.0], N_LATENT)
     shared = _bold_courses(rng, N_LATENT, n_volumes, tr) @ loading.T
@@ -194,17 +195,19 @@ class _Sources:
         return np.column_stack([course for _, course in every])
 
 
-def _sources(
-    rng: np.random.Generator, strengths: Strengths, n_volumes: int, tr: float
-) -> _Sources:
+def _sources(rng: np.random.Generator, strengths: Strengths, n_volumes: int, tr: float) -> _Sources:
     brain = head()
     heart, breath = (_cycle(rng, hertz, n_volumes, tr) for hertz in (1.13, 0.31))
     vessels = brain.tissues[CSF] * np.clip(1.2 + _smooth_map(rng, 4.0), 0, 3)
     turn = np.pi * _smooth_map(rng, 10.0)
-    pulse = [(strengths.heart * vessels * f(turn), heart[:, i]) for i, f in enumerate((np.cos, np.sin))]
+    pulse = [
+        (strengths.heart * vessels * f(turn), heart[:, i]) for i, f in enumerate((np.cos, np.sin))
+    ]
     rim = 0.3 + brain.scalp + (np.linspace(1, 0, SHAPE[2]) ** 2).astype(np.float32)
     lag = 0.5 * np.pi * _smooth_map(rng, 12.0)
-    air = [(strengths.breathing * rim * f(lag), breath[:, i]) for i, f in enumerate((np.cos, np.sin))]
+    air = [
+        (strengths.breathing * rim * f(lag), breath[:, i]) for i, f in enumerate((np.cos, np.sin))
+    ]
     walk = _unit(np.cumsum(rng.standard_normal((n_volumes, 2)), axis=0))
     time = np.linspace(-1, 1, n_volumes)
     drifts = np.column_stack([_unit(time), _unit(time**2), walk])
