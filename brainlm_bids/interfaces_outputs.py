@@ -5,6 +5,7 @@ template, settings, warnings. Nodes with these interfaces always run when their 
 files may have been deleted while the work folder was kept.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from brainlm_bids.interfaces import (
     world_to_voxel,
 )
 
+LOG = logging.getLogger("brainlm_bids")
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 # UK Biobank's demeaned parcels and the robust series of BrainLM's training (BRAINLM.md 1c)
@@ -155,14 +157,22 @@ class WriteFunctional(Kernel):
         self._results["written"] = [str(path) for path in self._written]
 
     def _note_components(self, decisions: dict[str, NDArray[Any]]) -> None:
-        noise = decisions["noise"]
-        if self._context["settings"]["denoise"] in ("nonaggr", "aggr") and noise.all():
-            self._notes.append(
+        noise, components = decisions["noise"], np.load(self.inputs.components)
+        n_starts, found = int(components["n_starts"]), []
+        self._mode = self._context["settings"]["denoise"]
+        if self._mode in ("nonaggr", "aggr") and noise.all():
+            self._mode = "none"
+            found.append(
                 f"all {noise.size} components were classified as noise: none was removed, the run "
                 "is not denoised"
             )
-        if not bool(np.load(self.inputs.components)["converged"]):
-            self._notes.append("the ICA did not converge in any start; the best was kept")
+        if not bool(components["converged"]):
+            found.append(f"the ICA did not converge in {n_starts} starts; the best was kept")
+        elif n_starts > 1:
+            LOG.warning("%s: the ICA converged in start %d only", self._naming.stem, n_starts)
+        for note in found:
+            LOG.warning("%s: %s", self._naming.stem, note)
+        self._notes += found
 
     def _table(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
         path = self._naming.path(key)
@@ -266,7 +276,7 @@ class WriteFunctional(Kernel):
             **self._motion_summary(),
             **self._spaces(),
             "SamplingFrequency": 1.0 / self._context["tr"],
-            "Denoising": settings["denoise"],
+            "Denoising": self._mode,
             **self._regressed(),
             "HighPassCutoff": settings["high_pass"],
             "LowPassCutoff": settings["low_pass"],

@@ -688,7 +688,13 @@ def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.asarray((a * b).sum(0) / norm)
 
 
-def _without(series: np.ndarray, nuisance: np.ndarray) -> np.ndarray:
+def true_nuisances(courses: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """(T, K + 24): noise courses (T, K), and motion (T, 6) with its steps and their squares."""
+    steps = np.vstack([np.zeros((1, 6)), np.diff(parameters, axis=0)])
+    return np.hstack([courses, parameters, steps, parameters**2, steps**2])
+
+
+def without(series: np.ndarray, nuisance: np.ndarray) -> np.ndarray:
     """Residuals (T, P) of a least-squares fit of the nuisance (T, K) and a constant."""
     design = np.column_stack([np.ones(len(series)), nuisance])
     scale = np.maximum(np.sqrt((design**2).mean(0)), 1e-12)
@@ -710,10 +716,9 @@ def oracle_metrics(oracle: np.ndarray, run: Run, parameters: np.ndarray) -> dict
     first = _n_non_steady(run.acquisition)
     covered = np.isfinite(oracle).all(0)
     truth, image = run.series[first:, covered], oracle[first:, covered]
-    steps = np.vstack([np.zeros((1, 6)), np.diff(parameters, axis=0)])
-    motion = np.hstack([parameters, steps, parameters**2, steps**2])
-    nuisance = np.column_stack([*run.courses.values(), motion])[first:]
-    clean = correlations(_without(image, nuisance), _without(truth, nuisance))
+    courses = np.array([*run.courses.values()]).reshape(-1, len(parameters)).T
+    nuisance = true_nuisances(courses, parameters)[first:]
+    clean = correlations(without(image, nuisance), without(truth, nuisance))
     return {
         "MedianCorrelationRaw": float(np.nanmedian(correlations(image, truth))),
         "MedianCorrelationWithoutNuisances": float(np.nanmedian(clean)),
@@ -1004,11 +1009,12 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
     Keys: run (str), motion_mm (mean displacement over the brain between every volume and the first
     in the steady state), motion_error_mm (the same between estimate and truth), series_r (median
     over parcels of r between the denoised and the true series), oracle_r (the same for the raw
-    image averaged with perfect geometry), oracle_clean_r (that, the true nuisances regressed from
-    both sides). All leave out the volumes before the steady state. Both traces are taken relative
-    to the first volume of it, so the choice of a reference cancels. (Volume 0 would not do: its
-    contrast is another one, and the error of its own estimate would enter all others.) A number is
-    NaN where the pipeline left no file; UserError for tables that do not fit the phantom.
+    image averaged with perfect geometry), series_clean_r and oracle_clean_r (both again, with the
+    true nuisances regressed from both sides: signal that was removed is missed here). All leave out
+    the volumes before the steady state. Both traces are taken relative to the first volume of it,
+    so the choice of a reference cancels. (Volume 0 would not do: its contrast is another one, and
+    the error of its own estimate would enter all others.) A number is NaN where the pipeline left
+    no file; UserError for tables that do not fit the phantom.
     """
     phantom, out_derivatives = Path(phantom), Path(out_derivatives)
     truth = phantom / "derivatives" / "phantom"
@@ -1020,13 +1026,15 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
         metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
         first = metrics["NumberOfNonSteadyVolumes"]
         moved, error = _motion_error(motion_file.parent, made, name, first)
+        series_r, clean_r = _series_r(motion_file.parent, made, name, first)
         rows.append(
             {
                 "run": name,
                 "motion_mm": moved,
                 "motion_error_mm": error,
-                "series_r": _series_r(motion_file.parent, made, name, first),
+                "series_r": series_r,
                 "oracle_r": metrics["MedianCorrelationRaw"],
+                "series_clean_r": clean_r,
                 "oracle_clean_r": metrics["MedianCorrelationWithoutNuisances"],
             }
         )
@@ -1072,19 +1080,37 @@ def _mean_distance(first: np.ndarray, second: np.ndarray, points: np.ndarray) ->
     return float(np.mean([np.linalg.norm(move, axis=0).mean() for move in moves]))
 
 
-def _series_r(truth: Path, made: Path, name: str, first: int) -> float:
-    """Median r over the parcels that the pipeline has, over its finite rows from `first` on."""
+def _series_r(truth: Path, made: Path, name: str, first: int) -> tuple[float, float]:
+    """Median r over the parcels that the pipeline has, over its finite rows from `first` on.
+
+    As they are, and with the true nuisances regressed from both sides.
+    """
     files = sorted(made.glob(f"{name}_*space-*_atlas-*_desc-denoised_timeseries.tsv"))
     if not files:
-        return float("nan")
+        return float("nan"), float("nan")
     true = pd.read_csv(next(truth.glob(f"{name}_*_desc-truth_timeseries.tsv")), sep="\t")
     found = pd.read_csv(files[0], sep="\t", na_values="n/a")
     if found.shape != true.shape:
         raise UserError(f"{files[0]}: a table of {found.shape}, the phantom has {true.shape}")
-    series = found.to_numpy(float)
-    rows = np.isfinite(series).any(1) & (np.arange(len(series)) >= first)
-    covered = np.isfinite(series[rows]).all(0)
+    courses = pd.read_csv(truth / f"{name}_desc-noise_timeseries.tsv", sep="\t")
+    sources = [c for c in courses if c != "time" and not c.startswith("non_steady")]
+    motion = pd.read_csv(truth / f"{name}_desc-truth_motion.tsv", sep="\t").to_numpy(float)
+    nuisance = true_nuisances(courses[sources].to_numpy(float), motion)
+    return median_correlations(found.to_numpy(float), true.to_numpy(float), nuisance, first)
+
+
+def median_correlations(
+    found: np.ndarray, true: np.ndarray, nuisance: np.ndarray, first: int
+) -> tuple[float, float]:
+    """Medians over parcels of r between two (T, P), plain and without the nuisance (T, K).
+
+    Rows before `first` and rows and columns of `found` without a value are left out.
+    """
+    rows = np.isfinite(found).any(1) & (np.arange(len(found)) >= first)
+    covered = np.isfinite(found[rows]).all(0)
     if rows.sum() < 3 or not covered.any():
-        return float("nan")
-    kept = np.ix_(rows, covered)
-    return float(np.nanmedian(correlations(series[kept], true.to_numpy(float)[kept])))
+        return float("nan"), float("nan")
+    found, true = found[np.ix_(rows, covered)], true[np.ix_(rows, covered)]
+    plain = np.nanmedian(correlations(found, true))
+    clean = correlations(without(found, nuisance[rows]), without(true, nuisance[rows]))
+    return float(plain), float(np.nanmedian(clean))

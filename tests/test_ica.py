@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+from benchmarks import denoising, simulator
+from benchmarks.planted import brain, motion, plant, slow, smooth
 from brainlm_bids.preproc import ica
-
-SHAPE = (40, 44, 32)
 
 
 @pytest.fixture(scope="module")
@@ -21,77 +21,6 @@ def aroma() -> Any:
         warnings.simplefilter("ignore")
         from ica_aroma_py.services import ICA_AROMA_functions
     return ICA_AROMA_functions
-
-
-def brain() -> dict[str, np.ndarray]:
-    """An ellipsoid with ventricles and an edge, as masks (X, Y, Z)."""
-    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
-    radius = np.sqrt(sum((g / 0.92) ** 2 for g in grid))
-    mask = radius < 1
-    return {
-        "mask": mask,
-        "edge": mask & (radius > 0.85),
-        "csf": (np.abs(grid[0]) < 0.18) & (np.abs(grid[1]) < 0.35) & (np.abs(grid[2]) < 0.3),
-        "out": ~mask,
-    }
-
-
-def smooth(rng: np.random.Generator, n: int, mask: np.ndarray, sigma: float = 1.0) -> np.ndarray:
-    """(n, V) unit-variance noise fields, smooth by `sigma` voxels."""
-    noise = rng.standard_normal((n, *SHAPE)).astype(np.float32)
-    noise = ndimage.gaussian_filter(noise, (0, sigma, sigma, sigma))
-    return noise[:, mask] / noise[:, mask].std()
-
-
-def blobs(mask: np.ndarray) -> np.ndarray:
-    """(4, V) networks: pairs of spheres away from edge and ventricles."""
-    centres = [(11, 15, 16), (11, 28, 16), (20, 10, 20), (20, 34, 12)]
-    index = np.indices(SHAPE)
-    maps = []
-    for x, y, z in centres:
-        distance = sum((index[i] - c) ** 2 for i, c in enumerate((x, y, z)))
-        mirrored = sum((index[i] - c) ** 2 for i, c in enumerate((SHAPE[0] - 1 - x, y, z)))
-        maps.append((np.minimum(distance, mirrored) < 25)[mask].astype(np.float32))
-    return np.stack(maps)
-
-
-def slow(rng: np.random.Generator, n_volumes: int) -> np.ndarray:
-    """A time course below 0.1 Hz at a TR of 2 s, unit variance."""
-    course = ndimage.gaussian_filter1d(rng.standard_normal(n_volumes), 2.0)
-    return (course - course.mean()) / course.std()
-
-
-def fast(rng: np.random.Generator, n_volumes: int) -> np.ndarray:
-    """A time course near the Nyquist frequency, unit variance."""
-    return slow(rng, n_volumes) * (-1.0) ** np.arange(n_volumes)
-
-
-def motion(rng: np.random.Generator, n_volumes: int) -> np.ndarray:
-    """Six parameters (T, 6) that drift with a few jumps."""
-    steps = rng.standard_normal((n_volumes, 6)) * 0.02
-    jumps = rng.random((n_volumes, 1)) < 0.05
-    return np.cumsum(steps + jumps * rng.standard_normal((n_volumes, 6)) * 0.4, axis=0)
-
-
-def plant(seed: int, n_volumes: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Series (T, V), time courses (T, 7), maps (7, V), parameters: edge, CSF, fast, 4 networks."""
-    rng = np.random.default_rng(seed)
-    masks = brain()
-    inside = masks["mask"]
-    parameters = motion(rng, n_volumes)
-    moved = parameters[:, rng.integers(6)]
-    side = np.where(np.indices(SHAPE)[1] < SHAPE[1] / 2, 1.0, -0.8)
-    courses = [(moved - moved.mean()) / moved.std(), slow(rng, n_volumes), fast(rng, n_volumes)]
-    courses += [slow(rng, n_volumes) for _ in range(4)]
-    scattered = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2.0)
-    scattered = (scattered > np.quantile(scattered, 0.93)) & ~masks["csf"] & ~masks["edge"]
-    maps = np.stack([(masks["edge"] * side)[inside], masks["csf"][inside], scattered[inside]])
-    maps = np.vstack([maps, blobs(inside)])
-    mixing = np.stack(courses, axis=1)
-    strength = rng.uniform(1.5, 2.5, 7)
-    series = (mixing * strength) @ maps + smooth(rng, n_volumes, inside)
-    gain = rng.uniform(50, 150, inside.sum())
-    return (10000 + gain * series).astype(np.float32), mixing, maps, parameters
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -532,6 +461,29 @@ def test_missing_columns_stay_missing_and_alone(
     np.testing.assert_array_equal(missing.all(axis=0), np.isin(np.arange(12), [2, 7]))
     np.testing.assert_array_equal(missing.any(axis=0), missing.all(axis=0))
     np.testing.assert_allclose(result[:, ~missing[0]], expected[:, ~missing[0]], rtol=1e-5)
+
+
+# ------------------------------------------------------------------- a simulator of another making
+
+
+def test_denoised_parcels_keep_the_signal_of_a_simulated_run(tmp_path: Path) -> None:
+    run = simulator.simulate(8, n_volumes=120)
+    found = denoising.denoise(run, tmp_path)
+    assert run.n_non_steady - 1 <= found.n_dummy <= run.n_non_steady + 3
+    assert np.isnan(found.denoised[: found.n_dummy]).all()
+    truth = run.series, run.oracle, denoising.simulated_nuisances(run), run.n_non_steady
+    raw, clean = denoising.of_the_oracle(found.denoised, *truth)
+    # bounds of the accuracy table: 0.95 and 0.85
+    assert raw > 1.05
+    assert clean > 0.9
+    signal = found.global_signal, found.n_dummy, run.tr
+    others = denoising.peers(found.raw, found.parameters, *signal)
+    assert raw > 1.5 * denoising.of_the_oracle(others["nilearn, non-steady kept"], *truth)[0]
+    noise, reasons = found.decisions["noise"], found.decisions["reason"]
+    assert 0 < noise.sum() < noise.size / 2
+    # heart beat in the ventricles and the edge that moves are there, and are what goes
+    assert any("csf_fract" in reason for reason in reasons)
+    assert any("motion and edge" in reason for reason in reasons)
 
 
 # --------------------------------------------------------------------------------------- real data

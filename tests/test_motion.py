@@ -266,6 +266,20 @@ def test_dummy_volumes_by_fmripreps_rule() -> None:
     assert motion.detect_dummy_volumes(np.full(30, 7.0)) == 0
 
 
+@pytest.mark.parametrize("excess", [0.3, 0.08, -0.1])
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.6])
+def test_the_approach_to_the_steady_state_is_followed_below_the_noise(
+    excess: float, decay: float
+) -> None:
+    approach = excess * decay ** np.arange(40.0)
+    true = int((np.abs(approach) > 0.005).sum())
+    breath = 0.004 * np.sin(2 * np.pi * 0.54 * np.arange(40) + 2.0)
+    found = motion.detect_dummy_volumes(800 * (1 + approach + breath))
+    # what is left, in the worst case, is of the size of the breathing
+    assert np.abs(approach[found:]).max() < 0.008
+    assert found <= true + 2
+
+
 def test_summary_is_clipped_and_short() -> None:
     bold = np.ones((10, 10, 10, 50), dtype=np.float32)
     bold[0, 0, 0, 0] = 1e9  # one spike in one voxel

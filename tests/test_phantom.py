@@ -316,6 +316,28 @@ def test_recovered_finds_what_was_planted(noisy: Path, tmp_path: Path) -> None:
         assert np.isnan(row["motion_error_mm"]) and np.isnan(row["series_r"])
 
 
+def test_correlations_without_nuisances_miss_signal_that_was_removed() -> None:
+    rng = np.random.default_rng(0)
+    true, nuisance = rng.normal(size=(200, 30)), rng.normal(size=(200, 4))
+    found = true + 4 * nuisance[:, :1]
+    found[:, 3] = np.nan
+    found[5] = np.nan
+    found[:2] = 1e6
+    plain, clean = phantom.median_correlations(found, true, nuisance, 2)
+    assert plain == pytest.approx(1 / np.sqrt(17), abs=0.06)
+    assert clean == pytest.approx(1, abs=1e-9)
+    half = np.where(np.arange(200)[:, None] % 2, true, 0.0)
+    plain, clean = phantom.median_correlations(half, true, nuisance, 2)
+    assert clean == pytest.approx(np.sqrt(0.5), abs=0.05)
+    steps = np.diff(nuisance[:, :1], axis=0, prepend=nuisance[:1, :1])
+    both = phantom.true_nuisances(nuisance, np.repeat(nuisance[:, :1], 6, axis=1))
+    assert both.shape == (200, 28)
+    np.testing.assert_allclose(
+        both[:, [4, 10, 16, 22]][1:],
+        np.hstack([nuisance[:, :1], steps, nuisance[:, :1] ** 2, steps**2])[1:],
+    )
+
+
 def test_recovered_says_what_does_not_fit(noisy: Path, tmp_path: Path) -> None:
     fabricate(noisy, tmp_path, 0.5)
     sidecar = next(tmp_path.rglob("*_desc-confounds_timeseries.json"))

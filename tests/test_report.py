@@ -363,6 +363,20 @@ def test_grave_warnings_are_boxes_in_the_summary_and_at_the_run(output: Path) ->
     assert page.text.count("padded by 50 volumes") == 2
 
 
+def test_a_scale_far_from_the_training_data_is_a_warning(output: Path) -> None:
+    page = _Page(build_report(output, "01", version="0"))
+    assert "training data" in page.text and "has not seen series" not in page.text
+    func = output / "sub-01" / "func"
+    path = func / f"{SPACED}_desc-denoised_timeseries.json"
+    _json(path, {"StandardDeviationDemeaned": 20.0})
+    robust = func / f"{SPACED}_desc-robust_timeseries.json"
+    _json(robust, {"StandardDeviationRobust": 1.7})
+    page = _Page(build_report(output, "01", version="0"))
+    # in the summary and at the run
+    assert page.text.count("The sd of the parcels is 20, 0.48 times the 41.4") == 2
+    assert page.text.count("The sd of the scaled series is 1.7, 2.05 times the 0.83") == 2
+
+
 def test_a_missing_t1w_is_said_only_when_it_is_missing(output: Path) -> None:
     assert "No T1w" not in _Page(build_report(output, "01", version="0")).text
     (output / "sub-01" / "figures" / "sub-01_desc-norm_T1w.svg").unlink()

@@ -27,6 +27,10 @@ MAX_ITERATIONS = 40
 # An update that moves a point at 50 mm from the centre by less than this ends the search.
 TOLERANCE_MM = 2e-3
 HEAD_RADIUS_MM = 50.0
+# A volume counts as steady when its global signal is this close to what follows.
+STEADY = 0.005
+# Of the excess, from one volume to the next; T1 of 1.3 s, 30° and a TR of 0.7 s leave a half.
+SLOWEST_DECAY = 0.7
 # Below this correlation with the reference a volume is tried again from blurred images.
 GOOD_CORRELATION = 0.98
 
@@ -71,7 +75,9 @@ def detect_dummy_volumes(global_signal: NDArray) -> int:
     Returns
     -------
     How many volumes from the start have a modified z-score 0.6745·|x − median| / MAD above 3.5
-    (Iglewicz and Hoaglin 1993; fMRIPrep's rule, FACTS 3.4).
+    (Iglewicz and Hoaglin 1993; fMRIPrep's rule, FACTS 3.4), and those that follow while the
+    approach to the steady state, continued as the exponential that it is, is above 0.5 %: drift
+    and breathing hide from the rule what a filter still rings on.
 
     >>> detect_dummy_volumes(np.array([140.0, 110.0, 100.2, 99.9, 100.0, 100.1, 99.8, 100.0]))
     2
@@ -80,7 +86,22 @@ def detect_dummy_volumes(global_signal: NDArray) -> int:
     distance = np.abs(signal - np.median(signal))
     # multiplied out: a series without any noise has MAD 0
     outlier = 0.6745 * distance > 3.5 * np.median(distance)
-    return int(np.cumprod(outlier).sum())
+    n_outliers = int(np.cumprod(outlier).sum())
+    return n_outliers + _approaching(signal / np.median(signal) - 1, n_outliers)
+
+
+def _approaching(excess: FloatArray, n: int) -> int:
+    """Volumes from n on that still exceed the steady state, by the decay of those up to n."""
+    if not 0 < n < len(excess):
+        return 0
+    sign = np.sign(excess[0])
+    seen = sign * excess[: n + 1]
+    # least squares of e(t + 1) = decay · e(t): the first volumes, far above the noise, decide
+    decay = np.clip(seen[:-1] @ seen[1:] / (seen[:-1] @ seen[:-1]), 0.0, SLOWEST_DECAY)
+    # an approach that ends at once is no exponential: what was measured limits what is expected
+    noise = np.median(np.abs(excess)) / 0.6745
+    first = min(seen[n - 1] * decay, max(seen[n], 0.0) + noise)
+    return int((first * decay ** np.arange(len(excess) - n) > STEADY).sum())
 
 
 def reference_volume(

@@ -363,22 +363,42 @@ def _parcel_facts(coverage: list[Row], filled: list[str], known: bool) -> list[F
     return facts
 
 
-def _scale_facts(denoised: Mapping[str, Any], robust: Mapping[str, Any]) -> list[Fact]:
+def _scale_ratios(
+    denoised: Mapping[str, Any], robust: Mapping[str, Any]
+) -> list[tuple[str, float, float]]:
+    """What is compared with BrainLM's training data: its name, this run's value, the norm."""
     both = {**denoised, **robust}
+    values = (
+        ("sd of the parcels", _float(both.get("StandardDeviationDemeaned")), UKB_SD_DEMEANED),
+        ("sd of the scaled series", _float(both.get("StandardDeviationRobust")), UKB_SD_ROBUST),
+    )
+    return [(label, value, norm) for label, value, norm in values if value is not None]
+
+
+def _far_off(value: float, norm: float) -> bool:
+    # a factor of two is our own mark for "look at this", not a published limit
+    return not 0.5 <= value / norm <= 2.0
+
+
+def _scale_facts(denoised: Mapping[str, Any], robust: Mapping[str, Any]) -> list[Fact]:
     facts = []
-    for key, label, norm in (
-        ("StandardDeviationDemeaned", "sd of the parcels", UKB_SD_DEMEANED),
-        ("StandardDeviationRobust", "sd of the scaled series", UKB_SD_ROBUST),
-    ):
-        value = _float(both.get(key))
-        if value is None:
-            continue
-        ratio = value / norm
-        # a factor of two is our own mark for "look at this", not a published limit
-        odd = not 0.5 <= ratio <= 2.0
-        note = f"{ratio:.2f} × the {norm:g} of BrainLM’s training data"
-        facts.append(Fact(label, number(value), note, odd))
+    for label, value, norm in _scale_ratios(denoised, robust):
+        note = f"{value / norm:.2f} × the {norm:g} of BrainLM’s training data"
+        facts.append(Fact(label, number(value), note, _far_off(value, norm)))
     return facts
+
+
+def _scale_warnings(denoised: Mapping[str, Any], robust: Mapping[str, Any]) -> list[Warn]:
+    return [
+        Warn(
+            "scale",
+            "warn",
+            f"The {label} is {number(value)}, {value / norm:.2f} times the {norm:g} of the UK "
+            "Biobank runs that BrainLM was trained on: it has not seen series of this scale.",
+        )
+        for label, value, norm in _scale_ratios(denoised, robust)
+        if _far_off(value, norm)
+    ]
 
 
 def _option_facts(sidecar: Mapping[str, Any]) -> list[Fact]:
@@ -548,6 +568,7 @@ def _run_warnings(
             "was given the median instead."
         )
         found.append(Warn("filled", "warn", text))
+    found += _scale_warnings(denoised, robust)
     return sorted(found, key=lambda warning: warning.level)
 
 
