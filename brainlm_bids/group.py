@@ -525,7 +525,7 @@ def _write_recordings(cohort: _Cohort) -> None:
     values = {
         "MaximumMeanFramewiseDisplacement": settings.max_mean_fd,
         "MinimumCoverage": settings.min_coverage,
-        "Warnings": derivatives.mixed_settings(cohort.included),
+        "Warnings": [*cohort.found.warnings, *derivatives.mixed_settings(cohort.included)],
     }
     sidecar = cohort.naming.path("group_recordings", extension=".json")
     outputs.write_json(sidecar, cohort.naming.sidecar("group_recordings", values))

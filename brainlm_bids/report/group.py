@@ -120,21 +120,15 @@ def build_group_report(
     files = _Files(Path(output_dir), stem, space, atlas)
     recordings = files.table("cohort", "recordings")
     scaling = _read_json(files.output_dir / f"atlas-{atlas}_desc-cohort_scaling.json")
-    models = [_model(files, label) for label in files.models()]
     warnings = _stated([files.sidecar("cohort", "recordings")])
-    if "approx" in atlas:
-        text = (
-            "Approximate atlas: its parcels agree with A424 in about half of the voxels; do not "
-            "compare these numbers with others."
-        )
-        warnings.append(Warn("atlas", "danger", text))
+    models = [_model(files, label) for label in files.models()]
     page = (
         environment()
         .get_template("group.html.j2")
         .render(
             title=stem.replace("_", " · "),
             facts=_facts(recordings, scaling, models),
-            warnings=sorted(dict.fromkeys(warnings), key=lambda warning: warning.level),
+            warnings=sorted(warnings, key=lambda warning: warning.level),
             recordings=[_with_link(row, files.output_dir) for row in recordings],
             left_out=[row for row in recordings if row.get("reason") not in (None, "", "n/a")],
             scaling=scaling,
@@ -176,6 +170,8 @@ def _facts(recordings: list[Row], scaling: dict[str, Any], models: list[Model]) 
 def _with_link(row: Row, output_dir: Path) -> dict[str, str]:
     """A recording's row, with its subject's report if there is one."""
     shown = {key: "" if value == "n/a" else value for key, value in row.items()}
+    for key in ("mean_fd", "coverage", "sd_demeaned"):
+        shown[key] = number(row.get(key), 3)
     page = f"{row.get('participant_id', '')}.html"
     return {**shown, "report": page if (output_dir / page).is_file() else ""}
 
@@ -210,10 +206,9 @@ def _model(files: _Files, label: str) -> Model:
         Fact(key, str(value)) for key, value in about.items() if isinstance(value, str | bool)
     ]
     model.licence = str(about.get("licence") or WEIGHTS_LICENCE)
-    model.warnings = _stated([{"Warnings": sidecar.get("Warnings")}])
     if about.get("untrained"):
         text = f"Untrained model: {label} has random weights. Its numbers are a control."
-        model.warnings.insert(0, Warn("untrained", "danger", text))
+        model.warnings.append(Warn("untrained", "danger", text))
     maps = sidecar.get("Maps")
     model.maps = [
         (str(name), str(path))

@@ -84,7 +84,7 @@ def plot_statistics(
         grid = figure.subplots(1, 3, width_ratios=(1.7, 1, 1))
         _network_points(grid[0], np.asarray(iqr, float), np.asarray(networks))
         implied = UKB_SD_DEMEANED / UKB_SD_ROBUST
-        _level(grid[0], implied, f"UK Biobank, about {implied:.0f}", horizontal=True)
+        _level(grid[0], implied, f"- - UK Biobank, about {implied:.0f}", horizontal=True)
         grid[0].set(title="Interquartile range of each parcel", ylabel="grand-mean units")
         grid[0].set_ylim(bottom=0)
         for axes, values, norm, title, unit in (
@@ -94,7 +94,7 @@ def plot_statistics(
             known = _floats(values)
             known = known[np.isfinite(known)]
             axes.hist(known, bins=_bins(np.r_[known, norm]), color=c.ACCENT)
-            _level(axes, norm, f"UK Biobank {norm:g}", horizontal=False)
+            _level(axes, norm, f"- - UKB {norm:g}", horizontal=False)
             axes.set(title=title, xlabel=f"sd of a recording ({unit})", ylabel="recordings")
             axes.yaxis.get_major_locator().set_params(integer=True)
 
@@ -113,8 +113,8 @@ def _network_points(axes: Axes, values: np.ndarray, networks: np.ndarray) -> Non
 
 def _level(axes: Axes, value: float, text: str, *, horizontal: bool) -> None:
     line = axes.axhline if horizontal else axes.axvline
-    line(value, color=c.AMBER, lw=1.2, ls="--", label=text)
-    axes.legend(loc="upper right", fontsize=7)
+    line(value, color=c.AMBER, lw=1.2, ls="--")
+    axes.set_title(text, loc="right", fontsize=8, color=c.AMBER, weight="normal")
 
 
 def plot_maps(
@@ -171,9 +171,8 @@ def plot_probabilities(
         for axes, shares, (_, title, colour) in zip(grid, probability, c.NETWORKS):
             lookup = np.concatenate([[np.nan], shares])
             picture = np.ma.masked_invalid(lookup[np.clip(parcels, 0, len(shares))])
-            image = axes.imshow(
-                picture, cmap=c.coarse("magma"), vmin=0, vmax=1, interpolation="nearest"
-            )
+            cmap = c.coarse("magma").with_extremes(bad="white")
+            image = axes.imshow(picture, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
             axes.set(xticks=[], yticks=[], facecolor="white")
             axes.set_title(title, color=colour)
             for spine in axes.spines.values():
