@@ -21,7 +21,7 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.fmriprep import OTHER_TEMPLATE
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.errors import UserError
-from brainlm_bids.execution import Found, execute, materialise
+from brainlm_bids.execution import Found, execute, make_folders, materialise
 from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
 from brainlm_bids.status import Row, print_table, read_crashes, used_resources, write_status
 from brainlm_bids.workflows.participant import WORKFLOW, ModelTask, Plan, participant_workflow
@@ -39,13 +39,13 @@ def run(settings: Settings) -> int:
         For what makes the whole call impossible: labels, resources, folders.
     """
     _set_up(settings)
-    _make_output_dir(settings)
     levels = {"participant": _run_participant, "group": group.run}
     return max(level(settings) for name, level in levels.items() if name in settings.analysis_level)
 
 
 def _run_participant(settings: Settings) -> int:
     runs = bids_inputs.find_runs(settings)
+    make_folders(settings)
     if settings.reports_only:
         return _write_reports(settings, runs)
     found = Found(settings)
@@ -82,17 +82,6 @@ def _set_up(settings: Settings) -> None:
         os.environ[name] = threads
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = threads
     os.environ["NIPYPE_NO_ET"] = "1"
-
-
-def _make_output_dir(settings: Settings) -> None:
-    try:
-        settings.output_dir.mkdir(parents=True, exist_ok=True)
-        if not settings.reports_only and not settings.dry_run:
-            settings.work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
-    if not os.access(settings.output_dir, os.W_OK):
-        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to")
 
 
 # --- planning --------------------------------------------------------------------------------

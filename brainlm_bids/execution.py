@@ -5,6 +5,7 @@ is computed, and crash files for what failed.
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,18 @@ def _check_models(models: Sequence[resources.ModelResource], settings: Settings)
         from brainlm_bids.model.placement import choose_device
 
         choose_device("cuda")
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the output and work folders, or say in one line why they cannot be."""
+    try:
+        settings.output_dir.mkdir(parents=True, exist_ok=True)
+        if not settings.reports_only and not settings.dry_run:
+            settings.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
+    if not os.access(settings.output_dir, os.W_OK):
+        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to")
 
 
 def execute(workflow: Any, settings: Settings, run_id: str) -> None:

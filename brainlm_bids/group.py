@@ -20,7 +20,7 @@ from brainlm_bids.bids import derivatives, outputs
 from brainlm_bids.bids.derivatives import EXCLUDED, FAILED, INCLUDED, Columns, Recording
 from brainlm_bids.cohort import variables
 from brainlm_bids.errors import UserError
-from brainlm_bids.execution import Found, execute, materialise
+from brainlm_bids.execution import Found, execute, make_folders, materialise
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import MODEL_FIELDS, Settings, configuration_hash
 from brainlm_bids.status import Row, print_table, read_crashes, used_resources, write_status
@@ -43,8 +43,9 @@ class _Cohort:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.found = Found(settings)
-        space, atlas = self.found.template.space, self.found.atlas.label
-        self.recordings = derivatives.find_recordings(settings, space, atlas)
+        atlas = self.found.atlas.label
+        self.recordings = derivatives.find_recordings(settings, self.found.space, atlas)
+        space = self.recordings[0].naming.space
         tasks = {one.entities.get("task") for one in self.recordings}
         task = tasks.pop() if len(tasks) == 1 else None
         stem = outputs.GROUP if task is None else f"{outputs.GROUP}_task-{task}"
@@ -101,6 +102,7 @@ def run(settings: Settings) -> int:
         raise UserError(
             f"{settings.output_dir}: holds no derivatives; run the level participant first"
         )
+    make_folders(settings)
     cohort = _Cohort(settings)
     _check_columns(cohort)
     if settings.reports_only:
@@ -108,6 +110,9 @@ def run(settings: Settings) -> int:
         return EXIT_OK
     if settings.dry_run:
         return _say_plan(cohort)
+    _write_methods(cohort)
+    if settings.boilerplate_only:
+        return EXIT_OK
     labels = [_label(model) for model in cohort.found.models]
     described = outputs.describe_labels(labels, outputs.GROUP)
     outputs.write_dataset_files(settings.output_dir, None, described)
@@ -529,6 +534,32 @@ def _write_recordings(cohort: _Cohort) -> None:
     }
     sidecar = cohort.naming.path("group_recordings", extension=".json")
     outputs.write_json(sidecar, cohort.naming.sidecar("group_recordings", values))
+
+
+def _write_methods(cohort: _Cohort) -> None:
+    from importlib.metadata import version
+
+    from brainlm_bids.report.boilerplate import cohort_methods
+
+    settings = cohort.settings
+    given = settings.scaling_stats
+    text, references = cohort_methods(
+        {
+            "scaling_stats": None if given is None else given.name,
+            "scaling_volumes": settings.scaling_volumes,
+            "max_mean_fd": settings.max_mean_fd,
+            "min_coverage": settings.min_coverage,
+            "models": [model.label for model in cohort.found.models],
+            "targets": settings.target,
+            "regress_out": settings.regress_out,
+            "permutations": settings.permutations,
+            "versions": {name: version(name) for name in ("numpy", "scikit-learn", "torch")},
+            "version": __version__,
+        }
+    )
+    logs = settings.output_dir / "logs"
+    outputs.write_text(logs / "CITATION_group.md", text)
+    outputs.write_text(logs / "CITATION_group.bib", references)
 
 
 def _write_report(cohort: _Cohort) -> None:

@@ -65,14 +65,21 @@ class Recording:
 def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recording]:
     """All recordings of the selection in OUTPUT_DIR, in the order of their names.
 
+    Where the folder has no series in `space`, but in one other, they are those.
+
     Raises
     ------
     UserError
         If there is none.
     """
     out = settings.output_dir
-    ending = _ending("denoised", space, atlas)
-    paths = [path for path in out.glob(f"sub-*/**/func/*{ending}") if _selected(path, settings)]
+    pattern = f"sub-*/**/func/*{_ending('*', atlas)}"
+    paths = [path for path in out.glob(pattern) if _selected(path, settings)]
+    spaces = {name_entities(path)["space"] for path in paths}
+    if space not in spaces and len(spaces) == 1:
+        space = spaces.pop()
+    ending = _ending(space, atlas)
+    paths = [path for path in paths if path.name.endswith(ending)]
     if not paths:
         raise UserError(_nothing(out, space, atlas))
     names = sorted(path.name.removesuffix(ending) for path in paths)
@@ -80,8 +87,8 @@ def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recordin
     return [_judged(one, settings) for one in found]
 
 
-def _ending(key: str, space: str, atlas: str) -> str:
-    return Naming("", "", space, atlas).path(key).name
+def _ending(space: str, atlas: str) -> str:
+    return Naming("", "", space, atlas).path("denoised").name
 
 
 def _nothing(out: Path, space: str, atlas: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn import metrics
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 
@@ -29,7 +29,7 @@ RECORDINGS_FITTED = 10_000  # repeats × recordings stays below this, for time
 BOOTSTRAPS = 1000
 COVERAGE = 95.0  # of the confidence intervals, per cent
 # Rows have a mean square of 1, so a penalty is the noise-to-signal ratio of a random-effects model.
-ALPHAS = tuple(10.0 ** np.arange(-2, 3.5, 0.5))
+ALPHAS = tuple(10.0 ** np.arange(-2, 4.0))
 INVERSE_PENALTIES = tuple(10.0 ** np.arange(-2, 2.0))
 REGRESSION_METRICS = ("mse", "mae", "r2", "pearson_r")
 CLASSIFICATION_METRICS = ("accuracy", "balanced_accuracy", "auc")
@@ -307,11 +307,14 @@ def _classification_scores(truth: Array, predictions: Array) -> dict[str, float]
 def _auc(labels: NDArray[np.int64], predictions: Array) -> float:
     """Area under the curve; of each class against the others, averaged, for more than two."""
     present = range(predictions.shape[1]) if predictions.shape[1] > 2 else (1,)
-    areas = [
-        metrics.roc_auc_score(labels == k, predictions[:, k])
-        for k in present
-        if 0 < (labels == k).sum() < len(labels)
-    ]
+    areas = []
+    for k in present:
+        own = labels == k
+        n_own, n_other = int(own.sum()), int((~own).sum())
+        if n_own and n_other:
+            # Mann and Whitney's U; a tenth of the time of scikit-learn's curve
+            above = rankdata(predictions[:, k])[own].sum() - n_own * (n_own + 1) / 2
+            areas.append(above / (n_own * n_other))
     return float(np.mean(areas)) if areas else math.nan
 
 

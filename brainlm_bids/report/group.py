@@ -26,7 +26,7 @@ from brainlm_bids.report.contents import (
     _stated,
     number,
 )
-from brainlm_bids.report.html import environment, write_page
+from brainlm_bids.report.html import environment, methods_text, write_page
 
 FEATURES = (
     ("embedding", "Embedding"),
@@ -136,6 +136,7 @@ def build_group_report(
             models=models,
             features=[title for _, title in FEATURES],
             version=version,
+            methods=methods_text(files.output_dir, "CITATION_group.md"),
             atlas=f"{atlas} in {space}",
         )
     )

@@ -41,7 +41,7 @@ def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
             subject=found,
             runs=[_Section(index, run) for index, run in enumerate(found.runs, start=1)],
             alarms=_alarms(found),
-            methods=_methods(output_dir),
+            methods=methods_text(output_dir, "CITATION.md"),
             about=_about(found, version),
         )
     )
@@ -121,9 +121,9 @@ def _data(name: str) -> str:
     return (resources.files("brainlm_bids") / "data" / name).read_text(encoding="utf-8")
 
 
-def _methods(output_dir: Path) -> Markup:
-    """The text of logs/CITATION.md as HTML, escaped; empty if there is none."""
-    path = output_dir / "logs" / "CITATION.md"
+def methods_text(output_dir: Path, name: str) -> Markup:
+    """The text of a Markdown file in logs as HTML, escaped; empty if there is none."""
+    path = output_dir / "logs" / name
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:

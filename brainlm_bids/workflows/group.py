@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids import interfaces_group as group
+from brainlm_bids import interfaces_tables as tables
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.variables import Target
@@ -201,12 +202,12 @@ def tables_workflow(
     workflow = make_workflow(TABLES)
     workflow.base_dir = str(settings.work_dir)
     shared = {"naming": names_of(naming), "recordings": list(recordings), "said": said}
-    draw = group.DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
+    draw = tables.DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
     workflow.add_nodes([make_node(draw, "draw", settings, memory=0.5, always=True)])
     if not models:
         return workflow
     connectivity = make_node(
-        group.Connectivity(seed=settings.random_seed, **shared),
+        tables.Connectivity(seed=settings.random_seed, **shared),
         "connectivity",
         settings,
         memory=1.0,
@@ -218,15 +219,15 @@ def tables_workflow(
             "recordings": [recordings[row] for row in model.rows],
             "said": {**said, **model.said},
         }
-        tables = group.GroupTables(
+        writer = tables.GroupTables(
             label=model.label,
             variables=model.variables,
             untrained=model.untrained,
             seed=settings.random_seed,
             **own,
         )
-        table = make_node(tables, model.name("tables"), settings, memory=1.0, always=True)
-        networks = group.GroupNetworks(
+        table = make_node(writer, model.name("tables"), settings, memory=1.0, always=True)
+        networks = tables.GroupNetworks(
             label=model.label, atlas=inputs.atlas, rows=model.rows, **own
         )
         node = make_node(networks, model.name("networks"), settings, memory=1.0, always=True)
@@ -259,7 +260,7 @@ def _connect_decoding(
         for t in plan.targets
     ]
     write = make_node(
-        group.WriteDecoding(
+        tables.WriteDecoding(
             label=model.label, targets=targets, configuration=plan.configuration, **own
         ),
         model.name("decoding"),
@@ -272,16 +273,16 @@ def _connect_decoding(
         workflow.add_nodes([write])
         return
     merge = engine.Node(
-        Merge(len(targets) * len(group.FEATURES)),
+        Merge(len(targets) * len(tables.FEATURES)),
         name=model.name("merge"),
         run_without_submitting=True,
     )
     number = 0
     for place, target in enumerate(targets):
-        for features in group.FEATURES:
+        for features in tables.FEATURES:
             from_table = features != "connectivity"
             rows = target["rows"] if from_table else [model.rows[k] for k in target["rows"]]
-            interface = group.Decode(
+            interface = tables.Decode(
                 name=features,
                 rows=rows,
                 target=target["name"],
