@@ -13,76 +13,21 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from brainlm_bids import __version__, resources, scaling
+from brainlm_bids import __version__, group, resources
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.fmriprep import OTHER_TEMPLATE
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.config import read_config
+from brainlm_bids.execution import Found, execute, make_folders, materialise
 from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
 from brainlm_bids.status import Row, print_table, read_crashes, used_resources, write_status
-from brainlm_bids.workflows.nodes import Inputs
 from brainlm_bids.workflows.participant import WORKFLOW, ModelTask, Plan, participant_workflow
 
 LOG = logging.getLogger("brainlm_bids")
 EXIT_OK, EXIT_FAILED = 0, 1
-
-
-class _Found:
-    """The resources of a call, found and checked before anything is computed."""
-
-    def __init__(self, settings: Settings) -> None:
-        offline = settings.offline
-        self.atlas = resources.find_atlas(settings.atlas, offline=offline)
-        self.template = resources.find_template(
-            settings.template, offline=offline, atlas_space=self.atlas.space
-        )
-        found = [resources.find_model(name, offline=offline) for name in settings.model]
-        self.models = [model for model in found if model is not None]
-        _check_models(self.models, settings)
-        labels = [model.label for model in self.models]
-        twice = {label for label in labels if labels.count(label) > 1}
-        if twice:
-            raise UserError(
-                f"--model: two models would both be called {sorted(twice)[0]!r} in the outputs; "
-                "rename one of the folders"
-            )
-        if settings.scaling_stats is not None:
-            scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
-        warnings = [self.atlas.warning, self.template.warning]
-        self.space = self.template.space
-        if settings.fmriprep_dir is not None:
-            # fMRIPrep has normalised already: the template is but the background of figures.
-            self.space = resources.REAL_SPACE
-            warnings[1] = resources.other_space(self.space, self.atlas.space)
-        self.warnings = [text for text in warnings if text]
-
-
-def _check_models(models: Sequence[resources.ModelResource], settings: Settings) -> None:
-    """Refuse at once what the model stage would refuse after an hour of preprocessing."""
-    n_parcels = len(resources.parcels().names)
-    for model in models:
-        if model.path is None:
-            continue
-        config = read_config(model.path / "config.json")
-        if config.n_parcels != n_parcels:
-            raise UserError(
-                f"{model.path / 'config.json'}: a model of {config.n_parcels} parcels; "
-                f"the atlas has {n_parcels}"
-            )
-        if settings.window_stride is not None and settings.window_stride > config.window:
-            raise UserError(
-                f"--window-stride {settings.window_stride}: the window of {model.name} has "
-                f"{config.window} volumes"
-            )
-    if models and settings.device == "cuda":
-        from brainlm_bids.model.placement import choose_device
-
-        choose_device("cuda")
 
 
 def run(settings: Settings) -> int:
@@ -94,11 +39,16 @@ def run(settings: Settings) -> int:
         For what makes the whole call impossible: labels, resources, folders.
     """
     _set_up(settings)
+    levels = {"participant": _run_participant, "group": group.run}
+    return max(level(settings) for name, level in levels.items() if name in settings.analysis_level)
+
+
+def _run_participant(settings: Settings) -> int:
     runs = bids_inputs.find_runs(settings)
-    _make_output_dir(settings)
+    make_folders(settings)
     if settings.reports_only:
         return _write_reports(settings, runs)
-    found = _Found(settings)
+    found = Found(settings)
     for text in found.warnings:
         LOG.warning(text)
     runs = [_with_template_transform(one, settings.offline) for one in runs]
@@ -134,21 +84,10 @@ def _set_up(settings: Settings) -> None:
     os.environ["NIPYPE_NO_ET"] = "1"
 
 
-def _make_output_dir(settings: Settings) -> None:
-    try:
-        settings.output_dir.mkdir(parents=True, exist_ok=True)
-        if not settings.reports_only and not settings.dry_run:
-            settings.work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
-    if not os.access(settings.output_dir, os.W_OK):
-        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to")
-
-
 # --- planning --------------------------------------------------------------------------------
 
 
-def _plan(settings: Settings, runs: list[Run], found: _Found) -> tuple[list[Plan], list[Row]]:
+def _plan(settings: Settings, runs: list[Run], found: Found) -> tuple[list[Plan], list[Row]]:
     """Plans for the runs that can be processed, rows for those that cannot."""
     plans, rows = [], []
     for one in runs:
@@ -181,7 +120,7 @@ def _with_template_transform(one: Run, offline: bool) -> Run:
     return replace(one, preprocessed=replace(source, to_template=transform))
 
 
-def _plan_run(settings: Settings, one: Run, found: _Found) -> Plan:
+def _plan_run(settings: Settings, one: Run, found: Found) -> Plan:
     naming = outputs.Naming(str(settings.output_dir), one.stem, found.space, found.atlas.label)
     configuration = _series_hash(settings, one, found)
     complete = outputs.is_complete(settings.output_dir, one.stem, "series", configuration)
@@ -206,7 +145,7 @@ def _plan_run(settings: Settings, one: Run, found: _Found) -> Plan:
     return Plan(one, naming, configuration, context, anatomical, not complete, tuple(tasks))
 
 
-def _series_hash(settings: Settings, one: Run, found: _Found) -> str:
+def _series_hash(settings: Settings, one: Run, found: Found) -> str:
     """Names what the series of a run depend on: settings, resources, inputs, version."""
     statistics, t1w = settings.scaling_stats, one.t1w
     values = {
@@ -225,7 +164,7 @@ def _series_hash(settings: Settings, one: Run, found: _Found) -> str:
 
 
 def _context(
-    settings: Settings, one: Run, found: _Found, naming: outputs.Naming, configuration: str
+    settings: Settings, one: Run, found: Found, naming: outputs.Naming, configuration: str
 ) -> dict[str, Any]:
     """Everything that the writers need to know of a run, as plain values."""
     warnings = [*found.warnings, *one.warnings]
@@ -294,90 +233,13 @@ def _say_plans(plans: Sequence[Plan], rows: Sequence[Row]) -> int:
 # --- executing -------------------------------------------------------------------------------
 
 
-def _execute(settings: Settings, found: _Found, plans: list[Plan], run_id: str) -> None:
-    """Build the graph and run it; what failed is read from the crash files afterwards."""
-    from nipype import config
-
+def _execute(settings: Settings, found: Found, plans: list[Plan], run_id: str) -> None:
+    """Build the graph and run it."""
     if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
         shutil.rmtree(settings.work_dir / WORKFLOW)
-    crashes = settings.output_dir / "logs" / "crash" / run_id
-    crashes.mkdir(parents=True, exist_ok=True)
-    if settings.resource_monitor:
-        config.enable_resource_monitor()
-    workflow = participant_workflow(plans, _materialise(settings, found), settings)
-    workflow.config["execution"] = {
-        "crashdump_dir": str(crashes),
-        "crashfile_format": "txt",
-        # The default of 2 s makes a cached chain of 20 nodes take 40 s.
-        "poll_sleep_duration": "0.05",
-        "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
-        "remove_unnecessary_outputs": "false",
-    }
-    if settings.write_graph:
-        _write_graph(workflow, settings.output_dir / "logs")
+    workflow = participant_workflow(plans, materialise(settings, found), settings)
     LOG.info("%d runs to process, work folder %s", len(plans), settings.work_dir)
-    plugin, arguments = _plugin(settings)
-    try:
-        workflow.run(plugin=plugin, plugin_args=arguments)
-    except Exception as error:  # Nipype raises what its nodes raised, of any kind
-        LOG.debug("the graph ended with %s: %s", type(error).__name__, error)
-    if not any(crashes.iterdir()):
-        crashes.rmdir()
-
-
-def _plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
-    if settings.use_plugin is not None:
-        import yaml
-
-        try:
-            values = yaml.safe_load(settings.use_plugin.read_text())
-            return str(values["plugin"]), dict(values.get("plugin_args") or {})
-        except (yaml.YAMLError, TypeError, KeyError) as error:
-            raise UserError(
-                f"--use-plugin {settings.use_plugin}: is not YAML with the key 'plugin'"
-            ) from error
-    if settings.nprocs == 1:
-        return "Linear", {}
-    arguments: dict[str, Any] = {
-        "n_procs": settings.nprocs,
-        # fork would copy the threads' locks of the libraries loaded here
-        "mp_context": "forkserver",
-        "raise_insufficient": False,
-    }
-    if settings.mem is not None:
-        arguments["memory_gb"] = settings.mem
-    return "MultiProc", arguments
-
-
-def _materialise(settings: Settings, found: _Found) -> Inputs:
-    """Resource files for the nodes; embedded ones are written into the work folder once."""
-    import nibabel as nb
-    import numpy as np
-
-    def saved(name: str, sha256: str, load: Any, kind: type) -> str:
-        path = settings.work_dir / "resources" / f"{name}_{sha256[:12]}.nii.gz"
-        if not path.exists():
-            data, affine = load()
-            with outputs.atomically(path) as temporary:
-                nb.Nifti1Image(np.asarray(data, dtype=kind), affine).to_filename(temporary)
-        return str(path)
-
-    atlas, template = found.atlas, found.template
-    stem = f"tpl-{template.space}"
-    return Inputs(
-        saved(f"atlas-{atlas.label}", atlas.sha256, atlas.load, np.int16),
-        saved(f"{stem}_T1w", template.sha256, template.load_t1w, np.float32),
-        saved(f"{stem}_mask", template.sha256, template.load_brain_mask, np.uint8),
-    )
-
-
-def _write_graph(workflow: Any, logs: Path) -> None:
-    target = logs / "graph.dot"
-    kind = "svg" if shutil.which("dot") else "dot"
-    try:
-        workflow.write_graph(dotfilename=str(target), graph2use="colored", format=kind)
-    except OSError as error:
-        LOG.warning("--write-graph: %s; the .dot file is in %s", error, logs)
+    execute(workflow, settings, run_id)
 
 
 # --- afterwards ------------------------------------------------------------------------------
@@ -411,7 +273,7 @@ def _judge(settings: Settings, plan: Plan, run_id: str) -> Row:
     return Row.of(plan.run, status, crash.reason, seconds, memory, str(crash.path))
 
 
-def _write_dataset(settings: Settings, found: _Found, has_t1w: bool) -> None:
+def _write_dataset(settings: Settings, found: Found, has_t1w: bool) -> None:
     """Files of the data set as a whole, the atlas as used, and the methods text."""
     import nibabel as nb
     import numpy as np
@@ -452,7 +314,7 @@ def _write_dataset(settings: Settings, found: _Found, has_t1w: bool) -> None:
     _write_methods(settings, found, has_t1w)
 
 
-def _write_methods(settings: Settings, found: _Found, has_t1w: bool) -> None:
+def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
     from importlib.metadata import version
 
     from brainlm_bids.report.boilerplate import methods

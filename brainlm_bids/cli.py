@@ -34,11 +34,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bids_dir", type=Path, help="the raw BIDS data set (never written to)")
     parser.add_argument("output_dir", type=Path, help="where the BIDS derivatives go")
-    parser.add_argument("analysis_level", nargs="+", choices=["participant"], help="what to do")
+    parser.add_argument(
+        "analysis_level",
+        nargs="+",
+        choices=["participant", "group"],
+        help="participant: run by run; group: the cohort, from what participant wrote",
+    )
     parser.add_argument("--version", action="version", version=f"brainlm-bids {__version__}")
     _add_selection(parser.add_argument_group("which data"))
     _add_preprocessing(parser.add_argument_group("preprocessing"))
     _add_model(parser.add_argument_group("BrainLM"))
+    _add_cohort(parser.add_argument_group("the cohort (group)"))
     _add_execution(parser.add_argument_group("how it runs (never changes a number)"))
     return parser
 
@@ -252,6 +258,63 @@ def _add_model(group: Any) -> None:
     )
 
 
+def _add_cohort(group: Any) -> None:
+    _flag(
+        group,
+        "scaling-volumes",
+        type=_count,
+        metavar="N",
+        help="volumes of each recording that count for the cohort's scaling, at the model's "
+        "sampling (all; BrainLM's authors took 200)",
+    )
+    _flag(
+        group,
+        "max-mean-fd",
+        type=_positive,
+        metavar="MM",
+        help="leave out recordings with a larger mean framewise displacement (none)",
+    )
+    _flag(
+        group,
+        "min-coverage",
+        type=_share,
+        metavar="F",
+        help="leave out recordings that cover less of the parcels, 0 to 1 (0.5)",
+    )
+    _flag(
+        group,
+        "target",
+        nargs="+",
+        action="extend",
+        metavar="COLUMN",
+        help="decode these columns of participants.tsv: numbers by regression, words by "
+        "classification",
+    )
+    _flag(
+        group,
+        "phenotype",
+        type=Path,
+        metavar="FILE",
+        help="TSV with participant_id (and session_id) and more columns for --target",
+    )
+    _flag(
+        group,
+        "regress-out",
+        nargs="+",
+        action="extend",
+        metavar="COLUMN",
+        help="remove these from the features inside the training folds: columns, or mean_fd, "
+        "coverage, n_volumes",
+    )
+    _flag(
+        group,
+        "permutations",
+        type=_natural,
+        metavar="N",
+        help="shuffled targets behind a decoding's p (500)",
+    )
+
+
 def _add_execution(group: Any) -> None:
     _flag(
         group,
@@ -338,6 +401,10 @@ def _ratio(text: str) -> float:
     return float(_number(text, float, lambda x: 0 < x < 1, "a ratio between 0 and 1"))
 
 
+def _share(text: str) -> float:
+    return float(_number(text, float, lambda x: 0 <= x <= 1, "a share between 0 and 1"))
+
+
 def _natural(text: str) -> int:
     return int(_number(text, int, lambda x: x >= 0, "a whole number, 0 or more"))
 
@@ -375,7 +442,20 @@ def parse(argv: Sequence[str] | None = None) -> Any:
             values[name] = value.expanduser().absolute()
     settings = Settings(**values)
     _check(settings)
+    _check_levels(settings, given)
     return settings
+
+
+def _check_levels(settings: Any, given: dict[str, Any]) -> None:
+    """Flags of the cohort that would do nothing."""
+    flags = ("scaling_volumes", "max_mean_fd", "min_coverage", "target", "phenotype")
+    for name in (*flags, "regress_out", "permutations"):
+        if name in given and "group" not in settings.analysis_level:
+            raise UserError(f"--{name.replace('_', '-')} belongs to the level group")
+    if settings.regress_out and not settings.target:
+        raise UserError("--regress-out: there is nothing to decode; give --target too")
+    if settings.scaling_volumes is not None and settings.scaling_stats is not None:
+        raise UserError("--scaling-volumes: --scaling-stats gives the statistics already")
 
 
 def _check(settings: Any) -> None:
@@ -398,7 +478,7 @@ def _check(settings: Any) -> None:
             f"--work-dir {settings.work_dir} lies in BIDS_DIR: nothing may be written into the "
             "raw data; give a folder outside of it"
         )
-    for name in ("bids_filter_file", "scaling_stats", "use_plugin"):
+    for name in ("bids_filter_file", "scaling_stats", "use_plugin", "phenotype"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise UserError(f"--{name.replace('_', '-')} {path}: there is no such file")

@@ -79,6 +79,14 @@ class Settings:
     save_tokens: bool = False
     precision: str = "auto"
     random_seed: int = 42
+    # the cohort
+    scaling_volumes: int | None = None
+    max_mean_fd: float | None = None
+    min_coverage: float = 0.5
+    target: tuple[str, ...] = ()
+    phenotype: Path | None = None
+    regress_out: tuple[str, ...] = ()
+    permutations: int = 500
     # how it is run: never changes a number
     device: str = "auto"
     nprocs: int = 1

@@ -314,11 +314,13 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 
 def test_names_of_all_outputs_are_different_and_in_order() -> None:
     naming = outputs.Naming("/out", "sub-01_ses-a_task-rest_run-1", "MNI152NLin6Asym", "A424")
-    paths = [naming.path(key, model="brainlm13M") for key in outputs.output_table()]
+    table = outputs.output_table()
+    paths = [naming.path(key, model="brainlm13M") for key in table]
     assert len(set(paths)) == len(paths)
     order = ["sub", "ses", "task", "run", "from", "to", "mode", "space", "atlas", "desc"]
-    for path in paths:
-        assert path.parent.parent == Path("/out/sub-01/ses-a")
+    for path, row in zip(paths, table.values(), strict=True):
+        folder = Path("/out/sub-01/ses-a") / row["datatype"] if "datatype" in row else Path("/out")
+        assert path.parent == folder
         keys = list(inputs.name_entities(path))
         assert keys == [key for key in order if key in keys]
 

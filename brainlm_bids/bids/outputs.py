@@ -24,6 +24,8 @@ BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
 # Significant digits in TSV files: those of a float32, of which every series is made.
 DIGITS = 7
+# In place of a subject, in the names of what describes the whole cohort.
+GROUP = "group"
 NOT_IN_BIDS_YET = (
     "*.html",
     "figures",
@@ -33,6 +35,8 @@ NOT_IN_BIDS_YET = (
     "*_xfm.*",
     "*_mixing.*",
     "*_metrics.*",
+    "*_scaling.*",
+    "group_*",
     "*_tokens.*",
 )
 
@@ -60,7 +64,7 @@ class Naming:
         'sub-01_task-rest_run-1_space-MNI152NLin6Asym_atlas-A424_desc-denoised_timeseries.json'
         """
         row = output_table()[key]
-        parts = [self.stem]
+        parts = [self.stem] if row.get("stem", True) else []
         if "transform" in row:
             target = "T1w" if key == "boldref_to_t1w" else self.space
             parts.append(f"from-{row['transform']}_to-{target}_mode-image")
@@ -70,7 +74,8 @@ class Naming:
             parts.append(f"desc-{row['desc'].format(model=model)}")
         parts.append(row["suffix"])
         name = "_".join(parts) + (row["extension"] if extension is None else extension)
-        return self.folder(row["datatype"]) / name
+        folder = self.folder(row["datatype"]) if "datatype" in row else Path(self.output_dir)
+        return folder / name
 
     def folder(self, datatype: str) -> Path:
         """`OUT/sub-01[/ses-01]/<datatype>`."""
@@ -84,7 +89,8 @@ class Naming:
 
     def figure(self, name: str, suffix: str = "bold") -> Path:
         """Where a figure of the report goes."""
-        folder = Path(self.output_dir) / self.subject / "figures"
+        above = Path(self.output_dir)
+        folder = (above if self.subject == GROUP else above / self.subject) / "figures"
         return folder / f"{self.stem}_desc-{name}_{suffix}.svg"
 
     def sidecar(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,14 +190,45 @@ def _cell(value: Any) -> str:
 
 
 def read_tsv(path: Path) -> tuple[list[str], Any]:
-    """Read a TSV of numbers: names and an array (rows, columns) with NaN for n/a."""
-    import numpy as np
+    """Read a TSV of numbers: names and an array (rows, columns) with NaN for n/a.
 
-    with path.open() as handle:
-        names = handle.readline().rstrip("\n").split("\t")
-        rows = [line.rstrip("\n").split("\t") for line in handle]
-    values = [[math.nan if cell in {"n/a", ""} else float(cell) for cell in row] for row in rows]
-    return names, np.array(values, dtype=np.float64).reshape(len(rows), len(names))
+    Raises ValueError if a cell is no number, or if rows differ in length (a file cut short).
+    """
+    import io
+
+    import numpy as np
+    import pandas as pd
+
+    content = path.read_bytes()
+    names = content.split(b"\n", 1)[0].decode().rstrip("\r").split("\t")
+    # five times as fast as float() cell by cell, with the same result
+    table = pd.read_csv(
+        io.BytesIO(content),
+        sep="\t",
+        header=None,
+        skiprows=1,
+        names=range(len(names)),
+        index_col=False,
+        dtype=np.float64,
+        keep_default_na=False,
+        na_values=["n/a", ""],
+    )
+    # pandas fills what is missing at the end of a row with NaN
+    if content.count(b"\t") != (len(table) + 1) * (len(names) - 1):
+        raise ValueError(f"{path.name}: rows of different lengths; was the file cut short?")
+    return names, table.to_numpy()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a TSV of anything: a dictionary of texts per row. Raises ValueError for other files."""
+    import csv
+
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        rows = csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+        table = list(rows)
+    if any(None in row or None in row.values() for row in table):
+        raise ValueError(f"{path.name}: rows of different lengths")
+    return table
 
 
 def file_sha256(path: Path) -> str:
@@ -202,13 +239,17 @@ def file_sha256(path: Path) -> str:
 
 def write_dataset_files(
     output_dir: Path,
-    bids_dir: Path,
+    bids_dir: Path | None,
     descriptions: Mapping[str, str],
     fmriprep_dir: Path | None = None,
 ) -> None:
-    """The files of the data set as a whole; array jobs that share the folder take turns."""
+    """The files of the data set as a whole; array jobs that share the folder take turns.
+
+    bids_dir: None keeps the description of a folder that has one.
+    """
     with dataset_lock(output_dir):
-        _merge_description(output_dir, bids_dir, fmriprep_dir)
+        if bids_dir is not None:
+            _merge_description(output_dir, bids_dir, fmriprep_dir)
         _merge_lines(output_dir / ".bidsignore", NOT_IN_BIDS_YET)
         _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
         readme = output_dir / "README.md"
@@ -265,10 +306,12 @@ def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
         write_tsv(path, ["desc_id", "description"], [list(merged), list(merged.values())])
 
 
-def describe_labels(models: Sequence[str]) -> dict[str, str]:
-    """The desc labels of this data set with their meaning, for descriptions.tsv."""
+def describe_labels(models: Sequence[str], level: str = "participant") -> dict[str, str]:
+    """The desc labels that a level writes with their meaning, for descriptions.tsv."""
     described: dict[str, str] = {}
     for row in output_table().values():
+        if level not in row.get("levels", ("participant", GROUP)):
+            continue
         for model in models if "{model}" in row.get("desc", "") else ("",):
             if "desc" in row:
                 text = row["sidecar"]["Description"]
@@ -319,14 +362,22 @@ def write_record(
 
 def is_complete(output_dir: Path, stem: str, stage: str, configuration: str) -> bool:
     """Whether a stage was completed under this configuration and all its files are still there."""
+    record = read_record(output_dir, stem, stage)
+    return record is not None and record[0] == configuration and not changed(output_dir, record[1])
+
+
+def read_record(output_dir: Path, stem: str, stage: str) -> tuple[str, dict[str, int]] | None:
+    """(configuration, size of each file) of a stage; None if it was never completed."""
     try:
         record = json.loads(record_path(output_dir, stem, stage).read_text())
-        recorded = record["Configuration"], record["Outputs"]
+        return str(record["Configuration"]), dict(record["Outputs"])
     except (OSError, ValueError, KeyError):
-        return False
-    if recorded[0] != configuration:
-        return False
-    return all(_has_size(output_dir / name, size) for name, size in recorded[1].items())
+        return None
+
+
+def changed(output_dir: Path, sizes: Mapping[str, int]) -> str | None:
+    """The first recorded file that is not there any more, or not in its size."""
+    return next((name for name, n in sizes.items() if not _has_size(output_dir / name, n)), None)
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -127,6 +127,25 @@ _REFERENCES: dict[str, _Reference] = {
         "https://doi.org/10.1038/s41592-018-0235-4",
     ),
 }
+_REFERENCES |= {
+    "sklearn": _Reference(
+        "Pedregosa et al., 2011",
+        "Pedregosa F, Varoquaux G, Gramfort A, et al. Scikit-learn: machine learning in Python. "
+        "Journal of Machine Learning Research 12, 2825–2830, 2011. "
+        "https://jmlr.org/papers/v12/pedregosa11a.html",
+    ),
+    "snoek": _Reference(
+        "Snoek et al., 2019",
+        "Snoek L, Miletić S, Scholte HS. How to control for confounds in decoding analyses of "
+        "neuroimaging data. NeuroImage 184, 741–760, 2019. "
+        "https://doi.org/10.1016/j.neuroimage.2018.09.074",
+    ),
+    "winkler": _Reference(
+        "Winkler et al., 2015",
+        "Winkler AM, Webster MA, Vidaurre D, Nichols TE, Smith SM. Multi-level block permutation. "
+        "NeuroImage 123, 253–268, 2015. https://doi.org/10.1016/j.neuroimage.2015.05.092",
+    ),
+}
 _CITATION = re.compile(r"\[@([a-z0-9;@]+)\]")
 
 
@@ -158,6 +177,66 @@ def methods(facts: Mapping[str, Any]) -> tuple[str, str]:
     text, cited = _cite("\n\n".join(part for part in parts if part))
     listed = "\n".join(f"{n}. {_REFERENCES[key].full}" for n, key in enumerate(cited, start=1))
     return f"{text}\n\n## References\n\n{listed}\n", _bibtex(cited)
+
+
+def cohort_methods(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Describe what was done with the cohort: (Markdown, BibTeX).
+
+    `facts`: `scaling_stats` (name of a given file, or None), `scaling_volumes` (None: all),
+    `max_mean_fd` mm (None: no limit), `min_coverage`, `models` (labels), `targets`, `regress_out`,
+    `permutations`, `version`, `versions`.
+    """
+    parts = ["# Methods", "## Scaling across participants", _cohort_scaling(facts)]
+    if facts["models"]:
+        parts += ["## BrainLM", _cohort_models(facts)]
+    if facts["targets"]:
+        parts += ["## Decoding", _cohort_decoding(facts)]
+    parts += ["## Software", _software({**facts["versions"], "brainlm-bids": facts["version"]})]
+    text, cited = _cite("\n\n".join(parts))
+    listed = "\n".join(f"{n}. {_REFERENCES[key].full}" for n, key in enumerate(cited, start=1))
+    references = f"\n\n## References\n\n{listed}" if cited else ""
+    return f"{text}{references}\n", _bibtex(cited)
+
+
+def _cohort_scaling(facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"Recordings that cover less than {facts['min_coverage']:g} of the parcels on average "
+    ]
+    if facts["max_mean_fd"] is not None:
+        lines.append(f"or whose mean framewise displacement is above {facts['max_mean_fd']:g} mm ")
+    lines.append("were left out. ")
+    if facts["scaling_stats"] is not None:
+        return "".join(lines) + f"Series were scaled with the statistics {facts['scaling_stats']}."
+    n = facts["scaling_volumes"]
+    volumes = "all volumes" if n is None else f"the first {n} volumes"
+    return "".join(lines) + (
+        "In every recording the mean of each parcel was removed; the median and the interquartile "
+        f"range of each parcel over {volumes} of all recordings then served to scale every one, "
+        "as for the training data of BrainLM."
+    )
+
+
+def _cohort_models(facts: Mapping[str, Any]) -> str:
+    return (
+        f"Each recording was embedded by BrainLM [@brainlm] ({', '.join(facts['models'])}), the "
+        "mean over its windows. Consensus networks are the most frequent network of each parcel, "
+        "every participant with one vote, compared with the AA-7 networks [@akiki]."
+    )
+
+
+def _cohort_decoding(facts: Mapping[str, Any]) -> str:
+    out = facts["regress_out"]
+    removed = f", {', '.join(out)} regressed out [@snoek]" if out else ""
+    return (
+        f"{', '.join(facts['targets'])} were decoded from the embedding, from functional "
+        "connectivity (Fisher z), and from the embedding by the same architecture with random "
+        "weights, by ridge or logistic regression with L2 penalty (scikit-learn [@sklearn]). "
+        "Five folds held whole participants; features were standardised"
+        f"{removed} and the penalty was chosen by three inner folds, both within the training "
+        "folds; this was repeated up to ten times with other folds, and predictions were averaged. "
+        "Intervals are 95 % bootstrap intervals over participants; p is that of "
+        f"{facts['permutations']} permutations of the target between participants [@winkler]."
+    )
 
 
 def _cite(text: str) -> tuple[str, list[str]]:

@@ -35,16 +35,22 @@ def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
     found = gather(output_dir, subject)
     path = output_dir / f"sub-{found.label}.html"
     text = (
-        _environment()
-        .from_string(_template())
+        environment()
+        .get_template("report.html.j2")
         .render(
             subject=found,
             runs=[_Section(index, run) for index, run in enumerate(found.runs, start=1)],
             alarms=_alarms(found),
-            methods=_methods(output_dir),
+            methods=methods_text(output_dir, "CITATION.md"),
             about=_about(found, version),
         )
     )
+    write_page(path, text)
+    return path
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8") as stream:
@@ -54,7 +60,6 @@ def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return path
 
 
 class _Section:
@@ -98,22 +103,27 @@ def _about(subject: Subject, version: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def environment() -> jinja2.Environment:
+    """The templates' surroundings: everything escaped, the style as `css`."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_data),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["href"] = lambda path: "./" + quote(str(path))
-    return environment
+    made.filters["href"] = lambda path: "./" + quote(str(path))
+    made.globals["css"] = Markup(_data("report.css"))
+    return made
 
 
-def _template() -> str:
-    folder = resources.files("brainlm_bids") / "data"
-    return (folder / "report.html.j2").read_text(encoding="utf-8")
+def _data(name: str) -> str:
+    return (resources.files("brainlm_bids") / "data" / name).read_text(encoding="utf-8")
 
 
-def _methods(output_dir: Path) -> Markup:
-    """The text of logs/CITATION.md as HTML, escaped; empty if there is none."""
-    path = output_dir / "logs" / "CITATION.md"
+def methods_text(output_dir: Path, name: str) -> Markup:
+    """The text of a Markdown file in logs as HTML, escaped; empty if there is none."""
+    path = output_dir / "logs" / name
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:

@@ -1,0 +1,227 @@
+"""What the group level starts from: the recordings in the output folder, and their variables.
+
+What comes in: an output folder that `participant` has filled, and tables with a row per
+participant. What goes out: `Recording` values, each with its quality and, if it does not count,
+the reason in one line; columns of variables, a text per recording.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids.bids.inputs import name_entities
+from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, read_rows
+from brainlm_bids.errors import UserError
+from brainlm_bids.settings import Settings
+
+INCLUDED, EXCLUDED, FAILED = "included", "excluded", "failed"
+# What all recordings of a cohort should share.
+PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The denoised series of one run: where it is, how good it is, and whether it counts."""
+
+    naming: Naming
+    configuration: str = ""
+    sidecar: dict[str, Any] = field(default_factory=dict, hash=False)
+    coverage: float | None = None
+    status: str = INCLUDED
+    reason: str = ""
+
+    @property
+    def stem(self) -> str:
+        return self.naming.stem
+
+    @property
+    def entities(self) -> dict[str, str]:
+        return name_entities(Path(self.stem + "_bold"))
+
+    @property
+    def participant(self) -> str:
+        return self.naming.subject
+
+    @property
+    def session(self) -> str | None:
+        return self.entities.get("ses")
+
+    @property
+    def series(self) -> Path:
+        return self.naming.path("denoised")
+
+    @property
+    def mean_fd(self) -> float | None:
+        return self.sidecar.get("MeanFramewiseDisplacement")
+
+    def left_out(self, status: str, reason: str) -> "Recording":
+        """The same recording, not counted for a reason."""
+        return dataclasses.replace(self, status=status, reason=reason)
+
+
+def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recording]:
+    """All recordings of the selection in OUTPUT_DIR, in the order of their names.
+
+    Where the folder has no series in `space`, but in one other, they are those.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    out = settings.output_dir
+    pattern = f"sub-*/**/func/*{_ending('*', atlas)}"
+    paths = [path for path in out.glob(pattern) if _selected(path, settings)]
+    spaces = {name_entities(path)["space"] for path in paths}
+    if space not in spaces and len(spaces) == 1:
+        space = spaces.pop()
+    ending = _ending(space, atlas)
+    paths = [path for path in paths if path.name.endswith(ending)]
+    if not paths:
+        raise UserError(_nothing(out, space, atlas))
+    names = sorted(path.name.removesuffix(ending) for path in paths)
+    found = [_read(Naming(str(out), name, space, atlas)) for name in names]
+    return [_judged(one, settings) for one in found]
+
+
+def _ending(space: str, atlas: str) -> str:
+    return Naming("", "", space, atlas).path("denoised").name
+
+
+def _nothing(out: Path, space: str, atlas: str) -> str:
+    row = output_table()["denoised"]
+    others = sorted(out.glob(f"sub-*/**/func/*_desc-{row['desc']}_{row['suffix']}.tsv"))
+    if not others:
+        return f"{out}: holds no parcel series; run the level participant first"
+    entities = name_entities(others[0])
+    return (
+        f"{out}: no series of the selection with space-{space} and atlas-{atlas}; the folder has, "
+        f"for example, space-{entities.get('space')} and atlas-{entities.get('atlas')}: give the "
+        "same --atlas, --template and labels as for participant"
+    )
+
+
+def _selected(path: Path, settings: Settings) -> bool:
+    entities = name_entities(path)
+    wanted = {
+        "sub": settings.participant_label,
+        "ses": settings.session_label,
+        "task": tuple(label.removeprefix("task-") for label in settings.task_id),
+    }
+    if any(labels and entities.get(key) not in labels for key, labels in wanted.items()):
+        return False
+    # as numbers: --run-id 1 means run-1 and run-01
+    runs = {run.removeprefix("run-").lstrip("0") for run in settings.run_id}
+    return not runs or entities.get("run", "").lstrip("0") in runs
+
+
+def _read(naming: Naming) -> Recording:
+    """A recording with its sidecar and coverage, or with what is wrong with its files."""
+    record = read_record(Path(naming.output_dir), naming.stem, "series")
+    series = naming.path("denoised").relative_to(naming.output_dir).as_posix()
+    if record is None or series not in record[1]:
+        return Recording(naming).left_out(
+            FAILED, f"{naming.stem}: its series were not finished; run participant again"
+        )
+    missing = changed(Path(naming.output_dir), record[1])
+    if missing is not None:
+        return Recording(naming).left_out(
+            FAILED, f"{missing}: is missing or not as it was written; run participant again"
+        )
+    try:
+        sidecar = json.loads(naming.path("denoised", extension=".json").read_text())
+        rows = read_rows(naming.path("coverage"))
+        coverage = sum(float(row["fraction"]) for row in rows) / len(rows)
+        float(sidecar["RepetitionTime"]), int(sidecar["DummyVolumes"])
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        kind = type(error).__name__
+        return Recording(naming).left_out(
+            FAILED, f"{naming.stem}: sidecar or coverage cannot be read ({kind}: {error})"
+        )
+    return Recording(naming, record[0], sidecar, coverage)
+
+
+def _judged(one: Recording, settings: Settings) -> Recording:
+    """Left out if it moved too much, or covers too little."""
+    if one.status != INCLUDED or one.coverage is None:
+        return one
+    limit = settings.max_mean_fd
+    if limit is not None and one.mean_fd is not None and one.mean_fd > limit:
+        reason = f"mean FD {one.mean_fd:.3g} mm is above {limit:g} (--max-mean-fd)"
+        return one.left_out(EXCLUDED, reason)
+    if one.coverage < settings.min_coverage:
+        share = f"covers {one.coverage:.3g} of the parcels on average"
+        return one.left_out(
+            EXCLUDED, f"{share}, less than {settings.min_coverage:g} (--min-coverage)"
+        )
+    return one
+
+
+def mixed_settings(recordings: Sequence[Recording]) -> list[str]:
+    """A line for everything of the preprocessing in which recordings differ."""
+    lines = []
+    for key in PREPROCESSING:
+        values: dict[str, list[str]] = {}
+        for one in recordings:
+            text = json.dumps(one.sidecar.get(key), sort_keys=True)
+            values.setdefault(text, []).append(one.stem)
+        if len(values) > 1:
+            rarest = min(values.values(), key=lambda stems: (len(stems), stems))
+            lines.append(
+                f"recordings differ in {key}: {len(rarest)} of {len(recordings)}, for example "
+                f"{rarest[0]}, are not like the others; they should be processed alike"
+            )
+    return lines
+
+
+# --- variables of the participants -----------------------------------------------------------
+
+Columns = dict[str, list[str | None]]
+
+
+def read_variables(
+    bids_dir: Path, phenotype: Path | None, recordings: Sequence[Recording]
+) -> Columns:
+    """Columns of participants.tsv and of a phenotype file, a value per recording.
+
+    A table with session_id is matched by session too. A column in both files is that of the
+    phenotype file. Raises UserError for a file that is no such table.
+    """
+    columns: Columns = {}
+    participants = bids_dir / "participants.tsv"
+    for path in [participants] if participants.is_file() else []:
+        columns |= _matched(path, recordings)
+    if phenotype is not None:
+        columns |= _matched(phenotype, recordings)
+    return columns
+
+
+def _matched(path: Path, recordings: Sequence[Recording]) -> Columns:
+    try:
+        rows = read_rows(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a TSV ({error})") from error
+    if not rows or "participant_id" not in rows[0]:
+        raise UserError(f"{path}: has no column participant_id, or no rows")
+    by_session = "session_id" in rows[0]
+    table: dict[tuple[str, str | None], dict[str, str]] = {}
+    for row in rows:
+        key = _key(row["participant_id"], row["session_id"] if by_session else None)
+        if key in table:
+            raise UserError(
+                f"{path}: two rows for {' '.join(part for part in key if part)}; one per "
+                "participant (and session_id) is expected"
+            )
+        table[key] = row
+    names = [name for name in rows[0] if name not in {"participant_id", "session_id"}]
+    found = [table.get(_key(r.participant, r.session if by_session else None)) for r in recordings]
+    return {name: [None if row is None else row[name] for row in found] for name in names}
+
+
+def _key(participant: str, session: str | None) -> tuple[str, str | None]:
+    return participant.removeprefix("sub-"), None if session is None else session.removeprefix(
+        "ses-"
+    )

@@ -1,0 +1,56 @@
+"""Consensus networks: the networks of many recordings in; shares and one map of all out.
+
+labels (N, P) int 1 … 7, the network that each recording gives each parcel; subjects (N,) says whose
+they are, so that somebody with ten runs has no more say than somebody with one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import adjusted_rand_score
+
+N_NETWORKS = 7  # AA-7 (BRAINLM.md 1c)
+
+
+class Consensus(NamedTuple):
+    """labels (P,) 1 … 7: the most frequent network; probability (7, P): the share of subjects."""
+
+    labels: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+
+def consensus(labels: ArrayLike, subjects: Sequence[str]) -> Consensus:
+    """Vote over recordings, each subject with the same weight (winner takes all).
+
+    A tie goes to the network with the lower number.
+
+    >>> consensus([[1, 2], [1, 3], [4, 3]], ["a", "b", "c"]).labels
+    array([1, 3])
+    """
+    votes = np.asarray(labels, dtype=np.int64)
+    if votes.ndim != 2 or len(votes) != len(subjects) or not len(votes):
+        raise ValueError(f"labels of shape {votes.shape} for {len(subjects)} recordings")
+    if votes.min() < 1 or votes.max() > N_NETWORKS:
+        raise ValueError(f"labels must lie in 1 … {N_NETWORKS}")
+    _, index, count = np.unique(list(subjects), return_inverse=True, return_counts=True)
+    weight = 1.0 / (count[index] * len(count))
+    shares = [(weight[:, None] * (votes == k)).sum(axis=0) for k in range(1, N_NETWORKS + 1)]
+    # sums of weights in another order differ in their last bits: ties would be decided by those
+    probability = np.round(np.stack(shares), 12)
+    return Consensus(probability.argmax(axis=0) + 1, probability)
+
+
+def agreement(labels: ArrayLike, reference: ArrayLike) -> dict[str, float]:
+    """Share of parcels with the reference's label, adjusted Rand index, and the majority's share.
+
+    >>> agreement([1, 1, 2, 2], [1, 1, 2, 3])["accuracy"]
+    0.75
+    """
+    found, truth = np.asarray(labels), np.asarray(reference)
+    return {
+        "accuracy": float((found == truth).mean()),
+        "adjusted_rand": float(adjusted_rand_score(truth, found)),
+        "majority": float(np.bincount(truth).max() / len(truth)),
+    }

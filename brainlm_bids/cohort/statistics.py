@@ -1,0 +1,75 @@
+"""Statistics of a cohort: series of many recordings in; median and quartiles per parcel out.
+
+Series are (T, P), NaN in parcels without data; stores are (P, N) float32, the demeaned volumes of
+some recordings side by side, and may be memory-mapped: only a few parcels are read at a time. As
+in BrainLM's training (convert_ukbiobank_to_arrow.py: each recording minus its parcels' means, then
+median and interquartile range per parcel over the first 200 volumes of all recordings).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Store = NDArray[np.float32]
+# A parcel whose range is below this share of its level is constant but for rounding.
+SMALLEST_RELATIVE_RANGE = 1e-9
+PARCELS_AT_A_TIME = 8
+
+
+class PooledStatistics(NamedTuple):
+    """Median and interquartile range per parcel (P,), NaN where no recording has data.
+
+    n_values (P,): how many volumes they rest on.
+    """
+
+    median: Array
+    iqr: Array
+    n_values: NDArray[np.int64]
+
+
+def demeaned(series: Array, first: int | None = None) -> Store:
+    """The part of a recording that counts, (P, T'): each parcel's mean removed, the first volumes.
+
+    The mean is that of the whole recording; `first` None keeps all volumes. Parcels with a missing
+    value, and those without variation, have no data: NaN throughout.
+
+    >>> demeaned(np.array([[1.0, 5.0], [2.0, 5.0], [6.0, 5.0]]), 2)
+    array([[-2., -1.],
+           [nan, nan]], dtype=float32)
+    """
+    values = np.asarray(series, dtype=np.float64)
+    mean = values.mean(axis=0)
+    varies = np.ptp(values, axis=0) > SMALLEST_RELATIVE_RANGE * np.abs(mean)
+    centred = np.where(varies, values - mean, np.nan)
+    return np.ascontiguousarray(centred[:first].T, dtype=np.float32)
+
+
+def pooled_statistics(
+    stores: Sequence[Store], parcels_at_a_time: int = PARCELS_AT_A_TIME
+) -> PooledStatistics:
+    """Median and interquartile range per parcel over all volumes of all stores.
+
+    Exactly `numpy.percentile` (25, 50, 75) of each parcel's finite values, and so independent of
+    the order and grouping of the recordings. Holds `parcels_at_a_time` rows of all stores at once
+    (4 bytes a value), and one parcel in float64.
+    """
+    if not stores:
+        raise ValueError("no recordings")
+    n_parcels = len(stores[0])
+    if any(len(store) != n_parcels for store in stores):
+        raise ValueError(f"stores of {sorted({len(store) for store in stores})} parcels")
+    quartiles = np.full((3, n_parcels), np.nan)
+    n_values = np.zeros(n_parcels, dtype=np.int64)
+    for start in range(0, n_parcels, parcels_at_a_time):
+        rows = slice(start, min(start + parcels_at_a_time, n_parcels))
+        block = np.concatenate([np.asarray(store[rows]) for store in stores], axis=1)
+        for parcel, values in enumerate(block, start=start):
+            known = values[np.isfinite(values)].astype(np.float64)
+            n_values[parcel] = known.size
+            if known.size:
+                quartiles[:, parcel] = np.percentile(known, [25, 50, 75], overwrite_input=True)
+    low, median, high = quartiles
+    return PooledStatistics(median, high - low, n_values)

@@ -1,0 +1,142 @@
+"""Variables of a cohort: columns of text as they stand in a TSV in; targets and confounds out.
+
+A value per recording, None where it is missing. Whatever cannot be decoded says so in one line
+(`UserError`), and the caller goes on with the next.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids.errors import UserError
+
+MISSING = frozenset({"", "n/a", "nan", "NaN", "NA", "None"})
+FOLDS = 5
+MINIMUM_SUBJECTS = 2 * FOLDS  # so that a fold holds at least two
+MINIMUM_PER_CLASS = FOLDS
+MAXIMUM_CLASSES = 10
+
+
+class Target(NamedTuple):
+    """What is to be decoded: values (N,) of the recordings `rows` (N,), float or class index.
+
+    classes is empty for a regression; notes say what was left out, and why.
+    """
+
+    name: str
+    rows: NDArray[np.int64]
+    values: NDArray[np.float64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def is_regression(self) -> bool:
+        return not self.classes
+
+
+def as_number(text: str | None) -> float:
+    """A number, NaN for what is missing or no number."""
+    try:
+        return math.nan if text is None or text in MISSING else float(text)
+    except ValueError:
+        return math.nan
+
+
+def is_missing(text: str | None) -> bool:
+    return text is None or text.strip() in MISSING
+
+
+def make_target(name: str, column: Sequence[str | None], subjects: Sequence[str]) -> Target:
+    """Numbers with more than two values are regressed; two values, or words, are classified.
+
+    Raises
+    ------
+    UserError
+        If the column is constant, all missing, or has too few subjects, or too many classes.
+    """
+    known = np.array([k for k, text in enumerate(column) if not is_missing(text)], dtype=np.int64)
+    texts = [str(column[k]).strip() for k in known]
+    owners = [subjects[k] for k in known]
+    notes = []
+    if len(known) < len(column):
+        missing = len(column) - len(known)
+        notes.append(f"{missing} of {len(column)} recordings have no value and are left out")
+    if len(set(texts)) < 2:
+        found = f"the same value {texts[0]!r} everywhere" if texts else "no value anywhere"
+        raise UserError(f"--target {name}: {found}; there is nothing to decode")
+    numbers = np.array([as_number(text) for text in texts])
+    if np.isfinite(numbers).all() and len(set(numbers.tolist())) > 2:
+        _check_subjects(name, owners)
+        return Target(name, known, numbers, (), tuple(notes))
+    return _classes(name, known, texts, owners, notes)
+
+
+def _classes(
+    name: str,
+    rows: NDArray[np.int64],
+    texts: list[str],
+    owners: list[str],
+    notes: list[str],
+) -> Target:
+    members: dict[str, set[str]] = {}
+    for text, owner in zip(texts, owners, strict=True):
+        members.setdefault(text, set()).add(owner)
+    kept = sorted(text for text, people in members.items() if len(people) >= MINIMUM_PER_CLASS)
+    if len(members) > MAXIMUM_CLASSES:
+        raise UserError(
+            f"--target {name}: {len(members)} different words, for example {min(members)!r}; "
+            f"a class needs at least {MINIMUM_PER_CLASS} subjects, a regression needs numbers"
+        )
+    notes += [
+        f"{text!r} is left out: {len(members[text])} subjects, fewer than {MINIMUM_PER_CLASS}"
+        for text in sorted(set(members) - set(kept))
+    ]
+    if len(kept) < 2:
+        counts = ", ".join(f"{text!r} {len(members[text])}" for text in sorted(members))
+        raise UserError(
+            f"--target {name}: too few subjects ({counts}); two classes of at least "
+            f"{MINIMUM_PER_CLASS} subjects are needed"
+        )
+    chosen = [k for k, text in enumerate(texts) if text in kept]
+    values = np.array([kept.index(texts[k]) for k in chosen], dtype=np.float64)
+    _check_subjects(name, [owners[k] for k in chosen])
+    return Target(name, rows[chosen], values, tuple(kept), tuple(notes))
+
+
+def _check_subjects(name: str, owners: Sequence[str]) -> None:
+    n_subjects = len(set(owners))
+    if n_subjects < MINIMUM_SUBJECTS:
+        raise UserError(
+            f"--target {name}: {n_subjects} subjects have a value; {MINIMUM_SUBJECTS} are needed"
+        )
+
+
+def design(columns: Mapping[str, Sequence[str | None]]) -> NDArray[np.float64]:
+    """Confounds as a matrix (N, K): numbers as they are, words as indicators of all but the first.
+
+    Missing numbers become the mean, missing words a level of their own. No intercept.
+
+    >>> design({"site": ["b", "a", "b"], "fd": ["0.1", "n/a", "0.3"]}).tolist()
+    [[1.0, 0.1], [0.0, 0.2], [1.0, 0.3]]
+    """
+    parts: list[NDArray[np.float64]] = []
+    n_rows = max((len(column) for column in columns.values()), default=0)
+    for name, column in columns.items():
+        numbers = np.array([as_number(text) for text in column])
+        known = [text for text in column if not is_missing(text)]
+        if not known:
+            raise UserError(f"--regress-out {name}: no recording has a value")
+        if np.isfinite(numbers).sum() == len(known):
+            mean = numbers[np.isfinite(numbers)].mean()
+            parts.append(np.where(np.isfinite(numbers), numbers, mean))
+            continue
+        words = ["" if is_missing(text) else str(text).strip() for text in column]
+        parts += [np.array([word == level for word in words], float) for level in _levels(words)]
+    return np.stack(parts, axis=1) if parts else np.zeros((n_rows, 0))
+
+
+def _levels(words: Sequence[str]) -> list[str]:
+    return sorted(set(words))[1:]

@@ -1,0 +1,168 @@
+"""What every analysis level needs to run: the resources of a call, and a graph's execution.
+
+In: `Settings`, and a Nipype workflow. Out: resources that were found and checked before anything
+is computed, and crash files for what failed.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids import resources, scaling
+from brainlm_bids.bids import outputs
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.config import read_config
+from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.nodes import Inputs
+
+LOG = logging.getLogger("brainlm_bids")
+
+
+class Found:
+    """The resources of a call, found and checked before anything is computed."""
+
+    def __init__(self, settings: Settings) -> None:
+        offline = settings.offline
+        self.atlas = resources.find_atlas(settings.atlas, offline=offline)
+        self.template = resources.find_template(
+            settings.template, offline=offline, atlas_space=self.atlas.space
+        )
+        found = [resources.find_model(name, offline=offline) for name in settings.model]
+        self.models = [model for model in found if model is not None]
+        _check_models(self.models, settings)
+        labels = [model.label for model in self.models]
+        twice = {label for label in labels if labels.count(label) > 1}
+        if twice:
+            raise UserError(
+                f"--model: two models would both be called {sorted(twice)[0]!r} in the outputs; "
+                "rename one of the folders"
+            )
+        if settings.scaling_stats is not None:
+            scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
+        warnings = [self.atlas.warning, self.template.warning]
+        self.space = self.template.space
+        if settings.fmriprep_dir is not None:
+            # fMRIPrep has normalised already: the template is but the background of figures.
+            self.space = resources.REAL_SPACE
+            warnings[1] = resources.other_space(self.space, self.atlas.space)
+        self.warnings = [text for text in warnings if text]
+
+
+def _check_models(models: Sequence[resources.ModelResource], settings: Settings) -> None:
+    """Refuse at once what the model stage would refuse after an hour of preprocessing."""
+    n_parcels = len(resources.parcels().names)
+    for model in models:
+        if model.path is None:
+            continue
+        config = read_config(model.path / "config.json")
+        if config.n_parcels != n_parcels:
+            raise UserError(
+                f"{model.path / 'config.json'}: a model of {config.n_parcels} parcels; "
+                f"the atlas has {n_parcels}"
+            )
+        if settings.window_stride is not None and settings.window_stride > config.window:
+            raise UserError(
+                f"--window-stride {settings.window_stride}: the window of {model.name} has "
+                f"{config.window} volumes"
+            )
+    if models and settings.device == "cuda":
+        from brainlm_bids.model.placement import choose_device
+
+        choose_device("cuda")
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the output and work folders, or say in one line why they cannot be."""
+    try:
+        settings.output_dir.mkdir(parents=True, exist_ok=True)
+        if not settings.reports_only and not settings.dry_run:
+            settings.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
+    if not os.access(settings.output_dir, os.W_OK):
+        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to")
+
+
+def execute(workflow: Any, settings: Settings, run_id: str) -> None:
+    """Run a graph; what failed is read from the crash files in logs/crash/<run id> afterwards."""
+    from nipype import config
+
+    crashes = settings.output_dir / "logs" / "crash" / run_id
+    crashes.mkdir(parents=True, exist_ok=True)
+    if settings.resource_monitor:
+        config.enable_resource_monitor()
+    workflow.config["execution"] = {
+        "crashdump_dir": str(crashes),
+        "crashfile_format": "txt",
+        # The default of 2 s makes a cached chain of 20 nodes take 40 s.
+        "poll_sleep_duration": "0.05",
+        "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
+        "remove_unnecessary_outputs": "false",
+    }
+    if settings.write_graph:
+        _write_graph(workflow, settings.output_dir / "logs")
+    plugin, arguments = _plugin(settings)
+    try:
+        workflow.run(plugin=plugin, plugin_args=arguments)
+    except Exception as error:  # Nipype raises what its nodes raised, of any kind
+        LOG.debug("the graph ended with %s: %s", type(error).__name__, error)
+    if not any(crashes.iterdir()):
+        crashes.rmdir()
+
+
+def _plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
+    if settings.use_plugin is not None:
+        import yaml
+
+        try:
+            values = yaml.safe_load(settings.use_plugin.read_text())
+            return str(values["plugin"]), dict(values.get("plugin_args") or {})
+        except (yaml.YAMLError, TypeError, KeyError) as error:
+            raise UserError(
+                f"--use-plugin {settings.use_plugin}: is not YAML with the key 'plugin'"
+            ) from error
+    if settings.nprocs == 1:
+        return "Linear", {}
+    arguments: dict[str, Any] = {
+        "n_procs": settings.nprocs,
+        # fork would copy the threads' locks of the libraries loaded here
+        "mp_context": "forkserver",
+        "raise_insufficient": False,
+    }
+    if settings.mem is not None:
+        arguments["memory_gb"] = settings.mem
+    return "MultiProc", arguments
+
+
+def materialise(settings: Settings, found: Found) -> Inputs:
+    """Resource files for the nodes; embedded ones are written into the work folder once."""
+    import nibabel as nb
+    import numpy as np
+
+    def saved(name: str, sha256: str, load: Any, kind: type) -> str:
+        path = settings.work_dir / "resources" / f"{name}_{sha256[:12]}.nii.gz"
+        if not path.exists():
+            data, affine = load()
+            with outputs.atomically(path) as temporary:
+                nb.Nifti1Image(np.asarray(data, dtype=kind), affine).to_filename(temporary)
+        return str(path)
+
+    atlas, template = found.atlas, found.template
+    stem = f"tpl-{template.space}"
+    return Inputs(
+        saved(f"atlas-{atlas.label}", atlas.sha256, atlas.load, np.int16),
+        saved(f"{stem}_T1w", template.sha256, template.load_t1w, np.float32),
+        saved(f"{stem}_mask", template.sha256, template.load_brain_mask, np.uint8),
+    )
+
+
+def _write_graph(workflow: Any, logs: Path) -> None:
+    target = logs / "graph.dot"
+    kind = "svg" if shutil.which("dot") else "dot"
+    try:
+        workflow.write_graph(dotfilename=str(target), graph2use="colored", format=kind)
+    except OSError as error:
+        LOG.warning("--write-graph: %s; the .dot file is in %s", error, logs)

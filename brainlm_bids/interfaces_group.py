@@ -1,0 +1,258 @@
+"""Nipype interfaces of the group level, up to the models: statistics over the cohort, scaling.
+
+Each loads, calls the kernels of `cohort`, and writes. `naming` is a plain dictionary (see
+`bids.outputs.Naming`) of a recording, or of the group.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from brainlm_bids import resources, scaling
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.errors import UserError
+from brainlm_bids.interfaces import Kernel, KernelInputSpec
+
+Plain = dict[str, Any]
+
+
+def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64], float, Plain]:
+    """The denoised series of a recording as participant scales it: (T, 424), its TR, sidecar.
+
+    Steady-state volumes, at the sampling of the model.
+    """
+    from brainlm_bids.model import windows
+
+    path = naming.path("denoised")
+    names, values = outputs.read_tsv(path)
+    if tuple(names) != resources.parcels().names:
+        raise UserError(f"{path}: its columns are not the 424 parcels of A424")
+    sidecar = outputs.read_json(naming.path("denoised", extension=".json"))
+    series, tr = values[int(sidecar["DummyVolumes"]) :], float(sidecar["RepetitionTime"])
+    if windows.needs_resampling(tr, model_tr):
+        series, tr = windows.resample_series(series, tr, model_tr), model_tr
+    return series, tr, sidecar
+
+
+# --- statistics over the cohort --------------------------------------------------------------
+
+
+class _CollectInputs(KernelInputSpec):
+    namings = traits.List(traits.Dict, mandatory=True)
+    model_tr = traits.Float(mandatory=True)
+    first = traits.Either(None, traits.Int, desc="volumes of each recording that count; None: all")
+
+
+class _CollectOutputs(TraitedSpec):
+    store = File(desc="(424, N) float32: demeaned volumes side by side")
+    report = File(desc="stem -> volumes, or what is wrong")
+
+
+class CollectSeries(Kernel):
+    """Demeaned series of some recordings, parcel by parcel; a broken one is said and left out."""
+
+    input_spec = _CollectInputs
+    output_spec = _CollectOutputs
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.cohort.statistics import demeaned
+
+        parts, report = [], {}
+        for values in self.inputs.namings:
+            naming = Naming(**values)
+            try:
+                series, _, _ = steady_series(naming, self.inputs.model_tr)
+                parts.append(demeaned(series, self.inputs.first or None))
+            except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+                said = str(error) or type(error).__name__
+                report[naming.stem] = {"problem": f"{naming.path('denoised').name}: {said}"}
+                continue
+            report[naming.stem] = {"n_volumes": parts[-1].shape[1]}
+        none = np.empty((len(resources.parcels().names), 0), dtype=np.float32)
+        store = folder / "store.npy"
+        np.save(store, np.concatenate([none, *parts], axis=1))
+        self._results["store"] = str(store)
+        self._results["report"] = str(outputs.write_json(folder / "report.json", report))
+
+
+class _PoolInputs(KernelInputSpec):
+    naming = traits.Dict(mandatory=True)
+    stores = traits.List(File(exists=True), mandatory=True)
+    reports = traits.List(File(exists=True), mandatory=True)
+    said = traits.Dict(mandatory=True, desc="for the sidecar")
+    configuration = traits.Str(mandatory=True)
+
+
+class PoolStatistics(Kernel):
+    """Median and interquartile range per parcel over the cohort, and the record of them."""
+
+    input_spec = _PoolInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.cohort.statistics import pooled_statistics
+
+        naming = Naming(**self.inputs.naming)
+        report: Plain = {}
+        for path in self.inputs.reports:
+            report |= outputs.read_json(Path(path))
+        used = {stem: one["n_volumes"] for stem, one in report.items() if "n_volumes" in one}
+        if not used:
+            raise UserError(f"{naming.output_dir}: no series of the cohort can be read")
+        stores = [np.load(path, mmap_mode="r") for path in self.inputs.stores]
+        found = pooled_statistics(stores)
+        path = naming.path("scaling")
+        names = list(resources.parcels().names)
+        stats = scaling.ScalingStats(found.median, found.iqr)
+        with outputs.atomically(path) as temporary:
+            scaling.save_stats(temporary, names, stats)
+        subjects = {stem.split("_")[0] for stem in used}
+        values = {
+            **self.inputs.said,
+            "NumberOfRecordings": len(used),
+            "NumberOfSubjects": len(subjects),
+            "NumberOfVolumes": sum(used.values()),
+            "ParcelsWithoutData": [n for n, k in zip(names, found.n_values) if k == 0],
+            "Recordings": sorted(used),
+            "Unreadable": {s: one["problem"] for s, one in report.items() if "problem" in one},
+            "Configuration": self.inputs.configuration,
+        }
+        sidecar = naming.path("scaling", extension=".json")
+        outputs.write_json(sidecar, naming.sidecar("scaling", values))
+        outputs.write_record(
+            Path(naming.output_dir),
+            naming.stem,
+            "scaling",
+            self.inputs.configuration,
+            [path, sidecar],
+        )
+
+
+# --- recordings under the cohort's statistics ------------------------------------------------
+
+
+class _ScaleToCohortInputs(KernelInputSpec):
+    naming = traits.Dict(mandatory=True)
+    statistics = File(exists=True, mandatory=True)
+    said = traits.Str(mandatory=True, desc="whose statistics these are")
+    model_tr = traits.Float(mandatory=True)
+    configuration = traits.Str(mandatory=True)
+
+
+class _ScaleToCohortOutputs(TraitedSpec):
+    robust_tsv = File()
+
+
+class ScaleToCohort(Kernel):
+    """One recording, scaled with the statistics of the cohort."""
+
+    input_spec = _ScaleToCohortInputs
+    output_spec = _ScaleToCohortOutputs
+
+    def _compute(self, folder: Path) -> None:
+        naming, names = Naming(**self.inputs.naming), list(resources.parcels().names)
+        try:
+            series, tr, source = steady_series(naming, self.inputs.model_tr)
+            # read here already, so that a broken file is one recording's failure
+            _, connectivity = outputs.read_tsv(naming.path("pearson"))
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{naming.stem}: {error}") from error
+        if connectivity.shape != (len(names), len(names)):
+            raise UserError(f"{naming.path('pearson').name}: is not 424 × 424")
+        stats = scaling.load_stats(Path(self.inputs.statistics), names)
+        robust, filled = scaling.scale(series, stats)
+        kept = robust[:, ~filled]
+        made = {
+            "Sources": [naming.uri(naming.path("denoised"))],
+            **{key: source.get(key) for key in ("Atlas", "Template", "Warnings")},
+            "RepetitionTime": tr,
+            "SamplingFrequency": 1.0 / tr,
+            "StartTime": int(source["DummyVolumes"]) * float(source["RepetitionTime"]),
+            "NumberOfVolumes": len(robust),
+            "SourceRepetitionTime": source["RepetitionTime"],
+            "Scaling": "each parcel: mean removed, minus median, over interquartile range",
+            "ScalingStatistics": self.inputs.said,
+            "FilledParcels": [names[k] for k in np.flatnonzero(filled)],
+            "StandardDeviationRobust": float(kept.std()) if kept.size else None,
+            "Configuration": self.inputs.configuration,
+        }
+        path = outputs.write_series(naming.path("cohort_robust"), names, robust)
+        sidecar = naming.path("cohort_robust", extension=".json")
+        outputs.write_json(sidecar, naming.sidecar("cohort_robust", made))
+        outputs.write_record(
+            Path(naming.output_dir),
+            naming.stem,
+            "robustcohort",
+            self.inputs.configuration,
+            [path, sidecar],
+        )
+        self._results["robust_tsv"] = str(path)
+
+
+class _EmbedUntrainedInputs(KernelInputSpec):
+    naming = traits.Dict(mandatory=True)
+    robust_tsv = File(exists=True, mandatory=True)
+    source = traits.Str(mandatory=True)
+    label = traits.Str(mandatory=True)
+    input_gain = traits.Float(mandatory=True)
+    seed = traits.Int(mandatory=True)
+    pooling = traits.Str(mandatory=True)
+    window_stride = traits.Either(None, traits.Int)
+    token_orders = traits.Int(mandatory=True)
+    precision = traits.Str(mandatory=True)
+    device = traits.Str(mandatory=True, nohash=True)
+    configuration = traits.Str(mandatory=True)
+
+
+class EmbedUntrained(Kernel):
+    """The control of a decoding: one recording embedded by the model's untrained twin."""
+
+    input_spec = _EmbedUntrainedInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        import torch
+
+        from brainlm_bids.interfaces_model import POOLINGS, _untrained
+        from brainlm_bids.model.inference import embed
+
+        torch.set_num_threads(self.inputs.n_threads)
+        given, naming = self.inputs, Naming(**self.inputs.naming)
+        _, series = outputs.read_tsv(Path(given.robust_tsv))
+        sidecar = outputs.read_json(Path(given.robust_tsv).with_suffix(".json"))
+        twin = _untrained(given.source, given.seed, given.device, given.precision)
+        found = embed(
+            twin,
+            series.astype(np.float32),
+            resources.parcels().xyz,
+            tr=float(sidecar["RepetitionTime"]),
+            seed=given.seed,
+            input_gain=given.input_gain,
+            stride=given.window_stride or None,
+            pooling=given.pooling,
+            token_orders=given.token_orders,
+        )
+        names = [f"{given.pooling}_{k:04d}" for k in range(found.vectors.shape[1])]
+        made = {
+            "Sources": [naming.uri(Path(given.robust_tsv))],
+            "Pooling": POOLINGS[given.pooling],
+            "RandomSeed": given.seed + 1,
+            "NumberOfWindows": len(found.onset),
+            "Configuration": given.configuration,
+            "Warnings": ["the model is untrained (random weights): a control, not a result"],
+        }
+        path = naming.path("untrained_embedding", model=given.label)
+        outputs.write_tsv(path, names, [[value] for value in found.recording.tolist()])
+        note = naming.path("untrained_embedding", model=given.label, extension=".json")
+        outputs.write_json(note, naming.sidecar("untrained_embedding", made))
+        outputs.write_record(
+            Path(naming.output_dir),
+            naming.stem,
+            f"{given.label}untrained",
+            given.configuration,
+            [path, note],
+        )
