@@ -1,13 +1,16 @@
 """Filter, confounds, ICA-AROMA and denoised parcels against definitions, peers and two truths."""
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,14 @@ from numpy.typing import NDArray
 
 from benchmarks import denoising, planted, simulator
 from benchmarks.table import Row
+from brainlm_bids import resources
 from brainlm_bids.phantom import median_correlations, true_nuisances, write_phantom
 from brainlm_bids.preproc import confounds, ica, temporal
 
 Float = NDArray[np.floating]
 
+SHARED = Path(os.environ.get("BRAINLM_BIDS_SHARED", "../shared"))
+VISUAL = 1  # network index
 RAW_SHARE, CLEAN_SHARE = ">= 0.95", ">= 0.85"
 
 
@@ -33,6 +39,8 @@ def rows(seed: int, quick: bool) -> Iterator[Row]:
     yield from _confounds(seed)
     yield from _simulated(seed, 120 if quick else 240)
     yield from _phantom(seed, 120 if quick else 240)
+    if not quick and (SHARED / "data" / "studyforrest").is_dir():
+        yield from _studyforrest()
 
 
 # --- filter and confounds --------------------------------------------------------------------
@@ -243,19 +251,39 @@ def _shares(
         yield Row(stage, measures[k], ours[k], bound, peers, note)
 
 
-def _phantom(seed: int, n_volumes: int) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as folder:
-        bids, out, work = (Path(folder) / name for name in ("bids", "out", "work"))
-        write_phantom(bids, n_subjects=1, n_volumes=n_volumes, seed=seed)
-        _run_app(bids, out, work)
-        truth = _truth(bids / "derivatives" / "phantom" / "sub-01" / "func")
-        func = out / "sub-01" / "func"
-        denoised = _read(next(func.glob("*_desc-denoised_timeseries.tsv"))).to_numpy(float)
-        table = _read(next(func.glob("*_desc-confounds_timeseries.tsv")))
-        # what the chain had before it denoised lies in its work folder alone
-        raw = np.load(next(work.rglob("parcels.npy")))
-        n_dummy = sum(name.startswith("non_steady_state_outlier") for name in table)
-        components = _read(next(func.glob("*_desc-aroma_metrics.tsv")))
+@dataclass(frozen=True)
+class _Outputs:
+    """What the app left of a data set with one run."""
+
+    denoised: Float  # (T, 424)
+    others: dict[str, Float]  # the same parcels, cleaned otherwise
+    n_dummy: int
+    components: pd.DataFrame
+    robust: dict[str, Any]
+
+    @property
+    def note(self) -> str:
+        noise = self.components["classification"] == "noise"
+        return f"{noise.sum()} of {noise.size} components removed"
+
+
+def _run_app(bids: Path, folder: Path, *arguments: str, **environment: str) -> _Outputs:
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(folder / "out")]
+    command += ["participant", "-w", str(folder / "work"), "--model", "none", "--offline"]
+    done = subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    if done.returncode:
+        raise RuntimeError(f"the chain failed on {bids}:\n{done.stderr[-3000:]}")
+    func = next((folder / "out").glob("sub-*/func"))
+    table = _read(next(func.glob("*_desc-confounds_timeseries.tsv")))
+    n_dummy = sum(name.startswith("non_steady_state_outlier") for name in table)
+    # what the chain had before it denoised lies in its work folder alone
+    raw = np.load(next((folder / "work").rglob("parcels.npy")))
     others = denoising.peers(
         raw,
         table[list(confounds.MOTION_NAMES)].to_numpy(float),
@@ -263,18 +291,78 @@ def _phantom(seed: int, n_volumes: int) -> Iterator[Row]:
         n_dummy,
         2.0,
     )
-    noise = components["classification"] == "noise"
-    note = f"{noise.sum()} of {noise.size} components removed"
-    yield from _shares("denoised parcels, phantom", denoised, others, truth, note)
+    return _Outputs(
+        denoised=_read(next(func.glob("*_desc-denoised_timeseries.tsv"))).to_numpy(float),
+        others=others,
+        n_dummy=n_dummy,
+        components=_read(next(func.glob("*_desc-aroma_metrics.tsv"))),
+        robust=json.loads(next(func.glob("*_desc-robust_timeseries.json")).read_text()),
+    )
 
 
-def _run_app(bids: Path, out: Path, work: Path) -> None:
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(out), "participant"]
-    command += ["-w", str(work), "--model", "none", "--offline"]
-    command += ["--atlas", "A424approx", "--template", "MNI152NLin2009aSym"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the chain failed on the phantom:\n{done.stderr[-3000:]}")
+def _phantom(seed: int, n_volumes: int) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_phantom(folder / "bids", n_subjects=1, n_volumes=n_volumes, seed=seed)
+        embedded = ("--atlas", "A424approx", "--template", "MNI152NLin2009aSym")
+        found = _run_app(folder / "bids", folder, *embedded)
+        truth = _truth(folder / "bids" / "derivatives" / "phantom" / "sub-01" / "func")
+    stage = "denoised parcels, phantom"
+    yield from _shares(stage, found.denoised, found.others, truth, found.note)
+
+
+def _studyforrest() -> Iterator[Row]:
+    """A person who looks at pictures: do visual parcels follow them, before and after?"""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(SHARED / "templateflow", folder / "templateflow")
+        found = _run_app(
+            SHARED / "data" / "studyforrest",
+            folder,
+            *("--atlas", str(SHARED / "atlas" / "A424+2mm.nii.gz")),
+            TEMPLATEFLOW_HOME=str(folder / "templateflow"),
+        )
+    task = _task(len(found.denoised))
+    ours = task_t(found.denoised[found.n_dummy :], task[found.n_dummy :])
+    theirs = {
+        name: task_t(values[found.n_dummy :], task[found.n_dummy :])
+        for name, values in found.others.items()
+    }
+    visual = resources.parcels().network_index == VISUAL
+    stage = "real run, pictures"
+    best = {name: float(np.nanmax(t[visual])) for name, t in theirs.items()}
+    yield Row(stage, "t of the best visual parcel", np.nanmax(ours[visual]), "", best, found.note)
+    ten = {name: _of_ten(t[visual]) for name, t in theirs.items()}
+    yield Row(stage, "median t of the ten best visual parcels", _of_ten(ours[visual]), "", ten)
+    first = visual[np.argsort(-np.abs(np.nan_to_num(ours)))[:20]].sum()
+    yield Row(stage, "visual parcels among the 20 strongest", first, ">= 18")
+    for key, norm in (("StandardDeviationDemeaned", 41.4), ("StandardDeviationRobust", 0.83)):
+        yield Row(stage, key, found.robust[key], "", {"UK Biobank": norm})
+
+
+def _of_ten(t: Float) -> float:
+    return float(np.median(np.sort(np.nan_to_num(t))[-10:]))
+
+
+def _task(n_volumes: int) -> Float:
+    """(T,) 'a picture is shown', through a haemodynamic response and the filter."""
+    from nilearn.glm.first_level import compute_regressor
+
+    events = _read(next((SHARED / "data" / "studyforrest").rglob("*run-1_events.tsv")))
+    condition = np.column_stack([events[["onset", "duration"]], np.ones(len(events))]).T
+    # volumes are taken at the middle of their 2 s
+    times = np.arange(n_volumes) * 2.0 + 1.0
+    regressor, _ = compute_regressor(condition, "glover", times)
+    return temporal.highpass_matrix(n_volumes, 2.0) @ regressor[:, 0]
+
+
+def task_t(series: Float, regressor: Float) -> Float:
+    """t (P,) of columns (T, P) on a regressor (T,) of mean 0."""
+    centred = series - series.mean(axis=0)
+    beta = regressor @ centred / (regressor @ regressor)
+    left = ((centred - np.outer(regressor, beta)) ** 2).sum(axis=0) / (len(series) - 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(beta / np.sqrt(left / (regressor @ regressor)))
 
 
 def _truth(folder: Path) -> tuple[Float, Float, Float, int]:

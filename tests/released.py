@@ -126,6 +126,8 @@ def random_state(folder: Path, seed: int) -> dict[str, Tensor]:
         noise = torch.empty(meta.shape).normal_(generator=generator)
         is_gain = meta.ndim == 1 and key.endswith("weight")
         fan_in = meta[0].numel() if meta.ndim > 1 and "token" not in key else 4
+        if "xyz" in key and meta.ndim > 1:
+            fan_in *= 50**2  # coordinates come in mm
         state[key] = 1 + 0.2 * noise if is_gain else noise / fan_in**0.5
     if config.family == "brainlm":  # inherited from the superclass and never used
         width = config.decoder_hidden_size

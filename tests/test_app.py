@@ -125,6 +125,35 @@ def test_every_table_has_424_columns_and_missing_parcels_say_so(two_processes: C
         assert not np.any(missing & ~np.array(filled))
 
 
+def test_confounds_are_those_of_fmriprep(two_processes: Call) -> None:
+    func = two_processes.out / "sub-01" / "func"
+    names, table = read_tsv(next(func.glob("*rest_desc-confounds_timeseries.tsv")))
+    column = dict(zip(names, table.T, strict=True))
+    signals = ["csf", "white_matter", "global_signal"]
+    signals += [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    for name in signals:
+        np.testing.assert_allclose(column[f"{name}_power2"], column[name] ** 2, rtol=1e-5)
+        steps = np.diff(column[name])
+        found = column[f"{name}_derivative1"]
+        np.testing.assert_allclose(found[1:], steps, atol=2e-6 * np.abs(column[name]).max())
+        assert np.isnan(found[0])
+    assert {"framewise_displacement", "dvars", "std_dvars", "cosine00"} <= column.keys()
+    # other tissue, other signal
+    assert np.corrcoef(column["csf"][2:], column["white_matter"][2:])[0, 1] < 0.99
+    sidecar = json.loads(next(func.glob("*rest_desc-confounds_timeseries.json")).read_text())
+    one_hot = [column[name] for name in names if name.startswith("non_steady_state_outlier")]
+    assert [int(np.argmax(c)) for c in one_hot] == list(range(sidecar["DummyVolumes"]))
+    components, mixing = read_tsv(next(func.glob("*rest_desc-aroma_mixing.tsv")))
+    with next(func.glob("*rest_desc-aroma_metrics.tsv")).open() as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    assert [row["component"] for row in rows] == components
+    noise = [k for k, row in enumerate(rows) if row["classification"] == "noise"]
+    motion_named = [name for name in names if name.startswith("aroma_motion")]
+    assert motion_named == [f"aroma_motion_{k + 1:02d}" for k in noise]
+    for name, k in zip(motion_named, noise, strict=True):
+        np.testing.assert_allclose(column[name], np.nan_to_num(mixing[:, k]), rtol=1e-6)
+
+
 def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     sidecar = next((two_processes.out / "sub-02" / "func").glob("*desc-robust_timeseries.json"))
     values = json.loads(sidecar.read_text())

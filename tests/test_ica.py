@@ -3,6 +3,7 @@
 import random
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage, stats
 
 from benchmarks import denoising, simulator
 from benchmarks.planted import brain, motion, plant, slow, smooth
+from brainlm_bids.interfaces_outputs import WriteFunctional
 from brainlm_bids.preproc import ica
 
 
@@ -461,6 +463,39 @@ def test_missing_columns_stay_missing_and_alone(
     np.testing.assert_array_equal(missing.all(axis=0), np.isin(np.arange(12), [2, 7]))
     np.testing.assert_array_equal(missing.any(axis=0), missing.all(axis=0))
     np.testing.assert_allclose(result[:, ~missing[0]], expected[:, ~missing[0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("noise", "converged", "n_starts", "mode", "said"),
+    [
+        ([True, False], True, 1, "nonaggr", []),
+        ([False, False], True, 1, "nonaggr", []),
+        ([True, True], True, 1, "none", ["all 2 components were classified as noise"]),
+        ([True, False], True, 2, "nonaggr", ["converged in start 2 only"]),
+        ([True, True], False, 3, "none", ["all 2 components", "not converge in 3 starts"]),
+    ],
+)
+def test_what_the_ica_could_not_do_is_said(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    noise: list[bool],
+    converged: bool,
+    n_starts: int,
+    mode: str,
+    said: list[str],
+) -> None:
+    np.savez(tmp_path / "components.npz", converged=converged, n_starts=n_starts)
+    writer = WriteFunctional(components=str(tmp_path / "components.npz"))
+    writer._context = {"settings": {"denoise": "nonaggr"}}
+    writer._naming = SimpleNamespace(stem="sub-01_task-rest")
+    writer._notes = []
+    writer._note_components({"noise": np.array(noise)})
+    # a run from which nothing could be removed is marked as such
+    assert writer._mode == mode
+    assert len(caplog.messages) == len(said)
+    for message, text in zip(caplog.messages, said, strict=True):
+        assert message.startswith("sub-01_task-rest: ") and text in message
+    assert len(writer._notes) == sum("only" not in text for text in said)
 
 
 # ------------------------------------------------------------------- a simulator of another making

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from released import OLD_13M, SMALL_13M, SMALL_P14, VITMAE_111M, VITMAE_650M, write_checkpoint
+from safetensors.torch import save_file
 from small_models import TR, recording
 from torch import Tensor
 
 from benchmarks.model import EagerBrainLM, Inputs
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.brainlm import BrainLM, TokenConvolution
-from brainlm_bids.model.checkpoint import file_sha256, load_model
+from brainlm_bids.model.checkpoint import ALLOWED_SURPLUS, file_sha256, load_model
 from brainlm_bids.model.config import BrainLMConfig
 from brainlm_bids.model.inference import embed
 
@@ -123,6 +124,17 @@ def test_odd_sizes_agree_with_the_plain_implementation(tmp_path: Path, ratio: fl
     assert logits.std() > 0.1
 
 
+def test_the_unused_layer_may_be_there_or_not_and_either_format_will_do(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "small", SMALL_13M)
+    expected = load_model(folder, seed=0).module.state_dict()
+    state = edit(folder)
+    assert set(state) - set(expected) == ALLOWED_SURPLUS
+    save_file({key: state[key] for key in expected}, folder / "model.safetensors")
+    (folder / "pytorch_model.bin").unlink()
+    found = load_model(folder, seed=0).module.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
 # ---- what is refused -------------------------------------------------------------------------
 
 
@@ -160,6 +172,14 @@ def test_a_truncated_bin_file(folder: Path, share: float) -> None:
     file = folder / "pytorch_model.bin"
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     assert re.search("damaged|truncated", refusal(folder))
+
+
+def test_a_truncated_safetensors_file(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    save_file(edit(folder), file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match=re.escape(str(file))):
+        load_model(folder, seed=0)
 
 
 def test_keys_that_lack_or_are_too_many(folder: Path) -> None:
