@@ -18,7 +18,7 @@ from typing import Any
 from brainlm_bids import __version__, group, resources
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.fmriprep import OTHER_TEMPLATE
+from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.execution import Found, execute, make_folders, materialise
@@ -44,14 +44,17 @@ def run(settings: Settings) -> int:
 
 
 def _run_participant(settings: Settings) -> int:
-    runs = bids_inputs.find_runs(settings)
+    if settings.timeseries:
+        runs = bids_inputs.given_timeseries(settings, resources.parcels().names)
+    else:
+        runs = bids_inputs.find_runs(settings)
     make_folders(settings)
     if settings.reports_only:
         return _write_reports(settings, runs)
     found = Found(settings)
     for text in found.warnings:
         LOG.warning(text)
-    runs = [_with_template_transform(one, settings.offline) for one in runs]
+    runs = [_with_resources(one, settings, found) for one in runs]
     plans, rows = _plan(settings, runs, found)
     if settings.dry_run:
         return _say_plans(plans, rows)
@@ -103,13 +106,18 @@ def _plan(settings: Settings, runs: list[Run], found: Found) -> tuple[list[Plan]
     return plans, rows
 
 
-def _with_template_transform(one: Run, offline: bool) -> Run:
-    """A run that fMRIPrep left in the other MNI template gets TemplateFlow's way to ours."""
+def _with_resources(one: Run, settings: Settings, found: Found) -> Run:
+    """A run of fMRIPrep with what its space needs: A424 on grayordinates, or TemplateFlow's way
+    from the other MNI template to ours."""
     source = one.preprocessed
-    if source is None or source.space != OTHER_TEMPLATE or one.problem or one.skip:
+    if source is None or one.problem or one.skip:
+        return one
+    if source.space == CIFTI_SPACE:
+        return _with_cifti_atlas(one, source, settings, found)
+    if source.space != OTHER_TEMPLATE:
         return one
     try:
-        transform = resources.find_template_transform(OTHER_TEMPLATE, offline=offline)
+        transform = resources.find_template_transform(OTHER_TEMPLATE, offline=settings.offline)
     except UserError as error:
         said = (
             f"{source.bold.name}: BOLD in {OTHER_TEMPLATE} needs TemplateFlow's transform to "
@@ -118,6 +126,27 @@ def _with_template_transform(one: Run, offline: bool) -> Run:
         )
         return replace(one, problem=said)
     return replace(one, preprocessed=replace(source, to_template=transform))
+
+
+def _with_cifti_atlas(one: Run, source: Preprocessed, settings: Settings, found: Found) -> Run:
+    name = source.bold.name
+    if found.atlas.approximate:
+        said = (
+            f"{name}: grayordinates are labelled by A424, not by {found.atlas.label}; give --atlas"
+        )
+        return replace(one, problem=said)
+    if settings.strategy is None and settings.denoise != "none":
+        said = (
+            f"{name}: ICA-AROMA looks at voxels outside of grey matter, which CIFTI lacks; give "
+            "--denoise confounds:simple (or none), or another --input-space"
+        )
+        return replace(one, problem=said)
+    try:
+        given, offline = settings.cifti_atlas, settings.offline
+        labels = resources.find_cifti_atlas(given, offline=offline)
+    except UserError as error:
+        return replace(one, problem=f"{name}: {error}")
+    return replace(one, preprocessed=replace(source, labels=labels))
 
 
 def _plan_run(settings: Settings, one: Run, found: Found) -> Plan:
@@ -175,8 +204,10 @@ def _context(
     if one.t1w is not None:
         sources.append(bids_inputs.bids_uri(one.t1w, settings.bids_dir))
     atlas, template = found.atlas, {"Name": found.space, "Source": "fMRIPrep"}
-    if one.preprocessed is None:
+    if one.is_raw:
         template |= {"SHA256": found.template.sha256, "Source": found.template.source}
+    elif one.preprocessed is None:
+        template["Source"] = "as given by the user"
     else:
         sources = [one.uri_of(path) for path in one.preprocessed.files]
     return {
@@ -192,9 +223,8 @@ def _context(
         "warnings": warnings,
         "registration": registration,
         "configuration": configuration,
-        "settings": settings.subset(
-            (*PREPROCESSING_FIELDS, "mask_ratio", "input_gain")
-        ),
+        "settings": _said_settings(settings, one),
+        "slice_timing_corrected": False if one.is_raw else one.metadata.get("SliceTimingCorrected"),
         "scaling_statistics": "this recording" if statistics is None else statistics.name,
         "atlas": {"Name": atlas.label, "Space": atlas.space, "SHA256": atlas.sha256,
                   "Source": atlas.source, "Approximate": atlas.approximate},
@@ -207,8 +237,18 @@ def _context(
     }  # fmt: skip
 
 
+def _said_settings(settings: Settings, one: Run) -> dict[str, Any]:
+    """The settings as the sidecars tell them: a given series is not preprocessed."""
+    values = settings.subset((*PREPROCESSING_FIELDS, "mask_ratio", "input_gain"))
+    if one.timeseries:
+        values |= {"denoise": "none, as given", "high_pass": None, "low_pass": None}
+    return values
+
+
 def _registration(one: Run) -> tuple[str, str | None]:
     """How a run came into template space, and what is to be doubted of it."""
+    if one.timeseries:
+        return "none: a parcel series that was given", None
     if one.preprocessed is not None:
         return f"by fMRIPrep, BOLD in {one.preprocessed.space} space", None
     if one.t1w is not None:
@@ -314,6 +354,12 @@ def _write_dataset(settings: Settings, found: Found, has_t1w: bool) -> None:
     _write_methods(settings, found, has_t1w)
 
 
+def _kind_of_source(settings: Settings) -> str:
+    if settings.timeseries:
+        return "timeseries"
+    return "raw" if settings.fmriprep_dir is None else "fmriprep"
+
+
 def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
     from importlib.metadata import version
 
@@ -324,7 +370,7 @@ def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
         "version": __version__,
         "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
         | {"python": platform.python_version()},
-        "source": "raw" if settings.fmriprep_dir is None else "fmriprep",
+        "source": _kind_of_source(settings),
         "has_t1w": has_t1w,
         "template": found.space,
         "atlas": found.atlas.label,

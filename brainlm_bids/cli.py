@@ -110,8 +110,32 @@ def _add_selection(group: Any) -> None:
     _flag(
         group,
         "input-space",
-        choices=["auto", "MNI152NLin6Asym", "T1w", "boldref", "MNI152NLin2009cAsym"],
+        choices=["auto", "MNI152NLin6Asym", "fsLR", "T1w", "boldref", "MNI152NLin2009cAsym"],
         help="which of fMRIPrep's BOLD files to take (auto: the first of these that is there)",
+    )
+    _flag(
+        group,
+        "cifti-atlas",
+        type=Path,
+        metavar="FILE",
+        help="A424.dlabel.nii, for fMRIPrep's CIFTI (default: cache, else download)",
+    )
+    _flag(
+        group,
+        "timeseries",
+        nargs="+",
+        action="extend",
+        type=_existing,
+        metavar="FILE",
+        help="parcel series of A424 made elsewhere (.tsv, .csv, .dat, .npy, .ptseries.nii), for "
+        "scaling and BrainLM alone",
+    )
+    _flag(
+        group,
+        "timeseries-tr",
+        type=_positive,
+        metavar="S",
+        help="their repetition time (default: that of the file, or of a JSON beside it)",
     )
     _flag(
         group,
@@ -383,6 +407,13 @@ def _denoise(text: str) -> str:
     return text
 
 
+def _existing(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path}: there is no such file")
+    return path
+
+
 def _derivatives(text: str) -> str:
     name, _, path = text.partition("=")
     folder = Path(path).expanduser().absolute()
@@ -478,7 +509,9 @@ def _check(settings: Any) -> None:
             f"--work-dir {settings.work_dir} lies in BIDS_DIR: nothing may be written into the "
             "raw data; give a folder outside of it"
         )
-    for name in ("bids_filter_file", "scaling_stats", "use_plugin", "phenotype"):
+    if settings.timeseries and settings.derivatives:
+        raise UserError("--timeseries and --derivatives: give one of them")
+    for name in ("bids_filter_file", "cifti_atlas", "scaling_stats", "use_plugin", "phenotype"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise UserError(f"--{name.replace('_', '-')} {path}: there is no such file")

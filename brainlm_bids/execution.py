@@ -26,7 +26,9 @@ class Found:
 
     def __init__(self, settings: Settings) -> None:
         offline = settings.offline
-        self.atlas = resources.find_atlas(settings.atlas, offline=offline)
+        # A series that is said to be of A424 must not get the name of the approximation.
+        atlas = settings.atlas or ("A424" if settings.timeseries else None)
+        self.atlas = resources.find_atlas(atlas, offline=offline)
         self.template = resources.find_template(
             settings.template, offline=offline, atlas_space=self.atlas.space
         )
@@ -44,8 +46,8 @@ class Found:
             scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
         warnings = [self.atlas.warning, self.template.warning]
         self.space = self.template.space
-        if settings.fmriprep_dir is not None:
-            # fMRIPrep has normalised already: the template is but the background of figures.
+        if settings.fmriprep_dir is not None or settings.timeseries:
+            # Somebody has normalised already: the template is but the background of figures.
             self.space = resources.REAL_SPACE
             warnings[1] = resources.other_space(self.space, self.atlas.space)
         self.warnings = [text for text in warnings if text]

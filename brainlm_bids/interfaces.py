@@ -587,8 +587,8 @@ class Classify(Kernel):
 
 class _DenoiseInputs(KernelInputSpec):
     parcels = File(exists=True, mandatory=True)
-    components = File(exists=True, mandatory=True)
-    decisions = File(exists=True, mandatory=True)
+    components = File(exists=True, desc="absent for runs without volumes, which have no ICA")
+    decisions = File(exists=True)
     motion = File(exists=True, mandatory=True)
     tr = traits.Float(mandatory=True)
     mode = traits.Str(mandatory=True, desc="nonaggr, aggr, none, or confounds:<strategy>")
@@ -642,6 +642,8 @@ class Denoise(Kernel):
                 )
             except ValueError as error:
                 raise UserError(f"--denoise {self.inputs.mode}: {error}") from None
+        if not self.inputs.components:
+            return temporal_filter
         mixing = np.load(self.inputs.components)["mixing"]
         noise = np.load(self.inputs.decisions)["noise"]
         removal = ica.removal_matrix(mixing, noise, self.inputs.mode)

@@ -55,7 +55,8 @@ class TakePreprocessed(Kernel):
 
         bold, affine = load_image(self.inputs.bold)
         table = read_confounds(Path(self.inputs.confounds), bold.shape[3])
-        n_dummy = self._n_dummy(table, bold.shape[3])
+        name = Path(self.inputs.bold).name
+        n_dummy = count_non_steady(table, bold.shape[3], self.inputs.dummy_scans, name)
         reference = bold[..., n_dummy:].mean(axis=3, dtype=np.float64).astype(np.float32)
         if self.inputs.mask:
             brain = load_mask(self.inputs.mask)
@@ -70,35 +71,14 @@ class TakePreprocessed(Kernel):
         self._results["realigned"] = self.inputs.bold
         self._results["boldref"] = save_image(folder / "boldref.nii.gz", reference, affine)
         self._results["brain_mask"] = save_image(folder / "brain_mask.nii.gz", brain, affine)
-        self._save_motion(folder, table, n_dummy, centre_of_mass(brain, affine))
+        self._save(
+            folder,
+            "motion",
+            parameters=motion_of(table, self.inputs.confounds),
+            centre=centre_of_mass(brain, affine),
+            n_dummy=n_dummy,
+        )
         self._locate(folder)
-
-    def _n_dummy(self, table: dict[str, NDArray[np.float64]], n_volumes: int) -> int:
-        from brainlm_bids.preproc.fmriprep import n_non_steady
-
-        given = self.inputs.dummy_scans
-        n_dummy = n_non_steady(table) if given is None else int(given)
-        if n_volumes - n_dummy < MINIMUM_VOLUMES:
-            raise RunSkipped(
-                f"{Path(self.inputs.bold).name}: {n_volumes} volumes less {n_dummy} non-steady "
-                f"ones leave fewer than {MINIMUM_VOLUMES}"
-            )
-        return n_dummy
-
-    def _save_motion(
-        self,
-        folder: Path,
-        table: dict[str, NDArray[np.float64]],
-        n_dummy: int,
-        centre: NDArray[np.float64],
-    ) -> None:
-        from brainlm_bids.preproc.fmriprep import motion_parameters
-
-        try:
-            parameters = motion_parameters(table)
-        except KeyError as error:
-            raise UserError(f"{self.inputs.confounds}: there is no column {error}") from None
-        self._save(folder, "motion", parameters=parameters, centre=centre, n_dummy=n_dummy)
 
     def _locate(self, folder: Path) -> None:
         from brainlm_bids.preproc import registration
@@ -209,3 +189,28 @@ def read_confounds(path: Path, n_volumes: int) -> dict[str, NDArray[np.float64]]
     if len(values) != n_volumes:
         raise UserError(f"{path}: {len(values)} rows, the BOLD has {n_volumes} volumes")
     return dict(zip(names, values.T, strict=True))
+
+
+def motion_of(table: dict[str, NDArray[np.float64]], path: str) -> NDArray[np.float64]:
+    """(T, 6) motion parameters; UserError, with the table's path, for a missing column."""
+    from brainlm_bids.preproc.fmriprep import motion_parameters
+
+    try:
+        return motion_parameters(table)
+    except KeyError as error:
+        raise UserError(f"{path}: there is no column {error}") from None
+
+
+def count_non_steady(
+    table: dict[str, NDArray[np.float64]], n_volumes: int, given: int | None, name: str
+) -> int:
+    """How many volumes to drop at the start: those given, or those that fMRIPrep marked."""
+    from brainlm_bids.preproc.fmriprep import n_non_steady
+
+    n_dummy = n_non_steady(table) if given is None else int(given)
+    if n_volumes - n_dummy < MINIMUM_VOLUMES:
+        raise RunSkipped(
+            f"{name}: {n_volumes} volumes less {n_dummy} non-steady ones leave fewer than "
+            f"{MINIMUM_VOLUMES}"
+        )
+    return n_dummy

@@ -116,11 +116,13 @@ class WriteAnatomical(Kernel):
 
 
 class _FunctionalInputs(_ContextInputs):
+    """What a run has: series and motion always, the rest where there were volumes."""
+
     motion = File(exists=True, mandatory=True)
-    confounds = File(exists=True, mandatory=True)
-    components = File(exists=True, mandatory=True)
-    decisions = File(exists=True, mandatory=True)
-    coverage = File(exists=True, mandatory=True)
+    confounds = File(exists=True)
+    components = File(exists=True)
+    decisions = File(exists=True)
+    coverage = File(exists=True)
     denoised = File(exists=True, mandatory=True)
     robust = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="boldref to template, without a T1w")
@@ -146,12 +148,18 @@ class WriteFunctional(Kernel):
         self._motion = dict(np.load(self.inputs.motion))
         self._n_dummy = int(self._motion["n_dummy"])
         self._notes = list(self._context["warnings"])
+        self._mode = self._context["settings"]["denoise"]
         self._write_transforms()
-        decisions = dict(np.load(self.inputs.decisions))
-        self._note_components(decisions)
-        self._write_confounds(decisions["noise"])
-        self._write_components(decisions)
-        self._write_coverage()
+        noise = np.zeros(0, dtype=bool)
+        if self.inputs.components:
+            decisions = dict(np.load(self.inputs.decisions))
+            noise = decisions["noise"]
+            self._note_components(decisions)
+            self._write_components(decisions)
+        if self.inputs.confounds:
+            self._write_confounds(noise)
+        if self.inputs.coverage:
+            self._write_coverage()
         self._write_series()
         self._results["robust_tsv"] = str(self._naming.path("robust"))
         self._results["written"] = [str(path) for path in self._written]
@@ -159,7 +167,6 @@ class WriteFunctional(Kernel):
     def _note_components(self, decisions: dict[str, NDArray[Any]]) -> None:
         noise, components = decisions["noise"], np.load(self.inputs.components)
         n_starts, found = int(components["n_starts"]), []
-        self._mode = self._context["settings"]["denoise"]
         if self._mode in ("nonaggr", "aggr") and noise.all():
             self._mode = "none"
             found.append(
@@ -199,16 +206,17 @@ class WriteFunctional(Kernel):
 
     def _write_confounds(self, noise: NDArray[np.bool_]) -> None:
         table = dict(np.load(self.inputs.confounds))
-        mixing = np.load(self.inputs.components)["mixing"]
-        for k in np.flatnonzero(noise):
-            # fMRIPrep fills the non-steady volumes of these columns with 0 too
-            table[f"aroma_motion_{k + 1:02d}"] = np.r_[np.zeros(self._n_dummy), mixing[:, k]]
+        if noise.any():
+            mixing = np.load(self.inputs.components)["mixing"]
+            for k in np.flatnonzero(noise):
+                # fMRIPrep fills the non-steady volumes of these columns with 0 too
+                table[f"aroma_motion_{k + 1:02d}"] = np.r_[np.zeros(self._n_dummy), mixing[:, k]]
         self._table(
             "confounds",
             list(table),
             [column.tolist() for column in table.values()],
             Sources=self._context["sources"],
-            CentreOfRotation=self._motion["centre"],
+            CentreOfRotation=self._motion.get("centre"),
             TranslationUnits="mm",
             RotationUnits="rad",
             **self._acquisition(),
@@ -218,13 +226,15 @@ class WriteFunctional(Kernel):
     def _acquisition(self) -> dict[str, Any]:
         return {
             "RepetitionTime": self._context["tr"],
-            "NumberOfVolumes": len(self._motion["parameters"]),
+            "NumberOfVolumes": len(np.load(self.inputs.denoised)),
             "DummyVolumes": self._n_dummy,
-            "SliceTimingCorrected": False,
+            "SliceTimingCorrected": self._context["slice_timing_corrected"],
             "Registration": self._context["registration"],
         }
 
     def _motion_summary(self) -> dict[str, float]:
+        if not self.inputs.confounds:
+            return {}
         parameters = self._motion["parameters"][self._n_dummy :]
         displacement = np.load(self.inputs.confounds)["framewise_displacement"]
         moved = parameters - parameters[0]
@@ -353,18 +363,20 @@ def itk_affine(matrix: NDArray[np.float64]) -> str:
 
 
 class _FiguresInputs(_ContextInputs):
-    boldref = File(exists=True, mandatory=True)
-    brain_mask = File(exists=True, mandatory=True)
+    """As those of `WriteFunctional`: what there is is drawn."""
+
+    boldref = File(exists=True)
+    brain_mask = File(exists=True)
     motion = File(exists=True, mandatory=True)
-    confounds = File(exists=True, mandatory=True)
-    components = File(exists=True, mandatory=True)
-    decisions = File(exists=True, mandatory=True)
-    coverage = File(exists=True, mandatory=True)
-    parcels = File(exists=True, mandatory=True)
+    confounds = File(exists=True)
+    components = File(exists=True)
+    decisions = File(exists=True)
+    coverage = File(exists=True)
+    parcels = File(exists=True)
     denoised = File(exists=True, mandatory=True)
     robust = File(exists=True, mandatory=True)
-    fixed = File(exists=True, mandatory=True, desc="T1w, or the template without one")
-    fixed_mask = File(exists=True, mandatory=True)
+    fixed = File(exists=True, desc="T1w, or the template without one")
+    fixed_mask = File(exists=True)
     transform = File(exists=True, desc="to the template, where that is what is drawn")
     matrix = File(exists=True, desc="boldref to T1w")
     written = traits.List(traits.Str, mandatory=True)
@@ -378,7 +390,15 @@ class DrawFunctional(Kernel):
 
     def _compute(self, folder: Path) -> None:
         naming = Naming(**self.inputs.context["naming"])
-        drawn = [*self._geometry(naming), *self._signals(naming), *self._parcels(naming)]
+        drawn = self._series(naming)
+        if self.inputs.boldref:
+            drawn += self._geometry(naming)
+        if self.inputs.confounds:
+            drawn += self._signals(naming)
+        if self.inputs.components:
+            drawn += self._components(naming)
+        if self.inputs.coverage:
+            drawn += self._coverage(naming)
         context = self.inputs.context
         written = [*(Path(path) for path in self.inputs.written), *drawn]
         outputs.write_record(
@@ -424,7 +444,7 @@ class DrawFunctional(Kernel):
         tr, settings = context["tr"], context["settings"]
         motion, confounds = np.load(self.inputs.motion), dict(np.load(self.inputs.confounds))
         n_dummy = int(motion["n_dummy"])
-        paths = [naming.figure(name) for name in ("motion", "carpet", "aroma")]
+        paths = [naming.figure(name) for name in ("motion", "carpet")]
         figures.plot_motion(
             paths[0],
             confounds,
@@ -442,29 +462,42 @@ class DrawFunctional(Kernel):
             confounds["framewise_displacement"],
             n_dummy=n_dummy,
         )
+        return paths
+
+    def _components(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.report import figures
+
+        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         decisions = dict(np.load(self.inputs.decisions))
         decisions["classification"] = np.where(decisions.pop("noise"), "noise", "signal")
         mixing = np.load(self.inputs.components)["mixing"]
         padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
         padded[n_dummy:] = mixing
-        figures.plot_aroma(paths[2], decisions, padded, tr)
-        return paths
+        path = naming.figure("aroma")
+        figures.plot_aroma(path, decisions, padded, self.inputs.context["tr"])
+        return [path]
 
-    def _parcels(self, naming: Naming) -> list[Path]:
+    def _coverage(self, naming: Naming) -> list[Path]:
         from brainlm_bids.report import figures
 
-        parcels = resources.parcels()
-        networks = parcels.network_index
-        coverage, robust = np.load(self.inputs.coverage), np.load(self.inputs.robust)
-        paths = [naming.figure(name) for name in ("coverage", "series", "connectivity")]
+        parcels, fraction = resources.parcels(), np.load(self.inputs.coverage)["fraction"]
+        path = naming.figure("coverage")
         figures.plot_coverage(
-            paths[0], coverage["fraction"], parcels.xyz, networks, names=parcels.names
+            path, fraction, parcels.xyz, parcels.network_index, names=parcels.names
         )
-        figures.plot_series(paths[1], robust["series"], float(robust["tr"]), networks)
+        return [path]
+
+    def _series(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.report import figures
+
+        networks = resources.parcels().network_index
+        robust = np.load(self.inputs.robust)
+        paths = [naming.figure(name) for name in ("series", "connectivity")]
+        figures.plot_series(paths[0], robust["series"], float(robust["tr"]), networks)
         denoised = np.load(self.inputs.denoised)
         steady = denoised[int(np.load(self.inputs.motion)["n_dummy"]) :]
         with np.errstate(invalid="ignore", divide="ignore"):
-            figures.plot_connectivity(paths[2], np.corrcoef(steady.T), networks)
+            figures.plot_connectivity(paths[1], np.corrcoef(steady.T), networks)
         return paths
 
 

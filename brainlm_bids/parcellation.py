@@ -262,3 +262,35 @@ def parcellate(operator: sparse.spmatrix, bold: ArrayLike) -> NDArray[np.float64
         series[start : start + CHUNK] = (compact @ values.astype(np.float64).T).T
     series[:, np.diff(operator.indptr) == 0] = np.nan
     return series
+
+
+def label_means(
+    series: NDArray[Any], labels: NDArray[np.int64], covered: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], Coverage]:
+    """Means by label of series without a grid, such as CIFTI's grayordinates.
+
+    Parameters
+    ----------
+    series
+        (T, V).
+    labels
+        (V,), 0 for none, 1 to 424.
+    covered
+        (V,) which of them have data.
+
+    Returns
+    -------
+    means
+        (T, 424), NaN where no point of a parcel has data.
+    coverage
+        Points per parcel, and those with data.
+    """
+    n_points = np.bincount(labels, minlength=N_PARCELS + 1)[1:]
+    used = np.flatnonzero(covered & (labels > 0))
+    n_covered = np.bincount(labels[used], minlength=N_PARCELS + 1)[1:]
+    share = 1.0 / n_covered[labels[used] - 1]
+    shape = (N_PARCELS, len(labels))
+    operator = sparse.csr_matrix((share, (labels[used] - 1, used)), shape=shape)
+    means = np.asarray(operator @ np.asarray(series, dtype=np.float64).T).T
+    means[:, n_covered == 0] = np.nan
+    return means, Coverage(n_points, n_covered, n_covered / np.maximum(n_points, 1))

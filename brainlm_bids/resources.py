@@ -34,6 +34,8 @@ MNI_2MM_AFFINE = np.array(
 
 ATLAS_FILE = "A424+2mm.nii.gz"
 ATLAS_SHA256 = "8478d7516a2bbf295989835d5033d03e4283143a2955c90428f634951702501b"
+CIFTI_ATLAS_FILE = "A424.dlabel.nii"
+CIFTI_ATLAS_SHA256 = "aa44b971ff80d247f890365cbb5bc68583c84b37605bab04bc930dce8a263a1e"
 ATLAS_LICENCE = "vandijklab/BrainLM: LICENSE file Apache-2.0, README badge CC BY-NC-ND 4.0"
 TEMPLATE_LICENCE = "TemplateFlow tpl-MNI152NLin6Asym: see its LICENSE file"
 EMBEDDED_LICENCE = "ICBM 152 2009a (McConnell Brain Imaging Centre, free use with its notice)"
@@ -43,7 +45,7 @@ MODEL_REPOSITORY = "vandijklab/brainlm"
 MODEL_REVISION = "4c54e0cccf920d9d6af7c647cb866fc19c60cf26"
 MODEL_FOLDERS = {"111M": "vitmae_111M", "650M": "vitmae_650M", "13M": "old_13M"}
 RANDOM_MODELS = ("tiny", "13M", "111M", "650M")
-FETCHABLE = ("atlas", "template", *MODEL_FOLDERS)
+FETCHABLE = ("atlas", "cifti-atlas", "template", *MODEL_FOLDERS)
 
 # A firewall that swallows packets must cost seconds, not minutes: connect, then silence (s)
 TIMEOUT = (3.05, 30.0)
@@ -56,6 +58,10 @@ class Sources:
     atlas: str = (
         "https://raw.githubusercontent.com/vandijklab/BrainLM/b591d88/toolkit/atlases/"
         "A424%2B2mm.nii.gz"
+    )
+    cifti_atlas: str = (
+        "https://raw.githubusercontent.com/vandijklab/BrainLM/b591d88/toolkit/atlases/"
+        "A424.dlabel.nii"
     )
     # the same store, with the same layout, that the TemplateFlow client downloads from
     templateflow: str = "https://templateflow.s3.amazonaws.com"
@@ -300,6 +306,32 @@ def _real_atlas(home: Path | None, offline: bool, sources: Sources) -> Path:
     if offline:
         raise UserError(f"{state}, and downloads are switched off")
     return _download(sources.atlas, _writable(home) / "atlas" / ATLAS_FILE, ATLAS_SHA256)
+
+
+def find_cifti_atlas(
+    given: Path | None = None,
+    *,
+    home: Path | None = None,
+    offline: bool = False,
+    sources: Sources = SOURCES,
+) -> Path:
+    """A424 on the 91,282 grayordinates of fsLR: a given file, the cache, or a download.
+
+    Raises UserError where it cannot be had. There is no approximation of it.
+    """
+    if given is not None:
+        return given
+    folder = _home(home)
+    cached = None if folder is None else folder / "atlas" / CIFTI_ATLAS_FILE
+    if cached is not None and _present(cached) and file_sha256(cached) == CIFTI_ATLAS_SHA256:
+        return cached
+    if offline:
+        raise UserError(
+            f"{CIFTI_ATLAS_FILE}, which CIFTI input needs, is not in the cache: give --cifti-atlas "
+            "FILE, or run `brainlm fetch cifti-atlas` on a machine with network"
+        )
+    target = _writable(folder) / "atlas" / CIFTI_ATLAS_FILE
+    return _download(sources.cifti_atlas, target, CIFTI_ATLAS_SHA256)
 
 
 def _verified_atlas(path: Path) -> Atlas:
@@ -749,7 +781,7 @@ def fetch(
     sources: Sources = SOURCES,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Bring resources into the cache: "atlas", "template", "13M", "111M", "650M".
+    """Bring resources into the cache: "atlas", "cifti-atlas", "template", "13M", "111M", "650M".
 
     What is there already, whole, is not fetched again. Returns the files or folders. Raises
     UserError for an unknown word, no network, a wrong sha256, a cache that cannot be written.
@@ -765,6 +797,8 @@ def fetch(
 def _fetch_one(word: str, home: Path, sources: Sources, say: Callable[[str], None]) -> Path:
     if word == "atlas":
         path, licence = _real_atlas(home, False, sources), ATLAS_LICENCE
+    elif word == "cifti-atlas":
+        path, licence = find_cifti_atlas(home=home, sources=sources), ATLAS_LICENCE
     elif word == "template":
         path, licence = _templateflow(home, False, sources)[0], TEMPLATE_LICENCE
     else:

@@ -57,6 +57,9 @@ class Settings:
     bids_database_dir: Path | None = None
     derivatives: tuple[str, ...] = ()  # NAME=PATH
     input_space: str = "auto"
+    cifti_atlas: Path | None = None
+    timeseries: tuple[Path, ...] = ()
+    timeseries_tr: float | None = None
     # preprocessing
     dummy_scans: int | None = None
     fd_spike_threshold: float = 0.5
@@ -182,7 +185,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if text.startswith("tuple"):
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, found {value!r}")
-        return tuple(float(item) if "float" in text else str(item) for item in value)
+        kind = float if "float" in text else Path if "Path" in text else str
+        return tuple(kind(item) for item in value)
     if "Path" in text and isinstance(value, str):
         return Path(value)
     if "float" in text and isinstance(value, int | float) and not isinstance(value, bool):

@@ -14,7 +14,7 @@ from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
 
 # as resources.FETCHABLE, kept here too so that --help needs no import; a test holds them equal
-FETCHABLE = ("atlas", "template", "111M", "650M", "13M")
+FETCHABLE = ("atlas", "cifti-atlas", "template", "111M", "650M", "13M")
 
 # switch of `brainlm phantom` -> what it says in --help
 PHANTOM_SWITCHES = {

@@ -15,19 +15,22 @@ from brainlm_bids.errors import UserError
 
 TEMPLATE = "MNI152NLin6Asym"
 OTHER_TEMPLATE = "MNI152NLin2009cAsym"
+CIFTI_SPACE = "fsLR"
 # In the order of preference: what needs the least of us first.
-SPACES = (TEMPLATE, "T1w", "boldref", OTHER_TEMPLATE)
+SPACES = (TEMPLATE, CIFTI_SPACE, "T1w", "boldref", OTHER_TEMPLATE)
 # Entities that fMRIPrep adds to those of the raw run.
 ADDED = ("space", "cohort", "res", "den", "from", "to", "mode", "desc", "hemi", "label")
 IMAGES = (".nii.gz", ".nii")
+CIFTI = ".dtseries.nii"
 
 
 @dataclass(frozen=True)
 class Preprocessed:
     """What fMRIPrep left of one run.
 
-    bold in `space` (one of SPACES); its brain mask, if there is one; the confounds table; for T1w
-    and boldref space the ITK transforms T1w -> template and, for boldref, BOLD reference -> T1w.
+    bold in `space` (one of SPACES; fsLR is CIFTI 91k); its brain mask, if there is one; the
+    confounds table; for T1w and boldref space the ITK transforms T1w -> template and, for boldref,
+    BOLD reference -> T1w.
     """
 
     stem: str
@@ -37,6 +40,7 @@ class Preprocessed:
     mask: Path | None = None
     to_template: Path | None = None
     to_t1w: Path | None = None
+    labels: Path | None = None  # the atlas on CIFTI's grayordinates
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -84,12 +88,12 @@ def check_derivatives(root: Path) -> dict[str, Any]:
 
 
 def find_preprocessed(
-    root: Path, subjects: Sequence[str], input_space: str = "auto"
+    root: Path, subjects: Sequence[str], spaces: Sequence[str] = SPACES
 ) -> list[tuple[Preprocessed | None, str, str]]:
     """Runs of some subjects: (what was found, the run's stem, why it cannot be used).
 
-    subjects without `sub-`; all if empty. input_space: one of SPACES, or "auto" for the first of
-    them that a run has. Raises UserError for a subject that is not there.
+    subjects without `sub-`; all if empty. Of `spaces` the first that a run has is taken. Raises
+    UserError for a subject that is not there.
     """
     folders = [root / f"sub-{label}" for label in subjects] or sorted(root.glob("sub-*"))
     found = []
@@ -103,12 +107,12 @@ def find_preprocessed(
         for session in [folder, *sorted(folder.glob("ses-*"))]:
             func, anat = session / "func", (session / "anat", folder / "anat")
             if func.is_dir():
-                found += _runs(func, anat, input_space)
+                found += _runs(func, anat, spaces)
     return found
 
 
 def _runs(
-    func: Path, anat: Iterable[Path], input_space: str
+    func: Path, anat: Iterable[Path], spaces: Sequence[str]
 ) -> list[tuple[Preprocessed | None, str, str]]:
     files: dict[str, list[Path]] = {}
     for path in sorted(func.iterdir()):
@@ -117,20 +121,19 @@ def _runs(
     runs = []
     for stem, own in files.items():
         if any(split_derivative(path.name)[2] == "bold" for path in own):
-            runs.append(_one_run(stem, own, warps, input_space))
+            runs.append(_one_run(stem, own, warps, spaces))
     return runs
 
 
 def _one_run(
-    stem: str, files: list[Path], warps: list[Path], input_space: str
+    stem: str, files: list[Path], warps: list[Path], spaces: Sequence[str]
 ) -> tuple[Preprocessed | None, str, str]:
     bold = _bold_by_space(files)
-    wanted = SPACES if input_space == "auto" else (input_space,)
-    space = next((name for name in wanted if name in bold), None)
+    space = next((name for name in spaces if name in bold), None)
     if space is None:
         there = ", ".join(sorted(bold)) or "no space"
         return None, stem, (
-            f"{stem}: fMRIPrep left BOLD in {there}, not in {' or '.join(wanted)}; run it again "
+            f"{stem}: fMRIPrep left BOLD in {there}, not in {' or '.join(spaces)}; run it again "
             f"with --output-spaces {TEMPLATE}:res-2"
         )  # fmt: skip
     confounds = _confounds(files)
@@ -154,6 +157,8 @@ def _bold_by_space(files: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         _, added, suffix, extension = split_derivative(path.name)
+        if suffix == "bold" and extension == CIFTI and added.get("den") == "91k":
+            found[CIFTI_SPACE] = path
         if suffix == "bold" and added.get("desc") == "preproc" and extension in IMAGES:
             space = added.get("space", "boldref")
             # Of several, 2 mm is what the atlas has; 1 mm is eight times the size.

@@ -7,12 +7,19 @@ Nothing is written into the data set.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.bids.fmriprep import Preprocessed, check_derivatives, find_preprocessed
+from brainlm_bids.bids.fmriprep import (
+    CIFTI_SPACE,
+    SPACES,
+    Preprocessed,
+    check_derivatives,
+    find_preprocessed,
+)
+from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -47,17 +54,31 @@ class Run:
     warnings: tuple[str, ...] = ()
     preprocessed: Preprocessed | None = None  # what fMRIPrep left of it, where we start from that
 
+    timeseries: bool = False  # the source is a parcel series that others made
+
+    @property
+    def is_raw(self) -> bool:
+        return self.preprocessed is None and not self.timeseries
+
+    @property
+    def has_volumes(self) -> bool:
+        if self.preprocessed is not None:
+            return self.preprocessed.space != CIFTI_SPACE
+        return not self.timeseries
+
     @property
     def stem(self) -> str:
         """The raw run's name without suffix and extension, entities word for word."""
         if self.preprocessed is not None:
             return self.preprocessed.stem
+        if self.timeseries:
+            return stem_of(self.source)
         return self.source.name.split(".")[0].removesuffix("_bold")
 
     @property
     def entities(self) -> dict[str, str]:
         """Entities as the file name spells them (`run-1` stays `1`, `run-01` stays `01`)."""
-        return name_entities(self.source)
+        return name_entities(Path(self.stem))
 
     @property
     def subject(self) -> str:
@@ -77,7 +98,9 @@ class Run:
         return self.uri_of(self.source)
 
     def uri_of(self, path: Path) -> str:
-        """A BIDS URI into the data set that the run is read from."""
+        """A BIDS URI into the data set that the run is read from; of a given series its address."""
+        if self.timeseries:
+            return path.as_uri()
         return bids_uri(path, self.bids_dir, "raw" if self.preprocessed is None else "fmriprep")
 
 
@@ -117,10 +140,38 @@ def find_runs(settings: Settings) -> list[Run]:
     return [_describe(path, t1w, settings.bids_dir) for path in files]
 
 
+def given_timeseries(settings: Settings, parcels: Sequence[str]) -> list[Run]:
+    """The series of `--timeseries` as runs, in the order of their names; `parcels`: the atlas's."""
+    runs = [_describe_timeseries(path, settings, parcels) for path in settings.timeseries]
+    stems = [run.stem for run in runs]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise UserError(f"--timeseries: two files would both be called {twice}; rename one")
+    return sorted(runs, key=lambda run: run.stem)
+
+
+def _describe_timeseries(path: Path, settings: Settings, parcels: Sequence[str]) -> Run:
+    def run(**values: Any) -> Run:
+        return Run(path, path.parent, timeseries=True, **values)
+
+    try:
+        values, tr = read_timeseries(path, parcels)
+    except UserError as error:
+        return run(metadata={}, problem=str(error))
+    tr = settings.timeseries_tr or tr
+    if tr is None:
+        said = f"{path.name}: neither it nor a JSON beside it says the repetition time; give "
+        return run(metadata={}, problem=said + "--timeseries-tr SECONDS")
+    if len(values) < MINIMUM_VOLUMES:
+        short = f"{path.name}: {len(values)} volumes, fewer than {MINIMUM_VOLUMES}"
+        return run(metadata={"RepetitionTime": tr}, skip=short)
+    return run(metadata={"RepetitionTime": tr})
+
+
 def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     """Runs of fMRIPrep's output folder, in the order of their names."""
     check_derivatives(root)
-    found = find_preprocessed(root, settings.participant_label, settings.input_space)
+    found = find_preprocessed(root, settings.participant_label, _spaces(settings))
     chosen = [one for one in found if _is_selected(name_entities(Path(one[1])), settings)]
     if not chosen:
         raise UserError(f"--derivatives {root}: no BOLD run matches the selection; nothing to do")
@@ -131,6 +182,16 @@ def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
         else:
             runs.append(_describe_preprocessed(source, root, settings.bids_dir))
     return runs
+
+
+def _spaces(settings: Settings) -> Sequence[str]:
+    """Which of fMRIPrep's BOLD files to take, in the order of preference."""
+    if settings.input_space != "auto":
+        return (settings.input_space,)
+    if settings.strategy is None and settings.denoise != "none":
+        # ICA-AROMA looks at voxels outside of grey matter, which CIFTI lacks.
+        return [space for space in SPACES if space != CIFTI_SPACE]
+    return SPACES
 
 
 def _is_selected(entities: dict[str, str], settings: Settings) -> bool:
@@ -156,8 +217,19 @@ def _describe_preprocessed(source: Preprocessed, root: Path, bids_dir: Path) -> 
     problem = _metadata_problem(source.bold, metadata)
     if problem is not None:
         return Run(source.bold, root, metadata, problem=problem, preprocessed=source)
+    if source.space == CIFTI_SPACE:
+        return Run(source.bold, root, metadata, skip=_too_short(source.bold), preprocessed=source)
     found = _image_problem(source.bold, float(metadata["RepetitionTime"]))
     return Run(source.bold, root, metadata, None, *found, source)
+
+
+def _too_short(cifti: Path) -> str | None:
+    import nibabel as nb
+
+    n_volumes = nb.load(cifti).shape[0]  # type: ignore[attr-defined]
+    if n_volumes >= MINIMUM_VOLUMES:
+        return None
+    return f"{cifti.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}"
 
 
 def _index(settings: Settings) -> Any:

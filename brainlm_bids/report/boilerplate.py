@@ -153,19 +153,17 @@ def methods(facts: Mapping[str, Any]) -> tuple[str, str]:
     """Describe what was done: (Markdown, BibTeX).
 
     `facts`, all optional: `version` of the program; `versions` {package: version}; `source`
-    ("raw" or "fmriprep"); `has_t1w` (bool, or None if it differs between subjects);
+    ("raw", "fmriprep", "timeseries"); `has_t1w` (bool, or None if it differs between subjects);
     `brain_extraction` (method, as preproc.registration names it); `template` and `atlas` labels;
     `dummy_scans` (None: detected); `fd_spike_threshold` mm; `dvars_spike_threshold`; `high_pass`
     s; `low_pass` s; `denoise` ("nonaggr", "aggr", "none"); `model_tr` s; `scaling_stats` (bool
     or path); `mask_ratio` list; `models`: list of {label, family, untrained, sha256, licence}.
     """
-    parts = [
-        "# Methods",
-        _opening(facts),
-        "## Anatomy and registration",
-        _registration(facts),
-        "## Functional preprocessing",
-        _functional(facts),
+    parts = ["# Methods", _opening(facts)]
+    if facts.get("source") != "timeseries":
+        parts += ["## Anatomy and registration", _registration(facts)]
+        parts += ["## Functional preprocessing", _functional(facts)]
+    parts += [
         "## Parcels and scaling",
         _parcels(facts),
     ]
@@ -265,6 +263,8 @@ def _opening(facts: Mapping[str, Any]) -> str:
     start = f"The results were made with brainlm-bids{version}, which builds on Nipype [@nipype],"
     if facts.get("source") == "fmriprep":
         return f"{start} from derivatives of fMRIPrep [@fmriprep] organised after BIDS [@bids]."
+    if facts.get("source") == "timeseries":
+        return f"{start} from parcel series that had been made before, as they were given."
     return f"{start} from raw data organised after BIDS [@bids]."
 
 

@@ -38,6 +38,29 @@ def _bold_edges(source: str) -> Edges:
     ]
 
 
+SHARED: Edges = [
+    ("project", "extract", ("operator",)),
+    ("project", "classify", ("aroma",)),
+    ("project", "write", ("coverage",)),
+    ("project", "draw", ("coverage",)),
+    ("extract", "decompose", ("factor",)),
+    ("extract", "denoise", ("parcels",)),
+    ("extract", "write", ("confounds",)),
+    ("extract", "draw", ("confounds", "parcels")),
+    ("decompose", "classify", ("components",)),
+    ("decompose", "denoise", ("components",)),
+    ("decompose", "write", ("components",)),
+    ("decompose", "draw", ("components",)),
+    ("classify", "denoise", ("decisions",)),
+    ("classify", "write", ("decisions",)),
+    ("classify", "draw", ("decisions",)),
+    ("denoise", "scale", ("denoised",)),
+    ("denoise", "write", ("denoised",)),
+    ("denoise", "draw", ("denoised",)),
+    ("scale", "write", ("robust",)),
+    ("scale", "draw", ("robust",)),
+    ("write", "draw", ("written",)),
+]
 BOLD_OF_RAW: Edges = [*_bold_edges("realign"), ("project", "extract", ("tissues",))]
 STRATEGY: Edges = [
     ("take", "strategy", ("motion",)),
@@ -65,18 +88,9 @@ def functional_workflow(
     """
     workflow = make_workflow(name)
     stages = _stages(run, context, inputs, settings)
-    nodes = {
-        key: make_node(
-            stage,
-            key,
-            settings,
-            memory=0.7 + copies * gigabytes,
-            always=key in {"write", "draw", "save_bold"},
-        )
-        for key, (stage, copies) in stages.items()
-    }
+    nodes = make_nodes(stages, gigabytes, settings)
     edges = BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW
-    _connect_stages(workflow, nodes, [*edges, *(STRATEGY if "strategy" in nodes else [])])
+    connect(workflow, nodes, [*edges, *SHARED, *(STRATEGY if "strategy" in nodes else [])])
     if settings.save_bold:
         first = "take" if run.preprocessed else "realign"
         _feed(workflow, nodes, first, "save_bold", MOTION)
@@ -87,31 +101,39 @@ def functional_workflow(
     return workflow
 
 
+def make_nodes(
+    stages: dict[str, tuple[Any, float]], gigabytes: float, settings: Settings
+) -> dict[str, Any]:
+    """A node per stage, with memory for so many copies of a run of that size."""
+    return {
+        key: make_node(
+            stage,
+            key,
+            settings,
+            memory=0.7 + copies * gigabytes,
+            always=key in {"write", "draw", "save_bold"},
+        )
+        for key, (stage, copies) in stages.items()
+    }
+
+
+def connect(workflow: Any, nodes: dict[str, Any], edges: Edges) -> None:
+    """Join outputs to the inputs of the same names."""
+    for source, target, names in edges:
+        _feed(workflow, nodes, source, target, names)
+
+
 def _stages(
     run: Run, context: dict[str, Any], inputs: Inputs, settings: Settings
 ) -> dict[str, tuple[Any, float]]:
     """Name -> (interface with its constants, copies of the run that it holds in memory)."""
     tr, seed = context["tr"], settings.random_seed
-    scaling: dict[str, Any] = {}
-    if settings.scaling_stats is not None:
-        scaling["statistics"] = str(settings.scaling_stats)
     stages: dict[str, tuple[Any, float]] = {
         **_first_stages(run, tr, settings),
         "project": (kernels.Project(atlas=inputs.atlas), 0.0),
         "decompose": (kernels.Decompose(seed=seed), 4.0),
         "classify": (kernels.Classify(tr=tr, seed=seed), 0.2),
-        "denoise": (
-            kernels.Denoise(
-                tr=tr,
-                mode=settings.denoise,
-                high_pass=settings.high_pass,
-                low_pass=settings.low_pass,
-            ),
-            0.0,
-        ),
-        "scale": (kernels.Scale(tr=tr, model_tr=settings.model_tr, **scaling), 0.0),
-        "write": (writers.WriteFunctional(context=context), 0.0),
-        "draw": (writers.DrawFunctional(context=context), 0.0),
+        **series_stages(context, settings),
     }
     if settings.save_bold:
         stages["save_bold"] = (
@@ -119,6 +141,25 @@ def _stages(
             6.0,
         )
     return stages
+
+
+def series_stages(context: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, float]]:
+    """What follows where the parcels are there."""
+    tr, scaling = context["tr"], {}
+    if settings.scaling_stats is not None:
+        scaling["statistics"] = str(settings.scaling_stats)
+    denoise = kernels.Denoise(
+        tr=tr,
+        mode=settings.denoise,
+        high_pass=settings.high_pass,
+        low_pass=settings.low_pass,
+    )
+    return {
+        "denoise": (denoise, 0.0),
+        "scale": (kernels.Scale(tr=tr, model_tr=settings.model_tr, **scaling), 0.0),
+        "write": (writers.WriteFunctional(context=context), 0.0),
+        "draw": (writers.DrawFunctional(context=context), 0.0),
+    }
 
 
 def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[Any, float]]:
@@ -146,35 +187,6 @@ def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[An
     if settings.strategy is not None:
         stages["strategy"] = (LoadStrategy(bold=str(source.bold), strategy=settings.strategy), 0.0)
     return stages
-
-
-def _connect_stages(workflow: Any, nodes: dict[str, Any], first: Edges) -> None:
-    edges: Edges = [
-        *first,
-        ("project", "extract", ("operator",)),
-        ("project", "classify", ("aroma",)),
-        ("project", "write", ("coverage",)),
-        ("project", "draw", ("coverage",)),
-        ("extract", "decompose", ("factor",)),
-        ("extract", "denoise", ("parcels",)),
-        ("extract", "write", ("confounds",)),
-        ("extract", "draw", ("confounds", "parcels")),
-        ("decompose", "classify", ("components",)),
-        ("decompose", "denoise", ("components",)),
-        ("decompose", "write", ("components",)),
-        ("decompose", "draw", ("components",)),
-        ("classify", "denoise", ("decisions",)),
-        ("classify", "write", ("decisions",)),
-        ("classify", "draw", ("decisions",)),
-        ("denoise", "scale", ("denoised",)),
-        ("denoise", "write", ("denoised",)),
-        ("denoise", "draw", ("denoised",)),
-        ("scale", "write", ("robust",)),
-        ("scale", "draw", ("robust",)),
-        ("write", "draw", ("written",)),
-    ]
-    for source, target, names in edges:
-        _feed(workflow, nodes, source, target, names)
 
 
 def _feed(

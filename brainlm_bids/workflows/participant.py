@@ -16,6 +16,7 @@ from brainlm_bids.workflows.anatomical import anatomical_workflow
 from brainlm_bids.workflows.embedding import model_node
 from brainlm_bids.workflows.functional import connect_geometry, functional_workflow
 from brainlm_bids.workflows.nodes import Inputs, make_workflow
+from brainlm_bids.workflows.series import series_workflow
 
 WORKFLOW = "brainlm_bids"
 
@@ -73,23 +74,25 @@ def participant_workflow(plans: Sequence[Plan], inputs: Inputs, settings: Settin
         functional = None
         if plan.series:
             anatomical = _anatomy(plan, anatomies, inputs, settings)
-            functional = functional_workflow(
-                plan.functional_name,
-                plan.run,
-                _gigabytes(plan.run.source),
-                plan.context,
-                inputs,
-                settings,
-            )
+            functional = _functional(plan, inputs, settings)
             if anatomical is None:
                 workflow.add_nodes([functional])
-            if plan.run.preprocessed is None:
+            if plan.run.is_raw:
                 connect_geometry(workflow, functional, anatomical, inputs, settings)
-            else:
-                draw = functional.get_node("draw")
-                draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
         _add_models(workflow, plan, functional, inputs, settings)
     return workflow
+
+
+def _functional(plan: Plan, inputs: Inputs, settings: Settings) -> Any:
+    name, run = plan.functional_name, plan.run
+    if not run.has_volumes:
+        return series_workflow(name, run, _gigabytes(run.source), plan.context, settings)
+    size = _gigabytes(run.source)
+    functional = functional_workflow(name, run, size, plan.context, inputs, settings)
+    if not run.is_raw:
+        draw = functional.get_node("draw")
+        draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
+    return functional
 
 
 def _anatomy(plan: Plan, anatomies: dict[str, Any], inputs: Inputs, settings: Settings) -> Any:
@@ -129,4 +132,6 @@ def _gigabytes(bold: Path) -> float:
 
     import nibabel as nb
 
+    if ".nii" not in bold.name:
+        return bold.stat().st_size / 2**30
     return math.prod(nb.load(bold).shape) * 4 / 2**30  # type: ignore[attr-defined]

@@ -1,0 +1,129 @@
+"""Parcel series that others made: files come in; a series (T, 424) and its repetition time go out.
+
+Numbers in columns: .tsv and .csv (with or without a row of names), .dat and .txt, .npy, and CIFTI
+.ptseries.nii. Missing values are n/a or nan.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids.bids.fmriprep import split_derivative
+from brainlm_bids.errors import UserError
+
+EXTENSIONS = (".tsv", ".csv", ".dat", ".txt", ".npy", ".ptseries.nii")
+MISSING = ("", "n/a", "nan", "NaN", "NA")
+
+
+class Timeseries(NamedTuple):
+    """values (T, 424) with NaN where missing; tr in s, None where the file does not say."""
+
+    values: NDArray[np.float64]
+    tr: float | None
+
+
+def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
+    """Read a series whose columns are the parcels `names`, or one of as many columns without names.
+
+    Columns with the names of all parcels are brought into their order. Raises UserError, in one
+    line, for anything else.
+    """
+    try:
+        values, found, tr = _read(path)
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        first = str(error).strip().splitlines()[:1]
+        raise UserError(f"--timeseries {path}: cannot be read ({''.join(first)})") from None
+    if values.ndim != 2 or values.shape[1] != len(names):
+        hint = "; transpose it" if values.ndim == 2 and values.shape[0] == len(names) else ""
+        raise UserError(
+            f"--timeseries {path}: its shape is {values.shape}; expected one row per volume and "
+            f"the {len(names)} parcels of A424 as columns{hint}"
+        )
+    if found and sorted(found) == sorted(names):
+        values = values[:, [found.index(name) for name in names]]
+    elif found and not all(name.isdigit() for name in found):
+        strange = next(name for name in found if name not in names)
+        raise UserError(
+            f"--timeseries {path}: its column {strange!r} is no parcel of A424; take the row of "
+            "names away if the columns are in the atlas's order"
+        )
+    return Timeseries(values, _sidecar_tr(path) or tr)
+
+
+def stem_of(path: Path) -> str:
+    """The name of a run for a file: its BIDS entities, or its letters and digits as a subject.
+
+    >>> stem_of(Path("sub-01_task-rest_space-MNI152NLin6Asym_atlas-A424_timeseries.tsv"))
+    'sub-01_task-rest'
+    >>> stem_of(Path("patient_7.npy"))
+    'sub-patient7_task-unknown'
+    """
+    stem = "_".join(
+        part for part in split_derivative(path.name)[0].split("_") if not part.startswith("atlas-")
+    )
+    if not stem.startswith("sub-"):
+        label = re.sub(r"[^A-Za-z0-9]", "", path.name.split(".")[0])
+        stem = f"sub-{label}"
+    return stem if "_task-" in stem else f"{stem}_task-unknown"
+
+
+def _read(path: Path) -> tuple[NDArray[np.float64], list[str], float | None]:
+    if path.name.endswith(".ptseries.nii"):
+        return _read_cifti(path)
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False).astype(np.float64), [], None
+    if path.suffix not in EXTENSIONS:
+        raise ValueError(f"expected one of {', '.join(EXTENSIONS)}")
+    with path.open(newline="") as handle:
+        if path.suffix in (".tsv", ".csv"):
+            rows = list(csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ","))
+        else:
+            rows = [line.split() for line in handle]
+    rows = [row for row in rows if row]
+    names = rows[0] if _is_header(rows[0]) else []
+    body = rows[1:] if names else rows
+    values = [[np.nan if cell in MISSING else float(cell) for cell in row] for row in body]
+    return np.array(values, dtype=np.float64), names, None
+
+
+def _is_header(row: list[str]) -> bool:
+    """Words, or the numbers 0, 1, … or 1, 2, … that tables without names are often given."""
+    if not all(_is_number(cell) for cell in row):
+        return True
+    return row in ([str(k + first) for k in range(len(row))] for first in (0, 1))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return cell in MISSING or np.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _read_cifti(path: Path) -> tuple[NDArray[np.float64], list[str], float | None]:
+    import nibabel as nb
+
+    image: Any = nb.load(path)
+    time, parcels = image.header.get_axis(0), image.header.get_axis(1)
+    tr = float(time.step) if str(time.unit).upper() == "SECOND" else None
+    names = [str(name) for name in getattr(parcels, "name", [])]
+    # A424's CIFTI labels are spelt in another way than its table: the order is that of the atlas.
+    spelt = [name.removesuffix("_ROI") for name in names]
+    return np.asarray(image.dataobj, dtype=np.float64), spelt, tr
+
+
+def _sidecar_tr(path: Path) -> float | None:
+    sidecar = path.with_name(path.name.split(".")[0] + ".json")
+    try:
+        content = json.loads(sidecar.read_text())
+        if "RepetitionTime" in content:
+            return float(content["RepetitionTime"])
+        return 1 / float(content["SamplingFrequency"]) if "SamplingFrequency" in content else None
+    except (OSError, ValueError, TypeError, ZeroDivisionError):
+        return None

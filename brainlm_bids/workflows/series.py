@@ -1,0 +1,67 @@
+"""The graph of a run without volumes: fMRIPrep's CIFTI, or a parcel series that others made.
+
+take ─► denoise ─► scale ─► write ─► draw      (a given series is not denoised)
+"""
+
+from typing import Any
+
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.interfaces_fmriprep import LoadStrategy
+from brainlm_bids.interfaces_series import TakeCifti, TakeTimeseries
+from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.functional import (
+    STRATEGY,
+    Edges,
+    connect,
+    make_nodes,
+    series_stages,
+)
+from brainlm_bids.workflows.nodes import make_workflow
+
+EDGES: Edges = [
+    ("take", "denoise", ("parcels", "motion")),
+    ("take", "scale", ("motion",)),
+    ("take", "write", ("confounds", "coverage", "motion")),
+    ("take", "draw", ("confounds", "coverage", "parcels", "motion")),
+    ("denoise", "scale", ("denoised",)),
+    ("denoise", "write", ("denoised",)),
+    ("denoise", "draw", ("denoised",)),
+    ("scale", "write", ("robust",)),
+    ("scale", "draw", ("robust",)),
+    ("write", "draw", ("written",)),
+]
+GIVEN: Edges = [
+    ("take", "scale", ("denoised", "motion")),
+    ("take", "write", ("denoised", "motion")),
+    ("take", "draw", ("denoised", "motion")),
+    ("scale", "write", ("robust",)),
+    ("scale", "draw", ("robust",)),
+    ("write", "draw", ("written",)),
+]
+
+
+def series_workflow(
+    name: str, run: Run, gigabytes: float, context: dict[str, Any], settings: Settings
+) -> Any:
+    """All nodes of a run without volumes."""
+    workflow = make_workflow(name)
+    stages, edges = series_stages(context, settings), [*EDGES]
+    if run.preprocessed is None:
+        stages.pop("denoise")
+        stages["take"] = TakeTimeseries(timeseries=str(run.source)), 0.1
+        edges = GIVEN
+    else:
+        source = run.preprocessed
+        take = TakeCifti(
+            bold=str(source.bold),
+            confounds=str(source.confounds),
+            labels=str(source.labels),
+            dummy_scans=settings.dummy_scans,
+        )
+        stages["take"] = take, 2.0
+        if settings.strategy is not None:
+            bold, strategy = str(source.bold), settings.strategy
+            stages["strategy"] = LoadStrategy(bold=bold, strategy=strategy), 0.0
+            edges += STRATEGY
+    connect(workflow, make_nodes(stages, gigabytes, settings), edges)
+    return workflow

@@ -1,0 +1,189 @@
+"""Runs without volumes: parcel series that others made, and fMRIPrep's grayordinates."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from brainlm_bids import resources
+from brainlm_bids.bids.outputs import read_json, read_tsv
+from brainlm_bids.bids.timeseries import read_timeseries, stem_of
+from brainlm_bids.errors import UserError
+from brainlm_bids.parcellation import label_means
+from brainlm_bids.scaling import recording_stats, scale
+
+VOLUMES, TR = 60, 0.735
+NAMES = resources.parcels().names
+Array = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def series() -> Array:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(VOLUMES, 5)) @ rng.normal(size=(5, 424))
+    values += 100 + rng.normal(size=(VOLUMES, 424))
+    values[:, 7] = np.nan
+    return values
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    description = {"Name": "raw", "BIDSVersion": "1.8.0"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+    return folder
+
+
+def _call(raw: Path, out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), "participant"]
+    command += ["-w", str(out.parent / "work"), "--offline", "--nprocs", "1", *flags]
+    environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_files_of_all_kinds_are_read(series: Array, tmp_path: Path) -> None:
+    shuffled = np.random.default_rng(1).permutation(424)
+    table = pd.DataFrame(series[:, shuffled], columns=[NAMES[k] for k in shuffled])
+    table.to_csv(tmp_path / "a.tsv", sep="\t", index=False, na_rep="n/a")
+    pd.DataFrame(series).to_csv(tmp_path / "b.csv", index=False, na_rep="nan")
+    np.savetxt(tmp_path / "c.dat", series)
+    np.save(tmp_path / "d.npy", series)
+    for name in ("a.tsv", "b.csv", "c.dat", "d.npy"):
+        found = read_timeseries(tmp_path / name, NAMES)
+        assert np.allclose(found.values, series, equal_nan=True) and found.tr is None, name
+    (tmp_path / "d.json").write_text('{"RepetitionTime": 1.5}')
+    assert read_timeseries(tmp_path / "d.npy", NAMES).tr == 1.5
+
+
+def test_a_cifti_parcel_series_is_read(series: Array, tmp_path: Path) -> None:
+    vertices = {"CIFTI_STRUCTURE_CORTEX_LEFT": 424}
+    parcels = nb.cifti2.ParcelsAxis(
+        [f"{name}_ROI" for name in NAMES],
+        [[] for _ in NAMES],
+        [{"CIFTI_STRUCTURE_CORTEX_LEFT": np.array([k])} for k in range(424)],
+        np.eye(4),
+        (2, 2, 2),
+        vertices,
+    )
+    time = nb.cifti2.SeriesAxis(0, TR, VOLUMES)
+    data = np.nan_to_num(series).astype(np.float32)
+    path = tmp_path / "x.ptseries.nii"
+    nb.Cifti2Image(data, header=(time, parcels)).to_filename(path)
+    found = read_timeseries(path, NAMES)
+    assert np.allclose(found.values, data) and found.tr == pytest.approx(TR)
+
+
+def test_what_is_no_series_of_a424_is_said(series: Array, tmp_path: Path) -> None:
+    cases = {
+        "short.npy": (series[:, :423], "expected one row per volume and the 424 parcels"),
+        "turned.npy": (series.T, "transpose it"),
+    }
+    for name, (values, said) in cases.items():
+        np.save(tmp_path / name, values)
+        with pytest.raises(UserError, match=said):
+            read_timeseries(tmp_path / name, NAMES)
+    other = pd.DataFrame(series, columns=[f"Schaefer_{k}" for k in range(424)])
+    other.to_csv(tmp_path / "other.tsv", sep="\t", index=False)
+    with pytest.raises(UserError, match="'Schaefer_0' is no parcel of A424"):
+        read_timeseries(tmp_path / "other.tsv", NAMES)
+    (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match=r"broken\.npy: cannot be read"):
+        read_timeseries(tmp_path / "broken.npy", NAMES)
+
+
+def test_runs_are_named_after_files() -> None:
+    name = "sub-01_ses-2_task-rest_run-1_space-MNI152NLin6Asym_atlas-A424_timeseries.ptseries.nii"
+    assert stem_of(Path(name)) == "sub-01_ses-2_task-rest_run-1"
+    assert stem_of(Path("patient 7.dat")) == "sub-patient7_task-unknown"
+
+
+def test_given_series_go_through_scaling_and_the_model(
+    series: Array, raw: Path, tmp_path: Path, shared: Path
+) -> None:
+    files = [tmp_path / "sub-07_task-rest_timeseries.npy", tmp_path / "bad.npy"]
+    np.save(files[0], series)
+    np.save(files[1], series[:, :400])
+    out = tmp_path / "out"
+    flags = ["--timeseries", *map(str, files), "--timeseries-tr", str(TR)]
+    flags += ["--atlas", str(shared / "atlas" / "A424+2mm.nii.gz"), "--model", "random:tiny"]
+    done = _call(raw, out, *flags)
+    assert done.returncode == 1 and "expected one row per volume" in done.stdout + done.stderr
+    stem = "sub-07_task-rest_space-MNI152NLin6Asym_atlas-A424_desc-"
+    func = out / "sub-07" / "func"
+    names, robust = read_tsv(func / f"{stem}robust_timeseries.tsv")
+    expected, filled = scale(series, recording_stats(series))
+    assert tuple(names) == NAMES and np.flatnonzero(filled).tolist() == [7]
+    assert np.allclose(robust, expected, rtol=1e-5, atol=1e-6)
+    said = read_json(func / f"{stem}denoised_timeseries.json")
+    assert said["Denoising"] == "none, as given" and said["Sources"] == [files[0].as_uri()]
+    assert said["HighPassCutoff"] is None and said["SliceTimingCorrected"] is None
+    assert (func / f"{stem}randomtiny_embeddings.tsv").is_file()
+    assert (out / "sub-07.html").is_file()
+    missing = _call(raw, tmp_path / "o2", *flags[:2], *flags[5:])
+    assert missing.returncode == 1 and "--timeseries-tr SECONDS" in missing.stdout + missing.stderr
+
+
+def test_means_by_label_are_those_of_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 425, size=3000)
+    labels[labels == 9] = 0
+    values = rng.normal(size=(11, 3000))
+    covered = rng.random(3000) > 0.3
+    means, coverage = label_means(values, labels, covered)
+    for parcel in range(424):
+        own = (labels == parcel + 1) & covered
+        assert coverage.n_covered[parcel] == own.sum()
+        expected = values[:, own].mean(axis=1) if own.any() else np.full(11, np.nan)
+        assert np.allclose(means[:, parcel], expected, equal_nan=True)
+    assert np.isnan(means[:, 8]).all()
+
+
+def test_grayordinates_of_fmriprep(series: Array, raw: Path, tmp_path: Path, shared: Path) -> None:
+    """Each grayordinate follows its parcel: the parcels must come back, filtered."""
+    from brainlm_bids.preproc.temporal import highpass_matrix
+
+    labels = nb.load(shared / "atlas" / "A424.dlabel.nii")
+    index = np.asarray(labels.dataobj).ravel().astype(int)
+    rng = np.random.default_rng(1)
+    parcels = np.concatenate([np.zeros((VOLUMES, 1)), np.nan_to_num(series)], axis=1)
+    data = parcels[:, index] + 0.1 * rng.normal(size=(VOLUMES, len(index)))
+    data[:, index == 8] = 0
+    root = tmp_path / "fmriprep"
+    func = root / "sub-01" / "func"
+    func.mkdir(parents=True)
+    stem = func / "sub-01_task-rest"
+    axes = (nb.cifti2.SeriesAxis(0, TR, VOLUMES), labels.header.get_axis(1))
+    image = nb.Cifti2Image(data.astype(np.float32), header=axes)
+    image.to_filename(f"{stem}_space-fsLR_den-91k_bold.dtseries.nii")
+    sidecar = Path(f"{stem}_space-fsLR_den-91k_bold.json")
+    sidecar.write_text(json.dumps({"RepetitionTime": TR, "SliceTimingCorrected": True}))
+    columns = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    table = pd.DataFrame(rng.normal(0, 1e-3, size=(VOLUMES, 6)), columns=columns)
+    table["framewise_displacement"] = 0.1
+    table.to_csv(f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False)
+    made = {"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep", "Version": "25.1.0"}]}
+    (root / "dataset_description.json").write_text(json.dumps(made))
+    out = tmp_path / "out"
+    flags = ["-d", f"fmriprep={root}", "--model", "none"]
+    flags += ["--atlas", str(shared / "atlas" / "A424+2mm.nii.gz")]
+    flags += ["--cifti-atlas", str(shared / "atlas" / "A424.dlabel.nii")]
+    refused = _call(raw, out, *flags, "--input-space", "fsLR")
+    assert (
+        refused.returncode == 1 and "ICA-AROMA looks at voxels" in refused.stdout + refused.stderr
+    )
+    done = _call(raw, out, *flags, "--denoise", "none")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.asarray(read_tsv(next(out.rglob("*desc-denoised_timeseries.tsv")))[1])
+    matrix = highpass_matrix(VOLUMES, TR, 100.0)
+    for parcel in (0, 100, 300, 423):
+        truth = matrix @ (series[:, parcel] - series[:, parcel].mean())
+        assert np.corrcoef(found[:, parcel], truth)[0, 1] > 0.99
+    said = read_json(next(out.rglob("*desc-denoised_timeseries.json")))
+    assert said["SliceTimingCorrected"] is True and said["MissingParcels"] == [NAMES[7]]
