@@ -10,7 +10,8 @@ import csv
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -207,50 +208,92 @@ def _array_sha256(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _download(url: str, target: Path, sha256: str | None = None) -> Path:
-    """Bring one file; it appears under its name when whole, and with the sha256 that was asked."""
+def _download(
+    url: str,
+    target: Path,
+    sha256: str | None = None,
+    *,
+    resumable: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> Path:
+    """Bring one file; it appears under its name when whole, and with the sha256 that was asked.
+
+    A resumable download (its sha256 is known) that breaks off leaves its part, with which the next
+    one goes on; of several processes one downloads and the others wait for it.
+    """
     import requests
 
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    name = sha256[:16] if resumable and sha256 else uuid.uuid4().hex[:8]
+    part = target.with_name(f".{target.name}.{name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with requests.get(
-            url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
-        ) as response:
-            response.raise_for_status()
-            got = _stream_to(response, part)
-        if sha256 is not None and got != sha256:
-            raise UserError(f"{url} came with sha256 {got}, expected {sha256}: not kept")
-        part.replace(target)
+        with _lock(part) if resumable else nullcontext():
+            if resumable and _present(target) and file_sha256(target) == sha256:
+                return target
+            _transfer(url, part, headers or {}, resumable)
+            got = file_sha256(part)
+            if sha256 is not None and got != sha256:
+                part.unlink()
+                raise UserError(f"{url} came with sha256 {got}, expected {sha256}: not kept")
+            part.replace(target)
     except requests.RequestException as error:
         raise UserError(f"cannot download {url}: {_reason(error)}") from error
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        if part.parent.is_dir():
+        if not resumable and part.parent.is_dir():
             part.unlink(missing_ok=True)
     return target
 
 
-def _stream_to(response: Any, part: Path) -> str:
+@contextmanager
+def _lock(part: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    lock = FileLock(part.with_suffix(".lock"))
+    with lock:
+        yield
+    Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _transfer(url: str, part: Path, headers: Mapping[str, str], resumable: bool) -> None:
+    """Write the file, or what is missing of it; goes on by itself as long as bytes come."""
+    import requests
+
+    while True:
+        start = part.stat().st_size if resumable and part.exists() else 0
+        try:
+            return _stream_to(url, part, headers, start)
+        except requests.RequestException:
+            if not resumable or not part.exists() or part.stat().st_size <= start:
+                raise
+
+
+def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> None:
     import requests
     from tqdm import tqdm
 
-    announced = int(response.headers.get("Content-Length", 0))
-    digest, size = hashlib.sha256(), 0
-    name = part.name.split(".", 1)[1].rsplit(".", 2)[0]
-    bar = tqdm(total=announced or None, unit="B", unit_scale=True, desc=name, disable=None)
-    with part.open("wb") as stream, bar:
-        for chunk in response.iter_content(1 << 18):
-            stream.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-            bar.update(len(chunk))
-        stream.flush()
-        os.fsync(stream.fileno())
-    if size == 0 or (announced and size != announced):
-        raise requests.ConnectionError(f"only {size} of {announced or 'some'} bytes came")
-    return digest.hexdigest()
+    asked = {**headers, "Accept-Encoding": "identity"}
+    if start:
+        asked["Range"] = f"bytes={start}-"
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=asked) as response:
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # nothing is missing; the caller's sum tells whether that is true
+        response.raise_for_status()
+        size = start if response.status_code == requests.codes.partial_content else 0
+        length = int(response.headers.get("Content-Length", 0))
+        total = size + length if length else None
+        name = part.name.split(".", 1)[1].rsplit(".", 2)[0]
+        bar = tqdm(total=total, initial=size, unit="B", unit_scale=True, desc=name, disable=None)
+        with part.open("ab" if size else "wb") as stream, bar:
+            for chunk in response.iter_content(1 << 18):
+                stream.write(chunk)
+                size += len(chunk)
+                bar.update(len(chunk))
+            stream.flush()
+            os.fsync(stream.fileno())
+    if size == 0 or (total and size != total):
+        raise requests.ConnectionError(f"only {size} of {total or 'some'} bytes came")
 
 
 def _reason(error: BaseException) -> str:
@@ -716,7 +759,11 @@ def _published_model(name: str, home: Path | None, offline: bool, sources: Sourc
 
 
 def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
-    """Download a checkpoint; an interrupted download goes on where it stopped."""
+    """Download a checkpoint; an interrupted download goes on where it stopped.
+
+    The hub's client is asked for addresses, sums and the user's token alone: when it gives up, it
+    throws away what it has, which may be gigabytes.
+    """
     import huggingface_hub as hub
 
     folder = home / "models" / MODEL_FOLDERS[name]
@@ -726,22 +773,13 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
             MODEL_REPOSITORY, remote, revision=MODEL_REVISION, endpoint=sources.hub
         )
         try:
-            # asked first: the download itself would retry for a minute without a network
             etag = hub.get_hf_file_metadata(url, timeout=TIMEOUT[0], endpoint=sources.hub).etag
-            hub.hf_hub_download(
-                MODEL_REPOSITORY,
-                remote,
-                revision=MODEL_REVISION,
-                local_dir=home / "models",
-                endpoint=sources.hub,
-                etag_timeout=TIMEOUT[0],
-            )
         except Exception as error:  # httpx's, requests' and the hub's own, by version
             raise UserError(f"cannot download {url}: {_reason(error)}") from error
-        # for large files the hub's etag is the sha256
-        if etag is not None and len(etag) == 64 and file_sha256(folder / file) != etag:
-            (folder / file).unlink()
-            raise UserError(f"{url} came with a wrong sha256, expected {etag}: not kept")
+        # for large files the hub's etag is the sha256, for small ones that of git
+        sha256 = etag if etag is not None and len(etag) == 64 else None
+        headers = hub.utils.build_hf_headers()
+        _download(url, folder / file, sha256, resumable=sha256 is not None, headers=headers)
     _check_sums(folder)
     return folder
 

@@ -4,11 +4,13 @@ Downloads are tested against a server on this machine whose faults are chosen pe
 """
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,12 @@ NOWHERE = Sources("http://127.0.0.1:9/A424.nii.gz", "http://127.0.0.1:9/tf", "ht
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` by path; counts requests; cuts the first body short where told to."""
+    """Serves `content` by path, as the hub does; counts requests.
+
+    `cut`: the first body is cut short; `linked`: large files, which lie elsewhere (302, with the
+    sum of what is there); `supply`: bytes that are left to give before the network is gone;
+    `knows_ranges`: whether parts can be had.
+    """
 
     daemon_threads = True
 
@@ -37,6 +44,9 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, str | None]] = []
         self.cut: set[str] = set()
         self.etag: dict[str, str] = {}
+        self.linked: set[str] = set()
+        self.supply: dict[str, int] = {}
+        self.knows_ranges = True
 
     @property
     def url(self) -> str:
@@ -56,29 +66,39 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         self.close_connection = True
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if self.server.knows_ranges else None
         self.server.requests.append((self.command, self.path, wanted))
-        body = self.server.content.get(self.path)
+        path = self.path.removeprefix("/elsewhere")
+        body = self.server.content.get(path)
         if body is None:
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
+            return self._head(404, {"Content-Length": "0"})
+        etag = self.server.etag.get(path, hashlib.sha256(body).hexdigest())
+        headers = {"X-Repo-Commit": resources.MODEL_REVISION, "ETag": f'"{etag}"'}
+        if path in self.server.linked and path == self.path:
+            there = {"Location": f"{self.server.url}/elsewhere{path}", "Content-Length": "0"}
+            there |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(body))}
+            return self._head(302, headers | there | {"ETag": '"of the pointer"'})
         start = int(wanted.split("=")[1].split("-")[0]) if wanted else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.send_header("Connection", "close")
-        self.send_header("X-Repo-Commit", resources.MODEL_REVISION)
-        etag = self.server.etag.get(self.path, hashlib.sha256(body).hexdigest())
-        self.send_header("ETag", f'"{etag}"')
+        if start and start >= len(body):
+            return self._head(416, {"Content-Length": "0"})
+        self._head(206 if start else 200, headers | {"Content-Length": str(len(body) - start)})
+        if with_body:
+            self.wfile.write(self._what_arrives(path, body[start:]))
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Connection": "close"}).items():
+            self.send_header(name, value)
         self.end_headers()
-        if not with_body:
-            return
-        part = body[start:]
-        if self.path in self.server.cut:
-            self.server.cut.discard(self.path)
-            part = part[: len(part) // 2]
-        self.wfile.write(part)
+
+    def _what_arrives(self, path: str, part: bytes) -> bytes:
+        if path in self.server.cut:
+            self.server.cut.discard(path)
+            return part[: len(part) // 2]
+        if path in self.server.supply:
+            part = part[: self.server.supply[path]]
+            self.server.supply[path] -= len(part)
+        return part
 
     def do_GET(self) -> None:
         self._answer(True)
@@ -102,7 +122,6 @@ def own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("BRAINLM_BIDS_HOME", "TEMPLATEFLOW_HOME", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 @pytest.fixture
@@ -431,13 +450,22 @@ def test_embedded_template() -> None:
 # ---- the checkpoint ----------------------------------------------------------------------------
 
 
+WEIGHTS = f"/vandijklab/brainlm/resolve/{resources.MODEL_REVISION}/vitmae_111M/pytorch_model.bin"
+
+
 def serve_model(server: Server, size: int = 300_000) -> bytes:
     weights = np.random.default_rng(1).bytes(size)
-    prefix = f"/vandijklab/brainlm/resolve/{resources.MODEL_REVISION}/vitmae_111M"
-    server.content[f"{prefix}/config.json"] = b"{}"
-    server.content[f"{prefix}/pytorch_model.bin"] = weights
-    server.etag[f"{prefix}/config.json"] = "a1" * 20  # small files carry a git sha1
+    config = WEIGHTS.replace("pytorch_model.bin", "config.json")
+    server.content |= {config: b"{}", WEIGHTS: weights}
+    server.etag[config] = "a1" * 20  # small files carry a git sha1
+    server.linked.add(WEIGHTS)
     return weights
+
+
+def parts_of_weights(server: Server) -> list[int]:
+    """Where the downloads of the weights began."""
+    asked = [w for verb, p, w in server.requests if (verb, p) == ("GET", f"/elsewhere{WEIGHTS}")]
+    return [int(wanted[6:].split("-")[0]) if wanted else 0 for wanted in asked]
 
 
 def test_model_download_cache_and_sums(server: Server, tmp_path: Path) -> None:
@@ -458,31 +486,101 @@ def test_model_download_cache_and_sums(server: Server, tmp_path: Path) -> None:
         resources.find_model("111M", home=tmp_path, offline=True)
 
 
-def test_model_download_resumes(server: Server, tmp_path: Path) -> None:
-    weights = serve_model(server, size=24_000_000)  # the hub client writes chunks of 10 MB
-    path = next(p for p in server.content if p.endswith(".bin"))
-    server.cut.add(path)
-    try:
-        model = resources.find_model("111M", home=tmp_path, sources=server.sources)
-    except UserError:  # versions of the hub client that do not go on by themselves
-        assert not (tmp_path / "models" / "vitmae_111M" / "pytorch_model.bin").exists()
-        model = resources.find_model("111M", home=tmp_path, sources=server.sources)
+def test_model_download_goes_on_by_itself(server: Server, tmp_path: Path) -> None:
+    weights = serve_model(server, size=2_000_000)
+    server.cut.add(WEIGHTS)
+    model = resources.find_model("111M", home=tmp_path, sources=server.sources)
     assert model is not None and model.sha256 == hashlib.sha256(weights).hexdigest()
-    resumed = [
-        wanted
-        for verb, asked, wanted in server.requests
-        if (verb, asked) == ("GET", path) and wanted
-    ]
-    assert len(resumed) == 1 and 0 < int(resumed[0][6:].split("-")[0]) <= 12_000_000
+    first, second = parts_of_weights(server)
+    assert first == 0 and 700_000 < second <= 1_000_000  # of the last 256 kB some may be lost
+
+
+def test_model_download_resumes_in_another_call(server: Server, tmp_path: Path) -> None:
+    weights = serve_model(server, size=2_000_000)
+    server.supply[WEIGHTS] = 1_500_000
+    with pytest.raises(UserError, match="cannot download"):
+        resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=lambda _: None)
+    folder = tmp_path / "models" / "vitmae_111M"
+    assert not (folder / "pytorch_model.bin").exists() and not (folder / "SHA256SUMS").exists()
+    server.requests.clear()
+    del server.supply[WEIGHTS]
+    resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=lambda _: None)
+    (start,) = parts_of_weights(server)
+    assert 1_200_000 < start <= 1_500_000
+    assert (folder / "pytorch_model.bin").read_bytes() == weights
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == ["SHA256SUMS", "config.json", "pytorch_model.bin"]  # nothing else is left
+
+
+def test_model_download_where_parts_cannot_be_had(server: Server, tmp_path: Path) -> None:
+    weights = serve_model(server, size=2_000_000)
+    server.knows_ranges = False
+    server.cut.add(WEIGHTS)
+    model = resources.find_model("111M", home=tmp_path, sources=server.sources)
+    assert model is not None and model.sha256 == hashlib.sha256(weights).hexdigest()
+
+
+@pytest.mark.parametrize("size", [1000, 300_000, 400_000])
+def test_model_download_over_a_damaged_part(server: Server, tmp_path: Path, size: int) -> None:
+    weights = serve_model(server)
+    folder = tmp_path / "models" / "vitmae_111M"
+    folder.mkdir(parents=True)
+    sha256 = hashlib.sha256(weights).hexdigest()
+    (folder / f".pytorch_model.bin.{sha256[:16]}.part").write_bytes(b"x" * size)
+    with pytest.raises(UserError, match="came with sha256"):
+        resources.find_model("111M", home=tmp_path, sources=server.sources)
+    model = resources.find_model("111M", home=tmp_path, sources=server.sources)
+    assert model is not None and model.sha256 == sha256
+
+
+def test_model_asked_for_by_several_at_once(server: Server, tmp_path: Path) -> None:
+    weights = serve_model(server, size=2_000_000)
+
+    def find(_: int) -> str | None:
+        model = resources.find_model("111M", home=tmp_path, sources=server.sources)
+        return None if model is None else model.sha256
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(find, range(4)))
+    assert found == [hashlib.sha256(weights).hexdigest()] * 4
+    assert parts_of_weights(server) == [0]
+
+
+def test_fetch_on_the_command_line(server: Server, tmp_path: Path) -> None:
+    """As a user calls it, the hub being this machine; the address is read at the first import."""
+    weights = serve_model(server)
+    program = [sys.executable, "-m", "brainlm_bids.tools", "fetch", "111M", "--home", str(tmp_path)]
+    environment = os.environ | {"HF_ENDPOINT": server.url}
+    done = subprocess.run(program, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "CC BY-NC-ND 4.0" in done.stdout.splitlines()[0]
+    folder = tmp_path / "models" / "vitmae_111M"
+    assert (folder / "pytorch_model.bin").read_bytes() == weights
+    assert str(folder) in done.stdout
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_download_shows_its_progress(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_model(server)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=lambda _: None)
+    assert "pytorch_model.bin: 100%" in screen.getvalue() and "300k/300k" in screen.getvalue()
 
 
 def test_model_with_wrong_sum(server: Server, tmp_path: Path) -> None:
     serve_model(server)
-    path = next(p for p in server.content if p.endswith(".bin"))
-    server.etag[path] = "0" * 64
-    with pytest.raises(UserError, match="wrong sha256"):
+    server.etag[WEIGHTS] = "0" * 64
+    with pytest.raises(UserError, match=r"came with sha256 .*, expected 0{64}: not kept"):
         resources.find_model("111M", home=tmp_path, sources=server.sources)
-    assert not list((tmp_path / "models" / "vitmae_111M").glob("*.bin"))
+    folder = tmp_path / "models" / "vitmae_111M"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".lock"]
 
 
 @pytest.mark.parametrize("offline", [True, False])
