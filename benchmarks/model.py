@@ -97,7 +97,9 @@ def transformers_vitmae(attention: str | None) -> Callable[[Path, str, Inputs, s
 
     def make(folder: Path, stage: str, inputs: Inputs, device: str) -> Predict:
         from transformers import ViTMAEForPreTraining
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         model = ViTMAEForPreTraining.from_pretrained(folder, attn_implementation=attention)
         model = model.eval().to(device)
         if stage == "encoder":
