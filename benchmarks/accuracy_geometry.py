@@ -280,7 +280,7 @@ def coregistration_rows(case: Case, quick: bool) -> Iterator[Row]:
         seed=case.seed,
     )
     surface = boundary.white_surface(t1w, case.t1w_affine, t1w_mask)
-    found = boundary.refine_rigid(surface, case.reference, case.affine, case.mask, start)
+    found = boundary.refine(surface, case.reference, case.affine, case.mask, start)
     matrices = {"identity": np.eye(4), "mutual information (our start)": start}
     if not quick:
         matrices["antspyx Rigid"] = antspyx_rigid(case, t1w)

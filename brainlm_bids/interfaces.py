@@ -330,7 +330,7 @@ class Coregister(Kernel):
             seed=self.inputs.seed,
         )
         surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, self.inputs.seed)
-        refined = boundary.refine_rigid(surface, boldref, bold_affine, mask, matrix)
+        refined = boundary.refine(surface, boldref, bold_affine, mask, matrix)
         if refined is None:
             LOGGER.warning(
                 "%s: no clear boundary of white matter; the registration to the T1w image rests "

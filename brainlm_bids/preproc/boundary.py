@@ -1,35 +1,48 @@
-"""BOLD to T1w by the boundary of white matter. In: a T1w image without bias field and its brain
-(X, Y, Z), a BOLD reference, a rigid pull that brings them near. Out: that pull, refined.
+"""BOLD to T1w by the boundary of white matter. In: a T1w image without bias field, or a template,
+and its brain (X, Y, Z); a BOLD reference; a linear pull (4, 4) that brings them near. Out: that
+pull, refined as a rigid or an affine one, and a smooth field of displacements.
 
 Boundary-based registration (Greve and Fischl 2009, NeuroImage 48:63): grey matter is brighter than
 white matter in T2*-weighted images, so along normals of the white surface the BOLD signal rises.
-Only differences across 4 mm are looked at: bias field, drop-out and the edges of masks do not pull.
+Only differences across a few millimetres are looked at: bias field, drop-out and the edges of masks
+do not pull. All pulls carry RAS+ mm of the T1w image to those of the BOLD reference.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage, optimize, sparse
 from scipy.spatial.transform import Rotation
 
 FloatArray = NDArray[np.float64]
 
 N_POINTS = 20_000
-# Half of the distance between the two samples of a point of the surface.
+# Half of the distance between the two samples of a point of the surface: the last, and one with
+# which an affine is found from further away.
 REACH_MM = 2.0
+WIDE_REACH_MM = 4.0
 # Slope of the cost per percent of contrast: contrasts beyond 10 % count little more than that.
 SLOPE = 0.1
+# Below this share of the brain's median there is no signal to compare.
+FLOOR = 0.2
 SMOOTHING_MM = 0.7
 # The rim of the brain's mask is no boundary of white matter.
 RIM_MM = 4.0
-# A rotation of 1 mm at this distance is as large a step as a shift of 1 mm.
+# A turn or a stretch of 1 mm at this distance is as large a step as a shift of 1 mm.
 RADIUS_MM = 50.0
 LARGEST_STEP_MM = 10.0
-# Mutual information leaves 1 to 3 mm; from 8 mm on the search may end in another fold.
-LARGEST_CHANGE_MM = 8.0
+# Mutual information leaves 1 to 3 mm (affine: 4 to 6); much more ends in another fold.
+LARGEST_CHANGE_MM = {"rigid": 8.0, "affine": 15.0}
 FEWEST_POINTS = 1000
+# Of the field: distance of its control points, and the weight of its bending. With more freedom
+# the phantom, whose folds are the template's, is met better, and a real brain worse.
+CONTROL_MM = 25.0
+BENDING = 0.01
+FIELD_ITERATIONS = 60
 
 
 @dataclass(frozen=True)
@@ -97,14 +110,15 @@ def _crossings(
     return points
 
 
-def refine_rigid(
+def refine(
     surface: Surface,
     bold: NDArray[Any],
     affine: FloatArray,
     brain: NDArray[np.bool_],
     start: FloatArray,
+    kind: Literal["rigid", "affine"] = "rigid",
 ) -> FloatArray | None:
-    """The pull (4, 4), T1w world to BOLD world (RAS+ mm), at which the boundary is sharpest.
+    """The pull (4, 4), RAS+ mm, at which the boundary is sharpest.
 
     Parameters
     ----------
@@ -116,56 +130,199 @@ def refine_rigid(
         Of `bold`, voxel to RAS+ mm.
     start
         (4, 4) pull that is right within 8 mm.
+    kind
+        "rigid": `start` is one and remains one; "affine": with stretches and shears.
 
     Returns
     -------
     None where the boundary cannot be trusted: too little of it in view, grey matter not brighter
-    than white, or an optimum more than 8 mm from the start.
+    than white, or an optimum further from the start than a start can be off.
     """
-    bold = np.nan_to_num(np.asarray(bold, dtype=np.float32))
-    floor = 0.2 * float(np.median(bold[brain]))
-    to_voxel = np.linalg.inv(affine) @ start
-    sides = [surface.points + side * REACH_MM * surface.normals for side in (-1, 1)]
-    centre = surface.points.mean(axis=0) if len(surface.points) else np.zeros(3)
-
-    def contrast(step: FloatArray) -> FloatArray:
-        """(grey − white) / mean in percent at the points in view."""
-        pull = to_voxel @ _small_motion(step, centre)
-        white, grey = (
-            ndimage.map_coordinates(bold, _apply(pull, side).T, order=1, cval=np.nan)
-            for side in sides
-        )
-        total = white.astype(np.float64) + grey
-        seen = total > floor  # NaN is not
-        return np.asarray(200 * (grey - white)[seen] / total[seen])
-
-    def cost(step: FloatArray) -> float:
-        values = contrast(step)
-        return float((1 - np.tanh(SLOPE * values)).mean()) if len(values) else 2.0
-
-    if len(contrast(np.zeros(6))) < FEWEST_POINTS:
+    seen = _Bold(bold, affine, brain)
+    if len(surface.points) == 0:
         return None
+    centre = surface.points.mean(axis=0)
+    small = _small_rigid if kind == "rigid" else _small_affine
+    reaches = [REACH_MM] if kind == "rigid" else [WIDE_REACH_MM, REACH_MM]
+    matrix = start
+    for reach in reaches:
+        if len(seen.contrast(matrix, surface, reach)) < FEWEST_POINTS:
+            return None
+        matrix = _sharpest(seen, surface, matrix, centre, small, reach)
+    moved, before = _apply(matrix, surface.points), _apply(start, surface.points)
+    change = np.linalg.norm(moved - before, axis=1).mean()
+    contrast = seen.contrast(matrix, surface, REACH_MM)
+    if change > LARGEST_CHANGE_MM[kind] or len(contrast) == 0 or np.median(contrast) <= 0:
+        return None
+    return matrix
+
+
+class _Bold:
+    """A BOLD reference that points of the T1w image are looked up in."""
+
+    def __init__(self, bold: NDArray[Any], affine: FloatArray, brain: NDArray[np.bool_]) -> None:
+        self.data = np.nan_to_num(np.asarray(bold, dtype=np.float32))
+        self.to_voxel = np.linalg.inv(affine)
+        self.floor = FLOOR * float(np.median(self.data[brain])) if brain.any() else np.inf
+
+    def sample(self, matrix: FloatArray, points: FloatArray) -> FloatArray:
+        """Trilinear values (N,) at points (N, 3) pulled by a matrix, NaN out of view."""
+        voxels = _apply(self.to_voxel @ matrix, points)
+        values = ndimage.map_coordinates(self.data, voxels.T, order=1, cval=np.nan)
+        return np.asarray(values, dtype=np.float64)
+
+    def contrast(self, matrix: FloatArray, surface: Surface, reach: float) -> FloatArray:
+        """(grey − white) / mean in percent, at the points where there is signal."""
+        white, grey = (
+            self.sample(matrix, surface.points + side * reach * surface.normals) for side in (-1, 1)
+        )
+        lit = white + grey > self.floor  # NaN is not
+        return np.asarray(200 * (grey - white)[lit] / (grey + white)[lit])
+
+
+def _sharpest(
+    seen: _Bold,
+    surface: Surface,
+    start: FloatArray,
+    centre: FloatArray,
+    small: Callable[[FloatArray, FloatArray], FloatArray],
+    reach: float,
+) -> FloatArray:
+    def cost(step: FloatArray) -> float:
+        contrast = seen.contrast(start @ small(step, centre), surface, reach)
+        return float((1 - np.tanh(SLOPE * contrast)).mean()) if len(contrast) else 2.0
+
+    n_parameters = 6 if small is _small_rigid else 12
     found = optimize.minimize(
         cost,
-        np.zeros(6),
+        np.zeros(n_parameters),
         method="Powell",
-        bounds=[(-LARGEST_STEP_MM, LARGEST_STEP_MM)] * 6,
+        bounds=[(-LARGEST_STEP_MM, LARGEST_STEP_MM)] * n_parameters,
         options={"xtol": 1e-2, "ftol": 1e-5, "maxiter": 20},
     )
-    small = _small_motion(found.x, centre)
-    change = np.linalg.norm(_apply(small, surface.points) - surface.points, axis=1).mean()
-    if change > LARGEST_CHANGE_MM or np.median(contrast(found.x)) <= 0:
-        return None
-    return np.asarray(start @ small)
+    return np.asarray(start @ small(found.x, centre))
 
 
 def _apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
     return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
-def _small_motion(step: FloatArray, centre: FloatArray) -> FloatArray:
+def _small_rigid(step: FloatArray, centre: FloatArray) -> FloatArray:
     """Three shifts (mm) and three turns (mm at `RADIUS_MM`) about a centre, as (4, 4)."""
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_rotvec(step[3:] / RADIUS_MM).as_matrix()
+    matrix[:3, :3] = Rotation.from_rotvec(step[3:6] / RADIUS_MM).as_matrix()
     matrix[:3, 3] = centre + step[:3] - matrix[:3, :3] @ centre
     return matrix
+
+
+def _small_affine(step: FloatArray, centre: FloatArray) -> FloatArray:
+    """As `_small_rigid`, after three stretches and three shears (mm at `RADIUS_MM`)."""
+    xx, yy, zz, xy, xz, yz = step[6:] / RADIUS_MM
+    stretch = np.eye(4)
+    stretch[:3, :3] += [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
+    stretch[:3, 3] = centre - stretch[:3, :3] @ centre
+    return _small_rigid(step, centre) @ stretch
+
+
+# --- a smooth field --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Field:
+    """Displacements in mm: a cubic B-spline with control points (X, Y, Z, 3), mm, every
+    `CONTROL_MM` from `origin` (3,) mm."""
+
+    control: FloatArray
+    origin: FloatArray
+
+    def displacement(self, points: FloatArray) -> FloatArray:
+        """(N, 3) mm at points (N, 3), RAS+ mm of the T1w image."""
+        basis = _basis(points, self.origin, self.control.shape[:3])
+        return np.asarray(basis @ self.control.reshape(-1, 3))
+
+
+def refine_field(
+    surface: Surface,
+    bold: NDArray[Any],
+    affine: FloatArray,
+    brain: NDArray[np.bool_],
+    matrix: FloatArray,
+) -> Field:
+    """The smooth field u, so that x -> matrix @ (x + u(x)) sharpens the boundary further.
+
+    The cost of `refine` plus the bending energy of the control points, by L-BFGS. Arguments as
+    there; `matrix` is what it found.
+    """
+    seen = _Bold(bold, affine, brain)
+    low, high = surface.points.min(axis=0), surface.points.max(axis=0)
+    # one cell of margin, and one more for the spline's support
+    origin = low - 2 * CONTROL_MM
+    shape = tuple(int(n) for n in np.ceil((high - low) / CONTROL_MM).astype(int) + 5)
+    basis = _basis(surface.points, origin, shape)
+    bending = _bending(shape)
+    slopes = np.stack(np.gradient(seen.data))
+    to_voxel = seen.to_voxel @ matrix
+
+    def cost(flat: FloatArray) -> tuple[float, FloatArray]:
+        control = flat.reshape(-1, 3)
+        points = surface.points + basis @ control
+        sides = [points + side * REACH_MM * surface.normals for side in (-1, 1)]
+        white, grey = (seen.sample(matrix, side) for side in sides)
+        lit = white + grey > seen.floor
+        white, grey = np.where(lit, white, 1.0), np.where(lit, grey, 1.0)
+        total, n_lit = white + grey, max(int(lit.sum()), 1)
+        bounded = np.tanh(SLOPE * 200 * (grey - white) / total)
+        rate = -400 * SLOPE * lit * (1 - bounded**2) / total**2 / n_lit
+        pull_white, pull_grey = (_slopes_at(slopes, to_voxel, side) for side in sides)
+        by_point = rate[:, None] * (white[:, None] * pull_grey - grey[:, None] * pull_white)
+        stiff = bending @ control
+        energy = BENDING * float((control * stiff).sum()) / len(control)
+        gradient = basis.T @ by_point + 2 * BENDING * stiff / len(control)
+        return float((1 - bounded)[lit].sum()) / n_lit + energy, gradient.ravel()
+
+    found = optimize.minimize(
+        cost,
+        np.zeros(3 * int(np.prod(shape))),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": FIELD_ITERATIONS},
+    )
+    return Field(found.x.reshape(*shape, 3), origin)
+
+
+def _slopes_at(slopes: NDArray[np.float32], to_voxel: FloatArray, points: FloatArray) -> FloatArray:
+    """Change of the image (N, 3) per mm that points (N, 3) move."""
+    voxels = _apply(to_voxel, points).T
+    sampled = [ndimage.map_coordinates(slope, voxels, order=1) for slope in slopes]
+    return np.asarray(np.stack(sampled, axis=1) @ to_voxel[:3, :3])
+
+
+def _basis(points: FloatArray, origin: FloatArray, shape: tuple[int, ...]) -> sparse.csr_matrix:
+    """Weights (N, control points) of a cubic B-spline; constant beyond its control points."""
+    place = (points - origin) / CONTROL_MM
+    first = np.floor(place).astype(np.int64) - 1
+    away = np.abs(place[:, None, :] - first[:, None, :] - np.arange(4)[:, None])  # (N, 4, 3)
+    by_axis = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, (2 - np.minimum(away, 2)) ** 3 / 6)
+    columns, weights = [], []
+    for steps in product(range(4), repeat=3):
+        control = (first + np.array(steps)).clip(0, np.array(shape) - 1)
+        columns.append(np.ravel_multi_index(tuple(control.T), shape))
+        weights.append(np.prod([by_axis[:, step, axis] for axis, step in enumerate(steps)], axis=0))
+    starts = np.arange(len(points) + 1) * 64
+    entries = (np.stack(weights, axis=1).ravel(), np.stack(columns, axis=1).ravel(), starts)
+    return sparse.csr_matrix(entries, (len(points), int(np.prod(shape))))
+
+
+def _bending(shape: tuple[int, ...]) -> sparse.csr_matrix:
+    """Q (control points, control points): cᵀQc is the sum of all squared second differences."""
+    same = [sparse.identity(n) for n in shape]
+    first = [sparse.diags([-1.0, 1.0], [0, 1], shape=(n - 1, n)) for n in shape]
+    second = [sparse.diags([1.0, -2.0, 1.0], [0, 1, 2], shape=(n - 2, n)) for n in shape]
+    terms = []
+    for axis in range(3):
+        pure = [second[n] if n == axis else same[n] for n in range(3)]
+        mixed = [same[n] if n == axis else first[n] for n in range(3)]
+        terms.append(sparse.kron(sparse.kron(pure[0], pure[1]), pure[2]))
+        terms.append(np.sqrt(2) * sparse.kron(sparse.kron(mixed[0], mixed[1]), mixed[2]))
+    stacked = sparse.vstack(terms).tocsr()
+    return sparse.csr_matrix(stacked.T @ stacked)
