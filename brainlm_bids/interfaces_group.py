@@ -79,6 +79,20 @@ class CollectSeries(Kernel):
         self._results["report"] = str(outputs.write_json(folder / "report.json", report))
 
 
+class StoreFile:
+    """Rows of a saved (P, N) array, read when asked for and not kept in memory."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __len__(self) -> int:
+        return len(np.load(self._path, mmap_mode="r"))
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        # a mapping that stays open would count with all pages that were ever read
+        return np.array(np.load(self._path, mmap_mode="r")[rows])
+
+
 class _PoolInputs(KernelInputSpec):
     naming = traits.Dict(mandatory=True)
     stores = traits.List(File(exists=True), mandatory=True)
@@ -103,8 +117,7 @@ class PoolStatistics(Kernel):
         used = {stem: one["n_volumes"] for stem, one in report.items() if "n_volumes" in one}
         if not used:
             raise UserError(f"{naming.output_dir}: no series of the cohort can be read")
-        stores = [np.load(path, mmap_mode="r") for path in self.inputs.stores]
-        found = pooled_statistics(stores)
+        found = pooled_statistics([StoreFile(path) for path in self.inputs.stores])
         path = naming.path("scaling")
         names = list(resources.parcels().names)
         stats = scaling.ScalingStats(found.median, found.iqr)

@@ -1,13 +1,14 @@
 """Statistics of a cohort: series of many recordings in; median and quartiles per parcel out.
 
 Series are (T, P), NaN in parcels without data; stores are (P, N) float32, the demeaned volumes of
-some recordings side by side, and may be memory-mapped: only a few parcels are read at a time. As
-in BrainLM's training (convert_ukbiobank_to_arrow.py: each recording minus its parcels' means, then
-median and interquartile range per parcel over the first 200 volumes of all recordings).
+some recordings side by side, or what reads them: only a few parcels are asked for at a time.
+
+As for BrainLM's training (convert_ukbiobank_to_arrow.py): each recording minus its parcels' means,
+then median and interquartile range per parcel over the first 200 volumes of all recordings.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,14 @@ Store = NDArray[np.float32]
 # A parcel whose range is below this share of its level is constant but for rounding.
 SMALLEST_RELATIVE_RANGE = 1e-9
 PARCELS_AT_A_TIME = 8
+
+
+class Rows(Protocol):
+    """A store, or something that reads the rows that it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice) -> Store: ...
 
 
 class PooledStatistics(NamedTuple):
@@ -48,7 +57,7 @@ def demeaned(series: Array, first: int | None = None) -> Store:
 
 
 def pooled_statistics(
-    stores: Sequence[Store], parcels_at_a_time: int = PARCELS_AT_A_TIME
+    stores: Sequence[Rows], parcels_at_a_time: int = PARCELS_AT_A_TIME
 ) -> PooledStatistics:
     """Median and interquartile range per parcel over all volumes of all stores.
 

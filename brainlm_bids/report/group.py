@@ -136,6 +136,7 @@ def build_group_report(
             models=models,
             features=[title for _, title in FEATURES],
             version=version,
+            series_methods=(files.output_dir / "logs" / "CITATION.md").is_file(),
             methods=methods_text(files.output_dir, "CITATION_group.md"),
             atlas=f"{atlas} in {space}",
         )

@@ -1,0 +1,407 @@
+"""The group level as its user calls it, on derivatives whose truth is known."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+from simulated_cohort import ATLAS, DUMMIES, SPACE, write_cohort, write_recording
+
+from brainlm_bids import interfaces_tables, resources, scaling
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import Naming, read_rows, read_tsv
+from brainlm_bids.phantom import write_phantom
+
+LABEL = "randomtinycohort"
+STEM = f"group_task-rest_atlas-{ATLAS}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A finished call: its folder, exit code, words, and the rows of its status table."""
+
+    out: Path
+    returncode: int
+    stderr: str
+    rows: dict[str, dict[str, str]]
+
+    def table(self, desc: str, suffix: str) -> list[dict[str, str]]:
+        return read_rows(self.out / f"{STEM}_desc-{desc}_{suffix}.tsv")
+
+    def sidecar(self, desc: str, suffix: str) -> dict:
+        return dict(json.loads((self.out / f"{STEM}_desc-{desc}_{suffix}.json").read_text()))
+
+
+def call(
+    raw: Path,
+    out: Path,
+    work: Path,
+    *flags: str,
+    levels: tuple[str, ...] = ("group",),
+    model: str = "random:tiny",
+) -> Call:
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), *levels]
+    command += ["-w", str(work), "--mask-ratio", "0.75", "--model", model, "--offline"]
+    command += ["--atlas", ATLAS, "--template", SPACE, *flags]
+    environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    tables = sorted((out / "logs").glob("*_status.tsv"), key=lambda path: path.stat().st_mtime)
+    rows = {}
+    if tables:
+        with tables[-1].open() as handle:
+            rows = {row["source"]: row for row in csv.DictReader(handle, delimiter="\t")}
+    return Call(out, done.returncode, done.stderr, rows)
+
+
+def hashes(out: Path, *left_out: str) -> dict[str, str]:
+    """SHA-256 of every file that is no log."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    names = {path.relative_to(out).as_posix(): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if not name.startswith(("logs/", *left_out))
+    }
+
+
+# --- the planted effect ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Call:
+    """24 subjects whose default mode network is as strong as their age says."""
+    folder = tmp_path_factory.mktemp("planted")
+    raw, out = write_cohort(folder, 24)
+    flags = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
+    return call(raw, out, folder / "work", *flags, "--nprocs", "2")
+
+
+def _scores(done: Call, target: str, metric: str) -> dict[str, str]:
+    rows = done.table(LABEL, "decoding")
+    return next(row for row in rows if row["target"] == target and row["metric"] == metric)
+
+
+def test_the_planted_target_is_decoded_and_the_shuffled_one_is_not(planted: Call) -> None:
+    assert planted.returncode == 0, planted.stderr[-2000:]
+    assert float(_scores(planted, "age", "permutation_p")["connectivity"]) < 0.05
+    assert float(_scores(planted, "age", "pearson_r")["connectivity"]) > 0.8
+    assert float(_scores(planted, "age", "r2")["connectivity_low"]) > 0
+    assert float(_scores(planted, "noise", "permutation_p")["connectivity"]) > 0.05
+    assert float(_scores(planted, "noise", "r2")["connectivity"]) < 0.2
+
+
+def test_three_columns_stand_side_by_side(planted: Call) -> None:
+    row = _scores(planted, "age", "mse")
+    values = [float(row[name]) for name in ("embedding", "connectivity", "random_weights")]
+    assert len(set(values)) == 3  # the control is another draw of weights, not the same model
+    assert row["n_subjects"] == "24"
+    predictions = planted.table(LABEL, "predictions")
+    ages = {row["participant_id"]: float(row["age"]) for row in read_rows(_raw(planted))}
+    own = [row for row in predictions if row["target"] == "age"]
+    assert {row["participant_id"]: float(row["truth"]) for row in own} == ages
+    # what the table says is what the predictions give
+    guess = np.array([[float(row["truth"]), float(row["connectivity"])] for row in own])
+    expected = float(_scores(planted, "age", "mse")["connectivity"])
+    assert np.square(guess[:, 0] - guess[:, 1]).mean() == pytest.approx(expected, rel=1e-5)
+
+
+def _raw(done: Call) -> Path:
+    return done.out.parent / "raw" / "participants.tsv"
+
+
+def test_a_constant_target_is_said_and_the_rest_goes_on(planted: Call) -> None:
+    row = planted.rows[f"decoding of scanner ({LABEL})"]
+    assert row["status"] == "skipped"
+    assert "same value" in row["reason"]
+    assert "scanner" in planted.sidecar(LABEL, "decoding")["NotDecoded"]
+    assert {row["target"] for row in planted.table(LABEL, "decoding")} == {"age", "noise"}
+
+
+def test_statistics_are_those_of_the_stacked_recordings(planted: Call) -> None:
+    parts = []
+    for path in sorted(planted.out.glob("sub-*/func/*_desc-denoised_timeseries.tsv")):
+        series = read_tsv(path)[1][DUMMIES:]
+        parts.append((series - series.mean(axis=0)).astype(np.float32))
+    low, median, high = np.percentile(np.concatenate(parts).astype(float), [25, 50, 75], axis=0)
+    names = list(resources.parcels().names)
+    path = planted.out / f"atlas-{ATLAS}_desc-cohort_scaling.tsv"
+    stats = scaling.load_stats(path, names)
+    # nine digits are written
+    np.testing.assert_allclose(stats.median, median, rtol=6e-9, atol=1e-12)
+    np.testing.assert_allclose(stats.iqr, high - low, rtol=6e-9)
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert (sidecar["NumberOfRecordings"], sidecar["NumberOfSubjects"]) == (24, 24)
+
+
+def test_recordings_are_scaled_with_the_cohort(planted: Call) -> None:
+    """As `participant --scaling-stats` does, from the file that the group wrote."""
+    naming = Naming(str(planted.out), "sub-05_task-rest", SPACE, ATLAS)
+    names = list(resources.parcels().names)
+    stats = scaling.load_stats(planted.out / f"atlas-{ATLAS}_desc-cohort_scaling.tsv", names)
+    expected, _ = scaling.scale(read_tsv(naming.path("denoised"))[1][DUMMIES:], stats)
+    found = read_tsv(naming.path("cohort_robust"))[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    # louder recordings stay louder: their own statistics would have made all IQRs 1
+    spread = np.subtract(*np.percentile(found, [75, 25], axis=0))
+    assert np.std(spread) > 0.05
+
+
+def test_tables_hold_every_recording(planted: Call) -> None:
+    naming = Naming(str(planted.out), "sub-07_task-rest", SPACE, ATLAS)
+    own = read_rows(naming.path("recording_embedding", model=LABEL))[0]
+    table = planted.table(LABEL, "embeddings")
+    assert len(table) == 24
+    row = next(row for row in table if row["participant_id"] == "sub-07")
+    dimensions = [name for name in own if name.startswith("cls_")]
+    assert [row[name] for name in dimensions] == [own[name] for name in dimensions]
+    metrics = planted.table(LABEL, "metrics")
+    assert {row["predictor"] for row in metrics} >= {"model", "parcel_mean", "ridge"}
+    assert len({row["recording"] for row in metrics}) == 24
+
+
+def test_consensus_of_connectivity_is_the_planted_networks(planted: Call) -> None:
+    """The series were made of the seven networks: the vote over them finds every parcel."""
+    rows = planted.table(LABEL, "networks")
+    consensus = {r["features"]: r for r in rows if r["participant_id"] == "consensus"}
+    assert float(consensus["series"]["accuracy"]) == 1
+    assert float(consensus["series"]["adjusted_rand"]) == 1
+    assert float(consensus["model"]["accuracy"]) < 0.6
+    stem = f"group_task-rest_space-{SPACE}_atlas-{ATLAS}_desc-{LABEL}"
+    dseg = np.asarray(nb.load(planted.out / f"{stem}consensus_dseg.nii.gz").dataobj)
+    shares = np.asarray(nb.load(planted.out / f"{stem}networks_probseg.nii.gz").dataobj)
+    atlas = resources.approximate_atlas()[0]
+    assert np.array_equal(dseg > 0, atlas > 0)
+    inside = atlas > 0
+    np.testing.assert_allclose(shares[inside].sum(axis=1), 1, atol=1e-6)
+    assert np.array_equal(shares[inside].argmax(axis=1) + 1, dseg[inside])
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.identifiers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links += [str(values[key]) for key in ("href", "src") if key in values]
+        if "id" in values:
+            self.identifiers.append(str(values["id"]))
+
+
+def test_the_report_leads_nowhere_that_is_not(planted: Call) -> None:
+    text = (planted.out / "group.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert len(page.links) > 15
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.identifiers
+        elif link.startswith("./"):
+            assert (planted.out / link[2:]).is_file(), link
+    assert "untrained" in text
+    assert "same value &#39;one&#39;" in text
+    assert text.count('type="radio"') >= 3  # age, noise, mean_fd …
+    assert "--max-mean-fd" not in text
+
+
+def test_methods_say_what_was_done(planted: Call) -> None:
+    text = (planted.out / "logs" / "CITATION_group.md").read_text()
+    assert "age, noise, scanner were decoded" in text
+    assert "199 permutations" in text
+    assert "[@" not in text
+
+
+def test_the_same_call_again_computes_nothing(planted: Call, tmp_path: Path) -> None:
+    before = hashes(planted.out)
+    times = {p: p.stat().st_mtime_ns for p in planted.out.glob(f"sub-*/func/*{LABEL}*")}
+    flags = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
+    again = call(planted.out.parent / "raw", planted.out, tmp_path, *flags, "--nprocs", "1")
+    assert again.returncode == 0
+    recordings = [row for source, row in again.rows.items() if source.startswith("sub-")]
+    assert {row["status"] for row in recordings} == {"cached"}
+    assert hashes(planted.out) == before
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    assert not list(tmp_path.glob("**/decode_*"))
+
+
+# --- a small cohort, with faults -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Three subjects with two runs, as the participant level leaves them."""
+    return write_cohort(tmp_path_factory.mktemp("small"), 3, runs=("_run-1", "_run-2"))
+
+
+def _copy(small: tuple[Path, Path], folder: Path) -> Path:
+    out = folder / "out"
+    shutil.copytree(small[1], out)
+    return out
+
+
+def test_the_number_of_processes_changes_no_byte(small: tuple[Path, Path], tmp_path: Path) -> None:
+    found = []
+    for n in ("1", "2"):
+        folder = tmp_path / n
+        flags = ("--nprocs", n, "--participant-label", "02")
+        done = call(small[0], _copy(small, folder), folder / "work", *flags)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(hashes(done.out))
+    assert set(found[0]) == set(found[1])
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    assert any("sub-02_task-rest_run-2" in name and LABEL in name for name in found[0])
+    assert not any("sub-03" in name and LABEL in name for name in found[0])
+
+
+def test_broken_and_unsuited_recordings_are_listed_and_the_rest_goes_on(
+    small: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = _copy(small, tmp_path)
+    rng = np.random.default_rng(0)
+    series = rng.standard_normal((60, 424)) * 40 + 10000
+    write_recording(out, "sub-04_task-rest", series, mean_fd=0.9)
+    narrow = series.copy()
+    narrow[:, :300] = np.nan
+    write_recording(out, "sub-05_task-rest", narrow)
+    # the same size, so that only reading it tells
+    torn = write_recording(out, "sub-06_task-rest", series).path("denoised")
+    torn.write_bytes(torn.read_bytes().replace(b"\n", b"\t", 5))
+    cut = write_recording(out, "sub-07_task-rest", series).path("denoised")
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (out / "logs" / "records" / "sub-01_task-rest_run-1_series.json").unlink()
+    blurred = Naming(str(out), "sub-02_task-rest_run-2", SPACE, ATLAS).path("pearson")
+    blurred.write_bytes(blurred.read_bytes().replace(b"0.", b"x.", 1))
+    labels = [f"0{k}" for k in range(1, 8) if k != 3]
+    flags = ("--max-mean-fd", "0.5", "--nprocs", "1", "--participant-label", *labels)
+    done = call(small[0], out, tmp_path / "work", *flags, model="none")
+    assert done.returncode == 1
+    rows = {row["recording"]: row for row in done.table("cohort", "recordings")}
+    assert rows["sub-04_task-rest"]["status"] == "excluded"
+    assert "mean FD 0.9 mm is above 0.5" in rows["sub-04_task-rest"]["reason"]
+    assert rows["sub-05_task-rest"]["status"] == "excluded"
+    assert "0.292 of the parcels" in rows["sub-05_task-rest"]["reason"]
+    assert rows["sub-06_task-rest"]["status"] == "failed"
+    assert "desc-denoised_timeseries.tsv" in rows["sub-06_task-rest"]["reason"]
+    assert "not as it was written" in rows["sub-07_task-rest"]["reason"]
+    assert "were not finished" in rows["sub-01_task-rest_run-1"]["reason"]
+    assert rows["sub-02_task-rest_run-2"]["status"] == "failed"
+    assert "x." in rows["sub-02_task-rest_run-2"]["reason"]
+    counted = [name for name, row in rows.items() if row["status"] == "included"]
+    assert counted == ["sub-01_task-rest_run-2", "sub-02_task-rest_run-1"]
+    for name in counted:
+        naming = Naming(str(out), name, SPACE, ATLAS)
+        assert np.isfinite(read_tsv(naming.path("cohort_robust"))[1]).all()
+    text = (out / "group.html").read_text()
+    assert "--max-mean-fd" in text
+    status = {row["status"] for row in done.rows.values()}
+    assert status == {"done", "skipped", "failed"}
+
+
+def test_only_the_statistics_are_needed(small: tuple[Path, Path], tmp_path: Path) -> None:
+    """--model none and the first ten volumes; then with that file for statistics."""
+    raw, out = small[0], _copy(small, tmp_path)
+    shared = (raw, out, tmp_path / "work", "--nprocs", "1")
+    done = call(*shared, "--scaling-volumes", "10", model="none")
+    assert done.returncode == 0, done.stderr[-2000:]
+    path = out / f"atlas-{ATLAS}_desc-cohort_scaling.tsv"
+    stats = scaling.load_stats(path, list(resources.parcels().names))
+    parts = []
+    for one in sorted(out.glob("sub-*/func/*_desc-denoised_timeseries.tsv")):
+        series = read_tsv(one)[1][DUMMIES:]
+        parts.append((series - series.mean(axis=0))[:10].astype(np.float32))
+    expected = np.median(np.concatenate(parts).astype(float), axis=0)
+    np.testing.assert_allclose(stats.median, expected, rtol=6e-9, atol=1e-12)
+    assert json.loads(path.with_suffix(".json").read_text())["VolumesPerRecording"] == 10
+    assert not list((tmp_path / "work").glob("**/store.npy"))  # 8 GB of a large cohort
+    naming = Naming(str(out), "sub-01_task-rest_run-1", SPACE, ATLAS)
+    before = read_tsv(naming.path("cohort_robust"))[1]
+    doubled = scaling.ScalingStats(stats.median, 2 * stats.iqr)
+    scaling.save_stats(tmp_path / "other.tsv", list(resources.parcels().names), doubled)
+    again = call(*shared, "--scaling-stats", str(tmp_path / "other.tsv"), model="none")
+    assert again.returncode == 0, again.stderr[-2000:]
+    np.testing.assert_allclose(read_tsv(naming.path("cohort_robust"))[1], before / 2, atol=1e-6)
+    sidecar = outputs.read_json(naming.path("cohort_robust", extension=".json"))
+    assert sidecar["ScalingStatistics"] == "other.tsv"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--target", "agee"), "no such column in participants.tsv"),
+        (("--target", "age", "--regress-out", "moon"), "--regress-out moon"),
+        (("--regress-out", "mean_fd"), "nothing to decode"),
+        (("--participant-label", "99"), "no series of the selection"),
+        (("--max-mean-fd", "0.0001"), "none of the 6 recordings counts"),
+    ],
+)
+def test_slips_are_said_in_one_line(
+    small: tuple[Path, Path], tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    done = call(*small, tmp_path / "work", *flags)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2  # the atlas' warning, and this
+
+
+def test_an_empty_folder_asks_for_participant(small: tuple[Path, Path], tmp_path: Path) -> None:
+    done = call(small[0], tmp_path / "nothing", tmp_path / "work")
+    assert done.returncode == 2
+    assert "run the level participant first" in done.stderr
+
+
+def test_sessions_are_matched(small: tuple[Path, Path], tmp_path: Path) -> None:
+    from brainlm_bids.bids.derivatives import Recording, read_variables
+
+    table = tmp_path / "pheno.tsv"
+    table.write_text("participant_id\tsession_id\tmood\n01\tses-a\t3\nsub-01\tb\t5\n")
+    names = ("sub-01_ses-a_task-rest", "sub-01_ses-b_task-rest", "sub-02_ses-a_task-rest")
+    recordings = [Recording(Naming("/out", name, SPACE, ATLAS)) for name in names]
+    columns = read_variables(small[0], table, recordings)
+    assert columns["mood"] == ["3", "5", None]
+    assert columns["age"][0] == columns["age"][1]
+
+
+def test_parquet_holds_what_the_table_holds(tmp_path: Path) -> None:
+    path = tmp_path / "group_embeddings.tsv"
+    columns = [["sub-01", "sub-02"], ["01", None], [0.123456789, np.nan]]
+    outputs.write_tsv(path, ["participant_id", "run", "cls_0000"], columns)
+    pytest.importorskip("pyarrow")
+    frame = pd.read_parquet(interfaces_tables.write_parquet(path))
+    assert frame["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert frame["run"][0] == "01"
+    assert frame["run"].isna()[1]
+    assert frame["cls_0000"][0] == pytest.approx(0.1234568)
+    assert frame["cls_0000"].isna()[1]
+
+
+# --- both levels -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_one_call_or_array_jobs_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_phantom(raw, n_subjects=2, n_volumes=44, tr=2.0, voxel=5.0, seed=3)
+    both = ("participant", "group")
+    one = call(raw, tmp_path / "one", tmp_path / "w1", "--nprocs", "2", levels=both)
+    assert one.returncode == 0, one.stderr[-2000:]
+    for label in ("02", "01"):
+        flags = ("--participant-label", label, "--nprocs", "1")
+        done = call(raw, tmp_path / "jobs", tmp_path / "w2", *flags, levels=("participant",))
+        assert done.returncode == 0
+    jobs = call(raw, tmp_path / "jobs", tmp_path / "w3", "--nprocs", "1")
+    assert jobs.returncode == 0
+    first, second = hashes(one.out), hashes(jobs.out)
+    assert set(first) == set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+    assert (one.out / "group.html").is_file()
