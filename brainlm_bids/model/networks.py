@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 N_NETWORKS = 7  # AA-7 (BRAINLM.md 1c)
@@ -96,6 +95,9 @@ def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Net
     parcels; parcels without information lie at the origin. `seed` deals the folds. The reference
     (P,) is 1 … 7.
     """
+    # Imported here: it would cost every process that loads a model a second and 100 MB.
+    from sklearn.metrics import adjusted_rand_score
+
     truth = np.asarray(reference, dtype=np.int64)
     points = _unit_rows(np.asarray(features, dtype=np.float64))
     if len(points) != len(truth):
