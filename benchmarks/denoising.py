@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks import simulator
 from brainlm_bids import interfaces, parcellation, resources
 from brainlm_bids.phantom import median_correlations, true_nuisances
-from brainlm_bids.preproc import motion, registration, temporal
+from brainlm_bids.preproc import temporal
 
 Float = NDArray[np.floating]
 
@@ -34,16 +34,12 @@ class Denoised:
 
 def denoise(run: simulator.Simulation, folder: Path, seed: int = 42) -> Denoised:
     """Motion, parcels, ICA-AROMA and filter; the place of the template in the run is known."""
-    n_dummy = motion.detect_dummy_volumes(motion.volumes_summary(run.bold))
-    reference = motion.reference_volume(run.bold, n_dummy, affine=run.affine)
-    matrices = motion.realign(run.bold, run.affine, reference)
-    in_view = motion.field_of_view(matrices, run.affine, reference.shape)
-    mask = registration.brain_mask_epi(reference, run.affine) & in_view
-    realigned = motion.resample(run.bold, run.affine, matrices)
-    parameters = motion.matrices_to_parameters(matrices, simulator.CENTRE)
-    interfaces.save_image(folder / "realigned.nii", realigned, run.affine)
-    interfaces.save_image(folder / "mask.nii.gz", mask, run.affine)
-    np.savez(folder / "motion.npz", parameters=parameters, n_dummy=n_dummy)
+    bold = interfaces.save_image(folder / "bold.nii", run.bold, run.affine, run.tr)
+    head_motion = interfaces.Realign(bold=bold).run(cwd=str(folder)).outputs
+    estimate = dict(np.load(head_motion.motion))
+    n_dummy, matrices = int(estimate["n_dummy"]), estimate["matrices"]
+    realigned, _ = interfaces.load_image(head_motion.realigned)
+    mask = interfaces.load_mask(head_motion.brain_mask)
     # all poses are known up to that of the reference: any steady volume tells it
     steady = n_dummy + 20
     place = np.linalg.inv(run.affine) @ np.linalg.inv(matrices[steady]) @ run.matrices[steady]
@@ -54,11 +50,11 @@ def denoise(run: simulator.Simulation, folder: Path, seed: int = 42) -> Denoised
     parcels = parcellation.parcellate(operator, realigned) * factor
     np.save(folder / "parcels.npy", parcels)
     np.savez(folder / "aroma.npz", **_aroma_masks(mask.shape, place))
-    files = _run_interfaces(folder, factor, run.tr, seed)
+    files = _run_interfaces(folder, head_motion, factor, run.tr, seed)
     return Denoised(
         raw=parcels,
         denoised=np.load(files["denoised"]),
-        parameters=parameters,
+        parameters=estimate["parameters"],
         global_signal=realigned[mask].mean(axis=0) * factor,
         n_dummy=n_dummy,
         components=dict(np.load(files["components"])),
@@ -81,11 +77,13 @@ def _aroma_masks(shape: tuple[int, ...], world_to_voxel: Float) -> dict[str, Any
     return {"voxels": voxels[kept].astype(np.float32), **named}
 
 
-def _run_interfaces(folder: Path, factor: float, tr: float, seed: int) -> dict[str, str]:
-    common = {"motion": str(folder / "motion.npz")}
-    image = {"brain_mask": str(folder / "mask.nii.gz"), **common}
+def _run_interfaces(
+    folder: Path, head_motion: Any, factor: float, tr: float, seed: int
+) -> dict[str, str]:
+    common = {"motion": head_motion.motion}
+    image = {"brain_mask": head_motion.brain_mask, **common}
     decompose = interfaces.Decompose(
-        realigned=str(folder / "realigned.nii"), factor=float(factor), seed=seed, **image
+        realigned=head_motion.realigned, factor=float(factor), seed=seed, **image
     )
     components = decompose.run(cwd=str(folder)).outputs.components
     classify = interfaces.Classify(

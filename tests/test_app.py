@@ -137,7 +137,7 @@ def test_confounds_are_those_of_fmriprep(two_processes: Call) -> None:
         found = column[f"{name}_derivative1"]
         np.testing.assert_allclose(found[1:], steps, atol=2e-6 * np.abs(column[name]).max())
         assert np.isnan(found[0])
-    assert {"framewise_displacement", "dvars", "std_dvars", "cosine00"} <= column.keys()
+    assert {"framewise_displacement", "dvars", "std_dvars", "rmsd"} <= column.keys()
     # other tissue, other signal
     assert np.corrcoef(column["csf"][2:], column["white_matter"][2:])[0, 1] < 0.99
     sidecar = json.loads(next(func.glob("*rest_desc-confounds_timeseries.json")).read_text())

@@ -486,9 +486,8 @@ def test_what_the_ica_could_not_do_is_said(
 ) -> None:
     np.savez(tmp_path / "components.npz", converged=converged, n_starts=n_starts)
     writer = WriteFunctional(components=str(tmp_path / "components.npz"))
-    writer._context = {"settings": {"denoise": "nonaggr"}}
     writer._naming = SimpleNamespace(stem="sub-01_task-rest")
-    writer._notes = []
+    writer._notes, writer._mode = [], "nonaggr"
     writer._note_components({"noise": np.array(noise)})
     # a run from which nothing could be removed is marked as such
     assert writer._mode == mode
