@@ -212,6 +212,7 @@ class Normalise(Kernel):
 class _RealignInputs(KernelInputSpec):
     bold = File(exists=True, mandatory=True)
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
+    device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 
 class _RealignOutputs(TraitedSpec):
@@ -240,9 +241,10 @@ class Realign(Kernel):
         # read once: slicing a compressed file by volume would inflate it from the start each time
         bold = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
         n_dummy = self._n_dummy(bold)
-        reference = motion.reference_volume(bold, n_dummy, affine=affine)
+        device = self.inputs.device
+        reference = motion.reference_volume(bold, n_dummy, affine=affine, device=device)
         brain = registration.brain_mask_epi(reference, affine)
-        matrices = motion.realign(bold, affine, reference)
+        matrices = motion.realign(bold, affine, reference, device=device)
         in_view = motion.volumes_in_view(matrices, affine, reference.shape)
         mask = brain & (in_view >= IN_VIEW * len(matrices))
         centre = _centre_of_mass(brain, affine)

@@ -56,7 +56,10 @@ def _stages(
     if settings.scaling_stats is not None:
         scaling["statistics"] = str(settings.scaling_stats)
     stages: dict[str, tuple[Any, float]] = {
-        "realign": (kernels.Realign(bold=bold, dummy_scans=settings.dummy_scans), 3.0),
+        "realign": (
+            kernels.Realign(bold=bold, dummy_scans=settings.dummy_scans, device=settings.device),
+            3.0,
+        ),
         "project": (kernels.Project(atlas=inputs.atlas), 0.0),
         "extract": (
             kernels.Extract(
