@@ -58,7 +58,7 @@ def _stages(
     stages: dict[str, tuple[Any, float]] = {
         "realign": (
             kernels.Realign(bold=bold, dummy_scans=settings.dummy_scans, device=settings.device),
-            3.0,
+            1.5,
         ),
         "project": (kernels.Project(atlas=inputs.atlas), 0.0),
         "extract": (
