@@ -190,10 +190,15 @@ def antspyx_motion(case: Case, chosen: np.ndarray) -> np.ndarray:
 
     fixed = registration._to_ants(case.reference, case.affine)
     volumes = [registration._to_ants(case.bold[..., t], case.affine) for t in chosen]
-    run = ants.list_to_ndimage(
-        ants.make_image((*case.reference.shape, len(chosen)), spacing=(*fixed.spacing, 1.0)),
-        volumes,
+    direction = np.eye(4)
+    direction[:3, :3] = fixed.direction
+    blank = ants.make_image(
+        (*case.reference.shape, len(chosen)),
+        spacing=(*fixed.spacing, 1.0),
+        origin=(*fixed.origin, 0.0),
+        direction=direction,
     )
+    run = ants.list_to_ndimage(blank, volumes)
     done = ants.motion_correction(run, fixed=fixed, type_of_transform="Rigid")
     found = []
     for files in done["motion_parameters"]:

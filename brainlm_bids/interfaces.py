@@ -96,7 +96,16 @@ def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     import nibabel as nb
 
     image = nb.load(path)
-    return np.asarray(image.dataobj, dtype=np.float32), image.affine  # type: ignore[attr-defined]
+    stored, affine = image.dataobj, image.affine  # type: ignore[attr-defined]
+    if len(stored.shape) < 4:
+        return np.asarray(stored, dtype=np.float32), affine
+    # volume by volume: scaled at once, a run would be held as float64 beside the result. A
+    # compressed file is read whole, since each slice would inflate it from the start.
+    raw = stored.get_unscaled()
+    data = np.empty(raw.shape, dtype=np.float32, order="F")
+    for t in range(raw.shape[3]):
+        data[..., t] = raw[..., t] * float(stored.slope) + float(stored.inter)
+    return data, affine
 
 
 def load_mask(path: str) -> NDArray[np.bool_]:
@@ -221,6 +230,7 @@ class Normalise(Kernel):
 class _RealignInputs(KernelInputSpec):
     bold = File(exists=True, mandatory=True)
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
+    device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 
 class _RealignOutputs(TraitedSpec):
@@ -240,18 +250,14 @@ class Realign(Kernel):
     output_spec = _RealignOutputs
 
     def _compute(self, folder: Path) -> None:
-        import nibabel as nb
-
         from brainlm_bids.preproc import motion, registration
 
-        image = nb.load(self.inputs.bold)
-        affine = image.affine  # type: ignore[attr-defined]
-        # read once: slicing a compressed file by volume would inflate it from the start each time
-        bold = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+        bold, affine = load_image(self.inputs.bold)
         n_dummy = self._n_dummy(bold)
-        reference = motion.reference_volume(bold, n_dummy, affine=affine)
+        device = self.inputs.device
+        reference = motion.reference_volume(bold, n_dummy, affine=affine, device=device)
         brain = registration.brain_mask_epi(reference, affine)
-        matrices = motion.realign(bold, affine, reference)
+        matrices = motion.realign(bold, affine, reference, device=device)
         in_view = motion.volumes_in_view(matrices, affine, reference.shape)
         mask = brain & (in_view >= IN_VIEW * len(matrices))
         centre = centre_of_mass(brain, affine)

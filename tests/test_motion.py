@@ -125,6 +125,44 @@ def test_head_cut_off_by_the_field_of_view() -> None:
     assert errors.max() <= 0.06
 
 
+def test_batches_of_volumes_give_the_same_matrices() -> None:
+    """What CUDA runs, on torch's CPU: with jumps, an empty volume and values that are missing."""
+    from brainlm_bids.preproc import motion_torch
+
+    shape = (44, 52, 30)
+    affine = grid(shape, OBLIQUE @ np.diag([4.0, 4.0, 4.5]))
+    parameters = moves(9, 1.5, 2.0)
+    parameters[5] = [9.0, -8.0, 10.0, 0.12, -0.1, 0.15]
+    bold, truth = simulate(affine, shape, parameters)
+    bold[..., 3] = 0
+    bold[:4, ..., 4] = np.nan
+    reference = motion.reference_volume(bold, 0, affine=affine)
+    one_by_one = motion.realign(bold, affine, reference)
+    batched = motion_torch.realign(bold, affine, reference, "cpu")
+    present = np.arange(9) != 3
+    assert np.isfinite(batched).all()
+    lattice = np.stack(np.meshgrid(*[[-50.0, 50.0]] * 3, [1.0]), axis=-1).reshape(-1, 4)
+    apart = (batched - one_by_one)[present] @ lattice.T
+    assert np.linalg.norm(apart[:, :3], axis=1).max() < 0.01
+    assert displacement_errors(batched[present], truth[present]).max() < 0.1
+
+
+def test_without_cuda_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from brainlm_bids.preproc import motion_torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [motion_torch.usable_device(d) for d in ("auto", "cpu", "cuda")] == ["cpu"] * 3
+    bold = np.random.default_rng(0).uniform(0, 1, (20, 20, 12, 2)).astype(np.float32)
+    on_cpu = motion.realign(bold, np.eye(4), bold[..., 0])
+    np.testing.assert_array_equal(
+        motion.realign(bold, np.eye(4), bold[..., 0], device="cuda"), on_cpu
+    )
+    with pytest.raises(ValueError, match="choose auto, cpu or cuda"):
+        motion.realign(bold, np.eye(4), bold[..., 0], device="tpu")
+
+
 def test_large_jumps() -> None:
     shape = (64, 64, 40)
     errors = recovered(grid(shape, RAS), shape, mm=12.0, degrees=10.0)

@@ -149,7 +149,9 @@ def realign(
     bold : (X, Y, Z, T); values that are not finite count as 0.
     affine : (4, 4) voxel to RAS+ mm; oblique, left-handed and anisotropic grids are fine.
     reference : (X, Y, Z) on the same grid, see `reference_volume`.
-    device : "cpu".
+    device : "cpu", "cuda", or "auto" (CUDA if there is one). Without CUDA everything runs on the
+        CPU; on it, volumes are taken in batches (`motion_torch`), with results that differ by
+        less than 0.01 mm.
 
     Returns
     -------
@@ -160,10 +162,15 @@ def realign(
     ValueError
         Shapes that do not belong together, an empty reference, an unknown device.
     """
-    if device != "cpu":
-        raise ValueError(f"realign runs on the CPU, not on {device!r}")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
     if bold.ndim != 4 or bold.shape[:3] != reference.shape:
         raise ValueError(f"bold {bold.shape} and reference {reference.shape} do not match")
+    if device != "cpu":
+        from brainlm_bids.preproc import motion_torch
+
+        if motion_torch.usable_device(device) != "cpu":
+            return motion_torch.realign(bold, affine, reference, "cuda")
     fine = _target(reference, affine, SMOOTHING_FWHM_MM)
     coarse = _target(reference, affine, COARSE_FWHM_MM)
     matrices = np.empty((bold.shape[3], 4, 4))

@@ -129,7 +129,14 @@ def _stages(
     """Name -> (interface with its constants, copies of the run that it holds in memory)."""
     tr, seed = context["tr"], settings.random_seed
     stages: dict[str, tuple[Any, float]] = {
+<<<<<<< HEAD
         **_first_stages(run, tr, settings),
+=======
+        "realign": (
+            kernels.Realign(bold=bold, dummy_scans=settings.dummy_scans, device=settings.device),
+            1.5,
+        ),
+>>>>>>> geometry
         "project": (kernels.Project(atlas=inputs.atlas), 0.0),
         "decompose": (kernels.Decompose(seed=seed), 4.0),
         "classify": (kernels.Classify(tr=tr, seed=seed), 0.2),

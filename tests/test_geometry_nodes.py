@@ -1,0 +1,85 @@
+"""The nodes of the geometry: what they store, and what one bad volume does to a run."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from brainlm_bids import interfaces
+from brainlm_bids.preproc import motion
+
+SHAPE = (36, 40, 26)
+AFFINE = np.diag([-5.0, 5.0, 5.0, 1.0])
+AFFINE[:3, 3] = [87.5, -97.5, -62.5]
+WILD = 11
+
+
+def _run(tmp_path: Path, wild: bool) -> tuple[Any, np.ndarray]:
+    """A textured head in 24 volumes, one of them 25 mm out of place, realigned; and the run."""
+    voxels = np.indices(SHAPE).reshape(3, -1).T
+    world = voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    parameters = np.random.default_rng(0).normal(0, 0.3, (24, 6)) * [1, 1, 1, 0.005, 0.005, 0.005]
+    if wild:
+        parameters[WILD, 2] = 25.0
+    rng = np.random.default_rng(1)
+    volumes = []
+    for push in np.linalg.inv(motion.parameters_to_matrices(parameters, np.zeros(3))):
+        x = world @ push[:3, :3].T + push[:3, 3]
+        radius = np.sqrt(((x / [65, 80, 58]) ** 2).sum(axis=1))
+        texture = 1000 + 200 * np.cos(x[:, 0] / 6) * np.cos(x[:, 1] / 8) * np.cos(x[:, 2] / 7)
+        values = texture / (1 + np.exp(np.clip((radius - 1) * 30, -50, 50)))
+        volumes.append((values + 10 * rng.standard_normal(len(x))).reshape(SHAPE))
+    bold = np.stack(volumes, axis=3).round().clip(0).astype(np.int16)
+    path = tmp_path / "bold.nii.gz"
+    nb.Nifti1Image(bold, AFFINE).to_filename(path)
+    folder = tmp_path / "realign"
+    folder.mkdir()
+    return interfaces.Realign(bold=str(path), dummy_scans=0).run(cwd=str(folder)).outputs, bold
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, np.ndarray]:
+    return _run(tmp_path_factory.mktemp("wild"), wild=True)
+
+
+def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> None:
+    calm = interfaces.load_mask(_run(tmp_path, wild=False)[0].brain_mask)
+    mask = interfaces.load_mask(wild[0].brain_mask)
+    assert (mask & calm).sum() >= 0.98 * calm.sum()
+    found = np.load(wild[0].motion)
+    assert abs(found["parameters"][WILD, 2] - found["parameters"][WILD - 1, 2] - 25) < 1
+    seen = motion.volumes_in_view(found["matrices"], AFFINE, SHAPE)
+    assert 0 < found["filled"] < 0.02
+    # where the wild volume saw nothing, its values are those of its neighbours in time
+    lost = mask & (seen == 23)
+    series = interfaces.load_image(wild[0].realigned)[0][lost]
+    expected = (series[:, WILD - 1] + series[:, WILD + 1]) / 2
+    np.testing.assert_allclose(series[:, WILD], expected, atol=1.0)
+    assert lost.sum() > 100
+
+
+def test_the_realigned_run_takes_no_more_space_than_the_raw_one(wild: Any) -> None:
+    image = nb.load(wild[0].realigned)
+    assert image.get_data_dtype() == np.int16
+    stored = interfaces.load_image(wild[0].realigned)[0]
+    bold = wild[1].astype(np.float32)
+    found = np.load(wild[0].motion)
+    exact = motion.resample(bold, AFFINE, found["matrices"])
+    mask = interfaces.load_mask(wild[0].brain_mask) & (
+        motion.volumes_in_view(found["matrices"], AFFINE, SHAPE) == 24
+    )
+    # a thousandth of the brain's median is the coarsest step; half of one is lost at most
+    assert np.abs(stored - exact)[mask].max() < 0.51
+
+
+def test_a_range_that_is_too_wide_is_stored_as_float(tmp_path: Path) -> None:
+    data = np.array([[[0.0, 1e6, 0.25, 0.5]]], dtype=np.float32)
+    path = interfaces.save_image(tmp_path / "wide.nii", data, np.eye(4), coarsest_step=0.1)
+    np.testing.assert_array_equal(interfaces.load_image(path)[0], data)
+
+
+def test_the_device_does_not_void_the_cache() -> None:
+    hashes = [interfaces.Realign(device=d).inputs.get_hashval()[1] for d in ("cpu", "cuda")]
+    assert hashes[0] == hashes[1]
