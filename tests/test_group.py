@@ -360,6 +360,26 @@ def test_an_empty_folder_asks_for_participant(small: tuple[Path, Path], tmp_path
     assert "run the level participant first" in done.stderr
 
 
+def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: Path) -> None:
+    from brainlm_bids.bids.derivatives import find_recordings
+    from brainlm_bids.settings import Settings
+
+    series = np.random.default_rng(0).standard_normal((60, 424)) * 40 + 10000
+    series[:, :106] = np.nan
+    naming = write_recording(tmp_path, "sub-01_task-rest", series)
+    path = naming.path("denoised", extension=".json")
+    sidecar = outputs.read_json(path)
+    del sidecar["MeanFramewiseDisplacement"]
+    outputs.write_json(path, sidecar)
+    naming.path("coverage").unlink()
+    files = [naming.path("denoised"), path, naming.path("pearson")]
+    outputs.write_record(tmp_path, naming.stem, "series", "x", files)
+    settings = Settings(tmp_path, tmp_path, tmp_path, max_mean_fd=0.2)
+    found = find_recordings(settings, "another space", ATLAS)
+    assert [(one.status, one.coverage, one.mean_fd) for one in found] == [("included", 0.75, None)]
+    assert found[0].naming.space == SPACE
+
+
 def test_sessions_are_matched(small: tuple[Path, Path], tmp_path: Path) -> None:
     from brainlm_bids.bids.derivatives import Recording, read_variables
 

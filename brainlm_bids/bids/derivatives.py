@@ -17,6 +17,7 @@ from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
+N_PARCELS = 424
 INCLUDED, EXCLUDED, FAILED = "included", "excluded", "failed"
 # What all recordings of a cohort should share.
 PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
@@ -133,8 +134,7 @@ def _read(naming: Naming) -> Recording:
         )
     try:
         sidecar = json.loads(naming.path("denoised", extension=".json").read_text())
-        rows = read_rows(naming.path("coverage"))
-        coverage = sum(float(row["fraction"]) for row in rows) / len(rows)
+        coverage = _coverage(naming, sidecar)
         float(sidecar["RepetitionTime"]), int(sidecar["DummyVolumes"])
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         kind = type(error).__name__
@@ -142,6 +142,15 @@ def _read(naming: Naming) -> Recording:
             FAILED, f"{naming.stem}: sidecar or coverage cannot be read ({kind}: {error})"
         )
     return Recording(naming, record[0], sidecar, coverage)
+
+
+def _coverage(naming: Naming, sidecar: dict[str, Any]) -> float:
+    """Mean covered fraction of the parcels; of a series made elsewhere, the share with data."""
+    path = naming.path("coverage")
+    if path.is_file():
+        fractions = [float(row["fraction"]) for row in read_rows(path)]
+        return sum(fractions) / len(fractions)
+    return 1.0 - len(sidecar["MissingParcels"]) / N_PARCELS
 
 
 def _judged(one: Recording, settings: Settings) -> Recording:
