@@ -129,14 +129,7 @@ def _stages(
     """Name -> (interface with its constants, copies of the run that it holds in memory)."""
     tr, seed = context["tr"], settings.random_seed
     stages: dict[str, tuple[Any, float]] = {
-<<<<<<< HEAD
         **_first_stages(run, tr, settings),
-=======
-        "realign": (
-            kernels.Realign(bold=bold, dummy_scans=settings.dummy_scans, device=settings.device),
-            1.5,
-        ),
->>>>>>> geometry
         "project": (kernels.Project(atlas=inputs.atlas), 0.0),
         "decompose": (kernels.Decompose(seed=seed), 4.0),
         "classify": (kernels.Classify(tr=tr, seed=seed), 0.2),
@@ -178,8 +171,10 @@ def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[An
             fd_spike_threshold=settings.fd_spike_threshold,
             dvars_spike_threshold=settings.dvars_spike_threshold,
         )
-        realign = kernels.Realign(bold=str(run.source), dummy_scans=settings.dummy_scans)
-        return {"realign": (realign, 3.0), "extract": (extract, 2.5)}
+        realign = kernels.Realign(
+            bold=str(run.source), dummy_scans=settings.dummy_scans, device=settings.device
+        )
+        return {"realign": (realign, 1.5), "extract": (extract, 2.5)}
     files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}
     take = TakePreprocessed(
         bold=str(source.bold),
