@@ -34,7 +34,7 @@ class Found:
         )
         found = [resources.find_model(name, offline=offline) for name in settings.model]
         self.models = [model for model in found if model is not None]
-        _check_models(self.models, settings)
+        check_models(self.models, settings)
         labels = [model.label for model in self.models]
         twice = {label for label in labels if labels.count(label) > 1}
         if twice:
@@ -53,7 +53,7 @@ class Found:
         self.warnings = [text for text in warnings if text]
 
 
-def _check_models(models: Sequence[resources.ModelResource], settings: Settings) -> None:
+def check_models(models: Sequence[resources.ModelResource], settings: Settings) -> None:
     """Refuse at once what the model stage would refuse after an hour of preprocessing."""
     n_parcels = len(resources.parcels().names)
     for model in models:

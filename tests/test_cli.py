@@ -183,7 +183,7 @@ def test_models_that_cannot_run_are_refused_before_anything_is_computed(
 ) -> None:
     import torch
 
-    from brainlm_bids.app import _check_models
+    from brainlm_bids.execution import check_models
     from brainlm_bids.resources import find_model
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -191,10 +191,10 @@ def test_models_that_cannot_run_are_refused_before_anything_is_computed(
     micro = find_model(str(shared / "golden" / "brainlm_micro"), offline=True)
     tiny = find_model(str(shared / "golden" / "brainlm_tiny"), offline=True)
     assert micro is not None and tiny is not None
-    _check_models([tiny], settings)
+    check_models([tiny], settings)
     with pytest.raises(UserError, match=r"brainlm_micro.config.json: a model of 16 parcels"):
-        _check_models([micro], settings)
+        check_models([micro], settings)
     with pytest.raises(UserError, match=r"window of .* has 200 volumes"):
-        _check_models([tiny], replace(settings, window_stride=201))
+        check_models([tiny], replace(settings, window_stride=201))
     with pytest.raises(UserError, match="no CUDA device"):
-        _check_models([tiny], replace(settings, device="cuda"))
+        check_models([tiny], replace(settings, device="cuda"))

@@ -244,8 +244,8 @@ def _model_figures(files: _Files, label: str) -> dict[str, FigureFile]:
             "decoding",
             "Decoding",
             "Dots: score of the predictions for participants who were left out; lines: 95 % "
-            "intervals over participants; dotted: what one knows without features. In small samples "
-            "chance lies below that line, so judge by p, which comes from shuffled targets.",
+            "intervals over participants; dotted: what one knows without features. In small "
+            "samples chance lies below that line: judge by p, which comes from shuffled targets.",
         ),
     }
     found = {key: files.figure(*arguments) for key, arguments in wanted.items()}
