@@ -230,14 +230,14 @@ class EmbedUntrained(Kernel):
     def _compute(self, folder: Path) -> None:
         import torch
 
-        from brainlm_bids.interfaces_model import POOLINGS, _untrained
+        from brainlm_bids.interfaces_model import POOLINGS, untrained_control
         from brainlm_bids.model.inference import embed
 
         torch.set_num_threads(self.inputs.n_threads)
         given, naming = self.inputs, Naming(**self.inputs.naming)
         _, series = outputs.read_tsv(Path(given.robust_tsv))
         sidecar = outputs.read_json(Path(given.robust_tsv).with_suffix(".json"))
-        twin = _untrained(given.source, given.seed, given.device, given.precision)
+        twin = untrained_control(given.source, given.seed, given.device, given.precision)
         found = embed(
             twin,
             series.astype(np.float32),

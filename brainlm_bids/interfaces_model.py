@@ -31,7 +31,7 @@ def _loaded(source: str, seed: int, device: str, precision: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _untrained(source: str, seed: int, device: str, precision: str) -> Any:
+def untrained_control(source: str, seed: int, device: str, precision: str) -> Any:
     """The same architecture with random weights: the control of what a model says."""
     from brainlm_bids.model.checkpoint import untrained_twin
 
@@ -304,7 +304,7 @@ class RunModel(Kernel):
         from brainlm_bids.model.networks import correlation_profile
         from brainlm_bids.model.reconstruction import reconstruct
 
-        control, xyz = _untrained(*self._loading), self._parcels.xyz
+        control, xyz = untrained_control(*self._loading), self._parcels.xyz
         if control.family == "brainlm":
             return np.asarray(
                 embed(control, self._series, xyz, tr=self._tr, **self._shared).parcels

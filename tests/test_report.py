@@ -26,9 +26,7 @@ SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
 N_PARCELS = 424
 TR = 2.0
 T = 60
-STATUS = (
-    "participant\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\tcrash_file\n"
-)
+STATUS = "participant_id\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\tcrash_file\n"
 
 
 # --- figures -----------------------------------------------------------------------------------
@@ -508,3 +506,12 @@ def test_every_reference_has_an_entry() -> None:
     for reference in boilerplate._REFERENCES.values():
         year = reference.short[-4:]
         assert f"{year}. " in reference.full and f"year = {{{year}}}" in entries
+
+
+def test_the_columns_of_the_status_table_are_those_that_are_written() -> None:
+    from dataclasses import fields
+
+    from brainlm_bids.report import contents
+    from brainlm_bids.status import Row
+
+    assert tuple(field.name for field in fields(Row)) == contents._STATUS_COLUMNS

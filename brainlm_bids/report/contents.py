@@ -27,7 +27,7 @@ _DERIVED = {"space", "atlas", "res", "desc", "from", "to", "mode", "hemi", "coho
 _PLAIN_METRICS = {"aroma", "coverage"}
 
 _STATUS_COLUMNS = (
-    *("participant", "session", "task", "run", "source"),
+    *("participant_id", "session", "task", "run", "source"),
     *("status", "reason", "seconds", "peak_memory_mb", "crash_file"),
 )
 
@@ -601,7 +601,7 @@ def _status(output_dir: Path, label: str) -> list[Row]:
     rows: dict[tuple[str, ...], Row] = {}
     for path in sorted((output_dir / "logs").glob("*_status.tsv")):
         for row in _read_tsv(path):
-            if row.get("participant", "").removeprefix("sub-") != label:
+            if row.get("participant_id", "").removeprefix("sub-") != label:
                 continue
             key = tuple(row.get(column, "") for column in ("session", "task", "run", "source"))
             rows[key] = dict.fromkeys(_STATUS_COLUMNS, "") | _without_na(row)
