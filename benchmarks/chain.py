@@ -20,6 +20,7 @@ from benchmarks.table import Row
 def chain_rows(dataset: Path, n_volumes: int) -> Iterator[Row]:
     from benchmarks.preproc import measured
 
+    dataset = dataset.resolve()
     t1w = next(dataset.glob("sub-*/**/anat/*_T1w.nii.gz"))
     bold = next(dataset.glob("sub-*/**/func/*_bold.nii.gz"))
     ours, _, stages = measured(our_chain, t1w, bold)
