@@ -20,6 +20,7 @@ from benchmarks.table import Row
 def chain_rows(dataset: Path, n_volumes: int) -> Iterator[Row]:
     from benchmarks.preproc import measured
 
+    dataset = dataset.resolve()
     t1w = next(dataset.glob("sub-*/**/anat/*_T1w.nii.gz"))
     bold = next(dataset.glob("sub-*/**/func/*_bold.nii.gz"))
     ours, _, stages = measured(our_chain, t1w, bold)
@@ -36,9 +37,9 @@ def chain_rows(dataset: Path, n_volumes: int) -> Iterator[Row]:
 
 
 def _timed(seconds: dict[str, float], name: str, call: Callable[[], Any], scale: float = 1) -> Any:
-    started = time.perf_counter()
+    started = time.process_time()
     result = call()
-    seconds[name] = (time.perf_counter() - started) * scale
+    seconds[name] = (time.process_time() - started) * scale
     return result
 
 

@@ -416,7 +416,8 @@ class Project(Kernel):
         _, csf_points = parcellation.atlas_points(masks.csf.astype(np.int32), masks.affine)
         names = np.repeat([1, 2], [len(white_points), len(csf_points)])
         points = self._locate(np.concatenate([white_points, csf_points]))
-        return parcellation.build_operator(names, points, mask.shape, mask, n_parcels=2)[0]
+        # for means over large tissues linear interpolation is as good, and quick
+        return parcellation.build_operator(names, points, mask.shape, mask, 2, order=1)[0]
 
     def _aroma(self, shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
         from brainlm_bids import resources

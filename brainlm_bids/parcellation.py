@@ -6,8 +6,8 @@ resampled copy of it is made. Every parcel keeps its column: one without data is
 """
 
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from itertools import pairwise, product
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +52,7 @@ def build_operator(
     shape: tuple[int, ...],
     mask: NDArray[np.bool_],
     n_parcels: int = N_PARCELS,
+    order: Literal[1, 3] = 3,
 ) -> tuple[sparse.csr_matrix, Coverage]:
     """W (n_parcels, X·Y·Z) float32: each row the mean of a parcel's covered points.
 
@@ -70,6 +71,8 @@ def build_operator(
         (P, 3) voxel coordinates in the run's grid; points beyond it or not finite are uncovered.
     shape, mask
         (X, Y, Z) of the run and its mask.
+    order
+        3: as above; 1: all points linearly among voxels of the mask.
 
     Raises
     ------
@@ -87,36 +90,17 @@ def build_operator(
     n_covered = np.bincount(rows[covered], minlength=n_parcels)
     fraction = n_covered / np.maximum(n_voxels, 1)
     points, rows = points_vox[covered], rows[covered]
-    splines = _averaged(*_spline_weights(points, mask.shape), rows, n_covered, mask.size)
-    linear = _averaged(*_trilinear(points, mask), rows, n_covered, mask.size)
-    operator = _either(_without_filter(splines, mask), linear)
-    return operator, Coverage(n_voxels, n_covered, fraction)
-
-
-def _either(splines: sparse.csr_matrix, linear: sparse.csr_matrix) -> sparse.csr_matrix:
-    """The rows of the first that keep enough weight, the second's else; sum 1, float32."""
-    kept = np.asarray(splines.sum(axis=1)).ravel() >= LEAST_WEIGHT
-    operator = sparse.diags(kept * 1.0) @ splines + sparse.diags(~kept * 1.0) @ linear
-    total = np.asarray(operator.sum(axis=1)).ravel()
-    operator = sparse.diags(1 / np.where(total > 0, total, 1)) @ operator
+    coverage = Coverage(n_voxels, n_covered, fraction)
+    if order == 1:
+        return _linear_rows(points, rows, n_parcels, mask).astype(np.float32), coverage
+    splines = _spline_rows(points, rows, n_parcels, mask)
+    total = np.asarray(splines.sum(axis=1)).ravel()
+    kept = total >= LEAST_WEIGHT
+    linear = ~kept[rows]
+    operator = sparse.diags(np.where(kept, 1 / np.where(kept, total, 1), 0)) @ splines
+    operator = operator + _linear_rows(points[linear], rows[linear], n_parcels, mask)
     operator.eliminate_zeros()
-    return sparse.csr_matrix(operator).astype(np.float32)
-
-
-def _averaged(
-    columns: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    n_points: NDArray[np.int64],
-    n_columns: int,
-) -> sparse.csr_matrix:
-    """Means by row (n_parcels, n_columns) of the points' columns and weights (N, P)."""
-    weights = weights / n_points[rows]
-    kept = weights != 0
-    entries = (weights[kept], (np.broadcast_to(rows, weights.shape)[kept], columns[kept]))
-    operator = sparse.coo_matrix(entries, shape=(len(n_points), n_columns)).tocsr()
-    operator.sum_duplicates()
-    return operator
+    return sparse.csr_matrix(operator).astype(np.float32), coverage
 
 
 def _covered(points: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -131,26 +115,59 @@ def _covered(points: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np
     return covered
 
 
-def _spline_weights(
-    points: NDArray[np.float64], shape: tuple[int, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Columns and weights (64, P) of the cubic B-spline's coefficients, sum 1.
+def _spline_rows(
+    points: NDArray[np.float64], rows: NDArray[np.int64], n_rows: int, mask: NDArray[np.bool_]
+) -> sparse.csr_matrix:
+    """Means over the points of each row of the cubic spline, columns beyond the mask left out.
 
-    Beyond the outermost voxel centres the outermost value continues.
+    The spline is a product of axes, and so are its weights: per axis, those of the coefficients
+    (4 of a B-spline) times the inverse of A, where values = A · coefficients with
+    A = (1, 4, 1) / 6 and mirrored ends. A⁻¹ decays as 0.27 to the distance: a row is computed in a
+    box around its points, and its least entries are dropped.
     """
-    upper = np.array(shape) - 1
-    points = points.clip(0, upper)
-    base = np.floor(points).astype(np.int64)
-    away = points - base
-    by_axis = np.stack([_b_spline(away - step) for step in (-1, 0, 1, 2)])  # (4, P, 3)
-    columns = np.empty((64, len(points)), dtype=np.int64)
-    weights = np.empty((64, len(points)))
-    for number, (i, j, k) in enumerate(product(range(4), repeat=3)):
-        neighbour = np.abs(base + np.array([i - 1, j - 1, k - 1]))
-        neighbour = np.where(neighbour > upper, 2 * upper - neighbour, neighbour).clip(0)
-        columns[number] = np.ravel_multi_index(tuple(neighbour.T), shape)
-        weights[number] = by_axis[i, :, 0] * by_axis[j, :, 1] * by_axis[k, :, 2]
-    return columns, weights
+    upper = np.array(mask.shape) - 1
+    inverses = [_coefficients_of_values(size) for size in mask.shape]
+    order = np.argsort(rows, kind="stable")
+    bounds = np.searchsorted(rows[order], np.arange(n_rows + 1))
+    starts, columns, weights = [0], [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    for first, last in pairwise(bounds):
+        if last > first:
+            # beyond the outermost voxel centres the outermost value continues
+            place = points[order[first:last]].clip(0, upper)
+            box, corner = _spline_box(place, inverses)
+            part = tuple(slice(a, a + n) for a, n in zip(corner, box.shape))
+            box *= mask[part] & (np.abs(box) > SMALLEST_WEIGHT * np.abs(box).max())
+            found = np.nonzero(box)
+            index = tuple(where + offset for where, offset in zip(found, corner))
+            columns.append(np.ravel_multi_index(index, mask.shape))
+            weights.append(box[found])
+        starts.append(starts[-1] + (len(columns[-1]) if last > first else 0))
+    entries = np.concatenate(weights), np.concatenate(columns), starts
+    return sparse.csr_matrix(entries, (n_rows, mask.size))
+
+
+def _spline_box(
+    points: NDArray[np.float64], inverses: list[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Mean weights of voxels (a box) over points (P, 3) within the volume, and its first voxel."""
+    by_axis, corner = [], []
+    for axis, inverse in enumerate(inverses):
+        last = len(inverse) - 1
+        place = points[:, axis]
+        low = max(int(place.min()) - HALO, 0)
+        high = min(int(place.max()) + HALO + 2, last + 1)
+        base = np.floor(place).astype(np.int64)
+        values = np.zeros((len(place), high - low))
+        for step in (-1, 0, 1, 2):
+            knot = np.abs(base + step)
+            knot = np.where(knot > last, 2 * last - knot, knot).clip(0)
+            weight = _b_spline(place - (base + step))
+            values += weight[:, None] * inverse[knot, low:high]
+        by_axis.append(values)
+        corner.append(low)
+    plane = by_axis[0][:, :, None] * by_axis[1][:, None, :]
+    box = plane.reshape(len(points), -1).T @ by_axis[2] / len(points)
+    return box.reshape([values.shape[1] for values in by_axis]), corner
 
 
 def _b_spline(away: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,57 +177,27 @@ def _b_spline(away: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(away < 1, near, far)
 
 
-def _without_filter(splines: sparse.csr_matrix, mask: NDArray[np.bool_]) -> sparse.csr_matrix:
-    """Rows of weights of coefficients as weights of the voxels in the mask.
-
-    Per axis, values = A · coefficients with A = (1, 4, 1) / 6 and mirrored ends, so a row w of
-    weights becomes w A⁻¹ along every axis. A⁻¹ decays as 0.27 to the distance: a row is
-    transformed in a box around its parcel, and its least entries are dropped.
-    """
-    inverses = [np.linalg.inv(_b_spline_values(size)) for size in mask.shape]
-    starts, columns, weights = [0], [], []
-    for row in range(splines.shape[0]):
-        entries = slice(*splines.indptr[row : row + 2])
-        voxels = np.array(np.unravel_index(splines.indices[entries], mask.shape))
-        if voxels.size:
-            inner, outer = _boxes(voxels, mask.shape)
-            box = np.zeros([part.stop - part.start for part in inner])
-            box[tuple(voxels - np.array([[part.start] for part in inner]))] = splines.data[entries]
-            for axis, inverse in enumerate(inverses):
-                block = inverse[inner[axis], outer[axis]]
-                box = np.moveaxis(np.tensordot(box, block, axes=(axis, 0)), -1, axis)
-            box *= mask[outer] & (np.abs(box) > SMALLEST_WEIGHT * np.abs(box).max())
-            found = np.nonzero(box)
-            place = tuple(index + part.start for index, part in zip(found, outer))
-            columns.append(np.ravel_multi_index(place, mask.shape))
-            weights.append(box[found])
-        starts.append(starts[-1] + (len(columns[-1]) if voxels.size else 0))
-    shape = splines.shape
-    if not columns:
-        return sparse.csr_matrix(shape)
-    return sparse.csr_matrix((np.concatenate(weights), np.concatenate(columns), starts), shape)
-
-
-def _b_spline_values(size: int) -> NDArray[np.float64]:
-    """A (size, size): the values of a cubic spline at its knots from its coefficients."""
+def _coefficients_of_values(size: int) -> NDArray[np.float64]:
+    """A⁻¹ (size, size): a cubic spline's coefficients from its values at the knots."""
     if size == 1:
         return np.ones((1, 1))
-    matrix = (4 * np.eye(size) + np.eye(size, k=1) + np.eye(size, k=-1)) / 6
-    matrix[0, 1] = matrix[-1, -2] = 1 / 3
-    return matrix
+    values = (4 * np.eye(size) + np.eye(size, k=1) + np.eye(size, k=-1)) / 6
+    values[0, 1] = values[-1, -2] = 1 / 3
+    return np.asarray(np.linalg.inv(values))
 
 
-def _boxes(
-    voxels: NDArray[np.int64], shape: tuple[int, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The box around voxels (3, N), and that with `HALO` voxels more on every side."""
-    low, high = voxels.min(axis=1), voxels.max(axis=1) + 1
-    inner = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
-    outer = tuple(
-        slice(max(0, int(a) - HALO), min(int(size), int(b) + HALO))
-        for a, b, size in zip(low, high, shape)
-    )
-    return inner, outer
+def _linear_rows(
+    points: NDArray[np.float64], rows: NDArray[np.int64], n_rows: int, mask: NDArray[np.bool_]
+) -> sparse.csr_matrix:
+    """Means over the points of each row of linear interpolation among voxels of the mask."""
+    columns, weights = _trilinear(points, mask)
+    weights /= np.bincount(rows, minlength=n_rows)[rows]
+    kept = weights > 0
+    entries = (weights[kept], (np.broadcast_to(rows, weights.shape)[kept], columns[kept]))
+    # the entries of a voxel are summed in float64 before they are rounded
+    operator = sparse.coo_matrix(entries, shape=(n_rows, mask.size)).tocsr()
+    operator.sum_duplicates()
+    return operator
 
 
 def _trilinear(

@@ -101,6 +101,17 @@ def test_a_parcel_in_a_corner_of_the_mask_is_interpolated_linearly_within_it() -
     np.testing.assert_allclose(operator.data, 1.0)
 
 
+def test_linear_means_where_they_are_asked_for(scene: tuple) -> None:
+    labels, atlas_affine, bold, affine, mask = scene
+    names, points = parcellation.atlas_points(labels, atlas_affine)
+    voxels = _voxels(points, affine)
+    operator, _ = parcellation.build_operator(names, voxels, mask.shape, mask, 50, order=1)
+    values = ndimage.map_coordinates(bold[..., 0], voxels.T, order=1)
+    expected = [values[names == n].mean() for n in range(1, 51)]
+    np.testing.assert_allclose(operator @ bold[..., 0].ravel(), expected, rtol=1e-5)
+    np.testing.assert_allclose(operator.sum(axis=1), 1.0, rtol=1e-5)
+
+
 def test_memory_order_and_chunks_do_not_matter(scene: tuple) -> None:
     labels, atlas_affine, _, affine, mask = scene
     bold = np.random.default_rng(2).standard_normal((*mask.shape, 70)).astype(np.float32)

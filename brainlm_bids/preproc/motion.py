@@ -6,7 +6,9 @@ A pull matrix M_t maps RAS+ world coordinates of the reference to those of volum
 (x_volume = M_t @ x_reference): the value at x in the realigned image is volume t sampled there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +174,8 @@ def realign(
         if motion_torch.usable_device(device) != "cpu":
             return motion_torch.realign(bold, affine, reference, "cuda")
     fine = _target(reference, affine, SMOOTHING_FWHM_MM)
-    coarse = _target(reference, affine, COARSE_FWHM_MM)
+    # few runs need it
+    coarse = lru_cache(maxsize=1)(lambda: _target(reference, affine, COARSE_FWHM_MM))
     matrices = np.empty((bold.shape[3], 4, 4))
     previous = np.eye(4)
     for t in range(bold.shape[3]):
@@ -384,29 +387,42 @@ def _slope(volume: Volume, axis: int) -> FloatArray:
     return slope
 
 
-def _align(volume: Volume, fine: _Target, coarse: _Target, previous: FloatArray) -> FloatArray:
+def _align(
+    volume: Volume, fine: _Target, coarse: Callable[[], _Target], previous: FloatArray
+) -> FloatArray:
     """Pull matrix of one volume; from blurred images first when the direct way fails."""
     coefficients = _coefficients(ndimage.gaussian_filter(volume, fine.smoothing, mode="nearest"))
     starts = [previous, np.eye(4)]
-    fits = [_fit(coefficients, fine, start)[1] for start in starts]
-    start = starts[int(np.argmax(fits))]
-    matrix, correlation = _search(coefficients, fine, start)
+    fits = [_fit(coefficients, fine, start) for start in starts]
+    best = int(fits[1][1] > fits[0][1])
+    start = starts[best]
+    matrix, correlation = _search(coefficients, fine, start, fits[best])
     if correlation >= GOOD_CORRELATION:
         return matrix
-    blurred = _coefficients(ndimage.gaussian_filter(volume, coarse.smoothing, mode="nearest"))
-    second, _ = _search(blurred, coarse, start)
+    target = coarse()
+    blurred = _coefficients(ndimage.gaussian_filter(volume, target.smoothing, mode="nearest"))
+    second, _ = _search(blurred, target, start)
     second, second_correlation = _search(coefficients, fine, second)
     return second if second_correlation > correlation else matrix
 
 
-def _search(coefficients: Volume, target: _Target, start: FloatArray) -> tuple[FloatArray, float]:
-    """Gauss–Newton from one start. Returns the matrix and the correlation reached there."""
+def _search(
+    coefficients: Volume,
+    target: _Target,
+    start: FloatArray,
+    first: tuple[FloatArray, float] | None = None,
+) -> tuple[FloatArray, float]:
+    """Gauss–Newton from one start, at which `first` is the fit, if it is known.
+
+    Returns the matrix and the correlation reached there.
+    """
     matrix = start
-    for _ in range(MAX_ITERATIONS):
-        step, correlation = _fit(coefficients, target, matrix)
+    step, correlation = first or _fit(coefficients, target, matrix)
+    for _ in range(MAX_ITERATIONS - 1):
         matrix = matrix @ np.linalg.inv(_small_motion(step, target.centre))
         if np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:]) < TOLERANCE_MM:
             break
+        step, correlation = _fit(coefficients, target, matrix)
     return matrix, correlation
 
 
@@ -423,7 +439,7 @@ def _fit(coefficients: Volume, target: _Target, matrix: FloatArray) -> tuple[Flo
     inside = np.all((position >= target.guard[:, None]) & (position <= last), axis=0)
     if inside.sum() < len(inside) / 4:
         return np.zeros(6), -1.0
-    design = target.design[inside]
+    design = target.design if inside.all() else target.design[inside]
     values = ndimage.map_coordinates(
         coefficients,
         position[:, inside],
@@ -435,9 +451,9 @@ def _fit(coefficients: Volume, target: _Target, matrix: FloatArray) -> tuple[Flo
     if not values.std() > 0:
         return np.zeros(6), -1.0
     correlation = float(np.corrcoef(values, design[:, 0])[0, 1])
-    scale = np.sqrt((design**2).mean(axis=0)) + 1e-30
-    scaled = design / scale
-    weights = np.linalg.lstsq(scaled.T @ scaled, scaled.T @ values, rcond=1e-9)[0] / scale
+    normal, right = design.T @ design, design.T @ values
+    scale = np.sqrt(np.diag(normal)) + 1e-30
+    weights = np.linalg.lstsq(normal / np.outer(scale, scale), right / scale, rcond=1e-9)[0] / scale
     if not weights[0] > 0:
         return np.zeros(6), correlation
     return weights[1:] / weights[0], correlation
