@@ -26,7 +26,10 @@ SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
 N_PARCELS = 424
 TR = 2.0
 T = 60
-STATUS = "participant_id\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\tcrash_file\n"
+STATUS = (
+    "participant_id\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\t"
+    "crash_file\n"
+)
 
 
 # --- figures -----------------------------------------------------------------------------------
