@@ -136,11 +136,15 @@ def new_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_fmriprep(tmp_path_factory.mktemp("fmriprep25"))
 
 
-def _call(raw: Path, derivatives: Path, out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def _call(
+    raw: Path, derivatives: Path, out: Path, *flags: str, templateflow: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), "participant"]
     command += ["-d", f"fmriprep={derivatives}", "-w", str(out.parent / "work"), "--offline"]
     command += ["--atlas", "A424approx", "--model", "none", "--nprocs", "1", *flags]
     environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
+    if templateflow is not None:
+        environment["TEMPLATEFLOW_HOME"] = str(templateflow)
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -222,6 +226,38 @@ def test_aroma_runs_on_fmripreps_output_with_old_names(raw: Path, tmp_path: Path
     removed.unlink()
     refused = _call(raw, old, tmp_path / "other", "--input-space", "T1w")
     assert refused.returncode == 1 and "--output-spaces" in refused.stdout + refused.stderr
+
+
+def test_the_other_template_needs_templateflows_transform(
+    raw: Path, new_names: Path, outputs_by_form: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its world stands in for MNI152NLin2009cAsym: TemplateFlow's file says how it lies to ours."""
+    import ants
+
+    fmriprep = tmp_path / "fmriprep"
+    func = fmriprep / "sub-01" / "func"
+    func.mkdir(parents=True)
+    shutil.copy(new_names / "dataset_description.json", fmriprep)
+    for path in (new_names / "sub-01" / "func").glob("*_space-T1w_*"):
+        shutil.copy(path, func / path.name.replace("space-T1w", "space-MNI152NLin2009cAsym"))
+    for path in (new_names / "sub-01" / "func").glob("*_desc-confounds_*"):
+        shutil.copy(path, func)
+    out = tmp_path / "out"
+    refused = _call(raw, fmriprep, out, "--denoise", "none")
+    assert refused.returncode == 1
+    assert "--output-spaces MNI152NLin6Asym:res-2" in refused.stdout + refused.stderr
+    home = tmp_path / "templateflow" / f"tpl-{SPACE}"
+    home.mkdir(parents=True)
+    text = tmp_path / "affine.txt"
+    text.write_text(itk_affine(T1W_OF_MNI))
+    name = f"tpl-{SPACE}_from-MNI152NLin2009cAsym_mode-image_xfm.h5"
+    ants.write_transform(ants.read_transform(str(text)), str(home / name))
+    done = _call(raw, fmriprep, out, "--denoise", "none", templateflow=home.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    direct = outputs_by_form["T1w"]
+    assert np.allclose(_series(out), _series(direct), rtol=1e-4, atol=1e-2, equal_nan=True)
+    said = read_json(next(out.rglob("*_desc-denoised_timeseries.json")))
+    assert any(name in source for source in said["Sources"])
 
 
 def test_what_is_not_fmriprep_is_refused(raw: Path, tmp_path: Path) -> None:

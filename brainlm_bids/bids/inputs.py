@@ -98,8 +98,8 @@ class Run:
         return self.uri_of(self.source)
 
     def uri_of(self, path: Path) -> str:
-        """A BIDS URI into the data set that the run is read from; of a given series its address."""
-        if self.timeseries:
+        """A BIDS URI into the data set that the run is read from; the address of other files."""
+        if self.timeseries or not path.is_relative_to(self.bids_dir):
             return path.as_uri()
         return bids_uri(path, self.bids_dir, "raw" if self.preprocessed is None else "fmriprep")
 
