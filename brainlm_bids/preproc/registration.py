@@ -91,7 +91,7 @@ def bias_correct(
 ) -> NDArray[np.float32]:
     """The image (X, Y, Z) without its bias field, float32: N4 (Tustison et al. 2010, IEEE TMI).
 
-    The field is estimated in `mask` (default: voxels above the mean) on a grid of about 4 mm.
+    The field is estimated in `mask` (default: voxels above the mean) on a grid of 4 to 8 mm.
     """
     import ants
 
@@ -102,7 +102,7 @@ def bias_correct(
     field = ants.n4_bias_field_correction(
         _to_ants(data, affine),
         mask=_to_ants(where, affine),
-        shrink_factor=int(np.clip(round(4.0 / _spacing(affine).min()), 1, 4)),
+        shrink_factor=int(np.clip(np.ceil(4.0 / _spacing(affine).min()), 2, 4)),
         convergence={"iters": [30, 30, 30], "tol": 1e-5},
         return_bias_field=True,
     ).numpy()
