@@ -142,6 +142,7 @@ def run_to_parcels(t1w: Path, bold: Path, n_volumes: int) -> Iterator[Any]:
     from nilearn.maskers import NiftiLabelsMasker
 
     from brainlm_bids import resources
+    from brainlm_bids.preproc.registration import resample_to
 
     data, affine, total = _volumes(bold, n_volumes)
     scale = total / data.shape[3]
@@ -167,11 +168,21 @@ def run_to_parcels(t1w: Path, bold: Path, n_volumes: int) -> Iterator[Any]:
             lambda: ants.apply_transforms(target, series, [path], imagetype=3),
             scale,
         )
-    image = nib.Nifti1Image(resampled.numpy(), atlas_affine)
-    cleaned = _timed(seconds, "cleaning", lambda: clean_img(image, high_pass=0.01, t_r=2.0), scale)
+    # a filter's time does not grow with the volumes alone: it gets all of them, and the brain only
+    repeats = -(-total // data.shape[3])
+    whole = np.tile(resampled.numpy(), repeats)[..., :total]
+    image = nib.Nifti1Image(whole, atlas_affine)
+    _, mask, affine = _template()
+    brain = resample_to(mask, affine, labels.shape, atlas_affine, np.eye(4)) > 0.5
+    brain_image = nib.Nifti1Image(brain.astype(np.uint8), atlas_affine)
+    cleaned = _timed(
+        seconds,
+        "cleaning",
+        lambda: clean_img(image, high_pass=0.01, t_r=2.0, mask_img=brain_image),
+    )
     atlas = nib.Nifti1Image(labels, atlas_affine)
     masker = NiftiLabelsMasker(atlas, resampling_target=None)
-    _timed(seconds, "label means", lambda: masker.fit_transform(cleaned), scale)
+    _timed(seconds, "label means", lambda: masker.fit_transform(cleaned))
     yield seconds
 
 
