@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -653,3 +654,22 @@ def test_fetch_refuses_unknown_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot fetch demo"):
         resources.fetch(["atlas", "demo"], home=tmp_path, sources=NOWHERE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cifti_atlas_is_found_fetched_and_checked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"grayordinates"
+    monkeypatch.setattr(resources, "CIFTI_ATLAS_SHA256", hashlib.sha256(content).hexdigest())
+    sources = replace(server.sources, cifti_atlas=f"{server.url}/A424.dlabel.nii")
+    with pytest.raises(UserError, match="fetch cifti-atlas"):
+        resources.find_cifti_atlas(home=tmp_path, offline=True)
+    server.content["/A424.dlabel.nii"] = b"something else"
+    with pytest.raises(UserError, match="sha256"):
+        resources.find_cifti_atlas(home=tmp_path, sources=sources)
+    server.content["/A424.dlabel.nii"] = content
+    (path,) = resources.fetch(["cifti-atlas"], home=tmp_path, sources=sources)
+    assert path.read_bytes() == content
+    assert resources.find_cifti_atlas(home=tmp_path, offline=True) == path
+    own = tmp_path / "own.dlabel.nii"
+    assert resources.find_cifti_atlas(own, home=tmp_path, offline=True) == own
