@@ -203,7 +203,7 @@ def antspyx_motion(case: Case, chosen: np.ndarray) -> np.ndarray:
     found = []
     for files in done["motion_parameters"]:
         assert len(files) == 1, files
-        found.append(registration._pull_matrix(files[0]))
+        found.append(registration.read_rigid(files[0]))
     return np.array(found)
 
 
@@ -302,7 +302,7 @@ def antspyx_rigid(case: Case, t1w: np.ndarray) -> np.ndarray:
         registration._to_ants(case.reference, case.affine),
         type_of_transform="Rigid",
     )
-    return registration._pull_matrix(done["fwdtransforms"][0])
+    return registration.read_rigid(done["fwdtransforms"][0])
 
 
 def normalisation_rows(case: Case, quick: bool) -> Iterator[Row]:
