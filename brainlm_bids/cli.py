@@ -273,7 +273,9 @@ def _add_model(group: Any) -> None:
     _flag(
         group, "random-seed", type=_natural, metavar="SEED", help="seed of every random step (42)"
     )
-    _flag(group, "device", choices=["auto", "cpu", "cuda"], help="where BrainLM runs (auto)")
+    _flag(
+        group, "device", choices=["auto", "cpu", "cuda"], help="where motion and BrainLM run (auto)"
+    )
     _flag(
         group,
         "precision",

@@ -127,6 +127,7 @@ class _FunctionalInputs(_ContextInputs):
     robust = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="boldref to template, without a T1w")
     matrix = File(exists=True, desc="boldref to T1w")
+    coregistration = traits.Str(desc="how boldref and T1w were registered")
     design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
 
 
@@ -148,6 +149,11 @@ class WriteFunctional(Kernel):
         self._motion = dict(np.load(self.inputs.motion))
         self._n_dummy = int(self._motion["n_dummy"])
         self._notes = list(self._context["warnings"])
+        if self.inputs.coregistration == "mutual information":
+            self._notes.append(
+                "the boundary of white matter is not clear in the BOLD reference: it was registered "
+                "to the T1w by mutual information, which is less exact"
+            )
         self._mode = self._context["settings"]["denoise"]
         self._write_transforms()
         noise = np.zeros(0, dtype=bool)
@@ -230,7 +236,13 @@ class WriteFunctional(Kernel):
             "DummyVolumes": self._n_dummy,
             "SliceTimingCorrected": self._context["slice_timing_corrected"],
             "Registration": self._context["registration"],
+            "Coregistration": self.inputs.coregistration or None,
+            "InterpolatedShare": self._unseen(),
         }
+
+    def _unseen(self) -> float | None:
+        """Share of the brain's values that lay beyond the field of view and were interpolated."""
+        return float(self._motion["filled"]) if "filled" in self._motion else None
 
     def _motion_summary(self) -> dict[str, float]:
         if not self.inputs.confounds:

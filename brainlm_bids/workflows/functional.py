@@ -238,6 +238,8 @@ def connect_geometry(
     )
     for name in [*located, "write", "draw"]:
         functional.connect([(coregister, functional.get_node(name), [("matrix", "matrix")])])
+    write = functional.get_node("write")
+    functional.connect([(coregister, write, [("method", "coregistration")])])
     parent.connect(
         [
             (
