@@ -151,8 +151,8 @@ class WriteFunctional(Kernel):
         self._notes = list(self._context["warnings"])
         if self.inputs.coregistration == "mutual information":
             self._notes.append(
-                "the boundary of white matter is not clear in the BOLD reference: it was registered "
-                "to the T1w by mutual information, which is less exact"
+                "the boundary of white matter is not clear in the BOLD reference: it was "
+                "registered to the T1w by mutual information, which is less exact"
             )
         self._mode = self._context["settings"]["denoise"]
         self._write_transforms()
