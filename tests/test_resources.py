@@ -593,7 +593,8 @@ def test_model_that_cannot_be_had(tmp_path: Path, name: str, offline: bool) -> N
     assert "\n" not in text and f"brainlm fetch {name}" in text and "--model FOLDER" in text
 
 
-def test_model_words() -> None:
+def test_model_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # `make demo` leaves a folder of that name where it runs
     assert resources.find_model("none") is None
     for name in resources.RANDOM_MODELS:
         model = resources.find_model(f"random:{name}", offline=True)
