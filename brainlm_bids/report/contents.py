@@ -24,7 +24,6 @@ WEIGHTS_LICENCE = "CC BY-NC-ND 4.0"
 
 # Entities that name a derivative, not the recording that it was made from.
 _DERIVED = {"space", "atlas", "res", "desc", "from", "to", "mode", "hemi", "cohort", "seg", "den"}
-_PLAIN_METRICS = {"aroma", "coverage"}
 
 _STATUS_COLUMNS = (
     *("participant_id", "session", "task", "run", "source"),

@@ -38,6 +38,18 @@ def _bold_edges(source: str) -> Edges:
     ]
 
 
+# What follows where the series is scaled, and where it is denoised before.
+SCALED: Edges = [
+    ("scale", "write", ("robust",)),
+    ("scale", "draw", ("robust",)),
+    ("write", "draw", ("written",)),
+]
+DENOISED: Edges = [
+    ("denoise", "scale", ("denoised",)),
+    ("denoise", "write", ("denoised",)),
+    ("denoise", "draw", ("denoised",)),
+    *SCALED,
+]
 SHARED: Edges = [
     ("project", "extract", ("operator",)),
     ("project", "classify", ("aroma",)),
@@ -54,12 +66,7 @@ SHARED: Edges = [
     ("classify", "denoise", ("decisions",)),
     ("classify", "write", ("decisions",)),
     ("classify", "draw", ("decisions",)),
-    ("denoise", "scale", ("denoised",)),
-    ("denoise", "write", ("denoised",)),
-    ("denoise", "draw", ("denoised",)),
-    ("scale", "write", ("robust",)),
-    ("scale", "draw", ("robust",)),
-    ("write", "draw", ("written",)),
+    *DENOISED,
 ]
 BOLD_OF_RAW: Edges = [*_bold_edges("realign"), ("project", "extract", ("tissues",))]
 STRATEGY: Edges = [

@@ -10,6 +10,8 @@ from brainlm_bids.interfaces_fmriprep import LoadStrategy
 from brainlm_bids.interfaces_series import TakeCifti, TakeTimeseries
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.functional import (
+    DENOISED,
+    SCALED,
     STRATEGY,
     Edges,
     connect,
@@ -23,20 +25,13 @@ EDGES: Edges = [
     ("take", "scale", ("motion",)),
     ("take", "write", ("confounds", "coverage", "motion")),
     ("take", "draw", ("confounds", "coverage", "parcels", "motion")),
-    ("denoise", "scale", ("denoised",)),
-    ("denoise", "write", ("denoised",)),
-    ("denoise", "draw", ("denoised",)),
-    ("scale", "write", ("robust",)),
-    ("scale", "draw", ("robust",)),
-    ("write", "draw", ("written",)),
+    *DENOISED,
 ]
 GIVEN: Edges = [
     ("take", "scale", ("denoised", "motion")),
     ("take", "write", ("denoised", "motion")),
     ("take", "draw", ("denoised", "motion")),
-    ("scale", "write", ("robust",)),
-    ("scale", "draw", ("robust",)),
-    ("write", "draw", ("written",)),
+    *SCALED,
 ]
 
 
