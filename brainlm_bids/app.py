@@ -64,14 +64,15 @@ def _run_participant(settings: Settings) -> int:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
     outputs.write_text(settings.output_dir / "logs" / f"{run_id}_config.toml", settings.to_toml())
     todo = [plan for plan in plans if plan.series or plan.models]
-    if todo:
-        _execute(settings, found, todo, run_id)
-    rows += [_judge(settings, plan, run_id) for plan in plans]
+    stopped = _execute(settings, found, todo, run_id) if todo else None
+    rows += [_judge(settings, plan, run_id, stopped is not None) for plan in plans]
     rows.sort(key=lambda row: row.source)
     write_status(settings.output_dir / "logs" / f"{run_id}_status.tsv", rows)
-    if todo or any(row.status != "cached" for row in rows):
+    if stopped is None and (todo or any(row.status != "cached" for row in rows)):
         _write_reports(settings, runs)
     print_table(rows, settings.output_dir)
+    if stopped is not None:
+        raise stopped
     return EXIT_FAILED if any(row.status == "failed" for row in rows) else EXIT_OK
 
 
@@ -273,19 +274,25 @@ def _say_plans(plans: Sequence[Plan], rows: Sequence[Row]) -> int:
 # --- executing -------------------------------------------------------------------------------
 
 
-def _execute(settings: Settings, found: Found, plans: list[Plan], run_id: str) -> None:
-    """Build the graph and run it."""
+def _execute(
+    settings: Settings, found: Found, plans: list[Plan], run_id: str
+) -> KeyboardInterrupt | None:
+    """Build the graph and run it; returns the signal that stopped it, which is yet to be raised."""
     if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
         shutil.rmtree(settings.work_dir / WORKFLOW)
     workflow = participant_workflow(plans, materialise(settings, found), settings)
     LOG.info("%d runs to process, work folder %s", len(plans), settings.work_dir)
-    execute(workflow, settings, run_id)
+    try:
+        execute(workflow, settings, run_id)
+    except KeyboardInterrupt as signalled:
+        return signalled
+    return None
 
 
 # --- afterwards ------------------------------------------------------------------------------
 
 
-def _judge(settings: Settings, plan: Plan, run_id: str) -> Row:
+def _judge(settings: Settings, plan: Plan, run_id: str, stopped: bool) -> Row:
     """What became of a run, by what is on disk: a record is written when all its files are."""
     stages = {"series": plan.configuration}
     stages |= {task.label: task.configuration for task in plan.models}
@@ -301,6 +308,9 @@ def _judge(settings: Settings, plan: Plan, run_id: str) -> Row:
         return Row.of(plan.run, "done", "", seconds, memory)
     anatomy = [plan.anatomical_name] if plan.anatomical_name else []
     crash = read_crashes(out / "logs" / "crash" / run_id, [*names, *anatomy])
+    if crash is None and stopped:
+        reason = f"{stem}: the call was stopped before {missing[0]} was finished"
+        return Row.of(plan.run, "failed", reason, seconds, memory)
     if crash is None:
         reason = (
             f"{stem}: {missing[0]} was not finished and left no crash file; was a process killed "

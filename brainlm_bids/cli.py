@@ -4,14 +4,16 @@ Nothing heavy is imported before the arguments are known, so that `--help` answe
 """
 
 import argparse
-import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from brainlm_bids import __version__
-from brainlm_bids.errors import UserError
+from brainlm_bids import __version__, machine
+from brainlm_bids.errors import Stopped, UserError
 
 # of nilearn.interfaces.fmriprep.load_confounds_strategy
 STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
@@ -355,7 +357,7 @@ def _add_execution(group: Any) -> None:
         "nprocs",
         type=_count,
         metavar="N",
-        help="processes at a time (default: the cores of this machine)",
+        help="processes at a time (default: the cores that this job or container may use)",
     )
     _flag(
         group,
@@ -364,7 +366,13 @@ def _add_execution(group: Any) -> None:
         metavar="N",
         help="threads in a process (1); may change the last digits",
     )
-    _flag(group, "mem", type=_positive, metavar="GB", help="memory that may be used at a time")
+    _flag(
+        group,
+        "mem",
+        type=_positive,
+        metavar="GB",
+        help="memory that may be used at a time (90 %% of the machine's, or of the job's limit)",
+    )
     _flag(
         group, "use-plugin", type=Path, metavar="FILE", help="YAML that configures a Nipype plugin"
     )
@@ -461,7 +469,7 @@ def parse(argv: Sequence[str] | None = None) -> Any:
     given = vars(build_parser().parse_args(argv))
     given.pop("notrack", None)
     config_file = given.pop("config_file", None)
-    values: dict[str, Any] = {"work_dir": Path("work"), "nprocs": _available_cores()}
+    values: dict[str, Any] = {"work_dir": Path("work"), "nprocs": machine.available_cores()}
     if config_file is not None:
         values |= read_toml(config_file)
     values |= {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
@@ -525,26 +533,41 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _available_cores() -> int:
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the call in order. The first process of a container ignores it by default."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `brainlm-bids`; returns 0 (done), 1 (a run failed), 2 (usage) or 70 (internal)."""
+    """Run `brainlm-bids`; returns 0 (done), 1 (a run failed), 2 (usage) or 70 (internal).
+
+    A call that was stopped returns 128 and the signal's number: 130 (^C), 143 (SIGTERM).
+    """
     try:
         settings = parse(argv)
-        from brainlm_bids import app
+        with _stoppable():
+            from brainlm_bids import app
 
-        return int(app.run(settings))
+            return int(app.run(settings))
     except UserError as error:
         print(f"brainlm-bids: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("brainlm-bids: interrupted; the same command continues", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print("brainlm-bids: stopped; the same command continues", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT)
     except Exception as error:
         import traceback
 

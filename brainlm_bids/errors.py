@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class RunSkipped(UserError):  # noqa: N818  (not an error: a policy)
     """A run that a stated policy leaves out (too short, no brain): recorded, not a failure."""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM: the call ends now, in order. A kind of ^C: whoever handles that handles this."""

@@ -111,32 +111,35 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
         workflow.run(plugin=plugin, plugin_args=arguments)
     except Exception as error:  # Nipype raises what its nodes raised, of any kind
         LOG.debug("the graph ended with %s: %s", type(error).__name__, error)
-    if not any(crashes.iterdir()):
-        crashes.rmdir()
+    finally:
+        # after ^C, SIGTERM or --stop-on-first-crash there are some at work
+        if not isinstance(plugin, str):
+            plugin.stop()
+        if not any(crashes.iterdir()):
+            crashes.rmdir()
 
 
-def _plugin(settings: Settings) -> tuple[str, dict[str, Any]]:
+def _plugin(settings: Settings) -> tuple[Any, dict[str, Any]]:
+    """A plugin, or the name of one of Nipype's, and its arguments."""
+    from brainlm_bids.workers import WorkersPlugin
+
     if settings.use_plugin is not None:
-        import yaml
-
-        try:
-            values = yaml.safe_load(settings.use_plugin.read_text())
-            return str(values["plugin"]), dict(values.get("plugin_args") or {})
-        except (yaml.YAMLError, TypeError, KeyError) as error:
-            raise UserError(
-                f"--use-plugin {settings.use_plugin}: is not YAML with the key 'plugin'"
-            ) from error
-    if settings.nprocs == 1:
-        return "Linear", {}
-    arguments: dict[str, Any] = {
-        "n_procs": settings.nprocs,
-        # fork would copy the threads' locks of the libraries loaded here
-        "mp_context": "forkserver",
-        "raise_insufficient": False,
-    }
+        name, arguments = _given_plugin(settings.use_plugin)
+        return (WorkersPlugin(arguments), {}) if name == "MultiProc" else (name, arguments)
+    arguments = {"n_procs": settings.nprocs}
     if settings.mem is not None:
         arguments["memory_gb"] = settings.mem
-    return "MultiProc", arguments
+    return WorkersPlugin(arguments), {}
+
+
+def _given_plugin(path: Path) -> tuple[str, dict[str, Any]]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+        return str(values["plugin"]), dict(values.get("plugin_args") or {})
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(f"--use-plugin {path}: is not YAML with the key 'plugin'") from error
 
 
 def materialise(settings: Settings, found: Found) -> Inputs:

@@ -123,17 +123,28 @@ def run(settings: Settings) -> int:
             f"{settings.output_dir}: none of the {len(cohort.recordings)} recordings counts; "
             f"{cohort.recordings[0].reason}"
         )
-    statistics = _statistics(cohort)
-    if statistics is not None:
-        _embed(cohort, *statistics)
-        _summarise(cohort, *statistics)
-    _write_recordings(cohort)
+    try:
+        statistics = _statistics(cohort)
+        if statistics is not None:
+            _embed(cohort, *statistics)
+            _summarise(cohort, *statistics)
+        _write_recordings(cohort)
+    except KeyboardInterrupt:
+        cohort.say("group", "failed", "the call was stopped before the group level was finished")
+        _write_rows(cohort, cohort.rows)
+        raise
     rows = [*(_row(cohort, one) for one in cohort.recordings), *cohort.rows]
-    write_status(logs / f"{cohort.run_id}_status.tsv", rows)
+    _write_rows(cohort, rows)
     if statistics is not None:
         _write_report(cohort)
-    print_table(rows, settings.output_dir)
     return EXIT_FAILED if any(row.status == "failed" for row in rows) else EXIT_OK
+
+
+def _write_rows(cohort: _Cohort, rows: list[Row]) -> None:
+    """The status table, in logs/ and on the screen."""
+    out = cohort.settings.output_dir
+    write_status(out / "logs" / f"{cohort.run_id}_status.tsv", rows)
+    print_table(rows, out)
 
 
 def _label(model: ModelResource) -> str:

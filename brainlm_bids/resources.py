@@ -181,6 +181,17 @@ def _home(home: Path | None) -> Path | None:
     return cache_home() if home is None else Path(home)
 
 
+def _shipped() -> Path | None:
+    """What an image carries (`docker/bake.py`), laid out as the cache; never written to."""
+    given = os.environ.get("BRAINLM_BIDS_SHIPPED")
+    return Path(given) if given else None
+
+
+def _kept(home: Path | None) -> list[Path]:
+    """The folders to look in before anything is downloaded: the cache, then the image's."""
+    return [folder for folder in (home, _shipped()) if folder is not None]
+
+
 def _writable(home: Path | None) -> Path:
     if home is None:
         raise UserError("no home folder to keep downloads in: set BRAINLM_BIDS_HOME")
@@ -337,9 +348,10 @@ def find_atlas(
 
 
 def _real_atlas(home: Path | None, offline: bool, sources: Sources) -> Path:
-    cached = None if home is None else home / "atlas" / ATLAS_FILE
     state = "it is not in the cache"
-    if cached is not None and _present(cached):
+    for cached in (folder / "atlas" / ATLAS_FILE for folder in _kept(home)):
+        if not _present(cached):
+            continue
         try:
             if file_sha256(cached) == ATLAS_SHA256:
                 return cached
@@ -365,9 +377,9 @@ def find_cifti_atlas(
     if given is not None:
         return given
     folder = _home(home)
-    cached = None if folder is None else folder / "atlas" / CIFTI_ATLAS_FILE
-    if cached is not None and _present(cached) and file_sha256(cached) == CIFTI_ATLAS_SHA256:
-        return cached
+    for cached in (kept / "atlas" / CIFTI_ATLAS_FILE for kept in _kept(folder)):
+        if _present(cached) and file_sha256(cached) == CIFTI_ATLAS_SHA256:
+            return cached
     if offline:
         raise UserError(
             f"{CIFTI_ATLAS_FILE}, which CIFTI input needs, is not in the cache: give --cifti-atlas "
@@ -578,7 +590,7 @@ def _templateflow_folders(home: Path | None) -> list[Path]:
         folders.append(Path(os.environ["TEMPLATEFLOW_HOME"]).expanduser())
     elif "HOME" in os.environ:
         folders.append(Path(os.environ["HOME"]) / ".cache" / "templateflow")
-    return [*folders, home / "templateflow"] if home is not None else folders
+    return [*folders, *(folder / "templateflow" for folder in _kept(home))]
 
 
 def _templateflow(home: Path | None, offline: bool, sources: Sources) -> tuple[Path, Path, int]:

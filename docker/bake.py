@@ -1,8 +1,8 @@
 """Puts into an image what it may carry: the atlas and the template. Never weights.
 
-Usage: bake.py FROM TO. In: FROM, a folder laid out as the cache of `brainlm fetch` (what lies there is
-checked and copied), else the network. Out: TO, laid out the same, with `baked.json`: what is there, and
-why something is not. What cannot be had is said, and does not stop the build.
+Usage: bake.py FROM TO. In: FROM, a folder laid out as the cache of `brainlm fetch` (what lies there
+is checked and copied), else the network. Out: TO, laid out the same, with `baked.json`: what is
+there, and why something is not. What cannot be had is said, and does not stop the build.
 """
 
 import json

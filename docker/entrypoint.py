@@ -1,9 +1,8 @@
-#!/usr/bin/python3 -IS
+#!/opt/brainlm-bids/bin/python -I
 """What runs first in the image: makes room for caches, drops root, starts the program, watches it.
 
 In: the arguments of `brainlm-bids` (or `brainlm`, by the name this file is called under), any uid.
 Out: the program's exit code; 137 and a line that says so if it was killed for want of memory.
-It needs nothing but Python's standard library.
 """
 
 import json
@@ -15,6 +14,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from brainlm_bids import machine
 
 PREFIX = Path("/opt/brainlm-bids")
 SHIPPED = "BRAINLM_BIDS_SHIPPED"
@@ -29,15 +30,6 @@ CACHES = {
 }
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
 ASKS_ONLY = {"-h", "--help", "--version"}
-CGROUP_KILLS = (  # version 2, version 1; in a container these are its own
-    Path("/sys/fs/cgroup/memory.events"),
-    Path("/sys/fs/cgroup/memory/memory.oom_control"),
-)
-CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-
 
 # --- who ---------------------------------------------------------------------------------------
 
@@ -83,14 +75,14 @@ def become(uid: int, gid: int) -> None:
 def private_folder(places: Sequence[Path]) -> Path | None:
     """A folder of our own in the first place that can be written to."""
     for place in places:
-        folder = place / f"brainlm-bids-cache-{os.getuid()}"
+        folder = place / f".brainlm-bids-cache-{os.getuid()}"
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             found = folder.lstat()
             # /tmp may be shared (Apptainer): a folder of somebody else is not ours to trust
             if found.st_uid == os.getuid() and not found.st_mode & 0o022 and folder.is_dir():
                 return folder
-            return Path(tempfile.mkdtemp(prefix="brainlm-bids-cache-", dir=place))
+            return Path(tempfile.mkdtemp(prefix=".brainlm-bids-cache-", dir=place))
         except OSError:
             continue
     return None
@@ -118,7 +110,7 @@ def environment_for(given: Mapping[str, str], cache: Path | None) -> dict[str, s
 
 
 def _usable(folder: str | None) -> bool:
-    return bool(folder) and os.path.isdir(str(folder)) and os.access(str(folder), os.W_OK)
+    return bool(folder) and Path(str(folder)).is_dir() and os.access(str(folder), os.W_OK)
 
 
 def _name() -> str:
@@ -151,7 +143,7 @@ def lacking(shipped: Path) -> str | None:
 
 def supervise(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the program as a child: hand on signals, bury orphans, tell a kill for want of memory."""
-    killed_before = oom_kills()
+    killed_before = machine.oom_kills()
     interactive = os.isatty(0)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     child = subprocess.Popen(
@@ -183,35 +175,13 @@ def _forward_to(pid: int) -> Callable[[int, object], None]:
 
 
 def _why_killed(before: int | None) -> str:
-    after = oom_kills()
+    after = machine.oom_kills()
     if before is None or after is None or after <= before:
         return "was killed (signal 9); the same command continues"
-    limit = _first_number(CGROUP_LIMITS)
-    size = "" if limit is None else f" of {limit / 1e9:.1f} GB"
     return (
-        f"out of memory: the limit{size} of this container was reached; give it more (--memory), "
-        "or use less (--nprocs 1); the same command continues"
+        f"out of memory: the limit of {machine.available_memory() / 1e9:.1f} GB was reached; give "
+        "more (docker run --memory), or use less (--nprocs 1); the same command continues"
     )
-
-
-def oom_kills() -> int | None:
-    """How many processes of this container the kernel has killed for want of memory."""
-    for path in CGROUP_KILLS:
-        try:
-            lines = dict(line.split()[:2] for line in path.read_text().splitlines())
-            return int(lines["oom_kill"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return None
-
-
-def _first_number(paths: Sequence[Path]) -> int | None:
-    for path in paths:
-        try:
-            return int(path.read_text())
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def main(argv: Sequence[str]) -> int:

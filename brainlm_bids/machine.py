@@ -1,0 +1,112 @@
+"""What this process may use of its machine: cores, and memory in bytes.
+
+In: the files by which Linux tells (the root can be another folder, for tests). Out: numbers that
+respect the limits of a container or a batch job (cgroups, version 1 and 2), not only the hardware.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/")
+# controller -> its folder under /sys/fs/cgroup in version 1; version 2 has one tree for all
+_MEMORY, _CPU = "memory", "cpu"
+
+
+def available_cores(root: Path = ROOT) -> int:
+    """Cores that this process may use: the scheduler's affinity, or a lower quota of its cgroup."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    quotas = [_quota(folder) for folder in _folders(_CPU, root)]
+    allowed = min((quota for quota in quotas if quota is not None), default=float(cores))
+    return max(1, min(cores, int(allowed)))
+
+
+def available_memory(root: Path = ROOT) -> int:
+    """Bytes of memory that this process may use: those of the machine, or a cgroup's limit."""
+    total = _machine_memory(root)
+    limit = memory_limit(root)
+    return total if limit is None else min(total, limit)
+
+
+def memory_limit(root: Path = ROOT) -> int | None:
+    """The lowest limit in bytes of the cgroup and those above it; None where there is none."""
+    names = ("memory.max", "memory.limit_in_bytes")
+    limits = [_number(folder / name) for folder in _folders(_MEMORY, root) for name in names]
+    # version 1 says "no limit" by a number that no machine has
+    total = _machine_memory(root)
+    return min((limit for limit in limits if limit is not None and limit < total), default=None)
+
+
+def oom_kills(root: Path = ROOT) -> int | None:
+    """Processes of this cgroup that the kernel has killed for want of memory; None if not told.
+
+    Where no cgroup counts them, those of the whole machine are counted.
+    """
+    files = [folder / "memory.events" for folder in _folders(_MEMORY, root)]
+    files += [folder / "memory.oom_control" for folder in _folders(_MEMORY, root)]
+    for path in [*files, root / "proc/vmstat"]:
+        counts = _table(path)
+        if "oom_kill" in counts:
+            return counts["oom_kill"]
+    return None
+
+
+def _folders(controller: str, root: Path) -> Iterator[Path]:
+    """The cgroups of this process for a controller, from its own up to the root of the tree."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    base = root / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        tree = base / controller if controllers else base
+        # inside of a container the path may be that of the host: then the tree's root is ours
+        own = tree / name.lstrip("/")
+        own = own if own.is_dir() else tree
+        yield own
+        yield from (above for above in own.parents if above.is_relative_to(tree))
+
+
+def _quota(folder: Path) -> float | None:
+    """Cores that a cgroup allows (2: `cpu.max`; 1: `cpu.cfs_quota_us`, -1 for no limit)."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        quota, period = (_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    try:
+        cores = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return cores if cores > 0 else None
+
+
+def _machine_memory(root: Path) -> int:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _table(path: Path) -> dict[str, int]:
+    """A file of lines "name number"."""
+    pairs = (line.split() for line in _text(path).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

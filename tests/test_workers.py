@@ -1,0 +1,184 @@
+"""What becomes of a graph when its processes are killed, and of a call that is told to stop."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nipype.interfaces.utility import Function
+from nipype.pipeline import engine
+
+from brainlm_bids import machine
+from brainlm_bids.phantom import write_phantom
+from brainlm_bids.status import read_crashes
+from brainlm_bids.workers import WorkersPlugin
+
+
+def die(folder: str) -> int:
+    import os
+    import signal
+    import time
+    from pathlib import Path
+
+    (Path(folder) / f"started_{os.getpid()}").touch()
+    while not (Path(folder) / "begun").exists():  # so that it dies beside the other
+        time.sleep(0.02)
+    (Path(folder) / "died").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def die_once(folder: str) -> int:
+    import os
+    import signal
+    import time
+    from pathlib import Path
+
+    while not (Path(folder) / "begun").exists():  # so that it dies beside the other
+        time.sleep(0.02)
+    if not (Path(folder) / "died").exists():
+        (Path(folder) / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (Path(folder) / "survived").touch()
+    return 0
+
+
+def last(folder: str) -> int:
+    import time
+    from pathlib import Path
+
+    (Path(folder) / "begun").touch()
+    while not (Path(folder) / "died").exists():
+        time.sleep(0.02)
+    time.sleep(2.0)
+    (Path(folder) / "last").touch()
+    return 0
+
+
+def run_graph(folder: Path, processes: int, **functions: Any) -> Path:
+    """Run independent functions as nodes; returns the folder of crash files."""
+    crashes = folder / "crash"
+    workflow = engine.Workflow(name="graph", base_dir=str(folder))
+    workflow.config["execution"] = {
+        "crashdump_dir": str(crashes),
+        "crashfile_format": "txt",
+        "poll_sleep_duration": "0.02",
+    }
+    for name, function in functions.items():
+        node = engine.Node(Function(function=function, output_names=["x"]), name=name)
+        node.inputs.folder = str(folder)
+        workflow.add_nodes([node])
+    plugin = WorkersPlugin({"n_procs": processes})
+    try:
+        workflow.run(plugin=plugin)
+    except Exception:  # of the failed nodes
+        pass
+    finally:
+        plugin.stop()
+    return crashes
+
+
+def test_a_killed_process_fails_its_own_step_alone(tmp_path: Path) -> None:
+    crashes = run_graph(tmp_path, 2, bad=die, good=last)
+    assert (tmp_path / "last").exists()
+    assert read_crashes(crashes, ["good"]) is None
+    found = read_crashes(crashes, ["bad"])
+    assert found is not None and found.reason.startswith("a process died")
+    # once beside the other, once alone
+    assert len(list(tmp_path.glob("started_*"))) == 2
+
+
+def test_what_was_killed_beside_others_is_tried_again_alone(tmp_path: Path) -> None:
+    crashes = run_graph(tmp_path, 2, bad=die_once, good=last)
+    assert (tmp_path / "survived").exists() and (tmp_path / "last").exists()
+    assert not crashes.exists()
+
+
+def test_want_of_memory_is_told_from_other_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = iter(range(9))
+    monkeypatch.setattr(machine, "oom_kills", lambda: next(kills))
+    monkeypatch.setattr(machine, "available_memory", lambda: 2_000_000_000)
+    (tmp_path / "begun").touch()
+    found = read_crashes(run_graph(tmp_path, 1, bad=die), ["bad"])
+    assert found is not None
+    assert found.reason.startswith("out of memory") and "2.0 GB" in found.reason
+    assert not found.skipped
+
+
+# --- a call that is told to stop -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / "bids"
+    write_phantom(folder, n_subjects=1, n_volumes=40, tr=2.0, voxel=6.0, seed=1)
+    return folder
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_call_in_order(
+    bids: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(out), "participant"]
+    command += ["-w", str(work), "--offline", "--atlas", "A424approx", "--nprocs", "1"]
+    command += ["--template", "MNI152NLin2009aSym", "--model", "random:tiny"]
+    call = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # in the middle of a node
+    until = time.monotonic() + 120
+    while not list(work.glob("brainlm_bids/*/*/_node.pklz")) and time.monotonic() < until:
+        assert call.poll() is None
+        time.sleep(0.05)
+    workers = _children(call.pid)
+    assert workers
+    started = time.monotonic()
+    call.send_signal(number)
+    said = call.communicate(timeout=30)[1]
+    assert time.monotonic() - started < 10
+    assert call.returncode == code
+    assert "stopped; the same command continues" in said
+    with next((out / "logs").glob("*_status.tsv")).open() as handle:
+        (row,) = csv.DictReader(handle, delimiter="\t")
+    assert row["status"] == "failed" and "stopped" in row["reason"]
+    assert list(out.rglob(".tmp-*")) == []
+    assert not [pid for pid in workers if _runs(pid)]
+
+
+def _children(pid: int) -> list[int]:
+    """All processes below one, by their ids."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    own = [int(one) for one in text.split()]
+    return own + [below for one in own for below in _children(one)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_killing_the_call_takes_its_workers_along(bids: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(tmp_path / "out")]
+    command += ["participant", "-w", str(work), "--offline", "--atlas", "A424approx"]
+    command += ["--template", "MNI152NLin2009aSym", "--model", "none", "--nprocs", "1"]
+    call = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not list(work.glob("brainlm_bids/*/*/_node.pklz")) and time.monotonic() < until:
+        time.sleep(0.05)
+    workers = _children(call.pid)
+    os.kill(call.pid, signal.SIGKILL)
+    call.wait()
+    until = time.monotonic() + 10
+    while any(_runs(pid) for pid in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert workers and not [pid for pid in workers if _runs(pid)]
