@@ -73,7 +73,10 @@ RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     with-ca pip install -c /src/constraints.txt "setuptools>=77"
 COPY brainlm_bids /src/brainlm_bids
-RUN pip install --no-deps --no-build-isolation --no-index --prefix=/package /src && chmod -R a+rX /package
+RUN pip install --no-deps --no-build-isolation --no-index --prefix=/package /src
+COPY docker/entrypoint.py /package/entry/brainlm-bids
+RUN ln -s brainlm-bids /package/entry/brainlm \
+    && chmod -R a+rX /package && chmod 755 /package/entry/brainlm-bids
 
 # ---- templates and atlas, as far as they can be had where the image is built. What lies in
 # docker/resources (laid out as the cache of `brainlm fetch`) is not downloaded. Another value of BAKE
@@ -92,14 +95,13 @@ RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
 
 # ---- what cpu and gpu have in common but for the dependencies
 FROM base AS runtime
-COPY docker/entrypoint.py /usr/local/bin/brainlm-bids
-RUN ln -s brainlm-bids /usr/local/bin/brainlm \
-    && chmod 755 /usr/local/bin/brainlm-bids && chmod 644 /usr/local/lib/brainlm-bids/with-ca \
-    && mkdir -m 1777 /weights && mkdir -m 755 /data /out
+RUN mkdir -m 1777 /weights && mkdir -m 755 /data /out
 # /tmp is a volume so that it can be written to where the root is read-only
 VOLUME /tmp
 WORKDIR /tmp
-ENV BRAINLM_BIDS_HOME=/weights BRAINLM_BIDS_SHIPPED=/opt/brainlm-bids-resources NIPYPE_NO_ET=1
+# entry/ holds docker/entrypoint.py under the names of the programs that it starts
+ENV PATH=/opt/brainlm-bids/entry:$PATH NIPYPE_NO_ET=1 \
+    BRAINLM_BIDS_HOME=/weights BRAINLM_BIDS_SHIPPED=/opt/brainlm-bids-resources
 ENTRYPOINT ["brainlm-bids"]
 LABEL org.opencontainers.image.title="brainlm-bids" \
       org.opencontainers.image.description="BIDS App: raw fMRI to A424 parcel series to BrainLM embeddings. Without BrainLM's weights." \
@@ -130,7 +132,7 @@ COPY constraints.txt pyproject.toml /src/
 COPY --from=requirements /requirements-dev.txt /src/
 RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
-    sh /usr/local/lib/brainlm-bids/with-ca /opt/brainlm-bids/bin/python -m pip install --no-cache-dir \
+    /usr/local/lib/brainlm-bids/with-ca /opt/brainlm-bids/bin/python -m pip install --no-cache-dir \
       -c /src/constraints.txt -r /src/requirements-dev.txt
 COPY Dockerfile /src/
 COPY docker /src/docker

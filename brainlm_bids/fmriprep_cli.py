@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainlm_bids import cli
+from brainlm_bids.containers import existing, mounts
 from brainlm_bids.errors import UserError
 
 SPACE = "MNI152NLin6Asym:res-2"
@@ -136,7 +137,7 @@ def docker_command(
     if wrapper.image:
         command += ["--image", wrapper.image]
     if wrapper.fs_license_file:
-        command += ["--fs-license-file", str(_file(wrapper.fs_license_file))]
+        command += ["--fs-license-file", str(existing(wrapper.fs_license_file))]
     for name in SHARED_FILES:
         if hasattr(app, name):
             command += [f"--{name.replace('_', '-')}", str(getattr(app, name).absolute())]
@@ -157,21 +158,14 @@ def apptainer_command(
     binds = {app.bids_dir.absolute(): "/data:ro", folder: "/out", work: "/scratch"}
     inside = ["/data", "/out", "participant", "-w", "/scratch"]
     if wrapper.fs_license_file:
-        binds[_file(wrapper.fs_license_file)] = "/opt/freesurfer/license.txt:ro"
+        binds[existing(wrapper.fs_license_file)] = "/opt/freesurfer/license.txt:ro"
         inside += ["--fs-license-file", "/opt/freesurfer/license.txt"]
     for name in SHARED_FILES:
         if hasattr(app, name):
             binds[getattr(app, name).absolute()] = f"/mnt/{name}"
             inside += [f"--{name.replace('_', '-')}", f"/mnt/{name}"]
-    mounts = [part for place, there in binds.items() for part in ("-B", f"{place}:{there}")]
-    image = str(_file(wrapper.apptainer))
-    return [program, "run", "--cleanenv", *mounts, image, *inside, *options]
-
-
-def _file(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file")
-    return path.absolute()
+    image = str(existing(wrapper.apptainer))
+    return [program, "run", "--cleanenv", *mounts("-B", binds), image, *inside, *options]
 
 
 def _without(arguments: list[str], passed_on: list[str]) -> list[str]:

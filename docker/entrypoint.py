@@ -9,16 +9,16 @@ import json
 import os
 import pwd
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from brainlm_bids import machine
+from brainlm_bids import containers, machine
 
 PREFIX = Path("/opt/brainlm-bids")
 SHIPPED = "BRAINLM_BIDS_SHIPPED"
+WEIGHTS = "/weights"  # as the Dockerfile says
 # Where libraries keep what they make; each gets a folder that can be written to.
 CACHES = {
     "MPLCONFIGDIR": "matplotlib",
@@ -28,7 +28,6 @@ CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "torch",
     "XDG_CACHE_HOME": "cache",
 }
-FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
 ASKS_ONLY = {"-h", "--help", "--version"}
 
 # --- who ---------------------------------------------------------------------------------------
@@ -96,6 +95,10 @@ def environment_for(given: Mapping[str, str], cache: Path | None) -> dict[str, s
         values.pop(name, None)
     values.setdefault("USER", _name())
     values.setdefault("LOGNAME", values["USER"])
+    home = values.get("BRAINLM_BIDS_HOME")
+    if home == WEIGHTS and not _usable(home) and not _holds_files(home):
+        # nothing is mounted there, and nothing can be kept there: the cache of the user instead
+        del values["BRAINLM_BIDS_HOME"]
     if cache is None:
         return values
     for variable, name in CACHES.items():
@@ -111,6 +114,13 @@ def environment_for(given: Mapping[str, str], cache: Path | None) -> dict[str, s
 
 def _usable(folder: str | None) -> bool:
     return bool(folder) and Path(str(folder)).is_dir() and os.access(str(folder), os.W_OK)
+
+
+def _holds_files(folder: str) -> bool:
+    try:
+        return any(Path(folder).iterdir())
+    except OSError:
+        return False
 
 
 def _name() -> str:
@@ -141,37 +151,13 @@ def lacking(shipped: Path) -> str | None:
 # --- watching ----------------------------------------------------------------------------------
 
 
-def supervise(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run the program as a child: hand on signals, bury orphans, tell a kill for want of memory."""
-    killed_before = machine.oom_kills()
-    interactive = os.isatty(0)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-    child = subprocess.Popen(
-        command,
-        env=dict(environment),
-        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, blocked),
-    )
-    for number in FORWARDED:
-        # a terminal sends ^C to both of us
-        own = number == signal.SIGINT and interactive
-        signal.signal(number, signal.SIG_IGN if own else _forward_to(child.pid))
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    status = 0
-    while True:
-        pid, status = os.wait()
-        if pid == child.pid:
-            break
-    code = os.waitstatus_to_exitcode(status)
+def watch(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the program as a child, and tell a kill for want of memory."""
+    before = machine.oom_kills()
+    code = containers.supervise(command, environment)
     if code == -signal.SIGKILL:
-        print(f"brainlm-bids: {_why_killed(killed_before)}", file=sys.stderr)
+        print(f"brainlm-bids: {_why_killed(before)}", file=sys.stderr)
     return 128 - code if code < 0 else code
-
-
-def _forward_to(pid: int) -> Callable[[int, object], None]:
-    def forward(number: int, frame: object) -> None:
-        os.kill(pid, number)
-
-    return forward
 
 
 def _why_killed(before: int | None) -> str:
@@ -200,7 +186,7 @@ def main(argv: Sequence[str]) -> int:
         text = lacking(Path(os.environ.get(SHIPPED, "")))
         if text:
             print(f"brainlm-bids: {text}", file=sys.stderr)
-    return supervise(command, environment)
+    return watch(command, environment)
 
 
 if __name__ == "__main__":
