@@ -1,6 +1,7 @@
 # make demo    a phantom data set through the whole chain, without any download of data
 # make test    the tests but the slow ones       make test-all    all tests
 # make lint    style, types, import contracts    make clean       remove what the others made
+# make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -8,9 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+DOCKER ?= docker
+DOCKER_BUILD ?=
 PHANTOM := demo/.phantom
 
-.PHONY: venv demo test test-all lint clean
+.PHONY: venv demo test test-all test-container image lint clean
 
 venv: $(INSTALLED)
 
@@ -21,10 +24,19 @@ $(INSTALLED): constraints.txt pyproject.toml
 	touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not container"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not container"
+
+test-container: $(INSTALLED)
+	PYTHON=$(BIN)/python docker/test
+
+# DOCKER_BUILD: more arguments of docker build (--secret, --build-arg, --network)
+image:
+	DOCKER_BUILDKIT=1 $(DOCKER) build --target cpu $(DOCKER_BUILD) \
+	  --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) \
+	  -t brainlm-bids:latest -t brainlm-bids:cpu .
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
