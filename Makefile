@@ -1,6 +1,7 @@
 # make demo    a phantom data set through the whole chain, without any download of data
 # make test    the tests but the slow ones       make test-all    all tests
 # make lint    style, types, import contracts    make clean       remove what the others made
+# make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PHANTOM := demo/.phantom
 
-.PHONY: venv demo test test-all lint clean
+.PHONY: venv demo test test-all test-cluster lint clean
 
 venv: $(INSTALLED)
 
@@ -21,10 +22,13 @@ $(INSTALLED): constraints.txt pyproject.toml
 	touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not cluster"
+
+test-cluster: $(INSTALLED)
+	PYTHON=$(BIN)/python workflows/test
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
