@@ -2,6 +2,7 @@
 # make test    the tests but the slow ones       make test-all    all tests
 # make lint    style, types, import contracts    make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
+# make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ DOCKER ?= docker
 DOCKER_BUILD ?=
 PHANTOM := demo/.phantom
 
-.PHONY: venv demo test test-all test-container image lint clean
+.PHONY: venv demo test test-all test-container test-cluster image lint clean
 
 venv: $(INSTALLED)
 
@@ -24,10 +25,10 @@ $(INSTALLED): constraints.txt pyproject.toml
 	touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not container"
+	$(BIN)/python -m pytest -m "not slow and not container and not cluster"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not container"
+	$(BIN)/python -m pytest -m "not container and not cluster"
 
 test-container: $(INSTALLED)
 	PYTHON=$(BIN)/python docker/test
@@ -37,6 +38,9 @@ image:
 	DOCKER_BUILDKIT=1 $(DOCKER) build --target cpu $(DOCKER_BUILD) \
 	  --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) \
 	  -t brainlm-bids:latest -t brainlm-bids:cpu .
+
+test-cluster: $(INSTALLED)
+	PYTHON=$(BIN)/python workflows/test
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

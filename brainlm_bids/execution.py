@@ -42,6 +42,8 @@ class Found:
                 f"--model: two models would both be called {sorted(twice)[0]!r} in the outputs; "
                 "rename one of the folders"
             )
+        if settings.use_plugin is not None:
+            _given_plugin(settings.use_plugin)
         if settings.scaling_stats is not None:
             scaling.load_stats(settings.scaling_stats, list(resources.parcels().names))
         warnings = [self.atlas.warning, self.template.warning]
@@ -96,17 +98,16 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
     crashes.mkdir(parents=True, exist_ok=True)
     if settings.resource_monitor:
         config.enable_resource_monitor()
+    plugin, arguments, poll = _plugin(settings)
     workflow.config["execution"] = {
         "crashdump_dir": str(crashes),
         "crashfile_format": "txt",
-        # The default of 2 s makes a cached chain of 20 nodes take 40 s.
-        "poll_sleep_duration": "0.05",
+        "poll_sleep_duration": str(poll),
         "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
         "remove_unnecessary_outputs": "false",
     }
     if settings.write_graph:
         _write_graph(workflow, settings.output_dir / "logs")
-    plugin, arguments = _plugin(settings)
     try:
         workflow.run(plugin=plugin, plugin_args=arguments)
     except Exception as error:  # Nipype raises what its nodes raised, of any kind
@@ -119,27 +120,61 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
             crashes.rmdir()
 
 
-def _plugin(settings: Settings) -> tuple[Any, dict[str, Any]]:
-    """A plugin, or the name of one of Nipype's, and its arguments."""
+# Nipype's default of 2 s makes a cached chain of 20 nodes take 40 s. A scheduler is asked once per
+# node that waits and per poll: it must not be asked twenty times a second.
+POLL_HERE, POLL_SCHEDULER = 0.05, 5.0
+
+
+def _plugin(settings: Settings) -> tuple[Any, dict[str, Any], float]:
+    """A plugin, or the name of one of Nipype's; its arguments; seconds between two looks at it."""
     from brainlm_bids.workers import WorkersPlugin
 
-    if settings.use_plugin is not None:
-        name, arguments = _given_plugin(settings.use_plugin)
-        return (WorkersPlugin(arguments), {}) if name == "MultiProc" else (name, arguments)
-    arguments = {"n_procs": settings.nprocs}
+    poll = POLL_HERE
+    arguments: dict[str, Any] = {"n_procs": settings.nprocs}
     if settings.mem is not None:
         arguments["memory_gb"] = settings.mem
-    return WorkersPlugin(arguments), {}
+    if settings.use_plugin is not None:
+        name, arguments, poll = _given_plugin(settings.use_plugin)
+        if name != "MultiProc":
+            return name, arguments, poll
+    return WorkersPlugin(arguments), {}, poll
 
 
-def _given_plugin(path: Path) -> tuple[str, dict[str, Any]]:
+def _given_plugin(path: Path) -> tuple[str, dict[str, Any], float]:
+    """What the YAML of --use-plugin says, made ready for the schedulers."""
     import yaml
+    from nipype.pipeline import plugins
 
     try:
         values = yaml.safe_load(path.read_text())
-        return str(values["plugin"]), dict(values.get("plugin_args") or {})
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+        name, arguments = str(values["plugin"]), dict(values.get("plugin_args") or {})
+        poll = values.get("poll_seconds")
+        poll = None if poll is None else float(poll)
+    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         raise UserError(f"--use-plugin {path}: is not YAML with the key 'plugin'") from error
+    found = getattr(plugins, f"{name}Plugin", None)
+    if found is None:
+        known = sorted(key.removesuffix("Plugin") for key in vars(plugins) if "Plugin" in key)
+        raise UserError(f"--use-plugin {path}: no plugin {name!r}; there are {', '.join(known)}")
+    if issubclass(found, plugins.base.GraphPluginBase):
+        raise UserError(
+            f"--use-plugin {path}: {name} returns before its jobs have run; take one that waits "
+            "for them, such as SLURM, SGE, PBS, LSF or Condor"
+        )
+    if not issubclass(found, plugins.base.SGELikeBatchManagerBase):
+        return name, arguments, poll or POLL_HERE
+    # Nipype names the jobs after it; sudo, cron and containers do not set it
+    os.environ.setdefault("LOGNAME", _user())
+    return name, arguments, poll or POLL_SCHEDULER
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in containers
+        return f"user{os.getuid()}"
 
 
 def materialise(settings: Settings, found: Found) -> Inputs:

@@ -43,6 +43,7 @@ class KernelInputSpec(BaseInterfaceInputSpec):
     """What every interface takes; `nohash`: a matter of speed does not void the cache."""
 
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this process")
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="counts for n_gpu_procs")
 
 
 class Kernel(SimpleInterface):

@@ -269,24 +269,39 @@ def dataset_lock(output_dir: Path) -> Iterator[None]:
 
 
 def _merge_description(output_dir: Path, bids_dir: Path, fmriprep_dir: Path | None) -> None:
+    """Add this call's sources to the description; what other calls or the user wrote stays."""
     path = output_dir / "dataset_description.json"
-    raw = json.loads((bids_dir / "dataset_description.json").read_text())
-    description: dict[str, Any] = {
+    present = read_json(path) if path.exists() else {}
+    raw = read_json(bids_dir / "dataset_description.json")
+    sources = [{"URL": bids_dir.as_uri(), "DOI": raw.get("DatasetDOI", "n/a")}]
+    links = {"raw": bids_dir.as_uri()}
+    made = [{"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}]
+    if fmriprep_dir is not None:
+        source = read_json(fmriprep_dir / "dataset_description.json")
+        links["fmriprep"] = fmriprep_dir.as_uri()
+        sources.append({"URL": links["fmriprep"], "DOI": source.get("DatasetDOI", "n/a")})
+        made += source.get("GeneratedBy") or []
+    others = [one for one in present.get("GeneratedBy", []) if one.get("Name") != "brainlm-bids"]
+    links = {**present.get("DatasetLinks", {}), **links}
+    # a data set that moved: its old place is linked no more
+    known = [one for one in present.get("SourceDatasets", []) if one.get("URL") in links.values()]
+    description = {
         "Name": f"brainlm-bids derivatives of {raw.get('Name', bids_dir.name)}",
+        **present,
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}],
-        "SourceDatasets": [{"URL": bids_dir.as_uri(), "DOI": raw.get("DatasetDOI", "n/a")}],
-        "DatasetLinks": {"raw": bids_dir.as_uri()},
+        "GeneratedBy": _once([*made, *others]),
+        "SourceDatasets": _once([*sources, *known]),
+        "DatasetLinks": links,
     }
-    if fmriprep_dir is not None:
-        source = json.loads((fmriprep_dir / "dataset_description.json").read_text())
-        link = fmriprep_dir.as_uri()
-        description["GeneratedBy"] += source.get("GeneratedBy") or []
-        description["SourceDatasets"].append({"URL": link, "DOI": source.get("DatasetDOI", "n/a")})
-        description["DatasetLinks"]["fmriprep"] = link
-    if not path.exists() or json.loads(path.read_text()) != description:
+    if present != description:
         write_json(path, description)
+
+
+def _once(values: Sequence[Any]) -> list[Any]:
+    """Equal values once, in the order of a canonical text, whoever came first."""
+    texts = {json.dumps(value, sort_keys=True): value for value in values}
+    return [texts[text] for text in sorted(texts)]
 
 
 def _merge_lines(path: Path, lines: Sequence[str]) -> None:
@@ -332,15 +347,16 @@ def write_atlas_files(
     """The atlas as it was used: `tpl-<space>/…_dseg.{nii.gz,json,tsv}` and its description."""
     folder = output_dir / f"tpl-{space}"
     stem = f"tpl-{space}_atlas-{label}"
+    last = folder / f"{stem}_dseg.tsv"
     with dataset_lock(output_dir):
-        if (output_dir / f"atlas-{label}_description.json").exists():
-            return
-        with atomically(folder / f"{stem}_res-2_dseg.nii.gz") as temporary:
-            image.to_filename(temporary)
-        made = {"Resolution": "2 mm isotropic", "SpatialReference": space}
-        write_json(folder / f"{stem}_res-2_dseg.json", {**made, **description})
-        write_tsv(folder / f"{stem}_dseg.tsv", list(table), list(table.values()))
-        write_json(output_dir / f"atlas-{label}_description.json", description)
+        if not last.exists():  # one per space: the same atlas may be used in two
+            with atomically(folder / f"{stem}_res-2_dseg.nii.gz") as temporary:
+                image.to_filename(temporary)
+            made = {"Resolution": "2 mm isotropic", "SpatialReference": space}
+            write_json(folder / f"{stem}_res-2_dseg.json", {**made, **description})
+            write_tsv(last, list(table), list(table.values()))
+        if not (output_dir / f"atlas-{label}_description.json").exists():
+            write_json(output_dir / f"atlas-{label}_description.json", description)
 
 
 # --- records: what was computed under which configuration ------------------------------------

@@ -1,6 +1,7 @@
 """What all graphs share: how a node and a workflow are made, and the files that they start from."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from brainlm_bids.settings import Settings
@@ -32,6 +33,7 @@ def make_node(
     from nipype.pipeline import engine
 
     interface.inputs.n_threads = settings.omp_nthreads
+    interface.inputs.use_gpu = _on_gpu(getattr(interface.inputs, "device", "cpu"))
     available = settings.mem or memory
     return engine.Node(
         interface,
@@ -41,3 +43,15 @@ def make_node(
         mem_gb=min(memory, available),
         overwrite=True if always else None,
     )
+
+
+def _on_gpu(device: str) -> bool:
+    """Whether a node takes one of the places that MultiProc's n_gpu_procs counts."""
+    return device == "cuda" or (device == "auto" and _gpus() > 0)
+
+
+@cache
+def _gpus() -> int:
+    from nipype.utils.gpu_count import gpu_count
+
+    return int(gpu_count())
