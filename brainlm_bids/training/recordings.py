@@ -30,6 +30,14 @@ class Recording(NamedTuple):
     series: Array
 
 
+class LeftOut(NamedTuple):
+    """A recording that cannot be used, and why, in one line."""
+
+    name: str
+    subject: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Source:
     """The scaled series of one run in an output folder; `reason`: why it cannot be used, or ""."""
@@ -115,13 +123,13 @@ def _source(output_dir: Path, path: Path, series: str, space: str, atlas: str) -
     return Source(source.name, source.subject, path, configuration, reason)
 
 
-def read_all(sources: Sequence[Source]) -> Iterator[Recording | tuple[Source, str]]:
-    """In turn, each source's recording, or the source and the reason why there is none."""
+def read_all(sources: Sequence[Source]) -> Iterator[Recording | LeftOut]:
+    """Each source's recording in turn, or why there is none."""
     for source in sources:
         if source.reason:
-            yield source, source.reason
+            yield LeftOut(source.name, source.subject, source.reason)
             continue
         try:
             yield Recording(source.name, source.subject, source.read())
         except UserError as error:
-            yield source, str(error)
+            yield LeftOut(source.name, source.subject, str(error))
