@@ -12,6 +12,7 @@ from typing import Any
 
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
+from brainlm_bids.experiments.arguments import add_experiment_commands
 from brainlm_bids.training.arguments import add_training_commands, count, positive, whole
 
 # as resources.FETCHABLE, kept here too so that --help needs no import; a test holds them equal
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_phantom(commands)
     _add_score(commands)
     add_training_commands(commands)
+    add_experiment_commands(commands)
     return parser
 
 

@@ -150,14 +150,15 @@ def persistence(seen: ArrayLike, n_volumes: int) -> Array:
     return np.repeat(np.asarray(seen, dtype=np.float64)[-1:], n_volumes, axis=0)
 
 
-def zero(seen: ArrayLike, n_volumes: int) -> Array:
-    """Zeros: the median of each parcel over the whole of a robust-scaled recording."""
-    return np.zeros((n_volumes, np.shape(seen)[1]))
+def median(seen: ArrayLike, n_volumes: int) -> Array:
+    """Each parcel's median over the volumes seen."""
+    middle = np.median(np.asarray(seen, dtype=np.float64), axis=0)
+    return np.repeat(middle[None], n_volumes, axis=0)
 
 
 # name in the tables -> forecaster; the first two know nothing of dynamics
 FORECASTERS: dict[str, Forecaster] = {
-    "zero": zero,
+    "median": median,
     "persistence": persistence,
     "autoregressive": autoregressive,
     "vector_autoregressive": vector_autoregressive,
