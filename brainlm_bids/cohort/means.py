@@ -26,7 +26,7 @@ class Mean(NamedTuple):
 def subject_means(values: ArrayLike, subjects: Sequence[str]) -> Array:
     """(N, …) of recordings -> (S, …) of subjects, in the order of their names; NaN is left out."""
     table, owners = np.asarray(values, dtype=np.float64), np.asarray(subjects)
-    return np.stack([_nanmean(table[owners == one]) for one in np.unique(owners)])
+    return np.stack([mean_over(table[owners == one]) for one in np.unique(owners)])
 
 
 def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) -> Mean:
@@ -38,16 +38,17 @@ def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) ->
     own = subject_means(values, subjects)
     nothing = np.full(own.shape[1:], np.nan)
     if len(own) < 2:
-        return Mean(_nanmean(own), nothing, nothing.copy())
+        return Mean(mean_over(own), nothing, nothing.copy())
     rng = np.random.default_rng(seed)
-    drawn = [_nanmean(own[rng.integers(len(own), size=len(own))]) for _ in range(BOOTSTRAPS)]
+    drawn = [mean_over(own[rng.integers(len(own), size=len(own))]) for _ in range(BOOTSTRAPS)]
     known = np.isfinite(own).any(axis=0)
     filled = np.where(known, np.stack(drawn), 0)
     low, high = np.nanpercentile(filled, [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2], axis=0)
-    return Mean(_nanmean(own), np.where(known, low, nothing), np.where(known, high, nothing))
+    return Mean(mean_over(own), np.where(known, low, nothing), np.where(known, high, nothing))
 
 
-def _nanmean(values: Array) -> Array:
+def mean_over(values: Array) -> Array:
+    """(N, …) -> (…): the mean of what is not NaN, NaN where nothing is."""
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0).sum(axis=0)

@@ -7,7 +7,7 @@ for the folder of results, with its scaled series (T, 424) at the model's sampli
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,16 +116,28 @@ def _one_series(asked: Asked) -> Item:
     flag = next((flag for flag, value in given.items() if value), None)
     if flag:
         raise UserError(f"{flag}: chooses in an output folder; {asked.input} is one series")
-    # no file says in which space its parcels were drawn, and nothing depends on it but the names
+    # the atlas that maps are drawn with; the series does not depend on it
     atlas = resources.find_atlas(None, offline=True)
-    entities = name_entities(asked.input)
-    naming = Naming(
-        str(asked.results),
-        stem_of(asked.input),
-        entities.get("space", atlas.space),
-        entities.get("atlas", "A424"),
-    )
+    naming = Naming(str(asked.results), stem_of(asked.input), atlas.space, atlas.label)
     return Item(naming, asked.input, None, asked.tr)
+
+
+def atlas_image(item: Item, folder: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Labels 1 … 424 (X, Y, Z) and affine of the atlas that the series were made with.
+
+    folder: the output folder, which holds it. Raises UserError where it does not.
+    """
+    if item.source is None:
+        return resources.find_atlas(None, offline=True).load()
+    import nibabel as nb
+
+    space, label = item.naming.space, item.naming.atlas
+    path = folder / f"tpl-{space}" / f"tpl-{space}_atlas-{label}_res-2_dseg.nii.gz"
+    try:
+        image: Any = nb.load(path)
+        return np.asarray(image.dataobj).astype(np.int16), np.asarray(image.affine, np.float64)
+    except (OSError, EOFError, ValueError, nb.filebasedimages.ImageFileError) as error:
+        raise UserError(f"{path}: the atlas cannot be read ({error})") from None
 
 
 def _others_series(path: Path, given_tr: float | None) -> Scaled:
