@@ -1,13 +1,13 @@
 """The curves of a training: rows of numbers come in; TSV, PNG and TensorBoard files go out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from brainlm_bids.bids.outputs import atomically, write_tsv
 
-Row = Mapping[str, Any]
+Row = Mapping[str, float]
 # Panel of the figure -> columns of the curves and what the legend calls them.
 PANELS: dict[str, dict[str, str]] = {
     "loss": {"train_loss": "training", "validation_loss": "validation"},
@@ -68,7 +68,7 @@ class Board:
         self._writer.close()
 
     def write(self, group: str, values: Row, step: int) -> None:
-        """Numbers as `group/name`."""
+        """Numbers as `group/name`; those that there are not (NaN) are left out."""
         for name, value in values.items():
-            if isinstance(value, int | float):
+            if math.isfinite(value):
                 self._writer.add_scalar(f"{group}/{name}", value, step)

@@ -8,6 +8,7 @@ run that was killed goes on as if it had not been.
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -149,7 +150,10 @@ class _Run:
         if "optimiser" in self.state:
             optimiser.load_state_dict(self.state.pop("optimiser"))
         self.micro = self._micro_batch(task)
-        self.task, self.optimiser = self.accelerator.prepare(task.train(), optimiser)
+        with warnings.catch_warnings():
+            # torch renames broadcast_buffers; accelerate knows the old name alone
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
+            self.task, self.optimiser = self.accelerator.prepare(task.train(), optimiser)
         self.workers = (2 if on_cuda else 0) if self.given.workers is None else self.given.workers
 
     def _micro_batch(self, task: MaskedPrediction) -> int:
@@ -293,11 +297,9 @@ class _Run:
             self._write_events(board, row)
         state.update(losses=[], norms=[], seconds=0.0, waiting=0.0)
         self._save(best=is_best)
-        ridge = f", ridge {row['ridge_r2']:.4f}" if state["baselines"] else ""
         self._say(
             f"epoch {epoch}/{self.schedule.epochs}: loss {row['train_loss']:.4f}, validation "
-            f"{row['validation_loss']:.4f}, R² {r2:.4f} (on the baseline's windows "
-            f"{row['compared_r2']:.4f}{ridge})"
+            f"{row['validation_loss']:.4f}, {_scored(r2, row)}"
         )
 
     def _write_events(self, board: Board, row: dict[str, Any]) -> None:
@@ -454,7 +456,7 @@ class _Run:
             row |= self._compared(sums, self._baselines(setup.TEST, TEST))
             if self.is_main:
                 write_tsv(file, list(row), [[value] for value in row.values()])
-            self._say(f"test subjects: R² {row['r2']:.4f}, ridge {row['ridge_r2']:.4f}")
+            self._say(f"test subjects: {_scored(row['r2'], row)}")
         self._say(f"done: {best} is the checkpoint of epoch {self.state['best_epoch']}, the best")
         self.accelerator.end_training()
 
@@ -487,6 +489,13 @@ class _Run:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with (self.folder / "log.txt").open("a", encoding="utf-8") as stream:
             stream.writelines(f"{stamp} {line}\n" for line in text.splitlines())
+
+
+def _scored(r2: float, row: dict[str, Any]) -> str:
+    """R² of all windows; and of network and ridge regression on those of the baseline."""
+    if math.isnan(row["ridge_r2"]):
+        return f"R² {r2:.4f}"
+    return f"R² {r2:.4f} ({row['compared_r2']:.4f} where ridge has {row['ridge_r2']:.4f})"
 
 
 def hidden_values(network: Any, order: NDArray[np.int64], mask_ratio: float) -> NDArray[np.bool_]:
