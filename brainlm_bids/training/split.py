@@ -37,7 +37,7 @@ def read_split(file: Path) -> dict[str, str]:
     """subject -> part from a TSV with participant_id and split. Raises UserError for others."""
     try:
         rows = read_rows(file)
-        pairs = [(_subject(row["participant_id"]), row["split"]) for row in rows]
+        pairs = [(subject_label(row["participant_id"]), row["split"]) for row in rows]
     except (OSError, ValueError) as error:
         raise UserError(f"--split {file}: cannot be read as a TSV ({error})") from None
     except KeyError as error:
@@ -54,5 +54,6 @@ def read_split(file: Path) -> dict[str, str]:
     return split
 
 
-def _subject(text: str) -> str:
+def subject_label(text: str) -> str:
+    """A participant as BIDS names it: with sub-."""
     return text if text.startswith("sub-") else f"sub-{text}"
