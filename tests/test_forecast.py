@@ -8,7 +8,7 @@ from simulated_series import TR, autoregressive_process, robust, write_robust
 
 from brainlm_bids import resources, tools
 from brainlm_bids.bids import outputs
-from brainlm_bids.experiments.forecast import Parameters, _baselines, look_back
+from brainlm_bids.experiments.forecast import Parameters, baseline_errors, look_back
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import errors_by_horizon, forecast_origins, patches_span
 
@@ -22,7 +22,7 @@ def test_baselines_reach_what_theory_says() -> None:
     origins = np.arange(500, 891, 30)
     places = look_back(series, origins, N_AHEAD, "robust")
     parameters = Parameters(Path(), Path(), volumes=N_AHEAD, order=1)
-    found = _baselines(places, parameters)
+    found = baseline_errors(places, parameters)
     ahead = np.arange(1, N_AHEAD + 1)
     assert np.abs(found["autoregressive"]["r2"] - phi ** (2 * ahead)).max() < 0.03
     assert np.abs(found["autoregressive"]["pearson_r"] - phi**ahead).max() < 0.03
@@ -38,7 +38,7 @@ def test_the_scaling_of_the_whole_recording_tells_nothing() -> None:
     """A scaled recording's mean is 0, so its past tells the sign of its future's mean."""
     noise = np.random.default_rng(1).standard_normal((240, 424))
     found = [
-        _baselines(
+        baseline_errors(
             look_back(series, np.array([200, 210, 220]), 20, "robust"),
             Parameters(Path(), Path(), volumes=20),
         )

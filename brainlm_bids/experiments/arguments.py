@@ -1,4 +1,4 @@
-"""Arguments of `brainlm forecast` and `brainlm perturb`; imports nothing heavy before the work."""
+"""Arguments of `brainlm forecast`, `perturb` and `finetune`; nothing heavy before the work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.training.arguments import count, fraction, positive, whole
+from brainlm_bids.training.arguments import (
+    add_data,
+    count,
+    fraction,
+    not_negative,
+    positive,
+    whole,
+)
 
 FORECAST = """\
 Predict the next volumes at several places of each recording, from the volumes before them alone,
@@ -20,9 +27,10 @@ sets of as many parcels."""
 
 
 def add_experiment_commands(commands: Any) -> None:
-    """Add `forecast` and `perturb` to the subparsers of `brainlm`."""
+    """Add `forecast`, `perturb` and `finetune` to the subparsers of `brainlm`."""
     _add_forecast(commands)
     _add_perturb(commands)
+    _add_finetune(commands)
 
 
 def _add_forecast(commands: Any) -> None:
@@ -95,6 +103,107 @@ def _add_perturb(commands: Any) -> None:
     )
     _add_model(parser)
     parser.set_defaults(work=_perturb)
+
+
+FINETUNE = """\
+Fit BrainLM to a variable of the participants (--target: a number is regressed, words are
+classified) or to the prediction of the last time patches (--future). Whole subjects are tested that
+had no part in the fit; beside the result stand a linear probe of the untouched embedding,
+functional connectivity and the mean, or, of the future, the untouched model and autoregressions."""
+
+
+def _add_finetune(commands: Any) -> None:
+    parser = commands.add_parser(
+        "finetune", help="fit BrainLM to a variable, or to the future", description=FINETUNE
+    )
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="13M, 111M, 650M, a folder, or random:NAME"
+    )
+    add_data(parser)
+    task = parser.add_argument_group("the task (one of these is needed)")
+    task.add_argument(
+        "--target", nargs="+", default=(), metavar="COLUMN", help="of participants.tsv or phenotype"
+    )
+    task.add_argument(
+        "--future", type=count, metavar="N", help="predict the last N time patches of a window"
+    )
+    task.add_argument(
+        "--bids-dir", type=Path, metavar="DIR", help="holds participants.tsv (as OUT says)"
+    )
+    task.add_argument("--phenotype", type=Path, metavar="FILE", help="a TSV with participant_id")
+    _add_validation(parser)
+    _add_learning(parser)
+    parser.set_defaults(work=_finetune)
+
+
+def _add_validation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who is tested")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--folds",
+        type=count,
+        default=5,
+        metavar="K",
+        help="cross-validation by subject; a fifth of the training subjects stops the training (5)",
+    )
+    either.add_argument(
+        "--split",
+        nargs="?",
+        const="80/10/10",
+        metavar="FILE",
+        help="one split instead: the seeded 80/10/10, or a TSV with participant_id and split",
+    )
+    group.add_argument(
+        "--permutations", type=whole, default=1000, metavar="N", help="for p, with --target (1000)"
+    )
+    group.add_argument(
+        "--origins", type=count, default=8, metavar="K", help="per recording, with --future (8)"
+    )
+
+
+def _add_learning(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is learnt (AdamW)")
+    group.add_argument(
+        "--frozen",
+        action="store_true",
+        help="the encoder stays as it is: only the head learns, or with --future the decoder",
+    )
+    group.add_argument("--pooling", choices=("cls", "mean"), default="cls", help="(cls)")
+    group.add_argument(
+        "--dropout", type=not_negative, default=0.0, metavar="R", help="of the head (0)"
+    )
+    numbers: dict[str, tuple[Any, Any, str]] = {
+        "epochs": (count, 50, "at most"),
+        "patience": (count, 10, "epochs without a better validation loss until it ends"),
+        "batch": (count, 16, "recordings per step, one window of each"),
+        "learning-rate": (positive, 1e-4, "of the network"),
+        "head-learning-rate": (positive, 1e-3, "of the head"),
+        "weight-decay": (not_negative, 0.01, "of all that learns"),
+        "seed": (whole, 42, "of folds, first weights, windows"),
+    }
+    for name, (kind, default, text) in numbers.items():
+        group.add_argument(
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} ({default:g})"
+        )
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    machine.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    machine.add_argument(
+        "--micro-batch", type=count, metavar="N", help="windows per pass (CPU: 2; CUDA: the batch)"
+    )
+    machine.add_argument("--offline", action="store_true", help="download nothing")
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from brainlm_bids.errors import UserError
+    from brainlm_bids.experiments.finetune import Parameters, finetune
+
+    given = _given(args)
+    if given["dropout"] >= 1:
+        raise UserError(f"--dropout {given['dropout']:g}: expected a number below 1")
+    single = given["split"] == "80/10/10"
+    given["split"] = None if given["split"] is None or single else Path(given["split"])
+    return finetune(Parameters(**given, single=single))
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -93,7 +93,7 @@ def _one(
     origins = forecast_origins(len(scaled.series), n_ahead, context, parameters.origins)
     places = look_back(scaled.series, origins, n_ahead, kind)
     end = look_back(scaled.series, np.array([len(scaled.series)]), n_ahead, kind)
-    errors, written = _baselines(places, parameters), []
+    errors, written = baseline_errors(places, parameters), []
     known = places.has_data
     for label, model in models.items():
         guesses = predicted(model, places, parameters)
@@ -168,7 +168,8 @@ def look_back(series: ArrayLike, origins: NDArray[np.int64], n_ahead: int, kind:
     )
 
 
-def _baselines(places: Places, parameters: Parameters) -> Errors:
+def baseline_errors(places: Places, parameters: Parameters) -> Errors:
+    """Errors by horizon of all baselines, each fitted to what was seen at an origin."""
     errors: Errors = {}
     known = places.has_data
     for name, forecaster in FORECASTERS.items():

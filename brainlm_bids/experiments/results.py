@@ -38,27 +38,9 @@ class Results:
         values["input"] = str(parameters.input.resolve())
         weights = {one.label: one.sha256 for one in self.models}
         self.about = {"Command": f"brainlm {command}", "Parameters": values, "Weights": weights}
-        self._claim()
+        claim(folder, self.about)
         self.configuration = configuration_hash({"version": __version__, **self.about})
         self.problems: dict[str, str] = {}
-
-    def _claim(self) -> None:
-        path = self.folder / RECORD
-        if path.is_file():
-            try:
-                found = outputs.read_json(path)
-            except ValueError:
-                raise UserError(f"{path}: is damaged; give a new folder") from None
-            wanted = outputs.json_value(self.about)
-            if {key: found.get(key) for key in wanted} != wanted:
-                raise UserError(
-                    f"{self.folder}: holds the results of {found.get('Command')} with other "
-                    f"parameters{_difference(found, wanted)}; give another folder"
-                )
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
-            raise UserError(f"{self.folder}: is neither empty nor an experiment; give a new folder")
-        made = {"GeneratedBy": {"Name": "brainlm-bids", "Version": __version__}}
-        outputs.write_json(path, {**self.about, **made})
 
     def describe(self, source: Path) -> None:
         """The files that make the folder a BIDS derivative of `source`."""
@@ -127,6 +109,29 @@ class Results:
         if not done:
             raise UserError("no recording could be used")
         return done
+
+
+def claim(folder: Path, about: dict[str, Any]) -> None:
+    """Take a new or empty folder for what `about` says, or go on with one that has the same.
+
+    about: Command, Parameters and what else results depend on. Raises UserError otherwise.
+    """
+    path = folder / RECORD
+    if path.is_file():
+        try:
+            found = outputs.read_json(path)
+        except ValueError:
+            raise UserError(f"{path}: is damaged; give a new folder") from None
+        wanted = outputs.json_value(about)
+        if {key: found.get(key) for key in wanted} != wanted:
+            raise UserError(
+                f"{folder}: holds the results of {found.get('Command')} with other "
+                f"parameters{_difference(found, wanted)}; give another folder"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is neither empty nor an experiment; give a new folder")
+    made = {"GeneratedBy": {"Name": "brainlm-bids", "Version": __version__}}
+    outputs.write_json(path, {**about, **made})
 
 
 def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:

@@ -171,3 +171,58 @@ def _most_changed(
     axes.invert_yaxis()
     axes.set(title="Most changed", xlabel=unit)
     axes.set_title("red: q ≤ 0.05", loc="right", fontsize=8, color=c.NOISE, weight="normal")
+
+
+# --- fine-tuning -----------------------------------------------------------------------------
+
+PREDICTORS = {
+    "finetuned": ("fine-tuned", c.NOISE),
+    "linear_probe": ("linear probe of the embedding", c.SIGNAL),
+    "connectivity": ("functional connectivity", c.ACCENT),
+    "baseline": ("mean or shares of the training", c.MUTED),
+}
+
+
+def plot_finetuning(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    curves: Sequence[Sequence[Mapping[str, str]]],
+) -> None:
+    """Scores of all predictors with their intervals, and the curves of all folds.
+
+    rows: of the table of scores (predictor, metric, value, low, high); curves: a table per fold.
+    """
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    with c.canvas(path, height=3.4) as figure:
+        panels = figure.subplots(1, len(metrics) + 1, width_ratios=[1] * len(metrics) + [1.5])
+        for axes, metric in zip(panels, metrics):
+            own = [row for row in rows if row["metric"] == metric]
+            for k, row in enumerate(own):
+                colour = PREDICTORS[row["predictor"]][1]
+                axes.plot([k, k], [row["low"], row["high"]], color=colour, lw=2)
+                axes.plot(k, row["value"], "o", color=colour, ms=6)
+            axes.set(title=metric, xticks=[], xlim=(-0.6, len(own) - 0.4))
+            if metric in ("r2", "pearson_r"):
+                axes.axhline(0, color=c.FAINT, lw=0.8, zorder=0)
+        _learning_curves(panels[-1], curves)
+        said = rows[0]
+        note = f"{said['n_subjects']} subjects, {said['n_folds']} folds"
+        figure.suptitle(f"{said['target']}: {note}", fontsize=9, x=0.01, ha="left", weight="bold")
+        handles = [
+            axes.plot([], [], "o", color=colour, label=label)[0]
+            for label, colour in PREDICTORS.values()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncol=len(handles))
+
+
+def _learning_curves(axes: Any, curves: Sequence[Sequence[Mapping[str, str]]]) -> None:
+    for number, table in enumerate(curves):
+        epochs = [int(row["epoch"]) for row in table]
+        for column, colour, name in (
+            ("train_loss", c.ACCENT, "training"),
+            ("validation_loss", c.NOISE, "validation"),
+        ):
+            values = [float("nan") if row[column] == "n/a" else float(row[column]) for row in table]
+            axes.plot(epochs, values, color=colour, alpha=0.6, label=name if not number else None)
+    axes.set(title="Loss of each fold", xlabel="epoch")
+    axes.legend()
