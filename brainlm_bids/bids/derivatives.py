@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from brainlm_bids.bids.inputs import name_entities
 from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, read_rows
@@ -75,7 +75,7 @@ def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recordin
     """
     out = settings.output_dir
     pattern = f"sub-*/**/func/*{_ending('*', atlas)}"
-    paths = [path for path in out.glob(pattern) if _selected(path, settings)]
+    paths = [path for path in out.glob(pattern) if selected(path, settings)]
     spaces = {name_entities(path)["space"] for path in paths}
     if space not in spaces and len(spaces) == 1:
         space = spaces.pop()
@@ -105,17 +105,31 @@ def _nothing(out: Path, space: str, atlas: str) -> str:
     )
 
 
-def _selected(path: Path, settings: Settings) -> bool:
+class Selection(Protocol):
+    """What a call was asked to look at; empty: everything."""
+
+    @property
+    def participant_label(self) -> tuple[str, ...]: ...
+    @property
+    def session_label(self) -> tuple[str, ...]: ...
+    @property
+    def task_id(self) -> tuple[str, ...]: ...
+    @property
+    def run_id(self) -> tuple[str, ...]: ...
+
+
+def selected(path: Path, chosen: Selection) -> bool:
+    """Whether a file's entities are among the chosen ones."""
     entities = name_entities(path)
     wanted = {
-        "sub": settings.participant_label,
-        "ses": settings.session_label,
-        "task": tuple(label.removeprefix("task-") for label in settings.task_id),
+        "sub": tuple(label.removeprefix("sub-") for label in chosen.participant_label),
+        "ses": tuple(label.removeprefix("ses-") for label in chosen.session_label),
+        "task": tuple(label.removeprefix("task-") for label in chosen.task_id),
     }
     if any(labels and entities.get(key) not in labels for key, labels in wanted.items()):
         return False
     # as numbers: --run-id 1 means run-1 and run-01
-    runs = {run.removeprefix("run-").lstrip("0") for run in settings.run_id}
+    runs = {run.removeprefix("run-").lstrip("0") for run in chosen.run_id}
     return not runs or entities.get("run", "").lstrip("0") in runs
 
 

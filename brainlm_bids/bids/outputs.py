@@ -38,6 +38,9 @@ NOT_IN_BIDS_YET = (
     "*_scaling.*",
     "group_*",
     "*_tokens.*",
+    "*_statmap.*",
+    "*_null.*",
+    "experiment.json",
 )
 
 
@@ -140,7 +143,7 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> Path:
     """Write a sidecar; NaN becomes null, since JSON has no NaN."""
-    text = json.dumps(_json_value(values), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(json_value(values), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n")
 
 
@@ -149,15 +152,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """A value as JSON reads it back: lists, dictionaries, and None for NaN."""
     if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -255,6 +259,12 @@ def write_dataset_files(
         readme = output_dir / "README.md"
         if not readme.exists():
             write_text(readme, (files("brainlm_bids") / "data" / "README_outputs.md").read_text())
+
+
+def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
+    """Add patterns to the folder's .bidsignore."""
+    with dataset_lock(output_dir):
+        _merge_lines(output_dir / ".bidsignore", patterns)
 
 
 @contextlib.contextmanager

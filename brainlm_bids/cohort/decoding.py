@@ -117,6 +117,65 @@ def decode(
     )
 
 
+# --- one split at a time, for what is compared with models that were fitted elsewhere ---------
+
+
+def linear_predictions(
+    features: ArrayLike,
+    target: ArrayLike,
+    subjects: Sequence[str],
+    split: Split,
+    *,
+    n_classes: int = 0,
+    seed: int = 0,
+) -> Array:
+    """Predictions of the test rows by the linear model of `decode`, fitted to the training rows.
+
+    (n_test, 2) for a regression: the prediction, and the mean of the training rows; (n_test, C)
+    probabilities for C classes. Features may be NaN where unknown.
+    """
+    people = np.asarray(subjects)
+    columns = np.asarray(target, dtype=np.float64)[None]
+    fit = _fit_ridge if n_classes == 0 else _logistic(n_classes)
+    scores = principal_scores(features, split[0], None)
+    return fit(scores, columns, split, people, seed)[0]
+
+
+def score(
+    truth: ArrayLike, predictions: Array, subjects: Sequence[str], *, n_classes: int, seed: int
+) -> dict[str, Score]:
+    """Metrics of held-out predictions, with bootstrap intervals over subjects (see `Decoded`)."""
+    measure = _regression_scores if n_classes == 0 else _classification_scores
+    values = np.asarray(truth, dtype=np.float64)
+    return _intervals(measure, values, predictions, np.asarray(subjects), seed)
+
+
+def within_fold_p(
+    truth: ArrayLike,
+    predictions: Array,
+    subjects: Sequence[str],
+    folds: Sequence[Indices],
+    *,
+    n_classes: int,
+    n_permutations: int,
+    seed: int,
+) -> float:
+    """p of held-out predictions, which are kept: targets are shuffled between a fold's subjects.
+
+    Exact for one test set: its targets had no part in the training. The quality is the mean
+    squared error, or the AUC. NaN without permutations.
+    """
+    values, people = np.asarray(truth, dtype=np.float64), np.asarray(subjects)
+    if not n_permutations:
+        return math.nan
+    shuffled = np.repeat(values[None], n_permutations, axis=0)
+    for number, rows in enumerate(folds):
+        own = permuted_targets(values[rows], people[rows], n_permutations, seed + number)
+        shuffled[:, rows] = own
+    everyone = np.repeat(predictions[None], 1 + n_permutations, axis=0)
+    return _permutation_p(everyone, values, shuffled, n_classes)
+
+
 # --- cross-validation ------------------------------------------------------------------------
 
 Fit = Callable[[Array, Array, Split, NDArray[np.str_], int], Array]

@@ -6,12 +6,21 @@ TR, coordinates (P, 3) in mm.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UserError
 from .brainlm import BrainLM
 from .checkpoint import LoadedModel
-from .recording import Array, Indices, complete_order, predict, prepare, token_grid
+from .reconstruction import scores
+from .recording import (
+    MINIMUM_VOLUMES,
+    Array,
+    Indices,
+    complete_order,
+    predict,
+    prepare,
+    token_grid,
+)
 
 
 def forecast(
@@ -44,7 +53,7 @@ def forecast(
     window[before : before + len(seen)] = seen
     recording = prepare(model, window, coords, input_gain=input_gain)
     end = before + len(seen)
-    visible = _tokens_before(model, end)
+    visible = tokens_before(model, end)
     if isinstance(model.module, BrainLM):
         visible = np.random.default_rng(seed).permutation(visible)
     order = complete_order(model, visible)[None]
@@ -67,6 +76,59 @@ def forecast_span(model: LoadedModel, n_volumes: int) -> tuple[int, int]:
     return model.window - boundary, boundary
 
 
+def patches_span(model: LoadedModel, n_patches: int) -> tuple[int, int]:
+    """Volumes in the last `n_patches` time patches of a window, and volumes before them.
+
+    Raises UserError where nothing would be left to see.
+    """
+    patch, left = _time_patch(model)
+    boundary = (-(-(left + model.window) // patch) - n_patches) * patch - left
+    if n_patches < 1 or boundary < patch:
+        raise UserError(
+            f"{n_patches} time patches to predict: a window has "
+            f"{-(-model.window // patch)} of {patch} volumes, one of which must be seen"
+        )
+    return model.window - boundary, boundary
+
+
+def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) -> Indices:
+    """How many volumes have been seen at each place from which a recording is predicted.
+
+    Evenly spread from `n_seen` (what a window shows of the past) to the last place whose
+    `n_ahead` volumes were all measured; fewer where the recording has no room for more, and one
+    that sees less in a recording shorter than a window. Raises UserError where fewer than 20
+    volumes would be seen.
+
+    >>> forecast_origins(260, 20, 180, 4).tolist()
+    [180, 200, 220, 240]
+    """
+    last = n_volumes - n_ahead
+    if last < MINIMUM_VOLUMES:
+        raise UserError(
+            f"{n_volumes} volumes: a forecast of {n_ahead} needs at least "
+            f"{MINIMUM_VOLUMES} seen before them"
+        )
+    first = min(n_seen, last)
+    return np.unique(np.linspace(first, last, n_origins).round().astype(np.int64))
+
+
+def errors_by_horizon(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """rmse, pearson_r and r2 (H,) for each volume ahead, of truth and forecasts (K, H, P).
+
+    Pooled over the K origins and P parcels; r2 = 1 − Σ(x − y)² / Σ(x − mean x)².
+    """
+    columns = [np.asarray(one, dtype=np.float64).transpose(1, 0, 2) for one in (truth, predicted)]
+    known, guess = (one.reshape(len(one), -1).T for one in columns)
+    # what is 0 but for rounding has no correlation with anything
+    guess = np.where(np.abs(guess) > 1e-9 * np.abs(known).max(initial=0), guess, 0)
+    found = scores(known, guess)
+    return {
+        "rmse": np.sqrt(found["mse"]),
+        "pearson_r": found["pearson_r"],
+        "r2": found["r2"],
+    }
+
+
 def _time_patch(model: LoadedModel) -> tuple[int, int]:
     """Volumes of a time patch, and columns of padding before the first volume."""
     if isinstance(model.module, BrainLM):
@@ -75,7 +137,7 @@ def _time_patch(model: LoadedModel) -> tuple[int, int]:
     return model.module.config.patch_size, left
 
 
-def _tokens_before(model: LoadedModel, end: int) -> Indices:
+def tokens_before(model: LoadedModel, end: int) -> Indices:
     """Tokens that hold no volume from `end` on; the image models also see the padding behind."""
     patch, left = _time_patch(model)
     rows, columns = token_grid(model)

@@ -28,6 +28,7 @@ from PIL import Image
 # 10.4 inches are 749 points, which a browser shows as 998 px.
 WIDTH = 10.4
 RASTER_DPI = 110
+PNG_DPI = 144
 
 INK = "#1f2933"
 MUTED = "#7b8794"
@@ -82,7 +83,9 @@ _STYLE = {
 def canvas(
     path: Path, height: float, width: float = WIDTH, *, smooth: bool = False, style: str = ""
 ) -> Iterator[Figure]:
-    """Give an empty figure of `width` × `height` inches; write it to `path` (SVG) at the end.
+    """Give an empty figure of `width` × `height` inches; write it to `path` at the end.
+
+    An SVG, or a PNG where the name of the file says so.
 
     `smooth`: pictures are interpolated by the browser instead of shown in squares; `style`: CSS
     put into the file. The file appears whole or not at all; nothing is written if the block raises.
@@ -94,6 +97,10 @@ def canvas(
         yield figure
         _settle(figure)
         stream = io.BytesIO()
+        if Path(path).suffix == ".png":
+            figure.savefig(stream, format="png", dpi=PNG_DPI, metadata={"Software": None})
+            _write(Path(path), stream.getvalue())
+            return
         nothing = {"Date": None, "Creator": None}
         figure.savefig(stream, format="svg", dpi=RASTER_DPI, metadata=nothing)
     content = stream.getvalue()

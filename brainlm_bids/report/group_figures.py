@@ -82,7 +82,7 @@ def plot_statistics(
     """
     with c.canvas(path, height=3.3) as figure:
         grid = figure.subplots(1, 3, width_ratios=(1.7, 1, 1))
-        _network_points(grid[0], np.asarray(iqr, float), np.asarray(networks))
+        network_points(grid[0], np.asarray(iqr, float), np.asarray(networks))
         implied = UKB_SD_DEMEANED / UKB_SD_ROBUST
         _level(grid[0], implied, f"- - UK Biobank, about {implied:.0f}", horizontal=True)
         grid[0].set(title="Interquartile range of each parcel", ylabel="grand-mean units")
@@ -99,7 +99,8 @@ def plot_statistics(
             axes.yaxis.get_major_locator().set_params(integer=True)
 
 
-def _network_points(axes: Axes, values: np.ndarray, networks: np.ndarray) -> None:
+def network_points(axes: Axes, values: np.ndarray, networks: np.ndarray) -> None:
+    """A point per parcel and the median of each network; values (P,), networks (P,) 1 … 7."""
     for number, (name, _, colour) in enumerate(c.NETWORKS, start=1):
         own = values[(networks == number) & np.isfinite(values)]
         # a spread that is the same in every call

@@ -1,0 +1,55 @@
+"""Means over subjects: values of N recordings come in; a mean with its interval goes out.
+
+A subject counts once, whatever the number of recordings.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .decoding import BOOTSTRAPS, COVERAGE
+
+Array = NDArray[np.float64]
+
+
+class Mean(NamedTuple):
+    """value, low and high, each of the shape of one recording's values; bounds are NaN for fewer
+    than two subjects."""
+
+    value: Array
+    low: Array
+    high: Array
+
+
+def subject_means(values: ArrayLike, subjects: Sequence[str]) -> Array:
+    """(N, …) of recordings -> (S, …) of subjects, in the order of their names; NaN is left out."""
+    table, owners = np.asarray(values, dtype=np.float64), np.asarray(subjects)
+    return np.stack([mean_over(table[owners == one]) for one in np.unique(owners)])
+
+
+def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) -> Mean:
+    """The mean, and the percentile interval of 1000 draws of subjects with replacement.
+
+    >>> mean_over_subjects([[1.0], [3.0], [8.0]], ["a", "a", "b"], seed=0).value
+    array([5.])
+    """
+    own = subject_means(values, subjects)
+    nothing = np.full(own.shape[1:], np.nan)
+    if len(own) < 2:
+        return Mean(mean_over(own), nothing, nothing.copy())
+    rng = np.random.default_rng(seed)
+    drawn = [mean_over(own[rng.integers(len(own), size=len(own))]) for _ in range(BOOTSTRAPS)]
+    known = np.isfinite(own).any(axis=0)
+    filled = np.where(known, np.stack(drawn), 0)
+    low, high = np.nanpercentile(filled, [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2], axis=0)
+    return Mean(mean_over(own), np.where(known, low, nothing), np.where(known, high, nothing))
+
+
+def mean_over(values: Array) -> Array:
+    """(N, …) -> (…): the mean of what is not NaN, NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,600 @@
+"""`brainlm finetune --target`: recordings and a variable come in; a head, scores and peers go out.
+
+For each fold: head (and encoder) are fitted, stopped by validation subjects, and tested on subjects
+that had no part in it. A linear probe of the untouched embedding, connectivity, and what one knows
+without looking at the data are tested on the same folds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainlm_bids import __version__, resources
+from brainlm_bids.bids import derivatives, outputs
+from brainlm_bids.bids.derivatives import Columns
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort.decoding import linear_predictions, score, within_fold_p
+from brainlm_bids.cohort.variables import Target, make_target
+from brainlm_bids.errors import UserError
+from brainlm_bids.experiments.heads import save_head
+from brainlm_bids.experiments.learning import (
+    Fold,
+    Learning,
+    accelerator,
+    cross_validation,
+    learn,
+    one_split,
+)
+from brainlm_bids.experiments.results import claim
+from brainlm_bids.model import finetuning
+from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.model.config import BrainLMConfig
+from brainlm_bids.model.finetuning import Finetuned, PredictionHead
+from brainlm_bids.model.inference import embed
+from brainlm_bids.model.recording import prepare, real_tokens
+from brainlm_bids.model.windows import pad_to_window
+from brainlm_bids.resources import ModelResource, find_model, parcels
+from brainlm_bids.settings import configuration_hash
+from brainlm_bids.training.saving import save_checkpoint
+from brainlm_bids.training.split import read_split, split_subjects
+from brainlm_bids.training.store import Store, find_or_build
+
+PREDICTORS = ("finetuned", "linear_probe", "connectivity", "baseline")
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The arguments of `brainlm finetune`."""
+
+    checkpoint: str
+    data: Path
+    run_dir: Path
+    target: tuple[str, ...] = ()
+    future: int | None = None
+    bids_dir: Path | None = None
+    phenotype: Path | None = None
+    series: str = "robust"
+    space: str | None = None
+    atlas: str | None = None
+    frozen: bool = False
+    pooling: str = "cls"
+    dropout: float = 0.0
+    folds: int = 5
+    split: Path | None = None
+    single: bool = False  # the seeded 80/10/10
+    epochs: int = 50
+    patience: int = 10
+    batch: int = 16
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    permutations: int = 1000
+    origins: int = 8
+    seed: int = 42
+    micro_batch: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    offline: bool = False
+
+    @property
+    def learning(self) -> Learning:
+        return Learning(self.epochs, self.patience, self.batch, self.weight_decay, self.seed)
+
+
+# What may differ when a run goes on.
+FREE = frozenset({"run_dir", "device", "micro_batch", "offline"})
+
+
+def finetune(given: Parameters) -> int:
+    """Fine-tune for all targets, or for the future; 0, or 1 if a target could not be done.
+
+    Raises UserError for unusable data or arguments.
+    """
+    if bool(given.target) == (given.future is not None):
+        raise UserError("give either --target or --future")
+    resource = find_model(given.checkpoint, offline=given.offline)
+    if resource is None:
+        raise UserError(f"{given.checkpoint}: holds no weights")
+    given.run_dir.mkdir(parents=True, exist_ok=True)
+    if given.run_dir.resolve() == given.data.resolve():
+        raise UserError(f"{given.run_dir}: the run needs a folder of its own")
+    store = _claimed_store(given, resource)
+    start = Start(resource, store, accelerator(given.device, given.precision), given)
+    if given.future is not None:
+        from brainlm_bids.experiments.finetune_future import finetune_future
+
+        return finetune_future(start)
+    return _all_targets(start)
+
+
+def _claimed_store(given: Parameters, resource: ModelResource) -> Store:
+    values = {k: v for k, v in asdict(given).items() if k not in FREE}
+    values["data"] = str(given.data.resolve())
+    about = {
+        "Command": "brainlm finetune",
+        "Parameters": values,
+        "Checkpoint": {"sha256": resource.sha256, "source": resource.source},
+    }
+    claim(given.run_dir, about)
+    return find_or_build(
+        given.data, given.run_dir, series=given.series, space=given.space, atlas=given.atlas
+    )
+
+
+class Start(NamedTuple):
+    """What every fold begins with."""
+
+    resource: ModelResource
+    store: Store
+    engine: Any
+    given: Parameters
+
+    def model(self) -> LoadedModel:
+        """The checkpoint, untouched, where it is to be used."""
+        source = self.resource.path or self.resource.name
+        device = "cuda" if self.engine.device.type == "cuda" else "cpu"
+        return load_model(source, seed=self.given.seed, device=device)
+
+    def folds(self, subjects: Sequence[str]) -> list[Fold]:
+        given = self.given
+        if given.split is not None:
+            return one_split(subjects, read_split(given.split))
+        if given.single:
+            return one_split(subjects, split_subjects(subjects, given.seed))
+        return cross_validation(subjects, given.folds, given.seed)
+
+
+def usable(store: Store, shortest: int) -> tuple[list[int], dict[str, str]]:
+    """Recordings of a store with enough volumes, and why the others are left out."""
+    chosen, left_out = [], {}
+    for index, one in enumerate(store.recordings):
+        reason = one.reason
+        if not reason and one.n_volumes < shortest:
+            reason = f"has {one.n_volumes} volumes; {shortest} are needed"
+        if reason:
+            left_out[one.name] = reason
+        else:
+            chosen.append(index)
+    if not chosen:
+        raise UserError(
+            f"{store.folder}: no recording can be used; {next(iter(left_out.values()))}"
+        )
+    return chosen, left_out
+
+
+# --- targets ---------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """N recordings: places in the store, names, subjects; vectors: per recording (windows, D),
+    of the untouched model; connectivity (N, pairs)."""
+
+    places: list[int]
+    names: list[str]
+    subjects: list[str]
+    vectors: list[NDArray[np.float32]]
+    connectivity: NDArray[np.float32]
+
+
+def _all_targets(start: Start) -> int:
+    given, store = start.given, start.store
+    places, left_out = usable(store, 20)
+    for name, reason in left_out.items():
+        print(f"brainlm: left out: {name}: {reason}")
+    columns = _variables(given, [store.recordings[k].name for k in places])
+    unknown = next((name for name in given.target if name not in columns), None)
+    if unknown:
+        known = ", ".join(columns) or "none"
+        raise UserError(f"--target {unknown}: no such column; there are: {known}")
+    sample = _sample(start, places)
+    problems = []
+    for name in dict.fromkeys(given.target):
+        try:
+            target = make_target(name, columns[name], sample.subjects)
+            _one_target(start, sample, target, left_out)
+        except UserError as error:
+            problems.append(str(error))
+            print(f"brainlm: failed: {error}")
+    if len(problems) == len(set(given.target)):
+        raise UserError(problems[0])
+    return 1 if problems else 0
+
+
+def _variables(given: Parameters, names: Sequence[str]) -> Columns:
+    """Columns of participants.tsv and the phenotype file, a value per recording."""
+    recordings = [derivatives.Recording(Naming(str(given.data), one, "", "")) for one in names]
+    folder = given.bids_dir or _raw_folder(given.data)
+    if folder is None and given.phenotype is None:
+        raise UserError(
+            f"{given.data}: does not say where participants.tsv is; give --bids-dir or --phenotype"
+        )
+    if folder is not None and not (folder / "participants.tsv").is_file() and not given.phenotype:
+        raise UserError(f"{folder}: holds no participants.tsv; give --bids-dir or --phenotype")
+    return derivatives.read_variables(folder or Path("/nonexistent"), given.phenotype, recordings)
+
+
+def _raw_folder(data: Path) -> Path | None:
+    """Where the output folder says that its raw data lie."""
+    try:
+        link = outputs.read_json(data / "dataset_description.json")["DatasetLinks"]["raw"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    from urllib.parse import unquote, urlparse
+
+    return Path(unquote(urlparse(str(link)).path))
+
+
+def _sample(start: Start, places: list[int]) -> Sample:
+    """Embed every recording with the untouched model, once; and its connectivity."""
+    from tqdm import tqdm
+
+    given, store, model = start.given, start.store, start.model()
+    upper = np.triu_indices(store.n_parcels, k=1)
+    vectors, connectivity = [], []
+    for place in tqdm(places, desc="embedding", unit="recording", disable=None):
+        series = np.array(store.series(place))
+        found = embed(model, series, parcels().xyz, tr=1.0, seed=given.seed, pooling=given.pooling)
+        vectors.append(found.vectors)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = np.corrcoef(series.T.astype(np.float64))[upper]
+        connectivity.append(np.arctanh(np.clip(matrix, -0.999999, 0.999999)).astype(np.float32))
+    rows = [store.recordings[place] for place in places]
+    subjects = [one.subject for one in rows]
+    return Sample(places, [one.name for one in rows], subjects, vectors, np.stack(connectivity))
+
+
+def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
+    """All folds of one target, its tables and its figure."""
+    own = _subset(sample, target.rows)
+    folds = start.folds(own.subjects)
+    n_classes = len(target.classes)
+    tested = np.concatenate([fold.test for fold in folds])
+    folder = start.given.run_dir / _safe(target.name)
+    width = 2 if n_classes == 0 else n_classes
+    found = {name: np.full((len(own.names), width), np.nan) for name in PREDICTORS}
+    curves: list[dict[str, Any]] = []
+    for number, fold in enumerate(folds, start=1):
+        part = folder / f"fold-{number}"
+        saved = _fold(start, own, target, fold, part)
+        for name in PREDICTORS:
+            found[name][fold.test] = saved[name]
+        rows = outputs.read_rows(part / "curves.tsv")
+        curves += [{"fold": number, **row} for row in rows]
+    _tables(start, own, target, folds, found, tested, folder, left_out)
+    outputs.write_tsv(
+        folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
+    )
+    print(folder / "decoding.tsv")
+
+
+def _subset(sample: Sample, rows: Indices) -> Sample:
+    chosen = rows.tolist()
+    return Sample(
+        [sample.places[k] for k in chosen],
+        [sample.names[k] for k in chosen],
+        [sample.subjects[k] for k in chosen],
+        [sample.vectors[k] for k in chosen],
+        sample.connectivity[chosen],
+    )
+
+
+def _safe(name: str) -> str:
+    return "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
+
+
+def _fold(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> dict[str, Array]:
+    """Predictions of the test rows by all predictors; those of an earlier call, if complete."""
+    said = {
+        "version": __version__,
+        "store": start.store.sha256,
+        "checkpoint": start.resource.sha256,
+        "target": [target.name, target.values.tolist(), target.classes],
+        "names": own.names,
+        "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
+    }
+    configuration = configuration_hash(said)
+    file = folder / "predictions.npz"
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as content:
+            if str(content["configuration"]) == configuration:
+                return {name: content[name] for name in PREDICTORS}
+    n_classes, values = len(target.classes), target.values
+    split = (fold.train, fold.test)
+    shared = {"n_classes": n_classes, "seed": start.given.seed}
+    means = np.stack([one.mean(axis=0, dtype=np.float64) for one in own.vectors])
+    found = {
+        "linear_probe": linear_predictions(means, values, own.subjects, split, **shared),
+        "connectivity": linear_predictions(own.connectivity, values, own.subjects, split, **shared),
+        "baseline": _baseline(values[fold.train], len(fold.test), n_classes),
+    }
+    learnt = _learn_head(start, own, target, fold, folder)
+    if n_classes == 0:
+        learnt = np.hstack([learnt, found["baseline"][:, 1:]])
+    found["finetuned"] = learnt
+    with outputs.atomically(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **{"configuration": np.array(configuration), **found})
+    return found
+
+
+def _baseline(train: Array, n_test: int, n_classes: int) -> Array:
+    """The mean of the training rows, twice; or the share of each class."""
+    if n_classes == 0:
+        return np.full((n_test, 2), train.mean())
+    share = np.bincount(train.astype(np.int64), minlength=n_classes) / len(train)
+    return np.tile(share, (n_test, 1))
+
+
+def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> Array:
+    """Fit one fold, save it, and predict its test rows: (n_test, 1) or (n_test, C)."""
+    given, n_classes = start.given, len(target.classes)
+    mean, scale = finetuning.standard(target.values[fold.fit]) if n_classes == 0 else (0.0, 1.0)
+    wanted = torch.from_numpy(((target.values - mean) / scale).astype(np.float32))
+    weights = finetuning.class_weights(target.values[fold.fit], n_classes)
+    model = start.model()
+    with torch.random.fork_rng():
+        # of the head's first weights and of the dropout
+        torch.manual_seed(given.seed)
+        outputs_of = finetuning.n_outputs(n_classes)
+        head = PredictionHead(model.embedding_dim, outputs_of, given.dropout)
+        head.standardise(np.concatenate([own.vectors[k] for k in fold.fit]))
+        feed: Frozen | Whole
+        feed = Frozen(own) if given.frozen else Whole(own, start, model)
+        module, groups = feed.module(model, head, given)
+        loss = _loss(n_classes, torch.from_numpy(weights).float().to(start.engine.device))
+
+        def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+            chosen = fold.fit[rows]
+            for piece, tensors in feed.pieces(chosen, epoch):
+                yield *tensors, wanted[chosen[piece]]
+
+        def validate(current: nn.Module) -> float:
+            found = torch.from_numpy(feed.outputs(current, fold.validation)).float()
+            own_loss = finetuning.losses(
+                found, wanted[fold.validation], n_classes, torch.from_numpy(weights).float()
+            )
+            return float(own_loss.mean())
+
+        module, curves = learn(
+            module, groups, len(fold.fit), batches, loss, validate, given.learning, start.engine
+        )
+    names = list(curves[0])
+    outputs.write_tsv(folder / "curves.tsv", names, [[r[k] for r in curves] for k in names])
+    said = _head_said(start, own, target, fold, mean, scale)
+    save_head(folder, feed.head(module), said)
+    if not given.frozen:
+        save_checkpoint(folder, model.module, model.config, said)
+    return finetuning.predictions(feed.outputs(module, fold.test), n_classes, mean, scale)
+
+
+def _loss(n_classes: int, weights: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    def loss(module: nn.Module, tensors: tuple[Tensor, ...]) -> Tensor:
+        *inputs, wanted = tensors
+        return finetuning.losses(module(*inputs).float(), wanted, n_classes, weights)
+
+    return loss
+
+
+def _head_said(
+    start: Start, own: Sample, target: Target, fold: Fold, mean: float, scale: float
+) -> dict[str, Any]:
+    given, resource = start.given, start.resource
+    warnings = []
+    if resource.random:
+        warnings.append("the checkpoint is untrained (random weights): a control, not a result")
+    if resource.licence == resources.WEIGHTS_LICENCE:
+        warnings.append(f"made from weights under {resource.licence}: not to be shared")
+    return {
+        "Target": target.name,
+        "Classes": list(target.classes),
+        "TargetMean": mean,
+        "TargetScale": scale,
+        "Pooling": given.pooling,
+        "Dropout": given.dropout,
+        "Frozen": given.frozen,
+        "Checkpoint": {
+            "name": resource.name,
+            "sha256": resource.sha256,
+            "source": resource.source,
+            "licence": resource.licence,
+        },
+        "RandomSeed": given.seed,
+        "Fitted": [own.names[k] for k in fold.fit],
+        "Validation": [own.names[k] for k in fold.validation],
+        "Test": [own.names[k] for k in fold.test],
+        "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
+        "Warnings": warnings,
+    }
+
+
+class Frozen:
+    """Embeddings of the untouched model feed the head alone."""
+
+    def __init__(self, own: Sample) -> None:
+        self._own = own
+
+    def module(
+        self, model: LoadedModel, head: PredictionHead, given: Parameters
+    ) -> tuple[nn.Module, list[dict[str, Any]]]:
+        return head, [{"params": list(head.parameters()), "lr": given.head_learning_rate}]
+
+    def head(self, module: nn.Module) -> nn.Module:
+        return module
+
+    def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
+        """One window of each recording, drawn anew in each epoch."""
+        chosen = []
+        for row in rows:
+            vectors = self._own.vectors[row]
+            chosen.append(vectors[np.random.default_rng([epoch, row]).integers(len(vectors))])
+        yield np.arange(len(rows)), (torch.from_numpy(np.stack(chosen)),)
+
+    def outputs(self, module: nn.Module, rows: Indices) -> Array:
+        """(n, C): the mean over the windows of each recording."""
+        module.eval()
+        device = next(module.parameters()).device
+        with torch.inference_mode():
+            found = [
+                module(torch.from_numpy(self._own.vectors[row]).to(device)).mean(0) for row in rows
+            ]
+        return torch.stack(found).double().cpu().numpy()
+
+
+class Whole:
+    """Windows of the store feed encoder and head."""
+
+    def __init__(self, own: Sample, start: Start, model: LoadedModel) -> None:
+        self._own, self._store, self._model = own, start.store, model
+        self._seed, self._engine = start.given.seed, start.engine
+        on_cuda = start.engine.device.type == "cuda"
+        self._micro = start.given.micro_batch or (start.given.batch if on_cuda else 2)
+
+    def module(
+        self, model: LoadedModel, head: PredictionHead, given: Parameters
+    ) -> tuple[nn.Module, list[dict[str, Any]]]:
+        weights = finetuning.trainable(model.module, {"vit": True, "decoder": False})
+        module = Finetuned(model.module, head, parcels().xyz, given.pooling)
+        return module, [
+            {"params": weights, "lr": given.learning_rate},
+            {"params": list(head.parameters()), "lr": given.head_learning_rate},
+        ]
+
+    def head(self, module: nn.Module) -> nn.Module:
+        assert isinstance(module, Finetuned)
+        return module.head
+
+    def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
+        """A random window of each recording, its tokens in random order; equal lengths together."""
+        drawn = [self._window(int(row), epoch) for row in rows]
+        lengths = np.array([len(order) for _, order in drawn])
+        for length in np.unique(lengths):
+            alike = np.flatnonzero(lengths == length)
+            for piece in np.array_split(alike, -(-len(alike) // self._micro)):
+                signal = torch.from_numpy(np.stack([drawn[k][0] for k in piece]))
+                order = torch.from_numpy(np.stack([drawn[k][1] for k in piece]))
+                yield piece, (signal, order)
+
+    def _window(self, row: int, epoch: int) -> tuple[NDArray[np.float32], Indices]:
+        rng = np.random.default_rng([self._seed, epoch, row])
+        series = self._store.series(self._own.places[row])
+        window = self._model.window
+        first = int(rng.integers(max(len(series) - window, 0) + 1))
+        part = np.array(series[first : first + window])
+        return pad_to_window(part, window).T, self._order(len(part), rng)
+
+    def _order(self, n_volumes: int, rng: np.random.Generator) -> Indices:
+        tokens = real_tokens(self._model, n_volumes)
+        return rng.permutation(tokens) if isinstance(self._model.config, BrainLMConfig) else tokens
+
+    def outputs(self, module: nn.Module, rows: Indices) -> Array:
+        """(n, C): the mean over the windows of each recording, tokens in the embedding's order."""
+        module.eval()
+        found = []
+        for row in rows:
+            series = np.array(self._store.series(self._own.places[row]))
+            recording = prepare(self._model, series, parcels().xyz)
+            order = self._order(len(series), np.random.default_rng(self._seed))
+            keep = torch.from_numpy(order).to(self._engine.device)
+            parts = []
+            with torch.inference_mode(), self._engine.autocast():
+                for signal in recording.signal.split(self._micro):
+                    own = signal.to(self._engine.device)
+                    parts.append(module(own, keep.expand(len(own), -1)).float().cpu())
+            found.append(torch.cat(parts).mean(0))
+        return torch.stack(found).double().numpy()
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def _tables(
+    start: Start,
+    own: Sample,
+    target: Target,
+    folds: Sequence[Fold],
+    found: dict[str, Array],
+    tested: Indices,
+    folder: Path,
+    left_out: dict[str, str],
+) -> None:
+    given, n_classes = start.given, len(target.classes)
+    truth = target.values[tested]
+    subjects = [own.subjects[k] for k in tested]
+    place = {int(row): k for k, row in enumerate(tested)}
+    parts = [np.array([place[int(row)] for row in fold.test]) for fold in folds]
+    rows: list[dict[str, Any]] = []
+    for name in PREDICTORS:
+        predictions = found[name][tested]
+        shared = {"n_classes": n_classes, "seed": given.seed}
+        scores = score(truth, predictions, subjects, **shared)
+        p = within_fold_p(
+            truth, predictions, subjects, parts, n_permutations=given.permutations, **shared
+        )
+        for metric, value in scores.items():
+            rows.append(
+                {
+                    "target": target.name,
+                    "type": "classification" if n_classes else "regression",
+                    "predictor": name,
+                    "metric": metric,
+                    "value": value.value,
+                    "low": value.low,
+                    "high": value.high,
+                    "permutation_p": None if name == "baseline" else p,
+                    "n_recordings": len(tested),
+                    "n_subjects": len(set(subjects)),
+                    "n_folds": len(folds),
+                }
+            )
+    outputs.write_tsv(
+        folder / "decoding.tsv", list(rows[0]), [[row[k] for row in rows] for k in rows[0]]
+    )
+    _write_predictions(own, target, folds, found, folder / "predictions.tsv")
+    said = {
+        "Description": "Scores of held-out recordings: fine-tuned, a linear probe of the untouched "
+        "embedding, connectivity, and the mean or shares of the training recordings",
+        "Checkpoint": start.resource.source,
+        "Frozen": given.frozen,
+        "Classes": list(target.classes),
+        "Notes": list(target.notes),
+        "LeftOut": left_out,
+        "Intervals": "95 % of 1000 bootstrap samples of subjects, predictions kept",
+        "PermutationP": "targets shuffled between the subjects of a test fold, predictions kept",
+        "Warnings": _head_said(start, own, target, folds[0], 0, 1)["Warnings"],
+    }
+    outputs.write_json(folder / "decoding.json", said)
+    from brainlm_bids.report.experiment_figures import plot_finetuning
+
+    curves = [outputs.read_rows(folder / f"fold-{k + 1}" / "curves.tsv") for k in range(len(folds))]
+    plot_finetuning(folder / "decoding.png", rows, curves)
+
+
+def _write_predictions(
+    own: Sample, target: Target, folds: Sequence[Fold], found: dict[str, Array], path: Path
+) -> None:
+    """A row per tested recording; for a classification, one per recording and class."""
+    rows = []
+    for number, fold in enumerate(folds, start=1):
+        for row in fold.test:
+            value = target.values[row]
+            truth = target.classes[int(value)] if target.classes else value
+            for column, name in enumerate(target.classes or (None,)):
+                rows.append(
+                    {
+                        "target": target.name,
+                        "participant_id": own.subjects[row],
+                        "recording": own.names[row],
+                        "fold": number,
+                        "truth": truth,
+                        "class": name,
+                        **{key: float(found[key][row, column]) for key in PREDICTORS},
+                    }
+                )
+    outputs.write_tsv(path, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])

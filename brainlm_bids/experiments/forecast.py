@@ -1,0 +1,285 @@
+"""`brainlm forecast`: recordings and models come in; predicted series and their errors go out."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainlm_bids import resources, scaling
+from brainlm_bids.bids import outputs
+from brainlm_bids.cohort.means import mean_over_subjects
+from brainlm_bids.experiments.recordings import Item, Scaled, find_items, group_stem
+from brainlm_bids.experiments.results import Results, load
+from brainlm_bids.model.autoregression import FORECASTERS, autoregressive
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.future import (
+    errors_by_horizon,
+    forecast,
+    forecast_origins,
+    forecast_span,
+)
+
+METRICS = ("rmse", "pearson_r", "r2")
+KNOWLEDGE = {
+    "models": "the volumes of a window before the origin",
+    "baselines": "all volumes of the recording before the origin",
+}
+UNITS = {
+    "robust": "interquartile ranges of the volumes before the origin, 0 is their median",
+    "robustcohort": "interquartile ranges of the cohort, 0 is the median before the origin",
+}
+COLUMNS = {
+    "origin": "s from the first volume of the source: when the first volume not seen was measured",
+    "horizon": "volumes ahead, 1 is the first not seen",
+    "onset": "s from the first volume of the source",
+    "measured": "1 if the recording has this volume, 0 beyond its end",
+}
+Array = NDArray[np.float64]
+Errors = dict[str, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What one call was asked for; field names are those of the command line."""
+
+    input: Path
+    results: Path
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    task_id: tuple[str, ...] = ()
+    run_id: tuple[str, ...] = ()
+    series: str = "robust"
+    space: str | None = None
+    atlas: str | None = None
+    tr: float | None = None
+    volumes: int = 20
+    origins: int = 8
+    order: int | None = None
+    model: tuple[str, ...] = ("111M",)
+    input_gain: float = 1.0
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 42
+    offline: bool = False
+
+
+def run(parameters: Parameters) -> int:
+    """Forecast all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
+    items = find_items(parameters)
+    results = Results(parameters.results, "forecast", parameters)
+    models = {one.label: load(one, parameters) for one in results.models}
+    # before anything is computed: a horizon without room for the past is the whole call's error
+    for model in models.values():
+        forecast_span(model, parameters.volumes)
+    results.describe(parameters.input)
+    work = functools.partial(_one, results=results, models=models, parameters=parameters)
+    done = results.each(items, work)
+    _summarise(done, results, parameters)
+    return 1 if results.problems else 0
+
+
+def _one(
+    item: Item, *, results: Results, models: Mapping[str, LoadedModel], parameters: Parameters
+) -> None:
+    if results.is_complete(item, "forecast"):
+        return
+    scaled = item.read()
+    n_ahead, kind = parameters.volumes, parameters.series
+    context = max(forecast_span(model, n_ahead)[1] for model in models.values())
+    origins = forecast_origins(len(scaled.series), n_ahead, context, parameters.origins)
+    places = look_back(scaled.series, origins, n_ahead, kind)
+    end = look_back(scaled.series, np.array([len(scaled.series)]), n_ahead, kind)
+    errors, written = baseline_errors(places, parameters), []
+    known = places.has_data
+    for label, model in models.items():
+        guesses = predicted(model, places, parameters)
+        errors[label] = errors_by_horizon(places.truth[..., known], guesses[..., known])
+        everywhere = places._replace(
+            origins=np.append(origins, end.origins),
+            location=np.vstack([places.location, end.location]),
+            scale=np.vstack([places.scale, end.scale]),
+        )
+        series = np.concatenate([guesses, predicted(model, end, parameters)])
+        written += _write_series(item, label, model, scaled, everywhere, series, results)
+    ordered = {name: errors[name] for name in (*models, *FORECASTERS)}
+    columns: dict[str, list[Any]] = {}
+    for name, found in ordered.items():
+        for ahead in range(n_ahead):
+            row = {"predictor": name, "horizon": ahead + 1, "seconds": (ahead + 1) * scaled.tr}
+            row |= {metric: float(found[metric][ahead]) for metric in METRICS}
+            for key, value in row.items():
+                columns.setdefault(key, []).append(value)
+    path = item.naming.path("forecast_errors")
+    written.append(outputs.write_tsv(path, list(columns), list(columns.values())))
+    said = {**_said(item, scaled, places), "ErrorUnits": UNITS[kind]}
+    written.append(results.sidecar(item.naming, "forecast_errors", **said, Knows=KNOWLEDGE))
+    results.complete(item, "forecast", written)
+
+
+class Places(NamedTuple):
+    """K places from which a recording is predicted: what was seen, and what came, in units of
+    what was seen.
+
+    origins (K,) volumes seen; seen: K series (t, P); location and scale (K, P) turn them back into
+    the series; truth (K, H, P); has_data (P,).
+    """
+
+    origins: NDArray[np.int64]
+    seen: list[Array]
+    location: Array
+    scale: Array
+    truth: Array
+    has_data: NDArray[np.bool_]
+
+
+def look_back(series: ArrayLike, origins: NDArray[np.int64], n_ahead: int, kind: str) -> Places:
+    """Cut a recording (T, P) at its origins, and scale each part by its own volumes alone.
+
+    The series was demeaned over the whole recording, so its past says what its future's mean is:
+    each part is brought to its own median (and, of the "robust" kind, its own interquartile
+    range) again. What comes is expressed in the same units, and nothing knows of it before.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    seen, location, scale, empty = [], [], [], []
+    for origin in origins:
+        past = values[:origin]
+        stats = scaling.recording_stats(past)
+        _, filled = scaling.scale(past, stats)
+        location.append(np.where(filled, 0, past.mean(axis=0) + stats.median))
+        scale.append(np.where(filled | (kind != "robust"), 1, stats.iqr))
+        seen.append(np.where(filled, 0, (past - location[-1]) / scale[-1]))
+        empty.append(filled)
+    truth = [
+        (values[origin : origin + n_ahead] - here) / size
+        for origin, here, size in zip(origins, location, scale, strict=True)
+        if origin + n_ahead <= len(values)
+    ]
+    return Places(
+        origins,
+        seen,
+        np.stack(location),
+        np.stack(scale),
+        np.stack(truth) if truth else np.empty((0, n_ahead, values.shape[1])),
+        ~np.any(empty, axis=0),
+    )
+
+
+def baseline_errors(places: Places, parameters: Parameters) -> Errors:
+    """Errors by horizon of all baselines, each fitted to what was seen at an origin."""
+    errors: Errors = {}
+    known = places.has_data
+    for name, forecaster in FORECASTERS.items():
+        chosen = forecaster
+        if name == "autoregressive":
+            chosen = functools.partial(autoregressive, order=parameters.order)
+        guesses = np.stack([chosen(past, parameters.volumes) for past in places.seen])
+        errors[name] = errors_by_horizon(places.truth[..., known], guesses[..., known])
+    return errors
+
+
+def predicted(model: LoadedModel, places: Places, parameters: Parameters) -> Array:
+    """(K, H, P): forecasts of the model from all places, in units of what was seen."""
+    return np.stack(
+        [
+            forecast(
+                model,
+                past,
+                resources.parcels().xyz,
+                n_volumes=parameters.volumes,
+                seed=parameters.seed,
+                input_gain=parameters.input_gain,
+            )
+            for past in places.seen
+        ]
+    ).astype(np.float64)
+
+
+def _write_series(
+    item: Item,
+    label: str,
+    model: LoadedModel,
+    scaled: Scaled,
+    places: Places,
+    guesses: Array,
+    results: Results,
+) -> list[Path]:
+    """The predictions in units of the scaled series, those behind its end too."""
+    n_places, n_ahead, _ = guesses.shape
+    series = guesses * places.scale[:, None] + places.location[:, None]
+    at = (places.origins[:, None] + np.arange(n_ahead)).ravel()
+    columns = [
+        np.repeat(scaled.start + places.origins * scaled.tr, n_ahead).tolist(),
+        np.tile(np.arange(1, n_ahead + 1), n_places).tolist(),
+        (scaled.start + at * scaled.tr).tolist(),
+        (at < len(scaled.series)).astype(int).tolist(),
+        *series.reshape(len(at), -1).T.tolist(),
+    ]
+    header = ["origin", "horizon", "onset", "measured", *resources.parcels().names]
+    path = outputs.write_tsv(item.naming.path("forecast", model=label), header, columns)
+    hidden, context = forecast_span(model, n_ahead)
+    said = {
+        **_said(item, scaled, places),
+        "VolumesSeen": f"at most {context}",
+        "VolumesHidden": hidden,
+        "Device": model.placement.device,
+        "Precision": model.placement.precision,
+        "Columns": COLUMNS,
+    }
+    return [path, results.sidecar(item.naming, "forecast", label, **said)]
+
+
+def _said(item: Item, scaled: Scaled, places: Places) -> dict[str, Any]:
+    names = resources.parcels().names
+    return {
+        "Sources": [str(item.path)],
+        "RepetitionTime": scaled.tr,
+        "Origins": places.origins.tolist(),
+        "OriginsReference": "volumes of the scaled series before each",
+        "NumberOfVolumes": len(scaled.series),
+        "ParcelsWithoutData": [names[k] for k in np.flatnonzero(~places.has_data)],
+    }
+
+
+# --- over subjects ---------------------------------------------------------------------------
+
+
+def _summarise(done: Sequence[Item], results: Results, parameters: Parameters) -> None:
+    tables = [outputs.read_rows(one.naming.path("forecast_errors")) for one in done]
+    subjects = [one.naming.subject for one in done]
+    values = np.array(
+        [[[_number(row[metric]) for metric in METRICS] for row in table] for table in tables]
+    )
+    found = mean_over_subjects(values, subjects, parameters.seed)
+    columns: dict[str, list[Any]] = {
+        "predictor": [row["predictor"] for row in tables[0]],
+        "horizon": [int(row["horizon"]) for row in tables[0]],
+        "seconds": [float(row["seconds"]) for row in tables[0]],
+        "n_recordings": [len(done)] * len(tables[0]),
+        "n_subjects": [len(set(subjects))] * len(tables[0]),
+    }
+    for k, metric in enumerate(METRICS):
+        for part, numbers in zip(("", "_low", "_high"), found, strict=True):
+            columns[f"{metric}{part}"] = numbers[:, k].tolist()
+    first = done[0].naming
+    naming = outputs.Naming(first.output_dir, group_stem(done), first.space, first.atlas)
+    path = naming.path("group_forecast")
+    outputs.write_tsv(path, list(columns), list(columns.values()))
+    said: dict[str, Any] = {
+        "Recordings": [one.stem for one in done],
+        "Failed": results.problems,
+        "Knows": KNOWLEDGE,
+        "ErrorUnits": UNITS[parameters.series],
+    }
+    results.sidecar(naming, "group_forecast", **said)
+    from brainlm_bids.report.experiment_figures import plot_horizons
+
+    plot_horizons(path.with_suffix(".png"), columns, [one.label for one in results.models])
+    print(path)
+
+
+def _number(text: str) -> float:
+    return float("nan") if text == "n/a" else float(text)

@@ -1,0 +1,428 @@
+"""`brainlm perturb`: recordings, models and parcels come in; changes beside a null go out.
+
+The same random sets of parcels serve all recordings and models, so that means over subjects have
+a null of their own.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids import resources
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort.means import mean_over, subject_means
+from brainlm_bids.errors import UserError
+from brainlm_bids.experiments.parcels import find_parcels
+from brainlm_bids.experiments.recordings import (
+    Item,
+    Scaled,
+    atlas_image,
+    find_items,
+    group_stem,
+)
+from brainlm_bids.experiments.results import Results, load
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.inference import Embeddings, embed
+from brainlm_bids.model.perturbation import (
+    NullTest,
+    against_null,
+    change_parcels,
+    embedding_change,
+    false_discovery,
+    mean_change,
+    perturb,
+    random_sets,
+)
+from brainlm_bids.settings import configuration_hash
+
+Array = NDArray[np.float64]
+# Predictions are float32 of about one interquartile range.
+SMALLEST_CHANGE = 1e-6
+DISTANCES = ("distance", "relative_distance", "cosine_distance")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What one call was asked for; field names are those of the command line."""
+
+    input: Path
+    results: Path
+    parcels: tuple[str, ...]
+    scale: float | None = None
+    value: float | None = None
+    lesion: bool = False
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    task_id: tuple[str, ...] = ()
+    run_id: tuple[str, ...] = ()
+    series: str = "robust"
+    space: str | None = None
+    atlas: str | None = None
+    tr: float | None = None
+    n_null: int = 100
+    match: str = "size"
+    mask_ratio: float | None = None
+    model: tuple[str, ...] = ("111M",)
+    input_gain: float = 1.0
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 42
+    offline: bool = False
+
+    @property
+    def change(self) -> dict[str, float]:
+        """As `change_parcels` takes it."""
+        if self.scale is not None:
+            return {"scale": self.scale}
+        return {"value": 0.0 if self.value is None else self.value}
+
+
+class Design(NamedTuple):
+    """chosen (K,) parcels to change; sets (N, K) random ones; folder of the atlas."""
+
+    chosen: list[int]
+    sets: NDArray[np.int64]
+    configuration: str
+
+
+class Changes(NamedTuple):
+    """What one set of parcels does: change (P,) of predictions; moved (windows + 1, 3), see
+    `embedding_change`."""
+
+    change: Array
+    moved: Array
+
+
+def run(parameters: Parameters) -> int:
+    """Perturb all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
+    chosen = find_parcels(parameters.parcels, resources.parcels())
+    for flag, value in (("--scale", parameters.scale), ("--set", parameters.value)):
+        if value is not None and not np.isfinite(value):
+            raise UserError(f"{flag} {value}: expected a finite number")
+    if parameters.scale == 1:
+        raise UserError("--scale 1: changes nothing")
+    items = find_items(parameters)
+    atlas, affine = atlas_image(items[0], parameters.input)
+    results = Results(parameters.results, "perturb", parameters)
+    design = _design(items, chosen, parameters)
+    results.describe(parameters.input)
+    for resource in results.models:
+        model = load(resource, parameters)
+        work = functools.partial(
+            _one,
+            label=resource.label,
+            model=model,
+            design=design,
+            image=(atlas, affine),
+            results=results,
+            parameters=parameters,
+        )
+        done = results.each(items, work)
+        _summarise(done, resource.label, design, (atlas, affine), results, parameters)
+    return 1 if results.problems else 0
+
+
+def _design(items: Sequence[Item], chosen: list[int], parameters: Parameters) -> Design:
+    """Random sets of parcels that have data in all recordings."""
+    with_data = np.ones(len(resources.parcels().names), dtype=bool)
+    for item in items:
+        try:
+            with_data &= (item.read().series != 0).any(axis=0)
+        except UserError:
+            continue  # said when its turn comes
+    groups = resources.parcels().hemisphere if parameters.match == "hemisphere" else None
+    sets = np.empty((0, len(chosen)), dtype=np.int64)
+    if parameters.n_null:
+        pool = np.flatnonzero(with_data)
+        sets = random_sets(chosen, pool, parameters.n_null, parameters.seed, groups)
+    return Design(chosen, sets, configuration_hash({"sets": sets.tolist()}))
+
+
+# --- one recording ---------------------------------------------------------------------------
+
+
+def _one(
+    item: Item,
+    *,
+    label: str,
+    model: LoadedModel,
+    design: Design,
+    image: tuple[NDArray[np.int16], Array],
+    results: Results,
+    parameters: Parameters,
+) -> None:
+    stage = f"{label}perturb-{design.configuration}"
+    if results.is_complete(item, stage):
+        return
+    scaled = item.read()
+    has_data: NDArray[np.bool_] = (scaled.series != 0).any(axis=0)
+    if not has_data[design.chosen].any():
+        raise UserError("none of the parcels to change has data")
+    before, found, null = _responses(model, scaled, design, parameters)
+    test = against_null(found.change, null.change)
+    windows = against_null(found.moved[:, 0], null.moved[..., 0])
+    naming = item.naming
+    names = resources.parcels().names
+    said = {
+        "Sources": [str(item.path)],
+        "RepetitionTime": scaled.tr,
+        **_said(design, parameters),
+        "Warnings": _warnings(found),
+        "MaskRatio": _mask_ratio(model, parameters),
+        "ChangedParcelsWithoutData": [names[k] for k in design.chosen if not has_data[k]],
+        "Device": model.placement.device,
+        "Precision": model.placement.precision,
+    }
+    columns = _window_columns(before, scaled.start, found.moved, windows)
+    written = [
+        outputs.write_tsv(
+            naming.path("perturbation_embeddings", model=label), list(columns), [*columns.values()]
+        ),
+        results.sidecar(naming, "perturbation_embeddings", label, **said),
+        *_parcel_files(naming, "perturbation", label, found.change, test, design, results, said),
+        *_maps(naming, "perturbation", label, found.change, test.z, image, results, said),
+        _write_null(naming, label, found, null, design),
+    ]
+    written.append(results.sidecar(naming, "perturbation_null", label, **said))
+    results.complete(item, stage, written)
+
+
+def _responses(
+    model: LoadedModel, scaled: Scaled, design: Design, parameters: Parameters
+) -> tuple[Embeddings, Changes, Changes]:
+    """The embedding before, what the chosen parcels do, and what the random sets do."""
+    from tqdm import tqdm
+
+    coords, seed = resources.parcels().xyz, parameters.seed
+    gain = parameters.input_gain
+    before = embed(model, scaled.series, coords, tr=scaled.tr, seed=seed, input_gain=gain)
+    everything = []
+    sets = [design.chosen, *design.sets.tolist()]
+    for parcels in tqdm(sets, desc="sets of parcels", leave=False, disable=None):
+        response = perturb(
+            model,
+            scaled.series,
+            change_parcels(scaled.series, parcels, **parameters.change),
+            coords,
+            parcels=parcels,
+            tr=scaled.tr,
+            seed=seed,
+            mask_ratio=_mask_ratio(model, parameters),
+            input_gain=gain,
+            embedded=before.vectors,
+        )
+        everything.append(
+            Changes(
+                mean_change(response.reconstruction),
+                embedding_change(response.embedding, before.vectors),
+            )
+        )
+    first, *rest = everything
+    changes = np.array([one.change for one in rest]).reshape(len(rest), *first.change.shape)
+    moved = np.array([one.moved for one in rest]).reshape(len(rest), *first.moved.shape)
+    # a parcel without data is no target: what the model predicts for it means nothing
+    empty = (scaled.series == 0).all(axis=0)
+    first.change[empty], changes[:, empty] = np.nan, np.nan
+    return before, first, Changes(changes, moved)
+
+
+def _warnings(found: Changes) -> list[str]:
+    """What a reader of the numbers must know."""
+    largest = found.change[np.isfinite(found.change)].max(initial=0)
+    if not np.isfinite(found.change).any():
+        return [
+            "no prediction of other parcels: every patch of the image model holds a changed parcel"
+        ]
+    if largest < SMALLEST_CHANGE:
+        return [
+            f"no prediction changes by more than {largest:.1g}: of the size of rounding, so z and "
+            "p of parcels say nothing"
+        ]
+    return []
+
+
+def _mask_ratio(model: LoadedModel, parameters: Parameters) -> float:
+    return parameters.mask_ratio or model.config.mask_ratio
+
+
+def _said(design: Design, parameters: Parameters) -> dict[str, Any]:
+    names = resources.parcels().names
+    alike = {"size": "number of parcels", "hemisphere": "number of parcels in each hemisphere"}
+    return {
+        "ChangedParcels": [names[k] for k in design.chosen],
+        "Change": parameters.change,
+        "ChangeUnits": "interquartile ranges (value); 0 is the parcel's median",
+        "NullSets": len(design.sets),
+        "NullMatchedFor": alike[parameters.match],
+        "NullDrawnFrom": "parcels with data in all recordings of the call, the changed ones too",
+        "P": "(1 + sets with at least this change) / (1 + sets); q: Benjamini-Hochberg",
+    }
+
+
+def _window_columns(
+    before: Embeddings, start: float, moved: Array, test: NullTest
+) -> dict[str, list[Any]]:
+    n_windows = len(before.onset)
+    return {
+        "window": [*range(1, n_windows + 1), "mean"],
+        "onset": [*(start + before.onset).tolist(), None],
+        "duration": [*before.duration.tolist(), None],
+        **{name: moved[:, k].tolist() for k, name in enumerate(DISTANCES)},
+        **_test_columns(test),
+    }
+
+
+def _test_columns(test: NullTest) -> dict[str, list[Any]]:
+    return {
+        "null_mean": test.mean.tolist(),
+        "null_sd": test.sd.tolist(),
+        "z": test.z.tolist(),
+        "p": test.p.tolist(),
+        "n_null": test.n.tolist(),
+    }
+
+
+def _parcel_files(
+    naming: Naming,
+    key: str,
+    label: str,
+    change: Array,
+    test: NullTest,
+    design: Design,
+    results: Results,
+    said: dict[str, Any],
+) -> list[Path]:
+    parcels = resources.parcels()
+    columns = {
+        "index": parcels.index.tolist(),
+        "name": list(parcels.names),
+        "hemisphere": list(parcels.hemisphere),
+        "network": list(parcels.network),
+        "changed": [int(k in set(design.chosen)) for k in range(len(parcels.names))],
+        "change": change.tolist(),
+        **_test_columns(test),
+        "q": false_discovery(test.p).tolist(),
+    }
+    path = naming.path(key, model=label)
+    outputs.write_tsv(path, list(columns), list(columns.values()))
+    return [path, results.sidecar(naming, key, label, **said)]
+
+
+def _maps(
+    naming: Naming,
+    key: str,
+    label: str,
+    change: Array,
+    z: Array,
+    image: tuple[NDArray[np.int16], Array],
+    results: Results,
+    said: dict[str, Any],
+) -> list[Path]:
+    import nibabel as nb
+
+    labels, affine = image
+    written = []
+    for part, values in (("change", change), ("z", z)):
+        path = naming.path(f"{key}_{part}", model=label)
+        lookup = np.concatenate([[0], values]).astype(np.float32)
+        picture = nb.Nifti1Image(lookup[labels.astype(np.int64)], affine)
+        picture.header.set_xyzt_units("mm", "sec")
+        with outputs.atomically(path) as temporary:
+            picture.to_filename(temporary)
+        written += [path, results.sidecar(naming, f"{key}_{part}", label, **said)]
+    return written
+
+
+def _write_null(naming: Naming, label: str, found: Changes, null: Changes, design: Design) -> Path:
+    path = naming.path("perturbation_null", model=label)
+    with outputs.atomically(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            chosen=np.array(design.chosen),
+            sets=design.sets,
+            change=found.change,
+            null_change=null.change,
+            moved=found.moved,
+            null_moved=null.moved,
+        )
+    return path
+
+
+# --- over subjects ---------------------------------------------------------------------------
+
+
+def _summarise(
+    done: Sequence[Item],
+    label: str,
+    design: Design,
+    image: tuple[NDArray[np.int16], Array],
+    results: Results,
+    parameters: Parameters,
+) -> None:
+    subjects = [one.naming.subject for one in done]
+    tables = [_read_null(one.naming.path("perturbation_null", model=label)) for one in done]
+
+    def mean(values: list[Array]) -> Array:
+        return mean_over(subject_means(np.stack(values), subjects))
+
+    change, null = mean([t["change"] for t in tables]), mean([t["null_change"] for t in tables])
+    test = against_null(change, null)
+    moved = [t["moved"][-1] for t in tables]
+    null_moved = [t["null_moved"][:, -1, 0] for t in tables]
+    together, null_together = mean(moved), mean(null_moved)
+    rows = against_null(
+        np.array([*(one[0] for one in moved), together[0]]),
+        np.stack([*null_moved, null_together], axis=1),
+    )
+    first = done[0].naming
+    naming = Naming(first.output_dir, group_stem(done), first.space, first.atlas)
+    said = {
+        **_said(design, parameters),
+        "Recordings": [one.stem for one in done],
+        "NumberOfSubjects": len(set(subjects)),
+        "Failed": results.problems,
+    }
+    everyone = np.stack([*moved, together])
+    columns = {
+        "recording": [*(one.stem for one in done), "mean"],
+        **{name: everyone[:, k].tolist() for k, name in enumerate(DISTANCES)},
+        **_test_columns(rows),
+    }
+    path = naming.path("group_perturbation_embeddings", model=label)
+    outputs.write_tsv(path, list(columns), list(columns.values()))
+    results.sidecar(naming, "group_perturbation_embeddings", label, **said)
+    key = "group_perturbation"
+    table = _parcel_files(naming, key, label, change, test, design, results, said)[0]
+    _maps(naming, key, label, change, test.z, image, results, said)
+    from brainlm_bids.report.experiment_figures import plot_perturbation
+
+    plot_perturbation(
+        table.with_suffix(".png"),
+        change,
+        test.z,
+        false_discovery(test.p),
+        design.chosen,
+        image,
+        resources.parcels(),
+        (float(together[0]), null_together),
+        f"{label}: {len(design.chosen)} parcels {_words(parameters)}, {len(design.sets)} null sets",
+    )
+    print(table)
+
+
+def _read_null(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}
+
+
+def _words(parameters: Parameters) -> str:
+    if parameters.lesion:
+        return "set to 0 (lesion)"
+    name, value = next(iter(parameters.change.items()))
+    return f"{'scaled by' if name == 'scale' else 'set to'} {value:g}"

@@ -1,0 +1,184 @@
+"""The folder of an experiment's results: parameters come in; what is complete, and files, go out.
+
+One experiment per folder. A recording is the unit of failure and of resumption: the same command
+again computes what is not there, and other parameters are refused, so that nothing is overwritten
+and a table never mixes two experiments.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids import __version__, resources
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.errors import UserError
+from brainlm_bids.experiments.recordings import Item
+from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.settings import configuration_hash
+
+RECORD = "experiment.json"
+# What may differ when an experiment goes on: it changes no result, or only adds recordings.
+FREE = frozenset(
+    {"results", "device", "offline", "participant_label", "session_label", "task_id", "run_id"}
+)
+
+
+class Results:
+    """Where an experiment writes, and what all its sidecars say."""
+
+    def __init__(self, folder: Path, command: str, parameters: Any) -> None:
+        """parameters: a dataclass. Raises UserError where the folder holds something else."""
+        self.folder, self.command = folder, command
+        self.models = find_models(parameters.model, parameters.offline)
+        values = {k: v for k, v in dataclasses.asdict(parameters).items() if k not in FREE}
+        values["input"] = str(parameters.input.resolve())
+        weights = {one.label: one.sha256 for one in self.models}
+        self.about = {"Command": f"brainlm {command}", "Parameters": values, "Weights": weights}
+        claim(folder, self.about)
+        self.configuration = configuration_hash({"version": __version__, **self.about})
+        self.problems: dict[str, str] = {}
+
+    def describe(self, source: Path) -> None:
+        """The files that make the folder a BIDS derivative of `source`."""
+        link = (source if source.is_dir() else source.parent).resolve().as_uri()
+        made = {"Name": "brainlm-bids", "Version": __version__, "CodeURL": outputs.CODE_URL}
+        values = {
+            "Name": f"brainlm {self.command}",
+            "BIDSVersion": outputs.BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [made],
+            "SourceDatasets": [{"URL": link}],
+            "DatasetLinks": {"source": link},
+        }
+        outputs.write_json(self.folder / "dataset_description.json", values)
+        labels = [model.label for model in self.models]
+        described = outputs.describe_labels(labels, self.command)
+        outputs.write_dataset_files(self.folder, None, described)
+        outputs.write_text(self.folder / "README.md", _README.format(self.command))
+
+    def sidecar(self, naming: Naming, key: str, model: str = "", **values: Any) -> Path:
+        """Write what stands beside the output `key`."""
+        path = naming.path(key, model=model, extension=".json")
+        warnings = list(values.pop("Warnings", []))
+        if model and self.resource(model).random:
+            warnings.append("the model is untrained (random weights): a control, not a result")
+        shown = [self.resource(model)] if model else self.models
+        said = {
+            "Models": {one.label: _about(one) for one in shown},
+            "Parameters": self.about["Parameters"],
+            "Configuration": self.configuration,
+            "Warnings": warnings,
+        }
+        return outputs.write_json(path, naming.sidecar(key, {**values, **said}))
+
+    def resource(self, label: str) -> ModelResource:
+        return next(one for one in self.models if one.label == label)
+
+    def is_complete(self, item: Item, stage: str) -> bool:
+        return outputs.is_complete(self.folder, item.stem, stage, self._own(item))
+
+    def complete(self, item: Item, stage: str, written: Sequence[Path]) -> None:
+        """Say that a recording is done; written last."""
+        outputs.write_record(self.folder, item.stem, stage, self._own(item), written)
+
+    def _own(self, item: Item) -> str:
+        made_under = "" if item.source is None else item.source.configuration
+        status = item.path.stat()
+        content = [made_under, status.st_size, status.st_mtime_ns]
+        return configuration_hash({"experiment": self.configuration, "series": content})
+
+    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> list[Item]:
+        """Do `work` for all items; those that fail are said and left out. Returns the others."""
+        from tqdm import tqdm
+
+        done = []
+        for item in tqdm(items, desc=self.command, unit="recording", disable=None):
+            try:
+                work(item)
+            except UserError as error:
+                text = str(error)
+                said = text if text.startswith(item.stem) else f"{item.stem}: {text}"
+                self.problems[item.stem] = said
+                print(f"brainlm: failed: {said}", file=sys.stderr)
+                continue
+            done.append(item)
+        if not done:
+            raise UserError("no recording could be used")
+        return done
+
+
+def claim(folder: Path, about: dict[str, Any]) -> None:
+    """Take a new or empty folder for what `about` says, or go on with one that has the same.
+
+    about: Command, Parameters and what else results depend on. Raises UserError otherwise.
+    """
+    path = folder / RECORD
+    if path.is_file():
+        try:
+            found = outputs.read_json(path)
+        except ValueError:
+            raise UserError(f"{path}: is damaged; give a new folder") from None
+        wanted = outputs.json_value(about)
+        if {key: found.get(key) for key in wanted} != wanted:
+            raise UserError(
+                f"{folder}: holds the results of {found.get('Command')} with other "
+                f"parameters{_difference(found, wanted)}; give another folder"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is neither empty nor an experiment; give a new folder")
+    made = {"GeneratedBy": {"Name": "brainlm-bids", "Version": __version__}}
+    outputs.write_json(path, {**about, **made})
+
+
+def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:
+    """The models of --model, all found before anything is computed."""
+    found = [resources.find_model(spec, offline=offline) for spec in dict.fromkeys(specs)]
+    known = [model for model in found if model is not None]
+    if not known:
+        raise UserError("--model none: this command is about a model")
+    labels = [model.label for model in known]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice:
+        raise UserError(f"--model: two models are called {twice} in file names; rename a folder")
+    return known
+
+
+def load(model: ModelResource, parameters: Any) -> LoadedModel:
+    """The network of a resource, where and as precise as was asked for."""
+    return load_model(
+        model.name if model.path is None else model.path,
+        seed=parameters.seed,
+        device=parameters.device,
+        precision=parameters.precision,
+    )
+
+
+def _about(model: ModelResource) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "source": model.source,
+        "licence": model.licence,
+        "untrained": model.random,
+    }
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first parameter that differs, for the message."""
+    old, new = found.get("Parameters"), wanted["Parameters"]
+    if not isinstance(old, dict):
+        return ""
+    name = next((key for key in new if old.get(key) != new[key]), None)
+    return "" if name is None else f" ({name}: {old.get(name)}, now {new[name]})"
+
+
+_README = """\
+# Results of `brainlm {}`
+
+`experiment.json` has the parameters. Every table lies beside a sidecar (`.json`) that says how it
+was made. How to read the numbers: docs/training.md of brainlm-bids.
+"""

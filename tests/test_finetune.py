@@ -1,0 +1,423 @@
+"""`brainlm finetune`: the head, the folds, what is known of a test fold, planted effects."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from simulated_series import autoregressive_process
+from torch import nn
+
+from brainlm_bids import resources, tools
+from brainlm_bids.bids import outputs
+from brainlm_bids.cohort.decoding import decode, linear_predictions, splits, within_fold_p
+from brainlm_bids.errors import UserError
+from brainlm_bids.experiments import finetune as command
+from brainlm_bids.experiments.heads import load_finetuned
+from brainlm_bids.experiments.learning import cross_validation, one_split
+from brainlm_bids.model import finetuning
+from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
+from brainlm_bids.model.config import ARCHITECTURES
+from brainlm_bids.model.finetuning import Finetuned, PredictionHead
+from brainlm_bids.model.inference import embed
+from brainlm_bids.training.saving import save_checkpoint
+from brainlm_bids.training.split import split_subjects
+from brainlm_bids.training.store import write_store
+
+# two time patches of 20 volumes, one layer: a second or two for an epoch of a small cohort
+SMALL = dataclasses.replace(
+    ARCHITECTURES["tiny"],
+    hidden_size=16,
+    num_hidden_layers=1,
+    intermediate_size=16,
+    decoder_hidden_size=16,
+    decoder_intermediate_size=16,
+    num_timepoints_per_voxel=40,
+    conv_kernel_size=5,
+    initializer_range=0.2,
+)
+N_SUBJECTS, N_VOLUMES = 24, 50
+
+
+# --- kernels ---------------------------------------------------------------------------------
+
+
+def test_the_head_is_the_references_mlp() -> None:
+    torch.manual_seed(0)
+    head = PredictionHead(12, 3, dropout=0.5).eval()
+    nn.init.normal_(head.lin3.weight)
+    plain = nn.Sequential(
+        nn.Linear(12, 6), nn.Dropout(0.5), nn.ReLU(), nn.Linear(6, 6), nn.Dropout(0.5), nn.ReLU(),
+        nn.Linear(6, 3),
+    ).eval()  # fmt: skip
+    names = {"0": "lin1", "3": "lin2", "6": "lin3"}
+    plain.load_state_dict(
+        {
+            key: head.state_dict()[f"{names[key.split('.')[0]]}.{key.split('.')[1]}"]
+            for key in plain.state_dict()
+        }
+    )
+    x = torch.randn(5, 12)
+    assert torch.allclose(head(x), plain(x), atol=1e-6)
+    embeddings = np.random.default_rng(0).normal(3, [0, *range(1, 12)], size=(40, 12))
+    head.standardise(embeddings)
+    mean, sd = embeddings.mean(axis=0), embeddings.std(axis=0)
+    sd[0] = np.inf  # does not vary
+    expected = plain(((x.double() - torch.from_numpy(mean)) / torch.from_numpy(sd)).float())
+    assert torch.allclose(head(x), expected, atol=1e-5)
+
+
+def test_an_unfitted_head_predicts_the_mean() -> None:
+    found = PredictionHead(8, 1)(torch.randn(4, 8)).detach().numpy()
+    assert (finetuning.predictions(found, 0, mean=41.0, scale=9.0) == 41).all()
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_encoder_with_a_head_is_embed_then_head(model: LoadedModel, pooling: str) -> None:
+    series = np.random.default_rng(0).standard_normal((200, 424)).astype(np.float32)
+    xyz = resources.parcels().xyz
+    head = PredictionHead(model.embedding_dim, 1)
+    nn.init.normal_(head.lin3.weight)
+    found = embed(model, series, xyz, tr=1.0, seed=7, pooling=pooling).vectors
+    feed = command.Whole.__new__(command.Whole)
+    feed._model, feed._seed = model, 7
+    order = feed._order(200, np.random.default_rng(7))
+    whole = Finetuned(model.module, head, xyz, pooling)
+    with torch.inference_mode():
+        output = whole(torch.from_numpy(series.T[None]), torch.from_numpy(order)[None])
+        assert torch.allclose(output, head(torch.from_numpy(found)), atol=1e-4)
+
+
+def test_losses_by_hand() -> None:
+    outputs_of, labels = torch.tensor([[0.3], [-1.2], [2.0]]), torch.tensor([1.0, 0.0, 0.0])
+    weights = torch.from_numpy(finetuning.class_weights([1, 0, 0], 2))
+    assert weights.tolist() == [2.0]
+    p = torch.sigmoid(outputs_of[:, 0])
+    expected = torch.stack([-2 * p[0].log(), -(1 - p[1]).log(), -(1 - p[2]).log()])
+    assert torch.allclose(finetuning.losses(outputs_of, labels, 2, weights).float(), expected)
+    assert finetuning.class_weights([0, 0, 1, 2], 3).tolist() == pytest.approx(
+        [2 / 3, 4 / 3, 4 / 3]
+    )
+    three = torch.tensor([[0.0, 1.0, 2.0]])
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    odds = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
+    found = finetuning.losses(three, torch.tensor([1.0]), 3, weights)
+    assert float(found) == pytest.approx(-2 * np.log(odds[1]))
+    assert finetuning.predictions(three, 3, 0, 1)[0] == pytest.approx(odds)
+    assert finetuning.predictions([[0.0]], 2, 0, 1)[0].tolist() == [0.5, 0.5]
+    squares = finetuning.losses(torch.tensor([[2.0]]), torch.tensor([5.0]), 0, torch.ones(1))
+    assert squares.tolist() == [9.0]
+
+
+def test_only_what_should_learns(model: LoadedModel) -> None:
+    module = random_module(model.config, 0)
+    chosen = finetuning.trainable(module, {"vit": True, "decoder": False})
+    names = {name for name, weight in module.named_parameters() if weight.requires_grad}
+    assert chosen and all(name.startswith("vit.") for name in names)
+    assert not any("position" in name for name in names)
+
+
+# --- folds -----------------------------------------------------------------------------------
+
+
+def test_folds_never_share_subjects() -> None:
+    subjects = [f"sub-{k % 17:02d}" for k in range(60)]
+    people = np.array(subjects)
+    folds = cross_validation(subjects, 5, seed=3)
+    tested = np.concatenate([fold.test for fold in folds])
+    assert sorted(tested) == list(range(60))
+    for fold in folds:
+        groups = [set(people[rows]) for rows in (fold.fit, fold.validation, fold.test)]
+        assert all(groups) and not groups[0] & groups[1]
+        assert not (groups[0] | groups[1]) & groups[2]
+        assert sorted([*fold.train, *fold.test]) == list(range(60))
+    # those of the group level
+    for fold, (train, test) in zip(folds, splits(people, 5, 3), strict=True):
+        assert np.array_equal(fold.train, train) and np.array_equal(fold.test, test)
+
+
+def test_one_split_is_that_of_pretraining() -> None:
+    subjects = [f"sub-{k % 20:02d}" for k in range(40)]
+    parts = split_subjects(subjects, seed=1)
+    (fold,) = one_split(subjects, parts)
+    assert {parts[subjects[row]] for row in fold.test} == {"test"}
+    assert len(fold.fit) == 32 and len(fold.validation) == len(fold.test) == 4
+    with pytest.raises(UserError, match="no recording that can be used is in test"):
+        one_split(subjects, dict.fromkeys(subjects, "train") | {"sub-00": "validation"})
+    with pytest.raises(UserError, match="--folds 30"):
+        cross_validation(subjects, 30, 0)
+
+
+def test_the_linear_probe_is_that_of_decode() -> None:
+    """One repeat of `decode` on the same folds gives the same predictions."""
+    rng = np.random.default_rng(0)
+    features, subjects = rng.standard_normal((1200, 6)), [f"s{k:04d}" for k in range(1200)]
+    target = features[:, 0] + rng.standard_normal(1200)
+    found = np.zeros((1200, 2))
+    n_repeats = decode(features, target, subjects, seed=4).n_repeats
+    for repeat in range(n_repeats):
+        for split in splits(np.array(subjects), 5, 4 + repeat):
+            one = linear_predictions(features, target, subjects, split, seed=4 + repeat)
+            found[split[1]] += one / n_repeats
+    assert np.allclose(found, decode(features, target, subjects, seed=4).predictions, atol=1e-9)
+
+
+def test_p_within_a_fold_is_uniform_without_an_effect() -> None:
+    rng = np.random.default_rng(5)
+    subjects = [f"s{k}" for k in range(20)]
+    folds = [np.arange(10), np.arange(10, 20)]
+    found = []
+    for k in range(200):
+        guesses = np.stack([rng.standard_normal(20), np.zeros(20)], axis=1)
+        found.append(
+            within_fold_p(
+                rng.standard_normal(20), guesses, subjects, folds,
+                n_classes=0, n_permutations=99, seed=k,
+            )
+        )  # fmt: skip
+    assert abs(np.mean(np.array(found) <= 0.2) - 0.2) < 0.09
+    truth = rng.standard_normal(20)
+    perfect = np.stack([truth, np.zeros(20)], axis=1)
+    p = within_fold_p(truth, perfect, subjects, folds, n_classes=0, n_permutations=99, seed=0)
+    assert p == pytest.approx(0.01)
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    save_checkpoint(folder, random_module(SMALL, seed=1), SMALL, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store whose series' level follows age; and the table of participants."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(6)
+    age = rng.uniform(20, 80, N_SUBJECTS)
+    level = (age - 50) / 17
+    recordings = [
+        (
+            f"sub-{k:02d}_task-rest",
+            f"sub-{k:02d}",
+            autoregressive_process(0.5, (N_VOLUMES, 424), k) + level[k],
+        )
+        for k in range(N_SUBJECTS)
+    ]
+    write_store(folder / "store", recordings)
+    columns: dict[str, list[Any]] = {
+        "participant_id": [f"sub-{k:02d}" for k in range(N_SUBJECTS)],
+        "age": age.tolist(),
+        "shuffled": rng.permutation(age).tolist(),
+        "group": ["old" if one > 50 else "young" for one in age],
+        "third": [("a", "b", "c")[int(one >= 40) + int(one >= 60)] for one in age],
+        "constant": ["x"] * N_SUBJECTS,
+    }
+    outputs.write_tsv(folder / "participants.tsv", list(columns), list(columns.values()))
+    return folder / "store", folder
+
+
+def call(cohort: tuple[Path, Path], checkpoint: Path, run: Path, *more: object) -> int:
+    words = [checkpoint, cohort[0], run, "--bids-dir", cohort[1], "--folds", 3, *more]
+    if "--split" in more:
+        words = [one for one in words if one not in ("--folds", 3)]
+    return tools.main(["finetune", *(str(one) for one in words), "--offline"])
+
+
+def scores(run: Path, target: str) -> dict[tuple[str, str], dict[str, float]]:
+    rows = outputs.read_rows(run / target / "decoding.tsv")
+    number = {"n/a": "nan"}
+    return {
+        (row["predictor"], row["metric"]): {
+            key: float(number.get(row[key], row[key]))
+            for key in ("value", "low", "high", "permutation_p")
+        }
+        for row in rows
+    }
+
+
+FROZEN = ("--frozen", "--epochs", 150, "--patience", 40, "--head-learning-rate", 0.003)
+
+
+def test_a_planted_effect_is_found_and_a_shuffled_one_is_not(
+    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    targets = ("age", "shuffled", "group", "third")
+    assert call(cohort, checkpoint, tmp_path / "run", "--target", *targets, *FROZEN) == 0
+    age, shuffled = scores(tmp_path / "run", "age"), scores(tmp_path / "run", "shuffled")
+    assert age["finetuned", "r2"]["value"] > 0.7 and age["linear_probe", "r2"]["value"] > 0.7
+    assert age["finetuned", "r2"]["permutation_p"] == pytest.approx(1 / 1001)
+    assert age["baseline", "r2"]["value"] == 0
+    assert age["connectivity", "r2"]["value"] < 0.3  # the level is in no correlation
+    assert shuffled["finetuned", "r2"]["value"] < 0.2
+    assert shuffled["finetuned", "r2"]["permutation_p"] > 0.05
+    group, third = scores(tmp_path / "run", "group"), scores(tmp_path / "run", "third")
+    assert group["finetuned", "auc"]["value"] > 0.85
+    assert group["baseline", "balanced_accuracy"]["value"] <= 0.6
+    assert third["finetuned", "balanced_accuracy"]["value"] > 0.6
+    assert (tmp_path / "run" / "age" / "decoding.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_encoder_learns_and_is_loaded_again(
+    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    more = ("--target", "age", "--split", "--epochs", 12, "--learning-rate", 0.003)
+    assert call(cohort, checkpoint, run, *more, "--head-learning-rate", 0.01) == 0
+    curves = outputs.read_rows(run / "age" / "curves.tsv")
+    losses = [float(row["validation_loss"]) for row in curves]
+    assert min(losses) < 0.5 * losses[0]
+    fold = run / "age" / "fold-1"
+    before, after = load_model(checkpoint, seed=0), load_model(fold, seed=0)
+    moved = [
+        name
+        for (name, one), other in zip(
+            before.module.named_parameters(), after.module.parameters(), strict=True
+        )
+        if not torch.equal(one, other)
+    ]
+    assert moved and all(name.startswith("vit.") for name in moved)
+    predicted = {
+        row["recording"]: float(row["finetuned"])
+        for row in outputs.read_rows(run / "age" / "predictions.tsv")
+    }
+    loaded, store = load_finetuned(fold), command.find_or_build(cohort[0], run)
+    assert sorted(predicted) == sorted(loaded.said["Test"])
+    for k, one in enumerate(store.recordings):
+        if one.name in predicted:
+            found = loaded.predict(np.array(store.series(k)))
+            assert found[0] == pytest.approx(predicted[one.name], rel=1e-4)
+
+
+def test_a_frozen_head_knows_its_checkpoint(
+    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    few = ("--frozen", "--epochs", 2)
+    assert call(cohort, checkpoint, run, "--target", "group", *few, "--pooling", "mean") == 0
+    fold = run / "group" / "fold-1"
+    assert not (fold / "model.safetensors").exists()
+    loaded = load_finetuned(fold)
+    assert loaded.classes == ("old", "young")
+    rows = outputs.read_rows(run / "group" / "predictions.tsv")
+    wanted = {(row["recording"], row["class"]): float(row["finetuned"]) for row in rows}
+    store = command.find_or_build(cohort[0], run)
+    name = loaded.said["Test"][0]
+    index = next(k for k, one in enumerate(store.recordings) if one.name == name)
+    found = loaded.predict(np.array(store.series(index)))
+    assert found[1] == pytest.approx(wanted[name, "young"], rel=1e-4)
+    assert found.sum() == pytest.approx(1)
+    other = tmp_path / "other"
+    save_checkpoint(other, random_module(SMALL, seed=2), SMALL, {})
+    with pytest.raises(UserError, match="is not the checkpoint"):
+        load_finetuned(fold, other)
+
+
+def test_nothing_of_the_test_fold_is_known(
+    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    """Other targets and other series of the tested subjects change no weight and no scale."""
+    store = command.find_or_build(cohort[0], tmp_path)
+    few = ("--target", "age", "--split", "--frozen", "--epochs", 3)
+    assert call(cohort, checkpoint, tmp_path / "a", *few) == 0
+    tested = load_finetuned(tmp_path / "a" / "age" / "fold-1").said["Test"]
+    changed = [
+        (one.name, one.subject, store.series(k) * (9.0 if one.name in tested else 1.0))
+        for k, one in enumerate(store.recordings)
+    ]
+    write_store(tmp_path / "changed", changed)
+    rows = outputs.read_rows(cohort[1] / "participants.tsv")
+    subjects = {name.split("_")[0] for name in tested}
+    age = [999.0 + k if r["participant_id"] in subjects else r["age"] for k, r in enumerate(rows)]
+    (tmp_path / "raw").mkdir()
+    table = {"participant_id": [row["participant_id"] for row in rows], "age": age}
+    outputs.write_tsv(tmp_path / "raw" / "participants.tsv", list(table), list(table.values()))
+    assert call((tmp_path / "changed", tmp_path / "raw"), checkpoint, tmp_path / "b", *few) == 0
+    heads = [load_finetuned(tmp_path / run / "age" / "fold-1") for run in "ab"]
+    assert heads[1].said["Test"] == tested
+    for name, value in heads[0].head.state_dict().items():
+        assert torch.equal(value, heads[1].head.state_dict()[name]), name
+    assert heads[0].said["TargetMean"] == heads[1].said["TargetMean"]
+    files = [tmp_path / run / "age" / "predictions.tsv" for run in "ab"]
+    first, second = (outputs.read_rows(file) for file in files)
+    assert [row["baseline"] for row in first] == [row["baseline"] for row in second]
+    assert [row["finetuned"] for row in first] != [row["finetuned"] for row in second]
+
+
+def test_the_same_call_goes_on_and_gives_the_same(
+    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("--target", "age", "--frozen", "--epochs", 3)
+    assert call(cohort, checkpoint, tmp_path / "a", *few) == 0
+    assert call(cohort, checkpoint, tmp_path / "b", *few) == 0
+    for name in ("decoding.tsv", "predictions.tsv", "curves.tsv", "fold-2/head.safetensors"):
+        own = [(tmp_path / run / "age" / name).read_bytes() for run in "ab"]
+        assert own[0] == own[1], name
+    kept = (tmp_path / "a" / "age" / "fold-2" / "head.safetensors").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "a" / "age" / "fold-1")
+    assert call(cohort, checkpoint, tmp_path / "a", *few) == 0
+    assert (tmp_path / "a" / "age" / "fold-2" / "head.safetensors").stat().st_mtime_ns == kept
+    own = [(tmp_path / run / "age" / "decoding.tsv").read_bytes() for run in "ab"]
+    assert own[0] == own[1]
+    capsys.readouterr()
+    assert call(cohort, checkpoint, tmp_path / "a", *few, "--seed", 1) == 1
+    assert "(seed: 42, now 1); give another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--target", "height"), "no such column; there are: age, shuffled, group"),
+        (("--target", "constant"), "the same value 'x' everywhere"),
+        ((), "give either --target or --future"),
+        (("--target", "age", "--future", 1), "give either --target or --future"),
+        (("--future", 2), "one of which must be seen"),
+        (("--target", "age", "--split", "missing.tsv"), "missing.tsv: cannot be read"),
+        (("--target", "age", "--dropout", 1.5), "below 1"),
+    ],
+)
+def test_bad_input_is_one_line(
+    cohort: tuple[Path, Path],
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[object, ...],
+    said: str,
+) -> None:
+    assert call(cohort, checkpoint, tmp_path / "run", *arguments) == 1
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1
+
+
+def test_the_future_of_sinusoids_is_learnt(checkpoint: Path, tmp_path: Path) -> None:
+    """A wave that every parcel has: after fine-tuning the network knows how it goes on."""
+    rng = np.random.default_rng(8)
+    time = np.arange(80)
+    recordings = []
+    for k in range(9):
+        phase = rng.uniform(0, 2 * np.pi)
+        wave = np.sin(2 * np.pi * time / 20 + phase)[:, None]
+        series = wave + 0.1 * rng.standard_normal((80, 424))
+        recordings.append((f"sub-{k}_task-rest", f"sub-{k}", series))
+    write_store(tmp_path / "store", recordings)
+    words = [checkpoint, tmp_path / "store", tmp_path / "run", "--future", 1, "--folds", 2]
+    words += ["--epochs", 30, "--learning-rate", 0.005, "--origins", 3, "--batch", 4]
+    assert tools.main(["finetune", *(str(one) for one in words), "--offline"]) == 0
+    rows = outputs.read_rows(tmp_path / "run" / "forecast.tsv")
+    r2 = {
+        name: np.mean([float(row["r2"]) for row in rows if row["predictor"] == name])
+        for name in {row["predictor"] for row in rows}
+    }
+    assert {row["n_subjects"] for row in rows} == {"9"}
+    assert r2["before"] < 0.1 and r2["after"] > 0.7
+    assert r2["persistence"] < r2["after"]
+    assert (tmp_path / "run" / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    # the released layout: the other commands take it
+    found = load_model(tmp_path / "run" / "fold-1" / "checkpoint", seed=0)
+    assert found.config == SMALL and not found.untrained
