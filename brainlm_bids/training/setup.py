@@ -84,7 +84,10 @@ def find_start(given: Parameters) -> Start:
         config = _with_ratio(config, given)
         network = random_module(config, given.seed)
         return Start(network, config, f"{source}, untrained", None, "Apache-2.0")
-    resource = find_model(given.start_from)
+    try:
+        resource = find_model(given.start_from)
+    except UserError as error:
+        raise UserError(str(error).replace("--model", "--from")) from None
     if resource is None or resource.path is None:
         raise UserError(f"--from {given.start_from}: holds no weights; use --size for untrained")
     model = load_model(resource.path, seed=given.seed)
