@@ -372,6 +372,24 @@ def test_goes_on_from_a_checkpoint(store: Store, tmp_path: Path) -> None:
         pretrain(wrong)
 
 
+def test_the_licence_goes_with_the_weights(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Adapted released weights, adapted once more: their licence still stands in the checkpoint."""
+    released = tmp_path / "old_13M"
+    saving.save_checkpoint(released, random_module(SERIES, 7), SERIES, {})
+    source = str(released)
+    for name in ("once", "twice"):
+        given = replace(parameters(store, tmp_path / name, epochs=1), config=None)
+        assert pretrain(replace(given, start_from=source)) == 0
+        assert "may not be shared" in capsys.readouterr().out
+        source = str(tmp_path / name / "best")
+        about = json.loads((Path(source) / "training.json").read_text())
+        assert about["StartedFrom"]["Licence"].startswith("CC BY-NC-ND 4.0")
+    assert pretrain(parameters(store, tmp_path / "own", epochs=1)) == 0
+    assert "may not be shared" not in capsys.readouterr().out
+
+
 def test_another_training_in_the_same_folder(store: Store, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     given = parameters(store, run_dir, epochs=1)
