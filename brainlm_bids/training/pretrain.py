@@ -6,7 +6,9 @@ run that was killed goes on as if it had not been.
 """
 
 import math
+import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +59,12 @@ def pretrain(given: Parameters) -> int:
     with _Stop() as stop:
         given.run_dir.mkdir(parents=True, exist_ok=True)
         store = find_or_build(
-            given.data, given.run_dir, series=given.series, space=given.space, atlas=given.atlas
+            given.data,
+            given.run_dir,
+            series=given.series,
+            space=given.space,
+            atlas=given.atlas,
+            check=os.environ.get("LOCAL_RANK", "0") == "0",
         )
         start = setup.find_start(given)
         data = setup.divide(store, start.config, given)
@@ -79,6 +86,8 @@ class _Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_Stop":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may listen to signals
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self
