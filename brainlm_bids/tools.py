@@ -12,6 +12,7 @@ from typing import Any
 
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
+from brainlm_bids.training.arguments import add_training_commands, count, positive, whole
 
 # as resources.FETCHABLE, kept here too so that --help needs no import; a test holds them equal
 FETCHABLE = ("atlas", "cifti-atlas", "template", "111M", "650M", "13M")
@@ -33,13 +34,14 @@ PHANTOM_SWITCHES = {
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands; each stores its function under `work`."""
     parser = argparse.ArgumentParser(
-        prog="brainlm", description="Tools of brainlm-bids: resources, phantom data."
+        prog="brainlm", description="Tools of brainlm-bids: resources, phantom data, training."
     )
     parser.add_argument("--version", action="version", version=f"brainlm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_fetch(commands)
     _add_phantom(commands)
     _add_score(commands)
+    add_training_commands(commands)
     return parser
 
 
@@ -62,13 +64,13 @@ def _add_phantom(commands: Any) -> None:
     )
     phantom.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
     number: dict[str, tuple[Callable[[str], Any], Any, str]] = {
-        "subjects": (_count, 2, "subjects"),
-        "sessions": (_whole, 0, "sessions per subject; 0: no session level"),
-        "runs": (_count, 1, "runs per session"),
-        "volumes": (_count, 240, "volumes per run"),
-        "tr": (_positive, 2.0, "repetition time in seconds"),
-        "voxel": (_positive, 3.5, "voxel size of the BOLD in mm"),
-        "seed": (_whole, 42, "seed of every random number"),
+        "subjects": (count, 2, "subjects"),
+        "sessions": (whole, 0, "sessions per subject; 0: no session level"),
+        "runs": (count, 1, "runs per session"),
+        "volumes": (count, 240, "volumes per run"),
+        "tr": (positive, 2.0, "repetition time in seconds"),
+        "voxel": (positive, 3.5, "voxel size of the BOLD in mm"),
+        "seed": (whole, 42, "seed of every random number"),
     }
     for name, (kind, default, text) in number.items():
         phantom.add_argument(
@@ -99,27 +101,6 @@ def _add_score(commands: Any) -> None:
         "derivatives", type=Path, metavar="DERIVATIVES", help="output folder of brainlm-bids"
     )
     score.set_defaults(work=_score)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -172,14 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `brainlm` and return the exit code (argparse itself leaves with 2, or 0 for --help)."""
     args = build_parser().parse_args(argv)
     try:
-        args.work(args)
+        code = args.work(args)
     except UserError as error:
         print(f"brainlm: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("brainlm: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 if __name__ == "__main__":

@@ -257,6 +257,12 @@ def write_dataset_files(
             write_text(readme, (files("brainlm_bids") / "data" / "README_outputs.md").read_text())
 
 
+def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
+    """Add patterns to the folder's .bidsignore."""
+    with dataset_lock(output_dir):
+        _merge_lines(output_dir / ".bidsignore", patterns)
+
+
 @contextlib.contextmanager
 def dataset_lock(output_dir: Path) -> Iterator[None]:
     """Hold the lock of an output folder."""

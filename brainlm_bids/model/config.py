@@ -6,7 +6,7 @@ a recording (111M, 650M). Sizes are in tokens, channels and volumes; times in se
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,39 @@ def read_config(file: Path) -> ModelConfig:
     else:
         _check_vitmae(config, content, file)
     return config
+
+
+# Keys of the released config.json that are not fields here (BRAINLM.md 1a, 1b).
+_ALWAYS: dict[str, Any] = {
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.0,
+    "norm_pix_loss": False,
+    "qkv_bias": True,
+    "torch_dtype": "float32",
+}
+_FIXED: dict[str, dict[str, Any]] = {
+    "brainlm": {
+        "model_type": "brainlm_mae",
+        "architectures": ["BrainLMForPretraining"],
+        "attention_probs_dropout_prob": 0.1,  # declared, never applied
+        "segment_means_seq_len": 64,  # equal: full attention (BRAINLM.md 0.2)
+        "num_landmarks": 64,
+        "inv_coeff_init_option": False,
+        "image_size": 224,
+        "patch_size": 16,
+        "num_channels": 3,
+    },
+    "vitmae": {
+        "model_type": "vit_mae",
+        "architectures": ["ViTMAEForPreTraining"],
+        "attention_probs_dropout_prob": 0.0,
+    },
+}
+
+
+def config_content(config: ModelConfig) -> dict[str, Any]:
+    """The config.json of a checkpoint in the released layout; `read_config` reads it back."""
+    return {**_ALWAYS, **_FIXED[config.family], **asdict(config)}
 
 
 def _from_dict(

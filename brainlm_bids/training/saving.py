@@ -1,0 +1,77 @@
+"""Checkpoints and the state of a run: modules come in, files that are whole or not there go out.
+
+A checkpoint is a folder in the released layout (config.json, model.safetensors), as `brainlm-bids
+--model` takes it. The state holds everything that a run needs to go on as if it had never stopped.
+"""
+
+import contextlib
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from brainlm_bids.bids.outputs import atomically, write_json
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.config import ModelConfig, config_content
+
+STATE = "state.pt"
+
+
+def checkpoint_tensors(module: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
+    """The weights under the released names; the 13M family with the layer that it never uses."""
+    tensors = {key: value.detach().cpu().float() for key, value in module.state_dict().items()}
+    if config.family == "brainlm":
+        width = config.decoder_hidden_size
+        tensors["decoder.decoder_pred.weight"] = torch.zeros(768, width)  # 16² × 3 of a ViTMAE
+        tensors["decoder.decoder_pred.bias"] = torch.zeros(768)
+    return {key: value.contiguous() for key, value in tensors.items()}
+
+
+def save_checkpoint(
+    folder: Path, module: nn.Module, config: ModelConfig, about: Mapping[str, Any]
+) -> None:
+    """Write or replace a checkpoint; `about`: how it was made, into training.json."""
+    with _nothing_lost(folder):
+        write_json(folder / "config.json", config_content(config))
+        with atomically(folder / "model.safetensors") as temporary:
+            save_file(checkpoint_tensors(module, config), temporary, metadata={"format": "pt"})
+        write_json(folder / "training.json", about)
+
+
+def save_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write or replace the state of a run."""
+    with _nothing_lost(file), atomically(file) as temporary, temporary.open("wb") as stream:
+        torch.save(dict(state), stream)
+
+
+def load_state(file: Path) -> dict[str, Any] | None:
+    """The state of a run; None if it has none yet. Raises UserError for a damaged file."""
+    if not file.is_file():
+        return None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{file}: damaged ({first[:120]}); delete the folder, and begin again from its best "
+            "checkpoint with --from"
+        ) from None
+    return dict(state)
+
+
+@contextlib.contextmanager
+def _nothing_lost(path: Path) -> Iterator[None]:
+    """A full disk, said in one line: the file that was there before is still there."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: cannot be saved ({first[:160]}); what was saved before is whole: make room "
+            "and give the same command again"
+        ) from error

@@ -1,0 +1,258 @@
+"""What a training is, before it begins: arguments come in; data, split, network and record go out.
+
+Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A folder that has one
+is gone on with, if it is the same; otherwise the difference is said.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainlm_bids import __version__
+from brainlm_bids.bids.outputs import read_json, write_json, write_tsv
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.brainlm import BrainLM
+from brainlm_bids.model.checkpoint import load_model, random_module
+from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content, read_config
+from brainlm_bids.model.placement import choose_device
+from brainlm_bids.model.training import WEIGHT_DECAY, default_learning_rate, n_tokens
+from brainlm_bids.model.vitmae import ViTMAE
+from brainlm_bids.resources import WEIGHTS_LICENCE, find_model, parcels
+from brainlm_bids.training.loader import Schedule
+from brainlm_bids.training.split import read_split, split_subjects, subject_label
+from brainlm_bids.training.store import Store
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The arguments of `brainlm pretrain`; None: the default that --help says."""
+
+    data: Path
+    run_dir: Path
+    size: str | None = None
+    config: Path | None = None
+    start_from: str | None = None
+    series: str = "robust"
+    space: str | None = None
+    atlas: str | None = None
+    mask_ratio: float | None = None
+    windows_per_recording: int = 1
+    split: Path | None = None
+    seed: int = 42
+    baseline_windows: int = 16
+    epochs: int = 100
+    batch: int = 512
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    warm_up: float = 0.05
+    clip_norm: float = 1.0
+    precision: str = "auto"
+    device: str = "auto"
+    micro_batch: int | None = None
+    workers: int | None = None
+    save_minutes: float = 15.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """The network that a training begins with, and where it came from."""
+
+    network: BrainLM | ViTMAE
+    config: ModelConfig
+    source: str
+    sha256: str | None
+    licence: str
+
+
+def find_start(given: Parameters) -> Start:
+    """The untrained or the given network. Raises UserError for contradicting arguments."""
+    if given.start_from is None:
+        if (given.size is None) == (given.config is None):
+            raise UserError("give one of --size, --config and --from")
+        if given.config is not None:
+            config, source = read_config(given.config), str(given.config)
+        else:
+            config, source = ARCHITECTURES[str(given.size)], str(given.size)
+        config = _with_ratio(config, given)
+        network = random_module(config, given.seed)
+        return Start(network, config, f"{source}, untrained", None, "Apache-2.0")
+    resource = find_model(given.start_from)
+    if resource is None or resource.path is None:
+        raise UserError(f"--from {given.start_from}: holds no weights; use --size for untrained")
+    model = load_model(resource.path, seed=given.seed)
+    _check_size(given, model.config)
+    config = _with_ratio(model.config, given)
+    network = model.module.requires_grad_(True)
+    for name, weight in network.named_parameters():
+        weight.requires_grad_("position_embeddings" not in name and "pos_embed" not in name)
+    return Start(network, config, resource.source, resource.sha256, resource.licence)
+
+
+def _with_ratio(config: ModelConfig, given: Parameters) -> ModelConfig:
+    ratio = config.mask_ratio if given.mask_ratio is None else given.mask_ratio
+    config = replace(config, mask_ratio=ratio)
+    n_hidden = n_tokens(config) - int(n_tokens(config) * (1 - ratio))
+    if not 0 < n_hidden < n_tokens(config):
+        raise UserError(f"--mask-ratio {ratio}: hides {n_hidden} of {n_tokens(config)} tokens")
+    return config
+
+
+def _check_size(given: Parameters, found: ModelConfig) -> None:
+    """A checkpoint of another architecture than was asked for."""
+    if given.size is None and given.config is None:
+        return
+    wanted = ARCHITECTURES[given.size] if given.size else read_config(Path(str(given.config)))
+    ours, theirs = config_content(wanted), config_content(found)
+    keys = [key for key in ours if key != "mask_ratio" and ours[key] != theirs.get(key)]
+    if keys:
+        said = ", ".join(f"{key} {theirs.get(key)} (not {ours[key]})" for key in keys[:3])
+        raise UserError(
+            f"--from {given.start_from}: is a checkpoint of another size: {said}; leave --size out"
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which recordings of a store (indices) learn, validate and test, and why others do not."""
+
+    parts: Mapping[str, tuple[int, ...]]
+    split: Mapping[str, str]
+    table: tuple[tuple[Any, ...], ...]  # rows of recordings.tsv
+
+
+HEADER = ("recording", "participant_id", "n_volumes", "split", "used", "reason")
+
+
+def divide(store: Store, config: ModelConfig, given: Parameters) -> Data:
+    """Split the usable recordings by subject. Raises UserError for too few, or another atlas."""
+    if store.n_parcels != config.n_parcels or config.n_parcels != len(parcels().xyz):
+        raise UserError(
+            f"{store.folder}: has {store.n_parcels} parcels, the network {config.n_parcels}; "
+            f"both must be the {len(parcels().xyz)} of A424"
+        )
+    reasons = [_why_not(one.reason, one.n_volumes, config.window) for one in store.recordings]
+    subjects = [subject_label(one.subject) for one in store.recordings]
+    usable = {subject for subject, why in zip(subjects, reasons, strict=True) if not why}
+    split = read_split(given.split) if given.split else split_subjects(usable, given.seed)
+    parts: dict[str, list[int]] = {TRAIN: [], VALIDATION: [], TEST: []}
+    table = []
+    for index, (one, subject) in enumerate(zip(store.recordings, subjects, strict=True)):
+        part = split.get(subject)
+        why = reasons[index] or ("" if part else f"its participant is not in {given.split}")
+        if part and not why:
+            parts[part].append(index)
+        used = "no" if why else "yes"
+        table.append((one.name, subject, one.n_volumes, part, used, why or None))
+    for part in (TRAIN, VALIDATION):
+        if not parts[part]:
+            raise UserError(f"no recording that can be used is in {part}")
+    split = {subject: split[subject] for subject in sorted(split)}
+    return Data({part: tuple(found) for part, found in parts.items()}, split, tuple(table))
+
+
+def _why_not(reason: str, n_volumes: int, window: int) -> str:
+    if not reason and n_volumes < window:
+        return f"has {n_volumes} volumes; a window has {window}"
+    return reason
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The parameters with every default filled in."""
+
+    learning_rate: float
+    weight_decay: float
+    precision: str
+    device: str
+
+
+def settle(given: Parameters, config: ModelConfig, schedule: Schedule) -> Settled:
+    """Fill in what depends on the network, the data and the machine."""
+    device = choose_device(given.device)
+    auto = "bfloat16" if device == "cuda" else "float32"
+    return Settled(
+        given.learning_rate or default_learning_rate(config.family, schedule.mean_batch),
+        WEIGHT_DECAY[config.family] if given.weight_decay is None else given.weight_decay,
+        auto if given.precision == "auto" else given.precision,
+        device,
+    )
+
+
+def record(
+    given: Parameters, settled: Settled, start: Start, data: Data, store: Store
+) -> dict[str, Any]:
+    """Everything that the result depends on."""
+    names = ("seed", "windows_per_recording", "baseline_windows", "epochs", "batch", "warm_up")
+    values = asdict(given)
+    parameters = {name: values[name] for name in (*names, "clip_norm")}
+    chosen = {key: value for key, value in asdict(settled).items() if key != "device"}
+    said = json.dumps([data.split, data.table], sort_keys=True)
+    return {
+        "Parameters": {**parameters, **chosen},
+        "Network": config_content(start.config),
+        "StartedFrom": {"Source": start.source, "Sha256": start.sha256, "Licence": start.licence},
+        "Store": {"Sha256": store.sha256, "Parcels": store.n_parcels},
+        "Split": hashlib.sha256(said.encode()).hexdigest(),
+    }
+
+
+def write_setup(run_dir: Path, made: Mapping[str, Any], data: Data, store: Store) -> None:
+    """Write the record, the split and the table of recordings; or compare with those there.
+
+    Raises UserError that says what differs.
+    """
+    file = run_dir / "config" / "run.json"
+    if file.is_file():
+        differ = _differences(read_json(file), json.loads(json.dumps(made)))
+        if differ:
+            raise UserError(
+                f"{run_dir}: holds another training: {'; '.join(differ)}; give the same arguments "
+                "to go on, or another RUN_DIR"
+            )
+        return
+    subjects = list(data.split)
+    columns = [subjects, [data.split[one] for one in subjects]]
+    write_tsv(run_dir / "split.tsv", ("participant_id", "split"), columns)
+    rows = list(zip(*data.table, strict=True))
+    write_tsv(run_dir / "recordings.tsv", HEADER, rows)
+    write_json(file, {**made, "Versions": _versions(), "StoreFolder": str(store.folder)})
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            found += [
+                f"{name} was {old[key].get(name)}, is {value.get(name)}"
+                for name in value
+                if old[key].get(name) != value.get(name)
+            ]
+        elif old.get(key) != value:
+            found.append(f"{key} differs")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    import accelerate
+    import torch
+
+    return {
+        "brainlm-bids": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def released(start: Start) -> bool:
+    """Whether the weights are BrainLM's released ones, by their licence."""
+    return start.licence == WEIGHTS_LICENCE

@@ -1,0 +1,59 @@
+"""Training, validation and test: subjects come in, each with its part goes out.
+
+A subject is never in two parts, whatever the number of its sessions and runs.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from brainlm_bids.bids.outputs import read_rows
+from brainlm_bids.errors import UserError
+
+PARTS = ("train", "validation", "test")
+SHARE = 0.1  # of the subjects, in validation and in test each
+
+
+def split_subjects(subjects: Iterable[str], seed: int) -> dict[str, str]:
+    """80/10/10 by subject: subject -> part, for at least three subjects.
+
+    Subjects are ordered by a hash of seed and name, so the split depends neither on their order
+    nor on the number of their recordings. Raises UserError for fewer than three.
+    """
+    names = sorted(set(subjects))
+    if len(names) < len(PARTS):
+        raise UserError(
+            f"{len(names)} subjects with a usable recording: at least three are needed to train, "
+            "validate and test on different ones"
+        )
+    names.sort(key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    n_held = max(1, round(SHARE * len(names)))
+    parts = ["validation"] * n_held + ["test"] * n_held
+    parts += ["train"] * (len(names) - len(parts))
+    return dict(sorted(zip(names, parts, strict=True)))
+
+
+def read_split(file: Path) -> dict[str, str]:
+    """subject -> part from a TSV with participant_id and split. Raises UserError for others."""
+    try:
+        rows = read_rows(file)
+        pairs = [(subject_label(row["participant_id"]), row["split"]) for row in rows]
+    except (OSError, ValueError) as error:
+        raise UserError(f"--split {file}: cannot be read as a TSV ({error})") from None
+    except KeyError as error:
+        raise UserError(f"--split {file}: has no column {error.args[0]}") from None
+    strange = sorted({part for _, part in pairs} - set(PARTS))
+    if strange:
+        raise UserError(f"--split {file}: split is {strange[0]!r}; expected {', '.join(PARTS)}")
+    split = dict(pairs)
+    if len(split) < len(pairs):
+        raise UserError(f"--split {file}: a participant has two rows")
+    lacking = [part for part in PARTS[:2] if part not in split.values()]
+    if lacking:
+        raise UserError(f"--split {file}: no participant is in {lacking[0]}")
+    return split
+
+
+def subject_label(text: str) -> str:
+    """A participant as BIDS names it: with sub-."""
+    return text if text.startswith("sub-") else f"sub-{text}"
