@@ -56,14 +56,16 @@ $(PHANTOM): brainlm_bids/phantom.py | $(INSTALLED)
 # The outputs are made anew each time, so that the table is always that of the code at hand.
 demo: $(INSTALLED) $(PHANTOM)
 	rm -rf demo/out demo/work
-	$(BIN)/brainlm-bids demo/bids demo/out participant -w demo/work --model random:tiny --offline \
+	$(BIN)/brainlm-bids demo/bids demo/out participant group -w demo/work --model demo --offline \
 	  --atlas A424approx --template MNI152NLin2009aSym --nprocs 2
 	@echo
 	@echo "What was recovered of the phantom's truth:"
 	@$(BIN)/brainlm phantom-score demo/bids demo/out
 	@test -s demo/out/sub-01.html
 	@echo
+	@test -s demo/out/group.html
 	@echo "$(CURDIR)/demo/out/sub-01.html"
+	@echo "$(CURDIR)/demo/out/group.html"
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -231,9 +231,7 @@ def _context(
                   "Source": atlas.source, "Approximate": atlas.approximate},
         "template": template,
         "models": {
-            model.label: {"label": model.label, "name": model.name, "sha256": model.sha256,
-                          "source": model.source, "licence": model.licence}
-            for model in found.models
+            model.label: {"label": model.label, **model.about} for model in found.models
         },
     }  # fmt: skip
 
@@ -389,8 +387,7 @@ def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
             {
                 "label": model.label,
                 "untrained": model.random,
-                "sha256": model.sha256,
-                "licence": model.licence,
+                **model.about,
             }
             for model in found.models
         ],

@@ -121,6 +121,8 @@ class RunModel(Kernel):
         notes = []
         if self._model.untrained:
             notes.append("the model is untrained (random weights): a control, not a result")
+        if model.get("warning"):
+            notes.append(model["warning"])
         return {
             "Sources": [self._naming.uri(Path(self.inputs.robust_tsv))],
             "Model": {**model, "family": self._model.family, "untrained": self._model.untrained},

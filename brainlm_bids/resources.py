@@ -45,7 +45,12 @@ WEIGHTS_LICENCE = "CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-n
 MODEL_REPOSITORY = "vandijklab/brainlm"
 MODEL_REVISION = "4c54e0cccf920d9d6af7c647cb866fc19c60cf26"
 MODEL_FOLDERS = {"111M": "vitmae_111M", "650M": "vitmae_650M", "13M": "old_13M"}
-RANDOM_MODELS = ("tiny", "13M", "111M", "650M")
+RANDOM_MODELS = ("tiny", "demo", "13M", "111M", "650M")
+DEMO_FOLDER = Path(__file__).parent / "data" / "demo"
+DEMO_WARNING = (
+    "the model is the small demo checkpoint that comes with brainlm-bids, pretrained on simulated "
+    "recordings: it shows how the program works and says nothing about brains"
+)
 FETCHABLE = ("atlas", "cifti-atlas", "template", *MODEL_FOLDERS)
 
 # A firewall that swallows packets must cost seconds, not minutes: connect, then silence (s)
@@ -129,6 +134,14 @@ class ModelResource:
     sha256: str | None  # of the weights
     source: str
     licence: str
+    warning: str | None = None  # what every output made with it must say
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """What sidecars say of it."""
+        said = {"name": self.name, "sha256": self.sha256}
+        said |= {"source": self.source, "licence": self.licence}
+        return said | ({"warning": self.warning} if self.warning else {})
 
 
 @dataclass(frozen=True)
@@ -707,8 +720,8 @@ def find_model(
 ) -> ModelResource | None:
     """Find a checkpoint; None for the spec "none".
 
-    spec: 111M, 650M, 13M (the published weights: cache, else download), random:<architecture>,
-    none, or a folder with config.json and model.safetensors or pytorch_model.bin. Raises
+    spec: 111M, 650M, 13M (the published weights: cache, else download), demo (a small checkpoint
+    that comes with the package), random:<architecture>, none, or a folder with config.json and model.safetensors or pytorch_model.bin. Raises
     UserError for anything else, for weights that cannot be had, and for cached weights that are
     not those of the first use. Nothing is ever used in place of what was asked for.
     """
@@ -723,6 +736,12 @@ def find_model(
         return ModelResource(
             spec, model_label(spec), folder, False, sha256, source, WEIGHTS_LICENCE
         )
+    if spec == "demo":
+        sha256 = file_sha256(weights_file(DEMO_FOLDER))
+        source = "packaged with brainlm-bids, pretrained on simulated recordings"
+        return ModelResource(
+            spec, model_label(spec), DEMO_FOLDER, False, sha256, source, "Apache-2.0", DEMO_WARNING
+        )
     if spec.startswith("random:"):
         if spec.removeprefix("random:") not in RANDOM_MODELS:
             raise UserError(f"--model {spec}: choose random:{{{','.join(RANDOM_MODELS)}}}")
@@ -732,7 +751,7 @@ def find_model(
     if not folder.is_dir():
         raise UserError(
             f"--model {spec}: neither a folder nor one of {', '.join(MODEL_FOLDERS)}, "
-            "random:<name>, none"
+            "demo, random:<name>, none"
         )
     sha256 = file_sha256(weights_file(folder))
     label = model_label(folder)

@@ -600,7 +600,7 @@ def test_model_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model = resources.find_model(f"random:{name}", offline=True)
         assert model is not None and model.random and model.path is None and model.sha256 is None
         assert model.label == f"random{name}"
-    for word in ("demo", "random:huge", "random:", "12M"):
+    for word in ("random:huge", "random:", "12M"):
         with pytest.raises(UserError, match="--model"):
             resources.find_model(word, offline=True)
 

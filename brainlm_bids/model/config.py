@@ -122,6 +122,23 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         layer_norm_eps=1e-12,
         mask_ratio=0.2,
     ),
+    # Long time patches and one head: attention over 1,696 tokens is what a CPU can train in an hour.
+    "demo": BrainLMConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=128,
+        decoder_hidden_size=64,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=1,
+        decoder_intermediate_size=128,
+        num_brain_voxels=N_PARCELS,
+        num_timepoints_per_voxel=WINDOW,
+        timepoint_patching_size=50,
+        conv_kernel_size=65,
+        layer_norm_eps=1e-12,
+        mask_ratio=0.5,
+    ),
     "13M": BrainLMConfig(
         hidden_size=512,
         num_hidden_layers=4,

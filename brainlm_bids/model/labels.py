@@ -7,16 +7,17 @@ from brainlm_bids.errors import UserError
 
 # folders of the published checkpoints (vandijklab/brainlm on Hugging Face)
 PUBLISHED = {"vitmae_111M": "111M", "vitmae_650M": "650M", "old_13M": "13M"}
+DEMO = "demo"  # the checkpoint that comes with this package
 
 
 def model_label(source: str | Path) -> str:
-    """Return the label of a model: 111M -> brainlm111M, random:tiny -> randomtiny, or a folder.
+    """Return the label of a model: 111M -> brainlm111M, demo -> brainlmdemo, random:tiny -> randomtiny, or a folder.
 
     A folder of the published checkpoints carries their label, another folder its own name
     stripped to letters and digits. Raises UserError when nothing is left.
     """
     if isinstance(source, str):
-        if source in PUBLISHED.values():
+        if source in PUBLISHED.values() or source == DEMO:
             return f"brainlm{source}"
         if source.startswith("random:"):
             return "random" + _alphanumeric(source.removeprefix("random:"))

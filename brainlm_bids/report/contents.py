@@ -581,9 +581,6 @@ def _model_warnings(
             "nothing about this brain that the input series do not."
         )
         found.append(Warn("untrained", "danger", text))
-    if "demo" in label.lower() and not about.get("untrained") and _missing(found, "demo"):
-        text = f"Demonstration model: {label} is a small model for trying things out."
-        found.append(Warn("demo", "danger", text))
     padded = sidecar.get("PaddedVolumes") or sidecar.get("Padded")
     if padded and _missing(found, "pad"):
         amount = "" if padded is True else f" by {padded} volumes"

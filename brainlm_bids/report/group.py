@@ -211,6 +211,8 @@ def _model(files: _Files, label: str) -> Model:
     if about.get("untrained"):
         text = f"Untrained model: {label} has random weights. Its numbers are a control."
         model.warnings.append(Warn("untrained", "danger", text))
+    if about.get("warning"):
+        model.warnings.append(Warn("model", "danger", f"{label}: {about['warning']}."))
     maps = sidecar.get("Maps")
     model.maps = [
         (str(name), str(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 # as model.config.ARCHITECTURES; here too so that --help needs no import (a test holds them equal)
-SIZES = ("tiny", "13M", "111M", "650M")
+SIZES = ("tiny", "demo", "13M", "111M", "650M")
 
 
 def add_training_commands(commands: Any) -> None:
