@@ -111,7 +111,9 @@ def _read(file: Path) -> NDArray[np.floating]:
     return read_tsv(file)[1]
 
 
-def score(checkpoint: Path, series: Sequence[NDArray[np.floating]]) -> dict[float, dict[str, float]]:
+def score(
+    checkpoint: Path, series: Sequence[NDArray[np.floating]]
+) -> dict[float, dict[str, float]]:
     """Mask ratio -> predictor -> R² of hidden values, the mean over recordings."""
     from brainlm_bids.model.checkpoint import load_model, untrained_twin
     from brainlm_bids.model.reconstruction import reconstruct
@@ -172,7 +174,7 @@ def _table(
     yield "|---|---|---|---|---|---|"
     for name, by_ratio in scores.items():
         for ratio, row in by_ratio.items():
-            numbers = " | ".join(f"{row[key]:.3f}" for key in ("demo", "untrained", "mean", "ridge"))
+            numbers = " | ".join(f"{value:.3f}" for value in row.values())
             yield f"| {name} ({counts[name]}) | {ratio:g} | {numbers} |"
 
 
@@ -185,10 +187,12 @@ brain. What it says of one is worth nothing; every output made with it says `dem
 
 | what | value |
 |---|---|
-| architecture | `demo` of `brainlm_bids/model/config.py`: width 64, 2 + 2 layers, 1 head, time patches of 50 volumes |
+| architecture | `demo` (`brainlm_bids/model/config.py`): width 64, 2 + 2 layers, patches of 50 volumes |
 | weights | float16, `model.safetensors` |
-| data | {n_subjects} simulated recordings of 360 s (`benchmarks/demo_cohort.py`), split 80/10/10 by subject |
-| training | `brainlm pretrain`: AdamW, {epochs} epochs of {windows} windows a recording, batches of {batch}, peak learning rate {rate:g}, half of the tokens hidden; the signal's projection starts {gain:g} times as large as the original's |
+| data | {n_subjects} simulated recordings of 360 s (`benchmarks/demo_cohort.py`), split 80/10/10 |
+| training | `brainlm pretrain`, half of the tokens hidden, {epochs} epochs of {windows} windows a recording |
+| optimiser | AdamW, batches of {batch}, peak learning rate {rate:g} |
+| start | as the original's, but the signal's projection {gain:g} times as large |
 | seed | {seed}, of cohort, split, start, windows and masks |
 | made with | {versions} |
 | curve | `curves.tsv`, `curves.png`; best epoch {best}: validation R² {r2:.3f} |

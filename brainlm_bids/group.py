@@ -286,8 +286,7 @@ def _context(cohort: _Cohort, one: Recording) -> dict[str, Any]:
         "template": one.sidecar.get("Template"),
         "warnings": list(one.sidecar.get("Warnings") or []),
         "models": {
-            _label(model): {**model.about, "label": _label(model)}
-            for model in cohort.found.models
+            _label(model): {**model.about, "label": _label(model)} for model in cohort.found.models
         },
     }
 

@@ -122,7 +122,7 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         layer_norm_eps=1e-12,
         mask_ratio=0.2,
     ),
-    # Long time patches and one head: attention over 1,696 tokens is what a CPU can train in an hour.
+    # Long time patches, one head: attention over 1,696 tokens is what a CPU can train in an hour.
     "demo": BrainLMConfig(
         hidden_size=64,
         num_hidden_layers=2,

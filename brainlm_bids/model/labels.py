@@ -11,7 +11,8 @@ DEMO = "demo"  # the checkpoint that comes with this package
 
 
 def model_label(source: str | Path) -> str:
-    """Return the label of a model: 111M -> brainlm111M, demo -> brainlmdemo, random:tiny -> randomtiny, or a folder.
+    """Return the label of a model: 111M -> brainlm111M, demo -> brainlmdemo, random:tiny ->
+    randomtiny, or that of a folder.
 
     A folder of the published checkpoints carries their label, another folder its own name
     stripped to letters and digits. Raises UserError when nothing is left.
