@@ -187,10 +187,10 @@ brain. What it says of one is worth nothing; every output made with it says `dem
 
 | what | value |
 |---|---|
-| architecture | `demo` (`brainlm_bids/model/config.py`): width 64, 2 + 2 layers, patches of 50 volumes |
+| architecture | `demo` of `model/config.py`: width 64, 2 + 2 layers, patches of 50 volumes |
 | weights | float16, `model.safetensors` |
 | data | {n_subjects} simulated recordings of 360 s (`benchmarks/demo_cohort.py`), split 80/10/10 |
-| training | `brainlm pretrain`, half of the tokens hidden, {epochs} epochs of {windows} windows a recording |
+| training | half of the tokens hidden, {epochs} epochs of {windows} windows a recording |
 | optimiser | AdamW, batches of {batch}, peak learning rate {rate:g} |
 | start | as the original's, but the signal's projection {gain:g} times as large |
 | seed | {seed}, of cohort, split, start, windows and masks |

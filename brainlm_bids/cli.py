@@ -225,8 +225,8 @@ def _add_model(group: Any) -> None:
         action="extend",
         metavar="MODEL",
         help="111M (default), 650M, 13M, demo (small, pretrained on simulated recordings, comes "
-        "with the program), random:tiny|demo|13M|111M|650M (untrained control), none, or a folder with "
-        "config.json and weights; several are allowed",
+        "with the program), random:tiny|demo|13M|111M|650M (untrained control), none, or a folder "
+        "with config.json and weights; several are allowed",
     )
     _flag(
         group, "model-tr", type=_positive, metavar="S", help="sampling that BrainLM expects (0.735)"

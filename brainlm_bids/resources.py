@@ -721,9 +721,10 @@ def find_model(
     """Find a checkpoint; None for the spec "none".
 
     spec: 111M, 650M, 13M (the published weights: cache, else download), demo (a small checkpoint
-    that comes with the package), random:<architecture>, none, or a folder with
-    config.json and model.safetensors or pytorch_model.bin. Raises UserError for anything else, for
-    weights that cannot be had, and for cached weights that are not those of the first use. Nothing is ever used in place of what was asked for.
+    that comes with the package), random:<architecture>, none, or a folder with config.json and
+    model.safetensors or pytorch_model.bin. Raises UserError for anything else, for weights that
+    cannot be had, and for cached weights that are not those of the first use. Nothing is ever used
+    in place of what was asked for.
     """
     from brainlm_bids.model.labels import model_label
 
