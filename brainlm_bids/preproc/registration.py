@@ -106,7 +106,7 @@ def bias_correct(
     field = ants.n4_bias_field_correction(
         _to_ants(data, affine),
         mask=_to_ants(where, affine),
-        shrink_factor=int(np.clip(np.ceil(4.0 / _spacing(affine).min()), 2, 4)),
+        shrink_factor=int(np.clip(np.ceil(5.0 / _spacing(affine).min()), 2, 4)),
         convergence={"iters": [30, 30, 30], "tol": 1e-5},
         return_bias_field=True,
     ).numpy()
@@ -345,7 +345,7 @@ def register_rigid(
         for number, start in enumerate((["-r", f"[{f},{m},1]"], [])):
             out = f"{folder}/start{number}"
             try:
-                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (4, 2))], seed, out)
+                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (4,))], seed, out)
             except RuntimeError as error:
                 LOGGER.info("rigid registration from start %d failed: %s", number, error)
                 continue
@@ -355,7 +355,7 @@ def register_rigid(
         if not coarse:
             raise UserError("the images cannot be registered: do they show the same brain?")
         best = max(coarse, key=lambda pair: pair[0])[1]
-        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (1,))], seed, f"{folder}/fine")
+        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (2, 1))], seed, f"{folder}/fine")
         return read_rigid(f"{folder}/fine0GenericAffine.mat")
 
 
