@@ -251,9 +251,9 @@ def _registration(one: Run) -> tuple[str, str | None]:
     if one.preprocessed is not None:
         return f"by fMRIPrep, BOLD in {one.preprocessed.space} space", None
     if one.t1w is not None:
-        return "BOLD reference to T1w (rigid), T1w to template (affine and SyN)", None
+        return "BOLD reference to T1w (rigid), T1w to template (affine and diffeomorphic)", None
     return (
-        "BOLD reference to template (affine and SyN), no T1w",
+        "BOLD reference to template (affine and non-linear), no T1w",
         "no T1w image: the BOLD reference was registered to the template directly, which is "
         "less exact",
     )

@@ -138,7 +138,9 @@ def test_a_field_and_an_affine_are_one_file(tmp_path: Path) -> None:
     matrix = _matrix([5, 3, -4], [4, 10, -6], scale=1.06)
     grid = np.diag([-2.0, 2.0, 2.0, 1.0])
     grid[:3, 3] = [90, -126, -72]
-    path = registration._composite(matrix, field, (91, 109, 91), grid, str(tmp_path))
+    path = registration._composite(
+        matrix, *registration._sampled(field, (91, 109, 91), grid), str(tmp_path)
+    )
     points = rng.uniform(-65, 65, (200, 3))
     expected = _apply(matrix, points + field.displacement(points))
     assert np.abs(field.displacement(points)).max() > 2

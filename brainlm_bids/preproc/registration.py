@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc import boundary
+from brainlm_bids.preproc import boundary, diffeomorphic
 
 LOGGER = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ MAX_TOUCH_MM2 = 5000.0
 SLAB_POINTS = 500_000
 # Grid of a field of displacements whose control points are 25 mm apart.
 FIELD_MM = 4.0
+# Around the template's brain: what the registration of a T1w image sees, so that the brain's rim
+# counts, and what it leaves for the field to fade in.
+RIM_VOXELS = 2
+MARGIN_VOXELS = 4
 
 # --- to and from ANTs ------------------------------------------------------------------------
 
@@ -102,7 +106,7 @@ def bias_correct(
     field = ants.n4_bias_field_correction(
         _to_ants(data, affine),
         mask=_to_ants(where, affine),
-        shrink_factor=int(np.clip(np.ceil(4.0 / _spacing(affine).min()), 2, 4)),
+        shrink_factor=int(np.clip(np.ceil(5.0 / _spacing(affine).min()), 2, 4)),
         convergence={"iters": [30, 30, 30], "tol": 1e-5},
         return_bias_field=True,
     ).numpy()
@@ -341,7 +345,7 @@ def register_rigid(
         for number, start in enumerate((["-r", f"[{f},{m},1]"], [])):
             out = f"{folder}/start{number}"
             try:
-                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (4, 2))], seed, out)
+                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (4,))], seed, out)
             except RuntimeError as error:
                 LOGGER.info("rigid registration from start %d failed: %s", number, error)
                 continue
@@ -351,7 +355,7 @@ def register_rigid(
         if not coarse:
             raise UserError("the images cannot be registered: do they show the same brain?")
         best = max(coarse, key=lambda pair: pair[0])[1]
-        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (1,))], seed, f"{folder}/fine")
+        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (2, 1))], seed, f"{folder}/fine")
         return read_rigid(f"{folder}/fine0GenericAffine.mat")
 
 
@@ -387,14 +391,14 @@ def register_to_template(
     """Write the ITK composite (h5) that resamples an image into template space; its path.
 
     As a map of points it goes from the template to the image. Rigid and affine with Mattes' mutual
-    information of the brains at 2 mm; then a T1w image by SyN (Avants et al. 2008, Med. Image
-    Anal. 12), and a BOLD reference ("boldref") by the boundary of the template's white matter, or
-    by a smoother SyN where that is not clear.
+    information of the brains at 2 mm; then a T1w image by a greedy diffeomorphism
+    (`diffeomorphic`), and a BOLD reference ("boldref") by the boundary of the template's white
+    matter, or by SyN (Avants et al. 2008, Med. Image Anal. 12) where that is not clear.
 
     Raises
     ------
     UserError
-        If ANTs cannot bring the two together.
+        If the two cannot be brought together.
     """
     if kind == "boldref":
         # a T1w image comes without its bias field, a BOLD reference with it
@@ -406,18 +410,21 @@ def register_to_template(
     out_file = Path(out_file)
     with TemporaryDirectory() as folder:
         try:
-            if kind == "boldref":
-                start = _affine_pull(fixed_brain, moving_brain, seed, folder)
+            matrix = _affine_pull(fixed_brain, moving_brain, seed, folder)
+            composite: Path | None = None
+            if kind == "T1w":
+                composite = _warp(fixed_brain, moving_brain, matrix, folder)
+            else:
                 surface = boundary.white_surface(template, template_affine, template_mask, seed)
                 bold = moving, moving_affine, moving_mask
-                matrix = boundary.refine(surface, *bold, start, "affine")
-                if matrix is not None:
-                    field = boundary.refine_field(surface, *bold, matrix)
-                    composite = _composite(matrix, field, template.shape, template_affine, folder)
-                    out_file.write_bytes(_without_times(composite.read_bytes()))
-                    return out_file
+                refined = boundary.refine(surface, *bold, matrix, "affine")
+                if refined is not None:
+                    field = boundary.refine_field(surface, *bold, refined)
+                    grid = _sampled(field, template.shape, template_affine)
+                    composite = _composite(refined, *grid, folder)
+            if composite is None:
                 LOGGER.warning("no clear boundary of white matter: the BOLD reference is warped")
-            composite = _syn(fixed_brain, moving_brain, kind, seed, folder)
+                composite = _syn(fixed_brain, moving_brain, seed, folder)
         except RuntimeError as error:
             raise UserError(f"the {kind} cannot be registered to the template: {error}") from error
         out_file.write_bytes(_without_times(composite.read_bytes()))
@@ -445,47 +452,72 @@ def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) 
     return _affine_matrix(f"{folder}/linear0GenericAffine.mat")
 
 
-def _syn(fixed: BrainImage, moving: BrainImage, kind: str, seed: int, folder: str) -> Path:
-    """The composite file of rigid, affine and SyN; a BOLD reference is warped more smoothly."""
+def _warp(fixed: BrainImage, moving: BrainImage, matrix: NDArray[np.float64], folder: str) -> Path:
+    """The composite file of an affine pull and the diffeomorphism of the T1w image after it."""
+    image, affine = fixed
+    near = ndimage.binary_dilation(image != 0, iterations=RIM_VOXELS)
+    index = np.argwhere(near)
+    low = np.maximum(index.min(axis=0) - MARGIN_VOXELS, 0)
+    high = np.minimum(index.max(axis=0) + MARGIN_VOXELS + 1, image.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high))
+    corner = affine.copy()
+    corner[:3, 3] += affine[:3, :3] @ low
+    pulled = resample_to(*moving, image[box].shape, corner, matrix)
+    field = diffeomorphic.register(image[box], pulled, near[box])
+    margins = [(a, n - b) for a, b, n in zip(low, high, image.shape)]
+    whole = np.pad(field, [(0, 0), *margins], mode="edge")
+    return _composite(matrix, np.moveaxis(whole, 0, -1) @ affine[:3, :3].T, affine, folder)
+
+
+def _syn(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Path:
+    """The composite file of rigid, affine and a smooth SyN, for a BOLD reference."""
     from ants.internal import get_pointer_string
 
     fixed_image, moving_image = _to_ants(*fixed), _to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
-    iterations = "100x70x20" if kind == "T1w" else "100x50x0"
     stages = [
         *("-z", "1", "-a", "1", *_linear_stages(f, m)),
         *("-t", "SyN[0.1,3,0]", "-m", f"MI[{f},{m},1,32]"),
-        *("-c", f"[{iterations},1e-6,10]", "-f", "4x2x1", "-s", "2x1x0vox"),
+        *("-c", "[100x50x0,1e-6,10]", "-f", "4x2x1", "-s", "2x1x0vox"),
     ]
     _run_ants(stages, seed, f"{folder}/out")
     return Path(f"{folder}/outComposite.h5")
 
 
-def _composite(
-    matrix: NDArray[np.float64],
-    field: boundary.Field,
-    shape: tuple[int, ...],
-    affine: NDArray[np.float64],
-    folder: str,
-) -> Path:
-    """The composite file of x -> matrix @ (x + field(x)), the field on a grid of `FIELD_MM`."""
-    import ants
-
+def _sampled(
+    field: boundary.Field, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A field's displacements (X, Y, Z, 3), mm, on a grid of `FIELD_MM`, and the grid's affine."""
     step = np.maximum(np.round(FIELD_MM / _spacing(affine)), 1)
     grid = affine @ np.diag([*step, 1.0])
     size = tuple(int(n) for n in np.ceil((np.array(shape) - 1) / step) + 1)
     points = np.indices(size).reshape(3, -1).T @ grid[:3, :3].T + grid[:3, 3]
-    lps = (field.displacement(points) * [-1, -1, 1]).reshape(*size, 3).astype(np.float32)
-    like = _to_ants(np.zeros(size), grid)
+    return field.displacement(points).reshape(*size, 3), grid
+
+
+def _composite(
+    matrix: NDArray[np.float64],
+    displacements: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    folder: str,
+) -> Path:
+    """The composite file of x -> matrix @ (x + u(x)), u (X, Y, Z, 3) in mm on a grid, RAS+."""
+    import ants
+
+    like = _to_ants(np.zeros(displacements.shape[:3]), grid)
     image = ants.from_numpy(
-        lps, origin=like.origin, spacing=like.spacing, direction=like.direction, has_components=True
+        (displacements * [-1, -1, 1]).astype(np.float32),
+        origin=like.origin,
+        spacing=like.spacing,
+        direction=like.direction,
+        has_components=True,
     )
     linear = _RAS_LPS @ matrix @ _RAS_LPS
     transforms = [
         ants.transform_from_displacement_field(image),
         ants.create_ants_transform(matrix=linear[:3, :3], translation=linear[:3, 3]),
     ]
-    path = Path(folder) / "boundaryComposite.h5"
+    path = Path(folder) / "fieldComposite.h5"
     ants.write_transform(ants.compose_ants_transforms(transforms), str(path))
     return path
 

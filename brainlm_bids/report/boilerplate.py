@@ -57,6 +57,24 @@ _REFERENCES: dict[str, _Reference] = {
         "metric performance in brain image registration. NeuroImage 54(3), 2033–2044, 2011. "
         "https://doi.org/10.1016/j.neuroimage.2010.09.025",
     ),
+    "greedy": _Reference(
+        "Christensen et al., 1996",
+        "Christensen GE, Rabbitt RD, Miller MI. Deformable templates using large deformation "
+        "kinematics. IEEE Transactions on Image Processing 5(10), 1435–1447, 1996. "
+        "https://doi.org/10.1109/83.536892",
+    ),
+    "lucaskanade": _Reference(
+        "Lucas & Kanade, 1981",
+        "Lucas BD, Kanade T. An iterative image registration technique with an application to "
+        "stereo vision. Proceedings of the 7th International Joint Conference on Artificial "
+        "Intelligence, 674–679, 1981.",
+    ),
+    "bbr": _Reference(
+        "Greve & Fischl, 2009",
+        "Greve DN, Fischl B. Accurate and robust brain image alignment using boundary-based "
+        "registration. NeuroImage 48(1), 63–72, 2009. "
+        "https://doi.org/10.1016/j.neuroimage.2009.06.060",
+    ),
     "syn": _Reference(
         "Avants et al., 2008",
         "Avants BB, Epstein CL, Grossman M, Gee JC. Symmetric diffeomorphic image registration "
@@ -274,7 +292,8 @@ def _registration(facts: Mapping[str, Any]) -> str:
         return f"Normalisation to {template} was taken from the derivatives of fMRIPrep."
     direct = (
         f"the BOLD reference was registered straight to {template} with an affine and a "
-        "symmetric diffeomorphic transform (SyN) [@syn] of ANTs [@ants]"
+        "smooth non-linear transform that follow the boundary of its white matter [@bbr], or, "
+        "where that was not clear, with a symmetric diffeomorphic transform (SyN) [@syn] of ANTs [@ants]"
     )
     if facts.get("has_t1w") is False:
         return f"There was no T1w image: {direct}."
@@ -284,9 +303,10 @@ def _registration(facts: Mapping[str, Any]) -> str:
         brain = f" The brain was found with this method: {method}."
     text = (
         f"The T1w image was corrected for its bias field (N4) [@n4].{brain} The image was "
-        f"registered to {template} with an affine and a symmetric diffeomorphic transform (SyN) "
-        "[@syn] of ANTs [@ants]. The BOLD reference was registered to the T1w image with a rigid "
-        "transform (mutual information)."
+        f"registered to {template} with an affine transform of ANTs [@ants], then with a greedy "
+        "diffeomorphism [@greedy] whose steps maximise local correlation by least squares "
+        "[@lucaskanade]. The BOLD reference was registered to the T1w image with a rigid transform "
+        "(mutual information, then, where it was clear, the boundary of white matter [@bbr])."
     )
     if facts.get("has_t1w") is None:
         text += f" Where a subject had no T1w image, {direct}."
