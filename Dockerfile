@@ -37,20 +37,18 @@ COPY docker/requirements.py pyproject.toml /src/
 RUN python3 /src/requirements.py /src/pyproject.toml > /requirements.txt; \
     python3 /src/requirements.py /src/pyproject.toml dev > /requirements-dev.txt
 
-# ---- dependencies. The targets cpu and gpu differ in this alone: where torch comes from, and a check.
+# ---- dependencies. The targets cpu and gpu differ in this alone: where torch comes from.
 FROM build AS dependencies-cpu
 ARG TORCH_INDEX_CPU=https://download.pytorch.org/whl/cpu
 COPY constraints.txt /src/
 COPY docker/install-torch /usr/local/lib/brainlm-bids/
 RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
-    with-ca install-torch "$TORCH_INDEX_CPU"
+    with-ca install-torch cpu "$TORCH_INDEX_CPU"
 COPY --from=requirements /requirements.txt /src/
 RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     with-ca pip install -c /src/constraints.txt -r /src/requirements.txt && pip check
-RUN python -c "from torch.version import cuda; assert cuda is None, \
-      'this torch is for CUDA: build with --build-arg TORCH_INDEX_CPU=<index of CPU wheels>'"
 
 FROM build AS dependencies-gpu
 ARG TORCH_INDEX_GPU=
@@ -58,13 +56,11 @@ COPY constraints.txt /src/
 COPY docker/install-torch /usr/local/lib/brainlm-bids/
 RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
-    with-ca install-torch "$TORCH_INDEX_GPU"
+    with-ca install-torch gpu "$TORCH_INDEX_GPU"
 COPY --from=requirements /requirements.txt /src/
 RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     with-ca pip install -c /src/constraints.txt -r /src/requirements.txt && pip check
-RUN python -c "from torch.version import cuda; assert cuda is not None, \
-      'this torch is for CPUs: build with --build-arg TORCH_INDEX_GPU=<index of CUDA wheels>'"
 
 # ---- our code, in a layer of its own: a change of it installs no dependency again
 FROM build AS package
@@ -137,6 +133,7 @@ RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
 COPY Dockerfile /src/
 COPY docker /src/docker
 COPY benchmarks /src/benchmarks
+COPY brainlm_bids /src/brainlm_bids
 COPY tests /src/tests
 WORKDIR /src
 ENTRYPOINT ["/opt/brainlm-bids/bin/python", "-m", "pytest", "-p", "no:cacheprovider"]

@@ -4,6 +4,7 @@ Nothing heavy is imported before the arguments are known, so that `--help` answe
 """
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -507,9 +508,23 @@ def _check(settings: Any) -> None:
         raise UserError(
             f"--denoise {settings.denoise} takes fMRIPrep's confounds: give --derivatives"
         )
+    _check_folders(settings)
+    if settings.timeseries and settings.derivatives:
+        raise UserError("--timeseries and --derivatives: give one of them")
+    for name in ("bids_filter_file", "cifti_atlas", "scaling_stats", "use_plugin", "phenotype"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise UserError(f"--{name.replace('_', '-')} {path}: there is no such file")
+    if "none" in settings.model and len(settings.model) > 1:
+        raise UserError("--model none cannot be combined with other models")
+
+
+def _check_folders(settings: Any) -> None:
     bids_dir, output_dir = settings.bids_dir, settings.output_dir
     if not bids_dir.is_dir():
         raise UserError(f"BIDS_DIR {bids_dir} is not a folder")
+    if not os.access(bids_dir, os.R_OK | os.X_OK):
+        raise UserError(f"BIDS_DIR {bids_dir}: cannot be read by user {os.getuid()}")
     if output_dir.resolve() == bids_dir.resolve():
         raise UserError(
             f"OUTPUT_DIR is BIDS_DIR ({bids_dir}): nothing may be written into the raw data; "
@@ -520,14 +535,6 @@ def _check(settings: Any) -> None:
             f"--work-dir {settings.work_dir} lies in BIDS_DIR: nothing may be written into the "
             "raw data; give a folder outside of it"
         )
-    if settings.timeseries and settings.derivatives:
-        raise UserError("--timeseries and --derivatives: give one of them")
-    for name in ("bids_filter_file", "cifti_atlas", "scaling_stats", "use_plugin", "phenotype"):
-        path = getattr(settings, name)
-        if path is not None and not path.is_file():
-            raise UserError(f"--{name.replace('_', '-')} {path}: there is no such file")
-    if "none" in settings.model and len(settings.model) > 1:
-        raise UserError("--model none cannot be combined with other models")
 
 
 def _inside(path: Path, folder: Path) -> bool:

@@ -87,7 +87,9 @@ def make_folders(settings: Settings) -> None:
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
     if not os.access(settings.output_dir, os.W_OK):
-        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to")
+        raise UserError(
+            f"OUTPUT_DIR {settings.output_dir}: cannot be written to by user {os.getuid()}"
+        )
 
 
 def execute(workflow: Any, settings: Settings, run_id: str) -> None:

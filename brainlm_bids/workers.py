@@ -24,7 +24,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 from brainlm_bids import machine
 
 LOG = logging.getLogger("brainlm_bids")
-GRACE = 3.0  # seconds that a worker has to put away what it was writing
+GRACE = 2.0  # seconds that a worker has to put away what it was writing
 # of -1000 to 1000: the kernel should take a worker before the process that can tell of it
 OOM_SCORE = "500"
 

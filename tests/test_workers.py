@@ -1,6 +1,7 @@
 """What becomes of a graph when its processes are killed, and of a call that is told to stop."""
 
 import csv
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from nipype.pipeline import engine
 from brainlm_bids import machine
 from brainlm_bids.phantom import write_phantom
 from brainlm_bids.status import read_crashes
-from brainlm_bids.workers import WorkersPlugin
+from brainlm_bids.workers import GRACE, WorkersPlugin
 
 
 def die(folder: str) -> int:
@@ -58,6 +59,13 @@ def last(folder: str) -> int:
     time.sleep(2.0)
     (Path(folder) / "last").touch()
     return 0
+
+
+def hear_nothing(folder: str) -> int:
+    from pathlib import Path
+
+    (Path(folder) / "begun").touch()
+    return sum(range(10**13))  # one call into C: no signal is handled before it returns
 
 
 def run_graph(folder: Path, processes: int, **functions: Any) -> Path:
@@ -110,6 +118,21 @@ def test_want_of_memory_is_told_from_other_kills(
     assert found is not None
     assert found.reason.startswith("out of memory") and "2.0 GB" in found.reason
     assert not found.skipped
+
+
+def test_a_worker_that_hears_nothing_is_killed(tmp_path: Path) -> None:
+    plugin = WorkersPlugin({"n_procs": 1})
+    node = engine.Node(Function(function=hear_nothing, output_names=["x"]), name="deaf")
+    node.base_dir = node.inputs.folder = str(tmp_path)
+    plugin._submit_job(node)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    (worker,) = multiprocessing.active_children()
+    started = time.monotonic()
+    plugin.stop()
+    worker.join(5)
+    assert worker.exitcode == -signal.SIGKILL
+    assert time.monotonic() - started < 2 * GRACE
 
 
 # --- a call that is told to stop -------------------------------------------------------------

@@ -47,7 +47,7 @@ def image() -> SimpleNamespace:
     return SimpleNamespace(**json.loads(done.stdout)[0])
 
 
-def docker(*arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+def docker(*arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [DOCKER, *arguments], capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -143,6 +143,18 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(phantom: Path, out: Pat
     assert done.returncode == 2
     assert "the weights 111M" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_folders_of_others_are_said_in_one_line(phantom: Path, tmp_path: Path) -> None:
+    closed, mine = tmp_path / "closed", tmp_path / "mine"
+    closed.mkdir(mode=0o700)
+    mine.mkdir(mode=0o755)
+    for data, said in ((closed, "BIDS_DIR /data: cannot be read"), (phantom, "OUTPUT_DIR /out")):
+        mounts = ["-v", f"{data}:/data:ro", "-v", f"{mine}:/out"]
+        done = docker("run", "--rm", *NOBODY, *mounts, IMAGE, "/data", "/out", "participant", *DEMO)
+        assert done.returncode == 2
+        last = done.stderr.strip().splitlines()[-1]
+        assert said in last and f"user {UID}" in last and "Traceback" not in done.stderr
 
 
 def test_the_phantom_goes_through_the_whole_job(phantom: Path, out: Path) -> None:
