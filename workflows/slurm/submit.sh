@@ -57,6 +57,7 @@ for word in "${ARGS[@]}"; do
   [[ $word != participant && $word != group ]] || die "$word: the levels are submitted by themselves; leave it out"
 done
 BIDS=$(cd "${places[0]}" && pwd)
+[[ $(realpath -m "${places[1]}") != $(realpath -m "$BIDS") ]] || die "OUTPUT_DIR is BIDS_DIR: nothing may be written into the raw data"
 mkdir -p "${places[1]}/logs/slurm" || die "OUTPUT_DIR ${places[1]} cannot be made"
 OUT=$(cd "${places[1]}" && pwd)
 
