@@ -14,7 +14,7 @@
 #   --site FILE        another file than site.sh
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=lib.sh
+# shellcheck source=lib.sh source-path=SCRIPTDIR
 source "$HERE/lib.sh"
 
 usage() {
@@ -57,11 +57,12 @@ for word in "${ARGS[@]}"; do
   [[ $word != participant && $word != group ]] || die "$word: the levels are submitted by themselves; leave it out"
 done
 BIDS=$(cd "${places[0]}" && pwd)
+[[ $(realpath -m "${places[1]}") != $(realpath -m "$BIDS") ]] || die "OUTPUT_DIR is BIDS_DIR: nothing may be written into the raw data"
 mkdir -p "${places[1]}/logs/slurm" || die "OUTPUT_DIR ${places[1]} cannot be made"
 OUT=$(cd "${places[1]}" && pwd)
 
 APP=brainlm-bids CPU=() GPU=() RESOURCES='' WORK='' AT_ONCE=0 PER_TASK=1 APPTAINER_OPTIONS=()
-# shellcheck source=site.sh
+# shellcheck source=site.sh source-path=SCRIPTDIR
 source "$site"
 [[ $PER_TASK =~ ^[1-9][0-9]*$ ]] || die "$site: PER_TASK=$PER_TASK is not a whole number, 1 or more"
 [[ $AT_ONCE =~ ^[0-9]+$ ]] || die "$site: AT_ONCE=$AT_ONCE is not a whole number"
@@ -127,7 +128,8 @@ echo "${#labels[@]} participants: $n_complete complete, $in_flight pending or ru
 
 tasks=$(((${#todo[@]} + PER_TASK - 1) / PER_TASK))
 largest=$(scontrol show config 2>/dev/null | awk '$1 == "MaxArraySize" {print $3 - 1}')
-if ((tasks > ${largest:-1000})); then
+largest=${largest:-1000}
+if ((tasks > largest)); then
   enough=$(((${#todo[@]} + largest - 1) / largest))
   die "$tasks tasks, and this cluster's arrays have at most $largest: set PER_TASK=$enough or more in $site, and --time for as many"
 fi
