@@ -91,34 +91,37 @@ def _run_vitmae(module: ViTMAE, stage: str, inputs: Inputs, masking: Masking) ->
 # ---- the peers ---------------------------------------------------------------------------------
 
 
-def transformers_vitmae(attention: str | None) -> Callable[[Path, str, Inputs, str], Predict]:
+def load_vitmae(folder: Path, attention: str | None) -> Any:
     """transformers' module; three channels, as the checkpoints have."""
+    from transformers import ViTMAEForPreTraining
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
+    return ViTMAEForPreTraining.from_pretrained(folder, attn_implementation=attention).eval()
+
+
+def run_vitmae(model: Any, stage: str, inputs: Inputs) -> Tensor:
+    """Latents, or the predicted picture (B, P, T)."""
+    size, patch = model.config.image_size, model.config.patch_size
+    top, left = ((size[i] - inputs.signal.shape[1 + i]) // 2 for i in (0, 1))
+    padded = F.pad(inputs.signal, (left, left, top, top), value=-1.0)
+    image = padded.unsqueeze(1).expand(-1, 3, -1, -1)
+    encoded = model.vit(image, noise=inputs.noise)
+    if stage == "encoder":
+        return encoded.last_hidden_state
+    tokens = model.decoder(encoded.last_hidden_state, encoded.ids_restore).logits
+    grid = (size[0] // patch, size[1] // patch)
+    picture = tokens.unflatten(-1, (patch, patch, 3)).unflatten(1, grid)
+    picture = picture.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), 3, *size).mean(1)
+    return picture[:, top : size[0] - top, left : size[1] - left]
+
+
+def transformers_vitmae(attention: str | None) -> Callable[[Path, str, Inputs, str], Predict]:
     def make(folder: Path, stage: str, inputs: Inputs, device: str) -> Predict:
-        from transformers import ViTMAEForPreTraining
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        model = ViTMAEForPreTraining.from_pretrained(folder, attn_implementation=attention)
-        model = model.eval().to(device)
+        model = load_vitmae(folder, attention).to(device)
         if stage == "encoder":
             model.vit.embeddings.config.mask_ratio = 0.0
-        size, patch = model.config.image_size, model.config.patch_size
-        top, left = ((size[i] - inputs.signal.shape[1 + i]) // 2 for i in (0, 1))
-
-        def predict() -> Tensor:
-            padded = F.pad(inputs.signal, (left, left, top, top), value=-1.0)
-            image = padded.unsqueeze(1).expand(-1, 3, -1, -1)
-            encoded = model.vit(image, noise=inputs.noise)
-            if stage == "encoder":
-                return encoded.last_hidden_state
-            tokens = model.decoder(encoded.last_hidden_state, encoded.ids_restore).logits
-            grid = (size[0] // patch, size[1] // patch)
-            picture = tokens.unflatten(-1, (patch, patch, 3)).unflatten(1, grid)
-            picture = picture.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), 3, *size).mean(1)
-            return picture[:, top : size[0] - top, left : size[1] - left]
-
-        return predict
+        return lambda: run_vitmae(model, stage, inputs)
 
     return make
 
@@ -316,9 +319,11 @@ def resident_peak() -> int:
 # ---- the table ---------------------------------------------------------------------------------
 
 
-def child(args: argparse.Namespace, what: str, **choices: object) -> dict[str, Any]:
-    """Run this file again for one measurement; a process of its own has a peak of its own."""
-    command = [sys.executable, "-m", "benchmarks.model", "--child", what, "--device", args.device]
+def child(
+    args: argparse.Namespace, what: str, module: str = "benchmarks.model", **choices: object
+) -> dict[str, Any]:
+    """Run a benchmark again for one measurement; a process of its own has a peak of its own."""
+    command = [sys.executable, "-m", module, "--child", what, "--device", args.device]
     command += ["--threads", str(args.threads), "--repeats", str(args.repeats)]
     for key, value in choices.items():
         command += [f"--{key}", str(value)]

@@ -148,7 +148,7 @@ def _add_objective(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=1,
         metavar="N",
-        help="random windows that an epoch draws from each recording (1)",
+        help="random windows that an epoch draws from each recording, and validation too (1)",
     )
     task.add_argument(
         "--split",

@@ -23,12 +23,13 @@ from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content
 from brainlm_bids.model.placement import choose_device
 from brainlm_bids.model.training import WEIGHT_DECAY, default_learning_rate, n_tokens
 from brainlm_bids.model.vitmae import ViTMAE
-from brainlm_bids.resources import WEIGHTS_LICENCE, find_model, parcels
+from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
 from brainlm_bids.training.loader import Schedule
 from brainlm_bids.training.split import read_split, split_subjects, subject_label
 from brainlm_bids.training.store import Store
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+UNTRAINED = "untrained: none"  # in place of a licence
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,11 @@ def find_start(given: Parameters) -> Start:
             config, source = ARCHITECTURES[str(given.size)], str(given.size)
         config = _with_ratio(config, given)
         network = random_module(config, given.seed)
-        return Start(network, config, f"{source}, untrained", None, "Apache-2.0")
-    resource = find_model(given.start_from)
+        return Start(network, config, f"{source}, untrained", None, UNTRAINED)
+    try:
+        resource = find_model(given.start_from)
+    except UserError as error:
+        raise UserError(str(error).replace("--model", "--from")) from None
     if resource is None or resource.path is None:
         raise UserError(f"--from {given.start_from}: holds no weights; use --size for untrained")
     model = load_model(resource.path, seed=given.seed)
@@ -93,7 +97,16 @@ def find_start(given: Parameters) -> Start:
     network = model.module.requires_grad_(True)
     for name, weight in network.named_parameters():
         weight.requires_grad_("position_embeddings" not in name and "pos_embed" not in name)
-    return Start(network, config, resource.source, resource.sha256, resource.licence)
+    return Start(network, config, resource.source, resource.sha256, _licence(resource))
+
+
+def _licence(resource: ModelResource) -> str:
+    """That of the weights; of a checkpoint of this command, that of what it began with."""
+    file = Path(str(resource.path)) / "training.json"
+    try:
+        return str(read_json(file)["StartedFrom"]["Licence"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return resource.licence
 
 
 def _with_ratio(config: ModelConfig, given: Parameters) -> ModelConfig:
@@ -254,5 +267,5 @@ def _versions() -> dict[str, str]:
 
 
 def released(start: Start) -> bool:
-    """Whether the weights are BrainLM's released ones, by their licence."""
+    """Whether the weights are, or began with, BrainLM's released ones."""
     return start.licence == WEIGHTS_LICENCE

@@ -1,0 +1,48 @@
+"""Stores and architectures that the tests of training share."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from small_models import SMALL_IMAGE, P
+
+from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content
+from brainlm_bids.training.store import Store, write_store
+
+# Of few tokens: a step takes hundredths of a second.
+IMAGE = replace(SMALL_IMAGE, patch_size=48, mask_ratio=0.5)
+SERIES = replace(
+    ARCHITECTURES["tiny"],
+    num_timepoints_per_voxel=20,
+    conv_kernel_size=3,
+    num_hidden_layers=1,
+    mask_ratio=0.5,
+)
+
+
+def write_config(file: Path, config: ModelConfig = SERIES) -> Path:
+    file.write_text(json.dumps(config_content(config)))
+    return file
+
+
+def low_rank(
+    n_subjects: int, n_volumes: int = 220, *, seed: int = 0, runs: int = 1, noise: float = 0.1
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Recordings in which one slow course moves all parcels, each by its own gain."""
+    rng = np.random.default_rng(seed)
+    gain = rng.uniform(0.5, 1.5, P)
+    time = np.arange(n_volumes)
+    for k in range(n_subjects):
+        for run in range(runs):
+            course = np.sin(2 * np.pi * (time / rng.uniform(300, 500) + rng.uniform()))
+            series = course[:, None] * gain + noise * rng.standard_normal((n_volumes, P))
+            series -= series.mean(axis=0)
+            series /= np.subtract(*np.percentile(series, [75, 25], axis=0))
+            name = f"sub-{k:02d}_task-rest_run-{run + 1}"
+            yield name, f"sub-{k:02d}", series.astype(np.float32)
+
+
+def small_store(folder: Path, n_subjects: int = 10, **keywords: float) -> Store:
+    return write_store(folder, low_rank(n_subjects, **keywords))  # type: ignore[arg-type]
