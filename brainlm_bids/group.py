@@ -275,18 +275,9 @@ def _context(cohort: _Cohort, one: Recording) -> dict[str, Any]:
         "template": one.sidecar.get("Template"),
         "warnings": list(one.sidecar.get("Warnings") or []),
         "models": {
-            _label(model): {**_about(model), "label": _label(model)}
+            _label(model): {**model.about(), "label": _label(model)}
             for model in cohort.found.models
         },
-    }
-
-
-def _about(model: ModelResource) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "sha256": model.sha256,
-        "source": model.source,
-        "licence": model.licence,
     }
 
 
@@ -407,7 +398,7 @@ def _summary(
             for key in ("mean_fd", "coverage", "session", "task", "run")
         },
     }
-    said: dict[str, Any] = {"Model": {**_about(model), "label": label, "untrained": model.random}}
+    said: dict[str, Any] = {"Model": {**model.about(), "label": label, "untrained": model.random}}
     decoding = None
     if settings.target:
         hashes = [

@@ -130,6 +130,11 @@ class ModelResource:
     source: str
     licence: str
 
+    def about(self) -> dict[str, str | None]:
+        """What sidecars say of it."""
+        keys = ("name", "sha256", "source", "licence")
+        return {key: getattr(self, key) for key in keys}
+
 
 @dataclass(frozen=True)
 class Parcels:
