@@ -319,9 +319,11 @@ def resident_peak() -> int:
 # ---- the table ---------------------------------------------------------------------------------
 
 
-def child(args: argparse.Namespace, what: str, **choices: object) -> dict[str, Any]:
-    """Run this file again for one measurement; a process of its own has a peak of its own."""
-    command = [sys.executable, "-m", "benchmarks.model", "--child", what, "--device", args.device]
+def child(
+    args: argparse.Namespace, what: str, module: str = "benchmarks.model", **choices: object
+) -> dict[str, Any]:
+    """Run a benchmark again for one measurement; a process of its own has a peak of its own."""
+    command = [sys.executable, "-m", module, "--child", what, "--device", args.device]
     command += ["--threads", str(args.threads), "--repeats", str(args.repeats)]
     for key, value in choices.items():
         command += [f"--{key}", str(value)]

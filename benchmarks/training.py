@@ -16,8 +16,6 @@ the clock's.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.model import (
     EagerBrainLM,
     Inputs,
+    child,
     load_vitmae,
     make_inputs,
     resident_peak,
@@ -48,6 +47,7 @@ from brainlm_bids.model.training import MaskedPrediction, decay_groups, n_tokens
 from brainlm_bids.training.loader import Schedule, WindowSet, load
 from brainlm_bids.training.store import Store, write_store
 
+MODULE = "benchmarks.training"
 AGREEMENT = 1e-4  # relative, of loss and gradient norm
 Step = Callable[[], tuple[float, float]]
 
@@ -231,18 +231,8 @@ def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
     return {"peak": resident_peak() / 1e6}
 
 
-def child(args: argparse.Namespace, what: str, **choices: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.training", "--child", what]
-    command += ["--threads", str(args.threads), "--repeats", str(args.repeats)]
-    for key, value in choices.items():
-        command += [f"--{key}", str(value)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return answer
-
-
 def step_table(args: argparse.Namespace) -> None:
-    alone = child(args, "memory", who="torch")["peak"]
+    alone = child(args, "memory", MODULE, who="torch")["peak"]
     print(f"\na step on the CPU, {args.threads} thread(s), micro-batch {args.batch}\n")
     print("| network | who | processor s/window | / ours | MB above importing torch |")
     print("|---|---|---|---|---|")
@@ -251,10 +241,10 @@ def step_table(args: argparse.Namespace) -> None:
             folder = Path(scratch) / name
             write_checkpoint(folder, name)
             choices = {"model": name, "folder": folder, "batch": args.batch}
-            speed = child(args, "speed", **choices)
+            speed = child(args, "speed", MODULE, **choices)
             peer = "plain torch" if name in ("tiny", "13M") else "transformers"
             for who, said in (("ours", "ours"), ("peer", peer)):
-                peak = child(args, "memory", who=who, **choices)["peak"] - alone
+                peak = child(args, "memory", MODULE, who=who, **choices)["peak"] - alone
                 ratio = speed[who] / speed["ours"]
                 print(f"| {name} | {said} | {speed[who]:.2f} | {ratio:.2f} | {peak:.0f} |")
             (folder / "model.safetensors").unlink()
@@ -271,6 +261,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="of the loader's table (0)")
     for name in ("child", "model", "who"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

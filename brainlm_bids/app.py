@@ -231,7 +231,7 @@ def _context(
                   "Source": atlas.source, "Approximate": atlas.approximate},
         "template": template,
         "models": {
-            model.label: {"label": model.label, **model.about} for model in found.models
+            model.label: {"label": model.label, **model.about()} for model in found.models
         },
     }  # fmt: skip
 
@@ -387,7 +387,7 @@ def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
             {
                 "label": model.label,
                 "untrained": model.random,
-                **model.about,
+                **model.about(),
             }
             for model in found.models
         ],

@@ -286,7 +286,8 @@ def _context(cohort: _Cohort, one: Recording) -> dict[str, Any]:
         "template": one.sidecar.get("Template"),
         "warnings": list(one.sidecar.get("Warnings") or []),
         "models": {
-            _label(model): {**model.about, "label": _label(model)} for model in cohort.found.models
+            _label(model): {**model.about(), "label": _label(model)}
+            for model in cohort.found.models
         },
     }
 
@@ -408,7 +409,7 @@ def _summary(
             for key in ("mean_fd", "coverage", "session", "task", "run")
         },
     }
-    said: dict[str, Any] = {"Model": {**model.about, "label": label, "untrained": model.random}}
+    said: dict[str, Any] = {"Model": {**model.about(), "label": label, "untrained": model.random}}
     decoding = None
     if settings.target:
         hashes = [

@@ -136,12 +136,10 @@ class ModelResource:
     licence: str
     warning: str | None = None  # what every output made with it must say
 
-    @property
     def about(self) -> dict[str, str | None]:
         """What sidecars say of it."""
-        said = {"name": self.name, "sha256": self.sha256}
-        said |= {"source": self.source, "licence": self.licence}
-        return said | ({"warning": self.warning} if self.warning else {})
+        keys = ("name", "sha256", "source", "licence", *(("warning",) if self.warning else ()))
+        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True)

@@ -152,17 +152,19 @@ def test_one_split_is_that_of_pretraining() -> None:
 
 
 def test_the_linear_probe_is_that_of_decode() -> None:
-    """One repeat of `decode` on the same folds gives the same predictions."""
+    """Its repeats on the same folds give the same predictions."""
     rng = np.random.default_rng(0)
-    features, subjects = rng.standard_normal((1200, 6)), [f"s{k:04d}" for k in range(1200)]
-    target = features[:, 0] + rng.standard_normal(1200)
-    found = np.zeros((1200, 2))
+    features, subjects = rng.standard_normal((60, 6)), [f"s{k:04d}" for k in range(60)]
+    target = features[:, 0] + rng.standard_normal(60)
+    found = np.zeros((60, 2))
     n_repeats = decode(features, target, subjects, seed=4).n_repeats
     for repeat in range(n_repeats):
         for split in splits(np.array(subjects), 5, 4 + repeat):
             one = linear_predictions(features, target, subjects, split, seed=4 + repeat)
             found[split[1]] += one / n_repeats
-    assert np.allclose(found, decode(features, target, subjects, seed=4).predictions, atol=1e-9)
+    assert np.allclose(
+        found[:, 0], decode(features, target, subjects, seed=4).predictions, atol=1e-9
+    )
 
 
 def test_p_within_a_fold_is_uniform_without_an_effect() -> None:
@@ -224,9 +226,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def call(cohort: tuple[Path, Path], checkpoint: Path, run: Path, *more: object) -> int:
-    words = [checkpoint, cohort[0], run, "--bids-dir", cohort[1], "--folds", 3, *more]
-    if "--split" in more:
-        words = [one for one in words if one not in ("--folds", 3)]
+    words = [checkpoint, cohort[0], run, "--bids-dir", cohort[1], *more]
+    words += [] if "--split" in more else ["--folds", 3]
     return tools.main(["finetune", *(str(one) for one in words), "--offline"])
 
 
@@ -395,29 +396,35 @@ def test_bad_input_is_one_line(
     assert said in printed and printed.count("\n") == 1
 
 
-def test_the_future_of_sinusoids_is_learnt(checkpoint: Path, tmp_path: Path) -> None:
-    """A wave that every parcel has: after fine-tuning the network knows how it goes on."""
+def test_the_future_of_sinusoids_is_learnt(tmp_path: Path) -> None:
+    """A wave of either sign that every parcel has: the network learns how it goes on."""
+    quiet = dataclasses.replace(SMALL, initializer_range=0.05)
+    save_checkpoint(tmp_path / "quiet", random_module(quiet, seed=1), quiet, {})
     rng = np.random.default_rng(8)
-    time = np.arange(80)
-    recordings = []
-    for k in range(9):
-        phase = rng.uniform(0, 2 * np.pi)
-        wave = np.sin(2 * np.pi * time / 20 + phase)[:, None]
-        series = wave + 0.1 * rng.standard_normal((80, 424))
-        recordings.append((f"sub-{k}_task-rest", f"sub-{k}", series))
+    wave = np.sin(2 * np.pi * np.arange(40) / 20)[:, None]
+    recordings = [
+        (
+            f"sub-{k:02d}_task-rest",
+            f"sub-{k:02d}",
+            (1 if k % 2 else -1) * wave + 0.1 * rng.standard_normal((40, 424)),
+        )
+        for k in range(16)
+    ]
     write_store(tmp_path / "store", recordings)
-    words = [checkpoint, tmp_path / "store", tmp_path / "run", "--future", 1, "--folds", 2]
-    words += ["--epochs", 30, "--learning-rate", 0.005, "--origins", 3, "--batch", 4]
+    words = [tmp_path / "quiet", tmp_path / "store", tmp_path / "run", "--future", 1]
+    words += ["--folds", 2, "--epochs", 25, "--patience", 25, "--learning-rate", 0.005]
+    words += ["--batch", 1, "--micro-batch", 1]
     assert tools.main(["finetune", *(str(one) for one in words), "--offline"]) == 0
     rows = outputs.read_rows(tmp_path / "run" / "forecast.tsv")
-    r2 = {
-        name: np.mean([float(row["r2"]) for row in rows if row["predictor"] == name])
+    error = {
+        name: np.mean([float(row["rmse"]) for row in rows if row["predictor"] == name])
         for name in {row["predictor"] for row in rows}
     }
-    assert {row["n_subjects"] for row in rows} == {"9"}
-    assert r2["before"] < 0.1 and r2["after"] > 0.7
-    assert r2["persistence"] < r2["after"]
+    assert {row["n_subjects"] for row in rows} == {"16"}
+    assert error["before"] > 0.9 * error["median"]
+    assert error["after"] < 0.4 * error["median"]
+    assert error["after"] < error["persistence"]
     assert (tmp_path / "run" / "forecast.png").read_bytes().startswith(b"\x89PNG")
     # the released layout: the other commands take it
     found = load_model(tmp_path / "run" / "fold-1" / "checkpoint", seed=0)
-    assert found.config == SMALL and not found.untrained
+    assert found.config == quiet and not found.untrained

@@ -32,13 +32,14 @@ from brainlm_bids.model.training import (
     batches,
     decay_groups,
     draw,
+    hidden_values,
     learning_rate,
 )
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import pretrain as engine
 from brainlm_bids.training import saving
 from brainlm_bids.training.loader import MicroBatch, Schedule, WindowSet, load, shares
-from brainlm_bids.training.pretrain import hidden_values, largest_batch, pretrain
+from brainlm_bids.training.pretrain import largest_batch, pretrain
 from brainlm_bids.training.setup import Parameters
 from brainlm_bids.training.store import Store
 
@@ -158,8 +159,8 @@ def test_baselines_are_computed_on_the_network_s_masks(store: Store, tmp_path: P
         whole = np.ascontiguousarray(store.series(recording).T)
         first, order = draw(IMAGE, whole.shape[1], (42, VALIDATION, 0, window))
         hidden = np.zeros(whole.shape, dtype=bool)
-        network = random_module(IMAGE, 0)
-        hidden[:, first : first + 200] = hidden_values(network, order, 0.5)
+        task = MaskedPrediction(random_module(IMAGE, 0), parcels().xyz, 0.5)
+        hidden[:, first : first + 200] = hidden_values(task, order)
         guess = baselines.ridge(whole, ~hidden)
         errors += float(((guess - whole)[hidden] ** 2).sum())
         values.append(whole[hidden])
@@ -173,11 +174,10 @@ def test_baselines_are_computed_on_the_network_s_masks(store: Store, tmp_path: P
 @pytest.mark.parametrize("config", [SERIES, IMAGE], ids=["brainlm", "vitmae"])
 def test_hidden_values_are_those_that_the_loss_counts(config: ModelConfig) -> None:
     """A window of ones where a value is hidden and zeros elsewhere: the counted sum finds all."""
-    network = random_module(config, 0)
+    task = MaskedPrediction(random_module(config, 0), parcels().xyz, 0.5)
     _, order = draw(config, config.window, (1, 2, 3, 4))
-    hidden = hidden_values(network, order, 0.5)
+    hidden = hidden_values(task, order)
     assert 0.3 < hidden.mean() < 0.7
-    task = MaskedPrediction(network, parcels().xyz, 0.5)
     with torch.no_grad():
         signal_ = torch.from_numpy(hidden.astype(np.float32) + 1)[None]
         found = task(signal_, torch.from_numpy(order)[None])

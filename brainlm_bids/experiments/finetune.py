@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainlm_bids import __version__, resources
+from brainlm_bids import __version__
 from brainlm_bids.bids import derivatives, outputs
 from brainlm_bids.bids.derivatives import Columns
 from brainlm_bids.bids.outputs import Naming
@@ -39,9 +39,10 @@ from brainlm_bids.model.finetuning import Finetuned, PredictionHead
 from brainlm_bids.model.inference import embed
 from brainlm_bids.model.recording import prepare, real_tokens
 from brainlm_bids.model.windows import pad_to_window
-from brainlm_bids.resources import ModelResource, find_model, parcels
+from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.saving import save_checkpoint
+from brainlm_bids.training.setup import licence_of
 from brainlm_bids.training.split import read_split, split_subjects
 from brainlm_bids.training.store import Store, find_or_build
 
@@ -142,6 +143,21 @@ class Start(NamedTuple):
         source = self.resource.path or self.resource.name
         device = "cuda" if self.engine.device.type == "cuda" else "cpu"
         return load_model(source, seed=self.given.seed, device=device)
+
+    def origin(self) -> dict[str, Any]:
+        """What the weights began with, under the keys of `brainlm pretrain`."""
+        one = self.resource
+        said = {"Source": one.source, "Sha256": one.sha256, "Licence": licence_of(one)}
+        return {"Checkpoint": one.name, "StartedFrom": said}
+
+    def warnings(self) -> list[str]:
+        """What a reader of scores and weights must know."""
+        found, licence = [], licence_of(self.resource)
+        if self.resource.random:
+            found.append("the checkpoint is untrained (random weights): a control, not a result")
+        if licence == WEIGHTS_LICENCE:
+            found.append(f"made from weights under {licence}: adapted ones may not be shared")
+        return found
 
     def folds(self, subjects: Sequence[str]) -> list[Fold]:
         given = self.given
@@ -385,12 +401,7 @@ def _loss(n_classes: int, weights: Tensor) -> Callable[[nn.Module, tuple[Tensor,
 def _head_said(
     start: Start, own: Sample, target: Target, fold: Fold, mean: float, scale: float
 ) -> dict[str, Any]:
-    given, resource = start.given, start.resource
-    warnings = []
-    if resource.random:
-        warnings.append("the checkpoint is untrained (random weights): a control, not a result")
-    if resource.licence == resources.WEIGHTS_LICENCE:
-        warnings.append(f"made from weights under {resource.licence}: not to be shared")
+    given = start.given
     return {
         "Target": target.name,
         "Classes": list(target.classes),
@@ -399,18 +410,13 @@ def _head_said(
         "Pooling": given.pooling,
         "Dropout": given.dropout,
         "Frozen": given.frozen,
-        "Checkpoint": {
-            "name": resource.name,
-            "sha256": resource.sha256,
-            "source": resource.source,
-            "licence": resource.licence,
-        },
+        **start.origin(),
         "RandomSeed": given.seed,
         "Fitted": [own.names[k] for k in fold.fit],
         "Validation": [own.names[k] for k in fold.validation],
         "Test": [own.names[k] for k in fold.test],
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
-        "Warnings": warnings,
+        "Warnings": start.warnings(),
     }
 
 
@@ -567,7 +573,7 @@ def _tables(
         "LeftOut": left_out,
         "Intervals": "95 % of 1000 bootstrap samples of subjects, predictions kept",
         "PermutationP": "targets shuffled between the subjects of a test fold, predictions kept",
-        "Warnings": _head_said(start, own, target, folds[0], 0, 1)["Warnings"],
+        "Warnings": start.warnings(),
     }
     outputs.write_json(folder / "decoding.json", said)
     from brainlm_bids.report.experiment_figures import plot_finetuning

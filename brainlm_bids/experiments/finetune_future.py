@@ -32,7 +32,7 @@ from brainlm_bids.model.future import (
 from brainlm_bids.model.recording import complete_order
 from brainlm_bids.model.training import MaskedPrediction
 from brainlm_bids.model.windows import cut_windows
-from brainlm_bids.resources import WEIGHTS_LICENCE, parcels
+from brainlm_bids.resources import parcels
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.saving import save_checkpoint
 
@@ -81,20 +81,15 @@ def _fold(
     model, curves = _learn(start, places, fold, hidden, seen)
     columns = list(curves[0])
     outputs.write_tsv(folder / "curves.tsv", columns, [[r[k] for r in curves] for k in columns])
-    warnings = []
-    if start.resource.random:
-        warnings.append("it was fitted from random weights, on these recordings alone")
-    if start.resource.licence == WEIGHTS_LICENCE:
-        warnings.append(f"made from weights under {start.resource.licence}: not to be shared")
     about = {
         "Task": f"prediction of the last {start.given.future} time patches ({hidden} volumes)",
-        "Checkpoint": {"source": start.resource.source, "sha256": start.resource.sha256},
+        **start.origin(),
         "Frozen": start.given.frozen,
         "RandomSeed": start.given.seed,
         "Train": names[0],
         "Test": names[1],
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
-        "Warnings": warnings,
+        "Warnings": start.warnings(),
     }
     save_checkpoint(folder / "checkpoint", model.module, model.config, about)
     device = "cuda" if start.engine.device.type == "cuda" else "cpu"
@@ -184,7 +179,11 @@ def _test(
 ) -> list[dict[str, Any]]:
     given, store = start.given, start.store
     asked = forecast.Parameters(
-        given.data, given.run_dir, volumes=hidden, series=given.series, seed=given.seed
+        input=given.data,
+        results=given.run_dir,
+        volumes=hidden,
+        series=given.series,
+        seed=given.seed,
     )
     rows = []
     for place in places.tolist():

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainlm_bids import resources, scaling
 from brainlm_bids.bids import outputs
 from brainlm_bids.cohort.means import mean_over_subjects
-from brainlm_bids.experiments.recordings import Item, Scaled, find_items, group_stem
+from brainlm_bids.experiments.recordings import Asked, Item, Scaled, find_items, group_stem
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.autoregression import FORECASTERS, autoregressive
 from brainlm_bids.model.checkpoint import LoadedModel
@@ -42,29 +42,13 @@ Array = NDArray[np.float64]
 Errors = dict[str, dict[str, Array]]
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What one call was asked for; field names are those of the command line."""
+@dataclass(frozen=True, kw_only=True)
+class Parameters(Asked):
+    """The arguments of `brainlm forecast`."""
 
-    input: Path
-    results: Path
-    participant_label: tuple[str, ...] = ()
-    session_label: tuple[str, ...] = ()
-    task_id: tuple[str, ...] = ()
-    run_id: tuple[str, ...] = ()
-    series: str = "robust"
-    space: str | None = None
-    atlas: str | None = None
-    tr: float | None = None
     volumes: int = 20
     origins: int = 8
     order: int | None = None
-    model: tuple[str, ...] = ("111M",)
-    input_gain: float = 1.0
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int = 42
-    offline: bool = False
 
 
 def run(parameters: Parameters) -> int:

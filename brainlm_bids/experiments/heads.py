@@ -21,7 +21,7 @@ from brainlm_bids.model import finetuning
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.finetuning import PredictionHead
 from brainlm_bids.model.inference import embed
-from brainlm_bids.resources import parcels
+from brainlm_bids.resources import find_model, parcels
 
 
 def save_head(folder: Path, head: nn.Module, said: Mapping[str, Any]) -> None:
@@ -69,17 +69,23 @@ def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> Finetu
         tensors = load_file(folder / "head.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: holds no whole head ({error})") from None
-    base = said["Checkpoint"]
+    name, base = str(said["Checkpoint"]), said["StartedFrom"]
     if (folder / "model.safetensors").is_file():
         model = load_model(folder, seed=0)
     else:
-        name = base["name"] if str(base["name"]).startswith("random:") else base["source"]
-        model = load_model(checkpoint or name, seed=int(said["RandomSeed"]))
-        if model.sha256 != base["sha256"]:
+        source = checkpoint or _where(name)
+        model = load_model(source, seed=int(said["RandomSeed"]))
+        if model.sha256 != base["Sha256"]:
             raise UserError(
-                f"{checkpoint or name}: is not the checkpoint that {folder} was fitted with "
-                f"(sha256 {base['sha256']})"
+                f"{source}: is not the checkpoint that {folder} was fitted with "
+                f"(sha256 {base['Sha256']})"
             )
     head = PredictionHead(len(tensors["mean"]), len(tensors["lin3.bias"]))
     head.load_state_dict(tensors)
     return FinetunedModel(model, head.eval(), said)
+
+
+def _where(name: str) -> Path | str:
+    """The folder of a checkpoint by the name that it was given by, from the cache if published."""
+    found = find_model(name, offline=True)
+    return name if found is None or found.path is None else found.path

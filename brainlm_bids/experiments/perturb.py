@@ -20,6 +20,7 @@ from brainlm_bids.cohort.means import mean_over, subject_means
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.parcels import find_parcels
 from brainlm_bids.experiments.recordings import (
+    Asked,
     Item,
     Scaled,
     atlas_image,
@@ -47,33 +48,17 @@ SMALLEST_CHANGE = 1e-6
 DISTANCES = ("distance", "relative_distance", "cosine_distance")
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What one call was asked for; field names are those of the command line."""
+@dataclass(frozen=True, kw_only=True)
+class Parameters(Asked):
+    """The arguments of `brainlm perturb`."""
 
-    input: Path
-    results: Path
     parcels: tuple[str, ...]
     scale: float | None = None
     value: float | None = None
     lesion: bool = False
-    participant_label: tuple[str, ...] = ()
-    session_label: tuple[str, ...] = ()
-    task_id: tuple[str, ...] = ()
-    run_id: tuple[str, ...] = ()
-    series: str = "robust"
-    space: str | None = None
-    atlas: str | None = None
-    tr: float | None = None
     n_null: int = 100
     match: str = "size"
     mask_ratio: float | None = None
-    model: tuple[str, ...] = ("111M",)
-    input_gain: float = 1.0
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int = 42
-    offline: bool = False
 
     @property
     def change(self) -> dict[str, float]:

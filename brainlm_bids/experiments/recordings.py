@@ -7,13 +7,13 @@ for the folder of results, with its scaled series (T, 424) at the model's sampli
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import resources, scaling
-from brainlm_bids.bids.derivatives import Selection, selected
+from brainlm_bids.bids.derivatives import selected
 from brainlm_bids.bids.inputs import name_entities
 from brainlm_bids.bids.outputs import Naming, read_json
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
@@ -25,21 +25,26 @@ from brainlm_bids.training.recordings import Source, find_sources
 Array = NDArray[np.float32]
 
 
-class Asked(Selection, Protocol):
-    """What says which recordings: the parameters of an experiment."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What experiments are asked for alike; field names are those of the command line."""
 
-    @property
-    def input(self) -> Path: ...
-    @property
-    def results(self) -> Path: ...
-    @property
-    def series(self) -> str: ...
-    @property
-    def space(self) -> str | None: ...
-    @property
-    def atlas(self) -> str | None: ...
-    @property
-    def tr(self) -> float | None: ...
+    input: Path
+    results: Path
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    task_id: tuple[str, ...] = ()
+    run_id: tuple[str, ...] = ()
+    series: str = "robust"
+    space: str | None = None
+    atlas: str | None = None
+    tr: float | None = None
+    model: tuple[str, ...] = ("111M",)
+    input_gain: float = 1.0
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 42
+    offline: bool = False
 
 
 class Scaled(NamedTuple):

@@ -68,7 +68,7 @@ class Results:
             warnings.append("the model is untrained (random weights): a control, not a result")
         shown = [self.resource(model)] if model else self.models
         said = {
-            "Models": {one.label: _about(one) for one in shown},
+            "Models": {one.label: {**one.about(), "untrained": one.random} for one in shown},
             "Parameters": self.about["Parameters"],
             "Configuration": self.configuration,
             "Warnings": warnings,
@@ -155,16 +155,6 @@ def load(model: ModelResource, parameters: Any) -> LoadedModel:
         device=parameters.device,
         precision=parameters.precision,
     )
-
-
-def _about(model: ModelResource) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "sha256": model.sha256,
-        "source": model.source,
-        "licence": model.licence,
-        "untrained": model.random,
-    }
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -115,17 +115,19 @@ def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) 
 def errors_by_horizon(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArray[np.float64]]:
     """rmse, pearson_r and r2 (H,) for each volume ahead, of truth and forecasts (K, H, P).
 
-    Pooled over the K origins and P parcels; r2 = 1 − Σ(x − y)² / Σ(x − mean x)².
+    Pooled over the K origins and P parcels. Both in units in which 0 is what one knows without a
+    forecast: r2 = 1 − Σ(x − y)² / Σx², against that and not against a mean that nobody knew.
     """
     columns = [np.asarray(one, dtype=np.float64).transpose(1, 0, 2) for one in (truth, predicted)]
     known, guess = (one.reshape(len(one), -1).T for one in columns)
     # what is 0 but for rounding has no correlation with anything
     guess = np.where(np.abs(guess) > 1e-9 * np.abs(known).max(initial=0), guess, 0)
     found = scores(known, guess)
+    variance = np.square(known).mean(axis=0)
     return {
         "rmse": np.sqrt(found["mse"]),
         "pearson_r": found["pearson_r"],
-        "r2": found["r2"],
+        "r2": 1 - found["mse"] / np.where(variance > 0, variance, np.nan),
     }
 
 

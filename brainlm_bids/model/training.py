@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .brainlm import BrainLM
 from .config import VITMAE_DIVISOR, BrainLMConfig, ModelConfig
 from .masking import mask_by_order, n_kept
-from .vitmae import ViTMAE
+from .vitmae import ViTMAE, unpatchify
 
 # Peaks and decay of the released checkpoints' training records (BRAINLM.md 1d), at this batch.
 PEAK_LEARNING_RATE = {"brainlm": 5e-3, "vitmae": 5e-4}
@@ -80,6 +80,23 @@ class MaskedPrediction(nn.Module):
         picture = signal[:, self.rows] / VITMAE_DIVISOR
         image = self.network(picture, masking)
         return window_losses(image.logits, picture, image.mask, unit=VITMAE_DIVISOR)
+
+
+def hidden_values(task: MaskedPrediction, order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(P, W): which values of a window an order of tokens (L,) hides."""
+    network, config = task.network, task.network.config
+    token = np.ones(len(order), dtype=np.float32)
+    token[order[: task.n_keep]] = 0
+    if isinstance(config, BrainLMConfig):
+        by_parcel = token.reshape(config.n_parcels, config.n_patches)
+        return by_parcel.repeat(config.timepoint_patching_size, axis=1).astype(bool)
+    assert isinstance(network, ViTMAE)
+    patches = torch.from_numpy(token)[None, :, None].expand(-1, -1, config.patch_size**2)
+    padded = unpatchify(patches, config.grid, config.patch_size)
+    picture = network.crop(padded, (config.n_parcels, config.window))[0]
+    result = np.empty(picture.shape, dtype=bool)
+    result[task.rows.cpu().numpy()] = picture.numpy().astype(bool)
+    return result
 
 
 def window_losses(

@@ -19,12 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.model import baselines
-from brainlm_bids.model.masking import n_kept
 from brainlm_bids.model.training import (
     TEST,
     VALIDATION,
@@ -37,14 +33,14 @@ from brainlm_bids.model.training import (
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import saving, setup
 from brainlm_bids.training.curves import Board, draw_curves, write_curves
-from brainlm_bids.training.loader import Batch, MicroBatch, Schedule, WindowSet, load, shares
+from brainlm_bids.training.evaluation import Judge, compared
+from brainlm_bids.training.loader import Batch, Schedule, WindowSet, load
 from brainlm_bids.training.setup import Data, Parameters, Settled, Start
 from brainlm_bids.training.store import Store, find_or_build
 
 CUDA_MICRO_BATCH = 64  # tried first
 CPU_MICRO_BATCH = 2
 PICTURE_SECONDS = 30.0  # between two drawings of the curves
-Sums = NDArray[np.float64]  # (windows, 5): loss, number, total, squares, errors; see Losses
 
 
 def pretrain(given: Parameters) -> int:
@@ -163,6 +159,7 @@ class _Run:
             # torch renames broadcast_buffers; accelerate knows the old name alone
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
             self.task, self.optimiser = self.accelerator.prepare(task.train(), optimiser)
+        self.judge = Judge(self.accelerator, self.task, self.micro)
         self.workers = (2 if on_cuda else 0) if self.given.workers is None else self.given.workers
 
     def _micro_batch(self, task: MaskedPrediction) -> int:
@@ -280,9 +277,11 @@ class _Run:
     def _end_epoch(self, board: Board | None) -> None:
         began = time.monotonic()
         state, epoch = self.state, self.step // self.schedule.steps_per_epoch
-        sums = self._evaluate(setup.VALIDATION, VALIDATION)
+        windows = self.windows[setup.VALIDATION]
+        sums = self.judge.sums(windows, VALIDATION)
         if state["baselines"] is None:
-            state["baselines"] = self._baselines(setup.VALIDATION, VALIDATION)
+            n = self.given.baseline_windows
+            state["baselines"] = self.judge.baselines(windows, VALIDATION, n)
         mse, r2 = mse_and_r2(*sums[:, 1:].T)
         row: dict[str, Any] = {
             "epoch": epoch,
@@ -293,7 +292,7 @@ class _Run:
             "validation_loss": float(sums[:, 0].mean()),
             "validation_mse": mse,
             "validation_r2": r2,
-            **self._compared(sums, state["baselines"]),
+            **compared(sums, state["baselines"]),
             "windows_per_second": self.schedule.n_windows / max(state["seconds"], 1e-9),
             "seconds_waiting": state["waiting"],
             "seconds_validating": time.monotonic() - began,
@@ -316,83 +315,6 @@ class _Run:
         for i, loss in enumerate(self.state["losses"], start=1):
             board.write("step", {"loss": loss}, before + i)
         board.write("epoch", row, self.step)
-
-    # --- validation --------------------------------------------------------------------------
-
-    def _evaluate(self, part: str, stream: int) -> Sums:
-        """Sums over every window of a part, the same windows and masks each time."""
-        windows = self.windows[part]
-        world = self.accelerator.num_processes
-        mine = shares(np.arange(len(windows)), self.accelerator.process_index, world, self.micro)
-        task = self.accelerator.unwrap_model(self.task)
-        rows = []
-        with torch.no_grad():
-            for some, weights in mine:
-                batch = windows[MicroBatch(stream, 0, some, weights)]
-                device = self.accelerator.device
-                found = task(batch.signal.to(device), batch.order.to(device))
-                rows.append(torch.stack([value.double() for value in found], dim=1))
-        order = torch.cat([torch.from_numpy(some) for some, _ in mine]).to(device)
-        return self._collect(order, torch.cat(rows), len(windows))
-
-    def _collect(self, windows: Tensor, rows: Tensor, n: int) -> Sums:
-        """Rows of all processes in the order of the windows."""
-        everyone = self.accelerator.gather((windows, rows))
-        result = np.empty((n, rows.shape[1]))
-        result[everyone[0].cpu().numpy()] = everyone[1].cpu().numpy()
-        return result
-
-    def _baselines(self, part: str, stream: int) -> dict[str, Any]:
-        """Ridge regression and the parcel's mean on the first windows of a part; {} if none."""
-        windows = self.windows[part]
-        n = min(self.given.baseline_windows, len(windows))
-        if not n:
-            return {}
-        # Evenly over the part, so that they are not those of one subject.
-        chosen = np.linspace(0, len(windows) - 1, n).astype(np.int64)
-        self._say(f"ridge regression on {n} windows of {part}, once")
-        world = self.accelerator.num_processes
-        mine = shares(np.arange(n), self.accelerator.process_index, world, 1)
-        rows = [self._baseline_of(windows, stream, int(chosen[int(some[0])])) for some, _ in mine]
-        device = self.accelerator.device
-        order = torch.cat([torch.from_numpy(some) for some, _ in mine]).to(device)
-        sums = self._collect(order, torch.from_numpy(np.stack(rows)).to(device), n)
-        return {
-            "windows": chosen.tolist(),
-            "ridge": sums[:, :4].tolist(),
-            "mean": sums[:, 4:].tolist(),
-        }
-
-    def _baseline_of(self, windows: WindowSet, stream: int, window: int) -> Sums:
-        """(8,) number, total, squares and errors, of ridge regression and of the parcel's mean."""
-        recording, first, order = windows.locate(stream, 0, window)
-        whole = np.ascontiguousarray(self.store.series(recording).T)
-        hidden = np.zeros(whole.shape, dtype=bool)
-        length = self.config.window
-        hidden[:, first : first + length] = hidden_values(
-            self.accelerator.unwrap_model(self.task).network, order, self.config.mask_ratio
-        )
-        has_data = (whole[:, first : first + length] != 0).any(axis=1, keepdims=True)
-        counted = hidden & has_data
-        truth = whole[counted].astype(np.float64)
-        sums = []
-        for predict in (baselines.ridge, baselines.parcel_mean):
-            error = predict(whole, ~hidden)[counted] - truth
-            sums += [len(truth), truth.sum(), np.square(truth).sum(), np.square(error).sum()]
-        return np.array(sums, dtype=np.float64)
-
-    def _compared(self, sums: Sums, found: dict[str, Any]) -> dict[str, float]:
-        """The network and the baselines on the same windows."""
-        rows = sums[found["windows"]] if found else sums[:0]
-        scores = {"compared": mse_and_r2(*rows[:, 1:].T)}
-        for name in ("ridge", "mean"):
-            table = np.array(found[name]) if found else np.empty((0, 4))
-            scores[name] = mse_and_r2(*table.T)
-        return {
-            f"{name}_{metric}": value
-            for name, pair in scores.items()
-            for metric, value in zip(("mse", "r2"), pair, strict=True)
-        }
 
     # --- what is written ---------------------------------------------------------------------
 
@@ -459,10 +381,11 @@ class _Run:
             self.accelerator.wait_for_everyone()
             network = self.accelerator.unwrap_model(self.task).network
             network.load_state_dict(load_model(best, seed=0).module.state_dict())
-            sums = self._evaluate(setup.TEST, TEST)
+            sums = self.judge.sums(self.windows[setup.TEST], TEST)
             row = {"epoch": self.state["best_epoch"], "windows": len(sums)}
             row |= dict(zip(("mse", "r2"), mse_and_r2(*sums[:, 1:].T), strict=True))
-            row |= self._compared(sums, self._baselines(setup.TEST, TEST))
+            n = self.given.baseline_windows
+            row |= compared(sums, self.judge.baselines(self.windows[setup.TEST], TEST, n))
             if self.is_main:
                 write_tsv(file, list(row), [[value] for value in row.values()])
             self._say(f"test subjects: {_scored(row['r2'], row)}")
@@ -505,25 +428,6 @@ def _scored(r2: float, row: dict[str, Any]) -> str:
     if math.isnan(row["ridge_r2"]):
         return f"R² {r2:.4f}"
     return f"R² {r2:.4f} ({row['compared_r2']:.4f} where ridge has {row['ridge_r2']:.4f})"
-
-
-def hidden_values(network: Any, order: NDArray[np.int64], mask_ratio: float) -> NDArray[np.bool_]:
-    """(P, W): which values of a window are hidden, in the order of the series' parcels."""
-    from brainlm_bids.model.brainlm import BrainLM
-    from brainlm_bids.model.vitmae import unpatchify
-
-    config = network.config
-    token = np.ones(len(order), dtype=np.float32)
-    token[order[: n_kept(len(order), mask_ratio)]] = 0
-    if isinstance(network, BrainLM):
-        patch = config.timepoint_patching_size
-        return token.reshape(config.n_parcels, -1).repeat(patch, axis=1).astype(bool)
-    tokens = torch.from_numpy(token)[None, :, None].expand(-1, -1, config.patch_size**2)
-    padded = unpatchify(tokens, config.grid, config.patch_size)
-    picture = network.crop(padded, (config.n_parcels, config.window))[0].numpy().astype(bool)
-    result = np.empty_like(picture)
-    result[np.argsort(parcels().xyz[:, 1].astype(np.float32), kind="stable")] = picture
-    return result
 
 
 def largest_batch(attempt: Callable[[int], None], first: int) -> int:

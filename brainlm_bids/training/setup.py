@@ -97,10 +97,10 @@ def find_start(given: Parameters) -> Start:
     network = model.module.requires_grad_(True)
     for name, weight in network.named_parameters():
         weight.requires_grad_("position_embeddings" not in name and "pos_embed" not in name)
-    return Start(network, config, resource.source, resource.sha256, _licence(resource))
+    return Start(network, config, resource.source, resource.sha256, licence_of(resource))
 
 
-def _licence(resource: ModelResource) -> str:
+def licence_of(resource: ModelResource) -> str:
     """That of the weights; of a checkpoint of this command, that of what it began with."""
     file = Path(str(resource.path)) / "training.json"
     try:

@@ -1,0 +1,94 @@
+"""How good a network is: windows come in; error and R² beside simple predictors go out.
+
+Windows and masks are the same each time, and the work is shared by the processes. Sums are those of
+`model.training.Losses`, a row per window.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainlm_bids.model import baselines
+from brainlm_bids.model.training import MaskedPrediction, hidden_values, mse_and_r2
+from brainlm_bids.training.loader import MicroBatch, WindowSet, shares
+
+Sums = NDArray[np.float64]
+Found = Mapping[str, Any]  # windows: which; ridge, mean: (windows, 4) sums as lists; {}: none
+
+
+class Judge:
+    """Scores `task`, which an accelerator prepared, in passes of `micro` windows."""
+
+    def __init__(self, accelerator: Any, task: Any, micro: int) -> None:
+        self.accelerator, self.micro = accelerator, micro
+        self.task: MaskedPrediction = accelerator.unwrap_model(task)
+
+    def sums(self, windows: WindowSet, stream: int) -> Sums:
+        """(windows, 5): loss, number, total, squares and errors of every window."""
+        device = self.accelerator.device
+        mine = self._share(len(windows), self.micro)
+        rows = []
+        with torch.no_grad():
+            for some, weights in mine:
+                batch = windows[MicroBatch(stream, 0, some, weights)]
+                found = self.task(batch.signal.to(device), batch.order.to(device))
+                rows.append(torch.stack([value.double() for value in found], dim=1))
+        return self._collect([some for some, _ in mine], torch.cat(rows), len(windows))
+
+    def baselines(self, windows: WindowSet, stream: int, n: int) -> Found:
+        """Ridge regression and the parcel's mean on `n` of the windows, evenly over them."""
+        n = min(n, len(windows))
+        if not n:
+            return {}
+        chosen = np.linspace(0, len(windows) - 1, n).astype(np.int64)
+        mine = self._share(n, 1)
+        rows = [self._baselines_of(windows, stream, int(chosen[some[0]])) for some, _ in mine]
+        table = torch.from_numpy(np.stack(rows)).to(self.accelerator.device)
+        sums = self._collect([some for some, _ in mine], table, n)
+        ridge, mean = sums[:, :4].tolist(), sums[:, 4:].tolist()
+        return {"windows": chosen.tolist(), "ridge": ridge, "mean": mean}
+
+    def _share(self, n: int, micro: int) -> list[tuple[NDArray, NDArray]]:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        return shares(np.arange(n), rank, world, micro)
+
+    def _collect(self, windows: list[NDArray], rows: Tensor, n: int) -> Sums:
+        """Rows of all processes in the order of the windows."""
+        mine = torch.from_numpy(np.concatenate(windows)).to(self.accelerator.device)
+        places, everyones = self.accelerator.gather((mine, rows))
+        result = np.empty((n, rows.shape[1]))
+        result[places.cpu().numpy()] = everyones.cpu().numpy()
+        return result
+
+    def _baselines_of(self, windows: WindowSet, stream: int, window: int) -> Sums:
+        """(8,) number, total, squares and errors, of ridge regression and of the parcel's mean."""
+        recording, first, order = windows.locate(stream, 0, window)
+        whole = np.ascontiguousarray(windows.store.series(recording).T)
+        part = slice(first, first + windows.config.window)
+        hidden = np.zeros(whole.shape, dtype=bool)
+        hidden[:, part] = hidden_values(self.task, order)
+        has_data = (whole[:, part] != 0).any(axis=1, keepdims=True)
+        counted = hidden & has_data
+        truth = whole[counted].astype(np.float64)
+        sums: list[float] = []
+        for predict in (baselines.ridge, baselines.parcel_mean):
+            error = predict(whole, ~hidden)[counted] - truth
+            sums += [len(truth), truth.sum(), np.square(truth).sum(), np.square(error).sum()]
+        return np.array(sums, dtype=np.float64)
+
+
+def compared(sums: Sums, found: Found) -> dict[str, float]:
+    """mse and r2 of the network ("compared") and of the baselines, on the baselines' windows."""
+    rows = sums[found["windows"], 1:] if found else np.empty((0, 4))
+    tables = {"compared": rows}
+    for name in ("ridge", "mean"):
+        tables[name] = np.array(found[name]) if found else np.empty((0, 4))
+    return {
+        f"{name}_{metric}": value
+        for name, table in tables.items()
+        for metric, value in zip(("mse", "r2"), mse_and_r2(*table.T), strict=True)
+    }
