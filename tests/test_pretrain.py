@@ -264,7 +264,11 @@ def test_sigterm_saves_and_leaves(
     np.testing.assert_array_equal(curves(run_dir)[1], curves(tmp_path / "whole")[1])
 
 
-@pytest.mark.parametrize("config", [SERIES, IMAGE], ids=["brainlm", "vitmae"])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(SERIES, marks=pytest.mark.slow), IMAGE],
+    ids=["brainlm", "vitmae"],
+)
 def test_two_processes_are_one(store: Store, tmp_path: Path, config: ModelConfig) -> None:
     """gloo on the CPU; 16 windows in steps of 6, 5 and 5, so that shares are filled up."""
     one, two = tmp_path / "one", tmp_path / "two"
