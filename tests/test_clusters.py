@@ -140,14 +140,14 @@ def test_plugin_files_are_what_nipype_takes(
     path = RECIPES / "nipype" / f"{name}.yml"
     given, arguments, seconds = execution._given_plugin(path)
     assert (given, seconds) == (plugin, poll)
-    made = getattr(plugins, f"{plugin}Plugin")(plugin_args=arguments)
-    if plugin != "MultiProc":
-        # Nipype names its jobs after it
-        assert os.environ["LOGNAME"]
-        assert made.max_jobs == 100
+    if plugin == "MultiProc":
+        # a node that asks for more than there is must not end the call
+        assert (arguments["n_gpu_procs"], arguments["raise_insufficient"]) == (1, False)
         return
-    assert (made.processors, made.n_gpu_procs, made.memory_gb) == (16, 1, 64)
-    made.pool.shutdown()
+    assert os.environ["LOGNAME"], "Nipype names its jobs after it"
+    assert arguments["max_jobs"] == 100
+    if plugin == "SLURM":  # that of SGE looks for qstat for 50 s
+        assert plugins.SLURMPlugin(plugin_args=arguments)._sbatch_args.startswith("--time=")
 
 
 @pytest.mark.parametrize(
@@ -546,7 +546,7 @@ def test_three_subjects_on_slurm_one_of_them_broken(
     table = read_table(run_recipe(recipe, "status.sh", "--tsv", out))
     assert [table[f"sub-0{n}"]["state"] for n in (1, 2, 3)] == ["done", "failed", "done"]
     assert table["sub-02"]["runs"] == "1 failed"
-    assert "sub-02_task-rest" in table["sub-02"]["reason"]
+    assert table["sub-02"]["reason"].startswith("EOFError in realign")
     assert float(table["sub-01"]["peak_memory_mb"]) > 100
     assert table["group"]["reason"].startswith("not run: a participant failed")
     assert not list(out.glob("group_*"))
