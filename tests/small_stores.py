@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from simulated_cohort import write_recording
 from small_models import SMALL_IMAGE, P
 
+from brainlm_bids.bids import outputs
 from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content
+from brainlm_bids.resources import parcels
 from brainlm_bids.training.store import Store, write_store
 
 # Of few tokens: a step takes hundredths of a second.
@@ -46,3 +49,16 @@ def low_rank(
 
 def small_store(folder: Path, n_subjects: int = 10, **keywords: float) -> Store:
     return write_store(folder, low_rank(n_subjects, **keywords))  # type: ignore[arg-type]
+
+
+def output_folder(out: Path, n_subjects: int = 4, n_volumes: int = 210) -> dict[str, np.ndarray]:
+    """An output folder with scaled series; returns them by the names of the runs."""
+    written = {}
+    for name, _, series in low_rank(n_subjects, n_volumes):
+        naming = write_recording(out, name, series.astype(np.float64))
+        path = outputs.write_series(naming.path("robust"), parcels().names, series)
+        _, recorded = outputs.read_record(out, name, "series") or ("", {})
+        files = [*(out / file for file in recorded), path]
+        outputs.write_record(out, name, "series", f"made-{name}", files)
+        written[name] = outputs.read_tsv(path)[1].astype(np.float32)
+    return written

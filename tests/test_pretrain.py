@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import P
-from small_stores import IMAGE, SERIES, small_store, write_config
+from small_stores import IMAGE, SERIES, output_folder, small_store, write_config
 from torch import nn
 
 from brainlm_bids import tools
@@ -78,6 +78,13 @@ def curves(run_dir: Path) -> tuple[list[str], np.ndarray]:
 def column(run_dir: Path, name: str) -> np.ndarray:
     names, values = curves(run_dir)
     return values[:, names.index(name)]
+
+
+def scalars(run_dir: Path, tag: str) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
 # --- what is learnt ----------------------------------------------------------------------------
@@ -262,9 +269,38 @@ def test_sigterm_saves_and_leaves(
     assert pretrain(parameters(store, run_dir)) == 0
     assert pretrain(parameters(store, tmp_path / "whole")) == 0
     np.testing.assert_array_equal(curves(run_dir)[1], curves(tmp_path / "whole")[1])
+    for tag in ("step/loss", "epoch/validation_loss"):
+        assert scalars(run_dir, tag) == scalars(tmp_path / "whole", tag)
+    assert [step for step, _ in scalars(run_dir, "step/loss")] == list(range(1, 10))
 
 
-@pytest.mark.parametrize("config", [SERIES, IMAGE], ids=["brainlm", "vitmae"])
+@pytest.mark.parametrize("stops", [3, 6])
+def test_events_that_were_not_yet_in_the_state_are_not_doubled(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int
+) -> None:
+    """Killed after the events of an epoch and before its state: the epoch is trained again."""
+    run_dir = tmp_path / "run"
+    save = engine._Run._save
+
+    def killed(self: engine._Run, **keywords: Any) -> None:
+        if self.step == stops:
+            raise KeyboardInterrupt
+        save(self, **keywords)
+
+    monkeypatch.setattr(engine._Run, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(parameters(store, run_dir))
+    monkeypatch.setattr(engine._Run, "_save", save)
+    assert pretrain(parameters(store, run_dir)) == 0
+    assert [step for step, _ in scalars(run_dir, "step/loss")] == list(range(1, 10))
+    assert [step for step, _ in scalars(run_dir, "epoch/validation_loss")] == [3, 6, 9]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(SERIES, marks=pytest.mark.slow), IMAGE],
+    ids=["brainlm", "vitmae"],
+)
 def test_two_processes_are_one(store: Store, tmp_path: Path, config: ModelConfig) -> None:
     """gloo on the CPU; 16 windows in steps of 6, 5 and 5, so that shares are filled up."""
     one, two = tmp_path / "one", tmp_path / "two"
@@ -388,6 +424,29 @@ def test_the_licence_goes_with_the_weights(
         assert about["StartedFrom"]["Licence"].startswith("CC BY-NC-ND 4.0")
     assert pretrain(parameters(store, tmp_path / "own", epochs=1)) == 0
     assert "may not be shared" not in capsys.readouterr().out
+
+
+def test_from_an_output_folder_to_embeddings(tmp_path: Path) -> None:
+    """The series of OUT in, a checkpoint out that `brainlm-bids --model` takes."""
+    from brainlm_bids.model.inference import embed
+    from brainlm_bids.resources import find_model
+
+    written = output_folder(tmp_path / "out", 5)
+    config = write_config(tmp_path / "config.json")
+    given = Parameters(
+        tmp_path / "out", tmp_path / "run", config=config, epochs=1, device="cpu",
+        baseline_windows=0,
+    )  # fmt: skip
+    assert pretrain(given) == 0
+    rows = read_rows(tmp_path / "run" / "recordings.tsv")
+    assert {row["recording"] for row in rows if row["used"] == "yes"} == set(written)
+    assert [row["split"] for row in rows].count("train") == 3
+    found = find_model(str(tmp_path / "run" / "best"))
+    assert found is not None and found.path is not None and not found.random
+    model = load_model(found.path, seed=0)
+    series = next(iter(written.values()))
+    vectors = embed(model, series, parcels().xyz, tr=0.735, seed=1).vectors
+    assert vectors.shape == (11, 32) and np.isfinite(vectors).all()
 
 
 def test_another_training_in_the_same_folder(store: Store, tmp_path: Path) -> None:
@@ -520,22 +579,19 @@ def test_arguments_that_contradict(
 
 
 def test_curves_for_people_and_for_tensorboard(store: Store, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     run_dir = tmp_path / "run"
     config = write_config(tmp_path / "config.json")
     words = ["pretrain", str(store.folder), str(run_dir), "--config", str(config), "--epochs", "2",
              "--batch", "6", "--baseline-windows", "0", "--device", "cpu"]  # fmt: skip
     assert tools.main(words) == 0
-    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
-    losses = events.Scalars("step/loss")
-    assert [event.step for event in losses] == [1, 2, 3, 4, 5, 6]
-    values = np.array([event.value for event in losses]).reshape(2, 3)
+    losses = scalars(run_dir, "step/loss")
+    assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
+    values = np.array([value for _, value in losses]).reshape(2, 3)
     np.testing.assert_allclose(values.mean(axis=1), column(run_dir, "train_loss"), rtol=1e-6)
-    validation = events.Scalars("epoch/validation_loss")
-    assert [event.step for event in validation] == [3, 6]
+    validation = scalars(run_dir, "epoch/validation_loss")
+    assert [step for step, _ in validation] == [3, 6]
     np.testing.assert_allclose(
-        [event.value for event in validation], column(run_dir, "validation_loss"), rtol=1e-6
+        [value for _, value in validation], column(run_dir, "validation_loss"), rtol=1e-6
     )
     assert (run_dir / "curves.png").read_bytes()[:4] == b"\x89PNG"
     made = json.loads((run_dir / "config" / "run.json").read_text())

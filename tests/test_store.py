@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated_cohort import SPACE, write_recording
+from simulated_cohort import SPACE
 from small_models import P
-from small_stores import low_rank, small_store
+from small_stores import low_rank, output_folder, small_store
 
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
@@ -92,19 +92,6 @@ def test_a_table_that_was_edited(tmp_path: Path) -> None:
 
 
 # --- from an output folder ---------------------------------------------------------------------
-
-
-def output_folder(out: Path, n_subjects: int = 4, n_volumes: int = 210) -> dict[str, np.ndarray]:
-    """An output folder with scaled series; returns them by the names of the runs."""
-    written = {}
-    for name, _, series in low_rank(n_subjects, n_volumes):
-        naming = write_recording(out, name, series.astype(np.float64))
-        path = outputs.write_series(naming.path("robust"), parcels().names, series)
-        _, recorded = outputs.read_record(out, name, "series") or ("", {})
-        files = [*(out / file for file in recorded), path]
-        outputs.write_record(out, name, "series", f"made-{name}", files)
-        written[name] = outputs.read_tsv(path)[1].astype(np.float32)
-    return written
 
 
 def test_an_output_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,11 @@ def test_words_of_fetch_are_those_of_resources() -> None:
         ["phantom", "out", "--tr", "nan"],
         ["phantom", "out", "--voxel", "-3"],
         ["phantom-score", "one"],
+        ["pretrain", "out"],
+        ["pretrain", "out", "run", "--size", "14M"],
+        ["pretrain", "out", "run", "--mask-ratio", "1"],
+        ["pretrain", "out", "run", "--batch", "0"],
+        ["pretrain", "out", "run", "--warm-up", "1.5"],
         ["unknown"],
     ],
 )

@@ -47,6 +47,14 @@ def not_negative(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
 def fraction(text: str) -> float:
     """A number between 0 and 1."""
     value = float(text)
@@ -193,7 +201,7 @@ def _add_optimiser(parser: argparse.ArgumentParser) -> None:
         help="of matrices; biases, gains and tokens have none (1e-5 for the 13M family, 0.05 else)",
     )
     group.add_argument(
-        "--warm-up", type=not_negative, default=0.05, metavar="R", help="share of all steps (0.05)"
+        "--warm-up", type=share, default=0.05, metavar="R", help="share of all steps (0.05)"
     )
     group.add_argument(
         "--clip-norm",

@@ -48,13 +48,13 @@ def draw_curves(file: Path, history: Sequence[Row], title: str) -> Path:
 class Board:
     """TensorBoard's event files of a run; scalars over training steps.
 
-    A run that goes on from `step` takes back what its interrupted part had written beyond it.
+    What an interrupted part of the run had written from step `first` on is taken back.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, first: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=step or None)
+        self._writer = SummaryWriter(str(folder), purge_step=first)
 
     def __enter__(self) -> "Board":
         return self

@@ -194,7 +194,7 @@ class _Run:
             self._finish()
             return 0
         self._say(self._introduction())
-        board = Board(self.folder / "tensorboard", self.step) if self.is_main else nullcontext()
+        board = self._board() if self.is_main else nullcontext()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         plan = self.schedule.plan(self.step, rank, world, self.micro)
         steps = load(
@@ -309,6 +309,10 @@ class _Run:
             f"epoch {epoch}/{self.schedule.epochs}: loss {row['train_loss']:.4f}, validation "
             f"{row['validation_loss']:.4f}, {_scored(r2, row)}"
         )
+
+    def _board(self) -> Board:
+        """Events of an epoch are written at its end: those of an unfinished one come again."""
+        return Board(self.folder / "tensorboard", self.step - len(self.state["losses"]) + 1)
 
     def _write_events(self, board: Board, row: dict[str, Any]) -> None:
         before = self.step - len(self.state["losses"])
