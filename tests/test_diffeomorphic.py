@@ -20,7 +20,7 @@ def brain() -> Brain:
 
 def _smooth_field(shape: tuple[int, ...], seed: int, largest: float) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal((3, *shape))
-    field = np.stack([ndimage.gaussian_filter(n, 8, mode="nearest") for n in noise])
+    field = np.stack([ndimage.gaussian_filter(n, 8, mode="wrap") for n in noise])
     return field * largest / np.abs(field).max()
 
 

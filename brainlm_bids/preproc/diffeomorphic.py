@@ -115,7 +115,9 @@ class _Level:
         scale = np.clip(covariance / (variance + self.noise), 0, 4)
         left = self.fixed - self.mean - scale * (warped - mean)
         unexplained = np.maximum(self.variance - scale * covariance, 0) + self.noise
-        slopes = (self.slopes + scale * np.stack(np.gradient(warped))) / 2
+        # where the moving image is flat (out of its field of view) nothing may be said
+        seen = variance / (variance + self.noise)
+        slopes = (seen * self.slopes + scale * np.stack(np.gradient(warped))) / 2
         weighted = slopes * (self.where / unexplained)
         x, y, z = slopes
         a, b, c = weighted

@@ -293,7 +293,8 @@ def _registration(facts: Mapping[str, Any]) -> str:
     direct = (
         f"the BOLD reference was registered straight to {template} with an affine and a "
         "smooth non-linear transform that follow the boundary of its white matter [@bbr], or, "
-        "where that was not clear, with a symmetric diffeomorphic transform (SyN) [@syn] of ANTs [@ants]"
+        "where that was not clear, with a symmetric diffeomorphic transform (SyN) [@syn] of ANTs "
+        "[@ants]"
     )
     if facts.get("has_t1w") is False:
         return f"There was no T1w image: {direct}."
