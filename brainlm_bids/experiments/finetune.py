@@ -5,6 +5,7 @@ that had no part in it. A linear probe of the untouched embedding, connectivity,
 without looking at the data are tested on the same folds.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,7 +205,7 @@ def _all_targets(start: Start) -> int:
     given, store = start.given, start.store
     places, left_out = usable(store, 20)
     for name, reason in left_out.items():
-        print(f"brainlm: left out: {name}: {reason}")
+        print(f"brainlm: left out: {name}: {reason}", file=sys.stderr)
     columns = _variables(given, [store.recordings[k].name for k in places])
     unknown = next((name for name in given.target if name not in columns), None)
     if unknown:
@@ -218,9 +219,10 @@ def _all_targets(start: Start) -> int:
             _one_target(start, sample, target, left_out)
         except UserError as error:
             problems.append(str(error))
-            print(f"brainlm: failed: {error}")
     if len(problems) == len(set(given.target)):
-        raise UserError(problems[0])
+        raise UserError("; ".join(problems))
+    for problem in problems:
+        print(f"brainlm: failed: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 

@@ -4,6 +4,7 @@ Every window is scaled by the volumes that are seen alone, in training as in tes
 `forecast.look_back`), so that nothing tells of what comes but what was before.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def finetune_future(start: Start) -> int:
     hidden, seen = patches_span(model, given.future)
     places, left_out = usable(store, model.window)
     for name, reason in left_out.items():
-        print(f"brainlm: left out: {name}: {reason}")
+        print(f"brainlm: left out: {name}: {reason}", file=sys.stderr)
     subjects = [store.recordings[place].subject for place in places]
     folds = start.folds(subjects)
     rows: list[dict[str, Any]] = []

@@ -52,9 +52,8 @@ def plot_horizons(
             axes.xaxis.get_major_locator().set_params(integer=True)
         _limit(panels[2], table["r2"].astype(float))
         said = f"{table['n_subjects'][0]} subjects, {table['n_recordings'][0]} recordings"
-        panels[2].set_title(said, loc="right", fontsize=8, color=c.MUTED, weight="normal")
-        if title:
-            figure.suptitle(title, fontsize=9)
+        shown = f"{title}: {said}" if title else said
+        figure.suptitle(shown, fontsize=9, x=0.01, ha="left", color=c.MUTED)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncol=min(len(labels), 4))
 
