@@ -58,7 +58,7 @@ def test_a_known_smooth_warp_is_found_whatever_the_units(brain: Brain) -> None:
 
 def test_the_same_image_stays_where_it_is_and_repeats(brain: Brain) -> None:
     image, where = brain
-    assert np.abs(diffeomorphic.register(image, image, where)).max() < 1e-3
+    assert np.abs(diffeomorphic.register(image, image, where)).max() < 0.01
     moving = _warped(image, _smooth_field(image.shape, seed=1, largest=1.0))
     first, second = (diffeomorphic.register(image, moving, where) for _ in range(2))
     np.testing.assert_array_equal(first, second)

@@ -112,7 +112,7 @@ class _Level:
         mean = self.fit(warped)
         variance = np.maximum(self.fit(warped * warped) - mean**2, 0)
         covariance = self.fit(self.fixed * warped) - self.mean * mean
-        scale = np.clip(covariance / (variance + self.noise), 0, 4)
+        scale = np.clip(covariance / (variance + 1e-3 * self.noise), 0, 4)
         left = self.fixed - self.mean - scale * (warped - mean)
         unexplained = np.maximum(self.variance - scale * covariance, 0) + self.noise
         # where the moving image is flat (out of its field of view) nothing may be said
