@@ -54,7 +54,7 @@ def register(fixed: NDArray[Any], moving: NDArray[Any], where: NDArray[np.bool_]
     field = np.zeros((3, 1, 1, 1), dtype=np.float32)
     before = LEVELS[0][0]
     for shrink, n_steps in LEVELS:
-        level = _Level(*(_coarse(image, shrink) for image in (fixed, moving)), where, shrink)
+        level = _Level(_coarse(fixed, shrink), _coarse(moving, shrink), where, shrink)
         field = _finer(field, before / shrink, level.fixed.shape)
         for _ in range(n_steps):
             field = level.improve(field)
