@@ -30,7 +30,7 @@ IMAGE = os.environ.get("BRAINLM_BIDS_TEST_IMAGE", "brainlm-bids:cpu")
 UID = 12345  # nobody of that number is in the image
 NOBODY = ["--user", f"{UID}:{UID}", "--read-only", "--network", "none"]
 # what make demo runs with: nothing is downloaded
-DEMO = ["--model", "random:tiny", "--atlas", "A424approx", "--template", "MNI152NLin2009aSym"]
+DEMO = ["--model", "demo", "--atlas", "A424approx", "--template", "MNI152NLin2009aSym"]
 DEMO += ["--offline"]
 GB = 10**9
 
@@ -169,8 +169,8 @@ def test_the_phantom_goes_through_the_whole_job(phantom: Path, out: Path) -> Non
     assert row["motion_error_mm"] < 0.1
     assert row["series_clean_r"] > row["oracle_clean_r"] - 0.1
     func = out / "sub-01" / "func"
-    sidecar = json.loads(next(func.glob("*randomtiny_embeddings.json")).read_text())
-    assert sidecar["Model"]["untrained"] is True
+    sidecar = json.loads(next(func.glob("*brainlmdemo_embeddings.json")).read_text())
+    assert sidecar["Model"]["name"] == "demo" and sidecar["Model"]["untrained"] is False
     assert not list(out.rglob(".tmp-*")) and not list(out.glob(".brainlm*"))
     # the same call again, another work folder: nothing to do
     done = docker("run", "--rm", *options, IMAGE, "/data", "/out", "participant", *DEMO)
@@ -220,7 +220,7 @@ def test_the_wrapper_runs_it(phantom: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert "sub-01_task-rest_bold.nii.gz: series, randomtiny" in done.stdout
+    assert "sub-01_task-rest_bold.nii.gz: series, brainlmdemo" in done.stdout
     assert (tmp_path / "o").stat().st_uid == os.getuid()
 
 
