@@ -79,6 +79,7 @@ def publish(folder: Path, target: Path, series: Mapping[str, Sequence[Path]]) ->
     weights = load_file(run / "best" / "model.safetensors")
     half = {key: value.half().contiguous() for key, value in weights.items()}
     save_file(half, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)
     config = json.loads((run / "best" / "config.json").read_text())
     config["torch_dtype"] = "float16"
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -158,6 +159,7 @@ def _card(
         rate=LEARNING_RATE,
         gain=SIGNAL_GAIN,
         windows=WINDOWS_PER_RECORDING,
+        minutes=sum(_seconds(row) for row in curve) / 60,
         best=best["epoch"],
         r2=float(best["validation_r2"]),
         ridge=float(best["ridge_r2"]),
@@ -165,6 +167,12 @@ def _card(
         versions=", ".join(f"{k} {v}" for k, v in made["Versions"].items()),
         table="\n".join(table),
     )
+
+
+def _seconds(epoch: Mapping[str, str]) -> float:
+    """What an epoch took: its windows, and its validation."""
+    n_windows = BATCH * float(epoch["step"]) / float(epoch["epoch"])
+    return n_windows / float(epoch["windows_per_second"]) + float(epoch["seconds_validating"])
 
 
 def _table(
@@ -195,6 +203,7 @@ brain. What it says of one is worth nothing; every output made with it says `dem
 | start | as the original's, but the signal's projection {gain:g} times as large |
 | seed | {seed}, of cohort, split, start, windows and masks |
 | made with | {versions} |
+| time | {minutes:.0f} min, one process of one thread on a shared machine of two cores |
 | curve | `curves.tsv`, `curves.png`; best epoch {best}: validation R² {r2:.3f} |
 | beside ridge | on the windows where both were computed: demo {compared:.3f}, ridge {ridge:.3f} |
 
