@@ -330,24 +330,27 @@ def normalisation_rows(case: Case, quick: bool) -> Iterator[Row]:
         errors = distances(registration.map_points(case.template_points, path), truths[kind])
         peers = {}
         if not quick:
-            linear = antspyx_affine(case, np.where(mask, data, 0), affine)
-            there = registration.map_points(case.template_points, linear)
-            peers["affine only"] = float(np.median(distances(there, truths[kind])))
+            for name, type_ in {"affine only": "Affine", "antspyx SyN": "SyN"}.items():
+                theirs = antspyx_transform(case, np.where(mask, data, 0), affine, type_)
+                there = registration.map_points(case.template_points, theirs)
+                peers[name] = float(np.median(distances(there, truths[kind])))
         stage, bound = bounds[kind]
         note = f"95th percentile {np.percentile(errors, 95):.1f} mm"
         yield Row(stage, "median (mm)", float(np.median(errors)), bound, peers, note)
 
 
-def antspyx_affine(case: Case, brain: np.ndarray, affine: np.ndarray) -> str:
+def antspyx_transform(case: Case, brain: np.ndarray, affine: np.ndarray, type_: str) -> str:
+    """The composite file of what antspyx makes by its own defaults."""
     import ants
 
     template, mask, template_affine = case.template
     done = ants.registration(
         registration._to_ants(np.where(mask, template, 0), template_affine),
         registration._to_ants(brain, affine),
-        type_of_transform="Affine",
+        type_of_transform=type_,
+        write_composite_transform=True,
     )
-    return str(done["fwdtransforms"][0])
+    return str(done["fwdtransforms"])
 
 
 # --- parcels ----------------------------------------------------------------------------------
