@@ -137,6 +137,6 @@ COPY brainlm_bids /src/brainlm_bids
 COPY tests /src/tests
 WORKDIR /src
 ENTRYPOINT ["/opt/brainlm-bids/bin/python", "-m", "pytest", "-p", "no:cacheprovider"]
-CMD ["-m", "not slow"]
+CMD ["-m", "not slow and not container and not cluster"]
 
 FROM runtime-cpu AS cpu
