@@ -8,7 +8,7 @@ source "$folder/job.env"
 events=$folder/${SLURM_ARRAY_TASK_ID:-group}.events
 name='' child='' scratch=''
 
-note() { printf '%s\t%s\t%s\t%s\n' "$name" "$1" "$(date +%s)" "${2:-}" >>"$events"; }
+note() { printf '%s\t%s\t%s\t%s\n' "$name" "$1" "$(date +%s.%N)" "${2:-}" >>"$events"; }
 
 # shellcheck disable=SC2317  # called by the trap
 # SLURM sends TERM at the time limit and at scancel, KILL half a minute later.
