@@ -66,8 +66,8 @@ _REFERENCES: dict[str, _Reference] = {
     "lucaskanade": _Reference(
         "Lucas & Kanade, 1981",
         "Lucas BD, Kanade T. An iterative image registration technique with an application to "
-        "stereo vision. Proceedings of the 7th International Joint Conference on Artificial "
-        "Intelligence, 674–679, 1981.",
+        "stereo vision. IJCAI, 674–679, 1981. Proceedings of the 7th International Joint "
+        "Conference on Artificial Intelligence, Vancouver.",
     ),
     "bbr": _Reference(
         "Greve & Fischl, 2009",
