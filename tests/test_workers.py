@@ -153,7 +153,14 @@ def test_a_signal_ends_the_call_in_order(
     command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(out), "participant"]
     command += ["-w", str(work), "--offline", "--atlas", "A424approx", "--nprocs", "1"]
     command += ["--template", "MNI152NLin2009aSym", "--model", "random:tiny"]
-    call = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    call = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # a shell's background job ignores ^C, and so do its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     # in the middle of a node
     until = time.monotonic() + 120
     while not list(work.glob("brainlm_bids/*/*/_node.pklz")) and time.monotonic() < until:
@@ -171,6 +178,9 @@ def test_a_signal_ends_the_call_in_order(
         (row,) = csv.DictReader(handle, delimiter="\t")
     assert row["status"] == "failed" and "stopped" in row["reason"]
     assert list(out.rglob(".tmp-*")) == []
+    # the call does not wait for the last of those that it has killed
+    while any(map(_runs, workers)) and time.monotonic() - started < 10:
+        time.sleep(0.05)
     assert not [pid for pid in workers if _runs(pid)]
 
 

@@ -1,6 +1,7 @@
 """The curves of a training: rows of numbers come in; TSV, PNG and TensorBoard files go out."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +55,10 @@ class Board:
     def __init__(self, folder: Path, first: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=first)
+        # Files are named by the second: one that goes on at once must not take the other's name.
+        self._writer = SummaryWriter(
+            str(folder), purge_step=first, filename_suffix=f".step{first}.{time.time_ns() % 10**9}"
+        )
 
     def __enter__(self) -> "Board":
         return self
