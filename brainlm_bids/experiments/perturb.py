@@ -396,7 +396,8 @@ def _summarise(
         image,
         resources.parcels(),
         (float(together[0]), null_together),
-        f"{label}: {len(design.chosen)} parcels {_words(parameters)}, {len(design.sets)} null sets",
+        f"{label}: {_count(len(design.chosen), 'parcel')} {_words(parameters)}, "
+        f"{_count(len(design.sets), 'null set')}",
     )
     print(table)
 
@@ -404,6 +405,10 @@ def _summarise(
 def _read_null(path: Path) -> dict[str, Array]:
     with np.load(path, allow_pickle=False) as content:
         return {name: content[name] for name in content.files}
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def _words(parameters: Parameters) -> str:
