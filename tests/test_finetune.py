@@ -25,7 +25,7 @@ from brainlm_bids.model.finetuning import Finetuned, PredictionHead
 from brainlm_bids.model.inference import embed
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import split_subjects
-from brainlm_bids.training.store import write_store
+from brainlm_bids.training.store import find_or_build, write_store
 
 # two time patches of 20 volumes, one layer: a second or two for an epoch of a small cohort
 SMALL = dataclasses.replace(
@@ -288,7 +288,7 @@ def test_the_encoder_learns_and_is_loaded_again(
         row["recording"]: float(row["finetuned"])
         for row in outputs.read_rows(run / "age" / "predictions.tsv")
     }
-    loaded, store = load_finetuned(fold), command.find_or_build(cohort[0], run)
+    loaded, store = load_finetuned(fold), find_or_build(cohort[0], run)
     assert sorted(predicted) == sorted(loaded.said["Test"])
     for k, one in enumerate(store.recordings):
         if one.name in predicted:
@@ -308,7 +308,7 @@ def test_a_frozen_head_knows_its_checkpoint(
     assert loaded.classes == ("old", "young")
     rows = outputs.read_rows(run / "group" / "predictions.tsv")
     wanted = {(row["recording"], row["class"]): float(row["finetuned"]) for row in rows}
-    store = command.find_or_build(cohort[0], run)
+    store = find_or_build(cohort[0], run)
     name = loaded.said["Test"][0]
     index = next(k for k, one in enumerate(store.recordings) if one.name == name)
     found = loaded.predict(np.array(store.series(index)))
@@ -324,7 +324,7 @@ def test_nothing_of_the_test_fold_is_known(
     cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path
 ) -> None:
     """Other targets and other series of the tested subjects change no weight and no scale."""
-    store = command.find_or_build(cohort[0], tmp_path)
+    store = find_or_build(cohort[0], tmp_path)
     few = ("--target", "age", "--split", "--frozen", "--epochs", 3)
     assert call(cohort, checkpoint, tmp_path / "a", *few) == 0
     tested = load_finetuned(tmp_path / "a" / "age" / "fold-1").said["Test"]

@@ -196,7 +196,8 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
 
 def _finetune(args: argparse.Namespace) -> int:
     from brainlm_bids.errors import UserError
-    from brainlm_bids.experiments.finetune import Parameters, finetune
+    from brainlm_bids.experiments.finetune import finetune
+    from brainlm_bids.experiments.finetune_start import Parameters
 
     given = _given(args)
     if given["dropout"] >= 1:

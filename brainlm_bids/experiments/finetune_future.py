@@ -18,7 +18,7 @@ from brainlm_bids import __version__
 from brainlm_bids.bids import outputs
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments import forecast
-from brainlm_bids.experiments.finetune import Start, usable
+from brainlm_bids.experiments.finetune_start import Start, usable
 from brainlm_bids.experiments.forecast import METRICS, Errors, look_back, predicted
 from brainlm_bids.experiments.learning import Fold, learn
 from brainlm_bids.model.brainlm import BrainLM
