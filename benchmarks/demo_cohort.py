@@ -44,8 +44,7 @@ def recording(rng: np.random.Generator) -> Array:
     level = noise * rng.lognormal(0, 0.4, series.shape[1])
     series += level * rng.normal(size=series.shape)
     series = temporal.highpass_matrix(n_volumes, tr) @ series
-    if windows.needs_resampling(tr, MODEL_TR):
-        series = windows.resample_series(series, tr, MODEL_TR)
+    series, _ = windows.at_rate(series, tr, MODEL_TR)
     return scaling.scale(series, scaling.recording_stats(series))[0]
 
 

@@ -131,15 +131,13 @@ def _plugin(settings: Settings) -> tuple[Any, dict[str, Any], float]:
     """A plugin, or the name of one of Nipype's; its arguments; seconds between two looks at it."""
     from brainlm_bids.workers import WorkersPlugin
 
-    poll = POLL_HERE
+    if settings.use_plugin is not None:
+        name, given, poll = _given_plugin(settings.use_plugin)
+        return (WorkersPlugin(given), {}, poll) if name == "MultiProc" else (name, given, poll)
     arguments: dict[str, Any] = {"n_procs": settings.nprocs}
     if settings.mem is not None:
         arguments["memory_gb"] = settings.mem
-    if settings.use_plugin is not None:
-        name, arguments, poll = _given_plugin(settings.use_plugin)
-        if name != "MultiProc":
-            return name, arguments, poll
-    return WorkersPlugin(arguments), {}, poll
+    return WorkersPlugin(arguments), {}, POLL_HERE
 
 
 def _given_plugin(path: Path) -> tuple[str, dict[str, Any], float]:

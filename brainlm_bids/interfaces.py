@@ -682,10 +682,7 @@ class Scale(Kernel):
 
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         series = np.load(self.inputs.denoised)[n_dummy:]
-        tr = self.inputs.tr
-        if windows.needs_resampling(tr, self.inputs.model_tr):
-            series = windows.resample_series(series, tr, self.inputs.model_tr)
-            tr = self.inputs.model_tr
+        series, tr = windows.at_rate(series, self.inputs.tr, self.inputs.model_tr)
         if self.inputs.statistics:
             names = list(resources.parcels().names)
             stats = scaling.load_stats(Path(self.inputs.statistics), names)

@@ -33,8 +33,7 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
         raise UserError(f"{path}: its columns are not the 424 parcels of A424")
     sidecar = outputs.read_json(naming.path("denoised", extension=".json"))
     series, tr = values[int(sidecar["DummyVolumes"]) :], float(sidecar["RepetitionTime"])
-    if windows.needs_resampling(tr, model_tr):
-        series, tr = windows.resample_series(series, tr, model_tr), model_tr
+    series, tr = windows.at_rate(series, tr, model_tr)
     return series, tr, sidecar
 
 

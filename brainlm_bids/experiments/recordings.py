@@ -19,7 +19,7 @@ from brainlm_bids.bids.outputs import Naming, read_json
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import MODEL_TR
-from brainlm_bids.model.windows import needs_resampling, resample_series
+from brainlm_bids.model.windows import at_rate
 from brainlm_bids.training.recordings import Source, find_sources
 
 Array = NDArray[np.float32]
@@ -160,8 +160,7 @@ def _others_series(path: Path, given_tr: float | None) -> Scaled:
     if len(values) < 2:
         raise UserError(f"{path}: has {len(values)} volumes with data")
     start = n_dummy * tr
-    if needs_resampling(tr, MODEL_TR):
-        values, tr = resample_series(values, tr, MODEL_TR), MODEL_TR
+    values, tr = at_rate(values, tr, MODEL_TR)
     # what is scaled already does not change: its median is 0 and its interquartile range 1
     scaled, _ = scaling.scale(values, scaling.recording_stats(values))
     return Scaled(scaled.astype(np.float32), tr, start)

@@ -18,6 +18,15 @@ def needs_resampling(tr: float, target_tr: float) -> bool:
     return abs(tr - target_tr) > TR_TOLERANCE * target_tr
 
 
+def at_rate(
+    series: NDArray[np.float64], tr: float, target_tr: float
+) -> tuple[NDArray[np.float64], float]:
+    """Series (T, P) and its repetition time (s): resampled, or as they are where that is near."""
+    if not needs_resampling(tr, target_tr):
+        return series, tr
+    return resample_series(series, tr, target_tr), target_tr
+
+
 def resample_series(series: ArrayLike, tr: float, target_tr: float) -> NDArray[np.float64]:
     """Resample series (T, P) from one volume per `tr` seconds to one per `target_tr`.
 
