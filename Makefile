@@ -1,6 +1,6 @@
 # make demo    a phantom data set through the whole chain, without any download of data
 # make test    the tests but the slow ones       make test-all    all tests
-# make lint    style, types, import contracts    make clean       remove what the others made
+# make lint    style, types, import contracts, shell      make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
 # make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
@@ -13,6 +13,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 DOCKER ?= docker
 DOCKER_BUILD ?=
 PHANTOM := demo/.phantom
+SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
 .PHONY: venv demo test test-all test-container test-cluster image lint clean
 
@@ -47,6 +48,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck -x $(SCRIPTS)
 
 $(PHANTOM): brainlm_bids/phantom.py | $(INSTALLED)
 	rm -rf demo

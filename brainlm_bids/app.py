@@ -58,7 +58,7 @@ def _run_participant(settings: Settings) -> int:
     plans, rows = _plan(settings, runs, found)
     if settings.dry_run:
         return _say_plans(plans, rows)
-    _write_dataset(settings, found, any(r.t1w for r in runs))
+    _write_dataset(settings, found, runs)
     if settings.boilerplate_only:
         return EXIT_OK
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
@@ -69,7 +69,7 @@ def _run_participant(settings: Settings) -> int:
     rows.sort(key=lambda row: row.source)
     write_status(settings.output_dir / "logs" / f"{run_id}_status.tsv", rows)
     if stopped is None and (todo or any(row.status != "cached" for row in rows)):
-        _write_reports(settings, runs)
+        _write_reports(settings, runs, found)
     print_table(rows, settings.output_dir)
     if stopped is not None:
         raise stopped
@@ -321,7 +321,7 @@ def _judge(settings: Settings, plan: Plan, run_id: str, stopped: bool) -> Row:
     return Row.of(plan.run, status, crash.reason, seconds, memory, str(crash.path))
 
 
-def _write_dataset(settings: Settings, found: Found, has_t1w: bool) -> None:
+def _write_dataset(settings: Settings, found: Found, runs: Sequence[Run]) -> None:
     """Files of the data set as a whole, the atlas as used, and the methods text."""
     import nibabel as nb
     import numpy as np
@@ -359,7 +359,10 @@ def _write_dataset(settings: Settings, found: Found, has_t1w: bool) -> None:
             "Approximate": atlas.approximate,
         },
     )
-    _write_methods(settings, found, has_t1w)
+    text, references = _methods(settings, found, runs)
+    logs = settings.output_dir / "logs"
+    outputs.write_text(logs / "CITATION.md", text)
+    outputs.write_text(logs / "CITATION.bib", references)
 
 
 def _kind_of_source(settings: Settings) -> str:
@@ -368,18 +371,20 @@ def _kind_of_source(settings: Settings) -> str:
     return "raw" if settings.fmriprep_dir is None else "fmriprep"
 
 
-def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
+def _methods(settings: Settings, found: Found, runs: Sequence[Run]) -> tuple[str, str]:
+    """The methods text of some runs, and its references: (Markdown, BibTeX)."""
     from importlib.metadata import version
 
     from brainlm_bids.report.boilerplate import methods
 
+    with_t1w = {one.t1w is not None for one in runs if one.problem is None}
     facts = {
         **settings.subset((*PREPROCESSING_FIELDS, "mask_ratio")),
         "version": __version__,
         "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
         | {"python": platform.python_version()},
         "source": _kind_of_source(settings),
-        "has_t1w": has_t1w,
+        "has_t1w": with_t1w.pop() if len(with_t1w) == 1 else None,
         "template": found.space,
         "atlas": found.atlas.label,
         "scaling_stats": None if settings.scaling_stats is None else settings.scaling_stats.name,
@@ -392,17 +397,20 @@ def _write_methods(settings: Settings, found: Found, has_t1w: bool) -> None:
             for model in found.models
         ],
     }
-    text, references = methods(facts)
-    logs = settings.output_dir / "logs"
-    outputs.write_text(logs / "CITATION.md", text)
-    outputs.write_text(logs / "CITATION.bib", references)
+    return methods(facts)
 
 
-def _write_reports(settings: Settings, runs: Sequence[Run]) -> int:
-    """The HTML report of every subject, from what is in the output folder."""
+def _write_reports(settings: Settings, runs: Sequence[Run], found: Found | None = None) -> int:
+    """The HTML report of every subject, from what is in the output folder.
+
+    With what was `found` each tells its own subject's methods: `logs/CITATION.md` is for all
+    subjects of a call, and another call may have written it since.
+    """
     from brainlm_bids.report.html import build_report
 
     for subject in bids_inputs.selected_subjects(runs):
-        path = build_report(settings.output_dir, subject, version=__version__)
+        own = [one for one in runs if one.subject == subject]
+        text = None if found is None else _methods(settings, found, own)[0]
+        path = build_report(settings.output_dir, subject, version=__version__, methods=text)
         print(f"report: {path}", file=sys.stderr)
     return EXIT_OK

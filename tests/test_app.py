@@ -159,6 +159,13 @@ def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     values = json.loads(sidecar.read_text())
     assert any("no T1w" in text for text in values["Warnings"])
     assert "no T1w" in (two_processes.out / "sub-02.html").read_text()
+    without, either = "There was no T1w image", "Where a subject had no T1w image"
+    texts = {
+        name: (two_processes.out / name).read_text()
+        for name in ("sub-01.html", "sub-02.html", "logs/CITATION.md")
+    }
+    assert [name for name, text in texts.items() if without in text] == ["sub-02.html"]
+    assert [name for name, text in texts.items() if either in text] == ["logs/CITATION.md"]
 
 
 def test_an_untrained_model_says_so(two_processes: Call) -> None:

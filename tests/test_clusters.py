@@ -285,6 +285,15 @@ def test_one_array_and_one_group_job_after_it(site: Site) -> None:
     assert "--state=PENDING 102" in (site.folder / "cancelled").read_text()
 
 
+def test_a_dry_run_says_all_and_makes_nothing(site: Site) -> None:
+    site.people("01", "02")
+    done = site.submit("--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "2 to submit" in done.stdout and "--array=1-2" in done.stdout
+    assert "--dependency=afterok:ARRAY" in done.stdout
+    assert not site.out.exists() and not site.submitted()
+
+
 def test_only_what_is_missing_is_submitted_again(site: Site) -> None:
     site.people("01", "02")
     assert site.submit("--group", "none").returncode == 0

@@ -25,10 +25,13 @@ _SECTIONS = (
 )
 
 
-def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
+def build_report(
+    output_dir: Path, subject: str, *, version: str, methods: str | None = None
+) -> Path:
     """Write `output_dir/sub-<label>.html` from what the folder holds; returns its path.
 
-    `subject` with or without "sub-"; `version` of this program, shown in the report. Files that
+    `subject` with or without "sub-"; `version` of this program, shown in the report; `methods`,
+    Markdown: how this subject was processed (None: what `logs/CITATION.md` says). Files that
     are missing leave their part out. The file appears whole or not at all.
     """
     output_dir = Path(output_dir)
@@ -41,7 +44,9 @@ def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
             subject=found,
             runs=[_Section(index, run) for index, run in enumerate(found.runs, start=1)],
             alarms=_alarms(found),
-            methods=methods_text(output_dir, "CITATION.md"),
+            methods=methods_text(output_dir, "CITATION.md")
+            if methods is None
+            else markdown(methods),
             about=_about(found, version),
         )
     )
@@ -128,6 +133,11 @@ def methods_text(output_dir: Path, name: str) -> Markup:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return Markup("")
+    return markdown(text)
+
+
+def markdown(text: str) -> Markup:
+    """Paragraphs, headings and lists of Markdown as HTML, escaped."""
     return Markup("\n").join(_block(block) for block in re.split(r"\n\s*\n", text.strip()))
 
 

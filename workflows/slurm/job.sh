@@ -10,8 +10,8 @@ name='' child='' scratch=''
 
 note() { printf '%s\t%s\t%s\t%s\n' "$name" "$1" "$(date +%s.%N)" "${2:-}" >>"$events"; }
 
-# shellcheck disable=SC2317  # called by the trap
 # SLURM sends TERM at the time limit and at scancel, KILL half a minute later.
+# shellcheck disable=SC2317,SC2329  # called by the trap
 stopped() {
   [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true
   [[ -z $name ]] || note exit 143

@@ -22,6 +22,7 @@ queue() {
 # participant, state, runs, seconds, MB, reason, key, start.   A last row "group" if one was submitted.
 states() {
   local out=$1 queued=$2
+  [[ -d $out/logs ]] || return 0
   {
     find "$out/logs/slurm" -mindepth 2 -maxdepth 2 -name submission -print 2>/dev/null | sort | sed 's|^|submission\t|'
     find "$out/logs" -maxdepth 1 -name '*_status.tsv' -printf '%T@\t%p\n' 2>/dev/null | sort -n | sed 's|^|table\t|'

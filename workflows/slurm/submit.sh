@@ -58,8 +58,8 @@ for word in "${ARGS[@]}"; do
 done
 BIDS=$(cd "${places[0]}" && pwd)
 [[ $(realpath -m "${places[1]}") != $(realpath -m "$BIDS") ]] || die "OUTPUT_DIR is BIDS_DIR: nothing may be written into the raw data"
-mkdir -p "${places[1]}/logs/slurm" || die "OUTPUT_DIR ${places[1]} cannot be made"
-OUT=$(cd "${places[1]}" && pwd)
+OUT=$(realpath -m "${places[1]}")
+((dry_run)) || mkdir -p "$OUT/logs/slurm" || die "OUTPUT_DIR $OUT cannot be made"
 
 APP=brainlm-bids CPU=() GPU=() RESOURCES='' WORK='' AT_ONCE=0 PER_TASK=1 APPTAINER_OPTIONS=()
 # shellcheck source=site.sh source-path=SCRIPTDIR
@@ -94,8 +94,10 @@ done
 key=$(printf '%s\0' "$version" "$APP" "$BIDS" "${ARGS[@]}" | sha256sum | cut -c 1-12)
 group_key=$(printf '%s\0' "$key" "${GROUP_ARGS[@]}" | sha256sum | cut -c 1-12)
 
-exec 9>"$OUT/logs/slurm/.lock"
-flock -w 300 9 || die "another submit.sh holds $OUT/logs/slurm/.lock"
+if ((!dry_run)); then
+  exec 9>"$OUT/logs/slurm/.lock"
+  flock -w 300 9 || die "another submit.sh holds $OUT/logs/slurm/.lock"
+fi
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 queue >"$temporary/queue" || die "squeue did not answer: whether jobs wait or run is not known, so nothing is submitted"
@@ -138,6 +140,7 @@ submission=${folder//%/%%} # sbatch has patterns with % in the names of logs
 
 # Array and group jobs of earlier calls that SLURM still has, each once.
 earlier() { # array|group …
+  [[ -d $OUT/logs/slurm ]] || return 0
   find "$OUT/logs/slurm" -mindepth 2 -maxdepth 2 -name submission -exec cat {} + |
     awk -F '\t' -v kinds=" $* " 'NR == FNR {split($1, part, /[_ ]/); there[part[1]] = 1; next}
       index(kinds, " " $1 " ") && ($2 in there) {print $2}' "$temporary/queue" -
