@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from simulated_series import autoregressive_process
+from small_models import SMALL_IMAGE
 from torch import nn
 
 from brainlm_bids import resources, tools
@@ -263,6 +264,22 @@ def test_a_planted_effect_is_found_and_a_shuffled_one_is_not(
     assert group["baseline", "balanced_accuracy"]["value"] <= 0.6
     assert third["finetuned", "balanced_accuracy"]["value"] > 0.6
     assert (tmp_path / "run" / "age" / "decoding.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_image_model_finds_it_too(cohort: tuple[Path, Path], tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL_IMAGE, initializer_range=0.2)
+    save_checkpoint(tmp_path / "image", random_module(config, seed=1), config, {})
+    run = tmp_path / "run"
+    assert call(cohort, tmp_path / "image", run, "--target", "age", *FROZEN) == 0
+    assert scores(run, "age")["finetuned", "r2"]["value"] > 0.7
+    loaded = load_finetuned(run / "age" / "fold-1")
+    rows = outputs.read_rows(run / "age" / "predictions.tsv")
+    predicted = {row["recording"]: float(row["finetuned"]) for row in rows}
+    store = find_or_build(cohort[0], run)
+    name = loaded.said["Test"][0]
+    index = next(k for k, one in enumerate(store.recordings) if one.name == name)
+    found = loaded.predict(np.array(store.series(index)))
+    assert found[0] == pytest.approx(predicted[name], rel=1e-4)
 
 
 def test_the_encoder_learns_and_is_loaded_again(
