@@ -53,16 +53,17 @@ def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
     """The nodes of a run in their order, one after another."""
-    from brainlm_bids import interfaces, resources
+    from brainlm_bids import resources
+    from brainlm_bids.interfaces import anatomical, denoising, functional, images
 
     tr = float(nib.Nifti1Image.from_filename(bold).header.get_zooms()[3])
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data, mask, affine = _template()
-        template = interfaces.save_image(folder / "template.nii.gz", data, affine)
-        template_mask = interfaces.save_image(folder / "mask.nii.gz", mask > 0, affine)
+        template = images.save_image(folder / "template.nii.gz", data, affine)
+        template_mask = images.save_image(folder / "mask.nii.gz", mask > 0, affine)
         labels, atlas_affine = resources.approximate_atlas()
-        atlas = interfaces.save_image(folder / "atlas.nii.gz", labels, atlas_affine)
+        atlas = images.save_image(folder / "atlas.nii.gz", labels, atlas_affine)
         yield
         seconds: dict[str, float] = {}
 
@@ -78,36 +79,36 @@ def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
             work.mkdir()
             return _timed(seconds, name, lambda: node.run(cwd=str(work)).outputs)
 
-        prepared = run("T1w", interfaces.PrepareT1w(t1w=str(t1w)))
+        prepared = run("T1w", anatomical.PrepareT1w(t1w=str(t1w)))
         normalised = run(
             "normalise",
-            interfaces.Normalise(kind="T1w", seed=1),
+            anatomical.Normalise(kind="T1w", seed=1),
             prepared,
             image=prepared.t1w,
             template=template,
             template_mask=template_mask,
         )
-        realigned = run("realign", interfaces.Realign(bold=str(bold)))
+        realigned = run("realign", functional.Realign(bold=str(bold)))
         coregistered = run(
             "coregister",
-            interfaces.Coregister(seed=1),
+            functional.Coregister(seed=1),
             realigned,
             t1w=prepared.t1w,
             t1w_mask=prepared.brain_mask,
         )
         located = run(
             "project",
-            interfaces.Project(atlas=atlas, transform=normalised.transform),
+            functional.Project(atlas=atlas, transform=normalised.transform),
             realigned,
             coregistered,
         )
         thresholds = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5}
-        extracted = run("extract", interfaces.Extract(tr=tr, **thresholds), realigned, located)
-        found = run("ICA", interfaces.Decompose(seed=1), realigned, extracted)
-        decided = run("AROMA", interfaces.Classify(tr=tr, seed=1), realigned, located, found)
+        extracted = run("extract", functional.Extract(tr=tr, **thresholds), realigned, located)
+        found = run("ICA", denoising.Decompose(seed=1), realigned, extracted)
+        decided = run("AROMA", denoising.Classify(tr=tr, seed=1), realigned, located, found)
         run(
             "denoise",
-            interfaces.Denoise(tr=tr, mode="nonaggr", high_pass=100.0),
+            denoising.Denoise(tr=tr, mode="nonaggr", high_pass=100.0),
             realigned,
             extracted,
             found,

@@ -56,13 +56,13 @@ def read_once(folder: Path, namings: list[dict[str, str]]) -> None:
 
 
 def collect(folder: Path, namings: list[dict[str, str]]) -> None:
-    from brainlm_bids.interfaces_group import CollectSeries
+    from brainlm_bids.interfaces.group import CollectSeries
 
     CollectSeries(namings=namings, model_tr=0.735, first=None).run(cwd=str(folder))
 
 
 def pool(folder: Path, n_stores: int) -> None:
-    from brainlm_bids.interfaces_group import PoolStatistics
+    from brainlm_bids.interfaces.group import PoolStatistics
 
     stores, reports = [], []
     for k in range(n_stores):
@@ -102,11 +102,12 @@ def measure(task: str, folder: Path, argument: Any) -> tuple[float, float]:
 
 def child(task: str, folder: Path) -> None:
     # what a process of the app has imported already
-    from brainlm_bids import interfaces_group, resources
+    from brainlm_bids import resources
     from brainlm_bids.cohort import statistics
+    from brainlm_bids.interfaces import group
     from brainlm_bids.model import windows
 
-    assert interfaces_group and statistics and windows and resources.parcels()
+    assert group and statistics and windows and resources.parcels()
     argument = json.loads(sys.stdin.read())
     started = time.process_time()
     TASKS[task](folder, argument)

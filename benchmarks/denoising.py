@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import simulator
-from brainlm_bids import interfaces, parcellation, resources
+from brainlm_bids import parcellation, resources
+from brainlm_bids.interfaces import denoising, functional, images
 from brainlm_bids.phantom import median_correlations, true_nuisances
 from brainlm_bids.preproc import temporal
 
@@ -34,12 +35,12 @@ class Denoised:
 
 def denoise(run: simulator.Simulation, folder: Path, seed: int = 42) -> Denoised:
     """Motion, parcels, ICA-AROMA and filter; the place of the template in the run is known."""
-    bold = interfaces.save_image(folder / "bold.nii", run.bold, run.affine, run.tr)
-    head_motion = interfaces.Realign(bold=bold).run(cwd=str(folder)).outputs
+    bold = images.save_image(folder / "bold.nii", run.bold, run.affine, run.tr)
+    head_motion = functional.Realign(bold=bold).run(cwd=str(folder)).outputs
     estimate = dict(np.load(head_motion.motion))
     n_dummy, matrices = int(estimate["n_dummy"]), estimate["matrices"]
-    realigned, _ = interfaces.load_image(head_motion.realigned)
-    mask = interfaces.load_mask(head_motion.brain_mask)
+    realigned, _ = images.load_image(head_motion.realigned)
+    mask = images.load_mask(head_motion.brain_mask)
     # all poses are known up to that of the reference: any steady volume tells it
     steady = n_dummy + 20
     place = np.linalg.inv(run.affine) @ np.linalg.inv(matrices[steady]) @ run.matrices[steady]
@@ -82,15 +83,15 @@ def _run_interfaces(
 ) -> dict[str, str]:
     common = {"motion": head_motion.motion}
     image = {"brain_mask": head_motion.brain_mask, **common}
-    decompose = interfaces.Decompose(
+    decompose = denoising.Decompose(
         realigned=head_motion.realigned, factor=float(factor), seed=seed, **image
     )
     components = decompose.run(cwd=str(folder)).outputs.components
-    classify = interfaces.Classify(
+    classify = denoising.Classify(
         components=components, aroma=str(folder / "aroma.npz"), tr=tr, seed=seed, **image
     )
     decisions = classify.run(cwd=str(folder)).outputs.decisions
-    clean = interfaces.Denoise(
+    clean = denoising.Denoise(
         parcels=str(folder / "parcels.npy"),
         components=components,
         decisions=decisions,

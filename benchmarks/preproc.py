@@ -171,7 +171,7 @@ def _parcel_input(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 def our_parcels(path: Path) -> Iterator[Any]:
     """The operator built and applied; the run taken to lie in template space."""
     from brainlm_bids import parcellation
-    from brainlm_bids.interfaces import world_to_voxel
+    from brainlm_bids.interfaces.images import world_to_voxel
 
     bold, affine, labels, atlas_affine = _parcel_input(path)
     yield
@@ -231,7 +231,7 @@ def _run(interface: Any, work: str, names: tuple[str, ...]) -> tuple[float, dict
 
 
 def run_realign(work: str, paths: dict[str, str]) -> Iterator[Any]:
-    from brainlm_bids.interfaces import Realign
+    from brainlm_bids.interfaces.functional import Realign
 
     yield
     names = ("realigned", "boldref", "brain_mask", "motion")
@@ -239,7 +239,7 @@ def run_realign(work: str, paths: dict[str, str]) -> Iterator[Any]:
 
 
 def run_project(work: str, paths: dict[str, str]) -> Iterator[Any]:
-    from brainlm_bids.interfaces import Project
+    from brainlm_bids.interfaces.functional import Project
 
     yield
     given = {name: paths[name] for name in ("atlas", "boldref", "brain_mask", "transform")}
@@ -247,7 +247,7 @@ def run_project(work: str, paths: dict[str, str]) -> Iterator[Any]:
 
 
 def run_extract(work: str, paths: dict[str, str]) -> Iterator[Any]:
-    from brainlm_bids.interfaces import Extract
+    from brainlm_bids.interfaces.functional import Extract
 
     yield
     names = ("realigned", "brain_mask", "motion", "operator", "tissues")

@@ -19,7 +19,7 @@ from brainlm_bids import resources
 from brainlm_bids.bids.fmriprep import find_preprocessed, split_derivative
 from brainlm_bids.bids.outputs import read_json, read_tsv
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces_outputs import itk_affine
+from brainlm_bids.interfaces.outputs import itk_affine
 from brainlm_bids.preproc.fmriprep import known_confounds, motion_parameters, n_non_steady
 
 VOLUMES, DUMMIES, TR = 40, 2, 2.0

@@ -7,7 +7,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from brainlm_bids import interfaces
+from brainlm_bids.interfaces import functional, images
 from brainlm_bids.preproc import motion
 
 SHAPE = (36, 40, 26)
@@ -36,7 +36,7 @@ def _run(tmp_path: Path, wild: bool) -> tuple[Any, np.ndarray]:
     nb.Nifti1Image(bold, AFFINE).to_filename(path)
     folder = tmp_path / "realign"
     folder.mkdir()
-    return interfaces.Realign(bold=str(path), dummy_scans=0).run(cwd=str(folder)).outputs, bold
+    return functional.Realign(bold=str(path), dummy_scans=0).run(cwd=str(folder)).outputs, bold
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, np.ndarray]:
 
 
 def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> None:
-    calm = interfaces.load_mask(_run(tmp_path, wild=False)[0].brain_mask)
-    mask = interfaces.load_mask(wild[0].brain_mask)
+    calm = images.load_mask(_run(tmp_path, wild=False)[0].brain_mask)
+    mask = images.load_mask(wild[0].brain_mask)
     assert (mask & calm).sum() >= 0.98 * calm.sum()
     found = np.load(wild[0].motion)
     assert abs(found["parameters"][WILD, 2] - found["parameters"][WILD - 1, 2] - 25) < 1
@@ -54,7 +54,7 @@ def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> No
     assert 0 < found["filled"] < 0.02
     # where the wild volume saw nothing, its values are those of its neighbours in time
     lost = mask & (seen == 23)
-    series = interfaces.load_image(wild[0].realigned)[0][lost]
+    series = images.load_image(wild[0].realigned)[0][lost]
     expected = (series[:, WILD - 1] + series[:, WILD + 1]) / 2
     np.testing.assert_allclose(series[:, WILD], expected, atol=1.0)
     assert lost.sum() > 100
@@ -63,11 +63,11 @@ def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> No
 def test_the_realigned_run_takes_no_more_space_than_the_raw_one(wild: Any) -> None:
     image = nb.load(wild[0].realigned)
     assert image.get_data_dtype() == np.int16
-    stored = interfaces.load_image(wild[0].realigned)[0]
+    stored = images.load_image(wild[0].realigned)[0]
     bold = wild[1].astype(np.float32)
     found = np.load(wild[0].motion)
     exact = motion.resample(bold, AFFINE, found["matrices"])
-    mask = interfaces.load_mask(wild[0].brain_mask) & (
+    mask = images.load_mask(wild[0].brain_mask) & (
         motion.volumes_in_view(found["matrices"], AFFINE, SHAPE) == 24
     )
     # a thousandth of the brain's median is the coarsest step; half of one is lost at most
@@ -76,10 +76,10 @@ def test_the_realigned_run_takes_no_more_space_than_the_raw_one(wild: Any) -> No
 
 def test_a_range_that_is_too_wide_is_stored_as_float(tmp_path: Path) -> None:
     data = np.array([[[0.0, 1e6, 0.25, 0.5]]], dtype=np.float32)
-    path = interfaces.save_image(tmp_path / "wide.nii", data, np.eye(4), coarsest_step=0.1)
-    np.testing.assert_array_equal(interfaces.load_image(path)[0], data)
+    path = images.save_image(tmp_path / "wide.nii", data, np.eye(4), coarsest_step=0.1)
+    np.testing.assert_array_equal(images.load_image(path)[0], data)
 
 
 def test_the_device_does_not_void_the_cache() -> None:
-    hashes = [interfaces.Realign(device=d).inputs.get_hashval()[1] for d in ("cpu", "cuda")]
+    hashes = [functional.Realign(device=d).inputs.get_hashval()[1] for d in ("cpu", "cuda")]
     assert hashes[0] == hashes[1]

@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 from simulated_cohort import ATLAS, DUMMIES, SPACE, write_cohort, write_recording
 
-from brainlm_bids import interfaces_tables, resources, scaling
+from brainlm_bids import resources, scaling
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming, read_rows, read_tsv
+from brainlm_bids.interfaces import tables
 from brainlm_bids.phantom import write_phantom
 
 LABEL = "randomtinycohort"
@@ -397,7 +398,7 @@ def test_parquet_holds_what_the_table_holds(tmp_path: Path) -> None:
     columns = [["sub-01", "sub-02"], ["01", None], [0.123456789, np.nan]]
     outputs.write_tsv(path, ["participant_id", "run", "cls_0000"], columns)
     pytest.importorskip("pyarrow")
-    frame = pd.read_parquet(interfaces_tables.write_parquet(path))
+    frame = pd.read_parquet(tables.write_parquet(path))
     assert frame["participant_id"].tolist() == ["sub-01", "sub-02"]
     assert frame["run"][0] == "01"
     assert frame["run"].isna()[1]

@@ -12,7 +12,7 @@ from scipy import ndimage, stats
 
 from benchmarks import denoising, simulator
 from benchmarks.planted import brain, motion, plant, slow, smooth
-from brainlm_bids.interfaces_outputs import WriteFunctional
+from brainlm_bids.interfaces.outputs import WriteFunctional
 from brainlm_bids.preproc import ica
 
 

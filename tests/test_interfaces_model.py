@@ -12,7 +12,7 @@ from brainlm_bids import resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces_model import RunModel
+from brainlm_bids.interfaces.model import RunModel
 
 STEM = "sub-01_task-rest"
 LABEL = "randomtiny"

@@ -7,7 +7,6 @@ A pull matrix M_t maps RAS+ world coordinates of the reference to those of volum
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -15,38 +14,26 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-FloatArray = NDArray[np.float64]
-Volume = NDArray[np.float32]
+from brainlm_bids.preproc import motion_torch
+from brainlm_bids.preproc.motion_target import (
+    COARSE_FWHM_MM,
+    GOOD_CORRELATION,
+    HEAD_RADIUS_MM,
+    MAX_ITERATIONS,
+    SMOOTHING_FWHM_MM,
+    TOLERANCE_MM,
+    FloatArray,
+    Target,
+    Volume,
+    finite_volume,
+    make_target,
+    small_motion,
+)
 
-SMOOTHING_FWHM_MM = 5.0
-SIGMA_MM = SMOOTHING_FWHM_MM / np.sqrt(8 * np.log(2))
-COARSE_FWHM_MM = 10.0
-# Around an image's faces, smoothing mixes in values that the scanner never measured.
-GUARD_MM = 1.5 * SIGMA_MM
-# Enough for 0.05 mm at 2 % noise; more points cost time in proportion and gain little.
-N_POINTS = 12_000
-MAX_ITERATIONS = 40
-# An update that moves a point at 50 mm from the centre by less than this ends the search.
-TOLERANCE_MM = 2e-3
-HEAD_RADIUS_MM = 50.0
 # A volume counts as steady when its global signal is this close to what follows.
 STEADY = 0.005
 # Of the excess, from one volume to the next; T1 of 1.3 s, 30° and a TR of 0.7 s leave a half.
 SLOWEST_DECAY = 0.7
-# Below this correlation with the reference a volume is tried again from blurred images.
-GOOD_CORRELATION = 0.98
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What is computed once of the reference: sampled points, values, and how they change."""
-
-    points: FloatArray  # (N, 3) voxel indices
-    centre: FloatArray  # (3,) world mm, rotations are about it
-    design: FloatArray  # (N, 7): value, its change per mm of shift, per rad of rotation
-    affine: FloatArray
-    smoothing: FloatArray  # (3,) standard deviation in voxels
-    guard: FloatArray  # (3,) voxels left out at every face
 
 
 def volumes_summary(bold: NDArray, n_volumes: int = 40) -> FloatArray:
@@ -128,7 +115,7 @@ def reference_volume(
     first = n_dummy if n_dummy < n_volumes else 0
     n_chosen = min(n_average, n_volumes - first)
     chosen = np.unique(np.linspace(first, n_volumes - 1, n_chosen).round().astype(int))
-    volumes = np.stack([_volume(bold, t) for t in chosen], axis=3)
+    volumes = np.stack([finite_volume(bold, t) for t in chosen], axis=3)
     middle = np.median(volumes, axis=3, keepdims=True)
     typical = int(np.argmin(np.abs(volumes - middle).mean(axis=(0, 1, 2))))
     matrices = realign(volumes, affine, volumes[..., typical], device=device)
@@ -168,18 +155,15 @@ def realign(
         raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
     if bold.ndim != 4 or bold.shape[:3] != reference.shape:
         raise ValueError(f"bold {bold.shape} and reference {reference.shape} do not match")
-    if device != "cpu":
-        from brainlm_bids.preproc import motion_torch
-
-        if motion_torch.usable_device(device) != "cpu":
-            return motion_torch.realign(bold, affine, reference, "cuda")
-    fine = _target(reference, affine, SMOOTHING_FWHM_MM)
+    if motion_torch.usable_device(device) != "cpu":
+        return motion_torch.realign(bold, affine, reference, "cuda")
+    fine = make_target(reference, affine, SMOOTHING_FWHM_MM)
     # few runs need it
-    coarse = lru_cache(maxsize=1)(lambda: _target(reference, affine, COARSE_FWHM_MM))
+    coarse = lru_cache(maxsize=1)(lambda: make_target(reference, affine, COARSE_FWHM_MM))
     matrices = np.empty((bold.shape[3], 4, 4))
     previous = np.eye(4)
     for t in range(bold.shape[3]):
-        previous = _align(_volume(bold, t), fine, coarse, previous)
+        previous = _align(finite_volume(bold, t), fine, coarse, previous)
         matrices[t] = previous
     return matrices
 
@@ -207,7 +191,7 @@ def resample(
         out = np.empty(bold.shape, dtype=np.float32)
     pulls = _voxel_matrices(matrices, affine)
     for t, pull in enumerate(pulls):
-        coefficients = _coefficients(_volume(bold, t))
+        coefficients = _coefficients(finite_volume(bold, t))
         out[..., t] = ndimage.affine_transform(
             coefficients,
             pull[:3, :3],
@@ -324,12 +308,6 @@ def parameters_to_matrices(parameters: NDArray, centre_mm: NDArray) -> FloatArra
     return matrices
 
 
-def _volume(bold: NDArray, t: int) -> Volume:
-    return np.nan_to_num(
-        np.asarray(bold[..., t], dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0
-    )
-
-
 def _coefficients(volume: Volume) -> Volume:
     coefficients: Volume = ndimage.spline_filter(volume, order=3, output=np.float32, mode="mirror")
     return coefficients
@@ -341,54 +319,8 @@ def _voxel_matrices(matrices: NDArray, affine: NDArray) -> FloatArray:
     return np.asarray(np.linalg.inv(affine) @ np.asarray(matrices, dtype=np.float64) @ affine)
 
 
-def _head(smooth: Volume) -> NDArray[np.bool_]:
-    """The head with two voxels around it: where there is an edge to hold on to."""
-    low, high = np.percentile(smooth, [2, 98])
-    if not high > low:
-        raise ValueError("the reference volume is constant")
-    mask: NDArray[np.bool_] = ndimage.binary_dilation(
-        smooth > low + 0.15 * (high - low), iterations=2
-    )
-    return mask
-
-
-def _target(reference: NDArray, affine: NDArray, fwhm_mm: float) -> _Target:
-    affine = np.asarray(affine, dtype=np.float64)
-    voxel_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    sigma_mm = fwhm_mm / np.sqrt(8 * np.log(2))
-    smoothing = sigma_mm / voxel_mm
-    clean = np.nan_to_num(np.asarray(reference, dtype=np.float32))
-    smooth = ndimage.gaussian_filter(clean, smoothing, mode="nearest")
-    shape = np.array(smooth.shape)
-    # thin stacks keep half of their slices
-    guard = np.minimum(1.5 * sigma_mm / voxel_mm, (shape - 1) / 4)
-    voxels = np.argwhere(_head(smooth))
-    voxels = voxels[np.all((voxels >= guard) & (voxels <= shape - 1 - guard), axis=1)]
-    points = voxels[:: max(1, len(voxels) // N_POINTS)]
-    index = tuple(points.T)
-    slopes = np.stack([_slope(smooth, axis)[index] for axis in range(3)], axis=1)
-    gradient = slopes @ np.linalg.inv(affine[:3, :3])
-    world = points @ affine[:3, :3].T + affine[:3, 3]
-    values = smooth[index].astype(np.float64)
-    centre = np.average(world, axis=0, weights=np.clip(values, 1e-6, None))
-    turn = np.cross(world - centre, gradient)
-    design = np.column_stack([values, gradient, turn])
-    return _Target(points.astype(np.float64), centre, design, affine, smoothing, guard)
-
-
-def _slope(volume: Volume, axis: int) -> FloatArray:
-    """Derivative of the cubic spline through the volume, per voxel, at the voxels."""
-    if volume.shape[axis] < 3:
-        return np.zeros(volume.shape)
-    coefficients = ndimage.spline_filter1d(
-        volume, order=3, axis=axis, output=np.float64, mode="mirror"
-    )
-    slope: FloatArray = ndimage.correlate1d(coefficients, [-0.5, 0, 0.5], axis=axis, mode="mirror")
-    return slope
-
-
 def _align(
-    volume: Volume, fine: _Target, coarse: Callable[[], _Target], previous: FloatArray
+    volume: Volume, fine: Target, coarse: Callable[[], Target], previous: FloatArray
 ) -> FloatArray:
     """Pull matrix of one volume; from blurred images first when the direct way fails."""
     coefficients = _coefficients(ndimage.gaussian_filter(volume, fine.smoothing, mode="nearest"))
@@ -408,7 +340,7 @@ def _align(
 
 def _search(
     coefficients: Volume,
-    target: _Target,
+    target: Target,
     start: FloatArray,
     first: tuple[FloatArray, float] | None = None,
 ) -> tuple[FloatArray, float]:
@@ -419,14 +351,14 @@ def _search(
     matrix = start
     step, correlation = first or _fit(coefficients, target, matrix)
     for _ in range(MAX_ITERATIONS - 1):
-        matrix = matrix @ np.linalg.inv(_small_motion(step, target.centre))
+        matrix = matrix @ np.linalg.inv(small_motion(step, target.centre))
         if np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:]) < TOLERANCE_MM:
             break
         step, correlation = _fit(coefficients, target, matrix)
     return matrix, correlation
 
 
-def _fit(coefficients: Volume, target: _Target, matrix: FloatArray) -> tuple[FloatArray, float]:
+def _fit(coefficients: Volume, target: Target, matrix: FloatArray) -> tuple[FloatArray, float]:
     """One least-squares step.
 
     The volume seen through `matrix` is taken as gain × (reference moved by a small motion).
@@ -457,11 +389,3 @@ def _fit(coefficients: Volume, target: _Target, matrix: FloatArray) -> tuple[Flo
     if not weights[0] > 0:
         return np.zeros(6), correlation
     return weights[1:] / weights[0], correlation
-
-
-def _small_motion(step: FloatArray, centre: FloatArray) -> FloatArray:
-    """(3 mm, 3 rad rotation vector) about a centre, as a 4 × 4 rigid matrix."""
-    motion = np.eye(4)
-    motion[:3, :3] = Rotation.from_rotvec(step[3:]).as_matrix()
-    motion[:3, 3] = centre + step[:3] - motion[:3, :3] @ centre
-    return motion

@@ -12,8 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainlm_bids.preproc import motion
-from brainlm_bids.preproc.motion import FloatArray, Volume, _Target
+from brainlm_bids.preproc.motion_target import (
+    COARSE_FWHM_MM,
+    GOOD_CORRELATION,
+    HEAD_RADIUS_MM,
+    MAX_ITERATIONS,
+    SMOOTHING_FWHM_MM,
+    TOLERANCE_MM,
+    FloatArray,
+    Target,
+    Volume,
+    finite_volume,
+    make_target,
+    small_motion,
+)
 
 # 32 volumes of 104 × 104 × 72 and what is made of them are 1 GB.
 BATCH = 32
@@ -34,20 +46,20 @@ def realign(bold: NDArray, affine: NDArray, reference: NDArray, device: Any) -> 
     A batch starts from the last volume of the one before, or from no motion, volume by volume
     whatever fits better.
     """
-    fine = motion._target(reference, affine, motion.SMOOTHING_FWHM_MM)
-    coarse = motion._target(reference, affine, motion.COARSE_FWHM_MM)
+    fine = make_target(reference, affine, SMOOTHING_FWHM_MM)
+    coarse = make_target(reference, affine, COARSE_FWHM_MM)
     matrices = np.empty((bold.shape[3], 4, 4))
     previous = np.eye(4)
     for first in range(0, bold.shape[3], BATCH):
         batch = range(first, min(first + BATCH, bold.shape[3]))
-        volumes = np.stack([motion._volume(bold, t) for t in batch])
+        volumes = np.stack([finite_volume(bold, t) for t in batch])
         matrices[batch.start : batch.stop] = _align(volumes, fine, coarse, previous, device)
         previous = matrices[batch.stop - 1]
     return matrices
 
 
 def _align(
-    volumes: Volume, fine: _Target, coarse: _Target, previous: FloatArray, device: Any
+    volumes: Volume, fine: Target, coarse: Target, previous: FloatArray, device: Any
 ) -> FloatArray:
     """Pull matrices (B, 4, 4) of volumes (B, X, Y, Z); from blurred images where that fails."""
     sampler = _Sampler(volumes, fine, device)
@@ -56,7 +68,7 @@ def _align(
     fits = [sampler.fit(everything, start)[1] for start in starts]
     start = np.where((fits[0] >= fits[1])[:, None, None], starts[0], starts[1])
     matrices, correlation = _search(sampler, start)
-    failed = np.flatnonzero(correlation < motion.GOOD_CORRELATION)
+    failed = np.flatnonzero(correlation < GOOD_CORRELATION)
     if failed.size == 0:
         return matrices
     again, _ = _search(_Sampler(volumes[failed], coarse, device), start[failed])
@@ -70,14 +82,14 @@ def _search(sampler: "_Sampler", start: FloatArray) -> tuple[FloatArray, FloatAr
     """Gauss–Newton from (B, 4, 4); a volume that has arrived is left alone."""
     matrices, correlation = start.copy(), np.empty(len(start))
     moving = np.arange(len(start))
-    for _ in range(motion.MAX_ITERATIONS):
+    for _ in range(MAX_ITERATIONS):
         steps, correlation[moving] = sampler.fit(moving, matrices[moving])
         for number, step in zip(moving, steps):
-            small = motion._small_motion(step, sampler.target.centre)
+            small = small_motion(step, sampler.target.centre)
             matrices[number] = matrices[number] @ np.linalg.inv(small)
         sizes = np.linalg.norm(steps[:, :3], axis=1)
-        sizes += motion.HEAD_RADIUS_MM * np.linalg.norm(steps[:, 3:], axis=1)
-        moving = moving[sizes >= motion.TOLERANCE_MM]
+        sizes += HEAD_RADIUS_MM * np.linalg.norm(steps[:, 3:], axis=1)
+        moving = moving[sizes >= TOLERANCE_MM]
         if moving.size == 0:
             break
     return matrices, correlation
@@ -86,7 +98,7 @@ def _search(sampler: "_Sampler", start: FloatArray) -> tuple[FloatArray, FloatAr
 class _Sampler:
     """Spline coefficients of a batch of volumes on a device, and the points of a target."""
 
-    def __init__(self, volumes: Volume, target: _Target, device: Any) -> None:
+    def __init__(self, volumes: Volume, target: Target, device: Any) -> None:
         import torch
 
         self.target, self.device = target, device

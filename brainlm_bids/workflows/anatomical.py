@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from brainlm_bids.interfaces import Normalise, PrepareT1w
-from brainlm_bids.interfaces_outputs import WriteAnatomical
+from brainlm_bids.interfaces.anatomical import Normalise, PrepareT1w
+from brainlm_bids.interfaces.outputs import WriteAnatomical
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from brainlm_bids.interfaces_model import RunModel
+from brainlm_bids.interfaces.model import RunModel
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node
 

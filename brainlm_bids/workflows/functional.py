@@ -10,14 +10,16 @@ confounds are fMRIPrep's.
 from collections.abc import Sequence
 from typing import Any
 
-from brainlm_bids import interfaces as kernels
-from brainlm_bids import interfaces_outputs as writers
 from brainlm_bids.bids.inputs import Run
-from brainlm_bids.interfaces_fmriprep import (
+from brainlm_bids.interfaces import outputs as writers
+from brainlm_bids.interfaces.anatomical import Normalise
+from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scale
+from brainlm_bids.interfaces.fmriprep import (
     ExtractPreprocessed,
     LoadStrategy,
     TakePreprocessed,
 )
+from brainlm_bids.interfaces.functional import Coregister, Extract, Project, Realign
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 
@@ -137,9 +139,9 @@ def _stages(
     tr, seed = context["tr"], settings.random_seed
     stages: dict[str, tuple[Any, float]] = {
         **_first_stages(run, tr, settings),
-        "project": (kernels.Project(atlas=inputs.atlas), 0.0),
-        "decompose": (kernels.Decompose(seed=seed), 4.0),
-        "classify": (kernels.Classify(tr=tr, seed=seed), 0.2),
+        "project": (Project(atlas=inputs.atlas), 0.0),
+        "decompose": (Decompose(seed=seed), 4.0),
+        "classify": (Classify(tr=tr, seed=seed), 0.2),
         **series_stages(context, settings),
     }
     if settings.save_bold:
@@ -155,7 +157,7 @@ def series_stages(context: dict[str, Any], settings: Settings) -> dict[str, tupl
     tr, scaling = context["tr"], {}
     if settings.scaling_stats is not None:
         scaling["statistics"] = str(settings.scaling_stats)
-    denoise = kernels.Denoise(
+    denoise = Denoise(
         tr=tr,
         mode=settings.denoise,
         high_pass=settings.high_pass,
@@ -163,7 +165,7 @@ def series_stages(context: dict[str, Any], settings: Settings) -> dict[str, tupl
     )
     return {
         "denoise": (denoise, 0.0),
-        "scale": (kernels.Scale(tr=tr, model_tr=settings.model_tr, **scaling), 0.0),
+        "scale": (Scale(tr=tr, model_tr=settings.model_tr, **scaling), 0.0),
         "write": (writers.WriteFunctional(context=context), 0.0),
         "draw": (writers.DrawFunctional(context=context), 0.0),
     }
@@ -173,12 +175,12 @@ def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[An
     """How the run and its motion come in, and its parcels and confounds come out."""
     source = run.preprocessed
     if source is None:
-        extract = kernels.Extract(
+        extract = Extract(
             tr=tr,
             fd_spike_threshold=settings.fd_spike_threshold,
             dvars_spike_threshold=settings.dvars_spike_threshold,
         )
-        realign = kernels.Realign(
+        realign = Realign(
             bold=str(run.source), dummy_scans=settings.dummy_scans, device=settings.device
         )
         return {"realign": (realign, 1.5), "extract": (extract, 2.5)}
@@ -212,7 +214,7 @@ def connect_geometry(
     draw = functional.get_node("draw")
     if anatomical is None:
         normalise = make_node(
-            kernels.Normalise(
+            Normalise(
                 template=inputs.template,
                 template_mask=inputs.template_mask,
                 kind="boldref",
@@ -232,7 +234,7 @@ def connect_geometry(
         draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
         return
     coregister = make_node(
-        kernels.Coregister(seed=settings.random_seed), "coregister", settings, memory=1.5
+        Coregister(seed=settings.random_seed), "coregister", settings, memory=1.5
     )
     functional.connect(
         [

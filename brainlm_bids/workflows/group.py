@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids import interfaces_group as group
-from brainlm_bids import interfaces_tables as tables
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.variables import Target
+from brainlm_bids.interfaces import group, tables
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.embedding import MODEL_MEMORY, model_node
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow

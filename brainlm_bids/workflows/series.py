@@ -6,8 +6,8 @@ take ─► denoise ─► scale ─► write ─► draw      (a given series i
 from typing import Any
 
 from brainlm_bids.bids.inputs import Run
-from brainlm_bids.interfaces_fmriprep import LoadStrategy
-from brainlm_bids.interfaces_series import TakeCifti, TakeTimeseries
+from brainlm_bids.interfaces.fmriprep import LoadStrategy
+from brainlm_bids.interfaces.series import TakeCifti, TakeTimeseries
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.functional import (
     DENOISED,

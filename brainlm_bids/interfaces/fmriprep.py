@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped, UserError
-from brainlm_bids.interfaces import (
-    Kernel,
-    KernelInputSpec,
-    centre_of_mass,
-    load_image,
-    load_mask,
-    save_image,
-)
+from brainlm_bids.interfaces.images import centre_of_mass, load_image, load_mask, save_image
+from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 IDENTITY = (
     "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"

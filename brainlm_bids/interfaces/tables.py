@@ -17,7 +17,8 @@ from brainlm_bids import resources, scaling
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces import Kernel, KernelInputSpec, load_image
+from brainlm_bids.interfaces.images import load_image
+from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 KEYS = ("participant_id", "session", "task", "run", "recording", "mean_fd", "coverage")
 FEATURES = ("embedding", "connectivity", "random_weights")

@@ -12,7 +12,8 @@ from brainlm_bids import resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces import Kernel, KernelInputSpec, load_image
+from brainlm_bids.interfaces.images import load_image
+from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 POOLINGS = {
     "cls": "CLS token after the encoder's last layer norm",

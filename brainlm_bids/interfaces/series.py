@@ -13,8 +13,8 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces import Kernel, KernelInputSpec
-from brainlm_bids.interfaces_fmriprep import count_non_steady, motion_of, read_confounds
+from brainlm_bids.interfaces.fmriprep import count_non_steady, motion_of, read_confounds
+from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 
 class _TakeCiftiInputs(KernelInputSpec):

@@ -15,7 +15,7 @@ from brainlm_bids import resources, scaling
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 Plain = dict[str, Any]
 
@@ -229,7 +229,7 @@ class EmbedUntrained(Kernel):
     def _compute(self, folder: Path) -> None:
         import torch
 
-        from brainlm_bids.interfaces_model import POOLINGS, untrained_control
+        from brainlm_bids.interfaces.model import POOLINGS, untrained_control
         from brainlm_bids.model.inference import embed
 
         torch.set_num_threads(self.inputs.n_threads)

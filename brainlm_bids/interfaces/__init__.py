@@ -1,0 +1,1 @@
+"""Nipype interfaces, thin shells over the kernels; a file a part of the graph."""

@@ -1,0 +1,80 @@
+"""Images between files and arrays: (X, Y, Z) or (X, Y, Z, T) float32 with an affine, RAS+ mm."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOGGER = logging.getLogger(__name__)
+
+
+def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """An image's data as float32 and its affine."""
+    import nibabel as nb
+
+    image = nb.load(path)
+    stored, affine = image.dataobj, image.affine  # type: ignore[attr-defined]
+    if len(stored.shape) < 4:
+        return np.asarray(stored, dtype=np.float32), affine
+    # volume by volume: scaled at once, a run would be held as float64 beside the result. A
+    # compressed file is read whole, since each slice would inflate it from the start.
+    raw = stored.get_unscaled()
+    data = np.empty(raw.shape, dtype=np.float32, order="F")
+    for t in range(raw.shape[3]):
+        data[..., t] = raw[..., t] * float(stored.slope) + float(stored.inter)
+    return data, affine
+
+
+def load_mask(path: str) -> NDArray[np.bool_]:
+    """A mask as bool."""
+    return load_image(path)[0] > 0.5
+
+
+def save_image(
+    path: Path,
+    data: NDArray[Any],
+    affine: NDArray[np.float64],
+    tr: float | None = None,
+    coarsest_step: float = 0.0,
+) -> str:
+    """Save an image in scanner units (mm, s); bool as uint8.
+
+    Stored as int16 with slope and intercept, in half of the space of float32, if its values are
+    then exact to steps no wider than `coarsest_step`.
+    """
+    import nibabel as nb
+
+    stored = data.astype(np.uint8) if data.dtype == bool else data
+    image = nb.Nifti1Image(stored, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    if tr is not None:
+        image.header.set_zooms((*image.header.get_zooms()[:3], tr))
+    if coarsest_step > 0 and float(data.max() - data.min()) / 65_000 <= coarsest_step:
+        image.set_data_dtype(np.int16)
+    image.to_filename(path)
+    return str(path)
+
+
+def world_to_voxel(points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Voxel coordinates (P, 3) of world points (P, 3) in a grid.
+
+    >>> world_to_voxel(np.array([[4.0, 0.0, 0.0]]), np.diag([2.0, 2.0, 2.0, 1.0]))
+    array([[2., 0., 0.]])
+    """
+    inverse = np.linalg.inv(affine)
+    return points @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+def rigid_points(points: NDArray[np.float64], matrix_file: Any) -> NDArray[np.float64]:
+    """World points (P, 3) moved by a saved (4, 4) matrix; as they are where there is none."""
+    if not matrix_file:
+        return points
+    matrix = np.load(matrix_file)
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
+
+
+def centre_of_mass(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a mask, in mm."""
+    return np.asarray(affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + affine[:3, 3])

@@ -1,0 +1,75 @@
+"""What all interfaces here are: they load arrays, call the kernels of one stage, and save arrays.
+
+Images are NIfTI files, series and matrices `.npy`/`.npz` in the node's folder; files of the
+derivatives are written by the interfaces of `outputs`.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    SimpleInterface,
+    traits,
+)
+
+LOGGER = logging.getLogger(__name__)
+
+RESOURCES_FILE = "resources.json"
+
+
+class KernelInputSpec(BaseInterfaceInputSpec):
+    """What every interface takes; `nohash`: a matter of speed does not void the cache."""
+
+    n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this process")
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="counts for n_gpu_procs")
+
+
+class Kernel(SimpleInterface):
+    """Runs `_compute(folder)` with a fixed number of threads and notes time and memory."""
+
+    input_spec = KernelInputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from threadpoolctl import threadpool_limits
+
+        n_threads = self.inputs.n_threads
+        # ITK reads it when its first filter is made, torch when it is imported
+        os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(n_threads)
+        folder = Path(runtime.cwd)
+        started = time.monotonic()
+        _forget_peak_memory()
+        with threadpool_limits(n_threads):
+            self._compute(folder)
+        used = {"seconds": time.monotonic() - started, "peak_memory_mb": _peak_memory_mb()}
+        (folder / RESOURCES_FILE).write_text(json.dumps(used))
+        return runtime
+
+    def _compute(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    def _save(self, folder: Path, name: str, **arrays: Any) -> None:
+        path = folder / f"{name}.npz"
+        np.savez(path, **arrays)
+        self._results[name] = str(path)
+
+
+def _forget_peak_memory() -> None:
+    # Linux: 5 resets the high-water mark, so that a worker's earlier nodes do not count
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float:
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
