@@ -14,12 +14,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from benchmarks.process import measured
 from benchmarks.table import Row
 
 
 def chain_rows(dataset: Path, n_volumes: int) -> Iterator[Row]:
-    from benchmarks.preproc import measured
-
     dataset = dataset.resolve()
     t1w = next(dataset.glob("sub-*/**/anat/*_T1w.nii.gz"))
     bold = next(dataset.glob("sub-*/**/func/*_bold.nii.gz"))

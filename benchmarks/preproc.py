@@ -11,13 +11,9 @@ ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS), the same for all.
 """
 
 import argparse
-import contextlib
 import json
-import multiprocessing
-import resource
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +22,8 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks import large
+from benchmarks.chain import chain_rows
+from benchmarks.process import measured
 from benchmarks.table import HEADER, Row, cells, holds
 from brainlm_bids import phantom
 
@@ -46,8 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.large:
         found = large_rows(options.folder)
     elif options.chain:
-        from benchmarks.chain import chain_rows
-
         found = chain_rows(options.chain, options.volumes)
     else:
         found = kernel_rows(options.seed)
@@ -58,55 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("| " + " | ".join(cells(row)) + " |", flush=True)
         missed |= not holds(row)
     return int(missed)
-
-
-# --- measuring --------------------------------------------------------------------------------
-
-
-def measured(function: Callable[..., Any], *arguments: Any) -> tuple[float, float, Any]:
-    """CPU seconds, peak memory (GB), and the result of `function(*arguments)` in a new process.
-
-    `function` may be a generator: what comes before its first yield (reading) is not measured.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_report, args=(sender, function, arguments))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError as error:
-        raise RuntimeError(f"{function.__name__} ended without a result") from error
-    finally:
-        process.join()
-
-
-def _report(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    steps = function(*arguments)
-    next(steps)
-    before = _resident_gb()
-    with contextlib.suppress(OSError):
-        # Linux: forget the peak of reading
-        Path("/proc/self/clear_refs").write_text("5")
-    started = time.process_time()
-    result = next(steps)
-    seconds = time.process_time() - started
-    sender.send((seconds, _peak_gb() - before, result))
-
-
-def _status_gb(name: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1024**2
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-
-
-def _resident_gb() -> float:
-    return _status_gb("VmRSS:")
-
-
-def _peak_gb() -> float:
-    return _status_gb("VmHWM:")
 
 
 # --- kernels ----------------------------------------------------------------------------------

@@ -432,14 +432,7 @@ def register_to_template(
 
 
 BrainImage = tuple[NDArray[np.float32], NDArray[np.float64]]
-
-
-def _linear_stages(f: str, m: str) -> list[str]:
-    return [
-        *("-r", f"[{f},{m},1]"),
-        *("-t", "Rigid[0.1]", *_stage(f, m, (4, 2))),
-        *("-t", "Affine[0.1]", *_stage(f, m, (4, 2))),
-    ]
+AFFINE_FILE = "linear0GenericAffine.mat"  # ANTs' name, beside what it is a part of
 
 
 def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Any:
@@ -448,8 +441,13 @@ def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) 
 
     fixed_image, moving_image = _to_ants(*fixed), _to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
-    _run_ants(["-z", "1", *_linear_stages(f, m)], seed, f"{folder}/linear")
-    return _affine_matrix(f"{folder}/linear0GenericAffine.mat")
+    stages = [
+        *("-z", "1", "-r", f"[{f},{m},1]"),
+        *("-t", "Rigid[0.1]", *_stage(f, m, (4, 2))),
+        *("-t", "Affine[0.1]", *_stage(f, m, (4, 2))),
+    ]
+    _run_ants(stages, seed, f"{folder}/linear")
+    return _affine_matrix(f"{folder}/{AFFINE_FILE}")
 
 
 def _warp(fixed: BrainImage, moving: BrainImage, matrix: NDArray[np.float64], folder: str) -> Path:
@@ -470,13 +468,13 @@ def _warp(fixed: BrainImage, moving: BrainImage, matrix: NDArray[np.float64], fo
 
 
 def _syn(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Path:
-    """The composite file of rigid, affine and a smooth SyN, for a BOLD reference."""
+    """The composite file of `_affine_pull` in the same folder and a smooth SyN after it."""
     from ants.internal import get_pointer_string
 
     fixed_image, moving_image = _to_ants(*fixed), _to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
     stages = [
-        *("-z", "1", "-a", "1", *_linear_stages(f, m)),
+        *("-z", "1", "-a", "1", "-r", f"{folder}/{AFFINE_FILE}"),
         *("-t", "SyN[0.1,3,0]", "-m", f"MI[{f},{m},1,32]"),
         *("-c", "[100x50x0,1e-6,10]", "-f", "4x2x1", "-s", "2x1x0vox"),
     ]
