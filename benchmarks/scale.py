@@ -1,19 +1,24 @@
-"""What a cohort costs, from what a finished output folder cost.
+"""What a cohort costs, from what a call cost that is run now.
 
-    python -m benchmarks.scale OUT [--cpu-seconds S] [--recordings N …]
+    python -m benchmarks.scale OUT [--recordings N …] -- brainlm-bids BIDS OUT participant …
 
-Seconds and memory are those of the status tables (wall time inside the nodes, so on an idle
-machine); --cpu-seconds gives the processor time of a whole recording instead, as `time` measured
-it, which a busy machine does not lengthen. Files and bytes are counted.
+Seconds are the processor's, of the call and all processes that it started, which a busy machine
+does not lengthen; memory is that of the status tables; files and bytes are counted.
 """
 
 import argparse
+import ctypes
+import os
+import resource
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from brainlm_bids.bids.outputs import read_rows
 
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 COHORTS = (100, 10_000, 76_296)  # the last: recordings of UK Biobank with 490 volumes
 
 
@@ -26,10 +31,28 @@ class Cost(NamedTuple):
     files: float
 
 
-def cost(out: Path, cpu_seconds: float | None = None) -> Cost:
-    """The mean of the recordings that are done in an output folder; memory is the largest.
+def processor_seconds(command: Sequence[str]) -> float:
+    """User and system seconds of a command and of everything that it started (Linux).
 
-    Raises ValueError if none is.
+    Workers that outlive the command's own process fall to this one, which waits for them.
+    Raises CalledProcessError if the command fails.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:  # no more children
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def cost(out: Path, seconds: float) -> Cost:
+    """A share of `seconds` for each recording that is done in an output folder; memory is the
+    largest.
+
+    Raises ValueError if none is done.
     """
     done = {
         row["source"]: row
@@ -40,9 +63,8 @@ def cost(out: Path, cpu_seconds: float | None = None) -> Cost:
     if not done:
         raise ValueError(f"{out}: no recording is done")
     kept = [path for path in _files(out) if path.is_file()]
-    seconds = [float(row["seconds"]) for row in done.values()]
     return Cost(
-        sum(seconds) / len(seconds) if cpu_seconds is None else cpu_seconds,
+        seconds / len(done),
         max(float(row["peak_memory_mb"]) for row in done.values()),
         sum(path.stat().st_size for path in kept) / len(done),
         len(kept) / len(done),
@@ -66,13 +88,19 @@ def table(one: Cost, cohorts: Sequence[int]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print what a recording cost, and the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    """Run the command, and print what a recording cost and the table."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0] if __doc__ else "",
+        usage="python -m benchmarks.scale OUT [--recordings N …] -- COMMAND …",
+    )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--cpu-seconds", type=float, metavar="S")
     parser.add_argument("--recordings", type=int, nargs="+", default=COHORTS, metavar="N")
-    given = parser.parse_args(argv)
-    one = cost(given.out, given.cpu_seconds)
+    if "--" not in words:
+        parser.error("give the command after --")
+    at = words.index("--")
+    given = parser.parse_args(words[:at])
+    one = cost(given.out, processor_seconds(words[at + 1 :]))
     print(
         f"a recording: {one.seconds:.0f} s, {one.memory_mb:.0f} MB of memory at most, "
         f"{one.bytes / 1e6:.1f} MB in {one.files:.0f} files\n"

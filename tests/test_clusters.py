@@ -452,17 +452,27 @@ def test_an_array_that_sbatch_refuses_leaves_no_trace(site: Site) -> None:
 def test_what_a_cohort_costs_is_counted_from_its_folder(tmp_path: Path) -> None:
     from benchmarks import scale
 
-    names = ["source", "status", "seconds", "peak_memory_mb"]
+    names = ["source", "status", "peak_memory_mb"]
     (tmp_path / "sub-01" / "func").mkdir(parents=True)
     (tmp_path / "sub-01" / "func" / "a.tsv").write_bytes(b"x" * 3_000_000)
     (tmp_path / "atlas-A424_description.json").write_text("is there once, whoever comes")
     rows = [["sub-01/a_bold.nii.gz", "sub-01/b_bold.nii.gz"], ["done", "failed"]]
-    outputs.write_tsv(tmp_path / "logs/1_status.tsv", names, [*rows, [90.0, 5.0], [800.0, 9e9]])
+    outputs.write_tsv(tmp_path / "logs/1_status.tsv", names, [*rows, [800.0, 9e9]])
     size = 3_000_000 + (tmp_path / "logs/1_status.tsv").stat().st_size
-    one = scale.cost(tmp_path)
+    one = scale.cost(tmp_path, 90.0)
     assert one == (90.0, 800.0, size, 2.0)
     assert "| 10,000 | 250 | 30.0 GB | 20,000 |" in scale.table(one, [10_000])
-    assert scale.cost(tmp_path, 36.0).seconds == 36
+
+
+def test_a_process_that_outlives_its_call_is_counted() -> None:
+    burn = "import time\nwhile time.process_time() < 1: pass"
+    call = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"
+    measure = (
+        "from benchmarks import scale; import sys; print(scale.processor_seconds(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", measure, sys.executable, "-c", call]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert 1 < float(done.stdout) < 2
 
 
 # --- real engines -----------------------------------------------------------------------------
