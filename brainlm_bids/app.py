@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from brainlm_bids import __version__, group, resources
+from brainlm_bids import __version__, group, messages, resources
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
@@ -77,9 +77,7 @@ def _run_participant(settings: Settings) -> int:
 
 
 def _set_up(settings: Settings) -> None:
-    level = logging.DEBUG if settings.verbose > 1 else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    LOG.setLevel(level)
+    messages.configure(settings.verbose)
     # Before numpy, torch and ITK are loaded here and in every worker: they read these once.
     threads = str(settings.omp_nthreads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -399,7 +399,13 @@ def _add_execution(group: Any) -> None:
     _flag(group, "offline", action="store_true", help="never download anything")
     _flag(group, "dry-run", action="store_true", help="say what would be done, and stop")
     _flag(group, "notrack", action="store_true", help="accepted; there is no telemetry")
-    _flag(group, "verbose", "-v", action="count", help="more messages")
+    _flag(
+        group,
+        "verbose",
+        "-v",
+        action="count",
+        help="more messages: of Nipype (-v), of every step (-vv)",
+    )
 
 
 def _number(text: str, kind: type, check: Any, wanted: str) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids import resources, scaling
+from brainlm_bids import messages, resources, scaling
 from brainlm_bids.bids import outputs
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
@@ -100,7 +100,10 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
     crashes.mkdir(parents=True, exist_ok=True)
     if settings.resource_monitor:
         config.enable_resource_monitor()
-    plugin, arguments, poll = _plugin(settings)
+    progress = Progress(len(workflow.list_node_names()))
+    plugin, arguments, poll = _plugin(settings, progress)
+    messages.configure(settings.verbose)
+    workflow.config["logging"] = messages.nipype_config(settings.verbose)
     workflow.config["execution"] = {
         "crashdump_dir": str(crashes),
         "crashfile_format": "txt",
@@ -113,7 +116,9 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
     try:
         workflow.run(plugin=plugin, plugin_args=arguments)
     except Exception as error:  # Nipype raises what its nodes raised, of any kind
-        LOG.debug("the graph ended with %s: %s", type(error).__name__, error)
+        # without a failed node it is the plugin that failed, a scheduler's refusal for example
+        level = logging.DEBUG if progress.n_failed else logging.ERROR
+        LOG.log(level, "the graph ended with %s: %s", type(error).__name__, error)
     finally:
         # after ^C, SIGTERM or --stop-on-first-crash there are some at work
         if not isinstance(plugin, str):
@@ -127,17 +132,38 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
 POLL_HERE, POLL_SCHEDULER = 0.05, 5.0
 
 
-def _plugin(settings: Settings) -> tuple[Any, dict[str, Any], float]:
+class Progress:
+    """What Nipype's plugins call as a node starts and ends: a line for each that is done."""
+
+    def __init__(self, n_nodes: int) -> None:
+        self.n_nodes, self.n_done, self.n_failed = n_nodes, 0, 0
+
+    def __call__(self, node: Any, status: str) -> None:
+        name = node.fullname.partition(".")[2]
+        if status == "end":
+            self.n_done += 1
+            LOG.info("%s: done (%d of %d steps)", name, self.n_done, self.n_nodes)
+        elif status == "exception":
+            self.n_failed += 1
+            LOG.error("%s: failed; why is said when all is done", name)
+        else:
+            LOG.debug("%s: begins", name)
+
+
+def _plugin(settings: Settings, progress: Progress) -> tuple[Any, dict[str, Any], float]:
     """A plugin, or the name of one of Nipype's; its arguments; seconds between two looks at it."""
     from brainlm_bids.workers import WorkersPlugin
 
-    if settings.use_plugin is not None:
-        name, given, poll = _given_plugin(settings.use_plugin)
-        return (WorkersPlugin(given), {}, poll) if name == "MultiProc" else (name, given, poll)
+    name, poll = "MultiProc", POLL_HERE
     arguments: dict[str, Any] = {"n_procs": settings.nprocs}
-    if settings.mem is not None:
+    if settings.use_plugin is not None:
+        name, arguments, poll = _given_plugin(settings.use_plugin)
+    elif settings.mem is not None:
         arguments["memory_gb"] = settings.mem
-    return WorkersPlugin(arguments), {}, POLL_HERE
+    arguments["status_callback"] = progress
+    if name == "MultiProc":
+        return WorkersPlugin(arguments, settings.verbose), {}, poll
+    return name, arguments, poll
 
 
 def _given_plugin(path: Path) -> tuple[str, dict[str, Any], float]:

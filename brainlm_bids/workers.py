@@ -21,7 +21,7 @@ from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
-from brainlm_bids import machine
+from brainlm_bids import machine, messages
 
 LOG = logging.getLogger("brainlm_bids")
 GRACE = 2.0  # seconds that a worker has to put away what it was writing
@@ -33,10 +33,11 @@ class WorkersPlugin(MultiProcPlugin):
     """Nipype's MultiProc with workers that may die.
 
     Of several steps that were at work when a process died, each is tried once more, alone: the one
-    that is killed again has failed. Arguments: those of MultiProc.
+    that is killed again has failed. Arguments: those of MultiProc, and the verbosity of workers.
     """
 
-    def __init__(self, plugin_args: dict[str, Any]) -> None:
+    def __init__(self, plugin_args: dict[str, Any], verbose: int = 0) -> None:
+        self._verbose = verbose
         values = {"memory_gb": 0.9 * machine.available_memory() / 1e9, "raise_insufficient": False}
         super().__init__(plugin_args=values | plugin_args)
         self.pool = self._new_pool()
@@ -53,7 +54,7 @@ class WorkersPlugin(MultiProcPlugin):
             # fork would copy the threads' locks of the libraries loaded here
             mp_context=multiprocessing.get_context("forkserver"),
             initializer=_begin,
-            initargs=(self._cwd,),
+            initargs=(self._cwd, self._verbose),
         )
 
     # --- what MultiProc calls
@@ -167,8 +168,9 @@ def _end_workers() -> None:
         worker.kill()
 
 
-def _begin(folder: str) -> None:
+def _begin(folder: str, verbose: int) -> None:
     """What a worker does first."""
+    messages.configure(verbose)
     os.chdir(folder)
     # the main process hears ^C and ends the workers in order
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,12 +27,13 @@ VOLUMES, TR = 44, 2.0
 
 @dataclass(frozen=True)
 class Call:
-    """A finished call: where it wrote, its exit code, the rows of its status table, its seconds."""
+    """A finished call: where it wrote, exit code, rows of the status table, seconds, messages."""
 
     out: Path
     returncode: int
     rows: dict[str, dict[str, str]]
     seconds: float
+    stderr: str
 
 
 def call(bids_dir: Path, out: Path, work: Path, *flags: str) -> Call:
@@ -47,7 +49,7 @@ def call(bids_dir: Path, out: Path, work: Path, *flags: str) -> Call:
     assert tables, done.stderr[-3000:]
     with tables[-1].open() as handle:
         rows = {row["source"]: row for row in csv.DictReader(handle, delimiter="\t")}
-    return Call(out, done.returncode, rows, seconds)
+    return Call(out, done.returncode, rows, seconds, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add("short", data[..., :10], RepetitionTime=TR)
     noise = np.random.default_rng(0).normal(100, 10, data.shape).astype(np.float32)
     add("nobrain", noise, RepetitionTime=TR)
+    add("cut", data, RepetitionTime=TR)
+    whole = (func / "sub-01_task-cut_bold.nii.gz").read_bytes()
+    (func / "sub-01_task-cut_bold.nii.gz").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
@@ -98,8 +103,22 @@ def test_broken_runs_are_told_and_the_others_go_on(two_processes: Call) -> None:
     assert "10 volumes" in status["task-short"]["reason"]
     assert status["task-nobrain"]["status"] == "failed"
     assert "no brain" in status["task-nobrain"]["reason"]
+    assert status["task-cut"]["status"] == "failed"
+    assert "sub-01_task-cut_bold.nii.gz: cannot be read" in status["task-cut"]["reason"]
     second = [row for source, row in two_processes.rows.items() if source.startswith("sub-02")]
     assert [row["status"] for row in second] == ["done"]
+
+
+def test_each_step_is_told_once_and_without_tracebacks(two_processes: Call) -> None:
+    said = two_processes.stderr
+    assert "Traceback" not in said and "nipype" not in said
+    assert said.count("func_sub_01_task_rest.realign: done (") == 1
+    assert said.count("func_sub_01_task_cut.realign: failed") == 1
+    steps = [line for line in said.splitlines() if re.search(r": done \(\d+ of \d+ steps\)$", line)]
+    numbers = [int(re.findall(r"\((\d+) of", line)[0]) for line in steps]
+    assert numbers == list(range(1, len(steps) + 1))
+    # the same reason in the table, in the log and on the last screen
+    assert said.count("cannot be read") == 2
 
 
 def test_every_table_has_424_columns_and_missing_parcels_say_so(two_processes: Call) -> None:

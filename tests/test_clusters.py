@@ -565,7 +565,7 @@ def test_three_subjects_on_slurm_one_of_them_broken(
     table = read_table(run_recipe(recipe, "status.sh", "--tsv", out))
     assert [table[f"sub-0{n}"]["state"] for n in (1, 2, 3)] == ["done", "failed", "done"]
     assert table["sub-02"]["runs"] == "1 failed"
-    assert table["sub-02"]["reason"].startswith("EOFError in realign")
+    assert "sub-02_task-rest_bold.nii.gz: cannot be read" in table["sub-02"]["reason"]
     assert float(table["sub-01"]["peak_memory_mb"]) > 100
     assert table["group"]["reason"].startswith("not run: a participant failed")
     assert not list(out.glob("group_*"))

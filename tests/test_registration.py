@@ -1,6 +1,7 @@
 """Registration: known transforms recovered, brains found, and images without one refused."""
 
 import os
+import time
 
 # ITK reads it when its first filter is made
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
@@ -242,10 +243,25 @@ def test_bias_field_is_removed(head: Head) -> None:
     assert after.std() / after.mean() < 0.4 * before.std() / before.mean()
 
 
-def test_checksum_of_hdf5() -> None:
-    # the two examples in the comments of lookup3.c
-    assert registration._lookup3(b"") == 0xDEADBEEF
-    assert registration._lookup3(b"Four score and seven years ago") == 0x17770551
+def test_a_stored_transform_maps_as_before_and_is_small(tmp_path: Path) -> None:
+    grid = np.diag([4.0, 4, 4, 1])
+    grid[:3, 3] = [-80, -100, -60]
+    wave = 3 * np.sin(np.indices((40, 48, 36)) / 6)  # mm
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec([0.1, -0.05, 0.2]).as_matrix()
+    matrix[:3, 3] = [1, -2, 3]
+    made = registration._composite(matrix, np.moveaxis(wave, 0, -1), grid, str(tmp_path))
+    files = [tmp_path / name for name in ("first.h5", "second.h5")]
+    for file in files:
+        registration._store(made, file)
+        time.sleep(1.1)  # HDF5 counts seconds
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].stat().st_size < made.stat().st_size / 4
+    index = np.random.default_rng(0).integers(0, (40, 48, 36), (500, 3))
+    points = index * 4.0 + grid[:3, 3]
+    moved = points + wave[:, *index.T].T
+    expected = moved @ matrix[:3, :3].T + matrix[:3, 3]
+    np.testing.assert_allclose(registration.map_points(points, files[0]), expected, atol=1e-3)
 
 
 @pytest.mark.slow

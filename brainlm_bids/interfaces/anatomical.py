@@ -1,6 +1,5 @@
 """Nipype interfaces of the anatomy: T1w in; corrected T1w, brain mask, way to the template out."""
 
-import logging
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -11,8 +10,6 @@ from nipype.interfaces.base import (
 
 from brainlm_bids.interfaces.images import load_image, load_mask, save_image
 from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
-
-LOGGER = logging.getLogger(__name__)
 
 
 class _PrepareT1wInputs(KernelInputSpec):

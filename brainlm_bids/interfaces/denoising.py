@@ -2,7 +2,6 @@
 filter and regression, robust scaling.
 """
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.images import load_image, load_mask
 from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
-
-LOGGER = logging.getLogger(__name__)
 
 
 class _DecomposeInputs(KernelInputSpec):

@@ -1,19 +1,28 @@
 """Images between files and arrays: (X, Y, Z) or (X, Y, Z, T) float32 with an affine, RAS+ mm."""
 
-import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
+import nibabel as nb
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-LOGGER = logging.getLogger(__name__)
+from brainlm_bids.errors import UserError
 
 
 def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """An image's data as float32 and its affine."""
-    import nibabel as nb
+    """An image's data as float32 and its affine. Raises UserError if the file is damaged."""
+    try:
+        return _load_image(path)
+    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(f"{path}: cannot be read ({why}); is it damaged or incomplete?") from error
 
+
+def _load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     image = nb.load(path)
     stored, affine = image.dataobj, image.affine  # type: ignore[attr-defined]
     if len(stored.shape) < 4:
@@ -44,8 +53,6 @@ def save_image(
     Stored as int16 with slope and intercept, in half of the space of float32, if its values are
     then exact to steps no wider than `coarsest_step`.
     """
-    import nibabel as nb
-
     stored = data.astype(np.uint8) if data.dtype == bool else data
     image = nb.Nifti1Image(stored, affine)
     image.header.set_xyzt_units("mm", "sec")

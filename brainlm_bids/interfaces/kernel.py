@@ -6,7 +6,6 @@ derivatives are written by the interfaces of `outputs`.
 
 import contextlib
 import json
-import logging
 import os
 import resource
 import time
@@ -19,8 +18,6 @@ from nipype.interfaces.base import (
     SimpleInterface,
     traits,
 )
-
-LOGGER = logging.getLogger(__name__)
 
 RESOURCES_FILE = "resources.json"
 

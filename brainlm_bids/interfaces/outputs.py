@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.interfaces.images import load_image, load_mask, rigid_points, world_to_voxel
+from brainlm_bids.interfaces.images import (
+    load_image,
+    load_mask,
+    rigid_points,
+    save_image,
+    world_to_voxel,
+)
 from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 LOG = logging.getLogger("brainlm_bids")
@@ -50,7 +56,6 @@ class WriteAnatomical(Kernel):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.interfaces.images import save_image
         from brainlm_bids.preproc import registration
 
         naming = Naming(**self.inputs.context["naming"])
@@ -529,7 +534,6 @@ class WriteDenoisedBold(Kernel):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.interfaces.images import save_image
         from brainlm_bids.preproc import ica, registration
 
         naming = Naming(**self.inputs.context["naming"])

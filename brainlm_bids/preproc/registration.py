@@ -427,11 +427,13 @@ def register_to_template(
                 composite = _syn(fixed_brain, moving_brain, seed, folder)
         except RuntimeError as error:
             raise UserError(f"the {kind} cannot be registered to the template: {error}") from error
-        out_file.write_bytes(_without_times(composite.read_bytes()))
+        _store(composite, out_file)
     return out_file
 
 
 BrainImage = tuple[NDArray[np.float32], NDArray[np.float64]]
+N_PARAMETERS_AFFINE = 12  # 3 × 3 and a translation
+DISPLACEMENT_STEP_MM = 2.0**-10  # a power of 2: the last bits are zeros, which compress well
 AFFINE_FILE = "linear0GenericAffine.mat"  # ANTs' name, beside what it is a part of
 
 
@@ -520,6 +522,34 @@ def _composite(
     return path
 
 
+def _store(composite: Path, out_file: Path) -> None:
+    """Copy an ITK composite, compressed, so that equal transforms are equal and small files.
+
+    ITK notes times and the operating system. Displacements are stored in steps of
+    `DISPLACEMENT_STEP_MM`, as float32.
+    """
+    import h5py
+
+    with h5py.File(composite) as source, h5py.File(out_file, "w") as target:
+
+        def copy(name: str, item: Any) -> None:
+            if not isinstance(item, h5py.Dataset) or name in ("OSName", "OSVersion"):
+                return
+            if not name.endswith("/TransformParameters") or item.size <= N_PARAMETERS_AFFINE:
+                target.create_dataset(name, data=item[()], dtype=item.dtype, track_times=False)
+                return
+            steps = np.round(item[()] / DISPLACEMENT_STEP_MM)
+            target.create_dataset(
+                name,
+                data=(steps * DISPLACEMENT_STEP_MM).astype(np.float32),
+                track_times=False,
+                compression="gzip",
+                shuffle=True,
+            )
+
+        source.visititems(copy)
+
+
 # --- applying transforms ---------------------------------------------------------------------
 
 
@@ -576,57 +606,3 @@ def _pull(points: NDArray[np.float64], pull: Any) -> NDArray[np.float64]:
 
 
 # --- files that repeat to the byte -----------------------------------------------------------
-
-
-def _without_times(content: bytes) -> bytes:
-    """An HDF5 file without the times of its objects, so that equal transforms are equal files.
-
-    Version 2 object headers (HDF5 File Format Specification 3.0, IV.A.1.b): signature, version,
-    flags (bit 5: four times of 4 bytes follow), size of the first chunk, the chunk, a checksum.
-    """
-    out = bytearray(content)
-    start = content.find(b"OHDR")
-    while start >= 0:
-        flags = content[start + 5]
-        if content[start + 4] == 2 and flags & 0x20:
-            size_at = start + 22 + (4 if flags & 0x10 else 0)
-            width = 1 << (flags & 3)
-            size = int.from_bytes(content[size_at : size_at + width], "little")
-            end = size_at + width + size
-            # the signature may also occur by chance within data, but not with its checksum
-            known = int.from_bytes(content[end : end + 4], "little")
-            if size < 65536 and _lookup3(content[start:end]) == known:
-                out[start + 6 : start + 22] = bytes(16)
-                out[end : end + 4] = _lookup3(bytes(out[start:end])).to_bytes(4, "little")
-        start = content.find(b"OHDR", start + 4)
-    return bytes(out)
-
-
-def _lookup3(data: bytes) -> int:
-    """HDF5's checksum of metadata: Jenkins' hash lookup3 (2006, public domain), seed 0.
-
-    >>> hex(_lookup3(b"Four score and seven years ago"))
-    '0x17770551'
-    """
-    full = 0xFFFFFFFF
-    a = b = c = (0xDEADBEEF + len(data)) & full
-    for start in range(0, len(data), 12):
-        block = data[start : start + 12].ljust(12, b"\0")
-        x, y, z = (int.from_bytes(block[n : n + 4], "little") for n in (0, 4, 8))
-        a, b, c = (a + x) & full, (b + y) & full, (c + z) & full
-        if start + 12 >= len(data):
-            break
-        for turn in (4, 6, 8, 16, 19, 4):
-            a = ((a - c) & full) ^ _rotate(c, turn)
-            c = (c + b) & full
-            a, b, c = b, c, a
-    if not data:
-        return c
-    for turn in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - _rotate(b, turn)) & full
-        a, b, c = b, c, a
-    return b
-
-
-def _rotate(value: int, turn: int) -> int:
-    return ((value << turn) | (value >> (32 - turn))) & 0xFFFFFFFF

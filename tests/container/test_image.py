@@ -231,12 +231,13 @@ def test_the_wrapper_runs_it(phantom: Path, tmp_path: Path) -> None:
 
 def test_sigterm_ends_it_within_ten_seconds(phantom: Path, out: Path) -> None:
     mounts = ["-v", f"{phantom}:/data:ro", "-v", f"{out}:/out"]
-    started = docker("run", "-d", *NOBODY, *mounts, IMAGE, "/data", "/out", "participant", *DEMO)
+    command = ["/data", "/out", "participant", "-v", *DEMO]
+    started = docker("run", "-d", *NOBODY, *mounts, IMAGE, *command)
     name = started.stdout.strip()
     try:
         until = time.monotonic() + 120
         # in the middle of a node's work
-        while '[Node] Executing "realign"' not in docker("logs", name).stdout:
+        while '[Node] Executing "realign"' not in docker("logs", name).stderr:
             assert time.monotonic() < until, docker("logs", name).stderr[-2000:]
             time.sleep(0.2)
         before = time.monotonic()
