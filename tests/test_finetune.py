@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +313,42 @@ def test_the_encoder_learns_and_is_loaded_again(
         if one.name in predicted:
             found = loaded.predict(np.array(store.series(k)))
             assert found[0] == pytest.approx(predicted[one.name], rel=1e-4)
+
+
+@pytest.mark.parametrize("task", [("--target", "age", "--split"), ("--future", 1, "--folds", 2)])
+def test_two_processes_learn_what_one_does(
+    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path, task: tuple[object, ...]
+) -> None:
+    """Batches of 5 in two processes: shares of 3 and 2, and of 1 and none."""
+    words = ["-m", "brainlm_bids.tools", "finetune", checkpoint, cohort[0], "RUN", *task]
+    words += ["--bids-dir", cohort[1], "--epochs", 3, "--batch", 5, "--micro-batch", 2, "--offline"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, before in (("one", []), ("two", launch)):
+        command = [str(tmp_path / name) if one == "RUN" else str(one) for one in (*before, *words)]
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count(".tsv") == 1  # one of them speaks
+    files = sorted((tmp_path / "one").rglob("*.tsv"))
+    assert any(file.name == "curves.tsv" for file in files)
+    for file in files:
+        ours = outputs.read_rows(file)
+        theirs = outputs.read_rows(tmp_path / "two" / file.relative_to(tmp_path / "one"))
+        for a, b in zip(ours, theirs, strict=True):
+            assert {key: _value(b[key]) for key in b} == {key: _near(a[key]) for key in a}
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _near(text: str) -> Any:
+    value = _value(text)
+    if isinstance(value, str):
+        return value
+    return pytest.approx(value, rel=1e-4, abs=1e-6, nan_ok=True)
 
 
 def test_a_frozen_head_knows_its_checkpoint(

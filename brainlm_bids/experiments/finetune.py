@@ -25,10 +25,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.finetune_future import finetune_future
 from brainlm_bids.experiments.finetune_start import Parameters, Start, begin, usable
 from brainlm_bids.experiments.heads import save_head
-from brainlm_bids.experiments.learning import (
-    Fold,
-    learn,
-)
+from brainlm_bids.experiments.learning import Fold, in_shares, learn, share
 from brainlm_bids.model import finetuning
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.config import BrainLMConfig
@@ -41,6 +38,7 @@ from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.saving import save_checkpoint
 
 PREDICTORS = ("finetuned", "linear_probe", "connectivity", "baseline")
+NOTHING = np.zeros(0, dtype=np.float32)
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -70,9 +68,7 @@ class Sample(NamedTuple):
 
 def _all_targets(start: Start) -> int:
     given, store = start.given, start.store
-    places, left_out = usable(store, 20)
-    for name, reason in left_out.items():
-        print(f"brainlm: left out: {name}: {reason}", file=sys.stderr)
+    places, left_out = usable(start, 20)
     columns = _variables(given, [store.recordings[k].name for k in places])
     unknown = next((name for name in given.target if name not in columns), None)
     if unknown:
@@ -85,6 +81,8 @@ def _all_targets(start: Start) -> int:
             target = make_target(name, columns[name], sample.subjects)
             _one_target(start, sample, target, left_out)
         except UserError as error:
+            if start.engine.num_processes > 1:
+                raise  # the others may be waiting for this process
             problems.append(str(error))
     if len(problems) == len(set(given.target)):
         raise UserError("; ".join(problems))
@@ -122,18 +120,31 @@ def _sample(start: Start, places: list[int]) -> Sample:
     from tqdm import tqdm
 
     given, store, model = start.given, start.store, start.model()
-    upper = np.triu_indices(store.n_parcels, k=1)
-    vectors, connectivity = [], []
-    for place in tqdm(places, desc="embedding", unit="recording", disable=None):
+
+    def vectors_of(place: int) -> NDArray[np.float32]:
         series = np.array(store.series(place))
         found = embed(model, series, parcels().xyz, tr=1.0, seed=given.seed, pooling=given.pooling)
-        vectors.append(found.vectors)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            matrix = np.corrcoef(series.T.astype(np.float64))[upper]
-        connectivity.append(np.arctanh(np.clip(matrix, -0.999999, 0.999999)).astype(np.float32))
+        return found.vectors
+
+    def some(mine: list[int]) -> list[NDArray[np.float32]]:
+        quiet = None if start.writes else True
+        bar = tqdm(mine, desc="embedding", unit="recording", disable=quiet)
+        return [vectors_of(place) for place in bar]
+
+    vectors = in_shares(some, places, start.engine)
+    # only the process that writes compares with it
+    connectivity = [_connectivity(store.series(k)) if start.writes else NOTHING for k in places]
     rows = [store.recordings[place] for place in places]
-    subjects = [one.subject for one in rows]
-    return Sample(places, [one.name for one in rows], subjects, vectors, np.stack(connectivity))
+    names, subjects = [row.name for row in rows], [row.subject for row in rows]
+    return Sample(places, names, subjects, vectors, np.stack(connectivity))
+
+
+def _connectivity(series: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fisher z of the correlations (pairs,) of a series (T, P)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = np.corrcoef(np.array(series.T, dtype=np.float64))
+    pairs = matrix[np.triu_indices(len(matrix), k=1)]
+    return np.arctanh(np.clip(pairs, -0.999999, 0.999999)).astype(np.float32)
 
 
 def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
@@ -145,14 +156,17 @@ def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str
     folder = start.given.run_dir / _safe(target.name)
     width = 2 if n_classes == 0 else n_classes
     found = {name: np.full((len(own.names), width), np.nan) for name in PREDICTORS}
-    curves: list[dict[str, Any]] = []
     for number, fold in enumerate(folds, start=1):
-        part = folder / f"fold-{number}"
-        saved = _fold(start, own, target, fold, part)
+        saved = _fold(start, own, target, fold, folder / f"fold-{number}")
         for name in PREDICTORS:
             found[name][fold.test] = saved[name]
-        rows = outputs.read_rows(part / "curves.tsv")
-        curves += [{"fold": number, **row} for row in rows]
+    if not start.writes:
+        return
+    curves = [
+        {"fold": number, **row}
+        for number in range(1, len(folds) + 1)
+        for row in outputs.read_rows(folder / f"fold-{number}" / "curves.tsv")
+    ]
     _tables(start, own, target, folds, found, tested, folder, left_out)
     outputs.write_tsv(
         folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
@@ -177,6 +191,26 @@ def _safe(name: str) -> str:
 
 def _fold(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> dict[str, Array]:
     """Predictions of the test rows by all predictors; those of an earlier call, if complete."""
+    configuration = _configuration(start, own, target, fold)
+    file = folder / "predictions.npz"
+    saved = _saved(file, configuration)
+    if saved is not None:
+        return saved
+    learnt = _learn_head(start, own, target, fold, folder)
+    if start.writes:
+        found = _peers(start, own, target, fold)
+        if not target.classes:
+            learnt = np.hstack([learnt, found["baseline"][:, 1:]])
+        found |= {"configuration": np.array(configuration), "finetuned": learnt}
+        with outputs.atomically(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **found)
+    start.engine.wait_for_everyone()
+    saved = _saved(file, configuration)
+    assert saved is not None
+    return saved
+
+
+def _configuration(start: Start, own: Sample, target: Target, fold: Fold) -> str:
     said = {
         "version": __version__,
         "store": start.store.sha256,
@@ -185,28 +219,29 @@ def _fold(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -
         "names": own.names,
         "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
     }
-    configuration = configuration_hash(said)
-    file = folder / "predictions.npz"
-    if file.is_file():
-        with np.load(file, allow_pickle=False) as content:
-            if str(content["configuration"]) == configuration:
-                return {name: content[name] for name in PREDICTORS}
+    return configuration_hash(said)
+
+
+def _saved(file: Path, configuration: str) -> dict[str, Array] | None:
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as content:
+        if str(content["configuration"]) != configuration:
+            return None
+        return {name: content[name] for name in PREDICTORS}
+
+
+def _peers(start: Start, own: Sample, target: Target, fold: Fold) -> dict[str, Array]:
+    """Predictions of the test rows by what does not learn with the model."""
     n_classes, values = len(target.classes), target.values
     split = (fold.train, fold.test)
     shared = {"n_classes": n_classes, "seed": start.given.seed}
     means = np.stack([one.mean(axis=0, dtype=np.float64) for one in own.vectors])
-    found = {
+    return {
         "linear_probe": linear_predictions(means, values, own.subjects, split, **shared),
         "connectivity": linear_predictions(own.connectivity, values, own.subjects, split, **shared),
         "baseline": _baseline(values[fold.train], len(fold.test), n_classes),
     }
-    learnt = _learn_head(start, own, target, fold, folder)
-    if n_classes == 0:
-        learnt = np.hstack([learnt, found["baseline"][:, 1:]])
-    found["finetuned"] = learnt
-    with outputs.atomically(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **{"configuration": np.array(configuration), **found})
-    return found
 
 
 def _baseline(train: Array, n_test: int, n_classes: int) -> Array:
@@ -240,23 +275,28 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
             for piece, tensors in feed.pieces(chosen, epoch):
                 yield *tensors, wanted[chosen[piece]]
 
-        def validate(current: nn.Module) -> float:
-            found = torch.from_numpy(feed.outputs(current, fold.validation)).float()
-            own_loss = finetuning.losses(
-                found, wanted[fold.validation], n_classes, torch.from_numpy(weights).float()
-            )
-            return float(own_loss.mean())
+        def validate(current: nn.Module) -> Tensor:
+            rows = share(fold.validation, start.engine)
+            if not len(rows):
+                return torch.zeros(0)
+            found = torch.from_numpy(feed.outputs(current, rows)).float()
+            weights_ = torch.from_numpy(weights).float()
+            return finetuning.losses(found, wanted[rows], n_classes, weights_)
 
         module, curves = learn(
             module, groups, len(fold.fit), batches, loss, validate, given.learning, start.engine
         )
-    names = list(curves[0])
-    outputs.write_tsv(folder / "curves.tsv", names, [[r[k] for r in curves] for k in names])
-    said = _head_said(start, own, target, fold, mean, scale)
-    save_head(folder, feed.head(module), said)
-    if not given.frozen:
-        save_checkpoint(folder, model.module, model.config, said)
-    return finetuning.predictions(feed.outputs(module, fold.test), n_classes, mean, scale)
+    if start.writes:
+        names = list(curves[0])
+        outputs.write_tsv(folder / "curves.tsv", names, [[r[k] for r in curves] for k in names])
+        said = _head_said(start, own, target, fold, mean, scale)
+        save_head(folder, feed.head(module), said)
+        if not given.frozen:
+            save_checkpoint(folder, model.module, model.config, said)
+    tested = in_shares(
+        lambda rows: list(feed.outputs(module, np.array(rows))), fold.test.tolist(), start.engine
+    )
+    return finetuning.predictions(np.stack(tested), n_classes, mean, scale)
 
 
 def _loss(n_classes: int, weights: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:

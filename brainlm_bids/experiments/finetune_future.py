@@ -4,7 +4,6 @@ Every window is scaled by the volumes that are seen alone, in training as in tes
 `forecast.look_back`), so that nothing tells of what comes but what was before.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments import forecast
 from brainlm_bids.experiments.finetune_start import Start, usable
 from brainlm_bids.experiments.forecast import METRICS, Errors, look_back, predicted
-from brainlm_bids.experiments.learning import Fold, learn
+from brainlm_bids.experiments.learning import Fold, in_shares, learn, share
 from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.finetuning import trainable
@@ -47,16 +46,15 @@ def finetune_future(start: Start) -> int:
     model = start.model()
     assert given.future is not None
     hidden, seen = patches_span(model, given.future)
-    places, left_out = usable(store, model.window)
-    for name, reason in left_out.items():
-        print(f"brainlm: left out: {name}: {reason}", file=sys.stderr)
+    places, left_out = usable(start, model.window)
     subjects = [store.recordings[place].subject for place in places]
     folds = start.folds(subjects)
     rows: list[dict[str, Any]] = []
     for number, fold in enumerate(folds, start=1):
         folder = given.run_dir / f"fold-{number}"
         rows += _fold(start, np.array(places), fold, folder, hidden, seen)
-    _summarise(start, rows, len(folds), hidden, left_out)
+    if start.writes:
+        _summarise(start, rows, len(folds), hidden, left_out)
     return 0
 
 
@@ -80,9 +78,8 @@ def _fold(
     if note.is_file() and outputs.read_json(note)["Configuration"] == configuration:
         return list(outputs.read_rows(table))
     model, curves = _learn(start, places, fold, hidden, seen)
-    columns = list(curves[0])
-    outputs.write_tsv(folder / "curves.tsv", columns, [[r[k] for r in curves] for k in columns])
     about = {
+        "Configuration": configuration,
         "Task": f"prediction of the last {start.given.future} time patches ({hidden} volumes)",
         **start.origin(),
         "Frozen": start.given.frozen,
@@ -92,12 +89,24 @@ def _fold(
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
         "Warnings": start.warnings(),
     }
-    save_checkpoint(folder / "checkpoint", model.module, model.config, about)
+    if start.writes:
+        columns = list(curves[0])
+        outputs.write_tsv(folder / "curves.tsv", columns, [[r[k] for r in curves] for k in columns])
+        save_checkpoint(folder / "checkpoint", model.module, model.config, about)
+    start.engine.wait_for_everyone()
     device = "cuda" if start.engine.device.type == "cuda" else "cpu"
     after = load_model(folder / "checkpoint", seed=start.given.seed, device=device)
-    rows = _test(start, places[fold.test], {BEFORE: start.model(), AFTER: after}, hidden, seen)
-    outputs.write_tsv(table, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])
-    outputs.write_json(note, {"Configuration": configuration, **about})
+    models = {BEFORE: start.model(), AFTER: after}
+    errors = in_shares(
+        lambda mine: [_test(start, place, models, hidden, seen) for place in mine],
+        places[fold.test].tolist(),
+        start.engine,
+    )
+    rows = [row for one in errors for row in one]
+    if start.writes:
+        outputs.write_tsv(table, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])
+        outputs.write_json(note, about)
+    start.engine.wait_for_everyone()
     return list(outputs.read_rows(table))
 
 
@@ -132,18 +141,18 @@ def _learn(
 
     fixed = [
         window(place, int(first), np.random.default_rng(given.seed))
-        for place in places[fold.validation].tolist()
+        for place in share(places[fold.validation].tolist(), start.engine)
         for first in cut_windows(start.store.recordings[place].n_volumes, model.window)
     ]
 
-    def validate(module: nn.Module) -> float:
+    def validate(module: nn.Module) -> Tensor:
         module.eval()
         with torch.inference_mode(), start.engine.autocast():
             found = [
                 module(*(one.to(start.engine.device) for one in tensors)).loss.cpu()
                 for tensors in _stacked(fixed, micro)
             ]
-        return float(torch.cat(found).mean())
+        return torch.cat([torch.zeros(0), *found])
 
     def loss(module: nn.Module, tensors: tuple[Tensor, ...]) -> Tensor:
         return module(*tensors).loss
@@ -176,8 +185,9 @@ def _stacked(drawn: Sequence[tuple[Any, Indices]], micro: int) -> Iterator[tuple
 
 
 def _test(
-    start: Start, places: Indices, models: dict[str, LoadedModel], hidden: int, seen: int
+    start: Start, place: int, models: dict[str, LoadedModel], hidden: int, seen: int
 ) -> list[dict[str, Any]]:
+    """Errors of one recording, a row per predictor and horizon."""
     given, store = start.given, start.store
     asked = forecast.Parameters(
         input=given.data,
@@ -186,29 +196,26 @@ def _test(
         series=given.series,
         seed=given.seed,
     )
-    rows = []
-    for place in places.tolist():
-        series, one = np.array(store.series(place)), store.recordings[place]
-        origins = forecast_origins(len(series), hidden, seen, given.origins)
-        cut = look_back(series, origins, hidden, given.series)
-        known = cut.has_data
-        errors: Errors = {
-            name: errors_by_horizon(cut.truth[..., known], predicted(model, cut, asked)[..., known])
-            for name, model in models.items()
+    series, one = np.array(store.series(place)), store.recordings[place]
+    origins = forecast_origins(len(series), hidden, seen, given.origins)
+    cut = look_back(series, origins, hidden, given.series)
+    known = cut.has_data
+    errors: Errors = {
+        name: errors_by_horizon(cut.truth[..., known], predicted(model, cut, asked)[..., known])
+        for name, model in models.items()
+    }
+    errors |= forecast.baseline_errors(cut, asked)
+    return [
+        {
+            "recording": one.name,
+            "participant_id": one.subject,
+            "predictor": name,
+            "horizon": ahead + 1,
+            **{metric: float(found[metric][ahead]) for metric in METRICS},
         }
-        errors |= forecast.baseline_errors(cut, asked)
-        rows += [
-            {
-                "recording": one.name,
-                "participant_id": one.subject,
-                "predictor": name,
-                "horizon": ahead + 1,
-                **{metric: float(found[metric][ahead]) for metric in METRICS},
-            }
-            for name, found in errors.items()
-            for ahead in range(hidden)
-        ]
-    return rows
+        for name, found in errors.items()
+        for ahead in range(hidden)
+    ]
 
 
 def _summarise(

@@ -2,6 +2,7 @@
 recordings, the folds of subjects and what must be said of the weights go out.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,8 +77,10 @@ def begin(given: Parameters) -> "Start":
     given.run_dir.mkdir(parents=True, exist_ok=True)
     if given.run_dir.resolve() == given.data.resolve():
         raise UserError(f"{given.run_dir}: the run needs a folder of its own")
-    store = _claimed_store(given, resource)
-    return Start(resource, store, accelerator(given.device, given.precision), given)
+    engine = accelerator(given.device, given.precision)
+    with engine.main_process_first():
+        store = _claimed_store(given, resource)
+    return Start(resource, store, engine, given)
 
 
 def _claimed_store(given: Parameters, resource: ModelResource) -> Store:
@@ -108,6 +111,11 @@ class Start(NamedTuple):
         device = "cuda" if self.engine.device.type == "cuda" else "cpu"
         return load_model(source, seed=self.given.seed, device=device)
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return bool(self.engine.is_main_process)
+
     def origin(self) -> dict[str, Any]:
         """What the weights began with, under the keys of `brainlm pretrain`."""
         one = self.resource
@@ -132,8 +140,9 @@ class Start(NamedTuple):
         return cross_validation(subjects, given.folds, given.seed)
 
 
-def usable(store: Store, shortest: int) -> tuple[list[int], dict[str, str]]:
-    """Recordings of a store with enough volumes, and why the others are left out."""
+def usable(start: Start, shortest: int) -> tuple[list[int], dict[str, str]]:
+    """Recordings with enough volumes; and why the others are left out, which is also said."""
+    store = start.store
     chosen, left_out = [], {}
     for index, one in enumerate(store.recordings):
         reason = one.reason
@@ -143,6 +152,8 @@ def usable(store: Store, shortest: int) -> tuple[list[int], dict[str, str]]:
             left_out[one.name] = reason
         else:
             chosen.append(index)
+    for name, reason in left_out.items() if start.writes else ():
+        print(f"brainlm: left out: {name}: {reason}", file=sys.stderr)
     if not chosen:
         raise UserError(
             f"{store.folder}: no recording can be used; {next(iter(left_out.values()))}"
