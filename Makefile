@@ -50,7 +50,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck -x $(SCRIPTS)
 
-$(PHANTOM): brainlm_bids/phantom.py | $(INSTALLED)
+$(PHANTOM): $(wildcard brainlm_bids/phantom/*.py) | $(INSTALLED)
 	rm -rf demo
 	$(BIN)/brainlm phantom demo/bids --subjects 2 --volumes 120 --seed 1
 	touch $@

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks import denoising, planted, simulator
 from benchmarks.table import Row
 from brainlm_bids import resources
-from brainlm_bids.phantom import median_correlations, true_nuisances, write_phantom
+from brainlm_bids.phantom import write_phantom
+from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
 from brainlm_bids.preproc import confounds, ica, temporal
 
 Float = NDArray[np.floating]

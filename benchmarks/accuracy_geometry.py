@@ -22,6 +22,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.table import Row
 from brainlm_bids import parcellation, phantom, resources
+from brainlm_bids.phantom import scene
+from brainlm_bids.phantom.head import Warp, load_warp
 from brainlm_bids.preproc import boundary, motion, registration
 
 NOISE = 0.02
@@ -53,7 +55,7 @@ class Case:
     t1w_affine: np.ndarray
     truth: np.ndarray  # (T, 4, 4) pull matrices, phantom's reference -> volume
     bold_to_t1w: np.ndarray
-    warp: phantom.Warp
+    warp: Warp
     brain: np.ndarray  # (N, 3) mm, in the phantom's reference
     seed: int
 
@@ -120,7 +122,7 @@ def make_case(folder: Path, seed: int, n_volumes: int, kind: str = "high") -> Ca
     geometry = np.load(f"{stem}_desc-truth_geometry.npz")
     tissue = nib.Nifti1Image.from_filename(f"{stem}_space-boldref_desc-tissue_dseg.nii.gz")
     data = np.asarray(bold.dataobj, dtype=np.float32)
-    extra = phantom.GREY_LEVEL * np.sqrt(NOISE**2 - phantom.NOISE**2)
+    extra = scene.GREY_LEVEL * np.sqrt(NOISE**2 - scene.NOISE**2)
     rng = np.random.default_rng(seed)
     for t in range(data.shape[3]):
         data[..., t] += extra * rng.standard_normal(data.shape[:3], np.float32)
@@ -132,7 +134,7 @@ def make_case(folder: Path, seed: int, n_volumes: int, kind: str = "high") -> Ca
         t1w_affine=t1w.affine,
         truth=geometry["matrices"],
         bold_to_t1w=geometry["bold_to_t1w"],
-        warp=phantom.load_warp(next((truth / "anat").glob("*_xfm.npz"))),
+        warp=load_warp(next((truth / "anat").glob("*_xfm.npz"))),
         brain=nib.affines.apply_affine(tissue.affine, np.argwhere(np.asarray(tissue.dataobj))),
         seed=seed,
     )
@@ -358,7 +360,7 @@ def antspyx_transform(case: Case, brain: np.ndarray, affine: np.ndarray, type_: 
 
 def parcel_rows(case: Case, quick: bool) -> Iterator[Row]:
     """The operator against resampling, and what other ways to sample would change."""
-    from brainlm_bids.phantom import correlations
+    from brainlm_bids.phantom.oracle import correlations
 
     names, points = case.atlas
     inverse = np.linalg.inv(case.affine)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids import phantom, resources, scaling
+from brainlm_bids import resources, scaling
 from brainlm_bids.model import windows
 from brainlm_bids.model.config import MODEL_TR
+from brainlm_bids.phantom import courses
 from brainlm_bids.preproc import temporal
 
 Array = NDArray[np.float64]
@@ -37,9 +38,9 @@ def recording(rng: np.random.Generator) -> Array:
     tr = float(rng.choice(REPETITION_TIMES))
     n_volumes = round(SECONDS / tr)
     networks, smooth, common, noise = rng.uniform((0.4, 0.0, 0.0, 0.2), (1.0, 0.8, 0.6, 0.8))
-    series = networks * phantom.parcel_series(rng, n_volumes, tr)
+    series = networks * courses.parcel_series(rng, n_volumes, tr)
     series += smooth * smooth_series(rng, n_volumes, tr)
-    course = phantom.haemodynamic_series(rng, 1, n_volumes, tr, 0.05)
+    course = courses.haemodynamic_series(rng, 1, n_volumes, tr, 0.05)
     series += common * course * rng.normal(1, 0.3, series.shape[1])
     level = noise * rng.lognormal(0, 0.4, series.shape[1])
     series += level * rng.normal(size=series.shape)
@@ -57,6 +58,6 @@ def smooth_series(rng: np.random.Generator, n_volumes: int, tr: float) -> Array:
     mirrored = [np.abs(p * [1, 0, 0]) + p * [0, 1, 1] for p in (xyz, centres)]
     squared = ((mirrored[0][:, None] - mirrored[1][None]) ** 2).sum(-1)
     weights = np.exp(-squared / (2 * length**2)) + 1e-6
-    sources = phantom.haemodynamic_series(rng, N_SMOOTH, n_volumes, tr)
+    sources = courses.haemodynamic_series(rng, N_SMOOTH, n_volumes, tr)
     series = sources @ weights.T
     return np.asarray((series - series.mean(0)) / series.std(0))

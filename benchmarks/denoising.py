@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks import simulator
 from brainlm_bids import parcellation, resources
 from brainlm_bids.interfaces import denoising, functional, images
-from brainlm_bids.phantom import median_correlations, true_nuisances
+from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
 from brainlm_bids.preproc import temporal
 
 Float = NDArray[np.floating]

@@ -25,7 +25,7 @@ from benchmarks import large
 from benchmarks.chain import chain_rows
 from benchmarks.process import measured
 from benchmarks.table import HEADER, Row, cells, holds
-from brainlm_bids import phantom
+from brainlm_bids.phantom import oracle
 
 # In the steady state, as all but a few volumes of a run are.
 MOTION_VOLUMES = slice(4, 40)
@@ -73,7 +73,7 @@ def kernel_rows(seed: int) -> Iterator[Row]:
         ours, held, first = measured(our_parcels, path)
         theirs, their_held, second = measured(nilearn_parcels, path)
         with np.errstate(invalid="ignore", divide="ignore"):
-            r = phantom.correlations(first, second)
+            r = oracle.correlations(first, second)
         note = f"median r of a parcel {np.nanmedian(r):.4f}; nilearn resamples linearly"
         yield Row("W", "s", ours, peers={"nilearn": theirs}, note=note)
         yield Row("W", "times faster than nilearn", theirs / ours, ">= 10")

@@ -12,9 +12,18 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from brainlm_bids import phantom
 from brainlm_bids.errors import UserError
-from brainlm_bids.phantom import PARAMETERS, SWITCHES, recovered, write_phantom
+from brainlm_bids.phantom import recovered, write_phantom
+from brainlm_bids.phantom.acquisition import PARAMETERS, SWITCHES, Acquisition
+from brainlm_bids.phantom.courses import (
+    motion_parameters,
+    noise_courses,
+    parcel_series,
+    rigid_matrices,
+)
+from brainlm_bids.phantom.head import load_warp, subject_warp
+from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
+from brainlm_bids.phantom.scene import GREY_LEVEL, NOISE, Run, bold_affine, build_scene, volumes
 from brainlm_bids.preproc import motion
 from brainlm_bids.resources import approximate_atlas, tissue_maps
 
@@ -132,7 +141,7 @@ def test_t1w_shows_the_template_where_the_warp_says(noisy: Path, session: int) -
     anat = noisy / "sub-01" / f"ses-{session:02d}" / "anat"
     image = nib.Nifti1Image.from_filename(next(anat.glob("*_T1w.nii.gz")))
     truth = noisy / "derivatives" / "phantom" / anat.relative_to(noisy)
-    warp = phantom.load_warp(next(truth.glob("*_xfm.npz")))
+    warp = load_warp(next(truth.glob("*_xfm.npz")))
     maps = tissue_maps()
     white = np.argwhere(maps.white_matter > 0.95)[::200]
     grey = np.argwhere(maps.grey_matter > 0.95)[::200]
@@ -155,7 +164,7 @@ def test_t1w_shows_the_template_where_the_warp_says(noisy: Path, session: int) -
 def test_bold_lies_on_the_t1w_as_said(noisy: Path) -> None:
     for path in noisy.glob("derivatives/phantom/sub-01/ses-*/func/*_geometry.npz"):
         geometry = np.load(path)
-        warp = phantom.load_warp(next((path.parents[1] / "anat").glob("*_xfm.npz")))
+        warp = load_warp(next((path.parents[1] / "anat").glob("*_xfm.npz")))
         voxel = np.array([15.0, 12.0, 9.0])
         world = transformed(geometry["bold_to_t1w"] @ geometry["affine"], voxel[None])
         expected = geometry["mni_at_bold"][15, 12, 9]
@@ -192,24 +201,24 @@ def test_valid_bids(noisy: Path, quiet: Path) -> None:
 # ------------------------------------------------------------------ what the switches do
 
 
-def simulated(*on: str, moving: bool = False) -> tuple[np.ndarray, phantom.Run]:
+def simulated(*on: str, moving: bool = False) -> tuple[np.ndarray, Run]:
     """BOLD (V, T) at 8 mm with the named switches on; all draws are the same between calls."""
-    acquisition = phantom.Acquisition(16, 2.0, 8.0, "none", 1, QUIET | dict.fromkeys(on, True))
+    acquisition = Acquisition(16, 2.0, 8.0, "none", 1, QUIET | dict.fromkeys(on, True))
     rng = np.random.default_rng(5)
-    warp = phantom.subject_warp(rng)
-    affine = phantom.bold_affine(acquisition.shape, 8.0, np.array([0.0, -18.0, 22.0]))
+    warp = subject_warp(rng)
+    affine = bold_affine(acquisition.shape, 8.0, np.array([0.0, -18.0, 22.0]))
     parameters = np.zeros((16, 6))
     parameters[8:, 2] = 3.0 * moving
-    run = phantom.Run(
-        phantom.build_scene(warp, np.eye(4), affine, acquisition),
+    run = Run(
+        build_scene(warp, np.eye(4), affine, acquisition),
         affine,
-        phantom.rigid_matrices(parameters, np.zeros(3)),
-        phantom.parcel_series(rng, 16, 2.0),
-        phantom.noise_courses(acquisition, rng),
+        rigid_matrices(parameters, np.zeros(3)),
+        parcel_series(rng, 16, 2.0),
+        noise_courses(acquisition, rng),
         acquisition,
     )
     rng = np.random.default_rng(6)
-    return np.stack([v.ravel() for v in phantom.volumes(run, rng)], axis=1), run
+    return np.stack([v.ravel() for v in volumes(run, rng)], axis=1), run
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +240,7 @@ def test_noise_follows_its_course(plain: np.ndarray, name: str) -> None:
 def test_noise_of_the_scanner(plain: np.ndarray) -> None:
     bright = plain.mean(1) > 2000
     noise = (simulated("thermal_noise")[0] - plain)[bright]
-    assert noise.std() == pytest.approx(phantom.NOISE * phantom.GREY_LEVEL, rel=0.03)
+    assert noise.std() == pytest.approx(NOISE * GREY_LEVEL, rel=0.03)
     assert abs(noise.mean()) < 2
 
     first = simulated("non_steady")[0][bright] / plain[bright]
@@ -258,8 +267,8 @@ def test_spin_history_comes_with_motion_only(plain: np.ndarray) -> None:
 
 @pytest.mark.parametrize("kind, millimetres, degrees", [("low", 0.4, 0.4), ("high", 2.6, 2.0)])
 def test_kinds_of_motion(kind: str, millimetres: float, degrees: float) -> None:
-    acquisition = phantom.Acquisition(200, 2.0, 3.5, kind, 1, QUIET)
-    trace = phantom.motion_parameters(acquisition, np.random.default_rng(0))
+    acquisition = Acquisition(200, 2.0, 3.5, kind, 1, QUIET)
+    trace = motion_parameters(acquisition, np.random.default_rng(0))
     np.testing.assert_array_equal(trace[0], 0)
     assert np.abs(trace[:, :3]).max() == pytest.approx(millimetres)
     assert np.degrees(np.abs(trace[:, 3:]).max()) == pytest.approx(degrees)
@@ -323,14 +332,14 @@ def test_correlations_without_nuisances_miss_signal_that_was_removed() -> None:
     found[:, 3] = np.nan
     found[5] = np.nan
     found[:2] = 1e6
-    plain, clean = phantom.median_correlations(found, true, nuisance, 2)
+    plain, clean = median_correlations(found, true, nuisance, 2)
     assert plain == pytest.approx(1 / np.sqrt(17), abs=0.06)
     assert clean == pytest.approx(1, abs=1e-9)
     half = np.where(np.arange(200)[:, None] % 2, true, 0.0)
-    plain, clean = phantom.median_correlations(half, true, nuisance, 2)
+    plain, clean = median_correlations(half, true, nuisance, 2)
     assert clean == pytest.approx(np.sqrt(0.5), abs=0.05)
     steps = np.diff(nuisance[:, :1], axis=0, prepend=nuisance[:1, :1])
-    both = phantom.true_nuisances(nuisance, np.repeat(nuisance[:, :1], 6, axis=1))
+    both = true_nuisances(nuisance, np.repeat(nuisance[:, :1], 6, axis=1))
     assert both.shape == (200, 28)
     np.testing.assert_allclose(
         both[:, [4, 10, 16, 22]][1:],

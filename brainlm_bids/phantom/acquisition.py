@@ -1,0 +1,42 @@
+"""What is the same for all runs of a simulated data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ATLAS = "A424approx"
+PARAMETERS = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+FIELD_OF_VIEW = (224.0, 224.0, 126.0)  # mm: 64 x 64 x 36 at 3.5 mm
+# first numbers of seeds: numpy takes trailing zeros as absent, so a number must tell what is drawn
+PEOPLE, ANATOMY, SESSION, RUN = range(1, 5)
+FLIP_DEGREES = 80.0
+SWITCHES = (
+    "drift",
+    "respiration",
+    "cardiac",
+    "global_signal",
+    "spin_history",
+    "non_steady",
+    "thermal_noise",
+    "coil_shading",
+    "dropout",
+)
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What is the same for all runs of a data set."""
+
+    n_volumes: int
+    tr: float  # seconds
+    voxel: float  # mm
+    motion: str | Path
+    seed: int
+    switches: Mapping[str, bool]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        x, y, z = (max(8, round(size / self.voxel)) for size in FIELD_OF_VIEW)
+        return x, y, z

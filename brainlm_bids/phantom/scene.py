@@ -1,0 +1,223 @@
+"""One BOLD run: an anatomy in the scanner, and its volumes (X, Y, Z), one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.spatial import cKDTree
+
+from brainlm_bids.phantom.acquisition import Acquisition
+from brainlm_bids.phantom.courses import saturation
+from brainlm_bids.phantom.head import (
+    CSF,
+    GREY,
+    WHITE,
+    Warp,
+    apply_affine,
+    ellipsoid,
+    epi_tissues,
+    signal_left,
+)
+from brainlm_bids.resources import N_PARCELS, parcels
+
+MARGIN = 14.0  # mm of simulated head around the field of view, for motion to bring in
+POINT_SPREAD = 1.0 / 3.5  # sd in voxels, added to that of the cubic B-spline: FWHM about one voxel
+GREY_LEVEL = 4000.0  # intensity of grey matter: steps of int16 stay far below the signals
+SIGNAL = 0.01  # sd of the parcel series as a fraction of grey matter: swings of 2-3 %
+NOISE = 0.015  # sd of the thermal noise as a fraction of grey matter
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The subject in the reference pose on a grid of half voxels, as cubic B-spline coefficients.
+
+    base (X', Y', Z'); rows of the sparse parcels (N, 424) and of cardiac, grey-ish (N,) belong to
+    the flat indices brain (N,); tissues (3, X', Y', Z'). All in units of intensity.
+    """
+
+    base: np.ndarray
+    tissues: np.ndarray
+    brain: np.ndarray
+    parcels: sparse.csr_matrix
+    cardiac: np.ndarray
+    global_signal: np.ndarray
+    voxel_to_grid: np.ndarray  # (4, 4), of the BOLD
+
+
+def bold_affine(shape: tuple[int, int, int], voxel: float, centre: np.ndarray) -> np.ndarray:
+    """Affine (4, 4) of a BOLD stored as LAS with its middle at centre (3,) mm."""
+    affine = np.diag([-voxel, voxel, voxel, 1.0])
+    affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def build_scene(
+    warp: Warp, bold_to_t1w: np.ndarray, affine: np.ndarray, acquisition: Acquisition
+) -> Scene:
+    """Sample the warped template around the BOLD's field of view and blur it by the point spread.
+
+    The parcels are those of the embedded atlas continued over all grey matter: the nearest of the
+    424 centroids.
+    """
+    edge = int(np.ceil(2 * MARGIN / acquisition.voxel))
+    shape = tuple(2 * n + 2 * edge for n in acquisition.shape)
+    # middles of half voxels lie at -0.25 and +0.25 of a voxel
+    grid_to_voxel = np.diag([0.5, 0.5, 0.5, 1.0])
+    grid_to_voxel[:3, 3] = -0.25 - edge / 2
+    voxels = np.indices(shape, dtype=np.float32).reshape(3, -1)
+    head_points = apply_affine(bold_to_t1w @ affine @ grid_to_voxel, voxels)
+    points = warp.to_template(head_points.T).T
+    tissues, intensity = epi_tissues(points)
+    if acquisition.switches["dropout"]:
+        intensity = intensity * signal_left(points)
+    intensity = (GREY_LEVEL * intensity).astype(np.float32)
+
+    blur = 2 * POINT_SPREAD
+    brain = np.flatnonzero(ndimage.binary_dilation(_closed(tissues, shape), iterations=3))
+    vessels = np.exp(-ellipsoid(points, (0.0, -8.0, -28.0), (14.0, 18.0, 16.0)))
+    pulsating = intensity * (0.025 * tissues[CSF] + 0.02 * vessels)
+    blood = intensity * (0.005 * tissues[GREY] + 0.0025 * tissues[WHITE])
+
+    def blurred(values: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(values.reshape(shape).astype(np.float32), blur)
+
+    return Scene(
+        base=blurred(intensity),
+        tissues=np.stack([blurred(tissue) for tissue in tissues]),
+        brain=brain,
+        parcels=_parcel_maps(points, SIGNAL * intensity * tissues[GREY], shape, blur, brain),
+        cardiac=blurred(pulsating).ravel()[brain],
+        global_signal=blurred(blood).ravel()[brain],
+        voxel_to_grid=np.linalg.inv(grid_to_voxel),
+    )
+
+
+def _closed(tissues: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(tissues.sum(0).reshape(shape) > 0.05)
+
+
+def _parcel_maps(
+    points: np.ndarray,
+    amplitude: np.ndarray,
+    shape: tuple[int, ...],
+    blur: float,
+    brain: np.ndarray,
+) -> sparse.csr_matrix:
+    """Blurred maps (N, 424) of what one sd of each parcel adds to the image, at brain (N,)."""
+    grey = np.flatnonzero(amplitude > 1e-3 * SIGNAL * GREY_LEVEL)
+    nearest = cKDTree(parcels().xyz).query(points[:, grey].T)[1]
+    rows = np.full(int(np.prod(shape)), -1)
+    rows[brain] = np.arange(brain.size)
+    reach = int(3 * blur + 1)
+    order = np.argsort(nearest, kind="stable")
+    bounds = np.searchsorted(nearest[order], np.arange(N_PARCELS + 1))
+    entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for parcel in range(N_PARCELS):
+        members = grey[order[bounds[parcel] : bounds[parcel + 1]]]
+        if members.size == 0:
+            continue
+        where = np.array(np.unravel_index(members, shape))
+        low = np.maximum(where.min(1) - reach, 0)
+        high = np.minimum(where.max(1) + reach + 1, shape)
+        box = np.zeros(high - low, np.float32)
+        box[tuple(where - low[:, None])] = amplitude[members]
+        box = ndimage.gaussian_filter(box, blur, mode="constant", truncate=3.0)
+        inside = np.array(np.nonzero(box > 1e-3 * SIGNAL * GREY_LEVEL))
+        row = rows[np.ravel_multi_index(tuple(inside + low[:, None]), shape)]
+        kept = row >= 0
+        column = np.full(kept.sum(), parcel)
+        entries.append((row[kept], column, box[tuple(inside[:, kept])]))
+    row, column, value = (np.concatenate(parts) for parts in zip(*entries))
+    return sparse.csr_matrix((value, (row, column)), shape=(brain.size, N_PARCELS))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that is decided before the volumes of one run are made."""
+
+    scene: Scene
+    affine: np.ndarray
+    matrices: np.ndarray  # (T, 4, 4)
+    series: np.ndarray  # (T, 424)
+    courses: dict[str, np.ndarray]
+    acquisition: Acquisition
+
+
+def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the noisy volumes (X, Y, Z) float32 in turn.
+
+    What moves with the head is synthesised in the reference pose and sampled once through the
+    motion; coil, drift, breathing and thermal noise belong to the scanner and are added after.
+    """
+    acquisition, scene = run.acquisition, run.scene
+    switches, shape = acquisition.switches, acquisition.shape
+    levels = saturation(acquisition.n_volumes, acquisition.tr)
+    voxels = np.indices(shape).reshape(3, -1)
+    world = apply_affine(run.affine, voxels)
+    gain = _scanner_gain(world, run, rng)
+    history = np.zeros(voxels.shape[1], np.float32)
+    last = np.zeros(voxels.shape[1])
+    sigma = np.float32(NOISE * GREY_LEVEL)
+    for t, matrix in enumerate(run.matrices):
+        to_reference = np.linalg.inv(matrix)
+        pull = scene.voxel_to_grid @ np.linalg.inv(run.affine) @ to_reference @ run.affine
+        still = _reference_volume(run, t, levels[t])
+        volume = ndimage.map_coordinates(
+            still, apply_affine(pull, voxels), order=3, prefilter=False, mode="nearest"
+        )
+        volume *= gain(t)
+        if switches["spin_history"]:
+            # spins that enter a slice have seen another number of excitations (Friston 1996)
+            height = apply_affine(to_reference, world)[2] - world[2]
+            history = 0.3 * history + np.abs(height - last if t else 0.0) / acquisition.voxel
+            last = height
+            volume *= 1 - 0.1 * np.minimum(history, 1.0)
+        if switches["thermal_noise"]:
+            real = volume + sigma * rng.standard_normal(volume.size, np.float32)
+            imaginary = sigma * rng.standard_normal(volume.size, np.float32)
+            volume = np.hypot(real, imaginary)
+        yield volume.reshape(shape).astype(np.float32)
+
+
+def _reference_volume(run: Run, t: int, level: np.ndarray) -> np.ndarray:
+    """Coefficients (X', Y', Z') of the head at time t, not moved."""
+    scene = run.scene
+    still = scene.base.copy()
+    change = scene.parcels @ run.series[t].astype(np.float32)
+    if "cardiac" in run.courses:
+        change += scene.cardiac * np.float32(run.courses["cardiac"][t])
+    if "global_signal" in run.courses:
+        change += scene.global_signal * np.float32(run.courses["global_signal"][t])
+    still.reshape(-1)[scene.brain] += change
+    if run.acquisition.switches["non_steady"] and np.abs(level - 1).max() > 1e-3:
+        still *= 1 + np.tensordot((level - 1).astype(np.float32), scene.tissues, 1)
+    return still
+
+
+def _scanner_gain(world: np.ndarray, run: Run, rng: np.random.Generator) -> Any:
+    """Function of t: the factor (V,) of coil, drift and breathing at voxels (3, V) in world mm."""
+    centred = ((world - world.mean(1, keepdims=True)) / 100).astype(np.float32)
+    tilt = rng.uniform(-1, 1, (4, 3)).astype(np.float32)
+    coil = np.ones(world.shape[1], np.float32)
+    if run.acquisition.switches["coil_shading"]:
+        # brighter near the elements of the array: by the rim, more on one side
+        rim = np.einsum("in,in->n", centred, centred)
+        coil = (0.8 + 0.35 * rim) * np.exp(0.2 * tilt[0] @ centred)
+    maps = {
+        "drift_linear": 0.010 * (1 + 0.6 * tilt[1] @ centred),
+        "drift_slow": 0.004 * (1 + 0.6 * tilt[2] @ centred),
+        "respiration": 0.004 * (1 - centred[2] + 0.3 * tilt[3] @ centred),
+    }
+    active = [(maps[name], run.courses[name]) for name in maps if name in run.courses]
+
+    def gain(t: int) -> np.ndarray:
+        factor = np.ones_like(coil)
+        for spatial, course in active:
+            factor += spatial * np.float32(course[t])
+        return np.asarray(coil * factor)
+
+    return gain
