@@ -18,7 +18,7 @@ from brainlm_bids import resources, tools
 from brainlm_bids.bids import outputs
 from brainlm_bids.cohort.decoding import decode, linear_predictions, splits, within_fold_p
 from brainlm_bids.errors import UserError
-from brainlm_bids.experiments import finetune as command
+from brainlm_bids.experiments.finetune_feeds import Whole
 from brainlm_bids.experiments.heads import load_finetuned
 from brainlm_bids.experiments.learning import cross_validation, one_split
 from brainlm_bids.model import finetuning
@@ -85,7 +85,7 @@ def test_the_encoder_with_a_head_is_embed_then_head(model: LoadedModel, pooling:
     head = PredictionHead(model.embedding_dim, 1)
     nn.init.normal_(head.lin3.weight)
     found = embed(model, series, xyz, tr=1.0, seed=7, pooling=pooling).vectors
-    feed = command.Whole.__new__(command.Whole)
+    feed = Whole.__new__(Whole)
     feed._model, feed._seed = model, 7
     order = feed._order(200, np.random.default_rng(7))
     whole = Finetuned(model.module, head, xyz, pooling)
