@@ -129,7 +129,7 @@ def own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def pinned(monkeypatch: pytest.MonkeyPatch, server: Server) -> bytes:
     """A small stand-in for the published atlas, served and pinned."""
     content = b"an atlas of many bytes" * 1000
-    monkeypatch.setattr(resources, "ATLAS_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(resources.atlas, "ATLAS_SHA256", hashlib.sha256(content).hexdigest())
     server.content["/atlas.nii.gz"] = content
     return content
 
@@ -374,7 +374,7 @@ def test_published_atlas_is_recognised_under_any_name(shared: Path, tmp_path: Pa
 def templateflow_folder(folder: Path, resolution: int, empty: bool = False) -> Path:
     directory = folder / "tpl-MNI152NLin6Asym"
     directory.mkdir(parents=True, exist_ok=True)
-    for name in resources._template_names(resolution):
+    for name in resources.template._template_names(resolution):
         if empty:
             (directory / name).touch()
         else:
@@ -661,7 +661,7 @@ def test_the_cifti_atlas_is_found_fetched_and_checked(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = b"grayordinates"
-    monkeypatch.setattr(resources, "CIFTI_ATLAS_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(resources.atlas, "CIFTI_ATLAS_SHA256", hashlib.sha256(content).hexdigest())
     sources = replace(server.sources, cifti_atlas=f"{server.url}/A424.dlabel.nii")
     with pytest.raises(UserError, match="fetch cifti-atlas"):
         resources.find_cifti_atlas(home=tmp_path, offline=True)

@@ -1,0 +1,59 @@
+"""Atlas, template, checkpoint and masks: in comes a word or a path of the user, out comes a frozen
+record of what was found (path or arrays, sha256, source, licence, a warning for the report).
+Volumes are (X, Y, Z), affines 4 x 4 to RAS+ millimetres. Everything is found before the graph is
+built: explicit argument, then the cache, then a download, then what the installed packages embed.
+"""
+
+from brainlm_bids.resources.atlas import (
+    ATLAS_FILE,
+    Parcels,
+    approximate_atlas,
+    find_atlas,
+    find_cifti_atlas,
+    parcels,
+)
+from brainlm_bids.resources.cache import SOURCES, Sources, cache_home
+from brainlm_bids.resources.checkpoint import (
+    MODEL_REVISION,
+    RANDOM_MODELS,
+    WEIGHTS_LICENCE,
+    ModelResource,
+    find_model,
+)
+from brainlm_bids.resources.fetching import FETCHABLE, fetch
+from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, N_PARCELS, REAL_SPACE
+from brainlm_bids.resources.template import (
+    aroma_masks,
+    find_template,
+    find_template_transform,
+    other_space,
+    tissue_maps,
+)
+
+__all__ = [
+    "ATLAS_FILE",
+    "EMBEDDED_SPACE",
+    "FETCHABLE",
+    "MNI_2MM_AFFINE",
+    "MODEL_REVISION",
+    "N_PARCELS",
+    "RANDOM_MODELS",
+    "REAL_SPACE",
+    "SOURCES",
+    "WEIGHTS_LICENCE",
+    "ModelResource",
+    "Parcels",
+    "Sources",
+    "approximate_atlas",
+    "aroma_masks",
+    "cache_home",
+    "fetch",
+    "find_atlas",
+    "find_cifti_atlas",
+    "find_model",
+    "find_template",
+    "find_template_transform",
+    "other_space",
+    "parcels",
+    "tissue_maps",
+]

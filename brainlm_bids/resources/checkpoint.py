@@ -1,0 +1,180 @@
+"""The checkpoint: a word or a path in, the folder of the weights and their licence out."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.resources.cache import (
+    SOURCES,
+    TIMEOUT,
+    Sources,
+    chosen_home,
+    download,
+    file_sha256,
+    is_present,
+    reason_of,
+    writable_home,
+)
+
+WEIGHTS_LICENCE = "CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0/)"
+MODEL_REPOSITORY = "vandijklab/brainlm"
+MODEL_REVISION = "4c54e0cccf920d9d6af7c647cb866fc19c60cf26"
+MODEL_FOLDERS = {"111M": "vitmae_111M", "650M": "vitmae_650M", "13M": "old_13M"}
+RANDOM_MODELS = ("tiny", "demo", "13M", "111M", "650M")
+DEMO_FOLDER = Path(__file__).parents[1] / "data" / "demo"
+DEMO_WARNING = (
+    "the model is the small demo checkpoint that comes with brainlm-bids, pretrained on simulated "
+    "recordings: it shows how the program works and says nothing about brains"
+)
+
+
+@dataclass(frozen=True)
+class ModelResource:
+    """A checkpoint, or an architecture with seeded random weights (path None)."""
+
+    name: str  # as the user said it
+    label: str  # as file names say it
+    path: Path | None  # folder with config.json and the weights
+    random: bool
+    sha256: str | None  # of the weights
+    source: str
+    licence: str
+    warning: str | None = None  # what every output made with it must say
+
+    def about(self) -> dict[str, str | None]:
+        """What sidecars say of it."""
+        keys = ("name", "sha256", "source", "licence", *(("warning",) if self.warning else ()))
+        return {key: getattr(self, key) for key in keys}
+
+
+def find_model(
+    spec: str,
+    *,
+    home: Path | None = None,
+    offline: bool = False,
+    sources: Sources = SOURCES,
+) -> ModelResource | None:
+    """Find a checkpoint; None for the spec "none".
+
+    spec: 111M, 650M, 13M (the published weights: cache, else download), demo (a small checkpoint
+    that comes with the package), random:<architecture>, none, or a folder with config.json and
+    model.safetensors or pytorch_model.bin. Raises UserError for anything else, for weights that
+    cannot be had, and for cached weights that are not those of the first use. Nothing is ever used
+    in place of what was asked for.
+    """
+    from brainlm_bids.model.labels import model_label
+
+    if spec == "none":
+        return None
+    if spec in MODEL_FOLDERS:
+        folder = _published_model(spec, chosen_home(home), offline, sources)
+        sha256 = _check_sums(folder)
+        source = f"{MODEL_REPOSITORY}@{MODEL_REVISION}/{MODEL_FOLDERS[spec]}"
+        return ModelResource(
+            spec, model_label(spec), folder, False, sha256, source, WEIGHTS_LICENCE
+        )
+    if spec == "demo":
+        sha256 = file_sha256(weights_file(DEMO_FOLDER))
+        source = "packaged with brainlm-bids, pretrained on simulated recordings"
+        return ModelResource(
+            spec, model_label(spec), DEMO_FOLDER, False, sha256, source, "Apache-2.0", DEMO_WARNING
+        )
+    if spec.startswith("random:"):
+        if spec.removeprefix("random:") not in RANDOM_MODELS:
+            raise UserError(f"--model {spec}: choose random:{{{','.join(RANDOM_MODELS)}}}")
+        source = "seeded random weights, untrained"
+        return ModelResource(spec, model_label(spec), None, True, None, source, "Apache-2.0")
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"--model {spec}: neither a folder nor one of {', '.join(MODEL_FOLDERS)}, "
+            "demo, random:<name>, none"
+        )
+    sha256 = file_sha256(weights_file(folder))
+    label = model_label(folder)
+    licence = WEIGHTS_LICENCE if folder.name in MODEL_FOLDERS.values() else "as given by the user"
+    return ModelResource(spec, label, folder, False, sha256, str(folder.resolve()), licence)
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the weights of a checkpoint folder, safetensors first; UserError if incomplete."""
+    if not is_present(folder / "config.json"):
+        raise UserError(f"{folder}: no config.json in this checkpoint folder")
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if is_present(folder / name):
+            return folder / name
+    raise UserError(f"{folder}: neither model.safetensors nor pytorch_model.bin in this folder")
+
+
+def _published_model(name: str, home: Path | None, offline: bool, sources: Sources) -> Path:
+    ways_out = (
+        f"run `brainlm fetch {name}` on a machine with network (into BRAINLM_BIDS_HOME), or pass "
+        f"--model FOLDER or --model random:{name}"
+    )
+    if home is not None:
+        folder = home / "models" / MODEL_FOLDERS[name]
+        try:
+            weights_file(folder)
+            return folder
+        except UserError:
+            pass  # not there, or a download that was cut off: the next lines mend it
+    if offline:
+        raise UserError(f"the weights {name} are not in {home}, and --offline is set; {ways_out}")
+    try:
+        return _fetch_model(name, writable_home(home), sources)
+    except UserError as error:
+        raise UserError(f"the weights {name} cannot be had ({error}); {ways_out}") from error
+
+
+def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
+    """Download a checkpoint; an interrupted download goes on where it stopped.
+
+    The hub's client is asked for addresses, sums and the user's token alone: when it gives up, it
+    throws away what it has, which may be gigabytes.
+    """
+    import huggingface_hub as hub
+
+    folder = home / "models" / MODEL_FOLDERS[name]
+    for file in ("config.json", "pytorch_model.bin"):
+        remote = f"{MODEL_FOLDERS[name]}/{file}"
+        url = hub.hf_hub_url(
+            MODEL_REPOSITORY, remote, revision=MODEL_REVISION, endpoint=sources.hub
+        )
+        try:
+            etag = hub.get_hf_file_metadata(url, timeout=TIMEOUT[0], endpoint=sources.hub).etag
+        except Exception as error:  # httpx's, requests' and the hub's own, by version
+            raise UserError(f"cannot download {url}: {reason_of(error)}") from error
+        # for large files the hub's etag is the sha256, for small ones that of git
+        sha256 = etag if etag is not None and len(etag) == 64 else None
+        headers = hub.utils.build_hf_headers()
+        download(url, folder / file, sha256, resumable=sha256 is not None, headers=headers)
+    _check_sums(folder)
+    return folder
+
+
+def _check_sums(folder: Path) -> str:
+    """Compare config and weights with the sums of their first use; return the weights' sha256."""
+    weights = weights_file(folder)
+    sums = {path.name: file_sha256(path) for path in (folder / "config.json", weights)}
+    record = folder / "SHA256SUMS"
+    if not is_present(record):
+        text = "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items())
+        part = record.with_name(f".{record.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(record)
+        except OSError:
+            pass  # a read-only cache: the sha256 still goes into every sidecar
+        return sums[weights.name]
+    lines = [line.split(maxsplit=1) for line in record.read_text(encoding="utf-8").splitlines()]
+    recorded = {line[1].strip(): line[0] for line in lines if len(line) == 2}
+    for name, sha256 in sums.items():
+        if recorded.get(name) != sha256:
+            raise UserError(
+                f"{folder / name} is not the file of its first use (sha256 {sha256}, recorded in "
+                f"{record.name}: {recorded.get(name)}); delete {folder} and fetch it again"
+            )
+    return sums[weights.name]

@@ -1,0 +1,50 @@
+"""`brainlm fetch`: words in, the cache filled, the licences shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.resources.atlas import ATLAS_LICENCE, find_cifti_atlas, real_atlas
+from brainlm_bids.resources.cache import SOURCES, Sources, chosen_home, writable_home
+from brainlm_bids.resources.checkpoint import MODEL_FOLDERS, WEIGHTS_LICENCE, find_model
+from brainlm_bids.resources.template import TEMPLATE_LICENCE, from_templateflow
+
+FETCHABLE = ("atlas", "cifti-atlas", "template", *MODEL_FOLDERS)
+
+
+def fetch(
+    what: Iterable[str],
+    *,
+    home: Path | None = None,
+    sources: Sources = SOURCES,
+    say: Callable[[str], None] = print,
+) -> list[Path]:
+    """Bring resources into the cache: "atlas", "cifti-atlas", "template", "13M", "111M", "650M".
+
+    What is there already, whole, is not fetched again. Returns the files or folders. Raises
+    UserError for an unknown word, no network, a wrong sha256, a cache that cannot be written.
+    """
+    wanted: Sequence[str] = list(what)
+    unknown = [word for word in wanted if word not in FETCHABLE]
+    if unknown:
+        raise UserError(f"cannot fetch {', '.join(unknown)}: choose from {', '.join(FETCHABLE)}")
+    folder = writable_home(chosen_home(home))
+    return [_fetch_one(word, folder, sources, say) for word in wanted]
+
+
+def _fetch_one(word: str, home: Path, sources: Sources, say: Callable[[str], None]) -> Path:
+    if word == "atlas":
+        path, licence = real_atlas(home, False, sources), ATLAS_LICENCE
+    elif word == "cifti-atlas":
+        path, licence = find_cifti_atlas(home=home, sources=sources), ATLAS_LICENCE
+    elif word == "template":
+        path, licence = from_templateflow(home, False, sources)[0], TEMPLATE_LICENCE
+    else:
+        say(f"{word}: licence of the weights: {WEIGHTS_LICENCE}")
+        model = find_model(word, home=home, sources=sources)
+        assert model is not None and model.path is not None
+        path, licence = model.path, model.licence
+    say(f"{word}: {path} ({licence})")
+    return path

@@ -1,0 +1,242 @@
+"""The template: a word or a path in; T1w, brain mask, tissue maps and AROMA's masks out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.resources.cache import (
+    SOURCES,
+    Sources,
+    array_sha256,
+    chosen_home,
+    download,
+    file_sha256,
+    is_present,
+    kept_homes,
+    writable_home,
+)
+from brainlm_bids.resources.images import EMBEDDED_SPACE, REAL_SPACE, load_volume, read_only
+
+TEMPLATE_LICENCE = "TemplateFlow tpl-MNI152NLin6Asym: see its LICENSE file"
+EMBEDDED_LICENCE = "ICBM 152 2009a (McConnell Brain Imaging Centre, free use with its notice)"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A T1w template with its brain mask; paths are None for the embedded one."""
+
+    space: str
+    t1w: Path | None
+    brain_mask: Path | None
+    resolution: int  # mm
+    skull_stripped: bool
+    sha256: str  # of the T1w file; of the voxels for the embedded one
+    source: str
+    licence: str
+    warning: str | None = None
+
+    def load_t1w(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the T1w (X, Y, Z) float32 and its affine (4, 4)."""
+        return _embedded_template()[::2] if self.t1w is None else load_volume(self.t1w)
+
+    def load_brain_mask(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the brain mask (X, Y, Z) bool and its affine (4, 4)."""
+        if self.brain_mask is None:
+            return _embedded_template()[1:]
+        data, affine = load_volume(self.brain_mask)
+        return data > 0.5, affine
+
+
+@dataclass(frozen=True)
+class TissueMaps:
+    """Probability of grey and white matter, float32 0..1, in MNI152NLin2009aSym at 1 mm."""
+
+    grey_matter: np.ndarray
+    white_matter: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class AromaMasks:
+    """ICA-AROMA's masks, (91, 109, 91) bool in MNI152NLin6Asym at 2 mm, on the grid of A424."""
+
+    csf: np.ndarray
+    edge: np.ndarray
+    out: np.ndarray  # outside the brain
+    affine: np.ndarray
+
+
+def find_template(
+    spec: str | None = None,
+    *,
+    home: Path | None = None,
+    offline: bool = False,
+    atlas_space: str | None = None,
+    sources: Sources = SOURCES,
+) -> Template:
+    """Find the T1w template and its brain mask, at 2 mm where both resolutions exist.
+
+    spec: None (TemplateFlow's MNI152NLin6Asym if it can be had, else nilearn's with a warning),
+    or one of the two names; "MNI152NLin6Asym" that cannot be had is a UserError. TemplateFlow
+    files are looked for in $TEMPLATEFLOW_HOME (~/.cache/templateflow), then in our cache.
+    atlas_space: the space of the atlas; another MNI space than the template's is warned about.
+    """
+    if spec not in (None, REAL_SPACE, EMBEDDED_SPACE):
+        raise UserError(f"--template {spec}: choose {REAL_SPACE} or {EMBEDDED_SPACE}")
+    if spec == EMBEDDED_SPACE:
+        return _embedded(None, atlas_space)
+    try:
+        t1w, mask, resolution = from_templateflow(chosen_home(home), offline, sources)
+    except UserError as error:
+        if spec is None:
+            return _embedded(str(error), atlas_space)
+        raise UserError(
+            f"the template {REAL_SPACE} cannot be had ({error}); run `brainlm fetch template` on "
+            f"a machine with network, set TEMPLATEFLOW_HOME, or pass --template {EMBEDDED_SPACE}"
+        ) from error
+    return Template(
+        REAL_SPACE,
+        t1w,
+        mask,
+        resolution,
+        False,
+        file_sha256(t1w),
+        f"TemplateFlow {t1w.name}",
+        TEMPLATE_LICENCE,
+        other_space(REAL_SPACE, atlas_space),
+    )
+
+
+def find_template_transform(
+    source: str, *, home: Path | None = None, offline: bool = False, sources: Sources = SOURCES
+) -> Path:
+    """TemplateFlow's transform that resamples images in the template `source` into our template.
+
+    Raises UserError where it cannot be had.
+    """
+    name = f"tpl-{REAL_SPACE}_from-{source}_mode-image_xfm.h5"
+    for folder in _templateflow_folders(chosen_home(home)):
+        if is_present(folder / f"tpl-{REAL_SPACE}" / name):
+            return folder / f"tpl-{REAL_SPACE}" / name
+    if offline:
+        raise UserError(f"{name} is not in $TEMPLATEFLOW_HOME, and --offline forbids a download")
+    target = writable_home(chosen_home(home)) / "templateflow" / f"tpl-{REAL_SPACE}" / name
+    return download(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", target)
+
+
+def _template_names(resolution: int) -> tuple[str, str]:
+    stem = f"tpl-{REAL_SPACE}_res-{resolution:02d}"
+    return f"{stem}_T1w.nii.gz", f"{stem}_desc-brain_mask.nii.gz"
+
+
+def _templateflow_folders(home: Path | None) -> list[Path]:
+    folders = []
+    if os.environ.get("TEMPLATEFLOW_HOME"):
+        folders.append(Path(os.environ["TEMPLATEFLOW_HOME"]).expanduser())
+    elif "HOME" in os.environ:
+        folders.append(Path(os.environ["HOME"]) / ".cache" / "templateflow")
+    return [*folders, *(folder / "templateflow" for folder in kept_homes(home))]
+
+
+def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tuple[Path, Path, int]:
+    for folder in _templateflow_folders(home):
+        for resolution in (2, 1):
+            names = _template_names(resolution)
+            t1w, mask = (folder / f"tpl-{REAL_SPACE}" / name for name in names)
+            if is_present(t1w) and is_present(mask):
+                return t1w, mask, resolution
+    if offline:
+        raise UserError("no TemplateFlow files of it were found, and downloads are switched off")
+    # TEMPLATEFLOW_HOME may be a read-only share, so downloads go to our own cache
+    folder = writable_home(home) / "templateflow" / f"tpl-{REAL_SPACE}"
+    for name in _template_names(2):
+        if not is_present(folder / name):
+            _download_image(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", folder / name)
+    t1w, mask = (folder / name for name in _template_names(2))
+    return t1w, mask, 2
+
+
+def _download_image(url: str, target: Path) -> None:
+    # no sum is pinned here: at least a login page of the network must not pass for an image
+    download(url, target)
+    try:
+        load_volume(target)
+    except UserError as error:
+        target.unlink(missing_ok=True)
+        raise UserError(f"what came from {url} is not an image: not kept") from error
+
+
+def _embedded(reason: str | None, atlas_space: str | None) -> Template:
+    t1w, mask, affine = _embedded_template()
+    warnings = [other_space(EMBEDDED_SPACE, atlas_space)]
+    if reason is not None:
+        fallback = f"the embedded template {EMBEDDED_SPACE} is used instead of {REAL_SPACE}"
+        warnings.insert(0, f"{fallback} ({reason})")
+    return Template(
+        EMBEDDED_SPACE,
+        None,
+        None,
+        2,
+        True,
+        array_sha256(t1w, mask, affine),
+        "ICBM 2009a symmetric T1w, skull-stripped, packaged in nilearn",
+        EMBEDDED_LICENCE,
+        "; ".join(w for w in warnings if w) or None,
+    )
+
+
+def other_space(template_space: str, atlas_space: str | None) -> str | None:
+    """What is to be said where atlas and template are different MNI spaces."""
+    if atlas_space in (None, template_space):
+        return None
+    return (
+        f"the atlas lies in {atlas_space}, the template is {template_space}: both are MNI spaces "
+        "and agree within 1 to 2 mm, which is taken as equal"
+    )
+
+
+@lru_cache(maxsize=1)
+def _embedded_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
+    t1w = load_mni152_template(resolution=2)
+    mask = load_mni152_brain_mask(resolution=2)
+    data = read_only(np.asarray(t1w.dataobj, dtype=np.float32))
+    inside = read_only(np.asarray(mask.dataobj) > 0)
+    return data, inside, read_only(np.asarray(t1w.affine, np.float64))
+
+
+@lru_cache(maxsize=1)
+def tissue_maps() -> TissueMaps:
+    """Load the ICBM 2009a symmetric tissue maps that nilearn packages."""
+    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+
+    grey = load_mni152_gm_template(resolution=1)
+    white = load_mni152_wm_template(resolution=1)
+    return TissueMaps(_unit_scaled(grey), _unit_scaled(white), read_only(grey.affine.copy()))
+
+
+def _unit_scaled(image: Any) -> np.ndarray:
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    return read_only(data / data.max())
+
+
+@lru_cache(maxsize=1)
+def aroma_masks() -> AromaMasks:
+    """Load ICA-AROMA's three masks (Pruim 2015, Apache-2.0) from the package ica_aroma_py."""
+    # the folder alone is needed: importing the package would run its own checks and imports
+    found = find_spec("ica_aroma_py")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("the package ica-aroma-py, which carries AROMA's masks, is not installed")
+    folder = Path(next(iter(found.submodule_search_locations))) / "resources"
+    masks = {name: load_volume(folder / f"mask_{name}.nii.gz") for name in ("csf", "edge", "out")}
+    csf, edge, out = (read_only(data > 0.5) for data, _ in masks.values())
+    return AromaMasks(csf, edge, out, read_only(masks["csf"][1]))
