@@ -5,10 +5,11 @@ exit code (0 done, 1 an error that is said in one line, 2 usage). Heavy imports 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
@@ -152,17 +153,33 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `brainlm` and return the exit code (argparse itself leaves with 2, or 0 for --help)."""
+    """Run `brainlm` and return the exit code (argparse itself leaves with 2, or 0 for --help).
+
+    One of several processes of torch does not return: see `_leave`.
+    """
     args = build_parser().parse_args(argv)
     try:
-        code = args.work(args)
+        code = args.work(args) or 0
     except UserError as error:
         print(f"brainlm: {error}", file=sys.stderr)
-        return 1
+        code = 1
     except KeyboardInterrupt:
         print("brainlm: interrupted", file=sys.stderr)
-        return 130
-    return code or 0
+        code = 130
+    if "torch" in sys.modules and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process at once, all being written.
+
+    Threads of torch's process group may hold Python objects when the interpreter goes down, and
+    abort (pytorch/pytorch#179291): a finished training would count as failed, and be queued again.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The `brainlm` command: exit codes, one-line errors, and flags that reach the functions."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -149,3 +151,25 @@ def test_score_prints_a_table(
     monkeypatch.setattr(phantom, "recovered", lambda *_: [])
     assert tools.main(["phantom-score", "data", "out"]) == 1
     assert "no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("world", "code"), [("2", 1), ("1", -signal.SIGABRT)])
+def test_one_of_several_processes_leaves_without_torchs_last_words(
+    tmp_path: Path, world: str, code: int
+) -> None:
+    """What goes wrong when the interpreter goes down is no failure of what is done by then."""
+    program = (
+        "import atexit, os, sys, torch\n"
+        "from brainlm_bids import tools\n"
+        "atexit.register(os.abort)\n"
+        "sys.exit(tools.main(['pretrain', '/nonexistent', sys.argv[1], '--size', 'tiny']))"
+    )
+    environment = {**os.environ, "WORLD_SIZE": world}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "run"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert "brainlm: /nonexistent" in done.stderr
