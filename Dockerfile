@@ -132,6 +132,7 @@ RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     /usr/local/lib/brainlm-bids/with-ca /opt/brainlm-bids/bin/python -m pip install --no-cache-dir \
       -c /src/constraints.txt -r /src/requirements-dev.txt
 COPY Dockerfile /src/
+COPY workflows /src/workflows
 COPY docker /src/docker
 COPY benchmarks /src/benchmarks
 COPY brainlm_bids /src/brainlm_bids
