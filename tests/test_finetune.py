@@ -322,7 +322,8 @@ def test_two_processes_learn_what_one_does(
     """Batches of 5 in two processes: shares of 3 and 2, and of 1 and none."""
     words = ["-m", "brainlm_bids.tools", "finetune", checkpoint, cohort[0], "RUN", *task]
     words += ["--bids-dir", cohort[1], "--epochs", 3, "--batch", 5, "--micro-batch", 2, "--offline"]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
+    launch += ["--nproc-per-node", "2"]
     for name, before in (("one", []), ("two", launch)):
         command = [str(tmp_path / name) if one == "RUN" else str(one) for one in (*before, *words)]
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True)

@@ -307,7 +307,8 @@ def test_two_processes_are_one(store: Store, tmp_path: Path, config: ModelConfig
     given = parameters(store, one, config, baseline_windows=1, micro_batch=6)
     assert pretrain(given) == 0
     words = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost",
+        "--nproc-per-node", "2",
         "-m", "brainlm_bids.tools", "pretrain", str(store.folder), str(two),
         "--config", str(given.config), "--epochs", "3", "--batch", "6", "--learning-rate", "5e-3",
         "--baseline-windows", "1", "--device", "cpu",
