@@ -406,8 +406,7 @@ def _write_reports(settings: Settings, runs: Sequence[Run], found: Found | None 
     """
     from brainlm_bids.report.html import build_report
 
-    for subject in bids_inputs.selected_subjects(runs):
-        own = [one for one in runs if one.subject == subject]
+    for subject, own in bids_inputs.by_subject(runs).items():
         text = None if found is None else _methods(settings, found, own)[0]
         path = build_report(settings.output_dir, subject, version=__version__, methods=text)
         print(f"report: {path}", file=sys.stderr)

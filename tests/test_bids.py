@@ -187,7 +187,7 @@ def test_order_and_words_of_entities(sessions: Path) -> None:
     runs_spelled = {run.entities["run"] for run in runs if "run" in run.entities}
     assert runs_spelled == {"1", "02"}
     assert runs[0].uri.startswith("bids:raw:sub-01/ses-a/func/sub-01_ses-a_task-")
-    assert inputs.selected_subjects(runs) == ["01", "02"]
+    assert list(inputs.by_subject(runs)) == ["01", "02"]
 
 
 def test_t1w_of_the_session_else_the_subjects(sessions: Path) -> None:

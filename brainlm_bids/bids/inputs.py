@@ -430,6 +430,9 @@ def _header_tr(image: Any, step: float) -> float:
     return step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
 
 
-def selected_subjects(runs: Iterable[Run]) -> list[str]:
-    """Labels of the subjects of some runs, sorted, each once."""
-    return sorted({run.subject for run in runs})
+def by_subject(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs of each subject, by its label; subjects sorted."""
+    found: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.subject):
+        found.setdefault(run.subject, []).append(run)
+    return found

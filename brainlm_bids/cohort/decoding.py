@@ -63,6 +63,13 @@ def n_repeats(n_recordings: int) -> int:
     return max(1, min(MAXIMUM_REPEATS, RECORDINGS_FITTED // n_recordings))
 
 
+def fisher_z(matrix: NDArray) -> NDArray:
+    """Fisher z (pairs,) of the correlations above the diagonal of a matrix (P, P)."""
+    pairs = matrix[np.triu_indices(len(matrix), k=1)]
+    # a correlation that is 1 after rounding would be infinite
+    return np.asarray(np.arctanh(np.clip(pairs, -0.999999, 0.999999)))
+
+
 def decode(
     features: ArrayLike,
     target: ArrayLike,

@@ -19,7 +19,7 @@ from brainlm_bids import __version__
 from brainlm_bids.bids import derivatives, outputs
 from brainlm_bids.bids.derivatives import Columns
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.cohort.decoding import linear_predictions, score, within_fold_p
+from brainlm_bids.cohort.decoding import fisher_z, linear_predictions, score, within_fold_p
 from brainlm_bids.cohort.variables import Target, make_target
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.finetune_feeds import Frozen, Sample, Whole
@@ -129,8 +129,7 @@ def _connectivity(series: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fisher z of the correlations (pairs,) of a series (T, P)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         matrix = np.corrcoef(np.array(series.T, dtype=np.float64))
-    pairs = matrix[np.triu_indices(len(matrix), k=1)]
-    return np.arctanh(np.clip(pairs, -0.999999, 0.999999)).astype(np.float32)
+    return fisher_z(matrix).astype(np.float32)
 
 
 def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
@@ -243,7 +242,7 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
     given, n_classes = start.given, len(target.classes)
     mean, scale = finetuning.standard(target.values[fold.fit]) if n_classes == 0 else (0.0, 1.0)
     wanted = torch.from_numpy(((target.values - mean) / scale).astype(np.float32))
-    weights = finetuning.class_weights(target.values[fold.fit], n_classes)
+    weights = torch.from_numpy(finetuning.class_weights(target.values[fold.fit], n_classes)).float()
     model = start.model()
     with torch.random.fork_rng():
         # of the head's first weights and of the dropout
@@ -254,7 +253,7 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
         feed: Frozen | Whole
         feed = Frozen(own) if given.frozen else Whole(own, start, model)
         module, groups = feed.module(model, head, given)
-        loss = _loss(n_classes, torch.from_numpy(weights).float().to(start.engine.device))
+        loss = _loss(n_classes, weights.to(start.engine.device))
 
         def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
             chosen = fold.fit[rows]
@@ -266,8 +265,7 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
             if not len(rows):
                 return torch.zeros(0)
             found = torch.from_numpy(feed.outputs(current, rows)).float()
-            weights_ = torch.from_numpy(weights).float()
-            return finetuning.losses(found, wanted[rows], n_classes, weights_)
+            return finetuning.losses(found, wanted[rows], n_classes, weights)
 
         module, curves = learn(
             module, groups, len(fold.fit), batches, loss, validate, given.learning, start.engine

@@ -189,19 +189,18 @@ class Connectivity(GroupKernel):
     output_spec = _ConnectivityOutputs
 
     def _compute(self, folder: Path) -> None:
+        from brainlm_bids.cohort.decoding import fisher_z
         from brainlm_bids.model.networks import parcel_networks
 
         self._begin()
         reference = resources.parcels().network_index
-        upper = np.triu_indices(len(reference), k=1)
-        shape = (len(self._recordings), len(upper[0]))
+        shape = (len(self._recordings), len(reference) * (len(reference) - 1) // 2)
         path = folder / "connectivity.npy"
         features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         labels = np.zeros((len(self._recordings), len(reference)), dtype=np.int64)
         for row, one in enumerate(self._recordings):
             _, matrix = outputs.read_tsv(self._of(one).path("pearson"))
-            # a correlation that is 1 after rounding would be infinite
-            features[row] = np.arctanh(np.clip(matrix[upper], -0.999999, 0.999999))
+            features[row] = fisher_z(matrix)
             labels[row] = parcel_networks(matrix, reference, self.inputs.seed).labels
         features.flush()
         np.save(folder / "networks.npy", labels)
