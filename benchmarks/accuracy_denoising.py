@@ -23,7 +23,7 @@ from benchmarks.table import Row
 from brainlm_bids import resources
 from brainlm_bids.phantom import write_phantom
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
-from brainlm_bids.preproc import confounds, ica, temporal
+from brainlm_bids.preproc.denoising import confounds, ica, temporal
 
 Float = NDArray[np.floating]
 
@@ -269,7 +269,13 @@ class _Outputs:
 
 
 def _run_app(bids: Path, folder: Path, *arguments: str, **environment: str) -> _Outputs:
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(folder / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(bids),
+        str(folder / "out"),
+    ]
     command += ["participant", "-w", str(folder / "work"), "--model", "none", "--offline"]
     done = subprocess.run(
         [*command, *arguments],

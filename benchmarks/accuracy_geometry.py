@@ -21,10 +21,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.table import Row
-from brainlm_bids import parcellation, phantom, resources
+from brainlm_bids import phantom, resources
+from brainlm_bids.parcels import operator as parcellation
 from brainlm_bids.phantom import scene
 from brainlm_bids.phantom.head import Warp, load_warp
-from brainlm_bids.preproc import boundary, motion, registration
+from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.registration import ants as registration
+from brainlm_bids.preproc.registration import boundary
 
 NOISE = 0.02
 N_PEER_VOLUMES = 10  # that the slow peers are given

@@ -119,7 +119,7 @@ def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
 def anatomy(t1w: Path, bold: Path, n_volumes: int) -> Iterator[Any]:
     import ants
 
-    from brainlm_bids.preproc import registration
+    from brainlm_bids.preproc.registration import ants as registration
 
     image = ants.image_read(str(t1w))
     data, _, affine = _template()
@@ -142,7 +142,7 @@ def run_to_parcels(t1w: Path, bold: Path, n_volumes: int) -> Iterator[Any]:
     from nilearn.maskers import NiftiLabelsMasker
 
     from brainlm_bids import resources
-    from brainlm_bids.preproc.registration import resample_to
+    from brainlm_bids.preproc.registration.ants import resample_to
 
     data, affine, total = _volumes(bold, n_volumes)
     scale = total / data.shape[3]

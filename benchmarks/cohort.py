@@ -28,7 +28,7 @@ LIMIT_MB = 1500
 
 def write_recordings(folder: Path, n: int) -> list[dict[str, str]]:
     """Series as the participant level leaves them, without what the statistics do not read."""
-    from brainlm_bids import resources
+    from brainlm_bids import files, resources
     from brainlm_bids.bids import outputs
 
     rng = np.random.default_rng(0)
@@ -38,9 +38,9 @@ def write_recordings(folder: Path, n: int) -> list[dict[str, str]]:
     for k in range(n):
         naming = outputs.Naming(str(folder), f"sub-{k:05d}_task-rest", "MNI152NLin6Asym", "A424")
         series = 10000 + spread * rng.standard_t(5, (VOLUMES, PARCELS))
-        outputs.write_series(naming.path("denoised"), names, series)
+        files.write_series(naming.path("denoised"), names, series)
         sidecar = {"RepetitionTime": 0.735, "DummyVolumes": 0}
-        outputs.write_json(naming.path("denoised", extension=".json"), sidecar)
+        files.write_json(naming.path("denoised", extension=".json"), sidecar)
         namings.append({f: getattr(naming, f) for f in ("output_dir", "stem", "space", "atlas")})
     return namings
 
@@ -49,10 +49,11 @@ def write_recordings(folder: Path, n: int) -> list[dict[str, str]]:
 
 
 def read_once(folder: Path, namings: list[dict[str, str]]) -> None:
+    from brainlm_bids import files
     from brainlm_bids.bids import outputs
 
     for values in namings:
-        outputs.read_tsv(outputs.Naming(**values).path("denoised"))
+        files.read_tsv(outputs.Naming(**values).path("denoised"))
 
 
 def collect(folder: Path, namings: list[dict[str, str]]) -> None:

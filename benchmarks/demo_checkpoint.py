@@ -95,7 +95,7 @@ def publish(folder: Path, target: Path, series: Mapping[str, Sequence[Path]]) ->
 
 def _test_series(folder: Path) -> Iterator[NDArray[np.floating]]:
     """The first recordings of the split that training never touched."""
-    from brainlm_bids.bids.outputs import read_rows
+    from brainlm_bids.files import read_rows
     from brainlm_bids.training.store import open_store
 
     rows = read_rows(folder / "run" / "recordings.tsv")
@@ -107,7 +107,7 @@ def _test_series(folder: Path) -> Iterator[NDArray[np.floating]]:
 
 
 def _read(file: Path) -> NDArray[np.floating]:
-    from brainlm_bids.bids.outputs import read_tsv
+    from brainlm_bids.files import read_tsv
 
     return read_tsv(file)[1]
 
@@ -145,7 +145,7 @@ def score(
 def _card(
     run: Path, scores: Mapping[str, Mapping[float, Mapping[str, float]]], counts: Mapping[str, int]
 ) -> str:
-    from brainlm_bids.bids.outputs import read_rows
+    from brainlm_bids.files import read_rows
 
     made = json.loads((run / "config" / "run.json").read_text())
     curve = read_rows(run / "curves.tsv")

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids import resources, scaling
+from brainlm_bids import resources
 from brainlm_bids.model import windows
 from brainlm_bids.model.config import MODEL_TR
+from brainlm_bids.parcels import scaling
 from brainlm_bids.phantom import courses
-from brainlm_bids.preproc import temporal
+from brainlm_bids.preproc.denoising import temporal
 
 Array = NDArray[np.float64]
 # s; UK Biobank's and HCP's, and what labs use: half of the recordings are interpolated

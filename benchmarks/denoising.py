@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import simulator
-from brainlm_bids import parcellation, resources
+from brainlm_bids import resources
 from brainlm_bids.interfaces import denoising, functional, images
+from brainlm_bids.parcels import operator as parcellation
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
-from brainlm_bids.preproc import temporal
+from brainlm_bids.preproc.denoising import temporal
 
 Float = NDArray[np.floating]
 

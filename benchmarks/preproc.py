@@ -81,7 +81,7 @@ def kernel_rows(seed: int) -> Iterator[Row]:
 
 
 def our_motion(path: Path) -> Iterator[Any]:
-    from brainlm_bids.preproc import motion
+    from brainlm_bids.preproc.motion import realign as motion
 
     data = np.load(path)
     affine, reference = data["affine"], data["reference"]
@@ -117,8 +117,8 @@ def _parcel_input(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 def our_parcels(path: Path) -> Iterator[Any]:
     """The operator built and applied; the run taken to lie in template space."""
-    from brainlm_bids import parcellation
     from brainlm_bids.interfaces.images import world_to_voxel
+    from brainlm_bids.parcels import operator as parcellation
 
     bold, affine, labels, atlas_affine = _parcel_input(path)
     yield

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from brainlm_bids.bids.outputs import read_rows
+from brainlm_bids.files import read_rows
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 COHORTS = (100, 10_000, 76_296)  # the last: recordings of UK Biobank with 490 volumes

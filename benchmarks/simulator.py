@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from brainlm_bids import resources
-from brainlm_bids.preproc.motion import parameters_to_matrices
+from brainlm_bids.preproc.motion.realign import parameters_to_matrices
 
 Float = NDArray[np.floating]
 

@@ -40,11 +40,11 @@ from benchmarks.model import (
     run_vitmae,
     write_checkpoint,
 )
-from brainlm_bids.bids.outputs import write_series
+from brainlm_bids.files import write_series
 from brainlm_bids.model.checkpoint import load_model
 from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, BrainLMConfig
-from brainlm_bids.model.training import MaskedPrediction, decay_groups, n_tokens
 from brainlm_bids.training.loader import Schedule, WindowSet, load
+from brainlm_bids.training.objective import MaskedPrediction, decay_groups, n_tokens
 from brainlm_bids.training.store import Store, write_store
 
 MODULE = "benchmarks.training"

@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from brainlm_bids import containers, machine
+from brainlm_bids.app import machine
+from brainlm_bids.commands import containers
 
 PREFIX = Path("/opt/brainlm-bids")
 SHIPPED = "BRAINLM_BIDS_SHIPPED"

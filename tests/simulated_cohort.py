@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainlm_bids import resources
+from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 
@@ -42,7 +42,7 @@ def write_cohort(
     strength = 0.2 + 1.6 * (age - 20) / 60
     write_participants(raw, labels, age, rng.permutation(age))
     text = {"Name": "simulated", "BIDSVersion": "1.11.0", "DatasetType": "derivative"}
-    outputs.write_json(out / "dataset_description.json", text)
+    files.write_json(out / "dataset_description.json", text)
     for label, value in zip(labels, strength, strict=True):
         for run in runs:
             stem = f"sub-{label}_task-rest{run}"
@@ -59,7 +59,7 @@ def write_participants(raw: Path, labels: list[str], age: np.ndarray, noise: np.
         "group": ["old" if value > middle else "young" for value in age],
         "scanner": ["one"] * len(labels),
     }
-    outputs.write_tsv(raw / "participants.tsv", list(columns), list(columns.values()))
+    files.write_tsv(raw / "participants.tsv", list(columns), list(columns.values()))
 
 
 def write_recording(out: Path, stem: str, steady: np.ndarray, *, mean_fd: float = 0.1) -> Naming:
@@ -89,19 +89,19 @@ def write_recording(out: Path, stem: str, steady: np.ndarray, *, mean_fd: float 
     coverage = [parcels.index.tolist(), names, [50] * len(names), covered.tolist()]
     header = ["index", "name", "n_voxels", "n_covered", "fraction"]
     written = [
-        outputs.write_series(naming.path("denoised"), names, series),
-        outputs.write_json(
+        files.write_series(naming.path("denoised"), names, series),
+        files.write_json(
             naming.path("denoised", extension=".json"), naming.sidecar("denoised", sidecar)
         ),
-        outputs.write_series(naming.path("pearson"), names, correlation),
-        outputs.write_tsv(naming.path("coverage"), header, [*coverage, (covered / 50).tolist()]),
+        files.write_series(naming.path("pearson"), names, correlation),
+        files.write_tsv(naming.path("coverage"), header, [*coverage, (covered / 50).tolist()]),
     ]
     outputs.write_record(out, stem, "series", sidecar["Configuration"], written)
     return naming
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    return outputs.read_rows(path)
+    return files.read_rows(path)
 
 
 def read_json(path: Path) -> dict:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from brainlm_bids import resources
+from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.scaling import recording_stats, scale
+from brainlm_bids.parcels.scaling import recording_stats, scale
 
 SPACE, ATLAS, TR = "MNI152NLin2009aSym", "A424approx", 0.735
 
@@ -29,9 +29,9 @@ def robust(series: np.ndarray) -> np.ndarray:
 def write_robust(out: Path, stem: str, series: np.ndarray, *, atlas: bool = True) -> Naming:
     """The robust series of one run, its sidecar and record; and the atlas of the folder."""
     naming = Naming(str(out), stem, SPACE, ATLAS)
-    path = outputs.write_series(naming.path("robust"), list(resources.parcels().names), series)
+    path = files.write_series(naming.path("robust"), list(resources.parcels().names), series)
     said = {"RepetitionTime": TR, "StartTime": 2 * TR}
-    note = outputs.write_json(path.with_suffix(".json"), naming.sidecar("robust", said))
+    note = files.write_json(path.with_suffix(".json"), naming.sidecar("robust", said))
     outputs.write_record(out, stem, "series", f"made-{stem}", [path, note])
     if atlas:
         write_atlas(out)

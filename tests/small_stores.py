@@ -9,6 +9,7 @@ import numpy as np
 from simulated_cohort import write_recording
 from small_models import SMALL_IMAGE, P
 
+from brainlm_bids import files
 from brainlm_bids.bids import outputs
 from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content
 from brainlm_bids.resources import parcels
@@ -56,9 +57,9 @@ def output_folder(out: Path, n_subjects: int = 4, n_volumes: int = 210) -> dict[
     written = {}
     for name, _, series in low_rank(n_subjects, n_volumes):
         naming = write_recording(out, name, series.astype(np.float64))
-        path = outputs.write_series(naming.path("robust"), parcels().names, series)
+        path = files.write_series(naming.path("robust"), parcels().names, series)
         _, recorded = outputs.read_record(out, name, "series") or ("", {})
-        files = [*(out / file for file in recorded), path]
-        outputs.write_record(out, name, "series", f"made-{name}", files)
-        written[name] = outputs.read_tsv(path)[1].astype(np.float32)
+        written_files = [*(out / file for file in recorded), path]
+        outputs.write_record(out, name, "series", f"made-{name}", written_files)
+        written[name] = files.read_tsv(path)[1].astype(np.float32)
     return written

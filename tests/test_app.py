@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from brainlm_bids import resources
-from brainlm_bids.bids.outputs import read_tsv
+from brainlm_bids.app.status import crash_reason
+from brainlm_bids.files import read_tsv
 from brainlm_bids.phantom import write_phantom
-from brainlm_bids.status import crash_reason
 
 STEM = "space-MNI152NLin2009aSym_atlas-A424approx"
 VOLUMES, TR = 44, 2.0
@@ -38,7 +38,14 @@ class Call:
 
 def call(bids_dir: Path, out: Path, work: Path, *flags: str) -> Call:
     """Run `brainlm-bids … participant` as a user does."""
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids_dir), str(out), "participant"]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(bids_dir),
+        str(out),
+        "participant",
+    ]
     command += ["-w", str(work), "--offline", "--atlas", "A424approx"]
     command += ["--template", "MNI152NLin2009aSym", "--model", "random:tiny", *flags]
     environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}

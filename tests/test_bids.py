@@ -11,6 +11,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
+from brainlm_bids import files
 from brainlm_bids.bids import inputs, outputs
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
@@ -256,17 +257,17 @@ def test_derivatives_inside_are_not_data(sessions: Path) -> None:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.tsv"
-    with pytest.raises(RuntimeError), outputs.atomically(path) as temporary:
+    with pytest.raises(RuntimeError), files.atomically(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
         raise RuntimeError
     assert list(path.parent.iterdir()) == []
-    outputs.write_text(path, "old")
-    with pytest.raises(RuntimeError), outputs.atomically(path) as temporary:
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomically(path) as temporary:
         temporary.write_text("half of the new")
         raise RuntimeError
     assert path.read_text() == "old"
-    with outputs.atomically(path) as temporary:
+    with files.atomically(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
         assert temporary.name.endswith(".tsv")
@@ -278,7 +279,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_tsv_says_na_and_keeps_a_float32(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
     values = [np.float32(1 / 3), float("nan"), None, float("inf"), 12345.678]
-    outputs.write_tsv(path, ["value", "text"], [values, ["a", "b\tc", "d\ne", 1, True]])
+    files.write_tsv(path, ["value", "text"], [values, ["a", "b\tc", "d\ne", 1, True]])
     lines = path.read_text().splitlines()
     assert lines[0] == "value\ttext"
     assert [line.split("\t")[0] for line in lines[1:]] == [
@@ -290,15 +291,15 @@ def test_tsv_says_na_and_keeps_a_float32(tmp_path: Path) -> None:
     ]
     assert [line.split("\t")[1] for line in lines[1:]] == ["a", "b c", "d e", "1", "True"]
     with pytest.raises(ValueError, match="lengths"):
-        outputs.write_tsv(path, ["a", "b"], [[1], [1, 2]])
+        files.write_tsv(path, ["a", "b"], [[1], [1, 2]])
 
 
 def test_series_comes_back(tmp_path: Path) -> None:
     series = np.random.default_rng(1).normal(10000, 30, (40, 424)).astype(np.float32)
     series[:, 7] = np.nan
     names = [f"p{i}" for i in range(424)]
-    outputs.write_series(tmp_path / "series.tsv", names, series)
-    read_names, read = outputs.read_tsv(tmp_path / "series.tsv")
+    files.write_series(tmp_path / "series.tsv", names, series)
+    read_names, read = files.read_tsv(tmp_path / "series.tsv")
     assert read_names == names
     assert read.shape == (40, 424)
     assert np.isnan(read[:, 7]).all()
@@ -307,7 +308,7 @@ def test_series_comes_back(tmp_path: Path) -> None:
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
     values = {"a": np.float32(1.5), "b": [float("nan"), np.int64(3)], "c": Path("/x"), "d": (1, 2)}
-    outputs.write_json(tmp_path / "side.json", values)
+    files.write_json(tmp_path / "side.json", values)
     read = json.loads((tmp_path / "side.json").read_text())
     assert read == {"a": 1.5, "b": [None, 3], "c": "/x", "d": [1, 2]}
 
@@ -369,7 +370,7 @@ def test_what_a_user_wrote_stays(root: Path) -> None:
 
 
 def test_a_record_is_complete_only_while_all_its_files_are_there(tmp_path: Path) -> None:
-    files = [outputs.write_text(tmp_path / "sub-01" / name, name) for name in ("a.tsv", "b.tsv")]
+    files = [files.write_text(tmp_path / "sub-01" / name, name) for name in ("a.tsv", "b.tsv")]
     outputs.write_record(tmp_path, "sub-01_task-rest", "parcels", "abc", files)
 
     def complete(configuration: str = "abc", stage: str = "parcels") -> bool:

@@ -8,8 +8,8 @@ from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from brainlm_bids.preproc import boundary
-from brainlm_bids.preproc.registration import resample_to
+from brainlm_bids.preproc.registration import boundary
+from brainlm_bids.preproc.registration.ants import resample_to
 
 
 class Scene(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from brainlm_bids import cli
+from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -38,7 +38,7 @@ def _exit_code(*arguments: str) -> int:
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from brainlm_bids.cli import main\n"
+        "from brainlm_bids.commands.bids_app import main\n"
         "try:\n    main(['--help'])\n"
         "except SystemExit as leaving:\n    assert leaving.code == 0\n"
         "heavy = {'numpy', 'torch', 'nipype', 'bids', 'nibabel', 'scipy'} & set(sys.modules)\n"
@@ -183,7 +183,7 @@ def test_models_that_cannot_run_are_refused_before_anything_is_computed(
 ) -> None:
     import torch
 
-    from brainlm_bids.execution import check_models
+    from brainlm_bids.app.execution import check_models
     from brainlm_bids.resources import find_model
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

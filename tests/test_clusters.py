@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import yaml
 
-from brainlm_bids import execution
+from brainlm_bids import files
+from brainlm_bids.app import execution
 from brainlm_bids.bids import outputs
 from brainlm_bids.errors import UserError
 from brainlm_bids.phantom import write_phantom
@@ -58,7 +59,14 @@ def test_eight_calls_at_once_lose_nothing(tmp_path: Path) -> None:
         np.save(path, series)
         flags = ["--timeseries", str(path), "--timeseries-tr", "2", "-w", str(tmp_path / path.stem)]
         model = "random:tiny" if number == 7 else "none"
-        command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(out), "participant"]
+        command = [
+            sys.executable,
+            "-m",
+            "brainlm_bids",
+            str(bids),
+            str(out),
+            "participant",
+        ]
         command += [*flags, "--offline", "--atlas", "A424approx", "--model", model, "--nprocs", "1"]
         calls.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     for one in calls:
@@ -66,7 +74,7 @@ def test_eight_calls_at_once_lose_nothing(tmp_path: Path) -> None:
         assert one.returncode == 0, said[-2000:]
 
     logs = out / "logs"
-    rows = [row for path in logs.glob("*_status.tsv") for row in outputs.read_rows(path)]
+    rows = [row for path in logs.glob("*_status.tsv") for row in files.read_rows(path)]
     assert sorted((row["participant_id"], row["status"]) for row in rows) == [
         (f"sub-{number}", "done") for number in range(8)
     ]
@@ -79,14 +87,14 @@ def test_eight_calls_at_once_lose_nothing(tmp_path: Path) -> None:
         name = f"sub-{number}_task-rest_space-MNI152NLin6Asym_atlas-A424approx"
         denoised = out / f"sub-{number}/func/{name}_desc-denoised_timeseries.tsv"
         expected = np.random.default_rng(number).normal(10_000, 100, (40, 424))
-        np.testing.assert_allclose(outputs.read_tsv(denoised)[1], expected, rtol=1e-6)
+        np.testing.assert_allclose(files.read_tsv(denoised)[1], expected, rtol=1e-6)
     link = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
     assert link == {"raw": bids.as_uri()}
-    described = {row["desc_id"] for row in outputs.read_rows(out / "descriptions.tsv")}
+    described = {row["desc_id"] for row in files.read_rows(out / "descriptions.tsv")}
     assert {"desc-denoised", "desc-randomtiny"} <= described
     atlas = nb.load(next((out / "tpl-MNI152NLin6Asym").glob("*_res-2_dseg.nii.gz")))
     assert set(np.unique(np.asarray(atlas.dataobj))) == set(range(425))
-    assert len(outputs.read_rows(next((out / "tpl-MNI152NLin6Asym").glob("*_dseg.tsv")))) == 424
+    assert len(files.read_rows(next((out / "tpl-MNI152NLin6Asym").glob("*_dseg.tsv")))) == 424
     assert not list(out.rglob(".tmp-*"))
 
 
@@ -245,7 +253,7 @@ class Site:
         columns = list(zip(*rows, strict=True))
         values = [columns[0], *[["n/a"] * len(rows)] * 3, *columns[1:], *[[12.5] * len(rows)] * 2]
         path = self.out / "logs" / f"{time.time_ns()}_status.tsv"
-        outputs.write_tsv(path, [*names, "seconds", "peak_memory_mb"], values)
+        files.write_tsv(path, [*names, "seconds", "peak_memory_mb"], values)
 
     def table(self) -> Table:
         done = self.call("status.sh", "--tsv", str(self.out))
@@ -457,7 +465,7 @@ def test_what_a_cohort_costs_is_counted_from_its_folder(tmp_path: Path) -> None:
     (tmp_path / "sub-01" / "func" / "a.tsv").write_bytes(b"x" * 3_000_000)
     (tmp_path / "atlas-A424_description.json").write_text("is there once, whoever comes")
     rows = [["sub-01/a_bold.nii.gz", "sub-01/b_bold.nii.gz"], ["done", "failed"]]
-    outputs.write_tsv(tmp_path / "logs/1_status.tsv", names, [*rows, [800.0, 9e9]])
+    files.write_tsv(tmp_path / "logs/1_status.tsv", names, [*rows, [800.0, 9e9]])
     size = 3_000_000 + (tmp_path / "logs/1_status.tsv").stat().st_size
     one = scale.cost(tmp_path, 90.0)
     assert one == (90.0, 800.0, size, 2.0)
@@ -547,7 +555,7 @@ def recipe_of(folder: Path, app: Path | str, *more: str) -> Path:
 def members(out: Path) -> set[str]:
     """Whose embeddings are in the table of the group level."""
     table = next(out.glob("group_*_embeddings.tsv"))
-    return {row["participant_id"] for row in outputs.read_rows(table)}
+    return {row["participant_id"] for row in files.read_rows(table)}
 
 
 @pytest.mark.cluster
@@ -642,7 +650,14 @@ def test_nipypes_own_plugin_runs_the_nodes(tmp_path: Path, monkeypatch: pytest.M
     found = []
     for name, flags in (("slurm", ["--use-plugin", str(tmp_path / "slurm.yml")]), ("here", [])):
         out, work = tmp_path / name, tmp_path / f"work_{name}"
-        command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(out), "participant"]
+        command = [
+            sys.executable,
+            "-m",
+            "brainlm_bids",
+            str(bids),
+            str(out),
+            "participant",
+        ]
         command += ["--timeseries", str(series), "--timeseries-tr", "2", "--model", "random:tiny"]
         command += ["--offline", "--atlas", "A424approx", "--nprocs", "1", "-w", str(work), *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -707,8 +722,8 @@ def test_apptainer_runs_the_image_as_a_user(
     done = as_somebody(command, hostile)
     assert done.code == 0, done.said[-3000:]
     embedding = next(out.glob("sub-01/func/*_desc-randomtiny_embeddings.tsv"))
-    assert np.isfinite(outputs.read_tsv(embedding)[1]).all()
-    rows = outputs.read_rows(next((out / "logs").glob("*_status.tsv")))
+    assert np.isfinite(files.read_tsv(embedding)[1]).all()
+    rows = files.read_rows(next((out / "logs").glob("*_status.tsv")))
     assert [row["status"] for row in rows] == ["done"]
     if os.getuid() == 0:
         assert embedding.stat().st_uid == 65534

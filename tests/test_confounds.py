@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainlm_bids.preproc import confounds
-from brainlm_bids.preproc.motion import parameters_to_matrices
+from brainlm_bids.preproc.denoising import confounds
+from brainlm_bids.preproc.motion.realign import parameters_to_matrices
 
 
 def parameters(n_volumes: int = 60, seed: int = 0) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 
-from brainlm_bids.preproc import diffeomorphic
+from brainlm_bids.preproc.registration import diffeomorphic
 
 Brain = tuple[np.ndarray, np.ndarray]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from brainlm_bids import cli, docker_cli
+from brainlm_bids.commands import bids_app as cli
+from brainlm_bids.commands import docker as docker_cli
 from brainlm_bids.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -177,7 +178,7 @@ def test_paths_of_every_setting_are_known() -> None:
 
 def test_it_needs_nothing_but_pythons_standard_library(tmp_path: Path) -> None:
     # -S: no site-packages
-    command = [sys.executable, "-S", "-m", "brainlm_bids.docker_cli", "--help"]
+    command = [sys.executable, "-S", "-m", "brainlm_bids.commands.docker", "--help"]
     done = subprocess.run(
         command, cwd=REPOSITORY, env={"PATH": "/nowhere"}, capture_output=True, text=True
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from brainlm_bids import machine
+from brainlm_bids.app import machine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -117,7 +117,7 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
     child = "import signal, sys, time, pathlib\n"
     child += "signal.signal(signal.SIGTERM, lambda n, f: sys.exit(9))\n"
     child += f"pathlib.Path({str(tmp_path / 'up')!r}).touch(); time.sleep(60)"
-    code = "import sys; from brainlm_bids.containers import supervise\n"
+    code = "import sys; from brainlm_bids.commands.containers import supervise\n"
     code += f"sys.exit(supervise([sys.executable, '-c', {child!r}]))"
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
     while not (tmp_path / "up").exists():

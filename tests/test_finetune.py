@@ -14,18 +14,18 @@ from simulated_series import autoregressive_process
 from small_models import SMALL_IMAGE
 from torch import nn
 
-from brainlm_bids import resources, tools
-from brainlm_bids.bids import outputs
+from brainlm_bids import files, resources
 from brainlm_bids.cohort.decoding import decode, linear_predictions, splits, within_fold_p
+from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
-from brainlm_bids.experiments.finetune_feeds import Whole
-from brainlm_bids.experiments.heads import load_finetuned
-from brainlm_bids.experiments.learning import cross_validation, one_split
-from brainlm_bids.model import finetuning
 from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
 from brainlm_bids.model.config import ARCHITECTURES
-from brainlm_bids.model.finetuning import Finetuned, PredictionHead
-from brainlm_bids.model.inference import embed
+from brainlm_bids.model.embedding import embed
+from brainlm_bids.training import prediction_head as finetuning
+from brainlm_bids.training.finetune_feeds import Whole
+from brainlm_bids.training.heads import load_finetuned
+from brainlm_bids.training.learning import cross_validation, one_split
+from brainlm_bids.training.prediction_head import Finetuned, PredictionHead
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import split_subjects
 from brainlm_bids.training.store import find_or_build, write_store
@@ -224,7 +224,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "third": [("a", "b", "c")[int(one >= 40) + int(one >= 60)] for one in age],
         "constant": ["x"] * N_SUBJECTS,
     }
-    outputs.write_tsv(folder / "participants.tsv", list(columns), list(columns.values()))
+    files.write_tsv(folder / "participants.tsv", list(columns), list(columns.values()))
     return folder / "store", folder
 
 
@@ -235,7 +235,7 @@ def call(cohort: tuple[Path, Path], checkpoint: Path, run: Path, *more: object) 
 
 
 def scores(run: Path, target: str) -> dict[tuple[str, str], dict[str, float]]:
-    rows = outputs.read_rows(run / target / "decoding.tsv")
+    rows = files.read_rows(run / target / "decoding.tsv")
     number = {"n/a": "nan"}
     return {
         (row["predictor"], row["metric"]): {
@@ -275,7 +275,7 @@ def test_an_image_model_finds_it_too(cohort: tuple[Path, Path], tmp_path: Path) 
     assert call(cohort, tmp_path / "image", run, "--target", "age", *FROZEN) == 0
     assert scores(run, "age")["finetuned", "r2"]["value"] > 0.7
     loaded = load_finetuned(run / "age" / "fold-1")
-    rows = outputs.read_rows(run / "age" / "predictions.tsv")
+    rows = files.read_rows(run / "age" / "predictions.tsv")
     predicted = {row["recording"]: float(row["finetuned"]) for row in rows}
     store = find_or_build(cohort[0], run)
     name = loaded.said["Test"][0]
@@ -290,7 +290,7 @@ def test_the_encoder_learns_and_is_loaded_again(
     run = tmp_path / "run"
     more = ("--target", "age", "--split", "--epochs", 12, "--learning-rate", 0.003)
     assert call(cohort, checkpoint, run, *more, "--head-learning-rate", 0.01) == 0
-    curves = outputs.read_rows(run / "age" / "curves.tsv")
+    curves = files.read_rows(run / "age" / "curves.tsv")
     losses = [float(row["validation_loss"]) for row in curves]
     assert min(losses) < 0.5 * losses[0]
     fold = run / "age" / "fold-1"
@@ -305,7 +305,7 @@ def test_the_encoder_learns_and_is_loaded_again(
     assert moved and all(name.startswith("vit.") for name in moved)
     predicted = {
         row["recording"]: float(row["finetuned"])
-        for row in outputs.read_rows(run / "age" / "predictions.tsv")
+        for row in files.read_rows(run / "age" / "predictions.tsv")
     }
     loaded, store = load_finetuned(fold), find_or_build(cohort[0], run)
     assert sorted(predicted) == sorted(loaded.said["Test"])
@@ -320,7 +320,7 @@ def test_two_processes_learn_what_one_does(
     cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path, task: tuple[object, ...]
 ) -> None:
     """Batches of 5 in two processes: shares of 3 and 2, and of 1 and none."""
-    words = ["-m", "brainlm_bids.tools", "finetune", checkpoint, cohort[0], "RUN", *task]
+    words = ["-m", "brainlm_bids.commands.brainlm", "finetune", checkpoint, cohort[0], "RUN", *task]
     words += ["--bids-dir", cohort[1], "--epochs", 3, "--batch", 5, "--micro-batch", 2, "--offline"]
     launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
     launch += ["--nproc-per-node", "2"]
@@ -329,11 +329,11 @@ def test_two_processes_learn_what_one_does(
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count(".tsv") == 1  # one of them speaks
-    files = sorted((tmp_path / "one").rglob("*.tsv"))
-    assert any(file.name == "curves.tsv" for file in files)
-    for file in files:
-        ours = outputs.read_rows(file)
-        theirs = outputs.read_rows(tmp_path / "two" / file.relative_to(tmp_path / "one"))
+    tables = sorted((tmp_path / "one").rglob("*.tsv"))
+    assert any(file.name == "curves.tsv" for file in tables)
+    for file in tables:
+        ours = files.read_rows(file)
+        theirs = files.read_rows(tmp_path / "two" / file.relative_to(tmp_path / "one"))
         for a, b in zip(ours, theirs, strict=True):
             assert {key: _value(b[key]) for key in b} == {key: _near(a[key]) for key in a}
 
@@ -362,7 +362,7 @@ def test_a_frozen_head_knows_its_checkpoint(
     assert not (fold / "model.safetensors").exists()
     loaded = load_finetuned(fold)
     assert loaded.classes == ("old", "young")
-    rows = outputs.read_rows(run / "group" / "predictions.tsv")
+    rows = files.read_rows(run / "group" / "predictions.tsv")
     wanted = {(row["recording"], row["class"]): float(row["finetuned"]) for row in rows}
     store = find_or_build(cohort[0], run)
     name = loaded.said["Test"][0]
@@ -389,20 +389,20 @@ def test_nothing_of_the_test_fold_is_known(
         for k, one in enumerate(store.recordings)
     ]
     write_store(tmp_path / "changed", changed)
-    rows = outputs.read_rows(cohort[1] / "participants.tsv")
+    rows = files.read_rows(cohort[1] / "participants.tsv")
     subjects = {name.split("_")[0] for name in tested}
     age = [999.0 + k if r["participant_id"] in subjects else r["age"] for k, r in enumerate(rows)]
     (tmp_path / "raw").mkdir()
     table = {"participant_id": [row["participant_id"] for row in rows], "age": age}
-    outputs.write_tsv(tmp_path / "raw" / "participants.tsv", list(table), list(table.values()))
+    files.write_tsv(tmp_path / "raw" / "participants.tsv", list(table), list(table.values()))
     assert call((tmp_path / "changed", tmp_path / "raw"), checkpoint, tmp_path / "b", *few) == 0
     heads = [load_finetuned(tmp_path / run / "age" / "fold-1") for run in "ab"]
     assert heads[1].said["Test"] == tested
     for name, value in heads[0].head.state_dict().items():
         assert torch.equal(value, heads[1].head.state_dict()[name]), name
     assert heads[0].said["TargetMean"] == heads[1].said["TargetMean"]
-    files = [tmp_path / run / "age" / "predictions.tsv" for run in "ab"]
-    first, second = (outputs.read_rows(file) for file in files)
+    tables = [tmp_path / run / "age" / "predictions.tsv" for run in "ab"]
+    first, second = (files.read_rows(file) for file in tables)
     assert [row["baseline"] for row in first] == [row["baseline"] for row in second]
     assert [row["finetuned"] for row in first] != [row["finetuned"] for row in second]
 
@@ -471,7 +471,7 @@ def test_the_future_of_sinusoids_is_learnt(tmp_path: Path) -> None:
     words += ["--folds", 2, "--epochs", 25, "--patience", 25, "--learning-rate", 0.005]
     words += ["--batch", 1, "--micro-batch", 1]
     assert tools.main(["finetune", *(str(one) for one in words), "--offline"]) == 0
-    rows = outputs.read_rows(tmp_path / "run" / "forecast.tsv")
+    rows = files.read_rows(tmp_path / "run" / "forecast.tsv")
     error = {
         name: np.mean([float(row["rmse"]) for row in rows if row["predictor"] == name])
         for name in {row["predictor"] for row in rows}

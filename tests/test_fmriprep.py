@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.bids.fmriprep import find_preprocessed, split_derivative
-from brainlm_bids.bids.outputs import read_json, read_tsv
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.outputs import itk_affine
-from brainlm_bids.preproc.fmriprep import known_confounds, motion_parameters, n_non_steady
+from brainlm_bids.files import read_json, read_tsv
+from brainlm_bids.interfaces.derivatives import itk_affine
+from brainlm_bids.preproc.denoising.fmriprep import known_confounds, motion_parameters, n_non_steady
 
 VOLUMES, DUMMIES, TR = 40, 2, 2.0
 SPACE = "MNI152NLin6Asym"
@@ -139,7 +139,14 @@ def new_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _call(
     raw: Path, derivatives: Path, out: Path, *flags: str, templateflow: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), "participant"]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(raw),
+        str(out),
+        "participant",
+    ]
     command += ["-d", f"fmriprep={derivatives}", "-w", str(out.parent / "work"), "--offline"]
     command += ["--atlas", "A424approx", "--model", "none", "--nprocs", "1", *flags]
     environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
@@ -167,8 +174,8 @@ def outputs_by_form(
 
 
 def test_all_forms_give_the_series_of_the_known_signal(outputs_by_form: dict[str, Path]) -> None:
-    from brainlm_bids.parcellation import atlas_points
-    from brainlm_bids.preproc.temporal import highpass_matrix
+    from brainlm_bids.parcels.operator import atlas_points
+    from brainlm_bids.preproc.denoising.temporal import highpass_matrix
 
     atlas, affine = resources.approximate_atlas()
     names, points = atlas_points(atlas, affine)
@@ -320,8 +327,8 @@ def test_real_confounds_of_old_and_new_style(shared: Path, name: str, n_dummy: i
 
 def test_confounds_and_filter_are_removed_together() -> None:
     """Against a slow loop: interpolate, filter both, regress on the kept volumes."""
-    from brainlm_bids.preproc.fmriprep import confound_cleaning
-    from brainlm_bids.preproc.temporal import highpass_matrix
+    from brainlm_bids.preproc.denoising.fmriprep import confound_cleaning
+    from brainlm_bids.preproc.denoising.temporal import highpass_matrix
 
     rng = np.random.default_rng(0)
     n = 80

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from fmriprep_docker.__main__ import get_parser
 
-from brainlm_bids import cli, fmriprep_cli
+from brainlm_bids.commands import bids_app as cli
+from brainlm_bids.commands import fmriprep as fmriprep_cli
 
 # A stand-in for both engines: it writes down how it was called and, as fMRIPrep's container would,
 # leaves a derivatives folder where /out is mounted.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from simulated_series import TR, autoregressive_process, robust, write_robust
 
-from brainlm_bids import resources, tools
-from brainlm_bids.bids import outputs
+from brainlm_bids import files, resources
+from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.experiments.forecast import Parameters, baseline_errors, look_back
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import errors_by_horizon, forecast_origins, patches_span
@@ -114,7 +114,7 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert call(out, results, "--origins", 2) == 1  # sub-00 is too short
     assert "failed: sub-00_task-rest_run-1: 30 volumes" in capsys.readouterr().err
     stem = "sub-01_task-rest_run-1_space-MNI152NLin2009aSym_atlas-A424approx"
-    names, table = outputs.read_tsv(
+    names, table = files.read_tsv(
         results / "sub-01" / "func" / f"{stem}_desc-randomtinyforecast_timeseries.tsv"
     )
     assert names[4:] == list(resources.parcels().names)
@@ -122,19 +122,19 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert table[:, 1].tolist() == [*range(1, 21)] * 2
     assert np.allclose(table[:, 2], (2 + np.arange(50, 90)) * TR)
     assert table[:, 3].tolist() == [1] * 20 + [0] * 20
-    sidecar = outputs.read_json(
+    sidecar = files.read_json(
         results / "sub-01" / "func" / f"{stem}_desc-randomtinyforecast_timeseries.json"
     )
     assert sidecar["Models"]["randomtiny"]["untrained"] and "untrained" in sidecar["Warnings"][0]
     assert sidecar["Parameters"]["seed"] == 42 and sidecar["Origins"] == [50, 70]
     group = results / "group_task-rest_atlas-A424approx_desc-forecast_metrics.tsv"
-    rows = outputs.read_rows(group)
+    rows = files.read_rows(group)
     assert {row["predictor"] for row in rows} == {
         "randomtiny", "median", "persistence", "autoregressive", "vector_autoregressive",
     }  # fmt: skip
     assert {row["n_subjects"] for row in rows} == {"2"}
     assert group.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    own = [outputs.read_rows(p) for p in sorted(results.glob("sub-*/func/*desc-forecast_*.tsv"))]
+    own = [files.read_rows(p) for p in sorted(results.glob("sub-*/func/*desc-forecast_*.tsv"))]
     for k, row in enumerate(rows):
         mean = np.mean([float(table[k]["rmse"]) for table in own])
         assert float(row["rmse"]) == pytest.approx(mean, rel=1e-5)
@@ -167,7 +167,7 @@ def test_a_series_that_others_made(tmp_path: Path, capsys: pytest.CaptureFixture
         np.save(tmp_path / f"{name}.npy", values)
         assert call(tmp_path / f"{name}.npy", tmp_path / f"to_{name}", "--tr", 0.735) == 0
     tables = [
-        outputs.read_rows(next((tmp_path / f"to_{name}").glob("sub-*/func/*desc-forecast_*.tsv")))
+        files.read_rows(next((tmp_path / f"to_{name}").glob("sub-*/func/*desc-forecast_*.tsv")))
         for name in ("raw", "scaled")
     ]
     for one, other in zip(*tables, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brainlm_bids.interfaces import functional, images
-from brainlm_bids.preproc import motion
+from brainlm_bids.preproc.motion import realign as motion
 
 SHAPE = (36, 40, 26)
 AFFINE = np.diag([-5.0, 5.0, 5.0, 1.0])

@@ -17,10 +17,12 @@ import pandas as pd
 import pytest
 from simulated_cohort import ATLAS, DUMMIES, SPACE, write_cohort, write_recording
 
-from brainlm_bids import resources, scaling
+from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.outputs import Naming, read_rows, read_tsv
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.interfaces import tables
+from brainlm_bids.parcels import scaling
 from brainlm_bids.phantom import write_phantom
 
 LABEL = "randomtinycohort"
@@ -51,7 +53,7 @@ def call(
     levels: tuple[str, ...] = ("group",),
     model: str = "random:tiny",
 ) -> Call:
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), *levels]
+    command = [sys.executable, "-m", "brainlm_bids", str(raw), str(out), *levels]
     command += ["-w", str(work), "--mask-ratio", "0.75", "--model", model, "--offline"]
     command += ["--atlas", ATLAS, "--template", SPACE, *flags]
     environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
@@ -332,7 +334,7 @@ def test_only_the_statistics_are_needed(small: tuple[Path, Path], tmp_path: Path
     again = call(*shared, "--scaling-stats", str(tmp_path / "other.tsv"), model="none")
     assert again.returncode == 0, again.stderr[-2000:]
     np.testing.assert_allclose(read_tsv(naming.path("cohort_robust"))[1], before / 2, atol=1e-6)
-    sidecar = outputs.read_json(naming.path("cohort_robust", extension=".json"))
+    sidecar = files.read_json(naming.path("cohort_robust", extension=".json"))
     assert sidecar["ScalingStatistics"] == "other.tsv"
 
 
@@ -369,12 +371,12 @@ def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: P
     series[:, :106] = np.nan
     naming = write_recording(tmp_path, "sub-01_task-rest", series)
     path = naming.path("denoised", extension=".json")
-    sidecar = outputs.read_json(path)
+    sidecar = files.read_json(path)
     del sidecar["MeanFramewiseDisplacement"]
-    outputs.write_json(path, sidecar)
+    files.write_json(path, sidecar)
     naming.path("coverage").unlink()
-    files = [naming.path("denoised"), path, naming.path("pearson")]
-    outputs.write_record(tmp_path, naming.stem, "series", "x", files)
+    written = [naming.path("denoised"), path, naming.path("pearson")]
+    outputs.write_record(tmp_path, naming.stem, "series", "x", written)
     settings = Settings(tmp_path, tmp_path, tmp_path, max_mean_fd=0.2)
     found = find_recordings(settings, "another space", ATLAS)
     assert [(one.status, one.coverage, one.mean_fd) for one in found] == [("included", 0.75, None)]
@@ -396,7 +398,7 @@ def test_sessions_are_matched(small: tuple[Path, Path], tmp_path: Path) -> None:
 def test_parquet_holds_what_the_table_holds(tmp_path: Path) -> None:
     path = tmp_path / "group_embeddings.tsv"
     columns = [["sub-01", "sub-02"], ["01", None], [0.123456789, np.nan]]
-    outputs.write_tsv(path, ["participant_id", "run", "cls_0000"], columns)
+    files.write_tsv(path, ["participant_id", "run", "cls_0000"], columns)
     pytest.importorskip("pyarrow")
     frame = pd.read_parquet(tables.write_parquet(path))
     assert frame["participant_id"].tolist() == ["sub-01", "sub-02"]

@@ -12,8 +12,8 @@ from scipy import ndimage, stats
 
 from benchmarks import denoising, simulator
 from benchmarks.planted import brain, motion, plant, slow, smooth
-from brainlm_bids.interfaces.outputs import WriteFunctional
-from brainlm_bids.preproc import ica
+from brainlm_bids.interfaces.derivatives import WriteFunctional
+from brainlm_bids.preproc.denoising import ica
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainlm_bids import resources
-from brainlm_bids.bids import outputs
+from brainlm_bids import files, resources
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.model import RunModel
@@ -37,9 +36,9 @@ class _Case:
         nb.Nifti1Image(data, np.eye(4)).to_filename(self.atlas)
 
     def run(self, names: list[str], series: Any, **options: Any) -> None:
-        outputs.write_series(self.tsv, names, series)
+        files.write_series(self.tsv, names, series)
         sidecar = {"RepetitionTime": TR, "StartTime": START}
-        outputs.write_json(self.tsv.with_suffix(".json"), sidecar)
+        files.write_json(self.tsv.with_suffix(".json"), sidecar)
         context = {
             "naming": {"output_dir": self.naming.output_dir, **NAMING},
             "models": {LABEL: {"label": LABEL}},
@@ -67,7 +66,7 @@ class _Case:
         return pd.read_csv(self.naming.path(key, model=LABEL), sep="\t", na_values="n/a")
 
     def sidecar(self, key: str) -> dict[str, Any]:
-        return outputs.read_json(self.naming.path(key, model=LABEL, extension=".json"))
+        return files.read_json(self.naming.path(key, model=LABEL, extension=".json"))
 
 
 @pytest.fixture(scope="module")

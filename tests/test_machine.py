@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brainlm_bids import machine
+from brainlm_bids.app import machine
 
 GB = 1 << 30
 TOTAL_KB = 16 * 1024 * 1024

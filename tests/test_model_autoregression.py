@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_toeplitz
 
-from brainlm_bids.model.autoregression import (
+from brainlm_bids.experiments.autoregression import (
     FORECASTERS,
     autoregressive,
     fit_autoregression,

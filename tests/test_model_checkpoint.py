@@ -19,7 +19,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.model.brainlm import BrainLM, TokenConvolution
 from brainlm_bids.model.checkpoint import ALLOWED_SURPLUS, file_sha256, load_model
 from brainlm_bids.model.config import BrainLMConfig
-from brainlm_bids.model.inference import embed
+from brainlm_bids.model.embedding import embed
 
 
 def layer_keys(name: str) -> set[str]:

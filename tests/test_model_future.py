@@ -7,9 +7,9 @@ import pytest
 from small_models import TR, P, recording
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.experiments.perturbation import change_parcels, perturb
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.future import forecast, forecast_span
-from brainlm_bids.model.perturbation import change_parcels, perturb
 
 
 def test_spans_of_the_released_shapes(tiny: LoadedModel, image: LoadedModel) -> None:

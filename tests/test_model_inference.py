@@ -13,8 +13,8 @@ from small_models import SMALL_IMAGE, TR, P, recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel, build_module, load_model, random_module
 from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, BrainLMConfig
-from brainlm_bids.model.inference import embed
-from brainlm_bids.model.labels import model_label
+from brainlm_bids.model.embedding import embed
+from brainlm_bids.resources.labels import model_label
 
 
 def test_random_tiny_loads_and_is_seeded() -> None:

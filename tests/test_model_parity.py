@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from brainlm_bids.model import parity
+from brainlm_bids.commands import parity
 
 pytestmark = pytest.mark.shared
 FOLDERS = ("brainlm_micro", "brainlm_tiny", "vitmae_tiny_p16")

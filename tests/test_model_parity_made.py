@@ -11,7 +11,7 @@ from oracles import transformers_says
 from released import SMALL_13M, SMALL_P14, SMALL_P16, write_checkpoint
 
 from benchmarks.model import EagerBrainLM, Inputs
-from brainlm_bids.model import parity
+from brainlm_bids.commands import parity
 from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig, read_config
 
 Arrays = dict[str, np.ndarray]

@@ -10,7 +10,7 @@ from torch import nn
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.inference import embed
+from brainlm_bids.model.embedding import embed
 from brainlm_bids.model.placement import Placement, place
 from brainlm_bids.model.reconstruction import reconstruct
 

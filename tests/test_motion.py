@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from brainlm_bids.preproc import motion
+from brainlm_bids.preproc.motion import realign as motion
 
 HEAD_MM = np.array([65.0, 80.0, 58.0])
 
@@ -127,7 +127,7 @@ def test_head_cut_off_by_the_field_of_view() -> None:
 
 def test_batches_of_volumes_give_the_same_matrices() -> None:
     """What CUDA runs, on torch's CPU: with jumps, an empty volume and values that are missing."""
-    from brainlm_bids.preproc import motion_torch
+    from brainlm_bids.preproc.motion import batches as motion_torch
 
     shape = (44, 52, 30)
     affine = grid(shape, OBLIQUE @ np.diag([4.0, 4.0, 4.5]))
@@ -150,7 +150,7 @@ def test_batches_of_volumes_give_the_same_matrices() -> None:
 def test_without_cuda_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from brainlm_bids.preproc import motion_torch
+    from brainlm_bids.preproc.motion import batches as motion_torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [motion_torch.usable_device(d) for d in ("auto", "cpu", "cuda")] == ["cpu"] * 3

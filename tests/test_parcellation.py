@@ -8,7 +8,7 @@ import pytest
 from nilearn.image import resample_img
 from scipy import ndimage
 
-from brainlm_bids import parcellation
+from brainlm_bids.parcels import operator as parcellation
 
 
 def _voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -9,14 +9,11 @@ from scipy.stats import kstest
 from simulated_series import autoregressive_process, robust, write_robust
 from small_models import TR, recording
 
-from brainlm_bids import resources, tools
-from brainlm_bids.bids import outputs
+from brainlm_bids import files, resources
 from brainlm_bids.cohort.means import mean_over_subjects
+from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
-from brainlm_bids.experiments.parcels import find_parcels
-from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.inference import embed
-from brainlm_bids.model.perturbation import (
+from brainlm_bids.experiments.perturbation import (
     against_null,
     change_parcels,
     embedding_change,
@@ -25,6 +22,9 @@ from brainlm_bids.model.perturbation import (
     perturb,
     random_sets,
 )
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.embedding import embed
+from brainlm_bids.parcels.selection import find_parcels
 
 PARCELS = resources.parcels()
 
@@ -164,7 +164,7 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     assert call(out, results, "--parcels", "R_V1", "8", "--set", 30, *SMALL) == 0
     stem = "group_task-rest_atlas-A424approx_desc-randomtinyperturbation"
-    rows = outputs.read_rows(results / f"{stem}_metrics.tsv")
+    rows = files.read_rows(results / f"{stem}_metrics.tsv")
     changed = [row["name"] for row in rows if row["changed"] == "1"]
     assert changed == ["R_V1", PARCELS.names[7]]
     missing = [row["name"] for row in rows if row["change"] == "n/a"]
@@ -173,7 +173,7 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
         if row["change"] != "n/a":
             assert 0.2 - 1e-9 <= float(row["p"]) <= 1 and int(row["n_null"]) <= 4
     own = [
-        outputs.read_rows(path)
+        files.read_rows(path)
         for path in sorted(results.glob("sub-*/func/*randomtinyperturbation_metrics.tsv"))
     ]
     mean = np.mean([float(table[100]["change"]) for table in own])
@@ -186,13 +186,13 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
     assert np.allclose(values[labels == 101], float(rows[100]["change"]), rtol=1e-5)
     assert np.isnan(values[labels == 1]).all() and (values[labels == 0] == 0).all()
 
-    sidecar = outputs.read_json(next(results.glob("sub-00/func/*perturbation_metrics.json")))
+    sidecar = files.read_json(next(results.glob("sub-00/func/*perturbation_metrics.json")))
     assert sidecar["ChangedParcelsWithoutData"] == [PARCELS.names[7]]
     assert sidecar["ChangedParcels"] == changed and sidecar["Change"] == {"value": 30.0}
     with np.load(next(results.glob("sub-00/func/*_null.npz"))) as content:
         assert content["sets"].shape == (4, 2) and not (content["sets"] == 7).any()
         assert content["null_change"].shape == (4, 424)
-    table = outputs.read_rows(results / f"{stem}_embeddings.tsv")
+    table = files.read_rows(results / f"{stem}_embeddings.tsv")
     assert [row["recording"] for row in table] == ["sub-00_task-rest", "sub-01_task-rest", "mean"]
     assert all(float(row["distance"]) > 0 for row in table)
     assert (results / f"{stem}_metrics.png").read_bytes().startswith(b"\x89PNG")

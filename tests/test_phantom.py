@@ -24,7 +24,7 @@ from brainlm_bids.phantom.courses import (
 from brainlm_bids.phantom.head import load_warp, subject_warp
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
 from brainlm_bids.phantom.scene import GREY_LEVEL, NOISE, Run, bold_affine, build_scene, volumes
-from brainlm_bids.preproc import motion
+from brainlm_bids.preproc.motion import realign as motion
 from brainlm_bids.resources import approximate_atlas, tissue_maps
 
 QUIET = dict.fromkeys(SWITCHES, False)

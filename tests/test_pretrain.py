@@ -19,13 +19,17 @@ from small_models import P
 from small_stores import IMAGE, SERIES, output_folder, small_store, write_config
 from torch import nn
 
-from brainlm_bids import tools
-from brainlm_bids.bids.outputs import read_rows, read_tsv
+from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.model import baselines
 from brainlm_bids.model.checkpoint import load_model, random_module
 from brainlm_bids.model.config import ModelConfig
-from brainlm_bids.model.training import (
+from brainlm_bids.resources import parcels
+from brainlm_bids.training import pretrain as engine
+from brainlm_bids.training import saving
+from brainlm_bids.training.loader import MicroBatch, Schedule, WindowSet, load, shares
+from brainlm_bids.training.objective import (
     TRAINING,
     VALIDATION,
     MaskedPrediction,
@@ -35,10 +39,6 @@ from brainlm_bids.model.training import (
     hidden_values,
     learning_rate,
 )
-from brainlm_bids.resources import parcels
-from brainlm_bids.training import pretrain as engine
-from brainlm_bids.training import saving
-from brainlm_bids.training.loader import MicroBatch, Schedule, WindowSet, load, shares
 from brainlm_bids.training.pretrain import largest_batch, pretrain
 from brainlm_bids.training.setup import Parameters
 from brainlm_bids.training.store import Store
@@ -309,7 +309,7 @@ def test_two_processes_are_one(store: Store, tmp_path: Path, config: ModelConfig
     words = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost",
         "--nproc-per-node", "2",
-        "-m", "brainlm_bids.tools", "pretrain", str(store.folder), str(two),
+        "-m", "brainlm_bids.commands.brainlm", "pretrain", str(store.folder), str(two),
         "--config", str(given.config), "--epochs", "3", "--batch", "6", "--learning-rate", "5e-3",
         "--baseline-windows", "1", "--device", "cpu",
     ]  # fmt: skip
@@ -429,7 +429,7 @@ def test_the_licence_goes_with_the_weights(
 
 def test_from_an_output_folder_to_embeddings(tmp_path: Path) -> None:
     """The series of OUT in, a checkpoint out that `brainlm-bids --model` takes."""
-    from brainlm_bids.model.inference import embed
+    from brainlm_bids.model.embedding import embed
     from brainlm_bids.resources import find_model
 
     written = output_folder(tmp_path / "out", 5)

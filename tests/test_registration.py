@@ -17,7 +17,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc import boundary, registration
+from brainlm_bids.preproc.registration import ants as registration
+from brainlm_bids.preproc.registration import boundary
 
 Head = tuple[np.ndarray, np.ndarray, np.ndarray]
 

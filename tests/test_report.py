@@ -17,9 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainlm_bids.report import boilerplate, canvas, contents, figures
-from brainlm_bids.report.html import build_report
-from brainlm_bids.report.mosaic import layout
+from brainlm_bids.figures import canvas
+from brainlm_bids.figures import run as figures
+from brainlm_bids.figures.mosaic import layout
+from brainlm_bids.report import contents
+from brainlm_bids.report import methods as boilerplate
+from brainlm_bids.report.subject import build_report
 
 RUN = "sub-01_task-rest_run-1"
 SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
@@ -514,7 +517,7 @@ def test_every_reference_has_an_entry() -> None:
 def test_the_columns_of_the_status_table_are_those_that_are_written() -> None:
     from dataclasses import fields
 
+    from brainlm_bids.app.status import Row
     from brainlm_bids.report import contents
-    from brainlm_bids.status import Row
 
     assert tuple(field.name for field in fields(Row)) == contents._STATUS_COLUMNS

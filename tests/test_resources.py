@@ -22,8 +22,8 @@ import pytest
 
 from brainlm_bids import resources
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.labels import model_label
 from brainlm_bids.resources import Sources
+from brainlm_bids.resources.labels import model_label
 
 # a port of this machine where nobody listens: refused at once
 NOWHERE = Sources("http://127.0.0.1:9/A424.nii.gz", "http://127.0.0.1:9/tf", "http://127.0.0.1:9")
@@ -213,9 +213,9 @@ def test_tissue_maps_and_masks_lie_in_one_space() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, brainlm_bids.resources, brainlm_bids.tools; print([m for m in ('torch', "
-        "'pandas', 'nilearn', 'nibabel', 'requests', 'scipy', 'huggingface_hub') "
-        "if m in sys.modules])"
+        "import sys, brainlm_bids.resources, brainlm_bids.commands.brainlm; "
+        "print([m for m in ('torch', 'pandas', 'nilearn', 'nibabel', 'requests', 'scipy', "
+        "'huggingface_hub') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -550,7 +550,15 @@ def test_model_asked_for_by_several_at_once(server: Server, tmp_path: Path) -> N
 def test_fetch_on_the_command_line(server: Server, tmp_path: Path) -> None:
     """As a user calls it, the hub being this machine; the address is read at the first import."""
     weights = serve_model(server)
-    program = [sys.executable, "-m", "brainlm_bids.tools", "fetch", "111M", "--home", str(tmp_path)]
+    program = [
+        sys.executable,
+        "-m",
+        "brainlm_bids.commands.brainlm",
+        "fetch",
+        "111M",
+        "--home",
+        str(tmp_path),
+    ]
     environment = os.environ | {"HF_ENDPOINT": server.url}
     done = subprocess.run(program, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

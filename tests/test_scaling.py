@@ -7,7 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.scaling import ScalingStats, load_stats, recording_stats, save_stats, scale
+from brainlm_bids.parcels.scaling import (
+    ScalingStats,
+    load_stats,
+    recording_stats,
+    save_stats,
+    scale,
+)
 
 P = 424
 

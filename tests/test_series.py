@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.bids.outputs import read_json, read_tsv
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
-from brainlm_bids.parcellation import label_means
-from brainlm_bids.scaling import recording_stats, scale
+from brainlm_bids.files import read_json, read_tsv
+from brainlm_bids.parcels.operator import label_means
+from brainlm_bids.parcels.scaling import recording_stats, scale
 
 VOLUMES, TR = 60, 0.735
 NAMES = resources.parcels().names
@@ -42,7 +42,14 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _call(raw: Path, out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(raw), str(out), "participant"]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(raw),
+        str(out),
+        "participant",
+    ]
     command += ["-w", str(out.parent / "work"), "--offline", "--nprocs", "1", *flags]
     environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -147,7 +154,7 @@ def test_means_by_label_are_those_of_a_loop() -> None:
 
 def test_grayordinates_of_fmriprep(series: Array, raw: Path, tmp_path: Path, shared: Path) -> None:
     """Each grayordinate follows its parcel: the parcels must come back, filtered."""
-    from brainlm_bids.preproc.temporal import highpass_matrix
+    from brainlm_bids.preproc.denoising.temporal import highpass_matrix
 
     labels = nb.load(shared / "atlas" / "A424.dlabel.nii")
     index = np.asarray(labels.dataobj).ravel().astype(int)

@@ -8,6 +8,7 @@ from simulated_cohort import SPACE
 from small_models import P
 from small_stores import low_rank, output_folder, small_store
 
+from brainlm_bids import files
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
@@ -111,7 +112,7 @@ def test_an_output_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.Monke
     name = next(iter(written))
     naming = Naming(str(out), name, SPACE, "A424approx")
     changed = written[name] + 1
-    path = outputs.write_series(naming.path("robust"), parcels().names, changed)
+    path = files.write_series(naming.path("robust"), parcels().names, changed)
     outputs.write_record(out, name, "series", "made-again", [path])
     again = find_or_build(out, tmp_path / "run")
     assert again.sha256 != store.sha256

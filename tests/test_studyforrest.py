@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from brainlm_bids import resources
-from brainlm_bids.bids.outputs import read_tsv
-from brainlm_bids.preproc.temporal import highpass_matrix
+from brainlm_bids.files import read_tsv
+from brainlm_bids.preproc.denoising.temporal import highpass_matrix
 
 STEM = "sub-02_task-objectcategories_run-1"
 SPACE = f"{STEM}_space-MNI152NLin6Asym_atlas-A424"
@@ -26,7 +26,12 @@ def func(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The derivatives of sub-02's run by both golden models in one call."""
     folder = tmp_path_factory.mktemp("studyforrest")
     shutil.copytree(shared / "templateflow", folder / "templateflow")
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(shared / "data" / "studyforrest")]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(shared / "data" / "studyforrest"),
+    ]
     command += [str(folder / "out"), "participant", "-w", str(folder / "work"), "--nprocs", "2"]
     command += ["--atlas", str(shared / "atlas" / "A424+2mm.nii.gz"), "--model"]
     command += [str(shared / "golden" / name) for name in ("brainlm_tiny", "vitmae_tiny_p16")]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.preproc import temporal
+from brainlm_bids.preproc.denoising import temporal
 
 
 def slow_highpass(x: np.ndarray, sigma: float) -> np.ndarray:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from brainlm_bids import __version__, phantom, resources, tools
+from brainlm_bids import __version__, phantom, resources
+from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
 
 
 def test_help_and_version_are_quick() -> None:
     for flag, said in (("--help", "phantom"), ("--version", __version__)):
-        command = [sys.executable, "-m", "brainlm_bids.tools", flag]
+        command = [sys.executable, "-m", "brainlm_bids.commands.brainlm", flag]
         seconds = []
         for _ in range(3):  # the best of three: the machine may be busy
             started = time.perf_counter()

@@ -10,10 +10,12 @@ import torch
 from small_models import SMALL_IMAGE, recording
 from torch import nn
 
+from brainlm_bids.commands.training import SIZES
 from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
 from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, config_content, read_config
 from brainlm_bids.model.masking import mask_by_order
-from brainlm_bids.model.training import (
+from brainlm_bids.resources import parcels
+from brainlm_bids.training.objective import (
     MaskedPrediction,
     batches,
     decay_groups,
@@ -24,8 +26,6 @@ from brainlm_bids.model.training import (
     n_tokens,
     window_losses,
 )
-from brainlm_bids.resources import parcels
-from brainlm_bids.training.arguments import SIZES
 
 
 def test_window_losses_closed_form() -> None:

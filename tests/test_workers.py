@@ -14,10 +14,10 @@ import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine
 
-from brainlm_bids import machine
+from brainlm_bids.app import machine
+from brainlm_bids.app.status import read_crashes
+from brainlm_bids.app.workers import GRACE, WorkersPlugin
 from brainlm_bids.phantom import write_phantom
-from brainlm_bids.status import read_crashes
-from brainlm_bids.workers import GRACE, WorkersPlugin
 
 
 def die(folder: str) -> int:
@@ -152,7 +152,14 @@ def test_a_signal_ends_the_call_in_order(
     bids: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(out), "participant"]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(bids),
+        str(out),
+        "participant",
+    ]
     command += ["-w", str(work), "--offline", "--atlas", "A424approx", "--nprocs", "1"]
     command += ["--template", "MNI152NLin2009aSym", "--model", "random:tiny"]
     call = subprocess.Popen(
@@ -203,7 +210,13 @@ def _runs(pid: int) -> bool:
 
 def test_killing_the_call_takes_its_workers_along(bids: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    command = [sys.executable, "-m", "brainlm_bids.cli", str(bids), str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids",
+        str(bids),
+        str(tmp_path / "out"),
+    ]
     command += ["participant", "-w", str(work), "--offline", "--atlas", "A424approx"]
     command += ["--template", "MNI152NLin2009aSym", "--model", "none", "--nprocs", "1"]
     call = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

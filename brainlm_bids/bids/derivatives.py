@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from brainlm_bids.bids.inputs import name_entities
-from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, read_rows
+from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_rows
 from brainlm_bids.settings import Settings
 
 N_PARCELS = 424

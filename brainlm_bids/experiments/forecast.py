@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainlm_bids import resources, scaling
+from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.cohort.means import mean_over_subjects
+from brainlm_bids.experiments.autoregression import FORECASTERS, autoregressive
 from brainlm_bids.experiments.recordings import Asked, Item, Scaled, find_items, group_stem
 from brainlm_bids.experiments.results import Results, load
-from brainlm_bids.model.autoregression import FORECASTERS, autoregressive
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import (
     errors_by_horizon,
@@ -22,6 +22,7 @@ from brainlm_bids.model.future import (
     forecast_origins,
     forecast_span,
 )
+from brainlm_bids.parcels import scaling
 
 METRICS = ("rmse", "pearson_r", "r2")
 KNOWLEDGE = {
@@ -98,7 +99,7 @@ def _one(
             for key, value in row.items():
                 columns.setdefault(key, []).append(value)
     path = item.naming.path("forecast_errors")
-    written.append(outputs.write_tsv(path, list(columns), list(columns.values())))
+    written.append(files.write_tsv(path, list(columns), list(columns.values())))
     said = {**_said(item, scaled, places), "ErrorUnits": UNITS[kind]}
     written.append(results.sidecar(item.naming, "forecast_errors", **said, Knows=KNOWLEDGE))
     results.complete(item, "forecast", written)
@@ -203,7 +204,7 @@ def _write_series(
         *series.reshape(len(at), -1).T.tolist(),
     ]
     header = ["origin", "horizon", "onset", "measured", *resources.parcels().names]
-    path = outputs.write_tsv(item.naming.path("forecast", model=label), header, columns)
+    path = files.write_tsv(item.naming.path("forecast", model=label), header, columns)
     hidden, context = forecast_span(model, n_ahead)
     said = {
         **_said(item, scaled, places),
@@ -232,7 +233,7 @@ def _said(item: Item, scaled: Scaled, places: Places) -> dict[str, Any]:
 
 
 def _summarise(done: Sequence[Item], results: Results, parameters: Parameters) -> None:
-    tables = [outputs.read_rows(one.naming.path("forecast_errors")) for one in done]
+    tables = [files.read_rows(one.naming.path("forecast_errors")) for one in done]
     subjects = [one.naming.subject for one in done]
     values = np.array(
         [[[_number(row[metric]) for metric in METRICS] for row in table] for table in tables]
@@ -251,7 +252,7 @@ def _summarise(done: Sequence[Item], results: Results, parameters: Parameters) -
     first = done[0].naming
     naming = outputs.Naming(first.output_dir, group_stem(done), first.space, first.atlas)
     path = naming.path("group_forecast")
-    outputs.write_tsv(path, list(columns), list(columns.values()))
+    files.write_tsv(path, list(columns), list(columns.values()))
     said: dict[str, Any] = {
         "Recordings": [one.stem for one in done],
         "Failed": results.problems,
@@ -259,7 +260,7 @@ def _summarise(done: Sequence[Item], results: Results, parameters: Parameters) -
         "ErrorUnits": UNITS[parameters.series],
     }
     results.sidecar(naming, "group_forecast", **said)
-    from brainlm_bids.report.experiment_figures import plot_horizons
+    from brainlm_bids.figures.experiments import plot_horizons
 
     plot_horizons(path.with_suffix(".png"), columns, [one.label for one in results.models])
     print(path)

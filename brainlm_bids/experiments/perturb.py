@@ -13,12 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids import resources
-from brainlm_bids.bids import outputs
+from brainlm_bids import files, resources
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.means import mean_over, subject_means
 from brainlm_bids.errors import UserError
-from brainlm_bids.experiments.parcels import find_parcels
+from brainlm_bids.experiments.perturbation import (
+    NullTest,
+    against_null,
+    change_parcels,
+    embedding_change,
+    false_discovery,
+    mean_change,
+    perturb,
+    random_sets,
+)
 from brainlm_bids.experiments.recordings import (
     Asked,
     Item,
@@ -29,17 +37,8 @@ from brainlm_bids.experiments.recordings import (
 )
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.inference import Embeddings, embed
-from brainlm_bids.model.perturbation import (
-    NullTest,
-    against_null,
-    change_parcels,
-    embedding_change,
-    false_discovery,
-    mean_change,
-    perturb,
-    random_sets,
-)
+from brainlm_bids.model.embedding import Embeddings, embed
+from brainlm_bids.parcels.selection import find_parcels
 from brainlm_bids.settings import configuration_hash
 
 Array = NDArray[np.float64]
@@ -166,7 +165,7 @@ def _one(
     }
     columns = _window_columns(before, scaled.start, found.moved, windows)
     written = [
-        outputs.write_tsv(
+        files.write_tsv(
             naming.path("perturbation_embeddings", model=label), list(columns), [*columns.values()]
         ),
         results.sidecar(naming, "perturbation_embeddings", label, **said),
@@ -295,7 +294,7 @@ def _parcel_files(
         "q": false_discovery(test.p).tolist(),
     }
     path = naming.path(key, model=label)
-    outputs.write_tsv(path, list(columns), list(columns.values()))
+    files.write_tsv(path, list(columns), list(columns.values()))
     return [path, results.sidecar(naming, key, label, **said)]
 
 
@@ -318,7 +317,7 @@ def _maps(
         lookup = np.concatenate([[0], values]).astype(np.float32)
         picture = nb.Nifti1Image(lookup[labels.astype(np.int64)], affine)
         picture.header.set_xyzt_units("mm", "sec")
-        with outputs.atomically(path) as temporary:
+        with files.atomically(path) as temporary:
             picture.to_filename(temporary)
         written += [path, results.sidecar(naming, f"{key}_{part}", label, **said)]
     return written
@@ -326,7 +325,7 @@ def _maps(
 
 def _write_null(naming: Naming, label: str, found: Changes, null: Changes, design: Design) -> Path:
     path = naming.path("perturbation_null", model=label)
-    with outputs.atomically(path) as temporary, temporary.open("wb") as stream:
+    with files.atomically(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             chosen=np.array(design.chosen),
@@ -380,12 +379,12 @@ def _summarise(
         **_test_columns(rows),
     }
     path = naming.path("group_perturbation_embeddings", model=label)
-    outputs.write_tsv(path, list(columns), list(columns.values()))
+    files.write_tsv(path, list(columns), list(columns.values()))
     results.sidecar(naming, "group_perturbation_embeddings", label, **said)
     key = "group_perturbation"
     table = _parcel_files(naming, key, label, change, test, design, results, said)[0]
     _maps(naming, key, label, change, test.z, image, results, said)
-    from brainlm_bids.report.experiment_figures import plot_perturbation
+    from brainlm_bids.figures.experiments import plot_perturbation
 
     plot_perturbation(
         table.with_suffix(".png"),

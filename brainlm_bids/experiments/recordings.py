@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids import resources, scaling
+from brainlm_bids import resources
 from brainlm_bids.bids.derivatives import selected
 from brainlm_bids.bids.inputs import name_entities
-from brainlm_bids.bids.outputs import Naming, read_json
+from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json
 from brainlm_bids.model.config import MODEL_TR
 from brainlm_bids.model.windows import at_rate
+from brainlm_bids.parcels import scaling
 from brainlm_bids.training.recordings import Source, find_sources
 
 Array = NDArray[np.float32]

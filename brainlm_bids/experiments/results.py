@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids import __version__, resources
+from brainlm_bids import __version__, files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
@@ -54,11 +54,11 @@ class Results:
             "SourceDatasets": [{"URL": link}],
             "DatasetLinks": {"source": link},
         }
-        outputs.write_json(self.folder / "dataset_description.json", values)
+        files.write_json(self.folder / "dataset_description.json", values)
         labels = [model.label for model in self.models]
         described = outputs.describe_labels(labels, self.command)
         outputs.write_dataset_files(self.folder, None, described)
-        outputs.write_text(self.folder / "README.md", _README.format(self.command))
+        files.write_text(self.folder / "README.md", _README.format(self.command))
 
     def sidecar(self, naming: Naming, key: str, model: str = "", **values: Any) -> Path:
         """Write what stands beside the output `key`."""
@@ -73,7 +73,7 @@ class Results:
             "Configuration": self.configuration,
             "Warnings": warnings,
         }
-        return outputs.write_json(path, naming.sidecar(key, {**values, **said}))
+        return files.write_json(path, naming.sidecar(key, {**values, **said}))
 
     def resource(self, label: str) -> ModelResource:
         return next(one for one in self.models if one.label == label)
@@ -119,10 +119,10 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
     path = folder / RECORD
     if path.is_file():
         try:
-            found = outputs.read_json(path)
+            found = files.read_json(path)
         except ValueError:
             raise UserError(f"{path}: is damaged; give a new folder") from None
-        wanted = outputs.json_value(about)
+        wanted = files.json_value(about)
         if {key: found.get(key) for key in wanted} != wanted:
             raise UserError(
                 f"{folder}: holds the results of {found.get('Command')} with other "
@@ -131,7 +131,7 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is neither empty nor an experiment; give a new folder")
     made = {"GeneratedBy": {"Name": "brainlm-bids", "Version": __version__}}
-    outputs.write_json(path, {**about, **made})
+    files.write_json(path, {**about, **made})
 
 
 def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:

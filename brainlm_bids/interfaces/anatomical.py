@@ -8,8 +8,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
 from brainlm_bids.interfaces.images import load_image, load_mask, save_image
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 
 class _PrepareT1wInputs(KernelInputSpec):
@@ -29,7 +29,7 @@ class PrepareT1w(Kernel):
     output_spec = _PrepareT1wOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import registration
+        from brainlm_bids.preproc.registration import ants as registration
 
         data, affine = load_image(self.inputs.t1w)
         mask, method = registration.brain_mask_t1w(data, affine)
@@ -59,7 +59,7 @@ class Normalise(Kernel):
     output_spec = _NormaliseOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import registration
+        from brainlm_bids.preproc.registration import ants as registration
 
         moving, moving_affine = load_image(self.inputs.image)
         template, template_affine = load_image(self.inputs.template)

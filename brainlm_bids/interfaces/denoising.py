@@ -13,8 +13,8 @@ from nipype.interfaces.base import (
 from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
 from brainlm_bids.interfaces.images import load_image, load_mask
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 
 class _DecomposeInputs(KernelInputSpec):
@@ -39,7 +39,7 @@ class Decompose(Kernel):
     output_spec = _DecomposeOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import ica
+        from brainlm_bids.preproc.denoising import ica
 
         bold, affine = load_image(self.inputs.realigned)
         mask = load_mask(self.inputs.brain_mask)
@@ -84,7 +84,7 @@ class Classify(Kernel):
     output_spec = _ClassifyOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import ica
+        from brainlm_bids.preproc.denoising import ica
 
         components, motion = np.load(self.inputs.components), np.load(self.inputs.motion)
         mixing = components["mixing"]
@@ -147,7 +147,7 @@ class Denoise(Kernel):
         self._save(folder, "cleaning", matrix=cleaning)
 
     def _filter(self, n_volumes: int) -> NDArray[np.float64]:
-        from brainlm_bids.preproc import temporal
+        from brainlm_bids.preproc.denoising import temporal
 
         tr, low_pass = self.inputs.tr, self.inputs.low_pass
         kept = temporal.highpass_matrix(n_volumes, tr, self.inputs.high_pass)
@@ -156,7 +156,7 @@ class Denoise(Kernel):
         return np.asarray(temporal.gaussian_lowpass_matrix(n_volumes, tr, low_pass) @ kept)
 
     def _cleaning(self, temporal_filter: NDArray[np.float64]) -> NDArray[np.float64]:
-        from brainlm_bids.preproc import fmriprep, ica
+        from brainlm_bids.preproc.denoising import fmriprep, ica
 
         if self.inputs.design:
             design = np.load(self.inputs.design)
@@ -193,8 +193,9 @@ class Scale(Kernel):
     output_spec = _ScaleOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids import resources, scaling
+        from brainlm_bids import resources
         from brainlm_bids.model import windows
+        from brainlm_bids.parcels import scaling
 
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         series = np.load(self.inputs.denoised)[n_dummy:]

@@ -8,11 +8,11 @@ import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
-from brainlm_bids.bids import outputs
+from brainlm_bids import files
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped, UserError
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
 from brainlm_bids.interfaces.images import centre_of_mass, load_image, load_mask, save_image
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 IDENTITY = (
     "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
@@ -45,7 +45,7 @@ class TakePreprocessed(Kernel):
     output_spec = _TakeOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import registration
+        from brainlm_bids.preproc.registration import ants as registration
 
         bold, affine = load_image(self.inputs.bold)
         table = read_confounds(Path(self.inputs.confounds), bold.shape[3])
@@ -75,7 +75,7 @@ class TakePreprocessed(Kernel):
         self._locate(folder)
 
     def _locate(self, folder: Path) -> None:
-        from brainlm_bids.preproc import registration
+        from brainlm_bids.preproc.registration import ants as registration
 
         transform = folder / "identity.txt"
         transform.write_text(IDENTITY)
@@ -109,9 +109,9 @@ class ExtractPreprocessed(Kernel):
     def _compute(self, folder: Path) -> None:
         from scipy import sparse
 
-        from brainlm_bids import parcellation
-        from brainlm_bids.preproc import temporal
-        from brainlm_bids.preproc.fmriprep import known_confounds
+        from brainlm_bids.parcels import operator as parcellation
+        from brainlm_bids.preproc.denoising import temporal
+        from brainlm_bids.preproc.denoising.fmriprep import known_confounds
 
         bold, _ = load_image(self.inputs.realigned)
         mask = load_mask(self.inputs.brain_mask)
@@ -177,7 +177,7 @@ class LoadStrategy(Kernel):
 def read_confounds(path: Path, n_volumes: int) -> dict[str, NDArray[np.float64]]:
     """Columns of fMRIPrep's table; UserError where it is not one, or of another run."""
     try:
-        names, values = outputs.read_tsv(path)
+        names, values = files.read_tsv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a table of numbers ({error})") from None
     if len(values) != n_volumes:
@@ -187,7 +187,7 @@ def read_confounds(path: Path, n_volumes: int) -> dict[str, NDArray[np.float64]]
 
 def motion_of(table: dict[str, NDArray[np.float64]], path: str) -> NDArray[np.float64]:
     """(T, 6) motion parameters; UserError, with the table's path, for a missing column."""
-    from brainlm_bids.preproc.fmriprep import motion_parameters
+    from brainlm_bids.preproc.denoising.fmriprep import motion_parameters
 
     try:
         return motion_parameters(table)
@@ -199,7 +199,7 @@ def count_non_steady(
     table: dict[str, NDArray[np.float64]], n_volumes: int, given: int | None, name: str
 ) -> int:
     """How many volumes to drop at the start: those given, or those that fMRIPrep marked."""
-    from brainlm_bids.preproc.fmriprep import n_non_steady
+    from brainlm_bids.preproc.denoising.fmriprep import n_non_steady
 
     n_dummy = n_non_steady(table) if given is None else int(given)
     if n_volumes - n_dummy < MINIMUM_VOLUMES:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
 from brainlm_bids.interfaces.images import (
     centre_of_mass,
     load_image,
@@ -24,7 +25,6 @@ from brainlm_bids.interfaces.images import (
     save_image,
     world_to_voxel,
 )
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class Realign(Kernel):
     output_spec = _RealignOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import motion, registration
+        from brainlm_bids.preproc.motion import realign as motion
+        from brainlm_bids.preproc.registration import ants as registration
 
         bold, affine = load_image(self.inputs.bold)
         n_dummy = self._n_dummy(bold)
@@ -93,7 +94,7 @@ class Realign(Kernel):
         )
 
     def _n_dummy(self, bold: NDArray[Any]) -> int:
-        from brainlm_bids.preproc import motion
+        from brainlm_bids.preproc.motion import realign as motion
 
         if self.inputs.dummy_scans is None:
             return motion.detect_dummy_volumes(motion.volumes_summary(bold))
@@ -126,7 +127,8 @@ class Coregister(Kernel):
     output_spec = _CoregisterOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import boundary, registration
+        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration import boundary
 
         t1w, t1w_affine = load_image(self.inputs.t1w)
         t1w_mask = load_mask(self.inputs.t1w_mask)
@@ -179,7 +181,7 @@ class Project(Kernel):
     def _compute(self, folder: Path) -> None:
         from scipy import sparse
 
-        from brainlm_bids import parcellation
+        from brainlm_bids.parcels import operator as parcellation
 
         mask = load_mask(self.inputs.brain_mask)
         labels, atlas_affine = load_image(self.inputs.atlas)
@@ -202,14 +204,15 @@ class Project(Kernel):
 
     def _locate(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Template world coordinates (P, 3) to voxel coordinates of the run."""
-        from brainlm_bids.preproc import registration
+        from brainlm_bids.preproc.registration import ants as registration
 
         world = registration.map_points(points, self.inputs.transform)
         world = rigid_points(world, self.inputs.matrix)
         return world_to_voxel(world, load_image(self.inputs.boldref)[1])
 
     def _tissues(self, mask: NDArray[np.bool_]) -> Any:
-        from brainlm_bids import parcellation, resources
+        from brainlm_bids import resources
+        from brainlm_bids.parcels import operator as parcellation
 
         maps, masks = resources.tissue_maps(), resources.aroma_masks()
         # every second voxel of the 1 mm map is plenty for a mean
@@ -266,8 +269,8 @@ class Extract(Kernel):
     def _compute(self, folder: Path) -> None:
         from scipy import sparse
 
-        from brainlm_bids import parcellation
-        from brainlm_bids.preproc import confounds, temporal
+        from brainlm_bids.parcels import operator as parcellation
+        from brainlm_bids.preproc.denoising import confounds, temporal
 
         bold, _ = load_image(self.inputs.realigned)
         mask = load_mask(self.inputs.brain_mask)

@@ -11,11 +11,12 @@ import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
-from brainlm_bids import resources, scaling
+from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.parcels import scaling
 
 Plain = dict[str, Any]
 
@@ -28,10 +29,10 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
     from brainlm_bids.model import windows
 
     path = naming.path("denoised")
-    names, values = outputs.read_tsv(path)
+    names, values = files.read_tsv(path)
     if tuple(names) != resources.parcels().names:
         raise UserError(f"{path}: its columns are not the 424 parcels of A424")
-    sidecar = outputs.read_json(naming.path("denoised", extension=".json"))
+    sidecar = files.read_json(naming.path("denoised", extension=".json"))
     series, tr = values[int(sidecar["DummyVolumes"]) :], float(sidecar["RepetitionTime"])
     series, tr = windows.at_rate(series, tr, model_tr)
     return series, tr, sidecar
@@ -75,7 +76,7 @@ class CollectSeries(Kernel):
         store = folder / "store.npy"
         np.save(store, np.concatenate([none, *parts], axis=1))
         self._results["store"] = str(store)
-        self._results["report"] = str(outputs.write_json(folder / "report.json", report))
+        self._results["report"] = str(files.write_json(folder / "report.json", report))
 
 
 class StoreFile:
@@ -112,7 +113,7 @@ class PoolStatistics(Kernel):
         naming = Naming(**self.inputs.naming)
         report: Plain = {}
         for path in self.inputs.reports:
-            report |= outputs.read_json(Path(path))
+            report |= files.read_json(Path(path))
         used = {stem: one["n_volumes"] for stem, one in report.items() if "n_volumes" in one}
         if not used:
             raise UserError(f"{naming.output_dir}: no series of the cohort can be read")
@@ -120,7 +121,7 @@ class PoolStatistics(Kernel):
         path = naming.path("scaling")
         names = list(resources.parcels().names)
         stats = scaling.ScalingStats(found.median, found.iqr)
-        with outputs.atomically(path) as temporary:
+        with files.atomically(path) as temporary:
             scaling.save_stats(temporary, names, stats)
         subjects = {stem.split("_")[0] for stem in used}
         values = {
@@ -134,7 +135,7 @@ class PoolStatistics(Kernel):
             "Configuration": self.inputs.configuration,
         }
         sidecar = naming.path("scaling", extension=".json")
-        outputs.write_json(sidecar, naming.sidecar("scaling", values))
+        files.write_json(sidecar, naming.sidecar("scaling", values))
         outputs.write_record(
             Path(naming.output_dir),
             naming.stem,
@@ -170,7 +171,7 @@ class ScaleToCohort(Kernel):
         try:
             series, tr, source = steady_series(naming, self.inputs.model_tr)
             # read here already, so that a broken file is one recording's failure
-            _, connectivity = outputs.read_tsv(naming.path("pearson"))
+            _, connectivity = files.read_tsv(naming.path("pearson"))
         except (ValueError, KeyError) as error:
             raise UserError(f"{naming.stem}: {error}") from error
         if connectivity.shape != (len(names), len(names)):
@@ -192,9 +193,9 @@ class ScaleToCohort(Kernel):
             "StandardDeviationRobust": float(kept.std()) if kept.size else None,
             "Configuration": self.inputs.configuration,
         }
-        path = outputs.write_series(naming.path("cohort_robust"), names, robust)
+        path = files.write_series(naming.path("cohort_robust"), names, robust)
         sidecar = naming.path("cohort_robust", extension=".json")
-        outputs.write_json(sidecar, naming.sidecar("cohort_robust", made))
+        files.write_json(sidecar, naming.sidecar("cohort_robust", made))
         outputs.write_record(
             Path(naming.output_dir),
             naming.stem,
@@ -230,12 +231,12 @@ class EmbedUntrained(Kernel):
         import torch
 
         from brainlm_bids.interfaces.model import POOLINGS, untrained_control
-        from brainlm_bids.model.inference import embed
+        from brainlm_bids.model.embedding import embed
 
         torch.set_num_threads(self.inputs.n_threads)
         given, naming = self.inputs, Naming(**self.inputs.naming)
-        _, series = outputs.read_tsv(Path(given.robust_tsv))
-        sidecar = outputs.read_json(Path(given.robust_tsv).with_suffix(".json"))
+        _, series = files.read_tsv(Path(given.robust_tsv))
+        sidecar = files.read_json(Path(given.robust_tsv).with_suffix(".json"))
         twin = untrained_control(given.source, given.seed, given.device, given.precision)
         found = embed(
             twin,
@@ -258,9 +259,9 @@ class EmbedUntrained(Kernel):
             "Warnings": ["the model is untrained (random weights): a control, not a result"],
         }
         path = naming.path("untrained_embedding", model=given.label)
-        outputs.write_tsv(path, names, [[value] for value in found.recording.tolist()])
+        files.write_tsv(path, names, [[value] for value in found.recording.tolist()])
         note = naming.path("untrained_embedding", model=given.label, extension=".json")
-        outputs.write_json(note, naming.sidecar("untrained_embedding", made))
+        files.write_json(note, naming.sidecar("untrained_embedding", made))
         outputs.write_record(
             Path(naming.output_dir),
             naming.stem,

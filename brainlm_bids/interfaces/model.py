@@ -8,12 +8,12 @@ import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
-from brainlm_bids import resources
+from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
 from brainlm_bids.interfaces.images import load_image
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 POOLINGS = {
     "cls": "CLS token after the encoder's last layer norm",
@@ -71,7 +71,7 @@ class RunModel(Kernel):
         self._naming = Naming(**self.inputs.context["naming"])
         self._parcels = resources.parcels()
         self._names, self._series = self._read_series()
-        sidecar = outputs.read_json(Path(self.inputs.robust_tsv).with_suffix(".json"))
+        sidecar = files.read_json(Path(self.inputs.robust_tsv).with_suffix(".json"))
         self._tr, self._start = float(sidecar["RepetitionTime"]), float(sidecar["StartTime"])
         self._loading = (
             self.inputs.source,
@@ -99,7 +99,7 @@ class RunModel(Kernel):
     def _read_series(self) -> tuple[list[str], NDArray[np.float32]]:
         """Names of the parcels, and the series (T, 424); UserError for anything else."""
         path = Path(self.inputs.robust_tsv)
-        names, series = outputs.read_tsv(path)
+        names, series = files.read_tsv(path)
         if sorted(names) != sorted(self._parcels.names):
             raise UserError(
                 f"{path}: has {len(names)} columns that are not the {len(self._parcels.names)} "
@@ -141,13 +141,13 @@ class RunModel(Kernel):
 
     def _write(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
         path = self._naming.path(key, model=self.inputs.label)
-        self._written.append(outputs.write_tsv(path, names, columns))
+        self._written.append(files.write_tsv(path, names, columns))
         self._sidecar(key, **values)
 
     def _sidecar(self, key: str, **values: Any) -> None:
         path = self._naming.path(key, model=self.inputs.label, extension=".json")
         content = self._naming.sidecar(key, {**self._made(), **values})
-        self._written.append(outputs.write_json(path, content))
+        self._written.append(files.write_json(path, content))
 
     def _figure(self, name: str) -> Path:
         path = self._naming.figure(f"{self.inputs.label}{name}")
@@ -155,11 +155,11 @@ class RunModel(Kernel):
         return path
 
     def _embed(self) -> Any:
-        from brainlm_bids.model import inference
-        from brainlm_bids.report import figures
+        from brainlm_bids.figures import run as figures
+        from brainlm_bids.model import embedding
 
         options = self.inputs
-        found = inference.embed(
+        found = embedding.embed(
             self._model,
             self._series,
             self._parcels.xyz,
@@ -215,15 +215,15 @@ class RunModel(Kernel):
         if rows == "parcel":
             arrays["parcel"] = np.array(self._names)
         path = self._naming.path("tokens", model=self.inputs.label)
-        with outputs.atomically(path) as temporary:
+        with files.atomically(path) as temporary:
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
         self._written.append(path)
         self._sidecar("tokens", **self._said)
 
     def _reconstruct(self) -> NDArray[np.float32]:
         """Metrics for every mask ratio; series and figure for the first, which is returned."""
+        from brainlm_bids.figures import run as figures
         from brainlm_bids.model.reconstruction import METRICS, reconstruct
-        from brainlm_bids.report import figures
 
         pooled: list[dict[str, Any]] = []
         parcels: list[dict[str, Any]] = []
@@ -263,7 +263,7 @@ class RunModel(Kernel):
         self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]])
 
     def _networks(self, reconstruction: NDArray[np.float32], embedded: Any) -> None:
-        from brainlm_bids.report import figures
+        from brainlm_bids.figures import run as figures
 
         scores, labels = {}, {}
         for name, features in self._features(reconstruction, embedded).items():
@@ -303,7 +303,7 @@ class RunModel(Kernel):
         }
 
     def _untrained_features(self) -> NDArray[Any]:
-        from brainlm_bids.model.inference import embed
+        from brainlm_bids.model.embedding import embed
         from brainlm_bids.model.networks import correlation_profile
         from brainlm_bids.model.reconstruction import reconstruct
 
@@ -330,13 +330,13 @@ class RunModel(Kernel):
     def _write_networks(self, labels: NDArray[Any], scores: dict[str, Any]) -> None:
         import nibabel as nb
 
-        from brainlm_bids.report.canvas import network_colours
+        from brainlm_bids.figures.canvas import network_colours
 
         atlas, affine = load_image(self.inputs.atlas)
         lookup = np.zeros(len(labels) + 1, dtype=np.uint8)
         lookup[1:] = labels
         path = self._naming.path("networks", model=self.inputs.label)
-        with outputs.atomically(path) as temporary:
+        with files.atomically(path) as temporary:
             image = nb.Nifti1Image(lookup[atlas.astype(np.int32)], affine)
             image.header.set_xyzt_units("mm", "sec")
             image.to_filename(temporary)
@@ -353,4 +353,4 @@ class RunModel(Kernel):
             [int((labels == k).sum()) for k in range(1, 8)],
         ]
         header = ["index", "name", "abbreviation", "color", "n_parcels"]
-        self._written.append(outputs.write_tsv(table, header, columns))
+        self._written.append(files.write_tsv(table, header, columns))

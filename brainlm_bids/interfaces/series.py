@@ -13,8 +13,8 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
 from brainlm_bids.errors import UserError
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
 from brainlm_bids.interfaces.fmriprep import count_non_steady, motion_of, read_confounds
-from brainlm_bids.interfaces.kernel import Kernel, KernelInputSpec
 
 
 class _TakeCiftiInputs(KernelInputSpec):
@@ -40,9 +40,9 @@ class TakeCifti(Kernel):
     def _compute(self, folder: Path) -> None:
         import nibabel as nb
 
-        from brainlm_bids import parcellation
-        from brainlm_bids.preproc import temporal
-        from brainlm_bids.preproc.fmriprep import known_confounds
+        from brainlm_bids.parcels import operator as parcellation
+        from brainlm_bids.preproc.denoising import temporal
+        from brainlm_bids.preproc.denoising.fmriprep import known_confounds
 
         bold: Any = nb.load(self.inputs.bold)
         atlas: Any = nb.load(self.inputs.labels)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from .config import POSITION_ROWS, BrainLMConfig
-from .masking import Masking, mask_by_noise, n_kept
+from brainlm_bids.model.config import POSITION_ROWS, BrainLMConfig
+from brainlm_bids.model.masking import Masking, mask_by_noise, n_kept
 
 
 def time_positions(width: int, rows: int = POSITION_ROWS) -> Tensor:

@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .brainlm import BrainLM, time_positions
-from .config import BrainLMConfig, ModelConfig, random_architecture, read_config
-from .placement import Placement, place
-from .vitmae import ViTMAE, grid_positions
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.brainlm import BrainLM, time_positions
+from brainlm_bids.model.config import BrainLMConfig, ModelConfig, random_architecture, read_config
+from brainlm_bids.model.placement import Placement, place
+from brainlm_bids.model.vitmae import ViTMAE, grid_positions
 
 # The 13M inherits this layer from its superclass and never uses it (BRAINLM.md 1a).
 ALLOWED_SURPLUS = frozenset({"decoder.decoder_pred.weight", "decoder.decoder_pred.bias"})

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from brainlm_bids.errors import UserError
 
 N_PARCELS = 424  # A424, the only atlas of the released checkpoints
 WINDOW = 200  # volumes that a window holds in training

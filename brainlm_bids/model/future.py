@@ -8,11 +8,11 @@ TR, coordinates (P, 3) in mm.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import UserError
-from .brainlm import BrainLM
-from .checkpoint import LoadedModel
-from .reconstruction import scores
-from .recording import (
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.brainlm import BrainLM
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.reconstruction import scores
+from brainlm_bids.model.recording import (
     MINIMUM_VOLUMES,
     Array,
     Indices,

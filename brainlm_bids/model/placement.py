@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from brainlm_bids.errors import UserError
 
 CUDA_BATCH = 64  # windows tried first
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import UserError
-from . import baselines
-from .checkpoint import LoadedModel
-from .masking import disjoint_orders
-from .recording import (
+from brainlm_bids.errors import UserError
+from brainlm_bids.model import baselines
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.masking import disjoint_orders
+from brainlm_bids.model.recording import (
     Array,
     Indices,
     Recording,

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..errors import UserError
-from .brainlm import BrainLM
-from .checkpoint import LoadedModel
-from .config import VITMAE_DIVISOR, BrainLMConfig
-from .masking import Masking, mask_by_order
-from .windows import cut_windows, pad_to_window
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.brainlm import BrainLM
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig
+from brainlm_bids.model.masking import Masking, mask_by_order
+from brainlm_bids.model.windows import cut_windows, pad_to_window
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from .config import ViTMAEConfig
-from .masking import Masking, mask_by_noise, n_kept
+from brainlm_bids.model.config import ViTMAEConfig
+from brainlm_bids.model.masking import Masking, mask_by_noise, n_kept
 
 
 def grid_positions(width: int, grid: tuple[int, int]) -> Tensor:

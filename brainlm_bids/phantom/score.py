@@ -66,7 +66,7 @@ def _motion_error(truth: Path, made: Path, name: str, first: int) -> tuple[float
     table = made / f"{name}_desc-confounds_timeseries.tsv"
     if not table.is_file():
         return moved, float("nan")
-    from brainlm_bids.preproc.motion import parameters_to_matrices
+    from brainlm_bids.preproc.motion.realign import parameters_to_matrices
 
     frame = pd.read_csv(table, sep="\t", na_values="n/a")
     parameters = frame[PARAMETERS].to_numpy(float)

@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# sd of the demeaned parcel series that BrainLM was trained with, grand-mean units
-# (BrainLM_Toolkit.py:240, FACTS 3.2), and of the robustly scaled ones (BRAINLM.md 1c).
-UKB_SD_DEMEANED = 41.4
-UKB_SD_ROBUST = 0.83
+from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
+
 WEIGHTS_LICENCE = "CC BY-NC-ND 4.0"
 
 # Entities that name a derivative, not the recording that it was made from.

@@ -26,7 +26,7 @@ from brainlm_bids.report.contents import (
     _stated,
     number,
 )
-from brainlm_bids.report.html import environment, methods_text, write_page
+from brainlm_bids.report.subject import environment, methods_text, write_page
 
 FEATURES = (
     ("embedding", "Embedding"),

@@ -65,7 +65,7 @@ def find_model(
     cannot be had, and for cached weights that are not those of the first use. Nothing is ever used
     in place of what was asked for.
     """
-    from brainlm_bids.model.labels import model_label
+    from brainlm_bids.resources.labels import model_label
 
     if spec == "none":
         return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from brainlm_bids.bids.outputs import atomically, write_tsv
+from brainlm_bids.files import atomically, write_tsv
 
 Row = Mapping[str, float]
 # Panel of the figure -> columns of the curves and what the legend calls them.

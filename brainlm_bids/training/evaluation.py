@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainlm_bids.model import baselines
-from brainlm_bids.model.training import MaskedPrediction, hidden_values, mse_and_r2
 from brainlm_bids.training.loader import MicroBatch, WindowSet, shares
+from brainlm_bids.training.objective import MaskedPrediction, hidden_values, mse_and_r2
 
 Sums = NDArray[np.float64]
 Found = Mapping[str, Any]  # windows: which; ridge, mean: (windows, 4) sums as lists; {}: none

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from brainlm_bids.model.config import ModelConfig
-from brainlm_bids.model.training import TRAINING, batches, draw
+from brainlm_bids.training.objective import TRAINING, batches, draw
 from brainlm_bids.training.store import Store
 
 Indices = NDArray[np.int64]

@@ -21,7 +21,12 @@ import numpy as np
 import torch
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.training import (
+from brainlm_bids.resources import parcels
+from brainlm_bids.training import saving, setup
+from brainlm_bids.training.curves import Board, draw_curves, write_curves
+from brainlm_bids.training.evaluation import Judge, compared
+from brainlm_bids.training.loader import Batch, Schedule, WindowSet, load
+from brainlm_bids.training.objective import (
     TEST,
     VALIDATION,
     MaskedPrediction,
@@ -30,11 +35,6 @@ from brainlm_bids.model.training import (
     mse_and_r2,
     n_tokens,
 )
-from brainlm_bids.resources import parcels
-from brainlm_bids.training import saving, setup
-from brainlm_bids.training.curves import Board, draw_curves, write_curves
-from brainlm_bids.training.evaluation import Judge, compared
-from brainlm_bids.training.loader import Batch, Schedule, WindowSet, load
 from brainlm_bids.training.setup import Data, Parameters, Settled, Start
 from brainlm_bids.training.store import Store, find_or_build
 
@@ -379,7 +379,7 @@ class _Run:
         """Score the best checkpoint on subjects that it has never met, and say so."""
         best, file = self.folder / "best", self.folder / "test.tsv"
         if len(self.windows[setup.TEST]) and not file.is_file():
-            from brainlm_bids.bids.outputs import write_tsv
+            from brainlm_bids.files import write_tsv
             from brainlm_bids.model.checkpoint import load_model
 
             self.accelerator.wait_for_everyone()

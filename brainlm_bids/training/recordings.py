@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.bids.inputs import name_entities
-from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, read_tsv
+from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_tsv
 from brainlm_bids.resources import parcels
 
 Array = NDArray[np.float32]

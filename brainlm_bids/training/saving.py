@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from brainlm_bids.bids.outputs import atomically, write_json
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import atomically, write_json
 from brainlm_bids.model.config import ModelConfig, config_content
 
 STATE = "state.pt"

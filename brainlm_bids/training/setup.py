@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids import __version__
-from brainlm_bids.bids.outputs import read_json, write_json, write_tsv
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json, write_json, write_tsv
 from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import load_model, random_module
 from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content, read_config
 from brainlm_bids.model.placement import choose_device
-from brainlm_bids.model.training import WEIGHT_DECAY, default_learning_rate, n_tokens
 from brainlm_bids.model.vitmae import ViTMAE
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
 from brainlm_bids.training.loader import Schedule
+from brainlm_bids.training.objective import WEIGHT_DECAY, default_learning_rate, n_tokens
 from brainlm_bids.training.split import read_split, split_subjects, subject_label
 from brainlm_bids.training.store import Store
 

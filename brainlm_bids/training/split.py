@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from brainlm_bids.bids.outputs import read_rows
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_rows
 
 PARTS = ("train", "validation", "test")
 SHARE = 0.1  # of the subjects, in validation and in test each

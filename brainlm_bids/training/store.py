@@ -19,8 +19,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.outputs import ignore, read_json, read_rows, write_json, write_tsv
+from brainlm_bids.bids.outputs import ignore
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json, read_rows, write_json, write_tsv
 from brainlm_bids.training.recordings import (
     LeftOut,
     Recording,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainlm_bids.interfaces.anatomical import Normalise, PrepareT1w
-from brainlm_bids.interfaces.outputs import WriteAnatomical
+from brainlm_bids.interfaces.derivatives import WriteAnatomical
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 

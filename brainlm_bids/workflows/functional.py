@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from brainlm_bids.bids.inputs import Run
-from brainlm_bids.interfaces import outputs as writers
+from brainlm_bids.interfaces import derivatives as writers
 from brainlm_bids.interfaces.anatomical import Normalise
 from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scale
 from brainlm_bids.interfaces.fmriprep import (

@@ -13,7 +13,7 @@ from typing import Any
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.variables import Target
-from brainlm_bids.interfaces import group, tables
+from brainlm_bids.interfaces import cohort, group
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.embedding import MODEL_MEMORY, model_node
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
@@ -201,12 +201,12 @@ def tables_workflow(
     workflow = make_workflow(TABLES)
     workflow.base_dir = str(settings.work_dir)
     shared = {"naming": names_of(naming), "recordings": list(recordings), "said": said}
-    draw = tables.DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
+    draw = cohort.DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
     workflow.add_nodes([make_node(draw, "draw", settings, memory=0.5, always=True)])
     if not models:
         return workflow
     connectivity = make_node(
-        tables.Connectivity(seed=settings.random_seed, **shared),
+        cohort.Connectivity(seed=settings.random_seed, **shared),
         "connectivity",
         settings,
         memory=1.0,
@@ -218,7 +218,7 @@ def tables_workflow(
             "recordings": [recordings[row] for row in model.rows],
             "said": {**said, **model.said},
         }
-        writer = tables.GroupTables(
+        writer = cohort.GroupTables(
             label=model.label,
             variables=model.variables,
             untrained=model.untrained,
@@ -226,7 +226,7 @@ def tables_workflow(
             **own,
         )
         table = make_node(writer, model.name("tables"), settings, memory=1.0, always=True)
-        networks = tables.GroupNetworks(
+        networks = cohort.GroupNetworks(
             label=model.label, atlas=inputs.atlas, rows=model.rows, **own
         )
         node = make_node(networks, model.name("networks"), settings, memory=1.0, always=True)
@@ -259,7 +259,7 @@ def _connect_decoding(
         for t in plan.targets
     ]
     write = make_node(
-        tables.WriteDecoding(
+        cohort.WriteDecoding(
             label=model.label, targets=targets, configuration=plan.configuration, **own
         ),
         model.name("decoding"),
@@ -272,16 +272,16 @@ def _connect_decoding(
         workflow.add_nodes([write])
         return
     merge = engine.Node(
-        Merge(len(targets) * len(tables.FEATURES)),
+        Merge(len(targets) * len(cohort.FEATURES)),
         name=model.name("merge"),
         run_without_submitting=True,
     )
     number = 0
     for place, target in enumerate(targets):
-        for features in tables.FEATURES:
+        for features in cohort.FEATURES:
             from_table = features != "connectivity"
             rows = target["rows"] if from_table else [model.rows[k] for k in target["rows"]]
-            interface = tables.Decode(
+            interface = cohort.Decode(
                 name=features,
                 rows=rows,
                 target=target["name"],

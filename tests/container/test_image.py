@@ -21,7 +21,7 @@ import pytest
 from test_studyforrest import STEM, VISUAL, _t_of_the_task
 
 from brainlm_bids import __version__, resources
-from brainlm_bids.bids.outputs import read_tsv
+from brainlm_bids.files import read_tsv
 from brainlm_bids.phantom import recovered, write_phantom
 
 pytestmark = pytest.mark.container
@@ -215,7 +215,13 @@ def test_a_real_scan_goes_through_the_whole_job(shared: Path, tmp_path: Path) ->
 
 
 def test_the_wrapper_runs_it(phantom: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "brainlm_bids.docker_cli", str(phantom), str(tmp_path / "o")]
+    command = [
+        sys.executable,
+        "-m",
+        "brainlm_bids.commands.docker",
+        str(phantom),
+        str(tmp_path / "o"),
+    ]
     command += ["participant", "--image", IMAGE, "--weights", str(tmp_path / "w"), *DEMO]
     command += ["--", "--dry-run"]
     path = os.pathsep.join([str(Path(shutil.which(DOCKER) or DOCKER).parent), os.environ["PATH"]])

@@ -1,0 +1,204 @@
+"""The processes that work on a graph's nodes, and what happens when one of them is killed.
+
+In: a graph. Out: crash files. Nipype's own plugin waits for ever for a process that was killed;
+here its step fails with the reason, and the other runs go on. The call's own process computes
+nothing, so that it lives on when memory is short, and hears signals at once.
+"""
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+import traceback
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+
+from brainlm_bids.app import machine, messages
+
+LOG = logging.getLogger("brainlm_bids")
+GRACE = 2.0  # seconds that a worker has to put away what it was writing
+# of -1000 to 1000: the kernel should take a worker before the process that can tell of it
+OOM_SCORE = "500"
+
+
+class WorkersPlugin(MultiProcPlugin):
+    """Nipype's MultiProc with workers that may die.
+
+    Of several steps that were at work when a process died, each is tried once more, alone: the one
+    that is killed again has failed. Arguments: those of MultiProc, and the verbosity of workers.
+    """
+
+    def __init__(self, plugin_args: dict[str, Any], verbose: int = 0) -> None:
+        self._verbose = verbose
+        values = {"memory_gb": 0.9 * machine.available_memory() / 1e9, "raise_insufficient": False}
+        super().__init__(plugin_args=values | plugin_args)
+        self.pool = self._new_pool()
+        self._given: dict[int, tuple[Any, bool]] = {}
+        self._broken = False
+        self._workers: set[Any] = set()
+        self._suspects: list[int] = []
+        self._retried: set[int] = set()
+        self._kills = machine.oom_kills()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self.processors,
+            # fork would copy the threads' locks of the libraries loaded here
+            mp_context=multiprocessing.get_context("forkserver"),
+            initializer=_begin,
+            initargs=(self._cwd, self._verbose),
+        )
+
+    # --- what MultiProc calls
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        self._taskid += 1
+        self._given[self._taskid] = (node, updatehash)
+        self._start(self._taskid)
+        return int(self._taskid)
+
+    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+        at_work = self._given.keys() - self._taskresult.keys() - set(self._suspects)
+        if at_work and self._has_died():
+            self._recover(sorted(at_work))
+        elif self._suspects and not at_work:
+            self._start(self._suspects.pop(0))
+        found: dict[str, Any] | None = self._taskresult.get(taskid)
+        return found
+
+    def _clear_task(self, taskid: int) -> None:
+        for table in (self._given, self._task_obj, self._taskresult):
+            table.pop(taskid, None)
+
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+        if self._alone:
+            return
+        super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
+
+    # --- our part
+
+    @property
+    def _alone(self) -> bool:
+        """Whether steps are tried one at a time, after a process died."""
+        return bool(self._suspects or self._retried & self._given.keys())
+
+    def _has_died(self) -> bool:
+        # The pool alone would tell late: it does not watch the process that it started last until
+        # another has brought a result (CPython 3.11 to 3.13), and may have nothing to wait for.
+        alive = set(multiprocessing.active_children())
+        dead = self._workers - alive
+        self._workers |= alive
+        return bool(dead) or self._broken
+
+    def _start(self, taskid: int) -> None:
+        node, updatehash = self._given[taskid]
+        try:
+            future = self.pool.submit(_work, node, updatehash, taskid)
+        except BrokenProcessPool:
+            self._broken = True
+            return
+        self._workers |= set(multiprocessing.active_children())
+        self._task_obj[taskid] = future
+        future.add_done_callback(partial(self._finished, taskid, self.pool))
+
+    def _finished(
+        self, taskid: int, pool: ProcessPoolExecutor, future: "Future[dict[str, Any]]"
+    ) -> None:
+        if pool is not self.pool:
+            return  # given up, and its tasks with it
+        try:
+            self._taskresult[taskid] = future.result()
+        except BrokenProcessPool:
+            self._broken = True
+        except Exception as error:  # what cannot be pickled, for example
+            self._fail(taskid, "".join(traceback.format_exception(error)))
+
+    def _recover(self, lost: list[int]) -> None:
+        """Start afresh: of what was at work it is not known whose process died."""
+        old, self.pool = self.pool, self._new_pool()
+        # the others are still at work on what is to be tried again
+        _end_workers()
+        old.shutdown(wait=False)
+        self._broken, self._workers = False, set()
+        reason = self._why()
+        if len(lost) == 1:
+            self._fail(lost[0], f"brainlm_bids.errors.UserError: {reason}")
+            return
+        LOG.warning("%s; %d steps are tried again, one at a time", reason, len(lost))
+        self._suspects = lost
+        self._retried |= set(lost)
+
+    def _fail(self, taskid: int, text: str) -> None:
+        lines = text.splitlines(keepends=True)
+        self._taskresult[taskid] = {"result": None, "traceback": lines, "taskid": taskid}
+
+    def _why(self) -> str:
+        before, self._kills = self._kills, machine.oom_kills()
+        if before is None or self._kills is None or self._kills <= before:
+            return "a process died: it was killed from outside, or a library crashed"
+        memory = machine.available_memory() / 1e9
+        return (
+            f"out of memory: a process was killed at the limit of {memory:.1f} GB; give more "
+            "memory, or fewer processes (--nprocs)"
+        )
+
+    def stop(self) -> None:
+        """End the workers now: they clean up for `GRACE` seconds, then they are killed."""
+        _end_workers()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_workers() -> None:
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until and any(worker.is_alive() for worker in workers):
+        time.sleep(0.05)
+    for worker in workers:
+        # in the middle of a library's loop a worker hears nothing else
+        worker.kill()
+
+
+def _begin(folder: str, verbose: int) -> None:
+    """What a worker does first."""
+    messages.configure(verbose)
+    os.chdir(folder)
+    # the main process hears ^C and ends the workers in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_die_with_the_call, daemon=True).start()
+    try:
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    except OSError:
+        LOG.debug("the kernel's choice of what to kill cannot be swayed here")
+
+
+def _die_with_the_call() -> None:
+    """A worker whose call was killed would work on, or wait, unwatched."""
+    call = multiprocessing.parent_process()
+    if call is not None:
+        multiprocessing.connection.wait([call.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leave(number: int, frame: object) -> None:
+    # an exception, so that files being written are put away (`bids.outputs.atomically`)
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
+def _work(node: Any, updatehash: bool, taskid: int) -> Any:
+    """Run a node, as Nipype does, which keeps every exception: also the one that says to leave."""
+    result = run_node(node, updatehash, taskid)
+    if signal.getsignal(signal.SIGTERM) is not _leave:
+        os._exit(128 + signal.SIGTERM)
+    return result

@@ -1,0 +1,190 @@
+"""`brainlm-bids-fmriprep`: fMRIPrep in a container first, then `brainlm-bids` on what it left.
+
+In: the arguments of `brainlm-bids`, a few of this program's own, and any of fMRIPrep's, which are
+passed on as they are. Out: both outputs and an exit code: fMRIPrep's own if it fails.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainlm_bids.commands import bids_app as cli
+from brainlm_bids.commands.containers import existing, mounts
+from brainlm_bids.errors import UserError
+
+SPACE = "MNI152NLin6Asym:res-2"
+# Of our flags, those that fMRIPrep knows too, under the same name.
+SHARED = (
+    "participant_label",
+    "nprocs",
+    "omp_nthreads",
+    "dummy_scans",
+    "random_seed",
+    "skip_bids_validation",
+    "stop_on_first_crash",
+)
+SHARED_FILES = ("bids_filter_file", "bids_database_dir")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags that neither `brainlm-bids` nor fMRIPrep has."""
+    parser = argparse.ArgumentParser(
+        prog="brainlm-bids-fmriprep",
+        usage="brainlm-bids-fmriprep BIDS_DIR OUTPUT_DIR participant [options]",
+        description="Run fMRIPrep (fmriprep-docker, or Apptainer), then brainlm-bids on its "
+        "output. Takes the options of brainlm-bids too; what neither knows goes to fMRIPrep.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--fmriprep-dir",
+        type=Path,
+        metavar="DIR",
+        help="fMRIPrep's output (default: OUTPUT_DIR/sourcedata/fmriprep)",
+    )
+    parser.add_argument(
+        "--apptainer", type=Path, metavar="IMAGE", help="run this image file with Apptainer"
+    )
+    parser.add_argument("--image", metavar="NAME", help="another Docker image of fMRIPrep")
+    parser.add_argument("--fs-license-file", type=Path, metavar="FILE", help="FreeSurfer's licence")
+    parser.add_argument(
+        "--freesurfer", action="store_true", help="let fMRIPrep reconstruct surfaces (hours)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run both; returns fMRIPrep's exit code if it fails, else that of `brainlm-bids`."""
+    wrapper, rest = build_parser().parse_known_args(argv)
+    app, passed_on = cli.build_parser().parse_known_args(rest)
+    try:
+        folder = (wrapper.fmriprep_dir or app.output_dir / "sourcedata" / "fmriprep").absolute()
+        code = _run_fmriprep(wrapper, app, passed_on, folder)
+    except UserError as error:
+        print(f"brainlm-bids-fmriprep: {error}", file=sys.stderr)
+        return cli.EXIT_USAGE
+    if code:
+        print(
+            f"brainlm-bids-fmriprep: fMRIPrep ended with exit code {code}; {_logs(folder)}",
+            file=sys.stderr,
+        )
+        return code
+    return cli.main([*_without(rest, passed_on), "--derivatives", f"fmriprep={folder}"])
+
+
+def _run_fmriprep(
+    wrapper: argparse.Namespace, app: argparse.Namespace, passed_on: list[str], folder: Path
+) -> int:
+    if not app.bids_dir.is_dir():
+        raise UserError(f"BIDS_DIR {app.bids_dir} is not a folder")
+    work = getattr(app, "work_dir", Path("work")).absolute() / "fmriprep"
+    for path in (folder, work):
+        path.mkdir(parents=True, exist_ok=True)
+    options = [*fmriprep_options(app, wrapper.freesurfer), *_with_space(passed_on)]
+    build = docker_command if wrapper.apptainer is None else apptainer_command
+    command = build(wrapper, app, folder, work, options)
+    print("brainlm-bids-fmriprep:", " ".join(command), file=sys.stderr)
+    return subprocess.run(command, check=False).returncode
+
+
+def fmriprep_options(app: argparse.Namespace, freesurfer: bool) -> list[str]:
+    """Our flags as fMRIPrep's."""
+    options = [] if freesurfer else ["--fs-no-reconall"]
+    for name in SHARED:
+        value = getattr(app, name, None)
+        if value is None:
+            continue
+        options.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            options += [str(one) for one in (value if isinstance(value, list) else [value])]
+    tasks = getattr(app, "task_id", [])
+    if len(tasks) == 1:  # fMRIPrep takes one; of several all are processed there
+        options += ["--task-id", tasks[0]]
+    if getattr(app, "mem", None):
+        options += ["--mem", f"{round(app.mem * 1000)}MB"]
+    return options
+
+
+def _with_space(passed_on: list[str]) -> list[str]:
+    """The user's output spaces and the one that BrainLM needs."""
+    if "--output-spaces" not in passed_on:
+        return [*passed_on, "--output-spaces", SPACE]
+    if any(one.startswith("MNI152NLin6Asym") for one in passed_on):
+        return passed_on
+    place = passed_on.index("--output-spaces") + 1
+    return [*passed_on[:place], SPACE, *passed_on[place:]]
+
+
+def docker_command(
+    wrapper: argparse.Namespace,
+    app: argparse.Namespace,
+    folder: Path,
+    work: Path,
+    options: list[str],
+) -> list[str]:
+    """A call of fmriprep-docker, which mounts the folders."""
+    program = shutil.which("fmriprep-docker")
+    if program is None:
+        raise UserError(
+            "fmriprep-docker is not installed: pip install fmriprep-docker, or give an image file "
+            "with --apptainer"
+        )
+    command = [program, str(app.bids_dir.absolute()), str(folder), "participant", "-w", str(work)]
+    if not sys.stdin.isatty():
+        command.append("--no-tty")
+    if wrapper.image:
+        command += ["--image", wrapper.image]
+    if wrapper.fs_license_file:
+        command += ["--fs-license-file", str(existing(wrapper.fs_license_file))]
+    for name in SHARED_FILES:
+        if hasattr(app, name):
+            command += [f"--{name.replace('_', '-')}", str(getattr(app, name).absolute())]
+    return [*command, *options]
+
+
+def apptainer_command(
+    wrapper: argparse.Namespace,
+    app: argparse.Namespace,
+    folder: Path,
+    work: Path,
+    options: list[str],
+) -> list[str]:
+    """`apptainer run` with the folders bound to the same places as in Docker."""
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if program is None:
+        raise UserError("--apptainer: neither apptainer nor singularity is on the PATH")
+    binds = {app.bids_dir.absolute(): "/data:ro", folder: "/out", work: "/scratch"}
+    inside = ["/data", "/out", "participant", "-w", "/scratch"]
+    if wrapper.fs_license_file:
+        binds[existing(wrapper.fs_license_file)] = "/opt/freesurfer/license.txt:ro"
+        inside += ["--fs-license-file", "/opt/freesurfer/license.txt"]
+    for name in SHARED_FILES:
+        if hasattr(app, name):
+            binds[getattr(app, name).absolute()] = f"/mnt/{name}"
+            inside += [f"--{name.replace('_', '-')}", f"/mnt/{name}"]
+    image = str(existing(wrapper.apptainer))
+    return [program, "run", "--cleanenv", *mounts("-B", binds), image, *inside, *options]
+
+
+def _without(arguments: list[str], passed_on: list[str]) -> list[str]:
+    """`arguments` less those that went to fMRIPrep, which stand in them in the same order."""
+    left, waiting = [], list(passed_on)
+    for argument in arguments:
+        if waiting and argument == waiting[0]:
+            waiting.pop(0)
+        else:
+            left.append(argument)
+    return left
+
+
+def _logs(folder: Path) -> str:
+    crashes = sorted(folder.glob("sub-*/log/**/crash*"), key=lambda path: path.stat().st_mtime)
+    if crashes:
+        return f"its last crash file is {crashes[-1]}"
+    return f"its logs are in {folder / 'logs'} and {folder}/sub-*/log"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,569 @@
+"""Nipype interfaces that write the derivatives: what the stages' arrays become under BIDS names.
+
+`context` is a plain dictionary that the app makes per run: names (`naming`), sources, TR, atlas,
+template, settings, warnings. Nodes with these interfaces always run when their graph runs: their
+files may have been deleted while the work folder was kept.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from brainlm_bids import files, resources
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.images import (
+    load_image,
+    load_mask,
+    rigid_points,
+    save_image,
+    world_to_voxel,
+)
+from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
+
+LOG = logging.getLogger("brainlm_bids")
+AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
+RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
+
+
+class _ContextInputs(KernelInputSpec):
+    context = traits.Dict(mandatory=True)
+
+
+# --- anatomy ---------------------------------------------------------------------------------
+
+
+class _AnatomicalInputs(_ContextInputs):
+    t1w = File(exists=True, mandatory=True)
+    brain_mask = File(exists=True, mandatory=True)
+    transform = File(exists=True, mandatory=True)
+    method = traits.Str(mandatory=True)
+    template = File(exists=True, mandatory=True)
+    template_mask = File(exists=True, mandatory=True)
+
+
+class WriteAnatomical(Kernel):
+    """T1w image, brain and transform, in template space, with their figures."""
+
+    input_spec = _AnatomicalInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc.registration import ants as registration
+
+        naming = Naming(**self.inputs.context["naming"])
+        t1w, affine = load_image(self.inputs.t1w)
+        mask = load_mask(self.inputs.brain_mask)
+        _, grid = load_image(self.inputs.template)
+        shape = load_mask(self.inputs.template_mask).shape
+        images = {"preproc_T1w": (t1w, 1), "brain_mask": (mask, 0)}
+        for key, (data, order) in images.items():
+            resampled = registration.resample_to(
+                data.astype(np.float32), affine, shape, grid, self.inputs.transform, order
+            )
+            kept = resampled > 0.5 if key == "brain_mask" else resampled.astype(np.float32)
+            path = naming.path(key)
+            with files.atomically(path) as temporary:
+                save_image(temporary, kept, grid)
+            self._sidecar(naming, key)
+            if key == "preproc_T1w":
+                self._figures(naming, t1w, affine, mask, kept)
+        with files.atomically(naming.path("t1w_to_template")) as temporary:
+            shutil.copyfile(self.inputs.transform, temporary)
+        self._sidecar(naming, "t1w_to_template")
+
+    def _sidecar(self, naming: Naming, key: str) -> None:
+        context = self.inputs.context
+        values = {"Sources": context["sources"], "Template": context["template"]["Name"]}
+        if key == "brain_mask":
+            values["BrainExtraction"] = self.inputs.method
+        files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
+
+    def _figures(
+        self,
+        naming: Naming,
+        t1w: NDArray[Any],
+        affine: NDArray[np.float64],
+        mask: NDArray[np.bool_],
+        normalised: NDArray[Any],
+    ) -> None:
+        from brainlm_bids.figures import run as figures
+
+        title = f"T1w brain ({self.inputs.method})"
+        figures.plot_brain_mask(naming.figure("mask", "T1w"), t1w, affine, mask, title=title)
+        template, grid = load_image(self.inputs.template)
+        figures.plot_registration(
+            naming.figure("norm", "T1w"),
+            template,
+            grid,
+            normalised,
+            {"template brain": load_mask(self.inputs.template_mask)},
+            title="T1w in template space",
+            fixed_name=naming.space,
+            moving_name="T1w",
+        )
+
+
+# --- one run ---------------------------------------------------------------------------------
+
+
+class _FunctionalInputs(_ContextInputs):
+    """What a run has: series and motion always, the rest where there were volumes."""
+
+    motion = File(exists=True, mandatory=True)
+    confounds = File(exists=True)
+    components = File(exists=True)
+    decisions = File(exists=True)
+    coverage = File(exists=True)
+    denoised = File(exists=True, mandatory=True)
+    robust = File(exists=True, mandatory=True)
+    transform = File(exists=True, desc="boldref to template, without a T1w")
+    matrix = File(exists=True, desc="boldref to T1w")
+    coregistration = traits.Str(desc="how boldref and T1w were registered")
+    design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
+
+
+class _FunctionalOutputs(TraitedSpec):
+    robust_tsv = File()
+    written = traits.List(traits.Str)
+
+
+class WriteFunctional(Kernel):
+    """Every table of a run, each with a sidecar that says how it was made."""
+
+    input_spec = _FunctionalInputs
+    output_spec = _FunctionalOutputs
+
+    def _compute(self, folder: Path) -> None:
+        self._context = self.inputs.context
+        self._naming = Naming(**self._context["naming"])
+        self._written: list[Path] = []
+        self._motion = dict(np.load(self.inputs.motion))
+        self._n_dummy = int(self._motion["n_dummy"])
+        self._notes = list(self._context["warnings"])
+        if self.inputs.coregistration == "mutual information":
+            self._notes.append(
+                "the boundary of white matter is not clear in the BOLD reference: it was "
+                "registered to the T1w by mutual information, which is less exact"
+            )
+        self._mode = self._context["settings"]["denoise"]
+        self._write_transforms()
+        noise = np.zeros(0, dtype=bool)
+        if self.inputs.components:
+            decisions = dict(np.load(self.inputs.decisions))
+            noise = decisions["noise"]
+            self._note_components(decisions)
+            self._write_components(decisions)
+        if self.inputs.confounds:
+            self._write_confounds(noise)
+        if self.inputs.coverage:
+            self._write_coverage()
+        self._write_series()
+        self._results["robust_tsv"] = str(self._naming.path("robust"))
+        self._results["written"] = [str(path) for path in self._written]
+
+    def _note_components(self, decisions: dict[str, NDArray[Any]]) -> None:
+        noise, components = decisions["noise"], np.load(self.inputs.components)
+        n_starts, found = int(components["n_starts"]), []
+        if self._mode in ("nonaggr", "aggr") and noise.all():
+            self._mode = "none"
+            found.append(
+                f"all {noise.size} components were classified as noise: none was removed, the run "
+                "is not denoised"
+            )
+        if not bool(components["converged"]):
+            found.append(f"the ICA did not converge in {n_starts} starts; the best was kept")
+        elif n_starts > 1:
+            LOG.warning("%s: the ICA converged in start %d only", self._naming.stem, n_starts)
+        for note in found:
+            LOG.warning("%s: %s", self._naming.stem, note)
+        self._notes += found
+
+    def _table(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
+        path = self._naming.path(key)
+        self._written.append(files.write_tsv(path, names, columns))
+        self._sidecar(key, values)
+
+    def _sidecar(self, key: str, values: dict[str, Any]) -> None:
+        path = self._naming.path(key, extension=".json")
+        self._written.append(files.write_json(path, self._naming.sidecar(key, values)))
+
+    def _write_transforms(self) -> None:
+        values = {"Sources": self._context["sources"]}
+        if self.inputs.matrix:
+            path = self._naming.path("boldref_to_t1w")
+            text = itk_affine(np.load(self.inputs.matrix))
+            self._written.append(files.write_text(path, text))
+            self._sidecar("boldref_to_t1w", values)
+        elif self.inputs.transform:
+            path = self._naming.path("boldref_to_template")
+            with files.atomically(path) as temporary:
+                shutil.copyfile(self.inputs.transform, temporary)
+            self._written.append(path)
+            self._sidecar("boldref_to_template", values)
+
+    def _write_confounds(self, noise: NDArray[np.bool_]) -> None:
+        table = dict(np.load(self.inputs.confounds))
+        if noise.any():
+            mixing = np.load(self.inputs.components)["mixing"]
+            for k in np.flatnonzero(noise):
+                # fMRIPrep fills the non-steady volumes of these columns with 0 too
+                table[f"aroma_motion_{k + 1:02d}"] = np.r_[np.zeros(self._n_dummy), mixing[:, k]]
+        self._table(
+            "confounds",
+            list(table),
+            [column.tolist() for column in table.values()],
+            Sources=self._context["sources"],
+            CentreOfRotation=self._motion.get("centre"),
+            TranslationUnits="mm",
+            RotationUnits="rad",
+            **self._acquisition(),
+            **self._motion_summary(),
+        )
+
+    def _acquisition(self) -> dict[str, Any]:
+        return {
+            "RepetitionTime": self._context["tr"],
+            "NumberOfVolumes": len(np.load(self.inputs.denoised)),
+            "DummyVolumes": self._n_dummy,
+            "SliceTimingCorrected": self._context["slice_timing_corrected"],
+            "Registration": self._context["registration"],
+            "Coregistration": self.inputs.coregistration or None,
+            "InterpolatedShare": self._unseen(),
+        }
+
+    def _unseen(self) -> float | None:
+        """Share of the brain's values that lay beyond the field of view and were interpolated."""
+        return float(self._motion["filled"]) if "filled" in self._motion else None
+
+    def _motion_summary(self) -> dict[str, float]:
+        if not self.inputs.confounds:
+            return {}
+        parameters = self._motion["parameters"][self._n_dummy :]
+        displacement = np.load(self.inputs.confounds)["framewise_displacement"]
+        moved = parameters - parameters[0]
+        return {
+            "MeanFramewiseDisplacement": float(np.nanmean(displacement)),
+            "MaximumTranslation": float(np.linalg.norm(moved[:, :3], axis=1).max()),
+            "MaximumRotation": float(np.degrees(np.abs(moved[:, 3:]).max())),
+        }
+
+    def _write_components(self, decisions: dict[str, NDArray[Any]]) -> None:
+        components = dict(np.load(self.inputs.components))
+        mixing = components["mixing"]
+        names = [f"ic_{k + 1:02d}" for k in range(mixing.shape[1])]
+        padded = np.full((self._n_dummy + len(mixing), len(names)), np.nan)
+        padded[self._n_dummy :] = mixing
+        made = {
+            "Sources": self._context["sources"],
+            "SmoothingFWHM": 6.0,
+            "RandomSeed": self._context["settings"]["random_seed"],
+            "Converged": bool(components["converged"]),
+            "Iterations": int(components["n_iter"]),
+            "Starts": int(components["n_starts"]),
+        }
+        self._table("aroma_mixing", names, padded.T.tolist(), **made)
+        labels = ["noise" if bad else "signal" for bad in decisions["noise"]]
+        columns = [names, *(decisions[key].tolist() for key in AROMA_FEATURES), labels]
+        header = ["component", *AROMA_FEATURES, "classification", "reason"]
+        self._table("aroma_metrics", header, [*columns, decisions["reason"].tolist()], **made)
+
+    def _write_coverage(self) -> None:
+        found = dict(np.load(self.inputs.coverage))
+        parcels = resources.parcels()
+        columns = [parcels.index.tolist(), list(parcels.names)]
+        columns += [found[key].tolist() for key in ("n_voxels", "n_covered", "fraction")]
+        header = ["index", "name", "n_voxels", "n_covered", "fraction"]
+        self._table("coverage", header, columns, Sources=self._context["sources"], **self._spaces())
+
+    def _spaces(self) -> dict[str, Any]:
+        return {"Atlas": self._context["atlas"], "Template": self._context["template"]}
+
+    def _write_series(self) -> None:
+        settings = self._context["settings"]
+        names = list(resources.parcels().names)
+        denoised = np.load(self.inputs.denoised)
+        steady = denoised[self._n_dummy :]
+        demeaned = steady - steady.mean(axis=0)
+        made = {
+            **self._acquisition(),
+            **self._motion_summary(),
+            **self._spaces(),
+            "SamplingFrequency": 1.0 / self._context["tr"],
+            "Denoising": self._mode,
+            **self._regressed(),
+            "HighPassCutoff": settings["high_pass"],
+            "LowPassCutoff": settings["low_pass"],
+            "StandardDeviationDemeaned": _spread(demeaned),
+            "MissingParcels": _named(names, np.isnan(steady).any(axis=0)),
+            "Configuration": self._context["configuration"],
+            "Warnings": self._notes,
+        }
+        self._table(
+            "denoised", names, denoised.T.tolist(), Sources=self._context["sources"], **made
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            correlation = np.corrcoef(steady.T)
+        derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
+        self._table("pearson", names, correlation.T.tolist(), **derived, **self._spaces())
+        self._write_robust(names, {**made, **derived})
+
+    def _regressed(self) -> dict[str, Any]:
+        if not self.inputs.design:
+            return {}
+        design = np.load(self.inputs.design)
+        return {
+            "RegressedConfounds": design["names"].tolist(),
+            "CensoredVolumes": (self._n_dummy + np.flatnonzero(~design["kept"])).tolist(),
+        }
+
+    def _write_robust(self, names: list[str], made: dict[str, Any]) -> None:
+        robust = dict(np.load(self.inputs.robust))
+        series, filled, tr = robust["series"], robust["filled"], float(robust["tr"])
+        made |= {
+            "RepetitionTime": tr,
+            "SamplingFrequency": 1.0 / tr,
+            "StartTime": self._n_dummy * self._context["tr"],
+            "NumberOfVolumes": len(series),
+            "SourceRepetitionTime": self._context["tr"],
+            "Resampling": RESAMPLING if tr != self._context["tr"] else None,
+            "Scaling": "each parcel: mean removed, minus median, over interquartile range",
+            "ScalingStatistics": self._context["scaling_statistics"],
+            "FilledParcels": _named(names, filled),
+            "StandardDeviationRobust": _spread(series[:, ~filled]),
+            "ReferenceStandardDeviations": {
+                "UKBiobankDemeaned": UKB_SD_DEMEANED,
+                "UKBiobankRobust": UKB_SD_ROBUST,
+            },
+        }
+        self._table("robust", names, series.T.tolist(), **made)
+
+
+def _spread(values: NDArray[np.float64]) -> float | None:
+    kept = values[:, np.isfinite(values).all(axis=0)]
+    return float(kept.std()) if kept.size else None
+
+
+def _named(names: list[str], chosen: NDArray[np.bool_]) -> list[str]:
+    return [names[k] for k in np.flatnonzero(chosen)]
+
+
+def itk_affine(matrix: NDArray[np.float64]) -> str:
+    """ITK's text form of a RAS+ pull matrix (ITK works in LPS+).
+
+    >>> itk_affine(np.array([[1, 0, 0, 5.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])).split()[-7]
+    '-5.0'
+    """
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    lps = flip @ matrix @ flip
+    numbers = " ".join(repr(float(x)) for x in [*lps[:3, :3].ravel(), *lps[:3, 3]])
+    return (
+        "#Insight Transform File V1.0\n#Transform 0\n"
+        f"Transform: AffineTransform_double_3_3\nParameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+class _FiguresInputs(_ContextInputs):
+    """As those of `WriteFunctional`: what there is is drawn."""
+
+    boldref = File(exists=True)
+    brain_mask = File(exists=True)
+    motion = File(exists=True, mandatory=True)
+    confounds = File(exists=True)
+    components = File(exists=True)
+    decisions = File(exists=True)
+    coverage = File(exists=True)
+    parcels = File(exists=True)
+    denoised = File(exists=True, mandatory=True)
+    robust = File(exists=True, mandatory=True)
+    fixed = File(exists=True, desc="T1w, or the template without one")
+    fixed_mask = File(exists=True)
+    transform = File(exists=True, desc="to the template, where that is what is drawn")
+    matrix = File(exists=True, desc="boldref to T1w")
+    written = traits.List(traits.Str, mandatory=True)
+
+
+class DrawFunctional(Kernel):
+    """The run's figures, and the record that says that its series are complete."""
+
+    input_spec = _FiguresInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        naming = Naming(**self.inputs.context["naming"])
+        drawn = self._series(naming)
+        if self.inputs.boldref:
+            drawn += self._geometry(naming)
+        if self.inputs.confounds:
+            drawn += self._signals(naming)
+        if self.inputs.components:
+            drawn += self._components(naming)
+        if self.inputs.coverage:
+            drawn += self._coverage(naming)
+        context = self.inputs.context
+        written = [*(Path(path) for path in self.inputs.written), *drawn]
+        outputs.write_record(
+            Path(naming.output_dir), naming.stem, "series", context["configuration"], written
+        )
+
+    def _geometry(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures import run as figures
+        from brainlm_bids.preproc.registration import ants as registration
+
+        boldref, affine = load_image(self.inputs.boldref)
+        mask_figure, coreg_figure = naming.figure("mask"), naming.figure("coreg")
+        mask = load_mask(self.inputs.brain_mask)
+        figures.plot_brain_mask(mask_figure, boldref, affine, mask, title="BOLD brain")
+        fixed, fixed_affine = load_image(self.inputs.fixed)
+        on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
+        pull = np.load(self.inputs.matrix) if on_t1w else self._pull
+        moved = registration.resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
+        name = "T1w" if on_t1w else naming.space
+        figures.plot_registration(
+            coreg_figure,
+            fixed,
+            fixed_affine,
+            moved,
+            {f"{name} brain": load_mask(self.inputs.fixed_mask)},
+            title=f"BOLD reference on the {name}",
+            fixed_name=name,
+            moving_name="BOLD reference",
+        )
+        return [mask_figure, coreg_figure]
+
+    def _pull(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """World points of the template to those of the BOLD reference."""
+        from brainlm_bids.preproc.registration import ants as registration
+
+        world = registration.map_points(points, self.inputs.transform)
+        return rigid_points(world, self.inputs.matrix)
+
+    def _signals(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures import run as figures
+
+        context = self.inputs.context
+        tr, settings = context["tr"], context["settings"]
+        motion, confounds = np.load(self.inputs.motion), dict(np.load(self.inputs.confounds))
+        n_dummy = int(motion["n_dummy"])
+        paths = [naming.figure(name) for name in ("motion", "carpet")]
+        figures.plot_motion(
+            paths[0],
+            confounds,
+            tr,
+            n_dummy,
+            settings["fd_spike_threshold"],
+            settings["dvars_spike_threshold"],
+        )
+        figures.plot_carpet(
+            paths[1],
+            np.load(self.inputs.parcels),
+            np.load(self.inputs.denoised),
+            resources.parcels().network_index,
+            tr,
+            confounds["framewise_displacement"],
+            n_dummy=n_dummy,
+        )
+        return paths
+
+    def _components(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures import run as figures
+
+        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
+        decisions = dict(np.load(self.inputs.decisions))
+        decisions["classification"] = np.where(decisions.pop("noise"), "noise", "signal")
+        mixing = np.load(self.inputs.components)["mixing"]
+        padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
+        padded[n_dummy:] = mixing
+        path = naming.figure("aroma")
+        figures.plot_aroma(path, decisions, padded, self.inputs.context["tr"])
+        return [path]
+
+    def _coverage(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures import run as figures
+
+        parcels, fraction = resources.parcels(), np.load(self.inputs.coverage)["fraction"]
+        path = naming.figure("coverage")
+        figures.plot_coverage(
+            path, fraction, parcels.xyz, parcels.network_index, names=parcels.names
+        )
+        return [path]
+
+    def _series(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures import run as figures
+
+        networks = resources.parcels().network_index
+        robust = np.load(self.inputs.robust)
+        paths = [naming.figure(name) for name in ("series", "connectivity")]
+        figures.plot_series(paths[0], robust["series"], float(robust["tr"]), networks)
+        denoised = np.load(self.inputs.denoised)
+        steady = denoised[int(np.load(self.inputs.motion)["n_dummy"]) :]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            figures.plot_connectivity(paths[1], np.corrcoef(steady.T), networks)
+        return paths
+
+
+# --- denoised BOLD ---------------------------------------------------------------------------
+
+
+class _DenoisedBoldInputs(_ContextInputs):
+    realigned = File(exists=True, mandatory=True)
+    boldref = File(exists=True, mandatory=True)
+    brain_mask = File(exists=True, mandatory=True)
+    motion = File(exists=True, mandatory=True)
+    cleaning = File(exists=True, mandatory=True)
+    factor = traits.Float(mandatory=True)
+    atlas = File(exists=True, mandatory=True, desc="gives the 2 mm grid")
+    transform = File(exists=True, mandatory=True)
+    matrix = File(exists=True)
+
+
+class WriteDenoisedBold(Kernel):
+    """The denoised, filtered BOLD on the atlas' 2 mm grid (`--save-bold`)."""
+
+    input_spec = _DenoisedBoldInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc.denoising import ica
+        from brainlm_bids.preproc.registration import ants as registration
+
+        naming = Naming(**self.inputs.context["naming"])
+        bold, affine = load_image(self.inputs.realigned)
+        mask = load_mask(self.inputs.brain_mask)
+        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
+        series = bold[mask].T[n_dummy:] * np.float32(self.inputs.factor)
+        del bold
+        mean = series.mean(axis=0)
+        matrix = np.load(self.inputs.cleaning)["matrix"].astype(np.float32)
+        series = matrix @ (series - mean) + mean
+        labels, grid = load_image(self.inputs.atlas)
+        index = np.argwhere(np.ones(labels.shape, dtype=bool))
+        points = registration.map_points(
+            index @ grid[:3, :3].T + grid[:3, 3], self.inputs.transform
+        )
+        if self.inputs.matrix:
+            rigid = np.load(self.inputs.matrix)
+            points = points @ rigid[:3, :3].T + rigid[:3, 3]
+        sampled = ica.sample_maps(series, mask, world_to_voxel(points, affine))
+        data = np.moveaxis(sampled.reshape(-1, *labels.shape), 0, 3)
+        path = naming.path("denoised_bold")
+        with files.atomically(path) as temporary:
+            save_image(temporary, data, grid, self.inputs.context["tr"])
+        values = {
+            "RepetitionTime": self.inputs.context["tr"],
+            "StartTime": n_dummy * self.inputs.context["tr"],
+            "TaskName": self.inputs.context["task"],
+            "Sources": self.inputs.context["sources"],
+        }
+        files.write_json(
+            naming.path("denoised_bold", extension=".json"), naming.sidecar("denoised_bold", values)
+        )

@@ -1,0 +1,136 @@
+"""Robust scaling: (x − median) / interquartile range per parcel, the parcel's mean removed first.
+
+What comes in: series (T, P), NaN in parcels without data. What goes out: the scaled series, with
+parcels that cannot be scaled filled with 0 (their median) and listed. As in the BrainLM toolkit
+(vandijklab/BrainLM, toolkit/BrainLM_Toolkit.py, "Voxelwise_RobustScaler"), without its operator
+precedence bug.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids.errors import UserError
+
+Array = NDArray[np.float64]
+# UK Biobank, as BrainLM was trained with it: sd of the demeaned parcel series in grand-mean units
+# (vandijklab/BrainLM, toolkit/BrainLM_Toolkit.py, line 240), and sd of the robustly scaled series
+# (the variance in the released trainer_state.json).
+UKB_SD_DEMEANED, UKB_SD_ROBUST = 41.44, 0.83
+# An interquartile range below this share of the median one is a constant parcel's rounding noise.
+SMALLEST_RELATIVE_IQR = 1e-6
+
+
+@dataclass(frozen=True)
+class ScalingStats:
+    """Median and interquartile range per parcel (P,), in the units of the series."""
+
+    median: Array
+    iqr: Array
+
+
+def recording_stats(series: Array) -> ScalingStats:
+    """Median and interquartile range of each parcel of one recording.
+
+    Parameters
+    ----------
+    series
+        (T, P), NaN in parcels without data.
+
+    Returns
+    -------
+    Statistics of the demeaned series, (P,) each; NaN where there is no data.
+
+    Examples
+    --------
+    >>> stats = recording_stats(np.array([[1.0], [2.0], [3.0], [4.0], [10.0]]))
+    >>> float(stats.median[0]), float(stats.iqr[0])
+    (-1.0, 2.0)
+    """
+    demeaned = np.asarray(series, dtype=np.float64)
+    demeaned = demeaned - demeaned.mean(axis=0)
+    low, median, high = np.percentile(demeaned, [25, 50, 75], axis=0)
+    return ScalingStats(median, high - low)
+
+
+def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]:
+    """Scale a recording and fill what cannot be scaled.
+
+    Parameters
+    ----------
+    series
+        (T, P), NaN in parcels without data.
+    stats
+        Per-parcel statistics of demeaned series.
+
+    Returns
+    -------
+    scaled
+        (T, P) in interquartile ranges, without NaN.
+    filled
+        (P,) True where the parcel has no data, no variation, or no statistics: its column is 0.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of parcels differ.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    if values.shape[1] != len(stats.median):
+        raise ValueError(f"{values.shape[1]} parcels, statistics for {len(stats.median)}")
+    demeaned = values - values.mean(axis=0)
+    filled = ~np.isfinite(values).all(axis=0) | ~_usable(stats)
+    # a parcel that is constant here has no data to scale, whatever the statistics say
+    filled |= ~(np.ptp(demeaned, axis=0) > 0)
+    scaled = np.zeros_like(values)
+    keep = ~filled
+    scaled[:, keep] = (demeaned[:, keep] - stats.median[keep]) / stats.iqr[keep]
+    return scaled, filled
+
+
+def _usable(stats: ScalingStats) -> NDArray[np.bool_]:
+    finite = np.isfinite(stats.median) & np.isfinite(stats.iqr) & (stats.iqr > 0)
+    if not finite.any():
+        return finite
+    return finite & (stats.iqr > SMALLEST_RELATIVE_IQR * np.median(stats.iqr[finite]))
+
+
+def save_stats(path: Path, names: list[str], stats: ScalingStats) -> None:
+    """Write statistics as TSV: name, median, iqr."""
+    rows = (
+        f"{name}\t{median:.9g}\t{iqr:.9g}"
+        for name, median, iqr in zip(names, stats.median, stats.iqr, strict=True)
+    )
+    path.write_text("name\tmedian\tiqr\n" + "\n".join(rows).replace("nan", "n/a") + "\n")
+
+
+def load_stats(path: Path, names: list[str]) -> ScalingStats:
+    """Read statistics for the parcels `names`, in that order, whatever the order in the file.
+
+    Raises
+    ------
+    UserError
+        If the file is not such a table or lacks a parcel.
+    """
+    try:
+        lines = path.read_text().splitlines()
+        header = lines[0].split("\t")
+        columns = [header.index(key) for key in ("name", "median", "iqr")]
+        rows = [line.split("\t") for line in lines[1:] if line]
+        table = {r[columns[0]]: (_number(r[columns[1]]), _number(r[columns[2]])) for r in rows}
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(
+            f"{path}: is not a TSV with the columns name, median, iqr ({error})"
+        ) from error
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise UserError(f"{path}: lacks {len(missing)} parcels, the first is {missing[0]!r}")
+    values = np.array([table[name] for name in names])
+    return ScalingStats(values[:, 0], values[:, 1])
+
+
+def _number(text: str) -> float:
+    return math.nan if text == "n/a" else float(text)

@@ -1,0 +1,50 @@
+"""Parcels by what a user calls them: words come in, indices of columns go out."""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from brainlm_bids.errors import UserError
+
+if TYPE_CHECKING:
+    from brainlm_bids.resources import Parcels
+
+
+def find_parcels(words: Sequence[str], parcels: "Parcels") -> list[int]:
+    """Indices (0 … 423, sorted, once each) of names, numbers (1 … 424) and networks.
+
+    Upper and lower case are the same. Raises UserError for a word that is none of them, with
+    the names that are near.
+    """
+    table: dict[str, list[int]] = {}
+    for k, (name, short, network) in enumerate(
+        zip(parcels.names, parcels.network, parcels.network_name, strict=True)
+    ):
+        table[name.lower()] = [k]
+        table.setdefault(short.lower(), []).append(k)
+        table.setdefault(network.lower(), []).append(k)
+    found: set[int] = set()
+    for word in words:
+        if word.isdigit():
+            if not 1 <= int(word) <= len(parcels.names):
+                raise UserError(f"--parcels {word}: numbers are 1 … {len(parcels.names)}")
+            found.add(int(word) - 1)
+        elif word.lower() in table:
+            found.update(table[word.lower()])
+        else:
+            raise UserError(f"--parcels {word}: no such parcel or network{_near(word, parcels)}")
+    if len(found) == len(parcels.names):
+        raise UserError("--parcels: these are all parcels; nothing would be left to predict")
+    return sorted(found)
+
+
+def _near(word: str, parcels: "Parcels") -> str:
+    known = [*parcels.names, *dict.fromkeys((*parcels.network, *parcels.network_name))]
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=5, cutoff=0.5)
+    # V1 is in the names of two parcels, however unlike they are as words
+    parts = [name for name in known if word.lower() in name.lower().replace("_", " ").split()]
+    names = list(dict.fromkeys([*parts, *(by_lower[one] for one in near)]))[:6]
+    if not names:
+        return "; the names stand in the atlas's dseg.tsv"
+    return f"; near are: {', '.join(names)}"

@@ -1,0 +1,402 @@
+"""`brainlm finetune --target`: recordings and a variable come in; a head, scores and peers go out.
+
+For each fold: head (and encoder) are fitted, stopped by validation subjects, and tested on subjects
+that had no part in it. A linear probe of the untouched embedding, connectivity, and what one knows
+without looking at the data are tested on the same folds.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainlm_bids import __version__, files
+from brainlm_bids.bids import derivatives
+from brainlm_bids.bids.derivatives import Columns
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort.decoding import fisher_z, linear_predictions, score, within_fold_p
+from brainlm_bids.cohort.variables import Target, make_target
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.embedding import embed
+from brainlm_bids.resources import parcels
+from brainlm_bids.settings import configuration_hash
+from brainlm_bids.training import prediction_head as finetuning
+from brainlm_bids.training.finetune_feeds import Frozen, Sample, Whole
+from brainlm_bids.training.finetune_future import finetune_future
+from brainlm_bids.training.finetune_start import Parameters, Start, begin, usable
+from brainlm_bids.training.heads import save_head
+from brainlm_bids.training.learning import Fold, in_shares, learn, share
+from brainlm_bids.training.prediction_head import PredictionHead
+from brainlm_bids.training.saving import save_checkpoint
+
+PREDICTORS = ("finetuned", "linear_probe", "connectivity", "baseline")
+NOTHING = np.zeros(0, dtype=np.float32)
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def finetune(given: Parameters) -> int:
+    """Fine-tune for all targets, or for the future; 0, or 1 if a target could not be done.
+
+    Raises UserError for unusable data or arguments.
+    """
+    start = begin(given)
+    return _all_targets(start) if given.future is None else finetune_future(start)
+
+
+# --- targets ---------------------------------------------------------------------------------
+
+
+def _all_targets(start: Start) -> int:
+    given, store = start.given, start.store
+    places, left_out = usable(start, 20)
+    columns = _variables(given, [store.recordings[k].name for k in places])
+    unknown = next((name for name in given.target if name not in columns), None)
+    if unknown:
+        known = ", ".join(columns) or "none"
+        raise UserError(f"--target {unknown}: no such column; there are: {known}")
+    sample = _sample(start, places)
+    problems = []
+    for name in dict.fromkeys(given.target):
+        try:
+            target = make_target(name, columns[name], sample.subjects)
+            _one_target(start, sample, target, left_out)
+        except UserError as error:
+            if start.engine.num_processes > 1:
+                raise  # the others may be waiting for this process
+            problems.append(str(error))
+    if len(problems) == len(set(given.target)):
+        raise UserError("; ".join(problems))
+    for problem in problems:
+        print(f"brainlm: failed: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _variables(given: Parameters, names: Sequence[str]) -> Columns:
+    """Columns of participants.tsv and the phenotype file, a value per recording."""
+    recordings = [derivatives.Recording(Naming(str(given.data), one, "", "")) for one in names]
+    folder = given.bids_dir or _raw_folder(given.data)
+    if folder is None and given.phenotype is None:
+        raise UserError(
+            f"{given.data}: does not say where participants.tsv is; give --bids-dir or --phenotype"
+        )
+    if folder is not None and not (folder / "participants.tsv").is_file() and not given.phenotype:
+        raise UserError(f"{folder}: holds no participants.tsv; give --bids-dir or --phenotype")
+    return derivatives.read_variables(folder or Path("/nonexistent"), given.phenotype, recordings)
+
+
+def _raw_folder(data: Path) -> Path | None:
+    """Where the output folder says that its raw data lie."""
+    try:
+        link = files.read_json(data / "dataset_description.json")["DatasetLinks"]["raw"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    from urllib.parse import unquote, urlparse
+
+    return Path(unquote(urlparse(str(link)).path))
+
+
+def _sample(start: Start, places: list[int]) -> Sample:
+    """Embed every recording with the untouched model, once; and its connectivity."""
+    from tqdm import tqdm
+
+    given, store, model = start.given, start.store, start.model()
+
+    def vectors_of(place: int) -> NDArray[np.float32]:
+        series = np.array(store.series(place))
+        found = embed(model, series, parcels().xyz, tr=1.0, seed=given.seed, pooling=given.pooling)
+        return found.vectors
+
+    def some(mine: list[int]) -> list[NDArray[np.float32]]:
+        quiet = None if start.writes else True
+        bar = tqdm(mine, desc="embedding", unit="recording", disable=quiet)
+        return [vectors_of(place) for place in bar]
+
+    vectors = in_shares(some, places, start.engine)
+    # only the process that writes compares with it
+    connectivity = [_connectivity(store.series(k)) if start.writes else NOTHING for k in places]
+    rows = [store.recordings[place] for place in places]
+    names, subjects = [row.name for row in rows], [row.subject for row in rows]
+    return Sample(places, names, subjects, vectors, np.stack(connectivity))
+
+
+def _connectivity(series: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fisher z of the correlations (pairs,) of a series (T, P)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = np.corrcoef(np.array(series.T, dtype=np.float64))
+    return fisher_z(matrix).astype(np.float32)
+
+
+def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
+    """All folds of one target, its tables and its figure."""
+    own = _subset(sample, target.rows)
+    folds = start.folds(own.subjects)
+    n_classes = len(target.classes)
+    tested = np.concatenate([fold.test for fold in folds])
+    folder = start.given.run_dir / _safe(target.name)
+    width = 2 if n_classes == 0 else n_classes
+    found = {name: np.full((len(own.names), width), np.nan) for name in PREDICTORS}
+    for number, fold in enumerate(folds, start=1):
+        saved = _fold(start, own, target, fold, folder / f"fold-{number}")
+        for name in PREDICTORS:
+            found[name][fold.test] = saved[name]
+    if not start.writes:
+        return
+    curves = [
+        {"fold": number, **row}
+        for number in range(1, len(folds) + 1)
+        for row in files.read_rows(folder / f"fold-{number}" / "curves.tsv")
+    ]
+    _tables(start, own, target, folds, found, tested, folder, left_out)
+    files.write_tsv(
+        folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
+    )
+    print(folder / "decoding.tsv")
+
+
+def _subset(sample: Sample, rows: Indices) -> Sample:
+    chosen = rows.tolist()
+    return Sample(
+        [sample.places[k] for k in chosen],
+        [sample.names[k] for k in chosen],
+        [sample.subjects[k] for k in chosen],
+        [sample.vectors[k] for k in chosen],
+        sample.connectivity[chosen],
+    )
+
+
+def _safe(name: str) -> str:
+    return "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
+
+
+def _fold(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> dict[str, Array]:
+    """Predictions of the test rows by all predictors; those of an earlier call, if complete."""
+    configuration = _configuration(start, own, target, fold)
+    file = folder / "predictions.npz"
+    saved = _saved(file, configuration)
+    if saved is not None:
+        return saved
+    learnt = _learn_head(start, own, target, fold, folder)
+    if start.writes:
+        found = _peers(start, own, target, fold)
+        if not target.classes:
+            learnt = np.hstack([learnt, found["baseline"][:, 1:]])
+        found |= {"configuration": np.array(configuration), "finetuned": learnt}
+        with files.atomically(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **found)
+    start.engine.wait_for_everyone()
+    saved = _saved(file, configuration)
+    assert saved is not None
+    return saved
+
+
+def _configuration(start: Start, own: Sample, target: Target, fold: Fold) -> str:
+    said = {
+        "version": __version__,
+        "store": start.store.sha256,
+        "checkpoint": start.resource.sha256,
+        "target": [target.name, target.values.tolist(), target.classes],
+        "names": own.names,
+        "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
+    }
+    return configuration_hash(said)
+
+
+def _saved(file: Path, configuration: str) -> dict[str, Array] | None:
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as content:
+        if str(content["configuration"]) != configuration:
+            return None
+        return {name: content[name] for name in PREDICTORS}
+
+
+def _peers(start: Start, own: Sample, target: Target, fold: Fold) -> dict[str, Array]:
+    """Predictions of the test rows by what does not learn with the model."""
+    n_classes, values = len(target.classes), target.values
+    split = (fold.train, fold.test)
+    shared = {"n_classes": n_classes, "seed": start.given.seed}
+    means = np.stack([one.mean(axis=0, dtype=np.float64) for one in own.vectors])
+    return {
+        "linear_probe": linear_predictions(means, values, own.subjects, split, **shared),
+        "connectivity": linear_predictions(own.connectivity, values, own.subjects, split, **shared),
+        "baseline": _baseline(values[fold.train], len(fold.test), n_classes),
+    }
+
+
+def _baseline(train: Array, n_test: int, n_classes: int) -> Array:
+    """The mean of the training rows, twice; or the share of each class."""
+    if n_classes == 0:
+        return np.full((n_test, 2), train.mean())
+    share = np.bincount(train.astype(np.int64), minlength=n_classes) / len(train)
+    return np.tile(share, (n_test, 1))
+
+
+def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> Array:
+    """Fit one fold, save it, and predict its test rows: (n_test, 1) or (n_test, C)."""
+    given, n_classes = start.given, len(target.classes)
+    mean, scale = finetuning.standard(target.values[fold.fit]) if n_classes == 0 else (0.0, 1.0)
+    wanted = torch.from_numpy(((target.values - mean) / scale).astype(np.float32))
+    weights = torch.from_numpy(finetuning.class_weights(target.values[fold.fit], n_classes)).float()
+    model = start.model()
+    with torch.random.fork_rng():
+        # of the head's first weights and of the dropout
+        torch.manual_seed(given.seed)
+        outputs_of = finetuning.n_outputs(n_classes)
+        head = PredictionHead(model.embedding_dim, outputs_of, given.dropout)
+        head.standardise(np.concatenate([own.vectors[k] for k in fold.fit]))
+        feed: Frozen | Whole
+        feed = Frozen(own) if given.frozen else Whole(own, start, model)
+        module, groups = feed.module(model, head, given)
+        loss = _loss(n_classes, weights.to(start.engine.device))
+
+        def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+            chosen = fold.fit[rows]
+            for piece, tensors in feed.pieces(chosen, epoch):
+                yield *tensors, wanted[chosen[piece]]
+
+        def validate(current: nn.Module) -> Tensor:
+            rows = share(fold.validation, start.engine)
+            if not len(rows):
+                return torch.zeros(0)
+            found = torch.from_numpy(feed.outputs(current, rows)).float()
+            return finetuning.losses(found, wanted[rows], n_classes, weights)
+
+        module, curves = learn(
+            module, groups, len(fold.fit), batches, loss, validate, given.learning, start.engine
+        )
+    if start.writes:
+        names = list(curves[0])
+        files.write_tsv(folder / "curves.tsv", names, [[r[k] for r in curves] for k in names])
+        said = _head_said(start, own, target, fold, mean, scale)
+        save_head(folder, feed.head(module), said)
+        if not given.frozen:
+            save_checkpoint(folder, model.module, model.config, said)
+    tested = in_shares(
+        lambda rows: list(feed.outputs(module, np.array(rows))), fold.test.tolist(), start.engine
+    )
+    return finetuning.predictions(np.stack(tested), n_classes, mean, scale)
+
+
+def _loss(n_classes: int, weights: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    def loss(module: nn.Module, tensors: tuple[Tensor, ...]) -> Tensor:
+        *inputs, wanted = tensors
+        return finetuning.losses(module(*inputs).float(), wanted, n_classes, weights)
+
+    return loss
+
+
+def _head_said(
+    start: Start, own: Sample, target: Target, fold: Fold, mean: float, scale: float
+) -> dict[str, Any]:
+    given = start.given
+    return {
+        "Target": target.name,
+        "Classes": list(target.classes),
+        "TargetMean": mean,
+        "TargetScale": scale,
+        "Pooling": given.pooling,
+        "Dropout": given.dropout,
+        "Frozen": given.frozen,
+        **start.origin(),
+        "RandomSeed": given.seed,
+        "Fitted": [own.names[k] for k in fold.fit],
+        "Validation": [own.names[k] for k in fold.validation],
+        "Test": [own.names[k] for k in fold.test],
+        "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
+        "Warnings": start.warnings(),
+    }
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def _tables(
+    start: Start,
+    own: Sample,
+    target: Target,
+    folds: Sequence[Fold],
+    found: dict[str, Array],
+    tested: Indices,
+    folder: Path,
+    left_out: dict[str, str],
+) -> None:
+    given, n_classes = start.given, len(target.classes)
+    truth = target.values[tested]
+    subjects = [own.subjects[k] for k in tested]
+    place = {int(row): k for k, row in enumerate(tested)}
+    parts = [np.array([place[int(row)] for row in fold.test]) for fold in folds]
+    rows: list[dict[str, Any]] = []
+    for name in PREDICTORS:
+        predictions = found[name][tested]
+        shared = {"n_classes": n_classes, "seed": given.seed}
+        scores = score(truth, predictions, subjects, **shared)
+        p = within_fold_p(
+            truth, predictions, subjects, parts, n_permutations=given.permutations, **shared
+        )
+        for metric, value in scores.items():
+            rows.append(
+                {
+                    "target": target.name,
+                    "type": "classification" if n_classes else "regression",
+                    "predictor": name,
+                    "metric": metric,
+                    "value": value.value,
+                    "low": value.low,
+                    "high": value.high,
+                    "permutation_p": None if name == "baseline" else p,
+                    "n_recordings": len(tested),
+                    "n_subjects": len(set(subjects)),
+                    "n_folds": len(folds),
+                }
+            )
+    files.write_tsv(
+        folder / "decoding.tsv", list(rows[0]), [[row[k] for row in rows] for k in rows[0]]
+    )
+    _write_predictions(own, target, folds, found, folder / "predictions.tsv")
+    said = {
+        "Description": "Scores of held-out recordings: fine-tuned, a linear probe of the untouched "
+        "embedding, connectivity, and the mean or shares of the training recordings",
+        "Checkpoint": start.resource.source,
+        "Frozen": given.frozen,
+        "Classes": list(target.classes),
+        "Notes": list(target.notes),
+        "LeftOut": left_out,
+        "Intervals": "95 % of 1000 bootstrap samples of subjects, predictions kept",
+        "PermutationP": "targets shuffled between the subjects of a test fold, predictions kept",
+        "Warnings": start.warnings(),
+    }
+    files.write_json(folder / "decoding.json", said)
+    from brainlm_bids.figures.experiments import plot_finetuning
+
+    curves = [files.read_rows(folder / f"fold-{k + 1}" / "curves.tsv") for k in range(len(folds))]
+    plot_finetuning(folder / "decoding.png", rows, curves)
+
+
+def _write_predictions(
+    own: Sample, target: Target, folds: Sequence[Fold], found: dict[str, Array], path: Path
+) -> None:
+    """A row per tested recording; for a classification, one per recording and class."""
+    rows = []
+    for number, fold in enumerate(folds, start=1):
+        for row in fold.test:
+            value = target.values[row]
+            truth = target.classes[int(value)] if target.classes else value
+            for column, name in enumerate(target.classes or (None,)):
+                rows.append(
+                    {
+                        "target": target.name,
+                        "participant_id": own.subjects[row],
+                        "recording": own.names[row],
+                        "fold": number,
+                        "truth": truth,
+                        "class": name,
+                        **{key: float(found[key][row, column]) for key in PREDICTORS},
+                    }
+                )
+    files.write_tsv(path, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])

@@ -1,0 +1,132 @@
+"""What feeds fine-tuning, encoder frozen or not: rows of recordings come in, tensors go out.
+
+A row is a recording's place in the `Sample`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.config import BrainLMConfig
+from brainlm_bids.model.recording import prepare, real_tokens
+from brainlm_bids.model.windows import pad_to_window
+from brainlm_bids.resources import parcels
+from brainlm_bids.training import prediction_head as finetuning
+from brainlm_bids.training.finetune_start import Parameters, Start
+from brainlm_bids.training.prediction_head import Finetuned, PredictionHead
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class Sample(NamedTuple):
+    """N recordings: places in the store, names, subjects; vectors: per recording (windows, D),
+    of the untouched model; connectivity (N, pairs)."""
+
+    places: list[int]
+    names: list[str]
+    subjects: list[str]
+    vectors: list[NDArray[np.float32]]
+    connectivity: NDArray[np.float32]
+
+
+class Frozen:
+    """Embeddings of the untouched model feed the head alone."""
+
+    def __init__(self, own: Sample) -> None:
+        self._own = own
+
+    def module(
+        self, model: LoadedModel, head: PredictionHead, given: Parameters
+    ) -> tuple[nn.Module, list[dict[str, Any]]]:
+        return head, [{"params": list(head.parameters()), "lr": given.head_learning_rate}]
+
+    def head(self, module: nn.Module) -> nn.Module:
+        return module
+
+    def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
+        """One window of each recording, drawn anew in each epoch."""
+        chosen = []
+        for row in rows:
+            vectors = self._own.vectors[row]
+            chosen.append(vectors[np.random.default_rng([epoch, row]).integers(len(vectors))])
+        yield np.arange(len(rows)), (torch.from_numpy(np.stack(chosen)),)
+
+    def outputs(self, module: nn.Module, rows: Indices) -> Array:
+        """(n, C): the mean over the windows of each recording."""
+        module.eval()
+        device = next(module.parameters()).device
+        with torch.inference_mode():
+            found = [
+                module(torch.from_numpy(self._own.vectors[row]).to(device)).mean(0) for row in rows
+            ]
+        return torch.stack(found).double().cpu().numpy()
+
+
+class Whole:
+    """Windows of the store feed encoder and head."""
+
+    def __init__(self, own: Sample, start: Start, model: LoadedModel) -> None:
+        self._own, self._store, self._model = own, start.store, model
+        self._seed, self._engine = start.given.seed, start.engine
+        on_cuda = start.engine.device.type == "cuda"
+        self._micro = start.given.micro_batch or (start.given.batch if on_cuda else 2)
+
+    def module(
+        self, model: LoadedModel, head: PredictionHead, given: Parameters
+    ) -> tuple[nn.Module, list[dict[str, Any]]]:
+        weights = finetuning.trainable(model.module, {"vit": True, "decoder": False})
+        module = Finetuned(model.module, head, parcels().xyz, given.pooling)
+        return module, [
+            {"params": weights, "lr": given.learning_rate},
+            {"params": list(head.parameters()), "lr": given.head_learning_rate},
+        ]
+
+    def head(self, module: nn.Module) -> nn.Module:
+        assert isinstance(module, Finetuned)
+        return module.head
+
+    def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
+        """A random window of each recording, its tokens in random order; equal lengths together."""
+        drawn = [self._window(int(row), epoch) for row in rows]
+        lengths = np.array([len(order) for _, order in drawn])
+        for length in np.unique(lengths):
+            alike = np.flatnonzero(lengths == length)
+            for piece in np.array_split(alike, -(-len(alike) // self._micro)):
+                signal = torch.from_numpy(np.stack([drawn[k][0] for k in piece]))
+                order = torch.from_numpy(np.stack([drawn[k][1] for k in piece]))
+                yield piece, (signal, order)
+
+    def _window(self, row: int, epoch: int) -> tuple[NDArray[np.float32], Indices]:
+        rng = np.random.default_rng([self._seed, epoch, row])
+        series = self._store.series(self._own.places[row])
+        window = self._model.window
+        first = int(rng.integers(max(len(series) - window, 0) + 1))
+        part = np.array(series[first : first + window])
+        return pad_to_window(part, window).T, self._order(len(part), rng)
+
+    def _order(self, n_volumes: int, rng: np.random.Generator) -> Indices:
+        tokens = real_tokens(self._model, n_volumes)
+        return rng.permutation(tokens) if isinstance(self._model.config, BrainLMConfig) else tokens
+
+    def outputs(self, module: nn.Module, rows: Indices) -> Array:
+        """(n, C): the mean over the windows of each recording, tokens in the embedding's order."""
+        module.eval()
+        found = []
+        for row in rows:
+            series = np.array(self._store.series(self._own.places[row]))
+            recording = prepare(self._model, series, parcels().xyz)
+            order = self._order(len(series), np.random.default_rng(self._seed))
+            keep = torch.from_numpy(order).to(self._engine.device)
+            parts = []
+            with torch.inference_mode(), self._engine.autocast():
+                for signal in recording.signal.split(self._micro):
+                    own = signal.to(self._engine.device)
+                    parts.append(module(own, keep.expand(len(own), -1)).float().cpu())
+            found.append(torch.cat(parts).mean(0))
+        return torch.stack(found).double().numpy()

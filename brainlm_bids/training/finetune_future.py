@@ -1,0 +1,263 @@
+"""`brainlm finetune --future`: the last time patches of windows are hidden, and learnt to predict.
+
+Every window is scaled by the volumes that are seen alone, in training as in testing (see
+`forecast.look_back`), so that nothing tells of what comes but what was before.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainlm_bids import __version__, files
+from brainlm_bids.cohort.means import mean_over_subjects
+from brainlm_bids.experiments import forecast
+from brainlm_bids.experiments.forecast import METRICS, Errors, look_back, predicted
+from brainlm_bids.model.brainlm import BrainLM
+from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.model.future import (
+    errors_by_horizon,
+    forecast_origins,
+    patches_span,
+    tokens_before,
+)
+from brainlm_bids.model.recording import complete_order
+from brainlm_bids.model.windows import cut_windows
+from brainlm_bids.resources import parcels
+from brainlm_bids.settings import configuration_hash
+from brainlm_bids.training.finetune_start import Start, usable
+from brainlm_bids.training.learning import Fold, in_shares, learn, share
+from brainlm_bids.training.objective import MaskedPrediction
+from brainlm_bids.training.prediction_head import trainable
+from brainlm_bids.training.saving import save_checkpoint
+
+BEFORE, AFTER = "before", "after"
+Indices = NDArray[np.int64]
+
+
+def finetune_future(start: Start) -> int:
+    """Fit, test and save every fold; tables and figure over all tested recordings."""
+    given, store = start.given, start.store
+    model = start.model()
+    assert given.future is not None
+    hidden, seen = patches_span(model, given.future)
+    places, left_out = usable(start, model.window)
+    subjects = [store.recordings[place].subject for place in places]
+    folds = start.folds(subjects)
+    rows: list[dict[str, Any]] = []
+    for number, fold in enumerate(folds, start=1):
+        folder = given.run_dir / f"fold-{number}"
+        rows += _fold(start, np.array(places), fold, folder, hidden, seen)
+    if start.writes:
+        _summarise(start, rows, len(folds), hidden, left_out)
+    return 0
+
+
+def _fold(
+    start: Start, places: Indices, fold: Fold, folder: Path, hidden: int, seen: int
+) -> list[dict[str, Any]]:
+    """Errors of the tested recordings, a row per recording, predictor and horizon."""
+    store = start.store
+    names = [[store.recordings[places[k]].name for k in part] for part in (fold.train, fold.test)]
+    said = {
+        "version": __version__,
+        "store": store.sha256,
+        "checkpoint": start.resource.sha256,
+        "names": names,
+        "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
+    }
+    configuration = configuration_hash(said)
+    table = folder / "errors.tsv"
+    note = folder / "errors.json"
+    # the note is written last
+    if note.is_file() and files.read_json(note)["Configuration"] == configuration:
+        return list(files.read_rows(table))
+    model, curves = _learn(start, places, fold, hidden, seen)
+    about = {
+        "Configuration": configuration,
+        "Task": f"prediction of the last {start.given.future} time patches ({hidden} volumes)",
+        **start.origin(),
+        "Frozen": start.given.frozen,
+        "RandomSeed": start.given.seed,
+        "Train": names[0],
+        "Test": names[1],
+        "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
+        "Warnings": start.warnings(),
+    }
+    if start.writes:
+        columns = list(curves[0])
+        files.write_tsv(folder / "curves.tsv", columns, [[r[k] for r in curves] for k in columns])
+        save_checkpoint(folder / "checkpoint", model.module, model.config, about)
+    start.engine.wait_for_everyone()
+    device = "cuda" if start.engine.device.type == "cuda" else "cpu"
+    after = load_model(folder / "checkpoint", seed=start.given.seed, device=device)
+    models = {BEFORE: start.model(), AFTER: after}
+    errors = in_shares(
+        lambda mine: [_test(start, place, models, hidden, seen) for place in mine],
+        places[fold.test].tolist(),
+        start.engine,
+    )
+    rows = [row for one in errors for row in one]
+    if start.writes:
+        files.write_tsv(table, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])
+        files.write_json(note, about)
+    start.engine.wait_for_everyone()
+    return list(files.read_rows(table))
+
+
+def _learn(
+    start: Start, places: Indices, fold: Fold, hidden: int, seen: int
+) -> tuple[LoadedModel, list[dict[str, float]]]:
+    given, model = start.given, start.model()
+    visible = tokens_before(model, seen)
+    task = MaskedPrediction(model.module, parcels().xyz, 0.5)
+    task.n_keep = len(visible)
+    weights = trainable(model.module, {"vit": not given.frozen, "decoder": True})
+    on_cuda = start.engine.device.type == "cuda"
+    micro = given.micro_batch or (given.batch if on_cuda else 2)
+
+    def window(place: int, first: int, rng: np.random.Generator) -> tuple[Any, Indices]:
+        """(P, W) scaled by what is seen of it, and the order of its tokens."""
+        part = np.array(start.store.series(place)[first : first + model.window])
+        cut = look_back(part, np.array([seen]), hidden, given.series)
+        whole = np.vstack([cut.seen[0], cut.truth[0]])
+        order = rng.permutation(visible) if isinstance(model.module, BrainLM) else visible
+        # a parcel without data in what is seen has no future to learn
+        return np.where(cut.has_data, whole, 0).T.astype(np.float32), complete_order(model, order)
+
+    def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        drawn = []
+        for row in rows:
+            place = int(places[fold.fit[row]])
+            rng = np.random.default_rng([given.seed, epoch, int(row)])
+            last = start.store.recordings[place].n_volumes - model.window
+            drawn.append(window(place, int(rng.integers(last + 1)), rng))
+        yield from _stacked(drawn, micro)
+
+    fixed = [
+        window(place, int(first), np.random.default_rng(given.seed))
+        for place in share(places[fold.validation].tolist(), start.engine)
+        for first in cut_windows(start.store.recordings[place].n_volumes, model.window)
+    ]
+
+    def validate(module: nn.Module) -> Tensor:
+        module.eval()
+        with torch.inference_mode(), start.engine.autocast():
+            found = [
+                module(*(one.to(start.engine.device) for one in tensors)).loss.cpu()
+                for tensors in _stacked(fixed, micro)
+            ]
+        return torch.cat([torch.zeros(0), *found])
+
+    def loss(module: nn.Module, tensors: tuple[Tensor, ...]) -> Tensor:
+        return module(*tensors).loss
+
+    with torch.random.fork_rng():
+        torch.manual_seed(given.seed)
+        _, curves = learn(
+            task,
+            [{"params": weights, "lr": given.learning_rate}],
+            len(fold.fit),
+            batches,
+            loss,
+            validate,
+            given.learning,
+            start.engine,
+        )
+    return model, curves
+
+
+def _stacked(drawn: Sequence[tuple[Any, Indices]], micro: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for first in range(0, len(drawn), micro):
+        some = drawn[first : first + micro]
+        yield (
+            torch.from_numpy(np.stack([one for one, _ in some])),
+            torch.from_numpy(np.stack([order for _, order in some])),
+        )
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def _test(
+    start: Start, place: int, models: dict[str, LoadedModel], hidden: int, seen: int
+) -> list[dict[str, Any]]:
+    """Errors of one recording, a row per predictor and horizon."""
+    given, store = start.given, start.store
+    asked = forecast.Parameters(
+        input=given.data,
+        results=given.run_dir,
+        volumes=hidden,
+        series=given.series,
+        seed=given.seed,
+    )
+    series, one = np.array(store.series(place)), store.recordings[place]
+    origins = forecast_origins(len(series), hidden, seen, given.origins)
+    cut = look_back(series, origins, hidden, given.series)
+    known = cut.has_data
+    errors: Errors = {
+        name: errors_by_horizon(cut.truth[..., known], predicted(model, cut, asked)[..., known])
+        for name, model in models.items()
+    }
+    errors |= forecast.baseline_errors(cut, asked)
+    return [
+        {
+            "recording": one.name,
+            "participant_id": one.subject,
+            "predictor": name,
+            "horizon": ahead + 1,
+            **{metric: float(found[metric][ahead]) for metric in METRICS},
+        }
+        for name, found in errors.items()
+        for ahead in range(hidden)
+    ]
+
+
+def _summarise(
+    start: Start,
+    rows: Sequence[dict[str, Any]],
+    n_folds: int,
+    hidden: int,
+    left_out: dict[str, str],
+) -> None:
+    """Means over subjects for each predictor and horizon, and the figure."""
+    names = list(dict.fromkeys(row["recording"] for row in rows))
+    subjects = [name.split("_")[0] for name in names]
+    keys = list(dict.fromkeys((row["predictor"], int(row["horizon"])) for row in rows))
+    table = {
+        (row["recording"], row["predictor"], int(row["horizon"])): [
+            float("nan") if row[metric] == "n/a" else float(row[metric]) for metric in METRICS
+        ]
+        for row in rows
+    }
+    values = np.array([[table[(name, *key)] for key in keys] for name in names])
+    found = mean_over_subjects(values, subjects, start.given.seed)
+    columns: dict[str, list[Any]] = {
+        "predictor": [name for name, _ in keys],
+        "horizon": [ahead for _, ahead in keys],
+        "n_recordings": [len(names)] * len(keys),
+        "n_subjects": [len(set(subjects))] * len(keys),
+    }
+    for k, metric in enumerate(METRICS):
+        for part, numbers in zip(("", "_low", "_high"), found, strict=True):
+            columns[f"{metric}{part}"] = numbers[:, k].tolist()
+    folder = start.given.run_dir
+    files.write_tsv(folder / "forecast.tsv", list(columns), list(columns.values()))
+    said = {
+        "Description": "Error for each volume ahead in held-out subjects, before and after "
+        "fine-tuning and of baselines: mean over subjects, 95 % bootstrap interval",
+        "Folds": n_folds,
+        "VolumesPredicted": hidden,
+        "Knows": forecast.KNOWLEDGE,
+        "ErrorUnits": forecast.UNITS[start.given.series],
+        "LeftOut": left_out,
+    }
+    files.write_json(folder / "forecast.json", said)
+    from brainlm_bids.figures.experiments import plot_horizons
+
+    plot_horizons(folder / "forecast.png", columns, [AFTER, BEFORE], start.resource.label)
+    print(folder / "forecast.tsv")

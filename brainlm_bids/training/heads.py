@@ -1,0 +1,91 @@
+"""Fine-tuned heads as files: `head.safetensors` and `head.json` beside a checkpoint.
+
+A folder without weights of its own (the encoder was frozen) names the checkpoint that it belongs
+to; loading compares its sha256.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from brainlm_bids import files
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.model.embedding import embed
+from brainlm_bids.resources import find_model, parcels
+from brainlm_bids.training import prediction_head as finetuning
+from brainlm_bids.training.prediction_head import PredictionHead
+
+
+def save_head(folder: Path, head: nn.Module, said: Mapping[str, Any]) -> None:
+    """Write a head and how it was made."""
+    tensors = {k: v.detach().cpu().float().contiguous() for k, v in head.state_dict().items()}
+    with files.atomically(folder / "head.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    files.write_json(folder / "head.json", said)
+
+
+class FinetunedModel:
+    """A checkpoint and its head, ready to predict."""
+
+    def __init__(self, model: LoadedModel, head: PredictionHead, said: Mapping[str, Any]) -> None:
+        self.model, self.head, self.said = model, head, dict(said)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return tuple(self.said["Classes"])
+
+    def predict(self, series: ArrayLike) -> NDArray[np.float64]:
+        """A scaled series (T, 424) -> (1,) in the target's unit, or probabilities (C,)."""
+        found = embed(
+            self.model,
+            series,
+            parcels().xyz,
+            tr=1.0,
+            seed=int(self.said["RandomSeed"]),
+            pooling=str(self.said["Pooling"]),
+        )
+        with torch.inference_mode():
+            output = self.head(torch.from_numpy(found.vectors)).mean(0, keepdim=True)
+        mean, scale = float(self.said["TargetMean"]), float(self.said["TargetScale"])
+        return finetuning.predictions(output.double().numpy(), len(self.classes), mean, scale)[0]
+
+
+def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> FinetunedModel:
+    """Load a fold of `brainlm finetune`.
+
+    checkpoint: of a frozen encoder, where it does not lie any more where head.json says. Raises
+    UserError for a folder that is not whole, and for a checkpoint that is another one.
+    """
+    try:
+        said = files.read_json(folder / "head.json")
+        tensors = load_file(folder / "head.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder}: holds no whole head ({error})") from None
+    name, base = str(said["Checkpoint"]), said["StartedFrom"]
+    if (folder / "model.safetensors").is_file():
+        model = load_model(folder, seed=0)
+    else:
+        source = checkpoint or _where(name)
+        model = load_model(source, seed=int(said["RandomSeed"]))
+        if model.sha256 != base["Sha256"]:
+            raise UserError(
+                f"{source}: is not the checkpoint that {folder} was fitted with "
+                f"(sha256 {base['Sha256']})"
+            )
+    head = PredictionHead(len(tensors["mean"]), len(tensors["lin3.bias"]))
+    head.load_state_dict(tensors)
+    return FinetunedModel(model, head.eval(), said)
+
+
+def _where(name: str) -> Path | str:
+    """The folder of a checkpoint by the name that it was given by, from the cache if published."""
+    found = find_model(name, offline=True)
+    return name if found is None or found.path is None else found.path

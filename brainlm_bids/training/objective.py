@@ -1,0 +1,169 @@
+"""Learning by masked prediction: windows (B, P, W) come in, the loss of each window goes out.
+
+Windows are robust-scaled, P parcels × W volumes; L tokens, of which K are seen. Also what a run
+draws (windows and masks, from seeds alone), the learning rate of a step, and the parameters that
+decay. float32; nothing here knows files or processes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from brainlm_bids.model.brainlm import BrainLM
+from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig, ModelConfig
+from brainlm_bids.model.masking import mask_by_order, n_kept
+from brainlm_bids.model.vitmae import ViTMAE, unpatchify
+
+# Peaks and decay of the released checkpoints' training records (BRAINLM.md 1d), at this batch.
+PEAK_LEARNING_RATE = {"brainlm": 5e-3, "vitmae": 5e-4}
+WEIGHT_DECAY = {"brainlm": 1e-5, "vitmae": 0.05}
+PEAK_BATCH = 256
+# Streams of random numbers of a run's seed.
+ORDER, TRAINING, VALIDATION, TEST = range(4)
+
+
+def n_tokens(config: ModelConfig) -> int:
+    """Tokens of a window."""
+    if isinstance(config, BrainLMConfig):
+        return config.n_parcels * config.n_patches
+    return config.grid[0] * config.grid[1]
+
+
+class Losses(NamedTuple):
+    """Per window (B,): `loss`, the mean error of what was hidden, in the network's units; and over
+    the hidden values of parcels with data, in the units of the series: how many, and the sums of
+    x, x² and (prediction − x)²."""
+
+    loss: Tensor
+    number: Tensor
+    total: Tensor
+    squares: Tensor
+    errors: Tensor
+
+
+class MaskedPrediction(nn.Module):
+    """A network with what it needs to be trained: the parcels' places and the share that is hidden.
+
+    Each window counts the same in a batch, so the loss of a batch does not depend on how it is
+    spread over devices. (The reference pools the hidden values of a device's batch, which is the
+    same number but for the padding of the image models.)
+    """
+
+    xyz: Tensor
+    rows: Tensor
+
+    def __init__(self, network: BrainLM | ViTMAE, coords: ArrayLike, mask_ratio: float) -> None:
+        """coords (P, 3) in mm, in the order of the series' columns."""
+        super().__init__()
+        self.network = network
+        self.n_keep = n_kept(n_tokens(network.config), mask_ratio)
+        xyz = torch.as_tensor(np.asarray(coords, dtype=np.float32))
+        rows = np.argsort(xyz[:, 1].numpy(), kind="stable")  # see recording.prepare
+        self.register_buffer("xyz", xyz, persistent=False)
+        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
+
+    def forward(self, signal: Tensor, order: Tensor) -> Losses:
+        """signal (B, P, W); order (B, L): the first tokens of each row are seen, in that order."""
+        masking = mask_by_order(order, self.n_keep)
+        if isinstance(self.network, BrainLM):
+            xyz = self.xyz.expand(len(signal), -1, -1)
+            output = self.network(signal, xyz, masking)
+            hidden = output.mask.unsqueeze(-1).expand_as(output.logits).flatten(2)
+            return window_losses(
+                output.logits.flatten(2), signal, hidden, kind=self.network.config.loss_fn
+            )
+        picture = signal[:, self.rows] / VITMAE_DIVISOR
+        image = self.network(picture, masking)
+        return window_losses(image.logits, picture, image.mask, unit=VITMAE_DIVISOR)
+
+
+def hidden_values(task: MaskedPrediction, order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(P, W): which values of a window an order of tokens (L,) hides."""
+    network, config = task.network, task.network.config
+    token = np.ones(len(order), dtype=np.float32)
+    token[order[: task.n_keep]] = 0
+    if isinstance(config, BrainLMConfig):
+        by_parcel = token.reshape(config.n_parcels, config.n_patches)
+        return by_parcel.repeat(config.timepoint_patching_size, axis=1).astype(bool)
+    assert isinstance(network, ViTMAE)
+    patches = torch.from_numpy(token)[None, :, None].expand(-1, -1, config.patch_size**2)
+    padded = unpatchify(patches, config.grid, config.patch_size)
+    picture = network.crop(padded, (config.n_parcels, config.window))[0]
+    result = np.empty(picture.shape, dtype=bool)
+    result[task.rows.cpu().numpy()] = picture.numpy().astype(bool)
+    return result
+
+
+def window_losses(
+    prediction: Tensor, truth: Tensor, hidden: Tensor, *, unit: float = 1.0, kind: str = "mse"
+) -> Losses:
+    """All (B, P, W), `hidden` 1 where a value was hidden; `unit`: the network's, in the series'."""
+    error = (prediction.float() - truth) * hidden
+    size = error.abs() if kind == "mae" else error.square()
+    loss = size.sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1)
+    with torch.no_grad():
+        counted = hidden * (truth != 0).any(-1, keepdim=True)
+        x, e = (truth * unit * counted).double(), (error * unit * counted).double()
+        sums = [part.sum((1, 2)) for part in (counted.double(), x, x.square(), e.square())]
+    return Losses(loss, *sums)
+
+
+def mse_and_r2(
+    number: ArrayLike, total: ArrayLike, squares: ArrayLike, errors: ArrayLike
+) -> tuple[float, float]:
+    """Mean squared error and R² = 1 − Σ(guess − x)² / Σ(x − mean x)² from sums over windows."""
+    n, x, xx, e = (float(np.sum(np.asarray(part))) for part in (number, total, squares, errors))
+    if not n:
+        return math.nan, math.nan
+    spread = xx - x * x / n
+    return e / n, 1 - e / spread if spread > 0 else math.nan
+
+
+def draw(config: ModelConfig, n_volumes: int, key: Sequence[int]) -> tuple[int, NDArray[np.int64]]:
+    """(first volume, order of tokens (L,)) of the window named by `key`, the same for the same key.
+
+    key: seed, stream, epoch, index in the epoch.
+    """
+    rng = np.random.default_rng(key)
+    first = int(rng.integers(n_volumes - config.window + 1))
+    return first, rng.permutation(n_tokens(config))
+
+
+def batches(n_windows: int, batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The windows of an epoch in its seeded order, in steps of nearly equal size ≤ `batch`."""
+    order = np.random.default_rng([seed, ORDER, epoch]).permutation(n_windows)
+    return np.array_split(order, -(-n_windows // batch))
+
+
+def default_learning_rate(family: str, batch: float) -> float:
+    """The released checkpoints' peak, in proportion to the batch where it is below theirs."""
+    return PEAK_LEARNING_RATE[family] * min(1.0, batch / PEAK_BATCH)
+
+
+def learning_rate(step: int, n_steps: int, peak: float, warm_up: float) -> float:
+    """Of step 0 … n_steps − 1: linear over the share `warm_up`, then half a cosine towards 0.
+
+    As transformers' get_cosine_schedule_with_warmup, but for the warm-up, which is one step ahead,
+    so that the first step does not have the rate 0.
+    """
+    n_warm = math.ceil(warm_up * n_steps)
+    if step < n_warm:
+        return peak * (step + 1) / n_warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(n_steps - n_warm, 1)))
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Parameter groups: matrices and kernels decay; biases, gains and tokens do not."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in named if p.ndim > 1 and "token" not in name.rsplit(".", 1)[-1]]
+    ids = {id(p) for p in decayed}
+    rest = [p for _, p in named if id(p) not in ids]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
