@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import nibabel as nb
 import numpy as np
 import pytest
-from test_studyforrest import STEM, VISUAL, _t_of_the_task
+from studyforrest_task import STEM, VISUAL, t_of_the_task
 
 from brainlm_bids import __version__, resources
 from brainlm_bids.files import read_tsv
@@ -206,7 +206,7 @@ def test_a_real_scan_goes_through_the_whole_job(shared: Path, tmp_path: Path) ->
     func = out / "sub-02" / "func"
     space = f"{STEM}_space-MNI152NLin6Asym_atlas-A424"
     _, series = read_tsv(func / f"{space}_desc-denoised_timeseries.tsv")
-    t = _t_of_the_task(series, shared)
+    t = t_of_the_task(series, shared)
     strongest = np.argsort(-np.abs(np.nan_to_num(t)))[:20]
     # the person looks at pictures
     assert (resources.parcels().network_index[strongest] == VISUAL).sum() >= 18

@@ -12,7 +12,7 @@ from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.commands import docker as docker_cli
 from brainlm_bids.settings import Settings
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 # A stand-in for docker: writes down its arguments, ends as the file `code` says.
 DOCKER = """#!/bin/sh
 here=$(dirname "$0")

@@ -15,7 +15,7 @@ import pytest
 
 from brainlm_bids.app import machine
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def load(name: str) -> Any:

@@ -9,15 +9,13 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+from studyforrest_task import STEM, VISUAL, t_of_the_task
 
 from brainlm_bids import resources
 from brainlm_bids.files import read_tsv
-from brainlm_bids.preproc.denoising.temporal import highpass_matrix
 
-STEM = "sub-02_task-objectcategories_run-1"
 SPACE = f"{STEM}_space-MNI152NLin6Asym_atlas-A424"
 MODELS = ("brainlmtiny", "vitmaetinyp16")
-VISUAL = 1
 pytestmark = pytest.mark.shared
 
 
@@ -60,29 +58,12 @@ def test_every_promised_file_is_there(func: Path) -> None:
 def test_the_visual_task_is_seen_in_visual_parcels(func: Path, shared: Path) -> None:
     names, series = read_tsv(func / f"{SPACE}_desc-denoised_timeseries.tsv")
     assert tuple(names) == resources.parcels().names
-    t = _t_of_the_task(series, shared)
+    t = t_of_the_task(series, shared)
     strongest = np.argsort(-np.abs(np.nan_to_num(t)))[:20]
     visual = resources.parcels().network_index[strongest] == VISUAL
     assert visual.sum() >= 18
     # a plain chain of library calls reaches 15.5
     assert np.nanmax(t) > 15.5
-
-
-def _t_of_the_task(series: np.ndarray, shared: Path) -> np.ndarray:
-    """t of each parcel on 'a picture is shown', through a haemodynamic response."""
-    from nilearn.glm.first_level import compute_regressor
-
-    func = shared / "data" / "studyforrest" / "sub-02" / "func"
-    rows = (func / f"{STEM}_events.tsv").read_text().splitlines()[1:]
-    events = np.array([[float(x) for x in row.split("\t")[:2]] for row in rows])
-    condition = np.column_stack([events, np.ones(len(events))]).T
-    # volumes are taken at the middle of their 2 s
-    regressor, _ = compute_regressor(condition, "glover", np.arange(len(series)) * 2.0 + 1.0)
-    x = highpass_matrix(len(series), 2.0) @ regressor[:, 0]
-    y = series - series.mean(axis=0)
-    beta = x @ y / (x @ x)
-    residual = ((y - np.outer(x, beta)) ** 2).sum(axis=0) / (len(series) - 2)
-    return np.asarray(beta / np.sqrt(residual / (x @ x)))
 
 
 def test_the_head_moved_as_little_as_another_tool_found(func: Path) -> None:

@@ -273,7 +273,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert temporary.name.endswith(".tsv")
     assert [p.name for p in path.parent.iterdir()] == ["table.tsv"]
     assert path.read_text() == "new"
-    assert path.stat().st_mode & 0o777 == 0o666 & ~outputs._umask()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~files._umask()
 
 
 def test_tsv_says_na_and_keeps_a_float32(tmp_path: Path) -> None:

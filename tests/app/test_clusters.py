@@ -29,7 +29,7 @@ from brainlm_bids.phantom import write_phantom
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows import nodes
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "workflows"
 EMBEDDED = ["--offline", "--atlas", "A424approx", "--template", "MNI152NLin2009aSym"]
 Table = dict[str, dict[str, str]]

@@ -21,7 +21,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.files import read_rows, read_tsv
-from brainlm_bids.interfaces import tables
+from brainlm_bids.interfaces import cohort as tables
 from brainlm_bids.parcels import scaling
 from brainlm_bids.phantom import write_phantom
 
