@@ -81,7 +81,8 @@ FROM build AS resources
 COPY constraints.txt /src/
 RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
-    with-ca pip install -c /src/constraints.txt nibabel numpy requests tqdm filelock
+    with-ca pip install -c /src/constraints.txt \
+      filelock nibabel numpy requests templateflow tqdm
 COPY brainlm_bids/__init__.py brainlm_bids/errors.py brainlm_bids/files.py /src/brainlm_bids/
 COPY brainlm_bids/resources /src/brainlm_bids/resources
 COPY docker/bake.py docker/resource[s] /src/docker/

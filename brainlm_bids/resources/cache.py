@@ -26,8 +26,7 @@ class Sources:
         "https://raw.githubusercontent.com/vandijklab/BrainLM/b591d88/toolkit/atlases/"
         "A424%2B2mm.nii.gz"
     )
-    # the same store, with the same layout, that the TemplateFlow client downloads from
-    templateflow: str = "https://templateflow.s3.amazonaws.com"
+    templateflow: str | None = None  # None: the address that TemplateFlow's client knows
     hub: str | None = None  # None: the Hugging Face endpoint of the environment
     cifti_atlas: str = (
         "https://raw.githubusercontent.com/vandijklab/BrainLM/b591d88/toolkit/atlases/"

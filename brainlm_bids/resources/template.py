@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,17 +17,19 @@ import numpy as np
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources.cache import (
     SOURCES,
+    TIMEOUT,
     Sources,
     array_sha256,
     chosen_home,
-    download,
     file_sha256,
     is_present,
     kept_homes,
+    reason_of,
     writable_home,
 )
 from brainlm_bids.resources.images import EMBEDDED_SPACE, REAL_SPACE, load_volume, read_only
 
+Entities = Mapping[str, str | int | None]
 TEMPLATE_LICENCE = "TemplateFlow tpl-MNI152NLin6Asym: see its LICENSE file"
 EMBEDDED_LICENCE = "ICBM 152 2009a (McConnell Brain Imaging Centre, free use with its notice)"
 
@@ -129,7 +134,14 @@ def find_template_transform(
     if offline:
         raise UserError(f"{name} is not in $TEMPLATEFLOW_HOME, and --offline forbids a download")
     target = writable_home(chosen_home(home)) / "templateflow" / f"tpl-{REAL_SPACE}" / name
-    return download(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", target)
+    entities: Entities = {
+        "from": source,
+        "mode": "image",
+        "suffix": "xfm",
+        "extension": ".h5",
+    }
+    _download({target: entities}, sources)
+    return target
 
 
 def _template_names(resolution: int) -> tuple[str, str]:
@@ -157,21 +169,74 @@ def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tup
         raise UserError("no TemplateFlow files of it were found, and downloads are switched off")
     # TEMPLATEFLOW_HOME may be a read-only share, so downloads go to our own cache
     folder = writable_home(home) / "templateflow" / f"tpl-{REAL_SPACE}"
-    for name in _template_names(2):
-        if not is_present(folder / name):
-            _download_image(f"{sources.templateflow}/tpl-{REAL_SPACE}/{name}", folder / name)
     t1w, mask = (folder / name for name in _template_names(2))
+    common: Entities = {"resolution": 2, "extension": ".nii.gz"}
+    wanted: dict[Path, Entities] = {
+        t1w: {**common, "suffix": "T1w", "desc": None},
+        mask: {**common, "suffix": "mask", "desc": "brain"},
+    }
+    _download({path: names for path, names in wanted.items() if not is_present(path)}, sources)
     return t1w, mask, 2
 
 
-def _download_image(url: str, target: Path) -> None:
-    # no sum is pinned here: at least a login page of the network must not pass for an image
-    download(url, target)
+def _download(wanted: Mapping[Path, Entities], sources: Sources) -> None:
+    """Bring files of the template with TemplateFlow's client: path in our cache -> entities.
+
+    A broken download of the client leaves a file cut short under its final name. So it works in a
+    folder of its own, and what it brings moves into the cache when it is whole. An empty stub tells
+    the client that a file exists: with those of the wanted files alone it need not lay out and
+    index the stubs of all templates, which takes 8 s.
+    """
+    from templateflow.client import TemplateFlowClient
+
+    options: dict[str, Any] = {"use_datalad": False, "autoupdate": False, "timeout": TIMEOUT}
+    if sources.templateflow is not None:
+        options["s3_root"] = sources.templateflow
+    cache = next(iter(wanted)).parents[1]
+    with _one_line_errors(cache):
+        for target in wanted:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        # not below tpl-<space>: the client reads entities from the whole path
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".tmp-") as folder:
+            stubs = Path(folder) / "client" / f"tpl-{REAL_SPACE}"
+            stubs.mkdir(parents=True)
+            for target in wanted:
+                (stubs / target.name).touch()
+            client = TemplateFlowClient(root=stubs.parent, **options)
+            for target, entities in wanted.items():
+                brought = client.get(REAL_SPACE, raise_empty=True, **entities)
+                _check_image(brought)
+                brought.replace(target)
+
+
+@contextmanager
+def _one_line_errors(cache: Path) -> Iterator[None]:
+    import requests
+
     try:
-        load_volume(target)
+        yield
+    except requests.RequestException as error:
+        raise UserError(f"cannot download from TemplateFlow: {reason_of(error)}") from error
+    except RuntimeError as error:
+        # the client's own errors name its temporary files
+        raise UserError(
+            "cannot download from TemplateFlow: the file came empty or cut short, or the server "
+            "refused it"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot write into {cache}: {error.strerror or error}") from error
+
+
+def _check_image(path: Path) -> None:
+    # no checksum is pinned: at least a network's login page must not pass for an image
+    if not path.name.endswith(".nii.gz"):
+        return
+    try:
+        load_volume(path)
     except UserError as error:
-        target.unlink(missing_ok=True)
-        raise UserError(f"what came from {url} is not an image: not kept") from error
+        raise UserError(
+            f"cannot download from TemplateFlow: what came for {path.name} is not an image"
+        ) from error
 
 
 def _embedded(reason: str | None, atlas_space: str | None) -> Template:
