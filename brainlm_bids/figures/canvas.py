@@ -1,4 +1,4 @@
-"""The common look of the figures: a context in, one SVG file out (inches in, about 1000 px wide).
+"""The common look of the figures: a block that draws, and one SVG file of about 1000 px at its end.
 
 Figures are drawn with `matplotlib.figure.Figure` directly: neither pyplot nor a global backend is
 touched, the user's matplotlibrc has no say, and equal input gives equal bytes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,29 +24,13 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from PIL import Image
 
+from brainlm_bids import files
+from brainlm_bids.figures.palette import FAINT, INK, MUTED, NETWORKS
+
 # 10.4 inches are 749 points, which a browser shows as 998 px.
 WIDTH = 10.4
 RASTER_DPI = 110
 PNG_DPI = 144
-
-INK = "#1f2933"
-MUTED = "#7b8794"
-FAINT = "#d9dee4"
-NOISE = "#c8553d"
-SIGNAL = "#2a7f8e"
-ACCENT = "#31508c"
-AMBER = "#d98e04"
-
-# The seven networks AA-7 (Akiki & Abdallah 2019): abbreviation, name, colour. Index 0 is network 1.
-NETWORKS: tuple[tuple[str, str, str], ...] = (
-    ("VI", "Visual", "#7d3c98"),
-    ("VS", "Ventral Salience", "#e377c2"),
-    ("CE", "Central Executive", "#f39c12"),
-    ("SM", "Sensorimotor", "#2e75b6"),
-    ("DM", "Default Mode", "#cb3a45"),
-    ("DS", "Dorsal Salience", "#2e9e52"),
-    ("SC", "Subcortical", "#8d6e53"),
-)
 
 _STYLE = {
     "svg.hashsalt": "brainlm-bids",
@@ -83,19 +66,32 @@ _STYLE = {
 def canvas(
     path: Path, height: float, width: float = WIDTH, *, smooth: bool = False, style: str = ""
 ) -> Iterator[Figure]:
-    """Give an empty figure of `width` × `height` inches; write it to `path` at the end.
+    """Yield an empty figure and write it to a file when the block ends.
 
-    An SVG, or a PNG where the name of the file says so.
+    The file appears whole or not at all; nothing is written if the block raises.
 
-    `smooth`: pictures are interpolated by the browser instead of shown in squares; `style`: CSS
-    put into the file. The file appears whole or not at all; nothing is written if the block raises.
+    Parameters
+    ----------
+    path
+        File to write: PNG if its name ends in `.png`, SVG otherwise.
+    height, width
+        Size of the figure in inches.
+    smooth
+        Let the browser interpolate embedded images instead of showing their pixels as squares.
+    style
+        CSS to put into the SVG.
+
+    Yields
+    ------
+    Figure
+        The empty figure, with constrained layout.
     """
     with matplotlib.rc_context(_settings()):
         figure = Figure(figsize=(width, height), dpi=72, layout="constrained")
         FigureCanvasAgg(figure)
         figure.set_facecolor("white")
         yield figure
-        _settle(figure)
+        _fix_layout(figure)
         stream = io.BytesIO()
         if Path(path).suffix == ".png":
             figure.savefig(stream, format="png", dpi=PNG_DPI, metadata={"Software": None})
@@ -111,8 +107,8 @@ def canvas(
     _write(Path(path), _PNG.sub(_with_palette, content))
 
 
-def _settle(figure: Figure) -> None:
-    """Lay the figure out now, and round: the solver's last bits differ from call to call."""
+def _fix_layout(figure: Figure) -> None:
+    """Compute the layout once and round it: the solver's last bits differ from call to call."""
     figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
     figure.set_layout_engine("none")
     for part in figure.subfigs:
@@ -128,9 +124,9 @@ def _settle(figure: Figure) -> None:
 _PNG = re.compile(rb"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 
 
-def _with_palette(found: re.Match[bytes]) -> bytes:
-    """The same picture with a palette of at most 256 colours: about half as large."""
-    image = Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGBA")
+def _with_palette(match: re.Match[bytes]) -> bytes:
+    """Reduce an embedded PNG to a palette of at most 256 colours: about half the size."""
+    image = Image.open(io.BytesIO(base64.b64decode(match[1]))).convert("RGBA")
     pixels = np.ascontiguousarray(image).view(np.uint32)[..., 0]
     colours, index = np.unique(pixels, return_inverse=True)
     if len(colours) > 256:
@@ -147,28 +143,40 @@ def _with_palette(found: re.Match[bytes]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with files.atomically(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _settings() -> Any:
-    """Matplotlib's own defaults and our style: a matplotlibrc of the user has no say."""
-    left = ("backend", "interactive", "toolbar", "timezone")
-    own = matplotlib.rcParamsDefault
-    return {**{key: own[key] for key in own if not str(key).startswith(left)}, **_STYLE}
+    """Matplotlib's defaults with our style on top; the user's matplotlibrc has no influence."""
+    kept = ("backend", "interactive", "toolbar", "timezone")
+    defaults = matplotlib.rcParamsDefault
+    shipped = {key: defaults[key] for key in defaults if not str(key).startswith(kept)}
+    return {**shipped, **_STYLE}
 
 
 def split(figure: Any, rows: int, columns: int, **ratios: Any) -> list[Any]:
     """Sub-figures of a figure, row by row."""
     return list(np.atleast_1d(figure.subfigures(rows, columns, **ratios)).ravel())
+
+
+def centred(series: np.ndarray) -> np.ndarray:
+    """Subtract the temporal mean of each column of a series (T, V); columns of NaN stay NaN."""
+    count = np.isfinite(series).sum(axis=0)
+    total = np.nansum(series, axis=0)
+    # np.nanmean would warn about columns without data
+    return series - np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def note(axes: Axes, text: str, colour: str = MUTED) -> None:
+    """Write a short remark at the upper right of an axes, on the line of its title."""
+    axes.set_title(text, loc="right", fontsize=8, color=colour, weight="normal")
+
+
+def without_frame(axes: Axes) -> None:
+    """Hide the four lines around an axes."""
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def network_order(networks: np.ndarray) -> np.ndarray:
@@ -182,18 +190,20 @@ def network_order(networks: np.ndarray) -> np.ndarray:
 
 def network_colours(networks: np.ndarray) -> list[str]:
     """Colour of every parcel, (V,) int 0…7 → V hexadecimal strings."""
-    return [NETWORKS[n - 1][2] if 0 < n <= len(NETWORKS) else FAINT for n in networks.astype(int)]
+    return [
+        NETWORKS[n - 1].colour if 0 < n <= len(NETWORKS) else FAINT for n in networks.astype(int)
+    ]
 
 
 def network_cmap() -> ListedColormap:
     """Colour map whose entry n is network n; entry 0 is a pale grey."""
-    return ListedColormap([FAINT, *(colour for _, _, colour in NETWORKS)])
+    return ListedColormap([FAINT, *(network.colour for network in NETWORKS)])
 
 
 def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
     """Draw the key of the networks that occur in `networks` (V,)."""
     present = [n for n in range(1, len(NETWORKS) + 1) if np.any(np.asarray(networks) == n)]
-    handles = [Patch(color=NETWORKS[n - 1][2], label=NETWORKS[n - 1][1]) for n in present]
+    handles = [Patch(color=NETWORKS[n - 1].colour, label=NETWORKS[n - 1].name) for n in present]
     if not handles:
         return
     options: dict[str, Any] = {
@@ -205,25 +215,22 @@ def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
     figure.legend(handles=handles, **options)
 
 
-def network_strip(axes: Axes, sorted_networks: np.ndarray, vertical: bool = True) -> None:
-    """Fill an axes with the colour of each row (or column) of a matrix sorted by network."""
-    strip = np.asarray(sorted_networks, dtype=float)
-    image = strip[:, None] if vertical else strip[None, :]
+def network_strip(axes: Axes, sorted_networks: np.ndarray) -> None:
+    """Fill an axes with the network's colour of each row of a matrix sorted by network."""
+    strip = np.asarray(sorted_networks, dtype=float)[:, None]
     axes.imshow(
-        image, aspect="auto", cmap=network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest"
+        strip, aspect="auto", cmap=network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest"
     )
     axes.set_xticks([])
     axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    without_frame(axes)
     for number, (first, last) in group_edges(sorted_networks).items():
         # a name in a narrow band would run into its neighbours
         if number == 0 or (last - first) < 0.03 * len(strip):
             continue
+        style: dict[str, Any] = {"color": "white", "fontsize": 6.5, "weight": "bold"}
         middle = (first + last - 1) / 2
-        name = NETWORKS[number - 1][0]
-        at = (0.0, middle) if vertical else (middle, 0.0)
-        axes.text(*at, name, ha="center", va="center", color="white", fontsize=6.5, weight="bold")
+        axes.text(0.0, middle, NETWORKS[number - 1].abbreviation, ha="center", va="center", **style)
 
 
 def group_edges(sorted_groups: np.ndarray) -> dict[int, tuple[int, int]]:
@@ -271,8 +278,8 @@ def finite_percentile(values: np.ndarray, percent: float, default: float = 1.0) 
     finite = np.asarray(values)[np.isfinite(values)]
     if finite.size == 0:
         return default
-    found = float(np.percentile(finite, percent))
-    return found if found != 0 else default
+    value = float(np.percentile(finite, percent))
+    return value if value != 0 else default
 
 
 def shade_dummies(panels: Sequence[Axes], n_dummy: int, tr: float) -> None:

@@ -1,4 +1,7 @@
-"""Figures of forecasts, perturbations and fine-tuning: tables come in, a PNG per call goes out."""
+"""Figures of forecasts, perturbations and fine-tuning.
+
+Each function draws the columns of a table or arrays into one PNG file.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import ListedColormap
 
 from brainlm_bids.figures import canvas as c
+from brainlm_bids.figures.cohort import network_points
 from brainlm_bids.figures.mosaic import layout
+from brainlm_bids.figures.palette import (
+    ACCENT,
+    AMBER,
+    FAINT,
+    GREEN,
+    INK,
+    MUTED,
+    NOISE,
+    PURPLE,
+    SIGNAL,
+)
 
-# name in the tables -> what the legend says, colour, dashes
+# Name in the tables: label in the legend, colour, dashes
 BASELINES = {
-    "median": ("median of what was seen", c.MUTED, ":"),
-    "persistence": ("persistence (the last volume)", c.AMBER, "--"),
-    "autoregressive": ("autoregression of each parcel", c.SIGNAL, "--"),
-    "vector_autoregressive": ("vector autoregression, ridge", c.INK, "--"),
+    "median": ("median of what was seen", MUTED, ":"),
+    "persistence": ("persistence (the last volume)", AMBER, "--"),
+    "autoregressive": ("autoregression of each parcel", SIGNAL, "--"),
+    "vector_autoregressive": ("vector autoregression, ridge", INK, "--"),
 }
-MODELS = (c.NOISE, c.ACCENT, "#7d3c98", "#2e9e52")
+MODELS = (NOISE, ACCENT, PURPLE, GREEN)
 HORIZON_PANELS = (
     ("rmse", "Error", "RMSE (interquartile ranges)"),
     ("pearson_r", "Correlation", "Pearson r"),
@@ -29,9 +45,18 @@ HORIZON_PANELS = (
 def plot_horizons(
     path: Path, columns: Mapping[str, Sequence[Any]], models: Sequence[str], title: str = ""
 ) -> None:
-    """Error, r and R² for each volume ahead of models and baselines, with their intervals.
+    """Draw error, r and R² of models and baselines for each volume ahead, with their intervals.
 
-    columns: those of the table of errors by horizon, `<metric>_low` and `_high` too.
+    Parameters
+    ----------
+    path
+        PNG file to write.
+    columns
+        Columns of the table of errors by horizon, `<metric>_low` and `<metric>_high` included.
+    models
+        Names of the models among its predictors.
+    title
+        Title of the figure.
     """
     table = {name: np.asarray(column) for name, column in columns.items()}
     styles = {name: (name, MODELS[k % len(MODELS)], "-") for k, name in enumerate(models)}
@@ -39,28 +64,31 @@ def plot_horizons(
         panels = figure.subplots(1, 3)
         for axes, (metric, heading, unit) in zip(panels, HORIZON_PANELS):
             for name, (label, colour, dashes) in {**styles, **BASELINES}.items():
-                own = table["predictor"] == name
-                values = [
-                    table[f"{metric}{part}"][own].astype(float) for part in ("", "_low", "_high")
-                ]
-                ahead = table["horizon"][own].astype(int)
-                axes.fill_between(ahead, values[1], values[2], color=colour, alpha=0.12, lw=0)
+                rows = table["predictor"] == name
+                value, low, high = (
+                    table[f"{metric}{part}"][rows].astype(float) for part in ("", "_low", "_high")
+                )
+                ahead = table["horizon"][rows].astype(int)
+                axes.fill_between(ahead, low, high, color=colour, alpha=0.12, lw=0)
                 width = 1.8 if name in styles else 1.2
-                axes.plot(ahead, values[0], color=colour, ls=dashes, lw=width, label=label)
+                axes.plot(ahead, value, color=colour, ls=dashes, lw=width, label=label)
             axes.set(title=heading, xlabel="volumes ahead", ylabel=unit)
             axes.set_xlim(1, max(int(table["horizon"].max()), 2))
             axes.xaxis.get_major_locator().set_params(integer=True)
         _limit(panels[2], table["r2"].astype(float))
-        said = f"{table['n_subjects'][0]} subjects, {table['n_recordings'][0]} recordings"
-        shown = f"{title}: {said}" if title else said
-        figure.suptitle(shown, fontsize=9, x=0.01, ha="left", color=c.MUTED)
+        counts = f"{table['n_subjects'][0]} subjects, {table['n_recordings'][0]} recordings"
+        heading = f"{title}: {counts}" if title else counts
+        figure.suptitle(heading, fontsize=9, x=0.01, ha="left", color=MUTED)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncol=min(len(labels), 4))
 
 
 def _limit(axes: Any, values: np.ndarray) -> None:
-    """R² of persistence lies far below the others: cut where these can still be told apart."""
-    axes.axhline(0, color=c.FAINT, lw=0.8, zorder=0)
+    """Cut the axis of R² where the lines of the others can still be distinguished.
+
+    The R² of persistence lies far below them.
+    """
+    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
     low = float(np.nanmin(values, initial=0))
     if low < -1.2:
         axes.set_ylim(bottom=-1.2)
@@ -81,16 +109,32 @@ def plot_perturbation(
     distance: tuple[float, np.ndarray],
     title: str,
 ) -> None:
-    """Where predictions change, which parcels most, and how far the embedding moves.
+    """Draw where predictions change, which parcels change most, and how far the embedding moves.
 
-    change, z, q (P,), NaN where unknown; image: labels (X, Y, Z) and affine; distance: that of the
-    embedding and those of the random sets (N,). Without a null the change itself is shown.
+    Parameters
+    ----------
+    path
+        PNG file to write.
+    change, z, q
+        Change of each parcel's prediction (interquartile ranges), its z score against random
+        sets of parcels, and its q value, (V,); NaN where unknown. Without any z the change
+        itself is drawn.
+    changed
+        Indices of the parcels that were changed.
+    image
+        Parcel numbers 1…V in the voxels, (X, Y, Z), and the affine of the image.
+    parcels
+        The atlas: `names` and `network_index` of its parcels.
+    distance
+        Distance that the embedding moves, and that for each random set, (N,).
+    title
+        Title of the figure.
     """
     has_null = bool(np.isfinite(z).any())
     shown, unit = (z, "z against random sets") if has_null else (change, "change (IQR)")
     labels, affine = image
     cut = layout(labels.shape, affine, labels > 0, planes="z", n_columns=8)
-    height = c.WIDTH * cut.shape[0] / cut.shape[1]
+    height = cut.height(c.WIDTH)
     with c.canvas(path, height=height + 4.0) as figure:
         top, bottom = c.split(figure, 2, 1, height_ratios=(height + 0.6, 3.4))
         top.suptitle(title, fontsize=9, x=0.01, ha="left", weight="bold")
@@ -111,13 +155,14 @@ def _map_picture(
 ) -> None:
     axes = figure.subplots(1, 1)
     axes.set(xticks=[], yticks=[], aspect="equal", facecolor="white")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    c.without_frame(axes)
     index = np.nan_to_num(cut.cut(labels, order=0)).round().astype(int)
     picture = np.concatenate([[np.nan], values])[index]
     limit = c.finite_percentile(np.abs(values), 99)
     low = -limit if np.nanmin(values, initial=0) < 0 else 0.0
-    axes.imshow(np.where(index > 0, 0.0, np.nan), cmap=_plain("#d9dee4"), interpolation="nearest")
+    axes.imshow(
+        np.where(index > 0, 0.0, np.nan), cmap=ListedColormap([FAINT]), interpolation="nearest"
+    )
     drawn = axes.imshow(
         np.ma.masked_invalid(picture),
         cmap="RdBu_r" if low < 0 else "magma",
@@ -126,36 +171,28 @@ def _map_picture(
         interpolation="nearest",
     )
     touched = np.isin(index, np.asarray(changed) + 1)
-    axes.imshow(np.where(touched, 1.0, np.nan), cmap=_plain("#2e9e52"), interpolation="nearest")
+    green = ListedColormap([GREEN])
+    axes.imshow(np.where(touched, 1.0, np.nan), cmap=green, interpolation="nearest")
     figure.colorbar(drawn, ax=axes, label=unit, shrink=0.8, pad=0.01)
-    note = "green: changed parcels; grey: nothing can be said"
-    axes.set_title(note, loc="right", fontsize=8, color=c.MUTED, weight="normal")
-
-
-def _plain(colour: str) -> Any:
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([colour])
+    c.note(axes, "green: changed parcels; grey: nothing can be said")
 
 
 def _null_histogram(axes: Any, distance: float, null: np.ndarray) -> None:
     axes.set(title="Embedding", xlabel="distance that it moves", ylabel="random sets")
     if len(null):
-        axes.hist(null, bins=min(25, max(len(null) // 4, 5)), color=c.FAINT, edgecolor=c.MUTED)
-    axes.axvline(distance, color=c.NOISE, lw=1.8)
-    axes.set_title("| these parcels", loc="right", fontsize=8, color=c.NOISE, weight="normal")
+        axes.hist(null, bins=min(25, max(len(null) // 4, 5)), color=FAINT, edgecolor=MUTED)
+    axes.axvline(distance, color=NOISE, lw=1.8)
+    c.note(axes, "| these parcels", NOISE)
     axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _network_spread(
     axes: Any, values: np.ndarray, networks: np.ndarray, changed: Sequence[int], unit: str
 ) -> None:
-    from brainlm_bids.figures.cohort import network_points
-
     shown = np.array(values, dtype=float)
     shown[np.asarray(changed)] = np.nan
     network_points(axes, shown, networks)
-    axes.axhline(0, color=c.FAINT, lw=0.8, zorder=0)
+    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
     axes.set(title="Networks", ylabel=unit)
 
 
@@ -164,21 +201,21 @@ def _most_changed(
 ) -> None:
     known = np.flatnonzero(np.isfinite(values))
     first = known[np.argsort(values[known])[::-1][:15]]
-    colours = [c.NOISE if q[k] <= 0.05 else c.MUTED for k in first]
+    colours = [NOISE if q[k] <= 0.05 else MUTED for k in first]
     axes.barh(np.arange(len(first)), values[first], color=colours)
     axes.set_yticks(np.arange(len(first)), [names[k] for k in first], fontsize=6.5)
     axes.invert_yaxis()
     axes.set(title="Most changed", xlabel=unit)
-    axes.set_title("red: q ≤ 0.05", loc="right", fontsize=8, color=c.NOISE, weight="normal")
+    c.note(axes, "red: q ≤ 0.05", NOISE)
 
 
 # --- fine-tuning -----------------------------------------------------------------------------
 
 PREDICTORS = {
-    "finetuned": ("fine-tuned", c.NOISE),
-    "linear_probe": ("linear probe of the embedding", c.SIGNAL),
-    "connectivity": ("functional connectivity", c.ACCENT),
-    "baseline": ("mean or shares of the training", c.MUTED),
+    "finetuned": ("fine-tuned", NOISE),
+    "linear_probe": ("linear probe of the embedding", SIGNAL),
+    "connectivity": ("functional connectivity", ACCENT),
+    "baseline": ("mean or shares of the training", MUTED),
 }
 
 
@@ -187,26 +224,35 @@ def plot_finetuning(
     rows: Sequence[Mapping[str, Any]],
     curves: Sequence[Sequence[Mapping[str, str]]],
 ) -> None:
-    """Scores of all predictors with their intervals, and the curves of all folds.
+    """Draw the scores of all predictors with their intervals, and the learning curves of all folds.
 
-    rows: of the table of scores (predictor, metric, value, low, high); curves: a table per fold.
+    Parameters
+    ----------
+    path
+        PNG file to write.
+    rows
+        Rows of the table of scores: predictor, metric, value, low, high.
+    curves
+        For each fold, the rows of its table of losses: epoch, train_loss, validation_loss.
     """
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     with c.canvas(path, height=3.4) as figure:
         panels = figure.subplots(1, len(metrics) + 1, width_ratios=[1] * len(metrics) + [1.5])
         for axes, metric in zip(panels, metrics):
-            own = [row for row in rows if row["metric"] == metric]
-            for k, row in enumerate(own):
+            scores = [row for row in rows if row["metric"] == metric]
+            for k, row in enumerate(scores):
                 colour = PREDICTORS[row["predictor"]][1]
                 axes.plot([k, k], [row["low"], row["high"]], color=colour, lw=2)
                 axes.plot(k, row["value"], "o", color=colour, ms=6)
-            axes.set(title=metric, xticks=[], xlim=(-0.6, len(own) - 0.4))
+            axes.set(title=metric, xticks=[], xlim=(-0.6, len(scores) - 0.4))
             if metric in ("r2", "pearson_r"):
-                axes.axhline(0, color=c.FAINT, lw=0.8, zorder=0)
+                axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
         _learning_curves(panels[-1], curves)
-        said = rows[0]
-        note = f"{said['n_subjects']} subjects, {said['n_folds']} folds"
-        figure.suptitle(f"{said['target']}: {note}", fontsize=9, x=0.01, ha="left", weight="bold")
+        first = rows[0]
+        counts = f"{first['n_subjects']} subjects, {first['n_folds']} folds"
+        figure.suptitle(
+            f"{first['target']}: {counts}", fontsize=9, x=0.01, ha="left", weight="bold"
+        )
         handles = [
             axes.plot([], [], "o", color=colour, label=label)[0]
             for label, colour in PREDICTORS.values()
@@ -218,8 +264,8 @@ def _learning_curves(axes: Any, curves: Sequence[Sequence[Mapping[str, str]]]) -
     for number, table in enumerate(curves):
         epochs = [int(row["epoch"]) for row in table]
         for column, colour, name in (
-            ("train_loss", c.ACCENT, "training"),
-            ("validation_loss", c.NOISE, "validation"),
+            ("train_loss", ACCENT, "training"),
+            ("validation_loss", NOISE, "validation"),
         ):
             values = [float("nan") if row[column] == "n/a" else float(row[column]) for row in table]
             axes.plot(epochs, values, color=colour, alpha=0.6, label=name if not number else None)

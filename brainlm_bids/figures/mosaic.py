@@ -1,19 +1,27 @@
-"""Slices of a volume laid out side by side: (X, Y, Z) arrays in, one (H, W) picture out (mm kept).
+"""Slices of a volume (X, Y, Z) laid out side by side in one picture (H, W), in true proportions.
 
-All volumes that share a grid are cut the same way, so that pictures can be laid over each other.
-Left of the picture is left of the head (neurological convention).
+Volumes that share a grid are cut alike, so that their pictures can be laid over one another.
+The left of the picture is the left of the head (neurological convention).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from matplotlib.axes import Axes
 from scipy.ndimage import map_coordinates
 
-# Pixels kept free above every row of slices for their labels
+from brainlm_bids.figures.canvas import coarse
+
+# Pixels above every row of slices, for their labels
 LABEL_ROOM = 9
+# Width of the largest slice in pixels
+MAX_PIXELS = 105
+# Space around what the slices span, in mm
+MARGIN = 6.0
 # In-plane axes (horizontal, vertical) and the axis cut, of RAS+ volumes.
 _PLANES = {"z": (0, 1, 2), "y": (0, 2, 1), "x": (1, 2, 0)}
 
@@ -39,6 +47,10 @@ class Layout:
     coordinates: tuple[np.ndarray, ...]
     orientation: np.ndarray
 
+    def height(self, width: float) -> float:
+        """Height of the picture if it is as wide as this."""
+        return width * self.shape[0] / self.shape[1]
+
     def cut(self, volume: np.ndarray, order: int = 1) -> np.ndarray:
         """Lay the slices of a volume (X, Y, Z) into one (H, W) float32 picture, NaN between."""
         volume = np.nan_to_num(np.asarray(volume, dtype=np.float32))
@@ -58,13 +70,24 @@ def layout(
     *,
     planes: str = "zyx",
     n_columns: int = 7,
-    max_pixels: int = 105,
-    margin: float = 6.0,
 ) -> Layout:
     """Choose slices that span the mask and lay them out, one row per letter of `planes`.
 
-    shape (X, Y, Z) and affine (4, 4) describe the grid; `mask` (X, Y, Z) bounds the head (all of
-    the grid if None or empty); `max_pixels` is the width of the largest slice; `margin` in mm.
+    Parameters
+    ----------
+    shape, affine
+        The grid: (X, Y, Z) and its affine (4, 4) in RAS+ mm.
+    mask
+        What the slices should span, (X, Y, Z); the whole grid if None or empty.
+    planes
+        One letter per row of slices: z (axial), y (coronal), x (sagittal).
+    n_columns
+        Slices per row.
+
+    Returns
+    -------
+    Layout
+        Where every pixel of the picture lies in the grid.
     """
     orientation = nib.orientations.io_orientation(affine)
     inverse = nib.orientations.inv_ornt_aff(orientation, shape[:3])
@@ -73,10 +96,10 @@ def layout(
     filled = np.ones(shape[:3], bool) if mask is None or not np.any(mask) else np.asarray(mask) > 0
     filled = nib.orientations.apply_orientation(filled, orientation)
     low, high = _bounds(filled)
-    pad = np.ceil(margin / zooms)
+    pad = np.ceil(MARGIN / zooms)
     first = np.maximum(low - pad, 0)
     last = np.minimum(high + pad, np.array(filled.shape) - 1)
-    step = max(float(zooms.min()), float(((last - first) * zooms).max()) / max_pixels)
+    step = max(float(zooms.min()), float(((last - first) * zooms).max()) / MAX_PIXELS)
     size = ((last - first) * zooms / step).round().astype(int) + 1
 
     cell = max(size[_PLANES[plane][0]] for plane in planes)
@@ -122,3 +145,40 @@ def _slice_coordinates(
     where = np.empty((3, size[up], size[across]))
     where[across], where[up], where[through] = horizontal[None, :], vertical[:, None], at
     return where
+
+
+def draw_grey(
+    axes: Axes,
+    cut: Layout,
+    volume: np.ndarray,
+    mask: np.ndarray | None = None,
+    gid: str | None = None,
+) -> None:
+    """Draw the slices of a volume in grey, scaled by its values inside the mask.
+
+    `gid` is the id of the image in the SVG.
+    """
+    volume = np.nan_to_num(np.asarray(volume, dtype=np.float32))
+    inside = volume[np.asarray(mask) > 0] if mask is not None and np.any(mask) else volume
+    inside = inside[inside > 0]
+    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    picture = np.nan_to_num(cut.cut(volume))
+    cmap = coarse("gray", 40)
+    image = axes.imshow(
+        picture, cmap=cmap, vmin=0.5 * low, vmax=max(high, low + 1e-6), interpolation="none"
+    )
+    image.set_gid(gid)
+
+
+def label_tiles(axes: Axes, cut: Layout) -> None:
+    """Write the position of each slice in mm, and left and right once."""
+    for tile in cut.tiles:
+        text: dict[str, Any] = {"color": "white", "fontsize": 7, "va": "bottom"}
+        axes.text(tile.left, tile.top - 1, f"{tile.plane} = {tile.position:.0f} mm", **text)
+    first = next((tile for tile in cut.tiles if tile.plane in "zy"), None)
+    if first is None:
+        return
+    sides: dict[str, Any] = {"color": "white", "fontsize": 8, "va": "bottom", "weight": "bold"}
+    bottom = first.top + first.height - 1
+    axes.text(first.left + 1, bottom, "L", ha="left", **sides)
+    axes.text(first.left + first.width - 1, bottom, "R", ha="right", **sides)

@@ -294,11 +294,11 @@ class GroupNetworks(GroupKernel):
             image.to_filename(temporary)
 
     def _figures(self, labels: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
-        from brainlm_bids.figures import cohort as group_figures
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.cohort import plot_probabilities
+        from brainlm_bids.figures.model import plot_networks
 
         atlas, reference = self._atlas.astype(np.int32), resources.parcels().network_index
-        figures.plot_networks(
+        plot_networks(
             self._naming.figure(f"{self._label}consensus", "networks"),
             labels,
             atlas,
@@ -308,7 +308,7 @@ class GroupNetworks(GroupKernel):
             | {"majority": self._consensus["model"]["majority"]},
             title="Consensus of the cohort",
         )
-        group_figures.plot_probabilities(
+        plot_probabilities(
             self._naming.figure(f"{self._label}probability", "networks"),
             probability,
             atlas,
@@ -496,15 +496,13 @@ class DrawCohort(GroupKernel):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.figures import cohort as group_figures
+        from brainlm_bids.figures.cohort import plot_quality, plot_statistics
 
         self._begin()
-        group_figures.plot_quality(
-            self._naming.figure("cohortquality", "recordings"), self.inputs.everyone
-        )
+        plot_quality(self._naming.figure("cohortquality", "recordings"), self.inputs.everyone)
         parcels = resources.parcels()
         stats = scaling.load_stats(Path(self.inputs.statistics), list(parcels.names))
-        group_figures.plot_statistics(
+        plot_statistics(
             self._naming.figure("cohort", "scaling"),
             stats.iqr,
             parcels.network_index,

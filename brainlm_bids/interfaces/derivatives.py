@@ -93,12 +93,12 @@ class WriteAnatomical(Kernel):
         mask: NDArray[np.bool_],
         normalised: NDArray[Any],
     ) -> None:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
 
         title = f"T1w brain ({self.inputs.method})"
-        figures.plot_brain_mask(naming.figure("mask", "T1w"), t1w, affine, mask, title=title)
+        plot_brain_mask(naming.figure("mask", "T1w"), t1w, affine, mask, title=title)
         template, grid = load_image(self.inputs.template)
-        figures.plot_registration(
+        plot_registration(
             naming.figure("norm", "T1w"),
             template,
             grid,
@@ -416,19 +416,19 @@ class DrawFunctional(Kernel):
         )
 
     def _geometry(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
         from brainlm_bids.preproc.registration import ants as registration
 
         boldref, affine = load_image(self.inputs.boldref)
         mask_figure, coreg_figure = naming.figure("mask"), naming.figure("coreg")
         mask = load_mask(self.inputs.brain_mask)
-        figures.plot_brain_mask(mask_figure, boldref, affine, mask, title="BOLD brain")
+        plot_brain_mask(mask_figure, boldref, affine, mask, title="BOLD brain")
         fixed, fixed_affine = load_image(self.inputs.fixed)
         on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
         pull = np.load(self.inputs.matrix) if on_t1w else self._pull
         moved = registration.resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
         name = "T1w" if on_t1w else naming.space
-        figures.plot_registration(
+        plot_registration(
             coreg_figure,
             fixed,
             fixed_affine,
@@ -448,14 +448,14 @@ class DrawFunctional(Kernel):
         return rigid_points(world, self.inputs.matrix)
 
     def _signals(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.motion import plot_carpet, plot_motion
 
         context = self.inputs.context
         tr, settings = context["tr"], context["settings"]
         motion, confounds = np.load(self.inputs.motion), dict(np.load(self.inputs.confounds))
         n_dummy = int(motion["n_dummy"])
         paths = [naming.figure(name) for name in ("motion", "carpet")]
-        figures.plot_motion(
+        plot_motion(
             paths[0],
             confounds,
             tr,
@@ -463,7 +463,7 @@ class DrawFunctional(Kernel):
             settings["fd_spike_threshold"],
             settings["dvars_spike_threshold"],
         )
-        figures.plot_carpet(
+        plot_carpet(
             paths[1],
             np.load(self.inputs.parcels),
             np.load(self.inputs.denoised),
@@ -475,7 +475,8 @@ class DrawFunctional(Kernel):
         return paths
 
     def _components(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.denoising import Limits, plot_aroma
+        from brainlm_bids.preproc.denoising import ica
 
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         decisions = dict(np.load(self.inputs.decisions))
@@ -484,30 +485,29 @@ class DrawFunctional(Kernel):
         padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
         padded[n_dummy:] = mixing
         path = naming.figure("aroma")
-        figures.plot_aroma(path, decisions, padded, self.inputs.context["tr"])
+        limits = Limits(ica.CSF_THRESHOLD, ica.HFC_THRESHOLD, ica.HYPERPLANE)
+        plot_aroma(path, decisions, padded, self.inputs.context["tr"], limits)
         return [path]
 
     def _coverage(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.parcels import plot_coverage
 
         parcels, fraction = resources.parcels(), np.load(self.inputs.coverage)["fraction"]
         path = naming.figure("coverage")
-        figures.plot_coverage(
-            path, fraction, parcels.xyz, parcels.network_index, names=parcels.names
-        )
+        plot_coverage(path, fraction, parcels.xyz, parcels.network_index, names=parcels.names)
         return [path]
 
     def _series(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.parcels import plot_connectivity, plot_series
 
         networks = resources.parcels().network_index
         robust = np.load(self.inputs.robust)
         paths = [naming.figure(name) for name in ("series", "connectivity")]
-        figures.plot_series(paths[0], robust["series"], float(robust["tr"]), networks)
+        plot_series(paths[0], robust["series"], float(robust["tr"]), networks)
         denoised = np.load(self.inputs.denoised)
         steady = denoised[int(np.load(self.inputs.motion)["n_dummy"]) :]
         with np.errstate(invalid="ignore", divide="ignore"):
-            figures.plot_connectivity(paths[1], np.corrcoef(steady.T), networks)
+            plot_connectivity(paths[1], np.corrcoef(steady.T), networks)
         return paths
 
 

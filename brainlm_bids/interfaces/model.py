@@ -155,7 +155,7 @@ class RunModel(Kernel):
         return path
 
     def _embed(self) -> Any:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.model import plot_embeddings
         from brainlm_bids.model import embedding
 
         options = self.inputs
@@ -201,7 +201,7 @@ class RunModel(Kernel):
         if found.attention is not None:
             self._write("attention", self._names, found.attention.T.tolist(), **self._said)
         length = float(found.duration[0])
-        figures.plot_embeddings(self._figure("embeddings"), found.vectors, onset, length)
+        plot_embeddings(self._figure("embeddings"), found.vectors, onset, length)
         return found
 
     def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
@@ -222,7 +222,7 @@ class RunModel(Kernel):
 
     def _reconstruct(self) -> NDArray[np.float32]:
         """Metrics for every mask ratio; series and figure for the first, which is returned."""
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.model import plot_reconstruction
         from brainlm_bids.model.reconstruction import METRICS, reconstruct
 
         pooled: list[dict[str, Any]] = []
@@ -247,7 +247,7 @@ class RunModel(Kernel):
         said = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
         columns = first.series.T.tolist()
         self._write("reconstruction", self._names, columns, PaddedVolumes=first.n_padded, **said)
-        figures.plot_reconstruction(
+        plot_reconstruction(
             self._figure("reconstruction"),
             self._series,
             first.series,
@@ -263,7 +263,7 @@ class RunModel(Kernel):
         self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]])
 
     def _networks(self, reconstruction: NDArray[np.float32], embedded: Any) -> None:
-        from brainlm_bids.figures import run as figures
+        from brainlm_bids.figures.model import plot_networks
 
         scores, labels = {}, {}
         for name, features in self._features(reconstruction, embedded).items():
@@ -272,7 +272,7 @@ class RunModel(Kernel):
             labels[name] = np.asarray(found.labels)
         self._write_networks(labels["model"], scores)
         atlas, affine = load_image(self.inputs.atlas)
-        figures.plot_networks(
+        plot_networks(
             self._figure("networks"),
             labels["model"],
             atlas.astype(np.int32),

@@ -380,7 +380,7 @@ def _far_off(value: float, norm: float) -> bool:
 def _scale_facts(denoised: Mapping[str, Any], robust: Mapping[str, Any]) -> list[Fact]:
     facts = []
     for label, value, norm in _scale_ratios(denoised, robust):
-        note = f"{value / norm:.2f} × the {norm:g} of BrainLM’s training data"
+        note = f"{value / norm:.2f} × the {norm:.3g} of BrainLM’s training data"
         facts.append(Fact(label, number(value), note, _far_off(value, norm)))
     return facts
 
@@ -390,7 +390,7 @@ def _scale_warnings(denoised: Mapping[str, Any], robust: Mapping[str, Any]) -> l
         Warn(
             "scale",
             "warn",
-            f"The {label} is {number(value)}, {value / norm:.2f} times the {norm:g} of the UK "
+            f"The {label} is {number(value)}, {value / norm:.2f} times the {norm:.3g} of the UK "
             "Biobank runs that BrainLM was trained on: it has not seen series of this scale.",
         )
         for label, value, norm in _scale_ratios(denoised, robust)

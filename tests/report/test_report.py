@@ -1,25 +1,15 @@
-"""The report: figures repeat byte for byte, the page says what the files say, and nothing runs."""
+"""Report pages: they state what the files hold, repeat byte for byte, and run nothing."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
-from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
-from brainlm_bids.figures import canvas
-from brainlm_bids.figures import run as figures
-from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.report import contents
 from brainlm_bids.report import methods as boilerplate
 from brainlm_bids.report.subject import build_report
@@ -33,153 +23,6 @@ STATUS = (
     "participant_id\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\t"
     "crash_file\n"
 )
-
-
-# --- figures -----------------------------------------------------------------------------------
-
-
-def _draw_all(folder: Path) -> dict[str, Path]:
-    """Every figure once, from seeded noise."""
-    rng = np.random.default_rng(0)
-    networks = np.arange(N_PARCELS) % 8
-    series = rng.normal(size=(T, N_PARCELS))
-    series[:, 7] = np.nan
-    affine = np.array([[-4.0, 0, 0, 60], [0, 4, 0, -70], [0, 0, 4, -50], [0, 0, 0, 1]])
-    grid = np.stack(np.meshgrid(*[np.arange(30)] * 3, indexing="ij")) - 15
-    mask = (grid**2).sum(axis=0) < 140
-    image = 100.0 * mask + rng.normal(size=mask.shape)
-    atlas = mask * (1 + np.arange(mask.size).reshape(mask.shape) % N_PARCELS)
-    fd = np.abs(rng.normal(0.1, 0.05, T))
-    fd[[0, 20, 30]] = np.nan, 0.9, 0.8
-    names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-    confounds = {name: rng.normal(size=T) for name in names}
-    confounds |= {"framewise_displacement": fd, "std_dvars": np.ones(T)}
-    features = {key: rng.random(9) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
-    features["classification"] = np.array(["noise"] * 4 + ["signal"] * 5)
-    rows = [{"mask_ratio": "0.2", "predictor": p, "r2": "0.1"} for p in ("model", "ridge")]
-    calls: dict[str, tuple[Callable[..., None], tuple]] = {
-        "motion": (figures.plot_motion, (confounds, TR, 2, 0.5)),
-        "carpet": (figures.plot_carpet, (series, 0.5 * series, networks, TR, fd)),
-        "coreg": (figures.plot_registration, (image, affine, image, {"brain <b> $x": mask})),
-        "mask": (figures.plot_brain_mask, (image, affine, mask)),
-        "aroma": (figures.plot_aroma, (features, rng.normal(size=(T, 9)), TR)),
-        "coverage": (
-            figures.plot_coverage,
-            (rng.random(N_PARCELS), 40 * rng.normal(size=(N_PARCELS, 3)), networks),
-        ),
-        "series": (figures.plot_series, (series, TR, networks)),
-        "connectivity": (figures.plot_connectivity, (np.corrcoef(series.T), networks)),
-        "reconstruction": (figures.plot_reconstruction, (series, 0.5 * series, TR, None, rows)),
-        "embeddings": (figures.plot_embeddings, (rng.normal(size=(3, 16)), [0.0, 147.0, 160.0])),
-        "networks": (
-            figures.plot_networks,
-            (networks, atlas, affine, np.roll(networks, 1), {"accuracy": 0.5}),
-        ),
-    }
-    drawn = {}
-    for key, (function, arguments) in calls.items():
-        drawn[key] = folder / f"{key}.svg"
-        function(drawn[key], *arguments)
-    return drawn
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The figures, drawn under a user's own matplotlib settings."""
-    before: dict[Any, Any] = {"font.size": 20.0, "svg.hashsalt": "mine", "axes.facecolor": "red"}
-    with matplotlib.rc_context(before):
-        paths = _draw_all(tmp_path_factory.mktemp("figures"))
-        assert {key: matplotlib.rcParams[key] for key in before} == before
-    return paths
-
-
-def test_figures_are_small_valid_svg_without_a_date(drawn: dict[str, Path]) -> None:
-    for path in drawn.values():
-        text = path.read_text()
-        assert ElementTree.fromstring(text).tag.endswith("svg")
-        assert len(text) < 500_000, path.name
-        assert "dc:date" not in text and "<script" not in text
-    folder = next(iter(drawn.values())).parent
-    assert {path.suffix for path in folder.iterdir()} == {".svg"}, "a part file was left behind"
-
-
-def test_figures_have_the_same_bytes_in_another_process(
-    drawn: dict[str, Path], tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "import test_report; test_report._draw_all(Path(sys.argv[2]))\n"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
-        check=True,
-        env={**os.environ, "PYTHONHASHSEED": "7", "MPLBACKEND": "svg"},
-    )
-    for path in drawn.values():
-        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
-
-
-def test_figures_state_the_numbers_that_they_were_given(drawn: dict[str, Path]) -> None:
-    # matplotlib keeps each text as a comment beside its outlines
-    assert "2 above 0.5 mm" in drawn["motion"].read_text()
-    assert "2 dummy volumes shaded" in drawn["motion"].read_text()
-    assert "r² = 0.75" in drawn["reconstruction"].read_text()  # 1 - (1 - 0.5)²
-    # 4 mm voxels, ball of radius sqrt(140) voxels
-    grid = np.arange(30) - 15
-    radius = grid[:, None, None] ** 2 + grid[:, None] ** 2 + grid**2
-    volume = np.count_nonzero(radius < 140) * 4**3 / 1000
-    assert f"{volume:.0f} cm³" in drawn["mask"].read_text()
-    assert "4 IC" in drawn["aroma"].read_text() and "5 IC" in drawn["aroma"].read_text()
-
-
-def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), canvas.canvas(tmp_path / "x.svg", 2.0):
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("first", [2.0, -2.0])
-def test_slices_keep_left_on_the_left_and_name_their_millimetres(first: float) -> None:
-    # x runs to the right or to the left in the file; world coordinates are the same
-    affine = np.diag([first, 2.0, 2.0, 1.0])
-    affine[:3, 3] = [-39.0 if first > 0 else 39.0, -39.0, -39.0]
-    volume = np.zeros((40, 40, 40), np.float32)
-    inverse = np.linalg.inv(affine)
-    for x, y, z, value in ((-21.0, 15.0, 9.0, 1.0), (21.0, -15.0, 9.0, 2.0)):
-        i, j, k = np.round(inverse @ [x, y, z, 1.0]).astype(int)[:3]
-        volume[i, j, k] = value
-    cut = layout(volume.shape, affine, planes="z", n_columns=40)
-    picture = np.nan_to_num(cut.cut(volume, order=0))
-    for value, is_left, is_front in ((1.0, True, True), (2.0, False, False)):
-        row, column = np.argwhere(picture == value)[0]
-        tile = next(t for t in cut.tiles if t.left <= column < t.left + t.width)
-        # slices are chosen on whole voxels
-        assert abs(tile.position - 9.0) <= 1.0
-        assert bool(column - tile.left < tile.width / 2) is is_left
-        assert bool(row - tile.top < tile.height / 2) is is_front
-
-
-def test_parcels_are_sorted_by_network_and_keep_their_order() -> None:
-    order = canvas.network_order(np.array([3, 0, 1, 3, 1]))
-    assert order.tolist() == [2, 4, 0, 3, 1]
-    assert canvas.group_edges(np.array([1, 1, 3, 3, 0])) == {1: (0, 2), 3: (2, 4), 0: (4, 5)}
-
-
-def test_correlation_and_r2_agree_with_other_libraries_and_skip_gaps() -> None:
-    from sklearn.metrics import r2_score
-
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(50, 3))
-    y = x + rng.normal(size=x.shape)
-    y[40:, 0] = np.nan
-    x[:, 2] = 0.0
-    r = figures._columnwise_correlation(x, y)
-    assert r[0] == pytest.approx(np.corrcoef(x[:40, 0], y[:40, 0])[0, 1])
-    assert np.isnan(r[2])
-    r2 = figures._columnwise_r2(x, y)
-    assert r2[0] == pytest.approx(r2_score(x[:40, 0], y[:40, 0]))
-    assert r2[1] == pytest.approx(r2_score(x[:, 1], y[:, 1]))
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -256,7 +99,7 @@ def output(tmp_path: Path) -> Path:
             "RepetitionTime": TR,
             "NumberOfVolumes": T,
             "DummyVolumes": 3,
-            "StandardDeviationDemeaned": 20.7,
+            "StandardDeviationDemeaned": 20.8,
             "Atlas": "A424",
         },
     )
@@ -296,7 +139,7 @@ def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
     assert cards["Components removed"] == "2 of 4 | 40 % of their variance"
     assert cards["Parcels covered"] == "423 of 424 | 1 of them by less than half"
     assert cards["Parcels filled"].startswith("1 |")
-    assert cards["sd of the parcels"].startswith("20.7 | 0.50 × the 41.4")
+    assert cards["sd of the parcels"].startswith("20.8 | 0.50 × the 41.4")
     assert cards["sd of the scaled series"].startswith("1.66 | 2.00 × the 0.83")
     page = _Page(path)
     assert "Filled parcels (1): P1." in page.text
@@ -446,26 +289,6 @@ def test_sentences_about_the_baselines_are_true() -> None:
         ("0.2", "ridge"),
         ("0.75", "ridge"),
     ]
-
-
-def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
-    networks = np.zeros(N_PARCELS, int)
-    nothing = np.full((T, N_PARCELS), np.nan)
-    path = tmp_path / "x.svg"
-    none = {key: np.zeros(0) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
-    figures.plot_aroma(path, none | {"classification": np.zeros(0, str)}, np.zeros((T, 0)), TR)
-    figures.plot_carpet(path, nothing, None, networks, TR)
-    figures.plot_series(path, nothing, TR, networks)
-    figures.plot_connectivity(path, nothing[:1].T * nothing[:1], networks)
-    figures.plot_coverage(path, nothing[0], np.zeros((N_PARCELS, 3)), networks)
-    figures.plot_embeddings(path, np.zeros((1, 8)), np.zeros(1))
-    figures.plot_motion(path, {}, TR)
-    grid = np.zeros((8, 8, 8))
-    figures.plot_brain_mask(path, grid, np.eye(4), grid)
-    figures.plot_registration(path, grid, np.eye(4), grid, {"brain": grid})
-    figures.plot_networks(path, networks, grid, np.eye(4), networks)
-    with pytest.raises(ValueError, match="no parcel"):
-        figures.plot_reconstruction(path, nothing, nothing, TR)
 
 
 # --- methods -----------------------------------------------------------------------------------

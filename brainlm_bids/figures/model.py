@@ -1,0 +1,313 @@
+"""Figures of a model's results for one run: reconstruction, embeddings, networks.
+
+Each function draws arrays into one SVG file; equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from brainlm_bids.figures import canvas as c
+from brainlm_bids.figures.mosaic import Layout, draw_grey, label_tiles, layout
+from brainlm_bids.figures.palette import ACCENT, AMBER, FAINT, INK, MUTED, NETWORKS, NOISE, SIGNAL
+
+
+def plot_reconstruction(
+    path: Path,
+    robust: np.ndarray,
+    reconstruction: np.ndarray,
+    tr: float,
+    r2: np.ndarray | None = None,
+    metrics: Sequence[Mapping[str, object]] = (),
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "",
+) -> None:
+    """Compare the series with the values that the model predicted for them while masked.
+
+    Three parcels are shown: those with the best, the median and the worst r².
+
+    Parameters
+    ----------
+    path
+        SVG file to write.
+    robust, reconstruction
+        Series given to the model and its predictions, (T, V) in interquartile ranges; NaN where
+        nothing was predicted.
+    tr
+        Sampling interval in s.
+    r2
+        r² of each parcel, (V,); computed from the two series if None.
+    metrics
+        Rows with `mask_ratio`, `predictor` (model, parcel_mean, ridge) and `r2`, drawn as bars.
+    names
+        Names of the parcels.
+    title
+        Title of the figure.
+
+    Raises
+    ------
+    ValueError
+        If no parcel has both a series and a reconstruction that vary.
+    """
+    robust = np.asarray(robust, float)
+    reconstruction = np.asarray(reconstruction, float)
+    quality = _columnwise_r2(robust, reconstruction) if r2 is None else np.asarray(r2, float)
+    usable = np.flatnonzero(np.isfinite(quality))
+    ranked = usable[np.argsort(-quality[usable], kind="stable")]
+    if len(ranked) == 0:
+        raise ValueError("no parcel has both a series and a reconstruction that vary")
+    correlation = _columnwise_correlation(robust, reconstruction)
+    shown = {"Best": ranked[0], "Median": ranked[len(ranked) // 2], "Worst": ranked[-1]}
+    with c.canvas(path, height=6.6) as figure:
+        top, bottom = c.split(figure, 2, 1, height_ratios=(3.9, 2.7))
+        panels = top.subplots(len(shown), 1, sharex=True)
+        for axes, (rank, parcel) in zip(panels, shown.items()):
+            _two_series(axes, robust[:, parcel], reconstruction[:, parcel], tr)
+            name = names[parcel] if names is not None else f"parcel {parcel + 1}"
+            axes.set_title(f"{rank}: {name}")
+            c.note(axes, f"r² = {quality[parcel]:.2f}   ·   r = {correlation[parcel]:.2f}")
+        panels[0].legend(loc="upper right", ncol=2)
+        panels[-1].set_xlabel("time (s)")
+        if title:
+            top.suptitle(title, fontsize=9, color=MUTED)
+        left, right = bottom.subplots(1, 2, width_ratios=(1, 1.25))
+        _correlation_histogram(left, correlation)
+        _baseline_bars(right, metrics)
+
+
+def _two_series(axes: Axes, series: np.ndarray, model: np.ndarray, tr: float) -> None:
+    time = np.arange(len(series)) * tr
+    many = len(time) > 2000
+    axes.plot(time, series, color=MUTED, label="series", rasterized=many)
+    axes.plot(time, model, color=NOISE, label="model", rasterized=many)
+    axes.set(ylabel="robust units", xlim=(0, max(time[-1], tr)))
+
+
+def _columnwise_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y = np.where(both, x, np.nan), np.where(both, y, np.nan)
+    x, y = np.nan_to_num(c.centred(x)), np.nan_to_num(c.centred(y))
+    norm = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    return np.where(norm > 0, (x * y).sum(axis=0) / np.where(norm > 0, norm, 1), np.nan)
+
+
+def _columnwise_r2(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    both = np.isfinite(truth) & np.isfinite(predicted)
+    residual = np.where(both, truth - predicted, 0.0)
+    total = np.nan_to_num(c.centred(np.where(both, truth, np.nan)))
+    total = (total**2).sum(axis=0)
+    return np.where(
+        total > 0, 1 - (residual**2).sum(axis=0) / np.where(total > 0, total, 1), np.nan
+    )
+
+
+def _correlation_histogram(axes: Axes, correlation: np.ndarray) -> None:
+    finite = correlation[np.isfinite(correlation)]
+    axes.hist(finite, bins=list(np.linspace(-1, 1, 41)), color=ACCENT, alpha=0.85)
+    axes.axvline(0, color=FAINT, lw=0.8, zorder=0)
+    axes.set(xlim=(-1, 1), xlabel="r of series and model", ylabel="parcels")
+    axes.set_title("Correlation by parcel")
+    if finite.size:
+        middle = float(np.median(finite))
+        axes.axvline(middle, color=NOISE, lw=1.2)
+        c.note(axes, f"median {middle:.2f}")
+
+
+_PREDICTORS = {
+    "model": ("model", NOISE),
+    "parcel_mean": ("parcel mean", FAINT),
+    "ridge": ("ridge", MUTED),
+}
+
+
+def _baseline_bars(axes: Axes, metrics: Sequence[Mapping[str, object]]) -> None:
+    axes.set_title("Masked values: the model and simple predictors")
+    axes.set(ylabel="r² (1 is perfect)", xlabel="fraction masked")
+    ratios = sorted({float(str(row["mask_ratio"])) for row in metrics})
+    predictors = list(dict.fromkeys(str(row["predictor"]) for row in metrics))
+    if not ratios:
+        axes.text(0.5, 0.5, "no metrics", ha="center", color=MUTED, transform=axes.transAxes)
+        return
+    width = 0.8 / len(predictors)
+    extra = iter((ACCENT, SIGNAL, AMBER) * 10)
+    for index, predictor in enumerate(predictors):
+        label, colour = _PREDICTORS.get(predictor) or (predictor, next(extra))
+        heights = [_metric(metrics, ratio, predictor) for ratio in ratios]
+        at = np.arange(len(ratios)) + (index - (len(predictors) - 1) / 2) * width
+        drawn = np.nan_to_num(np.clip(heights, -1, 1))
+        bars = axes.bar(at, drawn, 0.92 * width, color=colour, label=label)
+        texts = [f"{h:.2f}" if np.isfinite(h) else "n/a" for h in heights]
+        axes.bar_label(bars, texts, fontsize=6.5, padding=1.5)
+    axes.axhline(0, color=MUTED, lw=0.7)
+    axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
+    axes.margins(y=0.15)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _metric(metrics: Sequence[Mapping[str, object]], ratio: float, predictor: str) -> float:
+    for row in metrics:
+        if float(str(row["mask_ratio"])) == ratio and str(row["predictor"]) == predictor:
+            try:
+                return float(str(row["r2"]))
+            except ValueError:
+                return float("nan")
+    return float("nan")
+
+
+def plot_embeddings(
+    path: Path, cls: np.ndarray, onset: np.ndarray, duration: float | None = None
+) -> None:
+    """Draw the embedding of every window, and the cosine similarity between windows.
+
+    Parameters
+    ----------
+    path
+        SVG file to write.
+    cls
+        Embeddings (N, D), a row per window.
+    onset
+        Onsets of the windows, (N,) in s.
+    duration
+        Duration of a window in s.
+    """
+    cls = np.atleast_2d(np.asarray(cls, float))
+    onset = np.atleast_1d(np.asarray(onset, float))
+    n_windows, width = cls.shape
+    norm = np.linalg.norm(cls, axis=1, keepdims=True)
+    unit = cls / np.where(norm > 0, norm, 1)
+    similarity = unit @ unit.T
+    labels = [f"{start:.0f}" for start in onset]
+    every = max(1, n_windows // 12)
+    limit = c.finite_percentile(np.abs(cls), 99)
+    note = f"{n_windows} window{'s' * (n_windows != 1)} of {width} numbers"
+    if duration:
+        note += f", {duration:.0f} s each"
+    with c.canvas(path, height=2.9) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(2.6, 1))
+        image = c.heatmap(left, cls, cmap="RdBu_r", limit=(-limit, limit))
+        left.set_yticks(range(0, n_windows, every), labels[::every])
+        left.set(title="Embedding (CLS)", xlabel="dimension", ylabel="onset of window (s)")
+        c.note(left, note)
+        figure.colorbar(image, ax=left, label="value", pad=0.01, aspect=25)
+        low = min(float(similarity.min()), 0.99)
+        image = right.imshow(similarity, cmap=c.coarse("viridis"), vmin=low, vmax=1)
+        right.set_xticks(range(0, n_windows, every), labels[::every], rotation=90 * (n_windows > 6))
+        right.set_yticks(range(0, n_windows, every), labels[::every])
+        right.set(title="Likeness of windows", xlabel="onset (s)", ylabel="onset (s)")
+        figure.colorbar(image, ax=right, label="cosine", pad=0.02, aspect=25)
+        if n_windows <= 6:
+            _write_values(right, similarity, low)
+
+
+def _write_values(axes: Axes, similarity: np.ndarray, low: float) -> None:
+    for row, column in np.ndindex(similarity.shape):
+        value = similarity[row, column]
+        ink = INK if value > 0.5 * (low + 1) else "white"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=7, color=ink)
+
+
+def plot_networks(
+    path: Path,
+    labels: np.ndarray,
+    atlas: np.ndarray,
+    affine: np.ndarray,
+    reference: np.ndarray,
+    scores: Mapping[str, float] | None = None,
+    *,
+    background: np.ndarray | None = None,
+    title: str = "Networks from the model",
+) -> None:
+    """Map the network of every parcel beside the published networks AA-7.
+
+    Parameters
+    ----------
+    path
+        SVG file to write.
+    labels, reference
+        Networks of the parcels and the published ones, (V,), 1…7, 0 for none.
+    atlas, affine
+        Parcel numbers 1…V in the voxels, (X, Y, Z), and the affine of the image.
+    scores
+        Fractions 0…1 by name (accuracy, chance level, controls), drawn as bars.
+    background
+        Image (X, Y, Z) below the maps, on the grid of the atlas.
+    title
+        Title of the map of `labels`.
+    """
+    labels, reference = np.asarray(labels).astype(int), np.asarray(reference).astype(int)
+    cut = layout(np.shape(atlas), affine, np.asarray(atlas) > 0, planes="z", n_columns=8)
+    parcels = np.nan_to_num(cut.cut(atlas, order=0)).round().astype(int)
+    known = (labels > 0) & (reference > 0)
+    share = float((labels == reference)[known].mean()) if known.any() else float("nan")
+    height = cut.height(c.WIDTH)
+    with c.canvas(path, height=2 * height + 3.5) as figure:
+        top, bottom = c.split(figure, 2, 1, height_ratios=(2 * height + 0.5, 3.0))
+        maps = top.subplots(2, 1)
+        for axes, name, numbers in (
+            (maps[0], "Reference: AA-7", reference),
+            (maps[1], title, labels),
+        ):
+            _network_picture(axes, cut, parcels, numbers, background)
+            axes.set_title(name)
+        agreement = f"{100 * share:.0f} % of {int(known.sum())} parcels as in the reference"
+        c.note(maps[1], agreement)
+        left, right = bottom.subplots(1, 2, width_ratios=(1, 1.4))
+        _confusion(left, reference[known], labels[known])
+        _score_bars(right, {"agreement": share} if not scores else dict(scores))
+        c.network_legend(bottom, np.concatenate([labels, reference]), loc="outside lower center")
+
+
+def _network_picture(
+    axes: Axes,
+    cut: Layout,
+    parcels: np.ndarray,
+    numbers: np.ndarray,
+    background: np.ndarray | None,
+) -> None:
+    axes.set(xticks=[], yticks=[], aspect="equal", facecolor="black")
+    c.without_frame(axes)
+    axes.set(xlim=(-0.5, cut.shape[1] - 0.5), ylim=(cut.shape[0] - 0.5, -0.5))
+    if background is not None:
+        draw_grey(axes, cut, background)
+    lookup = np.concatenate([[0], numbers])
+    network = lookup[np.clip(parcels, 0, len(numbers))].astype(float)
+    network[parcels == 0] = np.nan
+    image = np.ma.masked_invalid(network)
+    axes.imshow(image, cmap=c.network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest")
+    label_tiles(axes, cut)
+
+
+def _confusion(axes: Axes, reference: np.ndarray, labels: np.ndarray) -> None:
+    table = np.zeros((7, 7))
+    np.add.at(table, (reference - 1, labels - 1), 1)
+    total = table.sum(axis=1, keepdims=True)
+    rows = np.divide(table, total, out=np.full_like(table, np.nan), where=total > 0)
+    axes.imshow(rows, cmap=c.coarse("Blues"), vmin=0, vmax=1)
+    for row, column in np.ndindex(rows.shape):
+        if table[row, column] > 0:
+            ink = "white" if rows[row, column] > 0.5 else INK
+            count = f"{table[row, column]:.0f}"
+            axes.text(column, row, count, ha="center", va="center", fontsize=6.5, color=ink)
+    names = [network.abbreviation for network in NETWORKS]
+    axes.set_xticks(range(7), names)
+    axes.set_yticks(range(7), names)
+    axes.tick_params(length=0)
+    axes.set(title="Parcels, by network", xlabel="model", ylabel="reference")
+
+
+def _score_bars(axes: Axes, scores: Mapping[str, float]) -> None:
+    names = list(scores)
+    values = np.array([float(scores[name]) for name in names])
+    at = np.arange(len(names))
+    colours = [ACCENT if index == 0 else FAINT for index in range(len(names))]
+    bars = axes.barh(at, np.nan_to_num(values), color=colours, height=0.62)
+    axes.bar_label(bars, [f"{v:.2f}" if np.isfinite(v) else "n/a" for v in values], padding=3)
+    axes.set_yticks(at, [name.replace("_", " ") for name in names])
+    axes.set(xlim=(0, 1.1), xlabel="fraction", title="Scores and controls")
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)

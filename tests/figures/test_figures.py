@@ -1,0 +1,225 @@
+"""Figures: equal input gives equal bytes, and they state the numbers that they were given."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+
+from brainlm_bids.figures import canvas, cohort, denoising, model, motion, parcels, registration
+from brainlm_bids.figures.mosaic import layout
+
+N_PARCELS = 424
+TR = 2.0
+T = 60
+LIMITS = denoising.Limits(csf_fract=0.1, hfc=0.35, hyperplane=(-20.0, 10.0, 25.0))
+
+
+def _draw_all(folder: Path) -> dict[str, Path]:
+    """Every figure once, from seeded noise."""
+    rng = np.random.default_rng(0)
+    networks = np.arange(N_PARCELS) % 8
+    series = rng.normal(size=(T, N_PARCELS))
+    series[:, 7] = np.nan
+    affine = np.array([[-4.0, 0, 0, 60], [0, 4, 0, -70], [0, 0, 4, -50], [0, 0, 0, 1]])
+    grid = np.stack(np.meshgrid(*[np.arange(30)] * 3, indexing="ij")) - 15
+    mask = (grid**2).sum(axis=0) < 140
+    image = 100.0 * mask + rng.normal(size=mask.shape)
+    atlas = mask * (1 + np.arange(mask.size).reshape(mask.shape) % N_PARCELS)
+    fd = np.abs(rng.normal(0.1, 0.05, T))
+    fd[[0, 20, 30]] = np.nan, 0.9, 0.8
+    names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    confounds = {name: rng.normal(size=T) for name in names}
+    confounds |= {"framewise_displacement": fd, "std_dvars": np.ones(T)}
+    features = {key: rng.random(9) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
+    features["classification"] = np.array(["noise"] * 4 + ["signal"] * 5)
+    rows = [{"mask_ratio": "0.2", "predictor": p, "r2": "0.1"} for p in ("model", "ridge")]
+    calls: dict[str, tuple[Callable[..., None], tuple]] = {
+        "motion": (motion.plot_motion, (confounds, TR, 2, 0.5)),
+        "carpet": (motion.plot_carpet, (series, 0.5 * series, networks, TR, fd)),
+        "coreg": (registration.plot_registration, (image, affine, image, {"brain <b> $x": mask})),
+        "mask": (registration.plot_brain_mask, (image, affine, mask)),
+        "aroma": (denoising.plot_aroma, (features, rng.normal(size=(T, 9)), TR, LIMITS)),
+        "coverage": (
+            parcels.plot_coverage,
+            (rng.random(N_PARCELS), 40 * rng.normal(size=(N_PARCELS, 3)), networks),
+        ),
+        "series": (parcels.plot_series, (series, TR, networks)),
+        "connectivity": (parcels.plot_connectivity, (np.corrcoef(series.T), networks)),
+        "reconstruction": (model.plot_reconstruction, (series, 0.5 * series, TR, None, rows)),
+        "embeddings": (model.plot_embeddings, (rng.normal(size=(3, 16)), [0.0, 147.0, 160.0])),
+        "networks": (
+            model.plot_networks,
+            (networks, atlas, affine, np.roll(networks, 1), {"accuracy": 0.5}),
+        ),
+        **_of_a_cohort(rng, networks, atlas, affine),
+    }
+    drawn = {}
+    for key, (function, arguments) in calls.items():
+        drawn[key] = folder / f"{key}.svg"
+        function(drawn[key], *arguments)
+    return drawn
+
+
+def _of_a_cohort(
+    rng: np.random.Generator, networks: np.ndarray, atlas: np.ndarray, affine: np.ndarray
+) -> dict[str, tuple[Callable[..., None], tuple]]:
+    recordings = [
+        {"mean_fd": 0.1 * k, "coverage": None, "n_volumes": 100 + k, "included": k > 1}
+        for k in range(5)
+    ]
+    points = rng.normal(size=(5, 2))
+    kinds = ("embedding", "connectivity", "random_weights")
+    scores: dict[str, list[Any]] = {
+        "target": ["age"] * 2,
+        "metric": ["r2", "permutation_p"],
+        "n_subjects": [5] * 2,
+    }
+    for kind in kinds:
+        scores |= {kind: [0.25, 0.031], f"{kind}_low": [0.1, None], f"{kind}_high": [0.4, None]}
+    spread = [40.0, None, 38.0]
+    return {
+        "quality": (cohort.plot_quality, (recordings,)),
+        "statistics": (
+            cohort.plot_statistics,
+            (rng.random(N_PARCELS), networks, spread, [0.8, 0.9, None]),
+        ),
+        "maps": (
+            cohort.plot_maps,
+            ([("PCA", points, ("first", "second"))], "site", ["a", "b", None, "a", "<b> $x"]),
+        ),
+        "probabilities": (
+            cohort.plot_probabilities,
+            (rng.random((7, N_PARCELS)), atlas, affine),
+        ),
+        "decoding": (cohort.plot_decoding, (scores,)),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The figures, drawn under a user's own matplotlib settings."""
+    before: dict[Any, Any] = {"font.size": 20.0, "svg.hashsalt": "mine", "axes.facecolor": "red"}
+    with matplotlib.rc_context(before):
+        paths = _draw_all(tmp_path_factory.mktemp("figures"))
+        assert {key: matplotlib.rcParams[key] for key in before} == before
+    return paths
+
+
+def test_figures_are_small_valid_svg_without_a_date(drawn: dict[str, Path]) -> None:
+    for path in drawn.values():
+        text = path.read_text()
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert len(text) < 500_000, path.name
+        assert "dc:date" not in text and "<script" not in text
+    folder = next(iter(drawn.values())).parent
+    assert {path.suffix for path in folder.iterdir()} == {".svg"}, "a part file was left behind"
+
+
+def test_figures_have_the_same_bytes_in_another_process(
+    drawn: dict[str, Path], tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "import test_figures; test_figures._draw_all(Path(sys.argv[2]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7", "MPLBACKEND": "svg"},
+    )
+    for path in drawn.values():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_figures_state_the_numbers_that_they_were_given(drawn: dict[str, Path]) -> None:
+    # matplotlib keeps each text as a comment beside its outlines
+    assert "2 above 0.5 mm" in drawn["motion"].read_text()
+    assert "2 dummy volumes shaded" in drawn["motion"].read_text()
+    assert "r² = 0.75" in drawn["reconstruction"].read_text()  # 1 - (1 - 0.5)²
+    # 4 mm voxels, ball of radius sqrt(140) voxels
+    grid = np.arange(30) - 15
+    radius = grid[:, None, None] ** 2 + grid[:, None] ** 2 + grid**2
+    volume = np.count_nonzero(radius < 140) * 4**3 / 1000
+    assert f"{volume:.0f} cm³" in drawn["mask"].read_text()
+    assert "4 IC" in drawn["aroma"].read_text() and "5 IC" in drawn["aroma"].read_text()
+    assert "median 0.2" in drawn["quality"].read_text()
+    assert "0.25  p = 0.031" in drawn["decoding"].read_text()
+
+
+def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), canvas.canvas(tmp_path / "x.svg", 2.0):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first", [2.0, -2.0])
+def test_slices_keep_left_on_the_left_and_name_their_millimetres(first: float) -> None:
+    # x runs to the right or to the left in the file; world coordinates are the same
+    affine = np.diag([first, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-39.0 if first > 0 else 39.0, -39.0, -39.0]
+    volume = np.zeros((40, 40, 40), np.float32)
+    inverse = np.linalg.inv(affine)
+    for x, y, z, value in ((-21.0, 15.0, 9.0, 1.0), (21.0, -15.0, 9.0, 2.0)):
+        i, j, k = np.round(inverse @ [x, y, z, 1.0]).astype(int)[:3]
+        volume[i, j, k] = value
+    cut = layout(volume.shape, affine, planes="z", n_columns=40)
+    picture = np.nan_to_num(cut.cut(volume, order=0))
+    for value, is_left, is_front in ((1.0, True, True), (2.0, False, False)):
+        row, column = np.argwhere(picture == value)[0]
+        tile = next(t for t in cut.tiles if t.left <= column < t.left + t.width)
+        # slices are chosen on whole voxels
+        assert abs(tile.position - 9.0) <= 1.0
+        assert bool(column - tile.left < tile.width / 2) is is_left
+        assert bool(row - tile.top < tile.height / 2) is is_front
+
+
+def test_parcels_are_sorted_by_network_and_keep_their_order() -> None:
+    order = canvas.network_order(np.array([3, 0, 1, 3, 1]))
+    assert order.tolist() == [2, 4, 0, 3, 1]
+    assert canvas.group_edges(np.array([1, 1, 3, 3, 0])) == {1: (0, 2), 3: (2, 4), 0: (4, 5)}
+
+
+def test_correlation_and_r2_agree_with_other_libraries_and_skip_gaps() -> None:
+    from sklearn.metrics import r2_score
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(50, 3))
+    y = x + rng.normal(size=x.shape)
+    y[40:, 0] = np.nan
+    x[:, 2] = 0.0
+    r = model._columnwise_correlation(x, y)
+    assert r[0] == pytest.approx(np.corrcoef(x[:40, 0], y[:40, 0])[0, 1])
+    assert np.isnan(r[2])
+    r2 = model._columnwise_r2(x, y)
+    assert r2[0] == pytest.approx(r2_score(x[:40, 0], y[:40, 0]))
+    assert r2[1] == pytest.approx(r2_score(x[:, 1], y[:, 1]))
+
+
+def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
+    networks = np.zeros(N_PARCELS, int)
+    nothing = np.full((T, N_PARCELS), np.nan)
+    path = tmp_path / "x.svg"
+    none = {key: np.zeros(0) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
+    denoising.plot_aroma(
+        path, none | {"classification": np.zeros(0, str)}, np.zeros((T, 0)), TR, LIMITS
+    )
+    motion.plot_carpet(path, nothing, None, networks, TR)
+    parcels.plot_series(path, nothing, TR, networks)
+    parcels.plot_connectivity(path, nothing[:1].T * nothing[:1], networks)
+    parcels.plot_coverage(path, nothing[0], np.zeros((N_PARCELS, 3)), networks)
+    model.plot_embeddings(path, np.zeros((1, 8)), np.zeros(1))
+    motion.plot_motion(path, {}, TR)
+    grid = np.zeros((8, 8, 8))
+    registration.plot_brain_mask(path, grid, np.eye(4), grid)
+    registration.plot_registration(path, grid, np.eye(4), grid, {"brain": grid})
+    model.plot_networks(path, networks, grid, np.eye(4), networks)
+    with pytest.raises(ValueError, match="no parcel"):
+        model.plot_reconstruction(path, nothing, nothing, TR)
