@@ -1,6 +1,7 @@
 # make demo    a phantom data set through the whole chain, without any download of data
 # make test    the tests but the slow ones       make test-all    all tests
-# make lint    style, types, import contracts, shell      make clean       remove what the others made
+# make lint    style, types, import contracts, shell      make docs        the documentation site
+# make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
 # make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
@@ -15,14 +16,14 @@ DOCKER_BUILD ?=
 PHANTOM := demo/.phantom
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
-.PHONY: venv demo test test-all test-container test-cluster image lint clean
+.PHONY: venv demo test test-all test-container test-cluster image lint docs clean
 
 venv: $(INSTALLED)
 
 $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 test: $(INSTALLED)
@@ -49,6 +50,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck -x $(SCRIPTS)
+
+# The site, with all links checked, in build/site; `mkdocs serve` shows it while one writes.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "$(CURDIR)/build/site/index.html"
 
 $(PHANTOM): $(wildcard brainlm_bids/phantom/*.py) | $(INSTALLED)
 	rm -rf demo
