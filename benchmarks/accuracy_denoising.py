@@ -23,7 +23,7 @@ from benchmarks.table import Row
 from brainlm_bids import resources
 from brainlm_bids.phantom import write_phantom
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
-from brainlm_bids.preproc.denoising import confounds, ica, temporal
+from brainlm_bids.preproc.denoising import aroma, confounds, dimension, ica, mixture, temporal
 
 Float = NDArray[np.floating]
 
@@ -149,12 +149,12 @@ def _features(seed: int) -> Iterator[Row]:
         correlation = port.feature_time_series(f"{folder}/mix", f"{folder}/mc", seed=seed)
         frequency = port.feature_frequency(f"{folder}/ft", tr)
         shifted = port.feature_frequency(f"{folder}/with_dc", tr)
-        ours = ica.max_rp_corr(mixing, parameters, seed, subsets=np.array(draws))
-        high = ica.high_frequency_content(mixing, tr)
+        ours = aroma.max_rp_corr(mixing, parameters, seed, subsets=np.array(draws))
+        high = aroma.high_frequency_content(mixing, tr)
         inside = planted.brain()["mask"]
         masks = [planted.brain()[name][inside] for name in ("csf", "edge", "out")]
-        maps = ica.threshold_maps(found.maps)
-        edge, csf = ica.edge_csf_fractions(maps, *masks)
+        maps = mixture.threshold_maps(found.maps)
+        edge, csf = aroma.edge_csf_fractions(maps, *masks)
         spatial = _port_fractions(Path(folder), maps, masks)
         bad = port.classification(folder, correlation, spatial[0], frequency, spatial[1])
     bound = "<= 1e-6"
@@ -164,7 +164,7 @@ def _features(seed: int) -> Iterator[Row]:
     yield Row(stage, "edge and CSF fractions, the same", _largest(fractions), bound)
     peers = {"port, spectrum with DC": _largest(shifted - high)}
     yield Row(stage, "HFC, the same", _largest(high - frequency), bound, peers)
-    noise, _ = ica.classify(ours, edge, csf, high)
+    noise, _ = aroma.classify(ours, edge, csf, high)
     differ = len(set(np.flatnonzero(noise)) ^ set(np.atleast_1d(bad)))
     yield Row(stage, "decisions that differ", differ, "<= 0")
 
@@ -197,16 +197,17 @@ def planted_right(seed: int) -> float:
     series, courses, _, parameters = planted.plant(seed)
     masks = planted.brain()
     inside = masks["mask"]
-    samples = ica.effective_samples(series, inside)
-    found = ica.spatial_ica(series, ica.estimate_dimension(series, n_effective=samples), seed)
-    edge, csf = ica.edge_csf_fractions(
-        ica.threshold_maps(found.maps), *(masks[name][inside] for name in ("csf", "edge", "out"))
+    samples = dimension.effective_samples(series, inside)
+    found = ica.spatial_ica(series, dimension.estimate_dimension(series, n_effective=samples), seed)
+    edge, csf = aroma.edge_csf_fractions(
+        mixture.threshold_maps(found.maps),
+        *(masks[name][inside] for name in ("csf", "edge", "out")),
     )
-    noise, _ = ica.classify(
-        ica.max_rp_corr(found.mixing, parameters, seed),
+    noise, _ = aroma.classify(
+        aroma.max_rp_corr(found.mixing, parameters, seed),
         edge,
         csf,
-        ica.high_frequency_content(found.mixing, 2.0),
+        aroma.high_frequency_content(found.mixing, 2.0),
     )
     r = np.abs(np.corrcoef(courses.T, found.mixing.T)[:7, 7:])
     best = r.argmax(axis=1)

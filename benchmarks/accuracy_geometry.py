@@ -27,7 +27,8 @@ from brainlm_bids.phantom import scene
 from brainlm_bids.phantom.head import Warp, load_warp
 from brainlm_bids.preproc.motion import realign as motion
 from brainlm_bids.preproc.registration import ants as registration
-from brainlm_bids.preproc.registration import boundary
+from brainlm_bids.preproc.registration import boundary, transforms
+from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi, brain_mask_t1w
 
 NOISE = 0.02
 N_PEER_VOLUMES = 10  # that the slow peers are given
@@ -80,13 +81,13 @@ class Case:
 
     @cached_property
     def mask(self) -> np.ndarray:
-        return registration.brain_mask_epi(self.reference, self.affine)
+        return brain_mask_epi(self.reference, self.affine)
 
     @cached_property
     def t1w_brain(self) -> tuple[np.ndarray, np.ndarray]:
         """T1w without its bias field, and mask."""
-        mask = registration.brain_mask_t1w(self.t1w, self.t1w_affine)[0]
-        return registration.bias_correct(self.t1w, self.t1w_affine, mask), mask
+        mask = brain_mask_t1w(self.t1w, self.t1w_affine)[0]
+        return bias_correct(self.t1w, self.t1w_affine, mask), mask
 
     @cached_property
     def template(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -193,8 +194,8 @@ def antspyx_motion(case: Case, chosen: np.ndarray) -> np.ndarray:
     """(T, 4, 4) by ants.motion_correction, to our reference."""
     import ants
 
-    fixed = registration._to_ants(case.reference, case.affine)
-    volumes = [registration._to_ants(case.bold[..., t], case.affine) for t in chosen]
+    fixed = transforms.to_ants(case.reference, case.affine)
+    volumes = [transforms.to_ants(case.bold[..., t], case.affine) for t in chosen]
     direction = np.eye(4)
     direction[:3, :3] = fixed.direction
     blank = ants.make_image(
@@ -208,7 +209,7 @@ def antspyx_motion(case: Case, chosen: np.ndarray) -> np.ndarray:
     found = []
     for files in done["motion_parameters"]:
         assert len(files) == 1, files
-        found.append(registration.read_rigid(files[0]))
+        found.append(transforms.read_rigid(files[0]))
     return np.array(found)
 
 
@@ -303,11 +304,11 @@ def antspyx_rigid(case: Case, t1w: np.ndarray) -> np.ndarray:
     import ants
 
     done = ants.registration(
-        registration._to_ants(t1w, case.t1w_affine),
-        registration._to_ants(case.reference, case.affine),
+        transforms.to_ants(t1w, case.t1w_affine),
+        transforms.to_ants(case.reference, case.affine),
         type_of_transform="Rigid",
     )
-    return registration.read_rigid(done["fwdtransforms"][0])
+    return transforms.read_rigid(done["fwdtransforms"][0])
 
 
 def normalisation_rows(case: Case, quick: bool) -> Iterator[Row]:
@@ -332,12 +333,12 @@ def normalisation_rows(case: Case, quick: bool) -> Iterator[Row]:
             seed=case.seed,
             kind=kind,  # type: ignore[arg-type]
         )
-        errors = distances(registration.map_points(case.template_points, path), truths[kind])
+        errors = distances(transforms.map_points(case.template_points, path), truths[kind])
         peers = {}
         if not quick:
             for name, type_ in {"affine only": "Affine", "antspyx SyN": "SyN"}.items():
                 theirs = antspyx_transform(case, np.where(mask, data, 0), affine, type_)
-                there = registration.map_points(case.template_points, theirs)
+                there = transforms.map_points(case.template_points, theirs)
                 peers[name] = float(np.median(distances(there, truths[kind])))
         stage, bound = bounds[kind]
         note = f"95th percentile {np.percentile(errors, 95):.1f} mm"
@@ -350,8 +351,8 @@ def antspyx_transform(case: Case, brain: np.ndarray, affine: np.ndarray, type_: 
 
     template, mask, template_affine = case.template
     done = ants.registration(
-        registration._to_ants(np.where(mask, template, 0), template_affine),
-        registration._to_ants(brain, affine),
+        transforms.to_ants(np.where(mask, template, 0), template_affine),
+        transforms.to_ants(brain, affine),
         type_of_transform=type_,
         write_composite_transform=True,
     )

@@ -119,13 +119,13 @@ def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
 def anatomy(t1w: Path, bold: Path, n_volumes: int) -> Iterator[Any]:
     import ants
 
-    from brainlm_bids.preproc.registration import ants as registration
+    from brainlm_bids.preproc.registration import transforms
 
     image = ants.image_read(str(t1w))
     data, _, affine = _template()
-    template = registration._to_ants(data, affine)
+    template = transforms.to_ants(data, affine)
     first, bold_affine, _ = _volumes(bold, 1)
-    volume = registration._to_ants(first[..., 0], bold_affine)
+    volume = transforms.to_ants(first[..., 0], bold_affine)
     yield
     seconds: dict[str, float] = {}
     corrected = _timed(seconds, "N4", lambda: ants.n4_bias_field_correction(image))
@@ -142,7 +142,7 @@ def run_to_parcels(t1w: Path, bold: Path, n_volumes: int) -> Iterator[Any]:
     from nilearn.maskers import NiftiLabelsMasker
 
     from brainlm_bids import resources
-    from brainlm_bids.preproc.registration.ants import resample_to
+    from brainlm_bids.preproc.registration.transforms import resample_to
 
     data, affine, total = _volumes(bold, n_volumes)
     scale = total / data.shape[3]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainlm_bids import resources
-from brainlm_bids.preproc.registration.ants import resample_to
+from brainlm_bids.preproc.registration.transforms import resample_to
 
 SHAPE = (104, 104, 72)
 N_VOLUMES = 490

@@ -8,11 +8,11 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import load_image, load_mask, save_image
 
 
-class _PrepareT1wInputs(KernelInputSpec):
+class _PrepareT1wInputs(ArrayInputSpec):
     t1w = File(exists=True, mandatory=True)
 
 
@@ -22,24 +22,24 @@ class _PrepareT1wOutputs(TraitedSpec):
     method = traits.Str(desc="how the brain was found")
 
 
-class PrepareT1w(Kernel):
+class PrepareT1w(ArrayInterface):
     """Bias field and brain of a T1w image."""
 
     input_spec = _PrepareT1wInputs
     output_spec = _PrepareT1wOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_t1w
 
         data, affine = load_image(self.inputs.t1w)
-        mask, method = registration.brain_mask_t1w(data, affine)
-        corrected = registration.bias_correct(data, affine, mask)
+        mask, method = brain_mask_t1w(data, affine)
+        corrected = bias_correct(data, affine, mask)
         self._results["t1w"] = save_image(folder / "t1w.nii.gz", corrected, affine)
         self._results["brain_mask"] = save_image(folder / "brain_mask.nii.gz", mask, affine)
         self._results["method"] = method
 
 
-class _NormaliseInputs(KernelInputSpec):
+class _NormaliseInputs(ArrayInputSpec):
     image = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     template = File(exists=True, mandatory=True)
@@ -52,18 +52,18 @@ class _NormaliseOutputs(TraitedSpec):
     transform = File(desc="ITK composite: resamples the image into template space")
 
 
-class Normalise(Kernel):
+class Normalise(ArrayInterface):
     """Non-linear registration of a T1w image, or of a BOLD reference, to the template."""
 
     input_spec = _NormaliseInputs
     output_spec = _NormaliseOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration.ants import register_to_template
 
         moving, moving_affine = load_image(self.inputs.image)
         template, template_affine = load_image(self.inputs.template)
-        transform = registration.register_to_template(
+        transform = register_to_template(
             moving,
             moving_affine,
             template,

@@ -22,17 +22,17 @@ from nipype.interfaces.base import (
 RESOURCES_FILE = "resources.json"
 
 
-class KernelInputSpec(BaseInterfaceInputSpec):
+class ArrayInputSpec(BaseInterfaceInputSpec):
     """What every interface takes; `nohash`: a matter of speed does not void the cache."""
 
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this process")
     use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="counts for n_gpu_procs")
 
 
-class Kernel(SimpleInterface):
+class ArrayInterface(SimpleInterface):
     """Runs `_compute(folder)` with a fixed number of threads and notes time and memory."""
 
-    input_spec = KernelInputSpec
+    input_spec = ArrayInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits

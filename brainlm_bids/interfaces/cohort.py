@@ -17,7 +17,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.parcels import scaling
 
@@ -36,13 +36,13 @@ def _key_columns(recordings: Sequence[Plain]) -> dict[str, list[Any]]:
     return {key: [one["stem" if key == "recording" else key] for one in recordings] for key in KEYS}
 
 
-class _GroupInputs(KernelInputSpec):
+class _GroupInputs(ArrayInputSpec):
     naming = traits.Dict(mandatory=True, desc="of the group")
     recordings = traits.List(traits.Dict, mandatory=True)
     said = traits.Dict(mandatory=True, desc="for the sidecars")
 
 
-class GroupKernel(Kernel):
+class GroupInterface(ArrayInterface):
     """What the writers of group files share."""
 
     input_spec = _GroupInputs
@@ -98,7 +98,7 @@ class _TablesOutputs(TraitedSpec):
     random_weights = File(desc="(N, D)")
 
 
-class GroupTables(GroupKernel):
+class GroupTables(GroupInterface):
     """Embeddings and reconstruction metrics of the cohort by one model, and maps of them."""
 
     input_spec = _TablesInputs
@@ -183,7 +183,7 @@ class _ConnectivityInputs(_GroupInputs):
     seed = traits.Int(mandatory=True)
 
 
-class Connectivity(GroupKernel):
+class Connectivity(GroupInterface):
     """Functional connectivity of every recording: the baseline of decoding and of networks."""
 
     input_spec = _ConnectivityInputs
@@ -216,7 +216,7 @@ class _NetworksInputs(_GroupInputs):
     rows = traits.List(traits.Int, mandatory=True, desc="of series_networks, for the recordings")
 
 
-class GroupNetworks(GroupKernel):
+class GroupNetworks(GroupInterface):
     """Networks of all recordings and their consensus, as a table and as images."""
 
     input_spec = _NetworksInputs
@@ -326,7 +326,7 @@ def network_names() -> list[str]:
 # --- decoding --------------------------------------------------------------------------------
 
 
-class _DecodeInputs(KernelInputSpec):
+class _DecodeInputs(ArrayInputSpec):
     features = File(exists=True, mandatory=True, desc="npy (N, F)")
     rows = traits.List(traits.Int, mandatory=True, desc="of the features, for the target's values")
     name = traits.Str(mandatory=True, desc="of the features")
@@ -343,7 +343,7 @@ class _DecodeOutputs(TraitedSpec):
     decoded = File()
 
 
-class Decode(Kernel):
+class Decode(ArrayInterface):
     """One target from one kind of features."""
 
     input_spec = _DecodeInputs
@@ -387,7 +387,7 @@ class _WriteDecodingInputs(_GroupInputs):
     configuration = traits.Str(mandatory=True)
 
 
-class WriteDecoding(GroupKernel):
+class WriteDecoding(GroupInterface):
     """All targets of one model: scores side by side, predictions, a figure, and the record."""
 
     input_spec = _WriteDecodingInputs
@@ -489,7 +489,7 @@ class _DrawCohortInputs(_GroupInputs):
     statistics = File(exists=True, mandatory=True)
 
 
-class DrawCohort(GroupKernel):
+class DrawCohort(GroupInterface):
     """Quality of the recordings, and the statistics beside those of BrainLM's training."""
 
     input_spec = _DrawCohortInputs

@@ -13,11 +13,11 @@ from nipype.interfaces.base import (
 from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import load_image, load_mask
 
 
-class _DecomposeInputs(KernelInputSpec):
+class _DecomposeInputs(ArrayInputSpec):
     realigned = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
@@ -32,14 +32,14 @@ class _DecomposeOutputs(TraitedSpec):
     )
 
 
-class Decompose(Kernel):
+class Decompose(ArrayInterface):
     """Spatial ICA of the smoothed steady-state volumes."""
 
     input_spec = _DecomposeInputs
     output_spec = _DecomposeOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.denoising import ica
+        from brainlm_bids.preproc.denoising import dimension, ica
 
         bold, affine = load_image(self.inputs.realigned)
         mask = load_mask(self.inputs.brain_mask)
@@ -47,8 +47,8 @@ class Decompose(Kernel):
         series = ica.smooth_series(bold[..., n_dummy:], affine, mask, self.inputs.fwhm)
         del bold
         series *= self.inputs.factor
-        samples = ica.effective_samples(series, mask)
-        n_components = ica.estimate_dimension(series, n_effective=samples)
+        samples = dimension.effective_samples(series, mask)
+        n_components = dimension.estimate_dimension(series, n_effective=samples)
         found = ica.spatial_ica(series, n_components, self.inputs.seed)
         self._save(
             folder,
@@ -62,7 +62,7 @@ class Decompose(Kernel):
         )
 
 
-class _ClassifyInputs(KernelInputSpec):
+class _ClassifyInputs(ArrayInputSpec):
     components = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
@@ -77,25 +77,25 @@ class _ClassifyOutputs(TraitedSpec):
     )
 
 
-class Classify(Kernel):
+class Classify(ArrayInterface):
     """ICA-AROMA's features and decision."""
 
     input_spec = _ClassifyInputs
     output_spec = _ClassifyOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.denoising import ica
+        from brainlm_bids.preproc.denoising import aroma, mixture
 
         components, motion = np.load(self.inputs.components), np.load(self.inputs.motion)
         mixing = components["mixing"]
         parameters = motion["parameters"][int(motion["n_dummy"]) :]
         where = np.load(self.inputs.aroma)
-        thresholded = ica.threshold_maps(components["maps"])
-        maps = ica.sample_maps(thresholded, load_mask(self.inputs.brain_mask), where["voxels"])
-        correlation = ica.max_rp_corr(mixing, parameters, self.inputs.seed)
-        edge, csf = ica.edge_csf_fractions(maps, where["csf"], where["edge"], where["out"])
-        hfc = ica.high_frequency_content(mixing, self.inputs.tr)
-        noise, reasons = ica.classify(correlation, edge, csf, hfc)
+        thresholded = mixture.threshold_maps(components["maps"])
+        maps = aroma.sample_maps(thresholded, load_mask(self.inputs.brain_mask), where["voxels"])
+        correlation = aroma.max_rp_corr(mixing, parameters, self.inputs.seed)
+        edge, csf = aroma.edge_csf_fractions(maps, where["csf"], where["edge"], where["out"])
+        hfc = aroma.high_frequency_content(mixing, self.inputs.tr)
+        noise, reasons = aroma.classify(correlation, edge, csf, hfc)
         self._save(
             folder,
             "decisions",
@@ -109,7 +109,7 @@ class Classify(Kernel):
         )
 
 
-class _DenoiseInputs(KernelInputSpec):
+class _DenoiseInputs(ArrayInputSpec):
     parcels = File(exists=True, mandatory=True)
     components = File(exists=True, desc="absent for runs without volumes, which have no ICA")
     decisions = File(exists=True)
@@ -126,7 +126,7 @@ class _DenoiseOutputs(TraitedSpec):
     cleaning = File(desc="npz: matrix (T', T') that denoises and filters demeaned steady volumes")
 
 
-class Denoise(Kernel):
+class Denoise(ArrayInterface):
     """Removal of components or confounds, and the high-pass (and low-pass) filter, on parcels."""
 
     input_spec = _DenoiseInputs
@@ -156,7 +156,7 @@ class Denoise(Kernel):
         return np.asarray(temporal.gaussian_lowpass_matrix(n_volumes, tr, low_pass) @ kept)
 
     def _cleaning(self, temporal_filter: NDArray[np.float64]) -> NDArray[np.float64]:
-        from brainlm_bids.preproc.denoising import fmriprep, ica
+        from brainlm_bids.preproc.denoising import aroma, fmriprep
 
         if self.inputs.design:
             design = np.load(self.inputs.design)
@@ -170,11 +170,11 @@ class Denoise(Kernel):
             return temporal_filter
         mixing = np.load(self.inputs.components)["mixing"]
         noise = np.load(self.inputs.decisions)["noise"]
-        removal = ica.removal_matrix(mixing, noise, self.inputs.mode)
+        removal = aroma.removal_matrix(mixing, noise, self.inputs.mode)
         return np.asarray(temporal_filter @ removal)
 
 
-class _ScaleInputs(KernelInputSpec):
+class _ScaleInputs(ArrayInputSpec):
     denoised = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     tr = traits.Float(mandatory=True)
@@ -186,7 +186,7 @@ class _ScaleOutputs(TraitedSpec):
     robust = File(desc="npz: series (T', 424), filled (424,), median, iqr (424,), tr")
 
 
-class Scale(Kernel):
+class Scale(ArrayInterface):
     """Resampling to the model's TR and robust scaling."""
 
     input_spec = _ScaleInputs

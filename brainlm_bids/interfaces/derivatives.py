@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import (
     load_image,
     load_mask,
@@ -32,7 +32,7 @@ AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 
 
-class _ContextInputs(KernelInputSpec):
+class _ContextInputs(ArrayInputSpec):
     context = traits.Dict(mandatory=True)
 
 
@@ -48,14 +48,14 @@ class _AnatomicalInputs(_ContextInputs):
     template_mask = File(exists=True, mandatory=True)
 
 
-class WriteAnatomical(Kernel):
+class WriteAnatomical(ArrayInterface):
     """T1w image, brain and transform, in template space, with their figures."""
 
     input_spec = _AnatomicalInputs
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration import transforms
 
         naming = Naming(**self.inputs.context["naming"])
         t1w, affine = load_image(self.inputs.t1w)
@@ -64,7 +64,7 @@ class WriteAnatomical(Kernel):
         shape = load_mask(self.inputs.template_mask).shape
         images = {"preproc_T1w": (t1w, 1), "brain_mask": (mask, 0)}
         for key, (data, order) in images.items():
-            resampled = registration.resample_to(
+            resampled = transforms.resample_to(
                 data.astype(np.float32), affine, shape, grid, self.inputs.transform, order
             )
             kept = resampled > 0.5 if key == "brain_mask" else resampled.astype(np.float32)
@@ -134,7 +134,7 @@ class _FunctionalOutputs(TraitedSpec):
     written = traits.List(traits.Str)
 
 
-class WriteFunctional(Kernel):
+class WriteFunctional(ArrayInterface):
     """Every table of a run, each with a sidecar that says how it was made."""
 
     input_spec = _FunctionalInputs
@@ -392,7 +392,7 @@ class _FiguresInputs(_ContextInputs):
     written = traits.List(traits.Str, mandatory=True)
 
 
-class DrawFunctional(Kernel):
+class DrawFunctional(ArrayInterface):
     """The run's figures, and the record that says that its series are complete."""
 
     input_spec = _FiguresInputs
@@ -417,7 +417,7 @@ class DrawFunctional(Kernel):
 
     def _geometry(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration import transforms
 
         boldref, affine = load_image(self.inputs.boldref)
         mask_figure, coreg_figure = naming.figure("mask"), naming.figure("coreg")
@@ -426,7 +426,7 @@ class DrawFunctional(Kernel):
         fixed, fixed_affine = load_image(self.inputs.fixed)
         on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
         pull = np.load(self.inputs.matrix) if on_t1w else self._pull
-        moved = registration.resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
+        moved = transforms.resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
         name = "T1w" if on_t1w else naming.space
         plot_registration(
             coreg_figure,
@@ -442,9 +442,9 @@ class DrawFunctional(Kernel):
 
     def _pull(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """World points of the template to those of the BOLD reference."""
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration import transforms
 
-        world = registration.map_points(points, self.inputs.transform)
+        world = transforms.map_points(points, self.inputs.transform)
         return rigid_points(world, self.inputs.matrix)
 
     def _signals(self, naming: Naming) -> list[Path]:
@@ -476,7 +476,7 @@ class DrawFunctional(Kernel):
 
     def _components(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.denoising import Limits, plot_aroma
-        from brainlm_bids.preproc.denoising import ica
+        from brainlm_bids.preproc.denoising import aroma
 
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         decisions = dict(np.load(self.inputs.decisions))
@@ -485,7 +485,7 @@ class DrawFunctional(Kernel):
         padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
         padded[n_dummy:] = mixing
         path = naming.figure("aroma")
-        limits = Limits(ica.CSF_THRESHOLD, ica.HFC_THRESHOLD, ica.HYPERPLANE)
+        limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
         plot_aroma(path, decisions, padded, self.inputs.context["tr"], limits)
         return [path]
 
@@ -526,15 +526,15 @@ class _DenoisedBoldInputs(_ContextInputs):
     matrix = File(exists=True)
 
 
-class WriteDenoisedBold(Kernel):
+class WriteDenoisedBold(ArrayInterface):
     """The denoised, filtered BOLD on the atlas' 2 mm grid (`--save-bold`)."""
 
     input_spec = _DenoisedBoldInputs
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.denoising import ica
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.denoising import aroma
+        from brainlm_bids.preproc.registration import transforms
 
         naming = Naming(**self.inputs.context["naming"])
         bold, affine = load_image(self.inputs.realigned)
@@ -547,13 +547,11 @@ class WriteDenoisedBold(Kernel):
         series = matrix @ (series - mean) + mean
         labels, grid = load_image(self.inputs.atlas)
         index = np.argwhere(np.ones(labels.shape, dtype=bool))
-        points = registration.map_points(
-            index @ grid[:3, :3].T + grid[:3, 3], self.inputs.transform
-        )
+        points = transforms.map_points(index @ grid[:3, :3].T + grid[:3, 3], self.inputs.transform)
         if self.inputs.matrix:
             rigid = np.load(self.inputs.matrix)
             points = points @ rigid[:3, :3].T + rigid[:3, 3]
-        sampled = ica.sample_maps(series, mask, world_to_voxel(points, affine))
+        sampled = aroma.sample_maps(series, mask, world_to_voxel(points, affine))
         data = np.moveaxis(sampled.reshape(-1, *labels.shape), 0, 3)
         path = naming.path("denoised_bold")
         with files.atomically(path) as temporary:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped, UserError
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import centre_of_mass, load_image, load_mask, save_image
 
 IDENTITY = (
@@ -20,7 +20,7 @@ IDENTITY = (
 )
 
 
-class _TakeInputs(KernelInputSpec):
+class _TakeInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True)
     confounds = File(exists=True, mandatory=True)
     mask = File(exists=True, desc="of the brain; made here if fMRIPrep left none")
@@ -38,14 +38,14 @@ class _TakeOutputs(TraitedSpec):
     matrix = File(desc="(4, 4) npy: RAS+ world of the T1w to that of the BOLD reference")
 
 
-class TakePreprocessed(Kernel):
+class TakePreprocessed(ArrayInterface):
     """Reference, brain, motion and geometry of a run that fMRIPrep preprocessed."""
 
     input_spec = _TakeInputs
     output_spec = _TakeOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration.brain import brain_mask_epi
 
         bold, affine = load_image(self.inputs.bold)
         table = read_confounds(Path(self.inputs.confounds), bold.shape[3])
@@ -55,7 +55,7 @@ class TakePreprocessed(Kernel):
         if self.inputs.mask:
             brain = load_mask(self.inputs.mask)
         else:
-            brain = registration.brain_mask_epi(reference, affine)
+            brain = brain_mask_epi(reference, affine)
         if brain.shape != reference.shape:
             raise UserError(
                 f"{self.inputs.mask}: {brain.shape} voxels, the BOLD has {reference.shape}"
@@ -75,18 +75,18 @@ class TakePreprocessed(Kernel):
         self._locate(folder)
 
     def _locate(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration.transforms import read_rigid
 
         transform = folder / "identity.txt"
         transform.write_text(IDENTITY)
         self._results["transform"] = self.inputs.to_template or str(transform)
         if self.inputs.to_t1w:
             path = folder / "matrix.npy"
-            np.save(path, registration.read_rigid(self.inputs.to_t1w))
+            np.save(path, read_rigid(self.inputs.to_t1w))
             self._results["matrix"] = str(path)
 
 
-class _ExtractInputs(KernelInputSpec):
+class _ExtractInputs(ArrayInputSpec):
     realigned = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
@@ -100,7 +100,7 @@ class _ExtractOutputs(TraitedSpec):
     factor = traits.Float(desc="that scales the run to a grand mean of 10000")
 
 
-class ExtractPreprocessed(Kernel):
+class ExtractPreprocessed(ArrayInterface):
     """Parcel series of fMRIPrep's BOLD; the confounds are fMRIPrep's own."""
 
     input_spec = _ExtractInputs
@@ -126,7 +126,7 @@ class ExtractPreprocessed(Kernel):
         self._save(folder, "confounds", **known_confounds(table))
 
 
-class _StrategyInputs(KernelInputSpec):
+class _StrategyInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     strategy = traits.Str(mandatory=True, desc="a name of nilearn's load_confounds_strategy")
@@ -136,7 +136,7 @@ class _StrategyOutputs(TraitedSpec):
     design = File(desc="npz: confounds (T', K), their names, kept (T',)")
 
 
-class LoadStrategy(Kernel):
+class LoadStrategy(ArrayInterface):
     """Confounds of a run and volumes to censor, as nilearn's strategies choose them."""
 
     input_spec = _StrategyInputs

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import (
     centre_of_mass,
     load_image,
@@ -38,7 +38,7 @@ IN_VIEW = 0.95
 COARSEST_STEP = 1e-3
 
 
-class _RealignInputs(KernelInputSpec):
+class _RealignInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True)
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
@@ -54,7 +54,7 @@ class _RealignOutputs(TraitedSpec):
     )
 
 
-class Realign(Kernel):
+class Realign(ArrayInterface):
     """Reference, brain, and rigid motion of a BOLD run."""
 
     input_spec = _RealignInputs
@@ -62,13 +62,13 @@ class Realign(Kernel):
 
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc.motion import realign as motion
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration.brain import brain_mask_epi
 
         bold, affine = load_image(self.inputs.bold)
         n_dummy = self._n_dummy(bold)
         device = self.inputs.device
         reference = motion.reference_volume(bold, n_dummy, affine=affine, device=device)
-        brain = registration.brain_mask_epi(reference, affine)
+        brain = brain_mask_epi(reference, affine)
         matrices = motion.realign(bold, affine, reference, device=device)
         in_view = motion.volumes_in_view(matrices, affine, reference.shape)
         mask = brain & (in_view >= IN_VIEW * len(matrices))
@@ -107,7 +107,7 @@ class Realign(Kernel):
         return n_dummy
 
 
-class _CoregisterInputs(KernelInputSpec):
+class _CoregisterInputs(ArrayInputSpec):
     boldref = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     t1w = File(exists=True, mandatory=True)
@@ -120,21 +120,21 @@ class _CoregisterOutputs(TraitedSpec):
     method = traits.Str(desc="boundary, or mutual information where that was not clear")
 
 
-class Coregister(Kernel):
+class Coregister(ArrayInterface):
     """Rigid registration of the BOLD reference to the T1w image: the brains, then the boundary."""
 
     input_spec = _CoregisterInputs
     output_spec = _CoregisterOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import ants as registration
         from brainlm_bids.preproc.registration import boundary
+        from brainlm_bids.preproc.registration.ants import register_rigid
 
         t1w, t1w_affine = load_image(self.inputs.t1w)
         t1w_mask = load_mask(self.inputs.t1w_mask)
         boldref, bold_affine = load_image(self.inputs.boldref)
         mask = load_mask(self.inputs.brain_mask)
-        matrix = registration.register_rigid(
+        matrix = register_rigid(
             t1w,
             t1w_affine,
             boldref,
@@ -157,7 +157,7 @@ class Coregister(Kernel):
         self._results["method"] = "mutual information" if refined is None else "boundary"
 
 
-class _ProjectInputs(KernelInputSpec):
+class _ProjectInputs(ArrayInputSpec):
     atlas = File(exists=True, mandatory=True, desc="labels on their own grid")
     boldref = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
@@ -172,7 +172,7 @@ class _ProjectOutputs(TraitedSpec):
     aroma = File(desc="voxel coordinates (N, 3) of template voxels in view, csf, edge, out (N,)")
 
 
-class Project(Kernel):
+class Project(ArrayInterface):
     """Where the atlas, the tissues and AROMA's masks lie in the run's own voxels."""
 
     input_spec = _ProjectInputs
@@ -204,9 +204,9 @@ class Project(Kernel):
 
     def _locate(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Template world coordinates (P, 3) to voxel coordinates of the run."""
-        from brainlm_bids.preproc.registration import ants as registration
+        from brainlm_bids.preproc.registration.transforms import map_points
 
-        world = registration.map_points(points, self.inputs.transform)
+        world = map_points(points, self.inputs.transform)
         world = rigid_points(world, self.inputs.matrix)
         return world_to_voxel(world, load_image(self.inputs.boldref)[1])
 
@@ -243,7 +243,7 @@ class Project(Kernel):
         }
 
 
-class _ExtractInputs(KernelInputSpec):
+class _ExtractInputs(ArrayInputSpec):
     realigned = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
@@ -260,7 +260,7 @@ class _ExtractOutputs(TraitedSpec):
     factor = traits.Float(desc="that scales the run to a grand mean of 10000")
 
 
-class Extract(Kernel):
+class Extract(ArrayInterface):
     """Parcel series and confounds of the realigned run."""
 
     input_spec = _ExtractInputs

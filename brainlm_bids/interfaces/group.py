@@ -15,7 +15,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.parcels import scaling
 
 Plain = dict[str, Any]
@@ -41,7 +41,7 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
 # --- statistics over the cohort --------------------------------------------------------------
 
 
-class _CollectInputs(KernelInputSpec):
+class _CollectInputs(ArrayInputSpec):
     namings = traits.List(traits.Dict, mandatory=True)
     model_tr = traits.Float(mandatory=True)
     first = traits.Either(None, traits.Int, desc="volumes of each recording that count; None: all")
@@ -52,7 +52,7 @@ class _CollectOutputs(TraitedSpec):
     report = File(desc="stem -> volumes, or what is wrong")
 
 
-class CollectSeries(Kernel):
+class CollectSeries(ArrayInterface):
     """Demeaned series of some recordings, parcel by parcel; a broken one is said and left out."""
 
     input_spec = _CollectInputs
@@ -93,7 +93,7 @@ class StoreFile:
         return np.array(np.load(self._path, mmap_mode="r")[rows])
 
 
-class _PoolInputs(KernelInputSpec):
+class _PoolInputs(ArrayInputSpec):
     naming = traits.Dict(mandatory=True)
     stores = traits.List(File(exists=True), mandatory=True)
     reports = traits.List(File(exists=True), mandatory=True)
@@ -101,7 +101,7 @@ class _PoolInputs(KernelInputSpec):
     configuration = traits.Str(mandatory=True)
 
 
-class PoolStatistics(Kernel):
+class PoolStatistics(ArrayInterface):
     """Median and interquartile range per parcel over the cohort, and the record of them."""
 
     input_spec = _PoolInputs
@@ -148,7 +148,7 @@ class PoolStatistics(Kernel):
 # --- recordings under the cohort's statistics ------------------------------------------------
 
 
-class _ScaleToCohortInputs(KernelInputSpec):
+class _ScaleToCohortInputs(ArrayInputSpec):
     naming = traits.Dict(mandatory=True)
     statistics = File(exists=True, mandatory=True)
     said = traits.Str(mandatory=True, desc="whose statistics these are")
@@ -160,7 +160,7 @@ class _ScaleToCohortOutputs(TraitedSpec):
     robust_tsv = File()
 
 
-class ScaleToCohort(Kernel):
+class ScaleToCohort(ArrayInterface):
     """One recording, scaled with the statistics of the cohort."""
 
     input_spec = _ScaleToCohortInputs
@@ -206,7 +206,7 @@ class ScaleToCohort(Kernel):
         self._results["robust_tsv"] = str(path)
 
 
-class _EmbedUntrainedInputs(KernelInputSpec):
+class _EmbedUntrainedInputs(ArrayInputSpec):
     naming = traits.Dict(mandatory=True)
     robust_tsv = File(exists=True, mandatory=True)
     source = traits.Str(mandatory=True)
@@ -221,7 +221,7 @@ class _EmbedUntrainedInputs(KernelInputSpec):
     configuration = traits.Str(mandatory=True)
 
 
-class EmbedUntrained(Kernel):
+class EmbedUntrained(ArrayInterface):
     """The control of a decoding: one recording embedded by the model's untrained twin."""
 
     input_spec = _EmbedUntrainedInputs

@@ -12,7 +12,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import load_image
 
 POOLINGS = {
@@ -40,7 +40,7 @@ def untrained_control(source: str, seed: int, device: str, precision: str) -> An
     return untrained_twin(_loaded(source, seed, device, precision), seed + 1)
 
 
-class _RunModelInputs(KernelInputSpec):
+class _RunModelInputs(ArrayInputSpec):
     context = traits.Dict(mandatory=True)
     robust_tsv = File(exists=True, mandatory=True)
     atlas = File(exists=True, mandatory=True)
@@ -58,7 +58,7 @@ class _RunModelInputs(KernelInputSpec):
     device = traits.Enum("auto", "cpu", "cuda", usedefault=True, nohash=True)
 
 
-class RunModel(Kernel):
+class RunModel(ArrayInterface):
     """Embeddings, reconstruction and networks of one run by one model."""
 
     input_spec = _RunModelInputs

@@ -13,11 +13,11 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import Kernel, KernelInputSpec
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.fmriprep import count_non_steady, motion_of, read_confounds
 
 
-class _TakeCiftiInputs(KernelInputSpec):
+class _TakeCiftiInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True, desc=".dtseries.nii, 91k")
     confounds = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True, desc="A424.dlabel.nii")
@@ -31,7 +31,7 @@ class _TakeCiftiOutputs(TraitedSpec):
     motion = File(desc="parameters (T, 6), n_dummy")
 
 
-class TakeCifti(Kernel):
+class TakeCifti(ArrayInterface):
     """Parcel series of fMRIPrep's grayordinates; the confounds are fMRIPrep's own."""
 
     input_spec = _TakeCiftiInputs
@@ -75,7 +75,7 @@ class TakeCifti(Kernel):
         self._save(folder, "motion", parameters=parameters, n_dummy=n_dummy)
 
 
-class _TakeTimeseriesInputs(KernelInputSpec):
+class _TakeTimeseriesInputs(ArrayInputSpec):
     timeseries = File(exists=True, mandatory=True)
 
 
@@ -84,7 +84,7 @@ class _TakeTimeseriesOutputs(TraitedSpec):
     motion = File(desc="n_dummy, 0")
 
 
-class TakeTimeseries(Kernel):
+class TakeTimeseries(ArrayInterface):
     """A parcel series that others made."""
 
     input_spec = _TakeTimeseriesInputs

@@ -172,7 +172,7 @@ def methods(facts: Mapping[str, Any]) -> tuple[str, str]:
 
     `facts`, all optional: `version` of the program; `versions` {package: version}; `source`
     ("raw", "fmriprep", "timeseries"); `has_t1w` (bool, or None if it differs between subjects);
-    `brain_extraction` (method, as preproc.registration names it); `template` and `atlas` labels;
+    `brain_extraction` (method, see `brain_mask_t1w`); `template` and `atlas` labels;
     `dummy_scans` (None: detected); `fd_spike_threshold` mm; `dvars_spike_threshold`; `high_pass`
     s; `low_pass` s; `denoise` ("nonaggr", "aggr", "none"); `model_tr` s; `scaling_stats` (bool
     or path); `mask_ratio` list; `models`: list of {label, family, untrained, sha256, licence}.

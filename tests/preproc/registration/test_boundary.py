@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.preproc.registration import boundary
-from brainlm_bids.preproc.registration.ants import resample_to
+from brainlm_bids.preproc.registration.transforms import resample_to
 
 
 class Scene(NamedTuple):

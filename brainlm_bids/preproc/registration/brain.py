@@ -1,0 +1,193 @@
+"""Brains and bias fields: images (X, Y, Z) with RAS+ affines in, masks and corrected images out."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.preproc.registration.transforms import spacing_of, to_ants
+
+LOGGER = logging.getLogger(__name__)
+
+# Bounds of a brain's volume, ml: adults 950-1700 (Allen et al. 2002), with room for children,
+# for CSF and for masks that keep the meninges.
+BRAIN_ML = (700.0, 2200.0)
+# A slab of a few slices still has this much brain.
+MIN_BRAIN_ML = 100.0
+# Median inside over median outside; a BOLD reference has 10 or more, smooth noise below 2.
+MIN_CONTRAST = 2.0
+# A stripped brain in a tight box touches its six faces with 2600 mm², a neck with over 8000.
+MAX_TOUCH_MM2 = 5000.0
+
+
+def bias_correct(
+    data: NDArray[Any], affine: NDArray[np.float64], mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """The image (X, Y, Z) without its bias field, float32: N4 (Tustison et al. 2010, IEEE TMI).
+
+    The field is estimated in `mask` (default: voxels above the mean) on a grid of 4 to 8 mm.
+    """
+    import ants
+
+    data = np.nan_to_num(np.asarray(data, dtype=np.float32))
+    where = data > data.mean() if mask is None else mask
+    if not where.any():
+        return data
+    field = ants.n4_bias_field_correction(
+        to_ants(data, affine),
+        mask=to_ants(where, affine),
+        shrink_factor=int(np.clip(np.ceil(5.0 / spacing_of(affine).min()), 2, 4)),
+        convergence={"iters": [30, 30, 30], "tol": 1e-5},
+        return_bias_field=True,
+    ).numpy()
+    return np.asarray(data / np.maximum(field, 1e-3), dtype=np.float32)
+
+
+def brain_mask_t1w(
+    data: NDArray[Any], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], str]:
+    """The brain of a T1w image (X, Y, Z) and how it was found.
+
+    "skull-stripped": the image was already; "deepbet": the network of Fisch et al. 2024
+    (Comput. Biol. Med. 179, 108845); "threshold": where that failed.
+
+    Raises
+    ------
+    UserError
+        If there is no brain in the image.
+    """
+    data = finite(data)
+    stripped = _stripped_brain(data, affine)
+    if stripped is not None:
+        return stripped, "skull-stripped"
+    try:
+        mask = _deepbet(data, affine)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        LOGGER.warning("deepbet failed (%s); the brain is found by a threshold", error)
+        return brain_mask_epi(data, affine), "threshold"
+    if _millilitres(mask, affine) >= MIN_BRAIN_ML:
+        return mask, "deepbet"
+    LOGGER.warning("deepbet found no brain; trying a threshold")
+    return brain_mask_epi(data, affine), "threshold"
+
+
+def finite(data: NDArray[Any]) -> NDArray[np.float32]:
+    data = np.asarray(data, dtype=np.float32)
+    finite = np.isfinite(data)
+    if not finite.any():
+        raise UserError("no brain found in the image: it has no finite values")
+    data = np.where(finite, data, np.float32(0))
+    if data.min() == data.max():
+        raise UserError("no brain found in the image: all its values are the same")
+    return data
+
+
+def _millilitres(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
+    return float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000)
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, number = ndimage.label(mask)
+    if number == 0:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def _stripped_brain(
+    data: NDArray[np.float32], affine: NDArray[np.float64]
+) -> NDArray[np.bool_] | None:
+    """The brain of an image whose other voxels are exactly 0; None if it is not such an image."""
+    nonzero = data != 0
+    if nonzero.mean() > 0.6:
+        return None
+    brain = ndimage.binary_fill_holes(_largest(nonzero))
+    if not BRAIN_ML[0] <= _millilitres(brain, affine) <= BRAIN_ML[1]:
+        return None
+    # speckle around a head, or a head that is cut at its neck, is no stripped brain
+    if (nonzero & ~brain).sum() > 0.05 * brain.sum():
+        return None
+    if _touch_mm2(brain, affine) > MAX_TOUCH_MM2:
+        return None
+    return np.asarray(brain)
+
+
+def _touch_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
+    """Area of a mask on the six faces of its volume."""
+    spacing = spacing_of(affine)
+    faces = [spacing.prod() / spacing[axis] * mask.take([0, -1], axis).sum() for axis in range(3)]
+    return float(sum(faces))
+
+
+def _deepbet(data: NDArray[np.float32], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+    import nibabel as nb
+    from deepbet import BrainExtraction
+    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+
+    # the network was trained on RAS+ arrays
+    axes = io_orientation(affine)
+    ras = np.array([[0, 1], [1, 1], [2, 1]])
+    image = nb.as_closest_canonical(nb.Nifti1Image(data, affine))
+    extraction = BrainExtraction(no_gpu=True)
+    probability = extraction.run_model(np.array(image.dataobj, dtype=np.float32))
+    mask = extraction.postprocess(probability > 0.5)
+    return np.asarray(apply_orientation(mask, ornt_transform(ras, axes)), dtype=bool)
+
+
+def brain_mask_epi(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The brain of a BOLD reference (X, Y, Z), by ANTs' getMask.
+
+    Voxels above the mean, opened with a ball of two voxels, the largest part of them, without
+    holes; FACTS: Dice 0.985 on an EPI volume.
+
+    Raises
+    ------
+    UserError
+        If the image is empty or constant, or what is found is small or no brighter than the rest.
+    """
+    data = finite(data)
+    bright = data > data.mean()
+    mask = np.zeros_like(bright)
+    for radius in (2, 1):
+        mask = _open(bright, radius)
+        if _millilitres(mask, affine) >= MIN_BRAIN_ML:
+            break
+    volume = _millilitres(mask, affine)
+    if volume < MIN_BRAIN_ML:
+        raise UserError(
+            f"no brain found in the image: the largest bright region has {volume:.0f} ml, "
+            f"less than {MIN_BRAIN_ML:.0f} ml"
+        )
+    inside, outside = np.median(data[mask]), np.median(data[~mask]) if not mask.all() else 0.0
+    if inside < MIN_CONTRAST * outside:
+        raise UserError(
+            f"no brain found in the image: its bright region (median {inside:.4g}) hardly differs "
+            f"from the rest ({outside:.4g})"
+        )
+    return mask
+
+
+def _open(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Opening with a ball (voxels), largest component, holes filled."""
+    grid = np.indices((2 * radius + 1,) * 3) - radius
+    ball = (grid**2).sum(axis=0) <= radius**2
+    # beyond the volume counts as brain, lest a narrow field of view lose its outer slices
+    eroded = _largest(ndimage.binary_erosion(mask, ball, border_value=1))
+    opened = ndimage.binary_dilation(eroded, ball) & mask
+    return closed(_largest(opened), radius)
+
+
+def closed(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Closing with a ball (voxels), holes filled."""
+    if not mask.any():
+        return mask
+    padded = np.pad(mask, radius + 1)
+    # distances are as quick for a large ball as for a small one
+    grown = ndimage.distance_transform_edt(~padded) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    inner = (slice(radius + 1, -radius - 1),) * 3
+    return np.asarray(ndimage.binary_fill_holes((closed | padded)[inner]))

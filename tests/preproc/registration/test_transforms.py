@@ -1,0 +1,72 @@
+"""Transforms applied and stored, against closed forms."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from brainlm_bids.preproc.registration import transforms
+
+Head = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _matrix(angles: list[float], shift: list[float], scale: float = 1.0) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * scale
+    matrix[:3, 3] = shift
+    return matrix
+
+
+def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def test_resampling_by_matrix_and_function_agree_with_closed_form() -> None:
+    affine = np.diag([-2.0, 3.0, 2.5, 1.0])
+    affine[:3, 3] = [20, -30, -10]
+    ramp = (np.indices((20, 20, 20)).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]) @ [
+        1,
+        2,
+        3,
+    ]
+    reference = np.eye(4)
+    pull = _matrix([3, 5, 7], [1.0, 2.0, 3.0])
+    out = transforms.resample_to(ramp.reshape(20, 20, 20), affine, (5, 6, 7), reference, pull)
+    points = np.indices((5, 6, 7)).reshape(3, -1).T
+    np.testing.assert_allclose(out.ravel(), _apply(pull, points) @ [1, 2, 3], rtol=1e-4, atol=1e-3)
+    called = transforms.resample_to(
+        ramp.reshape(20, 20, 20), affine, (5, 6, 7), reference, lambda p: _apply(pull, p)
+    )
+    np.testing.assert_array_equal(out, called)
+
+
+def test_slabs_do_not_matter(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, _, affine = head
+    pull = _matrix([3, 5, 7], [1.0, 2.0, 3.0])
+    whole = transforms.resample_to(data, affine, (40, 40, 40), affine, pull, 3)
+    monkeypatch.setattr(transforms, "SLAB_POINTS", 4000)
+    slabs = transforms.resample_to(data, affine, (40, 40, 40), affine, pull, 3)
+    np.testing.assert_array_equal(whole, slabs)
+
+
+def test_a_stored_transform_maps_as_before_and_is_small(tmp_path: Path) -> None:
+    grid = np.diag([4.0, 4, 4, 1])
+    grid[:3, 3] = [-80, -100, -60]
+    wave = 3 * np.sin(np.indices((40, 48, 36)) / 6)  # mm
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec([0.1, -0.05, 0.2]).as_matrix()
+    matrix[:3, 3] = [1, -2, 3]
+    made = transforms.composite_of(matrix, np.moveaxis(wave, 0, -1), grid, str(tmp_path))
+    files = [tmp_path / name for name in ("first.h5", "second.h5")]
+    for file in files:
+        transforms.store_composite(made, file)
+        time.sleep(1.1)  # HDF5 counts seconds
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].stat().st_size < made.stat().st_size / 4
+    index = np.random.default_rng(0).integers(0, (40, 48, 36), (500, 3))
+    points = index * 4.0 + grid[:3, 3]
+    moved = points + wave[:, *index.T].T
+    expected = moved @ matrix[:3, :3].T + matrix[:3, 3]
+    np.testing.assert_allclose(transforms.map_points(points, files[0]), expected, atol=1e-3)
