@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
 
 WEIGHTS_LICENCE = "CC BY-NC-ND 4.0"
-
-# Entities that name a derivative, not the recording that it was made from.
-_DERIVED = {"space", "atlas", "res", "desc", "from", "to", "mode", "hemi", "cohort", "seg", "den"}
 
 _STATUS_COLUMNS = (
     *("participant_id", "session", "task", "run", "source"),
@@ -184,36 +182,20 @@ _ANAT_FIGURES: dict[str, tuple[str, str]] = {
 }
 
 
-def split_name(name: str) -> tuple[str, dict[str, str], str]:
-    """Take a BIDS file name apart: the source's part, all entities, and the suffix.
-
-    >>> split_name("sub-01_task-rest_space-X_desc-robust_timeseries.tsv")[0]
-    'sub-01_task-rest'
-    """
-    *pairs, suffix = name.split(".")[0].split("_")
-    entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
-    own = []
-    for pair in pairs:
-        if pair.split("-", 1)[0] in _DERIVED:
-            break
-        own.append(pair)
-    return "_".join(own), entities, suffix
-
-
 def gather(output_dir: Path, subject: str) -> Subject:
     """Read what the folder holds about one subject (label with or without "sub-")."""
-    label = subject.removeprefix("sub-")
-    root = output_dir / f"sub-{label}"
+    label = without_prefix("sub", subject)
+    root = output_dir / with_prefix("sub", subject)
     figures = sorted((root / "figures").glob("*.svg"))
     found = Subject(label=label, description=_read_json(output_dir / "dataset_description.json"))
     found.anatomical = _anatomical(figures, output_dir)
     has_t1w = bool(found.anatomical) or any(root.glob("**/anat/*T1w*"))
     sources = sorted(path for path in root.glob("**/func/*") if path.suffix in {".tsv", ".json"})
     bold_figures = [path for path in figures if path.name.endswith("_bold.svg")]
-    names = sorted({split_name(path.name)[0] for path in [*sources, *bold_figures]})
+    names = sorted({parse(path.name).source for path in [*sources, *bold_figures]})
     for name in names:
-        files = [path for path in sources if split_name(path.name)[0] == name]
-        pictures = [path for path in bold_figures if split_name(path.name)[0] == name]
+        files = [path for path in sources if parse(path.name).source == name]
+        pictures = [path for path in bold_figures if parse(path.name).source == name]
         found.runs.append(_run(name, files, pictures, output_dir, has_t1w))
     found.status = _status(output_dir, label)
     found.crashes = _crashes(output_dir, found.failed)
@@ -223,9 +205,9 @@ def gather(output_dir: Path, subject: str) -> Subject:
 def _anatomical(figures: list[Path], output_dir: Path) -> list[FigureFile]:
     found = []
     for path in figures:
-        _, entities, suffix = split_name(path.name)
-        desc = entities.get("desc", "")
-        if suffix != "T1w":
+        name = parse(path.name)
+        desc = name.get("desc")
+        if name.suffix != "T1w":
             continue
         title, caption = _ANAT_FIGURES.get(desc, (desc, ""))
         found.append(_figure(desc, title, caption, path, output_dir))
@@ -244,10 +226,10 @@ class _Files:
         self.paths: dict[tuple[str, str, str], Path] = {}
         self.spaces: set[str] = set()
         for path in paths:
-            _, entities, suffix = split_name(path.name)
-            self.paths[entities.get("desc", ""), suffix, path.suffix] = path
-            if "atlas" in entities:
-                self.spaces.add(f"{entities['atlas']} in {entities.get('space', 'unknown space')}")
+            name = parse(path.name)
+            self.paths[name.get("desc"), name.suffix, path.suffix] = path
+            if name.get("atlas"):
+                self.spaces.add(f"{name.get('atlas')} in {name.get('space', 'unknown space')}")
 
     def json(self, desc: str, suffix: str) -> dict[str, Any]:
         path = self.paths.get((desc, suffix, ".json"))
@@ -272,14 +254,14 @@ def _run(
     name: str, paths: list[Path], pictures: list[Path], output_dir: Path, has_t1w: bool
 ) -> Run:
     files = _Files(paths)
-    run = Run(name=name, entities=split_name(name + "_bold")[1], spaces=sorted(files.spaces))
+    run = Run(name=name, entities=parse(name).entities, spaces=sorted(files.spaces))
     denoised = files.json("denoised", "timeseries")
     robust = files.json("robust", "timeseries")
     confounds = files.tsv("confounds", "timeseries")
     merged = {**files.json("confounds", "timeseries"), **denoised}
     aroma, coverage = files.tsv("aroma", "metrics"), files.tsv("coverage", "metrics")
     for path in pictures:
-        desc = split_name(path.name)[1].get("desc", "")
+        desc = parse(path.name).get("desc")
         if desc in _RUN_FIGURES:
             run.figures[desc] = _figure(desc, *_RUN_FIGURES[desc], path, output_dir)
     run.filled = [str(parcel) for parcel in _listed(robust.get("FilledParcels"))]
@@ -428,7 +410,7 @@ def _low_coverage(coverage: list[Row]) -> list[tuple[str, str]]:
 def _models(files: _Files, pictures: list[Path], output_dir: Path) -> list[Model]:
     drawn: dict[str, list[FigureFile]] = {}
     for path in pictures:
-        desc = split_name(path.name)[1].get("desc", "")
+        desc = parse(path.name).get("desc")
         for key, text in _MODEL_FIGURES.items():
             if desc.endswith(key) and desc != key:
                 figure = _figure(key, *text, path, output_dir)
@@ -595,7 +577,7 @@ def _status(output_dir: Path, label: str) -> list[Row]:
     rows: dict[tuple[str, ...], Row] = {}
     for path in sorted((output_dir / "logs").glob("*_status.tsv")):
         for row in _read_tsv(path):
-            if row.get("participant_id", "").removeprefix("sub-") != label:
+            if without_prefix("sub", row.get("participant_id", "")) != label:
                 continue
             key = tuple(row.get(column, "") for column in ("session", "task", "run", "source"))
             rows[key] = dict.fromkeys(_STATUS_COLUMNS, "") | _without_na(row)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from brainlm_bids.bids.names import build, parse
 from brainlm_bids.report.contents import (
     WEIGHTS_LICENCE,
     Fact,
@@ -95,16 +96,16 @@ class _Files:
         return _read_json(self._path(desc, suffix, ".json"))
 
     def _path(self, desc: str, suffix: str, extension: str) -> Path:
-        name = f"{self.stem}_atlas-{self.atlas}_desc-{desc}_{suffix}{extension}"
-        return self.output_dir / name
+        entities = {"atlas": self.atlas, "desc": desc}
+        return self.output_dir / str(build(self.stem, entities, suffix, extension))
 
     def models(self) -> list[str]:
-        start, end = f"{self.stem}_atlas-{self.atlas}_desc-", "_embeddings.tsv"
-        found = self.output_dir.glob(f"{start}*{end}")
-        return sorted(path.name.removeprefix(start).removesuffix(end) for path in found)
+        pattern = self._path("*", "embeddings", ".tsv").name
+        return sorted(parse(path.name).get("desc") for path in self.output_dir.glob(pattern))
 
     def figure(self, desc: str, suffix: str, title: str, caption: str) -> FigureFile | None:
-        path = self.output_dir / "figures" / f"{self.stem}_desc-{desc}_{suffix}.svg"
+        name = build(self.stem, {"desc": desc}, suffix, ".svg")
+        path = self.output_dir / "figures" / str(name)
         if not path.is_file():
             return None
         return FigureFile(desc, title, caption, path.relative_to(self.output_dir).as_posix())
@@ -119,7 +120,8 @@ def build_group_report(
     """
     files = _Files(Path(output_dir), stem, space, atlas)
     recordings = files.table("cohort", "recordings")
-    scaling = _read_json(files.output_dir / f"atlas-{atlas}_desc-cohort_scaling.json")
+    name = build("", {"atlas": atlas, "desc": "cohort"}, "scaling", ".json")
+    scaling = _read_json(files.output_dir / str(name))
     warnings = _stated([files.sidecar("cohort", "recordings")])
     models = [_model(files, label) for label in files.models()]
     page = (
