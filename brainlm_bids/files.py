@@ -49,7 +49,7 @@ def _umask() -> int:
 def write_text(path: Path, text: str) -> Path:
     """Write a text file whole."""
     with atomically(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -17,12 +17,13 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
+from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.parcels import scaling
 
 KEYS = ("participant_id", "session", "task", "run", "recording", "mean_fd", "coverage")
-FEATURES = ("embedding", "connectivity", "random_weights")
+FEATURES = tuple(features.column for features in palette.FEATURES)
 # From here on, tables are also written as Parquet.
 LARGE_COHORT = 1000
 # A colour for each of more words than this says nothing.
@@ -149,7 +150,7 @@ class GroupTables(GroupInterface):
         panels = [(one.method, one.points, one.axes) for one in planes if one is not None]
         drawn = {}
         for number, (name, column) in enumerate(shown_variables(self.inputs.variables).items()):
-            path = self._naming.figure(f"{self._label}map{number:02d}", "embeddings")
+            path = self._naming.figure("embedding_map", model=self._label, number=number)
             plot_maps(path, panels, name, column)
             drawn[name] = path.relative_to(self._naming.output_dir).as_posix()
         return drawn
@@ -299,7 +300,7 @@ class GroupNetworks(GroupInterface):
 
         atlas, reference = self._atlas.astype(np.int32), resources.parcels().network_index
         plot_networks(
-            self._naming.figure(f"{self._label}consensus", "networks"),
+            self._naming.figure("consensus", model=self._label),
             labels,
             atlas,
             self._affine,
@@ -309,7 +310,7 @@ class GroupNetworks(GroupInterface):
             title="Consensus of the cohort",
         )
         plot_probabilities(
-            self._naming.figure(f"{self._label}probability", "networks"),
+            self._naming.figure("network_probability", model=self._label),
             probability,
             atlas,
             self._affine,
@@ -415,7 +416,7 @@ class WriteDecoding(GroupInterface):
             self._table("predictions", self._predictions(targets, found)),
         ]
         if targets:
-            written.append(self._naming.figure(f"{self._label}scores", "decoding"))
+            written.append(self._naming.figure("decoding", model=self._label))
             plot_decoding(written[-1], scores)
         outputs.write_record(
             Path(self._naming.output_dir),
@@ -499,11 +500,11 @@ class DrawCohort(GroupInterface):
         from brainlm_bids.figures.cohort import plot_quality, plot_statistics
 
         self._begin()
-        plot_quality(self._naming.figure("cohortquality", "recordings"), self.inputs.everyone)
+        plot_quality(self._naming.figure("quality"), self.inputs.everyone)
         parcels = resources.parcels()
         stats = scaling.load_stats(Path(self.inputs.statistics), list(parcels.names))
         plot_statistics(
-            self._naming.figure("cohort", "scaling"),
+            self._naming.figure("scaling"),
             stats.iqr,
             parcels.network_index,
             [one["sd_demeaned"] for one in self._recordings],

@@ -96,10 +96,10 @@ class WriteAnatomical(ArrayInterface):
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
 
         title = f"T1w brain ({self.inputs.method})"
-        plot_brain_mask(naming.figure("mask", "T1w"), t1w, affine, mask, title=title)
+        plot_brain_mask(naming.figure("brain_mask"), t1w, affine, mask, title=title)
         template, grid = load_image(self.inputs.template)
         plot_registration(
-            naming.figure("norm", "T1w"),
+            naming.figure("normalisation"),
             template,
             grid,
             normalised,
@@ -246,12 +246,14 @@ class WriteFunctional(ArrayInterface):
         if not self.inputs.confounds:
             return {}
         parameters = self._motion["parameters"][self._n_dummy :]
-        displacement = np.load(self.inputs.confounds)["framewise_displacement"]
+        confounds = np.load(self.inputs.confounds)
+        outliers = [name for name in confounds.files if name.startswith("motion_outlier")]
         moved = parameters - parameters[0]
         return {
-            "MeanFramewiseDisplacement": float(np.nanmean(displacement)),
+            "MeanFramewiseDisplacement": float(np.nanmean(confounds["framewise_displacement"])),
             "MaximumTranslation": float(np.linalg.norm(moved[:, :3], axis=1).max()),
             "MaximumRotation": float(np.degrees(np.abs(moved[:, 3:]).max())),
+            "MotionOutliers": len(outliers),
         }
 
     def _write_components(self, decisions: dict[str, NDArray[Any]]) -> None:
@@ -420,7 +422,7 @@ class DrawFunctional(ArrayInterface):
         from brainlm_bids.preproc.registration import transforms
 
         boldref, affine = load_image(self.inputs.boldref)
-        mask_figure, coreg_figure = naming.figure("mask"), naming.figure("coreg")
+        mask_figure, coreg_figure = naming.figure("boldref_mask"), naming.figure("coregistration")
         mask = load_mask(self.inputs.brain_mask)
         plot_brain_mask(mask_figure, boldref, affine, mask, title="BOLD brain")
         fixed, fixed_affine = load_image(self.inputs.fixed)
@@ -484,7 +486,7 @@ class DrawFunctional(ArrayInterface):
         mixing = np.load(self.inputs.components)["mixing"]
         padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
         padded[n_dummy:] = mixing
-        path = naming.figure("aroma")
+        path = naming.figure("components")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
         plot_aroma(path, decisions, padded, self.inputs.context["tr"], limits)
         return [path]

@@ -149,8 +149,8 @@ class RunModel(ArrayInterface):
         content = self._naming.sidecar(key, {**self._made(), **values})
         self._written.append(files.write_json(path, content))
 
-    def _figure(self, name: str) -> Path:
-        path = self._naming.figure(f"{self.inputs.label}{name}")
+    def _figure(self, key: str) -> Path:
+        path = self._naming.figure(key, model=self.inputs.label)
         self._written.append(path)
         return path
 

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows
 
@@ -57,4 +56,4 @@ def read_split(file: Path) -> dict[str, str]:
 
 def subject_label(text: str) -> str:
     """A participant as BIDS names it: with sub-."""
-    return with_prefix("sub", text)
+    return text if text.startswith("sub-") else f"sub-{text}"

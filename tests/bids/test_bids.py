@@ -13,7 +13,6 @@ import pytest
 
 from brainlm_bids import files
 from brainlm_bids.bids import inputs, outputs
-from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -323,7 +322,7 @@ def test_names_of_all_outputs_are_different_and_in_order() -> None:
     for path, row in zip(paths, table.values(), strict=True):
         folder = Path("/out/sub-01/ses-a") / row["datatype"] if "datatype" in row else Path("/out")
         assert path.parent == folder
-        keys = list(parse(path.name).entities)
+        keys = list(inputs.name_entities(path))
         assert keys == [key for key in order if key in keys]
 
 
@@ -371,8 +370,8 @@ def test_what_a_user_wrote_stays(root: Path) -> None:
 
 
 def test_a_record_is_complete_only_while_all_its_files_are_there(tmp_path: Path) -> None:
-    written = [files.write_text(tmp_path / "sub-01" / name, name) for name in ("a.tsv", "b.tsv")]
-    outputs.write_record(tmp_path, "sub-01_task-rest", "parcels", "abc", written)
+    files = [files.write_text(tmp_path / "sub-01" / name, name) for name in ("a.tsv", "b.tsv")]
+    outputs.write_record(tmp_path, "sub-01_task-rest", "parcels", "abc", files)
 
     def complete(configuration: str = "abc", stage: str = "parcels") -> bool:
         return outputs.is_complete(tmp_path, "sub-01_task-rest", stage, configuration)
@@ -380,9 +379,9 @@ def test_a_record_is_complete_only_while_all_its_files_are_there(tmp_path: Path)
     assert complete()
     assert not complete("abd")
     assert not complete(stage="model")
-    written[1].write_text("shortened by hand, or longer")
+    files[1].write_text("shortened by hand, or longer")
     assert not complete()
-    written[1].unlink()
+    files[1].unlink()
     assert not complete()
     outputs.record_path(tmp_path, "sub-01_task-rest", "parcels").write_text("{torn")
     assert not complete()

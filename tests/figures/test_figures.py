@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from brainlm_bids.bids.outputs import figure_table
 from brainlm_bids.figures import canvas, cohort, denoising, model, motion, parcels, registration
 from brainlm_bids.figures.mosaic import layout
 
@@ -223,3 +224,21 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
     model.plot_networks(path, networks, grid, np.eye(4), networks)
     with pytest.raises(ValueError, match="no parcel"):
         model.plot_reconstruction(path, nothing, nothing, TR)
+
+
+def test_every_figure_is_one_row_and_one_function() -> None:
+    table = figure_table()
+    modules = (motion, registration, denoising, parcels, model, cohort)
+    functions = {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in modules
+        for name in vars(module)
+        if name.startswith("plot_") and vars(module)[name].__module__ == module.__name__
+    }
+    assert {row["function"] for row in table.values()} == functions
+    files = [(row["desc"], row["suffix"]) for row in table.values()]
+    assert len(set(files)) == len(files)
+    for key, row in table.items():
+        assert row["of"] in {"subject", "run", "model", "cohort", "cohort_model"}, key
+        assert all(row[text].strip() for text in ("section", "title")), key
+        assert all(row[text].endswith(".") for text in ("caption", "alt")), key

@@ -6,11 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from brainlm_bids.report import contents
+from brainlm_bids.report import contents, model_facts, status
 from brainlm_bids.report import methods as boilerplate
 from brainlm_bids.report.subject import build_report
 
@@ -68,21 +67,10 @@ def _json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content))
 
 
-def _confounds() -> list[dict]:
-    rows = [{"framewise_displacement": 0.1, "trans_x": 0.0, "rot_y": 0.0} for _ in range(T)]
-    rows[0]["framewise_displacement"] = float("nan")
-    rows[5] |= {"framewise_displacement": 0.7, "trans_x": -0.25, "rot_y": np.pi / 360}
-    for index in (5, 6):
-        for row in rows:
-            row[f"motion_outlier{index - 5:02d}"] = 0
-    return rows
-
-
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """A folder of derivatives with every file that the report reads."""
     func = tmp_path / "sub-01" / "func"
-    _tsv(func / f"{RUN}_desc-confounds_timeseries.tsv", _confounds())
     rows = [
         {"component": k + 1, "variance": 0.1 * (k + 1), "classification": c}
         for k, c in enumerate(["noise", "signal", "noise", "signal"])
@@ -99,6 +87,10 @@ def output(tmp_path: Path) -> Path:
             "RepetitionTime": TR,
             "NumberOfVolumes": T,
             "DummyVolumes": 3,
+            "MeanFramewiseDisplacement": 0.11,
+            "MaximumTranslation": 0.25,
+            "MaximumRotation": 0.5,
+            "MotionOutliers": 2,
             "StandardDeviationDemeaned": 20.8,
             "Atlas": "A424",
         },
@@ -128,24 +120,23 @@ def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
     path = build_report(output, "sub-01", version="1.2.3")
     assert path == output / "sub-01.html"
     cards = _cards(path)
-    mean = (0.1 * (T - 2) + 0.7) / (T - 1)
     assert cards["Repetition time"] == "2 s | "
     assert cards["Volumes"] == f"{T} | 2.0 min"
     assert cards["Dummy volumes"].startswith("3 |")
-    assert cards["Mean framewise displacement"] == f"{mean:.3g} mm | "
+    assert cards["Mean framewise displacement"] == "0.11 mm | "
     assert cards["Largest translation"] == "0.25 mm | "
     assert cards["Largest rotation"] == "0.5° | "
     assert cards["Motion outliers"].startswith("2 |")
-    assert cards["Components removed"] == "2 of 4 | 40 % of their variance"
+    assert cards["Noise components"] == "2 of 4 | 40 % of the components’ variance"
     assert cards["Parcels covered"] == "423 of 424 | 1 of them by less than half"
-    assert cards["Parcels filled"].startswith("1 |")
-    assert cards["sd of the parcels"].startswith("20.8 | 0.50 × the 41.4")
-    assert cards["sd of the scaled series"].startswith("1.66 | 2.00 × the 0.83")
+    assert cards["Parcels without data"].startswith("1 |")
+    assert cards["SD of the parcel series"].startswith("20.8 | 0.50 × that of")
+    assert cards["SD of the scaled series"].startswith("1.66 | 2.00 × that of")
     page = _Page(path)
     assert "Filled parcels (1): P1." in page.text
     assert "P1 (0.00), P2 (0.25)" in page.text
     assert "0.2 ridge 0.5875 n/a 0.5217 n/a 3" in page.text
-    assert "better than the parcel mean but not than ridge regression" in page.text
+    assert "better than the parcel mean, but not better than ridge regression" in page.text
     assert "0123abcd" * 8 in page.text and "CC BY-NC-ND 4.0" in page.text
     assert "1.2.3" in page.text
     assert "Mind the gap." in page.text
@@ -273,15 +264,17 @@ def test_missing_and_broken_files_leave_their_line_out(tmp_path: Path) -> None:
 
 def test_sentences_about_the_baselines_are_true() -> None:
     scores = {"model": 0.3, "parcel_mean": 0.0, "ridge": 0.3}
-    assert contents._verdict(scores).endswith("the parcel mean but not than ridge regression")
-    assert contents._verdict({"model": -1.0, "ridge": 0.0}).startswith("predicts no better")
-    assert contents._verdict({"model": 1.0, "ridge": 0.0}).endswith("than ridge regression")
+    assert model_facts.verdict(scores).endswith(
+        "the parcel mean, but not better than ridge regression"
+    )
+    assert model_facts.verdict({"model": -1.0, "ridge": 0.0}).startswith("predicts no better")
+    assert model_facts.verdict({"model": 1.0, "ridge": 0.0}).endswith("than ridge regression")
     rows = [
         {"mask_ratio": ratio, "predictor": predictor, "r2": r2}
         for ratio in ("0.75", "0.2")
         for predictor, r2 in (("model", "0.1"), ("ridge", "0.2"))
     ]
-    table, sentences = contents._metrics(rows)
+    table, sentences = model_facts.metrics(rows)
     ratios, verdict = sentences[0].split(" of the values masked, the model ")
     assert len(sentences) == 1 and ratios == "With 0.2 and 0.75"
     assert verdict == "predicts no better than ridge regression."
@@ -341,6 +334,5 @@ def test_the_columns_of_the_status_table_are_those_that_are_written() -> None:
     from dataclasses import fields
 
     from brainlm_bids.app.status import Row
-    from brainlm_bids.report import contents
 
-    assert tuple(field.name for field in fields(Row)) == contents._STATUS_COLUMNS
+    assert tuple(field.name for field in fields(Row)) == status.COLUMNS

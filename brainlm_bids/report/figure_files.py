@@ -1,0 +1,62 @@
+"""Figures of an output folder with their titles and captions, as `data/figures.toml` lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainlm_bids.bids.outputs import Naming, figure_table
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure and where it is, relative to the output folder (POSIX)."""
+
+    title: str
+    caption: str
+    alt: str
+    path: str
+    interactive: bool = False
+
+
+Sections = dict[str, list[FigureFile]]
+
+
+def sections(about: str) -> list[str]:
+    """Headings of the figures about a subject, run, model, cohort or cohort_model, in order."""
+    return list(dict.fromkeys(r["section"] for r in figure_table().values() if r["of"] == about))
+
+
+def existing_figures(naming: Naming, about: str, model: str = "") -> Sections:
+    """Find the figures that were drawn, in the order of the table.
+
+    Parameters
+    ----------
+    naming
+        Of the subject, run or cohort that the figures describe.
+    about
+        What they describe: subject, run, model, cohort or cohort_model.
+    model
+        Label of the model.
+
+    Returns
+    -------
+    dict
+        The figures below each heading.
+    """
+    found: Sections = {}
+    for key, row in figure_table().items():
+        if row["of"] != about:
+            continue
+        path = naming.figure(key, model=model)
+        if path.is_file():
+            found.setdefault(row["section"], []).append(figure_file(key, path, naming))
+    return found
+
+
+def figure_file(key: str, path: Path, naming: Naming) -> FigureFile:
+    """A figure of the output folder under the title and the caption of its row."""
+    row = figure_table()[key]
+    where = path.relative_to(naming.output_dir).as_posix()
+    interactive = row.get("interactive", False)
+    return FigureFile(row["title"], row["caption"], row["alt"], where, interactive)

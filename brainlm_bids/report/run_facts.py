@@ -1,0 +1,127 @@
+"""The numbers of a run that its report shows, from sidecars and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
+from brainlm_bids.report.values import Fact, Row, as_float, number
+
+# Key in the sidecar of the denoised series: label in the report
+_OPTIONS = {
+    "Atlas": "Atlas",
+    "Template": "Template",
+    "Denoising": "Denoising",
+    "HighPassCutoff": "High-pass cut-off (s)",
+    "LowPassCutoff": "Low-pass cut-off (s)",
+    "Registration": "Registration",
+    "ScalingStatistics": "Scaling statistics",
+}
+# Parcels covered by less than this fraction are listed.
+LOW_COVERAGE = 0.5
+
+
+def acquisition(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """Repetition time, number of volumes, dummy volumes."""
+    tr, volumes = sidecar.get("RepetitionTime"), sidecar.get("NumberOfVolumes")
+    facts = []
+    if tr is not None:
+        facts.append(Fact("Repetition time", f"{number(tr)} s"))
+    if volumes is not None:
+        length = f"{float(volumes) * float(tr) / 60:.1f} min" if tr is not None else ""
+        facts.append(Fact("Volumes", str(volumes), length))
+    if sidecar.get("DummyVolumes") is not None:
+        facts.append(
+            Fact("Dummy volumes", str(sidecar["DummyVolumes"]), "excluded from the series")
+        )
+    return facts
+
+
+def motion(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """Framewise displacement, largest movements, motion outliers."""
+    rows = (
+        ("MeanFramewiseDisplacement", "Mean framewise displacement", " mm"),
+        ("MaximumTranslation", "Largest translation", " mm"),
+        ("MaximumRotation", "Largest rotation", "°"),
+    )
+    facts = [
+        Fact(label, f"{number(sidecar[key], 3)}{unit}")
+        for key, label, unit in rows
+        if sidecar.get(key) is not None
+    ]
+    outliers, volumes = sidecar.get("MotionOutliers"), as_float(sidecar.get("NumberOfVolumes"))
+    if outliers is not None:
+        share = f"{100 * outliers / volumes:.0f} % of the volumes" if volumes else ""
+        facts.append(Fact("Motion outliers", str(outliers), share))
+    return facts
+
+
+def components(table: list[Row]) -> list[Fact]:
+    """How many components ICA-AROMA classified as noise."""
+    if not table:
+        return []
+    noise = [row for row in table if row.get("classification") == "noise"]
+    variance = sum(as_float(row.get("variance")) or 0.0 for row in noise)
+    total = sum(as_float(row.get("variance")) or 0.0 for row in table)
+    note = f"{100 * variance / total:.0f} % of the components’ variance" if total > 0 else ""
+    odd = len(noise) in {0, len(table)}
+    return [Fact("Noise components", f"{len(noise)} of {len(table)}", note, odd)]
+
+
+def parcels(coverage: list[Row], filled: list[str] | None) -> list[Fact]:
+    """How many parcels the run covers, and how many have no data (None: unknown)."""
+    facts = []
+    if coverage:
+        fractions = [as_float(row.get("fraction")) or 0.0 for row in coverage]
+        covered = sum(fraction > 0 for fraction in fractions)
+        low = sum(0 < fraction < LOW_COVERAGE for fraction in fractions)
+        note = f"{low} of them by less than half" if low else "all by at least half"
+        value = f"{covered} of {len(fractions)}"
+        facts.append(Fact("Parcels covered", value, note, covered < len(fractions)))
+    if filled is not None:
+        note = "replaced by the median for the model"
+        facts.append(Fact("Parcels without data", str(len(filled)), note, bool(filled)))
+    return facts
+
+
+def low_coverage(coverage: list[Row]) -> list[tuple[str, str]]:
+    """Name and covered fraction of the parcels with low coverage, the lowest first."""
+    rows = [(as_float(row.get("fraction")) or 0.0, row) for row in coverage]
+    low = sorted((pair for pair in rows if pair[0] < LOW_COVERAGE), key=lambda pair: pair[0])
+    return [(row.get("name") or row.get("index") or "?", f"{part:.2f}") for part, row in low]
+
+
+def scale(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """Standard deviations of the series, compared with BrainLM's training data."""
+    rows = (
+        ("StandardDeviationDemeaned", "SD of the parcel series", UKB_SD_DEMEANED),
+        ("StandardDeviationRobust", "SD of the scaled series", UKB_SD_ROBUST),
+    )
+    facts = []
+    for key, label, reference in rows:
+        value = as_float(sidecar.get(key))
+        if value is not None:
+            note = f"{value / reference:.2f} × that of BrainLM’s training data ({reference:.3g})"
+            facts.append(Fact(label, number(value), note, far_off(value, reference)))
+    return facts
+
+
+def far_off(value: float, reference: float) -> bool:
+    """Whether a scale differs from its reference by more than a factor of two.
+
+    The factor is our own mark for "look at this", not a published limit.
+    """
+    return not 0.5 <= value / reference <= 2.0
+
+
+def options(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """Atlas, template and settings of the preprocessing."""
+    facts = []
+    for key, label in _OPTIONS.items():
+        value = sidecar.get(key)
+        if isinstance(value, dict):
+            value = value.get("Name")
+        if isinstance(value, str | int | float) and str(value):
+            facts.append(Fact(label, str(value)))
+    return facts

@@ -1,0 +1,93 @@
+"""Values of tables and sidecars: read, converted to numbers, written as text.
+
+A missing or broken file reads as empty and a missing number as None, so that a report leaves out
+what is not there.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number of a summary: its label, the value as text, a remark, and whether it looks odd."""
+
+    label: str
+    value: str
+    note: str = ""
+    odd: bool = False
+
+
+def number(value: object, digits: int = 4) -> str:
+    """Write a number with up to `digits` significant digits; other texts are returned unchanged.
+
+    >>> number("0.12345"), number(float("nan")), number(490)
+    ('0.1235', 'n/a', '490')
+    """
+    converted = as_float(value)
+    if converted is None:
+        return str(value) if isinstance(value, str) and value else "n/a"
+    if converted == int(converted) and abs(converted) < 1e9:
+        return str(int(converted))
+    return f"{converted:.{digits}g}"
+
+
+def as_float(value: object) -> float | None:
+    """A finite number, or None for anything else.
+
+    >>> as_float("0.5"), as_float("n/a"), as_float(None)
+    (0.5, None, None)
+    """
+    try:
+        converted = float(str(value))
+    except ValueError:
+        return None
+    return converted if math.isfinite(converted) else None
+
+
+def as_list(value: object) -> list[Any]:
+    """A list as it is, nothing as an empty list, and any other value as a list of one."""
+    if isinstance(value, list):
+        return value
+    return [] if value in (None, "") else [value]
+
+
+def joined(names: list[str]) -> str:
+    """An enumeration in words.
+
+    >>> joined(["a"]), joined(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def without_na(row: Row) -> Row:
+    """A row whose missing values are empty texts."""
+    return {key: "" if value == "n/a" else value for key, value in row.items()}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a sidecar; empty if it is missing or broken."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def read_tsv(path: Path) -> list[Row]:
+    """Read the rows of a table; none if it is missing or broken."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return [{str(k): v or "" for k, v in row.items() if k is not None} for row in rows]
