@@ -4,6 +4,7 @@
 # make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
 # make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
+# make test-oldest   some tests with the oldest dependencies that pyproject.toml allows
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -13,10 +14,13 @@ INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 DOCKER ?= docker
 DOCKER_BUILD ?=
+OLDEST := .venv-oldest
+OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort tests/test_settings.py \
+  tests/model --ignore=tests/model/test_transformers.py
 PHANTOM := demo/.phantom
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
-.PHONY: venv demo test test-all test-container test-cluster image lint docs clean
+.PHONY: venv demo test test-all test-oldest test-container test-cluster image lint docs clean
 
 venv: $(INSTALLED)
 
@@ -31,6 +35,17 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not container and not cluster"
+
+# the numerics, the networks and one whole run, with the oldest dependencies that pyproject.toml allows
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -m "not slow and not container and not cluster" $(OLDEST_TESTS)
+
+$(OLDEST)/.installed: constraints.txt pyproject.toml .ci/oldest.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet $(TORCH)
+	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e . pytest hypothesis
+	touch $@
 
 test-container: $(INSTALLED)
 	PYTHON=$(BIN)/python docker/test
@@ -76,5 +91,5 @@ demo: $(INSTALLED) $(PHANTOM)
 	@echo "$(CURDIR)/demo/out/group.html"
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(OLDEST) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache brainlm_bids.egg-info
