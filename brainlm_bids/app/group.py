@@ -20,6 +20,7 @@ from brainlm_bids.app.execution import Found, execute, make_folders, materialise
 from brainlm_bids.app.status import Row, print_table, read_crashes, used_resources, write_status
 from brainlm_bids.bids import derivatives, outputs
 from brainlm_bids.bids.derivatives import EXCLUDED, FAILED, INCLUDED, Columns, Recording
+from brainlm_bids.bids.names import GROUP, build, common_stem
 from brainlm_bids.cohort import variables
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources import ModelResource
@@ -46,9 +47,7 @@ class _Cohort:
         atlas = self.found.atlas.label
         self.recordings = derivatives.find_recordings(settings, self.found.space, atlas)
         space = self.recordings[0].naming.space
-        tasks = {one.entities.get("task") for one in self.recordings}
-        task = tasks.pop() if len(tasks) == 1 else None
-        stem = outputs.GROUP if task is None else f"{outputs.GROUP}_task-{task}"
+        stem = common_stem(one.stem for one in self.recordings)
         self.naming = outputs.Naming(str(settings.output_dir), stem, space, atlas)
         self.variables = derivatives.read_variables(
             settings.bids_dir, settings.phenotype, self.recordings
@@ -75,7 +74,7 @@ class _Cohort:
         """A row of the status table about the cohort as a whole."""
         level = logging.ERROR if status == "failed" else logging.WARNING
         LOG.log(level, "%s: %s: %s", status, what, reason)
-        name = outputs.GROUP
+        name = GROUP
         self.rows.append(Row(name, None, None, None, what, status, reason, None, None, crash_file))
 
     def crash(self, names: Sequence[str]) -> tuple[str, str | None]:
@@ -114,7 +113,7 @@ def run(settings: Settings) -> int:
     if settings.boilerplate_only:
         return EXIT_OK
     labels = [_label(model) for model in cohort.found.models]
-    described = outputs.describe_labels(labels, outputs.GROUP)
+    described = outputs.describe_labels(labels, GROUP)
     outputs.write_dataset_files(settings.output_dir, None, described)
     logs = settings.output_dir / "logs"
     files.write_text(logs / f"{cohort.run_id}_config.toml", settings.to_toml())
@@ -197,7 +196,8 @@ def _statistics(cohort: _Cohort) -> tuple[Path, str] | None:
         }
     )
     # one file per atlas, whatever the tasks: its record, too
-    naming = dataclasses.replace(cohort.naming, stem=f"{outputs.GROUP}_atlas-{cohort.naming.atlas}")
+    stem = build(GROUP, {"atlas": cohort.naming.atlas}).stem
+    naming = dataclasses.replace(cohort.naming, stem=stem)
     if not outputs.is_complete(settings.output_dir, naming.stem, "scaling", configuration):
         LOG.info("statistics over %d recordings", len(recordings))
         said = {

@@ -23,6 +23,7 @@ from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
 from brainlm_bids.workflows.participant import WORKFLOW, ModelTask, Plan, participant_workflow
@@ -167,7 +168,7 @@ def _plan_run(settings: Settings, one: Run, found: Found) -> Plan:
     context = _context(settings, one, found, naming, configuration)
     anatomical = None
     if one.t1w is not None:
-        stem = one.t1w.name.split(".")[0].removesuffix("_T1w")
+        stem = parse(one.t1w.name).stem
         own_name = {**context["naming"], "stem": stem}
         sources = [bids_inputs.bids_uri(one.t1w, settings.bids_dir)]
         anatomical = {"naming": own_name, "sources": sources, "template": context["template"]}

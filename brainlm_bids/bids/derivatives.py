@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from brainlm_bids.bids.inputs import name_entities
+from brainlm_bids.bids.names import build, matches, parse, without_prefix
 from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows
@@ -41,7 +41,7 @@ class Recording:
 
     @property
     def entities(self) -> dict[str, str]:
-        return name_entities(Path(self.stem + "_bold"))
+        return parse(self.stem).entities
 
     @property
     def participant(self) -> str:
@@ -75,33 +75,33 @@ def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recordin
         If there is none.
     """
     out = settings.output_dir
-    pattern = f"sub-*/**/func/*{_ending('*', atlas)}"
-    paths = [path for path in out.glob(pattern) if selected(path, settings)]
-    spaces = {name_entities(path)["space"] for path in paths}
+    names = [parse(path.name) for path in _denoised(out) if selected(path, settings)]
+    names = [name for name in names if name.get("atlas") == atlas]
+    spaces = {name.get("space") for name in names}
     if space not in spaces and len(spaces) == 1:
         space = spaces.pop()
-    ending = _ending(space, atlas)
-    paths = [path for path in paths if path.name.endswith(ending)]
-    if not paths:
+    stems = sorted(name.source for name in names if name.get("space") == space)
+    if not stems:
         raise UserError(_nothing(out, space, atlas))
-    names = sorted(path.name.removesuffix(ending) for path in paths)
-    found = [_read(Naming(str(out), name, space, atlas)) for name in names]
+    found = [_read(Naming(str(out), stem, space, atlas)) for stem in stems]
     return [_judged(one, settings) for one in found]
 
 
-def _ending(space: str, atlas: str) -> str:
-    return Naming("", "", space, atlas).path("denoised").name
+def _denoised(out: Path) -> list[Path]:
+    """The denoised series in an output folder."""
+    row = output_table()["denoised"]
+    ending = build("", {"desc": row["desc"]}, row["suffix"], row["extension"])
+    return sorted(out.glob(f"sub-*/**/{row['datatype']}/*_{ending}"))
 
 
 def _nothing(out: Path, space: str, atlas: str) -> str:
-    row = output_table()["denoised"]
-    others = sorted(out.glob(f"sub-*/**/func/*_desc-{row['desc']}_{row['suffix']}.tsv"))
+    others = _denoised(out)
     if not others:
         return f"{out}: holds no parcel series; run the level participant first"
-    entities = name_entities(others[0])
+    example = parse(others[0].name)
     return (
         f"{out}: no series of the selection with space-{space} and atlas-{atlas}; the folder has, "
-        f"for example, space-{entities.get('space')} and atlas-{entities.get('atlas')}: give the "
+        f"for example, space-{example.get('space')} and atlas-{example.get('atlas')}: give the "
         "same --atlas, --template and labels as for participant"
     )
 
@@ -121,17 +121,13 @@ class Selection(Protocol):
 
 def selected(path: Path, chosen: Selection) -> bool:
     """Whether a file's entities are among the chosen ones."""
-    entities = name_entities(path)
     wanted = {
-        "sub": tuple(label.removeprefix("sub-") for label in chosen.participant_label),
-        "ses": tuple(label.removeprefix("ses-") for label in chosen.session_label),
-        "task": tuple(label.removeprefix("task-") for label in chosen.task_id),
+        "sub": chosen.participant_label,
+        "ses": chosen.session_label,
+        "task": chosen.task_id,
+        "run": chosen.run_id,
     }
-    if any(labels and entities.get(key) not in labels for key, labels in wanted.items()):
-        return False
-    # as numbers: --run-id 1 means run-1 and run-01
-    runs = {run.removeprefix("run-").lstrip("0") for run in chosen.run_id}
-    return not runs or entities.get("run", "").lstrip("0") in runs
+    return matches(parse(path.name).entities, wanted)
 
 
 def _read(naming: Naming) -> Recording:
@@ -246,6 +242,4 @@ def _matched(path: Path, recordings: Sequence[Recording]) -> Columns:
 
 
 def _key(participant: str, session: str | None) -> tuple[str, str | None]:
-    return participant.removeprefix("sub-"), None if session is None else session.removeprefix(
-        "ses-"
-    )
+    return without_prefix("sub", participant), session and without_prefix("ses", session)

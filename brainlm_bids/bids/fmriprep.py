@@ -5,12 +5,12 @@ each once, so that a data set of a thousand subjects costs nothing. Nothing is w
 """
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.names import parse, with_prefix
 from brainlm_bids.errors import UserError
 
 TEMPLATE = "MNI152NLin6Asym"
@@ -18,8 +18,6 @@ OTHER_TEMPLATE = "MNI152NLin2009cAsym"
 CIFTI_SPACE = "fsLR"
 # In the order of preference: what needs the least of us first.
 SPACES = (TEMPLATE, CIFTI_SPACE, "T1w", "boldref", OTHER_TEMPLATE)
-# Entities that fMRIPrep adds to those of the raw run.
-ADDED = ("space", "cohort", "res", "den", "from", "to", "mode", "desc", "hemi", "label")
 IMAGES = (".nii.gz", ".nii")
 CIFTI = ".dtseries.nii"
 
@@ -47,19 +45,6 @@ class Preprocessed:
         """Every file that the run's numbers depend on."""
         found = (self.bold, self.confounds, self.mask, self.to_template, self.to_t1w)
         return tuple(path for path in found if path is not None)
-
-
-def split_derivative(name: str) -> tuple[str, dict[str, str], str, str]:
-    """The raw run's stem, the added entities, the suffix and the extension of a derivative's name.
-
-    >>> split_derivative("sub-1_task-rest_run-2_space-T1w_desc-preproc_bold.nii.gz")
-    ('sub-1_task-rest_run-2', {'space': 'T1w', 'desc': 'preproc'}, 'bold', '.nii.gz')
-    """
-    head, dot, extension = name.partition(".")
-    *parts, suffix = head.split("_")
-    pairs = [part.split("-", 1) for part in parts if "-" in part]
-    kept = "_".join("-".join(pair) for pair in pairs if pair[0] not in ADDED)
-    return kept, {key: value for key, value in pairs if key in ADDED}, suffix, dot + extension
 
 
 def check_derivatives(root: Path) -> dict[str, Any]:
@@ -95,7 +80,7 @@ def find_preprocessed(
     subjects without `sub-`; all if empty. Of `spaces` the first that a run has is taken. Raises
     UserError for a subject that is not there.
     """
-    folders = [root / f"sub-{label}" for label in subjects] or sorted(root.glob("sub-*"))
+    folders = [root / with_prefix("sub", label) for label in subjects] or sorted(root.glob("sub-*"))
     found = []
     for folder in folders:
         if not folder.is_dir() and not subjects:
@@ -116,11 +101,11 @@ def _runs(
 ) -> list[tuple[Preprocessed | None, str, str]]:
     files: dict[str, list[Path]] = {}
     for path in sorted(func.iterdir()):
-        files.setdefault(split_derivative(path.name)[0], []).append(path)
+        files.setdefault(parse(path.name).source, []).append(path)
     warps = [path for folder in anat if folder.is_dir() for path in sorted(folder.iterdir())]
     runs = []
     for stem, own in files.items():
-        if any(split_derivative(path.name)[2] == "bold" for path in own):
+        if any(parse(path.name).suffix == "bold" for path in own):
             runs.append(_one_run(stem, own, warps, spaces))
     return runs
 
@@ -156,13 +141,15 @@ def _bold_by_space(files: list[Path]) -> dict[str, Path]:
     """The BOLD of each space; of several resolutions that of 2 mm, or the first."""
     found: dict[str, Path] = {}
     for path in files:
-        _, added, suffix, extension = split_derivative(path.name)
-        if suffix == "bold" and extension == CIFTI and added.get("den") == "91k":
+        name = parse(path.name)
+        if name.suffix != "bold":
+            continue
+        if name.extension == CIFTI and name.get("den") == "91k":
             found[CIFTI_SPACE] = path
-        if suffix == "bold" and added.get("desc") == "preproc" and extension in IMAGES:
-            space = added.get("space", "boldref")
+        if name.get("desc") == "preproc" and name.extension in IMAGES:
+            space = name.get("space", "boldref")
             # Of several, 2 mm is what the atlas has; 1 mm is eight times the size.
-            if space not in found or added.get("res") == "2":
+            if space not in found or name.get("res") == "2":
                 found[space] = path
     return found
 
@@ -171,21 +158,26 @@ def _confounds(files: list[Path]) -> Path | None:
     """desc-confounds_timeseries (20.2 and later) or desc-confounds_regressors."""
     for suffix in ("timeseries", "regressors"):
         for path in files:
-            _, added, own, extension = split_derivative(path.name)
-            if (added.get("desc"), own, extension) == ("confounds", suffix, ".tsv"):
+            name = parse(path.name)
+            if (name.get("desc"), name.suffix, name.extension) == ("confounds", suffix, ".tsv"):
                 return path
     return None
 
 
 def _mask_of(bold: Path, files: list[Path]) -> Path | None:
-    wanted = re.sub(r"_desc-preproc_bold(\.nii(\.gz)?)$", r"_desc-brain_mask\1", bold.name)
-    return next((path for path in files if path.name == wanted), None)
+    name = parse(bold.name)
+    wanted = {**name.entities, "desc": "brain"}
+    for path in files:
+        other = parse(path.name)
+        if (other.entities, other.suffix, other.extension) == (wanted, "mask", name.extension):
+            return path
+    return None
 
 
 def _transform(files: list[Path], source: str, target: str) -> Path | None:
     for path in files:
-        _, added, suffix, _ = split_derivative(path.name)
-        if (added.get("from"), added.get("to"), suffix) == (source, target, "xfm"):
+        name = parse(path.name)
+        if (name.get("from"), name.get("to"), name.suffix) == (source, target, "xfm"):
             return path
     return None
 

@@ -19,6 +19,7 @@ from brainlm_bids.bids.fmriprep import (
     check_derivatives,
     find_preprocessed,
 )
+from brainlm_bids.bids.names import matches, parse, without_prefix
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
@@ -26,19 +27,6 @@ from brainlm_bids.settings import Settings
 MINIMUM_VOLUMES = 20
 # Repetition times of fMRI lie far below; a larger number is one in milliseconds.
 LONGEST_TR = 30.0
-RUN_ENTITIES = {
-    "subject": "sub",
-    "session": "ses",
-    "task": "task",
-    "acquisition": "acq",
-    "ceagent": "ce",
-    "reconstruction": "rec",
-    "direction": "dir",
-    "run": "run",
-    "echo": "echo",
-    "part": "part",
-    "chunk": "chunk",
-}
 
 
 @dataclass(frozen=True)
@@ -73,12 +61,12 @@ class Run:
             return self.preprocessed.stem
         if self.timeseries:
             return stem_of(self.source)
-        return self.source.name.split(".")[0].removesuffix("_bold")
+        return parse(self.source.name).stem
 
     @property
     def entities(self) -> dict[str, str]:
         """Entities as the file name spells them (`run-1` stays `1`, `run-01` stays `01`)."""
-        return name_entities(Path(self.stem))
+        return parse(self.stem).entities
 
     @property
     def subject(self) -> str:
@@ -102,16 +90,6 @@ class Run:
         if self.timeseries or not path.is_relative_to(self.bids_dir):
             return path.as_uri()
         return bids_uri(path, self.bids_dir, "raw" if self.preprocessed is None else "fmriprep")
-
-
-def name_entities(path: Path) -> dict[str, str]:
-    """The entities in a BIDS file name, in their order.
-
-    >>> name_entities(Path("sub-01_task-rest_run-1_bold.nii.gz"))
-    {'sub': '01', 'task': 'rest', 'run': '1'}
-    """
-    parts = path.name.split(".")[0].split("_")
-    return dict(part.split("-", 1) for part in parts if "-" in part)
 
 
 def bids_uri(path: Path, bids_dir: Path, dataset: str = "raw") -> str:
@@ -172,7 +150,7 @@ def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     """Runs of fMRIPrep's output folder, in the order of their names."""
     check_derivatives(root)
     found = find_preprocessed(root, settings.participant_label, _spaces(settings))
-    chosen = [one for one in found if _is_selected(name_entities(Path(one[1])), settings)]
+    chosen = [one for one in found if _is_selected(parse(one[1]).entities, settings)]
     if not chosen:
         raise UserError(f"--derivatives {root}: no BOLD run matches the selection; nothing to do")
     runs = []
@@ -195,15 +173,8 @@ def _spaces(settings: Settings) -> Sequence[str]:
 
 
 def _is_selected(entities: dict[str, str], settings: Settings) -> bool:
-    wanted = (("ses", settings.session_label), ("task", settings.task_id), ("run", settings.run_id))
-    for entity, labels in wanted:
-        own = entities.get(entity, "")
-        plain = [label.removeprefix(f"{entity}-") for label in labels]
-        if entity == "run":  # indices are compared as numbers
-            own, plain = own.lstrip("0"), [label.lstrip("0") for label in plain]
-        if labels and own not in plain:
-            return False
-    return True
+    wanted = {"ses": settings.session_label, "task": settings.task_id, "run": settings.run_id}
+    return matches(entities, wanted)
 
 
 def _describe_preprocessed(source: Preprocessed, root: Path, bids_dir: Path) -> Run:
@@ -289,9 +260,12 @@ def _subjects(settings: Settings) -> dict[str, Any]:
 
 def _selection(settings: Settings) -> dict[str, Any]:
     chosen = _subjects(settings)
-    for entity, labels in (("session", settings.session_label), ("task", settings.task_id)):
+    for key, entity, labels in (
+        ("session", "ses", settings.session_label),
+        ("task", "task", settings.task_id),
+    ):
         if labels:
-            chosen[entity] = [label.removeprefix(f"{entity[:3]}-") for label in labels]
+            chosen[key] = [without_prefix(entity, label) for label in labels]
     return chosen
 
 
@@ -310,9 +284,9 @@ def _query(
         raise UserError(f"--bids-filter-file {settings.bids_filter_file}: {error}") from error
     paths = sorted(Path(path) for path in found)
     if name == "bold" and settings.run_id:
-        # Indices of runs are compared as numbers: --run-id 1 means run-1 and run-01.
-        wanted = {run.removeprefix("run-").lstrip("0") for run in settings.run_id}
-        paths = [p for p in paths if name_entities(p).get("run", "").lstrip("0") in wanted]
+        # not in the query: runs are compared as numbers, --run-id 1 means run-1 and run-01
+        wanted = {"run": settings.run_id}
+        paths = [path for path in paths if matches(parse(path.name).entities, wanted)]
     return paths
 
 
@@ -333,18 +307,17 @@ def _read_filters(path: Path | None) -> dict[str, Any]:
 
 def sidecars(path: Path, bids_dir: Path) -> list[Path]:
     """JSON files that hold for an image by BIDS' inheritance, the most general first."""
-    entities, suffix = name_entities(path), _suffix(path)
+    image = parse(path.name)
     inside = [folder for folder in path.parents if folder.is_relative_to(bids_dir)]
     found: list[Path] = []
     for folder in reversed(inside):
-        named = [file for file in folder.glob(f"*{suffix}.json") if _suffix(file) == suffix]
-        held = [file for file in named if name_entities(file).items() <= entities.items()]
-        found += sorted(held, key=lambda file: (len(name_entities(file)), file.name))
+        held = []
+        for file in folder.glob(f"*{image.suffix}.json"):
+            name = parse(file.name)
+            if name.suffix == image.suffix and name.entities.items() <= image.entities.items():
+                held.append((len(name.entities), file.name, file))
+        found += [file for *_, file in sorted(held)]
     return found
-
-
-def _suffix(path: Path) -> str:
-    return path.name.split(".")[0].split("_")[-1]
 
 
 def _read_metadata(path: Path, bids_dir: Path) -> dict[str, Any]:
@@ -367,7 +340,7 @@ def _describe(path: Path, t1w: list[Path], bids_dir: Path) -> Run:
         metadata = _read_metadata(path, bids_dir)
     except ValueError as error:
         return Run(path, bids_dir, {}, None, f"{path.name}: its sidecar {error}")
-    entities = name_entities(path)
+    entities = parse(path.name).entities
     anatomical = _matching_t1w(entities, t1w)
     if "echo" in entities or "part" in entities:
         parts = f"{path.name}: multi-echo and complex-valued runs are not supported"
@@ -381,8 +354,8 @@ def _describe(path: Path, t1w: list[Path], bids_dir: Path) -> Run:
 
 def _matching_t1w(entities: dict[str, str], t1w: list[Path]) -> Path | None:
     """The T1w of the run's session, else the subject's first."""
-    own = [path for path in t1w if name_entities(path).get("sub") == entities["sub"]]
-    same = [path for path in own if name_entities(path).get("ses") == entities.get("ses")]
+    own = [path for path in t1w if parse(path.name).get("sub") == entities["sub"]]
+    same = [path for path in own if parse(path.name).get("ses") == entities.get("ses", "")]
     return next(iter(same or own), None)
 
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__
+from brainlm_bids.bids.names import GROUP, build, parse
 from brainlm_bids.files import atomically, read_json, write_json, write_text, write_tsv
 
 BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
-# In place of a subject, in the names of what describes the whole cohort.
-GROUP = "group"
 NOT_IN_BIDS_YET = (
     "*.html",
     "figures",
@@ -68,28 +67,26 @@ class Naming:
         'sub-01_task-rest_run-1_space-MNI152NLin6Asym_atlas-A424_desc-denoised_timeseries.json'
         """
         row = output_table()[key]
-        parts = [self.stem] if row.get("stem", True) else []
+        values = {"space": self.space, "atlas": self.atlas}
+        entities = {entity: values[entity] for entity in row["entities"]}
         if "transform" in row:
             target = "T1w" if key == "boldref_to_t1w" else self.space
-            parts.append(f"from-{row['transform']}_to-{target}_mode-image")
-        values = {"space": self.space, "atlas": self.atlas}
-        parts += [f"{entity}-{values[entity]}" for entity in row["entities"]]
-        if "desc" in row:
-            parts.append(f"desc-{row['desc'].format(model=model)}")
-        parts.append(row["suffix"])
-        name = "_".join(parts) + (row["extension"] if extension is None else extension)
+            entities |= {"from": row["transform"], "to": target, "mode": "image"}
+        entities["desc"] = row.get("desc", "").format(model=model)
+        source = self.stem if row.get("stem", True) else ""
+        name = build(source, entities, row["suffix"], extension or row["extension"])
         folder = self.folder(row["datatype"]) if "datatype" in row else Path(self.output_dir)
-        return folder / name
+        return folder / str(name)
 
     def folder(self, datatype: str) -> Path:
         """`OUT/sub-01[/ses-01]/<datatype>`."""
         folder = Path(self.output_dir) / self.subject
-        session = [part for part in self.stem.split("_") if part.startswith("ses-")]
-        return folder.joinpath(*session, datatype)
+        session = parse(self.stem).get("ses")
+        return folder.joinpath(*([f"ses-{session}"] if session else []), datatype)
 
     @property
     def subject(self) -> str:
-        return self.stem.split("_")[0]
+        return parse(self.stem).subject
 
     def figure(self, key: str, *, model: str = "", number: int = 0) -> Path:
         """Where the figure `key` of the report goes; `number` counts figures of the same key."""
@@ -97,7 +94,7 @@ class Naming:
         desc = row["desc"].format(model=model, number=f"{number:02d}")
         above = Path(self.output_dir)
         folder = (above if self.subject == GROUP else above / self.subject) / "figures"
-        return folder / f"{self.stem}_desc-{desc}_{row['suffix']}.svg"
+        return folder / str(build(self.stem, {"desc": desc}, row["suffix"], ".svg"))
 
     def sidecar(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """The sidecar's content: what the table always says, then what this run adds."""
@@ -224,7 +221,7 @@ def write_atlas_files(
 ) -> None:
     """The atlas as it was used: `tpl-<space>/…_dseg.{nii.gz,json,tsv}` and its description."""
     folder = output_dir / f"tpl-{space}"
-    stem = f"tpl-{space}_atlas-{label}"
+    stem = build("", {"tpl": space, "atlas": label}).stem
     last = folder / f"{stem}_dseg.tsv"
     with dataset_lock(output_dir):
         if not last.exists():  # one per space: the same atlas may be used in two

@@ -6,7 +6,6 @@ Numbers in columns: .tsv and .csv (with or without a row of names), .dat and .tx
 
 import csv
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.fmriprep import split_derivative
+from brainlm_bids.bids.names import alphanumeric, parse, sidecar_of
 from brainlm_bids.errors import UserError
 
 EXTENSIONS = (".tsv", ".csv", ".dat", ".txt", ".npy", ".ptseries.nii")
@@ -64,13 +63,9 @@ def stem_of(path: Path) -> str:
     >>> stem_of(Path("patient_7.npy"))
     'sub-patient7_task-unknown'
     """
-    stem = "_".join(
-        part for part in split_derivative(path.name)[0].split("_") if not part.startswith("atlas-")
-    )
-    if not stem.startswith("sub-"):
-        label = re.sub(r"[^A-Za-z0-9]", "", path.name.split(".")[0])
-        stem = f"sub-{label}"
-    return stem if "_task-" in stem else f"{stem}_task-unknown"
+    name = parse(path.name)
+    stem = name.source if "sub" in name.entities else f"sub-{alphanumeric(name.bare)}"
+    return stem if "task" in name.entities else f"{stem}_task-unknown"
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64], list[str], float | None]:
@@ -119,9 +114,8 @@ def _read_cifti(path: Path) -> tuple[NDArray[np.float64], list[str], float | Non
 
 
 def _sidecar_tr(path: Path) -> float | None:
-    sidecar = path.with_name(path.name.split(".")[0] + ".json")
     try:
-        content = json.loads(sidecar.read_text())
+        content = json.loads(sidecar_of(path).read_text())
         if "RepetitionTime" in content:
             return float(content["RepetitionTime"])
         return 1 / float(content["SamplingFrequency"]) if "SamplingFrequency" in content else None

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from brainlm_bids import __version__
 from brainlm_bids.app import machine
+from brainlm_bids.bids.names import without_prefix
 from brainlm_bids.errors import Stopped, UserError
 
 # of nilearn.interfaces.fmriprep.load_confounds_strategy
@@ -482,8 +483,8 @@ def parse(argv: Sequence[str] | None = None) -> Any:
     if config_file is not None:
         values |= read_toml(config_file)
     values |= {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-    for name, prefix in (("participant_label", "sub-"), ("session_label", "ses-")):
-        labels = (label.removeprefix(prefix) for label in values.get(name, ()))
+    for name, entity in (("participant_label", "sub"), ("session_label", "ses")):
+        labels = (without_prefix(entity, label) for label in values.get(name, ()))
         values[name] = tuple(dict.fromkeys(labels))
     for name, value in values.items():
         if isinstance(value, Path):

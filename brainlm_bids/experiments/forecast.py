@@ -1,5 +1,6 @@
 """`brainlm forecast`: recordings and models come in; predicted series and their errors go out."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids import outputs
+from brainlm_bids.bids.names import common_stem
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments.autoregression import FORECASTERS, autoregressive
-from brainlm_bids.experiments.recordings import Asked, Item, Scaled, find_items, group_stem
+from brainlm_bids.experiments.recordings import Asked, Item, Scaled, find_items
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import (
@@ -249,8 +250,8 @@ def _summarise(done: Sequence[Item], results: Results, parameters: Parameters) -
     for k, metric in enumerate(METRICS):
         for part, numbers in zip(("", "_low", "_high"), found, strict=True):
             columns[f"{metric}{part}"] = numbers[:, k].tolist()
-    first = done[0].naming
-    naming = outputs.Naming(first.output_dir, group_stem(done), first.space, first.atlas)
+    stem = common_stem(one.stem for one in done)
+    naming = dataclasses.replace(done[0].naming, stem=stem)
     path = naming.path("group_forecast")
     files.write_tsv(path, list(columns), list(columns.values()))
     said: dict[str, Any] = {

@@ -4,6 +4,7 @@ The same random sets of parcels serve all recordings and models, so that means o
 a null of their own.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
+from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.means import mean_over, subject_means
 from brainlm_bids.errors import UserError
@@ -33,7 +35,6 @@ from brainlm_bids.experiments.recordings import (
     Scaled,
     atlas_image,
     find_items,
-    group_stem,
 )
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
@@ -364,8 +365,8 @@ def _summarise(
         np.array([*(one[0] for one in moved), together[0]]),
         np.stack([*null_moved, null_together], axis=1),
     )
-    first = done[0].naming
-    naming = Naming(first.output_dir, group_stem(done), first.space, first.atlas)
+    stem = common_stem(one.stem for one in done)
+    naming = dataclasses.replace(done[0].naming, stem=stem)
     said = {
         **_said(design, parameters),
         "Recordings": [one.stem for one in done],

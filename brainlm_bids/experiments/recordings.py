@@ -4,7 +4,6 @@ In: a folder or a file, and a selection. Out: `Item` values in the order of thei
 for the folder of results, with its scaled series (T, 424) at the model's sampling when read.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.bids.derivatives import selected
-from brainlm_bids.bids.inputs import name_entities
+from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
@@ -106,8 +105,8 @@ def find_items(asked: Asked) -> list[Item]:
 
 
 def _item(asked: Asked, source: Source) -> Item:
-    entities = name_entities(source.path)
-    naming = Naming(str(asked.results), source.name, entities["space"], entities["atlas"])
+    name = parse(source.path.name)
+    naming = Naming(str(asked.results), source.name, name.get("space"), name.get("atlas"))
     return Item(naming, source.path, source, None, source.reason)
 
 
@@ -166,10 +165,3 @@ def _others_series(path: Path, given_tr: float | None) -> Scaled:
     # what is scaled already does not change: its median is 0 and its interquartile range 1
     scaled, _ = scaling.scale(values, scaling.recording_stats(values))
     return Scaled(scaled.astype(np.float32), tr, start)
-
-
-def group_stem(items: Sequence[Item]) -> str:
-    """`group_task-rest`, or `group` where recordings differ in the task."""
-    tasks = {name_entities(Path(one.stem + "_bold")).get("task") for one in items}
-    task = tasks.pop() if len(tasks) == 1 else None
-    return "group" if task is None else f"group_task-{task}"

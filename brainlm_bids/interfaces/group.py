@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
@@ -123,7 +124,7 @@ class PoolStatistics(ArrayInterface):
         stats = scaling.ScalingStats(found.median, found.iqr)
         with files.atomically(path) as temporary:
             scaling.save_stats(temporary, names, stats)
-        subjects = {stem.split("_")[0] for stem in used}
+        subjects = {parse(stem).subject for stem in used}
         values = {
             **self.inputs.said,
             "NumberOfRecordings": len(used),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.report import model_facts, run_facts
 from brainlm_bids.report.alarms import Warn, model_warnings, run_warnings
@@ -17,9 +18,6 @@ from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figu
 from brainlm_bids.report.model_facts import WEIGHTS_LICENCE, MetricRow
 from brainlm_bids.report.status import read_crashes, read_status
 from brainlm_bids.report.values import Fact, Row, as_list, read_json, read_tsv
-
-# Entities that name a derivative, not the recording that it was made from.
-_DERIVED = {"space", "atlas", "res", "desc", "from", "to", "mode", "hemi", "cohort", "seg", "den"}
 
 
 @dataclass
@@ -67,22 +65,6 @@ class Subject:
         return [row for row in self.status if row.get("status") in {"failed", "skipped"}]
 
 
-def split_name(name: str) -> tuple[str, dict[str, str], str]:
-    """Take a BIDS file name apart: the source's part, all entities, and the suffix.
-
-    >>> split_name("sub-01_task-rest_space-X_desc-robust_timeseries.tsv")[0]
-    'sub-01_task-rest'
-    """
-    *pairs, suffix = name.split(".")[0].split("_")
-    entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
-    own = []
-    for pair in pairs:
-        if pair.split("-", 1)[0] in _DERIVED:
-            break
-        own.append(pair)
-    return "_".join(own), entities, suffix
-
-
 def gather(output_dir: Path, subject: str) -> Subject:
     """Read what an output folder holds about a subject.
 
@@ -93,26 +75,27 @@ def gather(output_dir: Path, subject: str) -> Subject:
     subject
         Label, with or without "sub-".
     """
-    label = subject.removeprefix("sub-")
-    root = output_dir / f"sub-{label}"
+    label = without_prefix("sub", subject)
+    root = output_dir / with_prefix("sub", label)
     figures = sorted((root / "figures").glob("*.svg"))
     tables = sorted(path for path in root.glob("**/func/*") if path.suffix in {".tsv", ".json"})
     anatomical = _anatomical(output_dir, figures)
     has_t1w = bool(anatomical) or any(root.glob("**/anat/*T1w*"))
-    of_runs = [path for path in figures if split_name(path.name)[2] == "bold"]
-    names = sorted({split_name(path.name)[0] for path in [*tables, *of_runs]})
+    of_runs = [path for path in figures if parse(path.name).suffix == "bold"]
+    names = sorted({parse(path.name).source for path in [*tables, *of_runs]})
     status = read_status(output_dir, label)
     page = Subject(label, anatomical, status=status)
     page.description = read_json(output_dir / "dataset_description.json")
     for name in names:
-        files = _Files(path for path in tables if split_name(path.name)[0] == name)
+        files = _Files(path for path in tables if parse(path.name).source == name)
         page.runs.append(_run(Naming(str(output_dir), name, "", ""), files, has_t1w))
     page.crashes = read_crashes(output_dir, page.failed)
     return page
 
 
 def _anatomical(output_dir: Path, figures: list[Path]) -> list[FigureFile]:
-    stems = sorted({n[0] for p in figures if (n := split_name(p.name))[2] == "T1w"})
+    names = (parse(path.name) for path in figures)
+    stems = sorted({name.source for name in names if name.suffix == "T1w"})
     found = []
     for stem in stems:
         sections = existing_figures(Naming(str(output_dir), stem, "", ""), "subject")
@@ -127,10 +110,10 @@ class _Files:
         self.paths: dict[tuple[str, str, str], Path] = {}
         self.spaces: set[str] = set()
         for path in paths:
-            _, entities, suffix = split_name(path.name)
-            self.paths[entities.get("desc", ""), suffix, path.suffix] = path
-            if "atlas" in entities:
-                self.spaces.add(f"{entities['atlas']} in {entities.get('space', 'unknown space')}")
+            name = parse(path.name)
+            self.paths[name.get("desc"), name.suffix, path.suffix] = path
+            if name.get("atlas"):
+                self.spaces.add(f"{name.get('atlas')} in {name.get('space', 'unknown space')}")
 
     def json(self, desc: str, suffix: str) -> dict[str, Any]:
         path = self.paths.get((desc, suffix, ".json"))
@@ -152,8 +135,7 @@ def _run(naming: Naming, files: _Files, has_t1w: bool) -> Run:
     # what both sidecars say, the denoised one says of the run itself
     sidecar = {**robust, **files.json("confounds", "timeseries"), **denoised}
     components, coverage = files.tsv("aroma", "metrics"), files.tsv("coverage", "metrics")
-    entities = split_name(naming.stem + "_bold")[1]
-    run = Run(naming.stem, entities, spaces=sorted(files.spaces))
+    run = Run(naming.stem, parse(naming.stem).entities, spaces=sorted(files.spaces))
     run.figures = existing_figures(naming, "run")
     run.filled = [str(parcel) for parcel in as_list(robust.get("FilledParcels"))]
     run.facts = [

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids import files
+from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.figures.palette import FEATURES
 from brainlm_bids.report.alarms import stated
@@ -75,9 +76,9 @@ def build_group_report(
 
 def _models(naming: Naming) -> list[str]:
     """Labels of the models whose embeddings the folder holds."""
-    start, end = naming.path("group_embeddings", model="*").name.split("*")
-    paths = Path(naming.output_dir).glob(f"{start}*{end}")
-    return sorted(path.name.removeprefix(start).removesuffix(end) for path in paths)
+    pattern = naming.path("group_embeddings", model="*").name
+    paths = Path(naming.output_dir).glob(pattern)
+    return sorted(parse(path.name).get("desc") for path in paths)
 
 
 def _capitalised(text: str) -> str:

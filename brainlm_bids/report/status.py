@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from brainlm_bids.bids.names import without_prefix
 from brainlm_bids.report.values import Row, read_tsv, without_na
 
 COLUMNS = (
@@ -17,7 +18,7 @@ def read_status(output_dir: Path, label: str) -> list[Row]:
     rows: dict[tuple[str, ...], Row] = {}
     for path in sorted((output_dir / "logs").glob("*_status.tsv")):
         for row in read_tsv(path):
-            if row.get("participant_id", "").removeprefix("sub-") != label:
+            if without_prefix("sub", row.get("participant_id", "")) != label:
                 continue
             key = tuple(row.get(column, "") for column in ("session", "task", "run", "source"))
             rows[key] = dict.fromkeys(COLUMNS, "") | without_na(row)

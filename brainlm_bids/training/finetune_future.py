@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
+from brainlm_bids.bids.names import parse
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments import forecast
 from brainlm_bids.experiments.forecast import METRICS, Errors, look_back, predicted
@@ -226,7 +227,7 @@ def _summarise(
 ) -> None:
     """Means over subjects for each predictor and horizon, and the figure."""
     names = list(dict.fromkeys(row["recording"] for row in rows))
-    subjects = [name.split("_")[0] for name in names]
+    subjects = [parse(name).subject for name in names]
     keys = list(dict.fromkeys((row["predictor"], int(row["horizon"])) for row in rows))
     table = {
         (row["recording"], row["predictor"], int(row["horizon"])): [

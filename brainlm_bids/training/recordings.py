@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.inputs import name_entities
-from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
+from brainlm_bids.bids.names import build, parse
+from brainlm_bids.bids.outputs import changed, output_table, read_record
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_tsv
 from brainlm_bids.resources import parcels
@@ -84,7 +84,7 @@ def find_sources(
     """
     key, _ = SERIES[series]
     row = output_table()[key]
-    ending = f"_desc-{row['desc']}_{row['suffix']}{row['extension']}"
+    ending = f"_{build('', {'desc': row['desc']}, row['suffix'], row['extension'])}"
     found = [
         (path, *_space_and_atlas(path))
         for path in sorted(output_dir.glob(f"sub-*/**/{row['datatype']}/*{ending}"))
@@ -100,18 +100,19 @@ def find_sources(
     if len(kinds) > 1:
         said = ", ".join(f"--space {a} --atlas {b}" for a, b in kinds)
         raise UserError(f"{output_dir}: has series of several kinds; choose one: {said}")
-    return [_source(output_dir, path, series, *kinds[0]) for path, _, _ in found]
+    return [_source(output_dir, path, series) for path, _, _ in found]
 
 
 def _space_and_atlas(path: Path) -> tuple[str, str]:
-    entities = name_entities(path)
-    return entities.get("space", ""), entities.get("atlas", "")
+    name = parse(path.name)
+    return name.get("space"), name.get("atlas")
 
 
-def _source(output_dir: Path, path: Path, series: str, space: str, atlas: str) -> Source:
-    key, stage = SERIES[series]
-    stem = path.name.removesuffix(Naming("", "", space, atlas).path(key).name)
-    source = Source(stem, stem.split("_")[0], path)
+def _source(output_dir: Path, path: Path, series: str) -> Source:
+    _, stage = SERIES[series]
+    name = parse(path.name)
+    stem = name.source
+    source = Source(stem, name.subject, path)
     record = read_record(output_dir, stem, stage)
     listed = path.relative_to(output_dir).as_posix()
     if record is None or listed not in record[1]:

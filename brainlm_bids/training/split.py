@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows
 
@@ -56,4 +57,4 @@ def read_split(file: Path) -> dict[str, str]:
 
 def subject_label(text: str) -> str:
     """A participant as BIDS names it: with sub-."""
-    return text if text.startswith("sub-") else f"sub-{text}"
+    return with_prefix("sub", text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.anatomical import anatomical_workflow
@@ -50,7 +51,7 @@ class Plan:
     def anatomical_name(self) -> str | None:
         if self.run.t1w is None:
             return None
-        return node_name("anat", self.run.t1w.name.split(".")[0])
+        return node_name("anat", parse(self.run.t1w.name).bare)
 
     def model_name(self, label: str) -> str:
         return node_name(f"model_{label}", self.naming.stem)

@@ -13,6 +13,7 @@ import pytest
 
 from brainlm_bids import files
 from brainlm_bids.bids import inputs, outputs
+from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -322,7 +323,7 @@ def test_names_of_all_outputs_are_different_and_in_order() -> None:
     for path, row in zip(paths, table.values(), strict=True):
         folder = Path("/out/sub-01/ses-a") / row["datatype"] if "datatype" in row else Path("/out")
         assert path.parent == folder
-        keys = list(inputs.name_entities(path))
+        keys = list(parse(path.name).entities)
         assert keys == [key for key in order if key in keys]
 
 
@@ -370,8 +371,8 @@ def test_what_a_user_wrote_stays(root: Path) -> None:
 
 
 def test_a_record_is_complete_only_while_all_its_files_are_there(tmp_path: Path) -> None:
-    files = [files.write_text(tmp_path / "sub-01" / name, name) for name in ("a.tsv", "b.tsv")]
-    outputs.write_record(tmp_path, "sub-01_task-rest", "parcels", "abc", files)
+    written = [files.write_text(tmp_path / "sub-01" / name, name) for name in ("a.tsv", "b.tsv")]
+    outputs.write_record(tmp_path, "sub-01_task-rest", "parcels", "abc", written)
 
     def complete(configuration: str = "abc", stage: str = "parcels") -> bool:
         return outputs.is_complete(tmp_path, "sub-01_task-rest", stage, configuration)
@@ -379,9 +380,9 @@ def test_a_record_is_complete_only_while_all_its_files_are_there(tmp_path: Path)
     assert complete()
     assert not complete("abd")
     assert not complete(stage="model")
-    files[1].write_text("shortened by hand, or longer")
+    written[1].write_text("shortened by hand, or longer")
     assert not complete()
-    files[1].unlink()
+    written[1].unlink()
     assert not complete()
     outputs.record_path(tmp_path, "sub-01_task-rest", "parcels").write_text("{torn")
     assert not complete()

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.bids.fmriprep import find_preprocessed, split_derivative
+from brainlm_bids.bids.fmriprep import find_preprocessed
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_tsv
 from brainlm_bids.interfaces.derivatives import itk_affine
@@ -276,14 +276,6 @@ def test_what_is_not_fmriprep_is_refused(raw: Path, tmp_path: Path) -> None:
     (folder / "dataset_description.json").write_text(json.dumps(made))
     done = _call(raw, folder, tmp_path / "out")
     assert done.returncode == 2 and "XCP-D's series are in other atlases" in done.stderr
-
-
-def test_names_of_derivatives() -> None:
-    name = "sub-1_ses-2_task-a_acq-b_run-03_space-T1w_res-2_desc-preproc_bold.nii.gz"
-    stem, added, suffix, extension = split_derivative(name)
-    assert stem == "sub-1_ses-2_task-a_acq-b_run-03"
-    assert added == {"space": "T1w", "res": "2", "desc": "preproc"}
-    assert (suffix, extension) == ("bold", ".nii.gz")
 
 
 def test_two_millimetres_are_preferred_and_subjects_are_found_fast(tmp_path: Path) -> None:

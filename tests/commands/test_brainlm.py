@@ -161,7 +161,7 @@ def test_one_of_several_processes_leaves_without_torchs_last_words(
     """What goes wrong when the interpreter goes down is no failure of what is done by then."""
     program = (
         "import atexit, os, sys, torch\n"
-        "from brainlm_bids import tools\n"
+        "from brainlm_bids.commands import brainlm as tools\n"
         "atexit.register(os.abort)\n"
         "sys.exit(tools.main(['pretrain', '/nonexistent', sys.argv[1], '--size', 'tiny']))"
     )

@@ -219,7 +219,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(store: Store, tmp_path: Path
         "step = p._Run._one_step\n"
         "def slow(self, *a): step(self, *a); time.sleep(0.2)\n"
         "p._Run._one_step = slow\n"
-        "from brainlm_bids import tools; sys.exit(tools.main(sys.argv[1:]))",
+        "from brainlm_bids.commands import brainlm as tools; sys.exit(tools.main(sys.argv[1:]))",
         "pretrain", str(store.folder), str(cut), "--config", str(given.config), "--epochs", "4",
         "--batch", "6", "--learning-rate", "5e-3", "--baseline-windows", "0", "--device", "cpu",
         "--save-minutes", "1e-9",
