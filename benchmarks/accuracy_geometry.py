@@ -25,6 +25,7 @@ from brainlm_bids import phantom, resources
 from brainlm_bids.parcels import operator as parcellation
 from brainlm_bids.phantom import scene
 from brainlm_bids.phantom.head import Warp, load_warp
+from brainlm_bids.preproc.affine import apply, labelled_points
 from brainlm_bids.preproc.motion import realign as motion
 from brainlm_bids.preproc.registration import ants as registration
 from brainlm_bids.preproc.registration import boundary, transforms
@@ -110,7 +111,7 @@ class Case:
     def atlas(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (P,) and points (P, 3) of the embedded atlas."""
         labels, affine = resources.approximate_atlas()
-        return parcellation.atlas_points(labels.astype(int), affine)
+        return labelled_points(labels.astype(int), affine)
 
 
 def make_case(folder: Path, seed: int, n_volumes: int, kind: str = "high") -> Case:
@@ -142,10 +143,6 @@ def make_case(folder: Path, seed: int, n_volumes: int, kind: str = "high") -> Ca
         brain=nib.affines.apply_affine(tissue.affine, np.argwhere(np.asarray(tissue.dataobj))),
         seed=seed,
     )
-
-
-def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 def fitted_pose(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

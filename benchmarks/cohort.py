@@ -106,9 +106,9 @@ def child(task: str, folder: Path) -> None:
     from brainlm_bids import resources
     from brainlm_bids.cohort import statistics
     from brainlm_bids.interfaces import group
-    from brainlm_bids.model import windows
+    from brainlm_bids.parcels import sampling
 
-    assert group and statistics and windows and resources.parcels()
+    assert group and statistics and sampling and resources.parcels()
     argument = json.loads(sys.stdin.read())
     started = time.process_time()
     TASKS[task](folder, argument)

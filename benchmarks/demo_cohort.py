@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.model import windows
 from brainlm_bids.model.config import MODEL_TR
-from brainlm_bids.parcels import scaling
+from brainlm_bids.parcels import sampling, scaling
 from brainlm_bids.phantom import courses
 from brainlm_bids.preproc.denoising import temporal
 
@@ -46,7 +45,7 @@ def recording(rng: np.random.Generator) -> Array:
     level = noise * rng.lognormal(0, 0.4, series.shape[1])
     series += level * rng.normal(size=series.shape)
     series = temporal.highpass_matrix(n_volumes, tr) @ series
-    series, _ = windows.at_rate(series, tr, MODEL_TR)
+    series, _ = sampling.at_rate(series, tr, MODEL_TR)
     return scaling.scale(series, scaling.recording_stats(series))[0]
 
 

@@ -16,6 +16,7 @@ from brainlm_bids import resources
 from brainlm_bids.interfaces import denoising, functional, images
 from brainlm_bids.parcels import operator as parcellation
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
+from brainlm_bids.preproc.affine import apply, compose, grid_points
 from brainlm_bids.preproc.denoising import temporal
 
 Float = NDArray[np.floating]
@@ -47,7 +48,7 @@ def denoise(run: simulator.Simulation, folder: Path, seed: int = 42) -> Denoised
     place = np.linalg.inv(run.affine) @ np.linalg.inv(matrices[steady]) @ run.matrices[steady]
     factor = temporal.grand_mean_factor(realigned[..., n_dummy:], mask)
     head = simulator.head()
-    points = _moved(head.points, place @ run.affine)
+    points = apply(place @ run.affine, head.points)
     operator, _ = parcellation.build_operator(head.labels, points, mask.shape, mask)
     parcels = parcellation.parcellate(operator, realigned) * factor
     np.save(folder / "parcels.npy", parcels)
@@ -64,18 +65,11 @@ def denoise(run: simulator.Simulation, folder: Path, seed: int = 42) -> Denoised
     )
 
 
-def _moved(points: Float, matrix: Float) -> Float:
-    """Points (N, 3) through a (4, 4)."""
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
-
-
 def _aroma_masks(shape: tuple[int, ...], world_to_voxel: Float) -> dict[str, Any]:
     masks = resources.aroma_masks()
-    index = np.argwhere(np.ones(masks.csf.shape, dtype=bool))
-    voxels = _moved(index, world_to_voxel @ masks.affine)
+    voxels = grid_points(masks.csf.shape, compose(world_to_voxel, masks.affine))
     kept = ((voxels > -1) & (voxels < np.array(shape))).all(axis=1)
-    chosen = tuple(index[kept].T)
-    named = {name: getattr(masks, name)[chosen] for name in ("csf", "edge", "out")}
+    named = {name: getattr(masks, name).ravel()[kept] for name in ("csf", "edge", "out")}
     return {"voxels": voxels[kept].astype(np.float32), **named}
 
 

@@ -117,12 +117,12 @@ def _parcel_input(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 def our_parcels(path: Path) -> Iterator[Any]:
     """The operator built and applied; the run taken to lie in template space."""
-    from brainlm_bids.interfaces.images import world_to_voxel
     from brainlm_bids.parcels import operator as parcellation
+    from brainlm_bids.preproc.affine import labelled_points, world_to_voxel
 
     bold, affine, labels, atlas_affine = _parcel_input(path)
     yield
-    names, points = parcellation.atlas_points(labels.astype(np.int32), atlas_affine)
+    names, points = labelled_points(labels.astype(np.int32), atlas_affine)
     mask = np.ones(bold.shape[:3], dtype=bool)
     operator, _ = parcellation.build_operator(
         names, world_to_voxel(points, affine), mask.shape, mask

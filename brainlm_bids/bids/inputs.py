@@ -22,9 +22,9 @@ from brainlm_bids.bids.fmriprep import (
 from brainlm_bids.bids.names import matches, parse, without_prefix
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
 
-MINIMUM_VOLUMES = 20
 # Repetition times of fMRI lie far below; a larger number is one in milliseconds.
 LONGEST_TR = 30.0
 

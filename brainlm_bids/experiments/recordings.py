@@ -19,8 +19,8 @@ from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.model.config import MODEL_TR
-from brainlm_bids.model.windows import at_rate
 from brainlm_bids.parcels import scaling
+from brainlm_bids.parcels.sampling import at_rate
 from brainlm_bids.training.recordings import Source, find_sources
 
 Array = NDArray[np.float32]

@@ -92,7 +92,7 @@ def layout(
     orientation = nib.orientations.io_orientation(affine)
     inverse = nib.orientations.inv_ornt_aff(orientation, shape[:3])
     ras_affine = affine @ inverse
-    zooms = np.sqrt((ras_affine[:3, :3] ** 2).sum(axis=0))
+    zooms = nib.affines.voxel_sizes(ras_affine)
     filled = np.ones(shape[:3], bool) if mask is None or not np.any(mask) else np.asarray(mask) > 0
     filled = nib.orientations.apply_orientation(filled, orientation)
     low, high = _bounds(filled)

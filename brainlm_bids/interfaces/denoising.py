@@ -194,12 +194,11 @@ class Scale(ArrayInterface):
 
     def _compute(self, folder: Path) -> None:
         from brainlm_bids import resources
-        from brainlm_bids.model import windows
-        from brainlm_bids.parcels import scaling
+        from brainlm_bids.parcels import sampling, scaling
 
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
         series = np.load(self.inputs.denoised)[n_dummy:]
-        series, tr = windows.at_rate(series, self.inputs.tr, self.inputs.model_tr)
+        series, tr = sampling.at_rate(series, self.inputs.tr, self.inputs.model_tr)
         if self.inputs.statistics:
             names = list(resources.parcels().names)
             stats = scaling.load_stats(Path(self.inputs.statistics), names)

@@ -21,9 +21,7 @@ from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterfa
 from brainlm_bids.interfaces.images import (
     load_image,
     load_mask,
-    rigid_points,
     save_image,
-    world_to_voxel,
 )
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
 
@@ -444,10 +442,11 @@ class DrawFunctional(ArrayInterface):
 
     def _pull(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """World points of the template to those of the BOLD reference."""
+        from brainlm_bids.preproc.affine import apply
         from brainlm_bids.preproc.registration import transforms
 
         world = transforms.map_points(points, self.inputs.transform)
-        return rigid_points(world, self.inputs.matrix)
+        return apply(np.load(self.inputs.matrix), world) if self.inputs.matrix else world
 
     def _signals(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.motion import plot_carpet, plot_motion
@@ -535,6 +534,7 @@ class WriteDenoisedBold(ArrayInterface):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc.affine import apply, grid_points, world_to_voxel
         from brainlm_bids.preproc.denoising import aroma
         from brainlm_bids.preproc.registration import transforms
 
@@ -548,11 +548,9 @@ class WriteDenoisedBold(ArrayInterface):
         matrix = np.load(self.inputs.cleaning)["matrix"].astype(np.float32)
         series = matrix @ (series - mean) + mean
         labels, grid = load_image(self.inputs.atlas)
-        index = np.argwhere(np.ones(labels.shape, dtype=bool))
-        points = transforms.map_points(index @ grid[:3, :3].T + grid[:3, 3], self.inputs.transform)
+        points = transforms.map_points(grid_points(labels.shape, grid), self.inputs.transform)
         if self.inputs.matrix:
-            rigid = np.load(self.inputs.matrix)
-            points = points @ rigid[:3, :3].T + rigid[:3, 3]
+            points = apply(np.load(self.inputs.matrix), points)
         sampled = aroma.sample_maps(series, mask, world_to_voxel(points, affine))
         data = np.moveaxis(sampled.reshape(-1, *labels.shape), 0, 3)
         path = naming.path("denoised_bold")

@@ -9,10 +9,10 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files
-from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped, UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
-from brainlm_bids.interfaces.images import centre_of_mass, load_image, load_mask, save_image
+from brainlm_bids.interfaces.images import load_image, load_mask, save_image
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 IDENTITY = (
     "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
@@ -45,6 +45,7 @@ class TakePreprocessed(ArrayInterface):
     output_spec = _TakeOutputs
 
     def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc.affine import centre_of_mass
         from brainlm_bids.preproc.registration.brain import brain_mask_epi
 
         bold, affine = load_image(self.inputs.bold)

@@ -14,17 +14,14 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.inputs import MINIMUM_VOLUMES
 from brainlm_bids.errors import RunSkipped
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import (
-    centre_of_mass,
     load_image,
     load_mask,
-    rigid_points,
     save_image,
-    world_to_voxel,
 )
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,6 +58,7 @@ class Realign(ArrayInterface):
     output_spec = _RealignOutputs
 
     def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc.affine import centre_of_mass
         from brainlm_bids.preproc.motion import realign as motion
         from brainlm_bids.preproc.registration.brain import brain_mask_epi
 
@@ -182,10 +180,11 @@ class Project(ArrayInterface):
         from scipy import sparse
 
         from brainlm_bids.parcels import operator as parcellation
+        from brainlm_bids.preproc.affine import labelled_points
 
         mask = load_mask(self.inputs.brain_mask)
         labels, atlas_affine = load_image(self.inputs.atlas)
-        names, points = parcellation.atlas_points(labels.astype(np.int32), atlas_affine)
+        names, points = labelled_points(labels.astype(np.int32), atlas_affine)
         operator, coverage = parcellation.build_operator(
             names, self._locate(points), mask.shape, mask
         )
@@ -204,22 +203,24 @@ class Project(ArrayInterface):
 
     def _locate(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Template world coordinates (P, 3) to voxel coordinates of the run."""
+        from brainlm_bids.preproc.affine import apply, world_to_voxel
         from brainlm_bids.preproc.registration.transforms import map_points
 
         world = map_points(points, self.inputs.transform)
-        world = rigid_points(world, self.inputs.matrix)
+        if self.inputs.matrix:
+            world = apply(np.load(self.inputs.matrix), world)
         return world_to_voxel(world, load_image(self.inputs.boldref)[1])
 
     def _tissues(self, mask: NDArray[np.bool_]) -> Any:
         from brainlm_bids import resources
         from brainlm_bids.parcels import operator as parcellation
+        from brainlm_bids.preproc.affine import labelled_points, subgrid
 
         maps, masks = resources.tissue_maps(), resources.aroma_masks()
         # every second voxel of the 1 mm map is plenty for a mean
         white = maps.white_matter[::2, ::2, ::2] > PURE_WHITE_MATTER
-        affine = maps.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-        _, white_points = parcellation.atlas_points(white.astype(np.int32), affine)
-        _, csf_points = parcellation.atlas_points(masks.csf.astype(np.int32), masks.affine)
+        _, white_points = labelled_points(white.astype(np.int32), subgrid(maps.affine, step=2))
+        _, csf_points = labelled_points(masks.csf.astype(np.int32), masks.affine)
         names = np.repeat([1, 2], [len(white_points), len(csf_points)])
         points = self._locate(np.concatenate([white_points, csf_points]))
         # for means over large tissues linear interpolation is as good, and quick
@@ -227,19 +228,17 @@ class Project(ArrayInterface):
 
     def _aroma(self, shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
         from brainlm_bids import resources
+        from brainlm_bids.preproc.affine import grid_points
 
         masks = resources.aroma_masks()
-        index = np.argwhere(np.ones(masks.csf.shape, dtype=bool))
-        points = index @ masks.affine[:3, :3].T + masks.affine[:3, 3]
-        voxels = self._locate(points)
+        voxels = self._locate(grid_points(masks.csf.shape, masks.affine))
         # beyond the volume every map is 0 and adds nothing to a sum
         inside = ((voxels > -1) & (voxels < np.array(shape))).all(axis=1)
-        kept = tuple(index[inside].T)
         return {
             "voxels": voxels[inside].astype(np.float32),
-            "csf": masks.csf[kept],
-            "edge": masks.edge[kept],
-            "out": masks.out[kept],
+            "csf": masks.csf.ravel()[inside],
+            "edge": masks.edge.ravel()[inside],
+            "out": masks.out.ravel()[inside],
         }
 
 

@@ -17,7 +17,7 @@ from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
-from brainlm_bids.parcels import scaling
+from brainlm_bids.parcels import sampling, scaling
 
 Plain = dict[str, Any]
 
@@ -27,15 +27,13 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
 
     Steady-state volumes, at the sampling of the model.
     """
-    from brainlm_bids.model import windows
-
     path = naming.path("denoised")
     names, values = files.read_tsv(path)
     if tuple(names) != resources.parcels().names:
         raise UserError(f"{path}: its columns are not the 424 parcels of A424")
     sidecar = files.read_json(naming.path("denoised", extension=".json"))
     series, tr = values[int(sidecar["DummyVolumes"]) :], float(sidecar["RepetitionTime"])
-    series, tr = windows.at_rate(series, tr, model_tr)
+    series, tr = sampling.at_rate(series, tr, model_tr)
     return series, tr, sidecar
 
 

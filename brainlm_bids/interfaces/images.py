@@ -62,26 +62,3 @@ def save_image(
         image.set_data_dtype(np.int16)
     image.to_filename(path)
     return str(path)
-
-
-def world_to_voxel(points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Voxel coordinates (P, 3) of world points (P, 3) in a grid.
-
-    >>> world_to_voxel(np.array([[4.0, 0.0, 0.0]]), np.diag([2.0, 2.0, 2.0, 1.0]))
-    array([[2., 0., 0.]])
-    """
-    inverse = np.linalg.inv(affine)
-    return points @ inverse[:3, :3].T + inverse[:3, 3]
-
-
-def rigid_points(points: NDArray[np.float64], matrix_file: Any) -> NDArray[np.float64]:
-    """World points (P, 3) moved by a saved (4, 4) matrix; as they are where there is none."""
-    if not matrix_file:
-        return points
-    matrix = np.load(matrix_file)
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
-
-
-def centre_of_mass(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of a mask, in mm."""
-    return np.asarray(affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + affine[:3, 3])

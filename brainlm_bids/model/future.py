@@ -13,7 +13,6 @@ from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.reconstruction import scores
 from brainlm_bids.model.recording import (
-    MINIMUM_VOLUMES,
     Array,
     Indices,
     complete_order,
@@ -21,6 +20,7 @@ from brainlm_bids.model.recording import (
     prepare,
     token_grid,
 )
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 
 def forecast(

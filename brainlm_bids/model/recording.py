@@ -19,10 +19,10 @@ from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig
 from brainlm_bids.model.masking import Masking, mask_by_order
 from brainlm_bids.model.windows import cut_windows, pad_to_window
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
-MINIMUM_VOLUMES = 20  # one time patch of the 13M
 
 
 class Recording(NamedTuple):

@@ -32,20 +32,6 @@ class Coverage:
     fraction: NDArray[np.float64]
 
 
-def atlas_points(
-    labels: NDArray[Any], affine: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels (P,) and world coordinates (P, 3), mm, of the voxels that carry a label above 0.
-
-    >>> names, points = atlas_points(np.array([[[0, 7]]]), np.diag([2.0, 2.0, 3.0, 1.0]))
-    >>> names.tolist(), points.tolist()
-    ([7], [[0.0, 0.0, 3.0]])
-    """
-    index = np.argwhere(labels > 0)
-    names = np.asarray(labels[tuple(index.T)], dtype=np.int64)
-    return names, index @ affine[:3, :3].T + affine[:3, 3]
-
-
 def build_operator(
     labels: NDArray[np.int64],
     points_vox: NDArray[np.float64],

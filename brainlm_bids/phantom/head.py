@@ -56,8 +56,7 @@ def template_head() -> Head:
 
 def _sample(volume: np.ndarray, affine: np.ndarray, points: np.ndarray, outside: float) -> Any:
     """Trilinear samples (N,) of a volume at points (3, N) mm."""
-    to_voxel = np.linalg.inv(affine)
-    voxels = to_voxel[:3, :3] @ points + to_voxel[:3, 3:]
+    voxels = apply_affine(np.linalg.inv(affine), points)
     return ndimage.map_coordinates(volume, voxels, order=1, cval=outside, prefilter=False)
 
 

@@ -238,23 +238,24 @@ def approximate_atlas() -> tuple[np.ndarray, np.ndarray]:
     labels : (91, 109, 91) int16, 0 outside, each of 1..424 present
     affine : (4, 4) float64, voxel to MNI152NLin2009aSym RAS+ mm
     """
+    from nibabel.affines import apply_affine
     from scipy.ndimage import map_coordinates
     from scipy.spatial import cKDTree
 
     maps = tissue_maps()
-    voxels = np.indices(MNI_2MM_SHAPE, dtype=np.float64).reshape(3, -1)
-    points = MNI_2MM_AFFINE[:3, :3] @ voxels + MNI_2MM_AFFINE[:3, 3:]
-    to_map = np.linalg.inv(maps.affine)
-    grey = map_coordinates(maps.grey_matter, to_map[:3, :3] @ points + to_map[:3, 3:], order=1)
+    voxels = np.indices(MNI_2MM_SHAPE, dtype=np.float64).reshape(3, -1).T
+    points = apply_affine(MNI_2MM_AFFINE, voxels)
+    in_map = apply_affine(np.linalg.inv(maps.affine), points)
+    grey = map_coordinates(maps.grey_matter, in_map.T, order=1)
 
     centroids = parcels().xyz
     inside = np.flatnonzero(grey > 0.2)
-    distance, nearest = cKDTree(centroids).query(points[:, inside].T)
+    distance, nearest = cKDTree(centroids).query(points[inside])
     labels = np.zeros(grey.size, np.int16)
     labels[inside] = np.where(distance <= 12.0, nearest + 1, 0)
 
     # a parcel that got nothing takes the voxel nearest to its centroid
     missing = np.setdiff1d(np.arange(1, N_PARCELS + 1), labels)
     if missing.size:
-        labels[cKDTree(points.T).query(centroids[missing - 1])[1]] = missing
+        labels[cKDTree(points).query(centroids[missing - 1])[1]] = missing
     return read_only(labels.reshape(MNI_2MM_SHAPE)), read_only(MNI_2MM_AFFINE.copy())

@@ -174,11 +174,11 @@ def outputs_by_form(
 
 
 def test_all_forms_give_the_series_of_the_known_signal(outputs_by_form: dict[str, Path]) -> None:
-    from brainlm_bids.parcels.operator import atlas_points
+    from brainlm_bids.preproc.affine import labelled_points
     from brainlm_bids.preproc.denoising.temporal import highpass_matrix
 
     atlas, affine = resources.approximate_atlas()
-    names, points = atlas_points(atlas, affine)
+    names, points = labelled_points(atlas, affine)
     values = _signal(points)[:, DUMMIES:]
     kept = np.flatnonzero(np.bincount(names[values.min(axis=1) > 0], minlength=425)[1:] > 10)
     truth = np.stack([values[(names == k + 1) & (values[:, -1] > 0)].mean(axis=0) for k in kept], 1)

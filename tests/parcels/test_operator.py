@@ -9,6 +9,7 @@ from nilearn.image import resample_img
 from scipy import ndimage
 
 from brainlm_bids.parcels import operator as parcellation
+from brainlm_bids.preproc.affine import labelled_points
 
 
 def _voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -37,7 +38,7 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def test_operator_equals_spline_resampling_and_label_means(scene: tuple) -> None:
     labels, atlas_affine, bold, affine, mask = scene
-    names, points = parcellation.atlas_points(labels, atlas_affine)
+    names, points = labelled_points(labels, atlas_affine)
     operator, coverage = parcellation.build_operator(
         names, _voxels(points, affine), mask.shape, mask
     )
@@ -62,7 +63,7 @@ def test_operator_equals_spline_resampling_and_label_means(scene: tuple) -> None
 def test_voxels_beyond_the_mask_never_enter(scene: tuple) -> None:
     labels, atlas_affine, bold, affine, _ = scene
     mask = np.random.default_rng(1).random(bold.shape[:3]) > 0.4
-    names, points = parcellation.atlas_points(labels, atlas_affine)
+    names, points = labelled_points(labels, atlas_affine)
     operator, coverage = parcellation.build_operator(
         names, _voxels(points, affine), mask.shape, mask
     )
@@ -103,7 +104,7 @@ def test_a_parcel_in_a_corner_of_the_mask_is_interpolated_linearly_within_it() -
 
 def test_linear_means_where_they_are_asked_for(scene: tuple) -> None:
     labels, atlas_affine, bold, affine, mask = scene
-    names, points = parcellation.atlas_points(labels, atlas_affine)
+    names, points = labelled_points(labels, atlas_affine)
     voxels = _voxels(points, affine)
     operator, _ = parcellation.build_operator(names, voxels, mask.shape, mask, 50, order=1)
     values = ndimage.map_coordinates(bold[..., 0], voxels.T, order=1)
@@ -115,7 +116,7 @@ def test_linear_means_where_they_are_asked_for(scene: tuple) -> None:
 def test_memory_order_and_chunks_do_not_matter(scene: tuple) -> None:
     labels, atlas_affine, _, affine, mask = scene
     bold = np.random.default_rng(2).standard_normal((*mask.shape, 70)).astype(np.float32)
-    names, points = parcellation.atlas_points(labels, atlas_affine)
+    names, points = labelled_points(labels, atlas_affine)
     operator, _ = parcellation.build_operator(names, _voxels(points, affine), mask.shape, mask)
     series = parcellation.parcellate(operator, bold)
     fortran = parcellation.parcellate(operator, np.asfortranarray(bold))
@@ -140,7 +141,7 @@ def test_wrong_shapes_and_labels_are_refused() -> None:
 def test_the_atlas_has_424_parcels_on_its_own_grid(shared: Path) -> None:
     image = nb.Nifti1Image.from_filename(shared / "atlas" / "A424+2mm.nii.gz")
     labels = np.asarray(image.dataobj).astype(int)
-    names, points = parcellation.atlas_points(labels, image.affine)
+    names, points = labelled_points(labels, image.affine)
     mask = np.ones(labels.shape, dtype=bool)
     operator, coverage = parcellation.build_operator(
         names, _voxels(points, image.affine), mask.shape, mask

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from brainlm_bids.preproc.affine import voxel_sizes
+
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
 
@@ -47,7 +49,7 @@ def smooth_series(
     `bold` is (X, Y, Z, T), `mask` (X, Y, Z). Smoothing is normalised by the smoothed mask, so that
     the brain's edge is not darkened by what lies outside (as FSL's and nilearn's masked smoothing).
     """
-    sigma = fwhm / np.sqrt(8 * np.log(2.0)) / np.linalg.norm(affine[:3, :3], axis=0)
+    sigma = fwhm / np.sqrt(8 * np.log(2.0)) / voxel_sizes(affine)
     inside = mask.astype(np.float32)
     weight = gaussian_filter(inside, sigma)[mask]
     series = np.empty((bold.shape[3], int(mask.sum())), dtype=np.float32)

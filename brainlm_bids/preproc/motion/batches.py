@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brainlm_bids.preproc.affine import in_voxels, invert
 from brainlm_bids.preproc.motion.target import (
     COARSE_FWHM_MM,
     GOOD_CORRELATION,
@@ -86,7 +87,7 @@ def _search(sampler: "_Sampler", start: FloatArray) -> tuple[FloatArray, FloatAr
         steps, correlation[moving] = sampler.fit(moving, matrices[moving])
         for number, step in zip(moving, steps):
             small = small_motion(step, sampler.target.centre)
-            matrices[number] = matrices[number] @ np.linalg.inv(small)
+            matrices[number] = matrices[number] @ invert(small)
         sizes = np.linalg.norm(steps[:, :3], axis=1)
         sizes += HEAD_RADIUS_MM * np.linalg.norm(steps[:, 3:], axis=1)
         moving = moving[sizes >= TOLERANCE_MM]
@@ -120,8 +121,7 @@ class _Sampler:
         """Steps (B, 6) and correlations (B,) of the volumes `which` (B,), as `motion._fit`."""
         import torch
 
-        affine = self.target.affine
-        pulls = np.linalg.inv(affine) @ matrices @ affine
+        pulls = in_voxels(matrices, self.target.affine)
         pull = torch.as_tensor(pulls, dtype=torch.float32, device=self.device)
         position = self.points @ pull[:, :3, :3].transpose(1, 2) + pull[:, None, :3, 3]
         guard = torch.as_tensor(self.target.guard, dtype=torch.float32, device=self.device)

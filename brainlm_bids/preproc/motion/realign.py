@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from brainlm_bids.preproc.affine import about, apply, in_voxels, invert
 from brainlm_bids.preproc.motion import batches as motion_torch
 from brainlm_bids.preproc.motion.target import (
     COARSE_FWHM_MM,
@@ -189,7 +190,7 @@ def resample(
     """
     if out is None:
         out = np.empty(bold.shape, dtype=np.float32)
-    pulls = _voxel_matrices(matrices, affine)
+    pulls = in_voxels(matrices, affine)
     for t, pull in enumerate(pulls):
         coefficients = _coefficients(finite_volume(bold, t))
         out[..., t] = ndimage.affine_transform(
@@ -222,7 +223,7 @@ def volumes_in_view(
     """
     i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
     count = np.zeros(shape, dtype=np.int32)
-    for pull in _voxel_matrices(matrices, affine):
+    for pull in in_voxels(matrices, affine):
         seen = np.ones(shape, dtype=bool)
         for axis, size in enumerate(shape):
             a, b, c, offset = pull[axis]
@@ -257,8 +258,8 @@ def fill_unseen(realigned: Volume, matrices: NDArray, affine: NDArray, mask: NDA
         return 0.0
     seen = np.empty((len(matrices), len(voxels)), dtype=bool)
     upper = np.array(shape) - 0.5
-    for t, pull in enumerate(_voxel_matrices(matrices, affine)):
-        position = voxels @ pull[:3, :3].T + pull[:3, 3]
+    for t, pull in enumerate(in_voxels(matrices, affine)):
+        position = apply(pull, voxels)
         seen[t] = ((position >= -0.5) & (position <= upper)).all(axis=1)
     times = np.arange(len(matrices))
     for voxel, known in zip(voxels, seen.T):
@@ -289,7 +290,7 @@ def matrices_to_parameters(matrices: NDArray, centre_mm: NDArray) -> FloatArray:
     """
     matrices = np.asarray(matrices, dtype=np.float64)
     centre = np.asarray(centre_mm, dtype=np.float64)
-    translations = matrices[:, :3, :3] @ centre + matrices[:, :3, 3] - centre
+    translations = apply(matrices, centre) - centre
     rotations = Rotation.from_matrix(matrices[:, :3, :3]).as_euler("XYZ")
     return np.hstack([translations, rotations])
 
@@ -301,22 +302,13 @@ def parameters_to_matrices(parameters: NDArray, centre_mm: NDArray) -> FloatArra
     array([1., 2., 3.])
     """
     parameters = np.asarray(parameters, dtype=np.float64)
-    centre = np.asarray(centre_mm, dtype=np.float64)
-    matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
-    matrices[:, :3, :3] = Rotation.from_euler("XYZ", parameters[:, 3:]).as_matrix()
-    matrices[:, :3, 3] = centre + parameters[:, :3] - matrices[:, :3, :3] @ centre
-    return matrices
+    rotations = Rotation.from_euler("XYZ", parameters[:, 3:]).as_matrix()
+    return about(centre_mm, rotations, parameters[:, :3])
 
 
 def _coefficients(volume: Volume) -> Volume:
     coefficients: Volume = ndimage.spline_filter(volume, order=3, output=np.float32, mode="mirror")
     return coefficients
-
-
-def _voxel_matrices(matrices: NDArray, affine: NDArray) -> FloatArray:
-    """World pull matrices as voxel to voxel, all volumes on one grid."""
-    affine = np.asarray(affine, dtype=np.float64)
-    return np.asarray(np.linalg.inv(affine) @ np.asarray(matrices, dtype=np.float64) @ affine)
 
 
 def _align(
@@ -351,7 +343,7 @@ def _search(
     matrix = start
     step, correlation = first or _fit(coefficients, target, matrix)
     for _ in range(MAX_ITERATIONS - 1):
-        matrix = matrix @ np.linalg.inv(small_motion(step, target.centre))
+        matrix = matrix @ invert(small_motion(step, target.centre))
         if np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:]) < TOLERANCE_MM:
             break
         step, correlation = _fit(coefficients, target, matrix)
@@ -365,8 +357,7 @@ def _fit(coefficients: Volume, target: Target, matrix: FloatArray) -> tuple[Floa
     Returns that motion (3 mm, 3 rad; zeros if the points say nothing) and the correlation of
     volume and reference before it.
     """
-    pull = np.linalg.inv(target.affine) @ matrix @ target.affine
-    position = pull[:3, :3] @ target.points.T + pull[:3, 3:]
+    position = apply(in_voxels(matrix, target.affine), target.points).T
     last = np.array(coefficients.shape)[:, None] - 1 - target.guard[:, None]
     inside = np.all((position >= target.guard[:, None]) & (position <= last), axis=0)
     if inside.sum() < len(inside) / 4:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from brainlm_bids.preproc.affine import about, apply, invert, voxel_sizes
+
 FloatArray = NDArray[np.float64]
 Volume = NDArray[np.float32]
 
@@ -60,7 +62,7 @@ def make_target(reference: NDArray, affine: NDArray, fwhm_mm: float) -> Target:
     Raises ValueError if the reference is constant.
     """
     affine = np.asarray(affine, dtype=np.float64)
-    voxel_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    voxel_mm = voxel_sizes(affine)
     sigma_mm = fwhm_mm / np.sqrt(8 * np.log(2))
     smoothing = sigma_mm / voxel_mm
     clean = np.nan_to_num(np.asarray(reference, dtype=np.float32))
@@ -73,8 +75,8 @@ def make_target(reference: NDArray, affine: NDArray, fwhm_mm: float) -> Target:
     points = voxels[:: max(1, len(voxels) // N_POINTS)]
     index = tuple(points.T)
     slopes = np.stack([_slope(smooth, axis)[index] for axis in range(3)], axis=1)
-    gradient = slopes @ np.linalg.inv(affine[:3, :3])
-    world = points @ affine[:3, :3].T + affine[:3, 3]
+    gradient = slopes @ invert(affine[:3, :3])
+    world = apply(affine, points)
     values = smooth[index].astype(np.float64)
     centre = np.average(world, axis=0, weights=np.clip(values, 1e-6, None))
     turn = np.cross(world - centre, gradient)
@@ -95,7 +97,4 @@ def _slope(volume: Volume, axis: int) -> FloatArray:
 
 def small_motion(step: FloatArray, centre: FloatArray) -> FloatArray:
     """(3 mm, 3 rad rotation vector) about a centre, as a 4 × 4 rigid matrix."""
-    motion = np.eye(4)
-    motion[:3, :3] = Rotation.from_rotvec(step[3:]).as_matrix()
-    motion[:3, 3] = centre + step[:3] - motion[:3, :3] @ centre
-    return motion
+    return about(centre, Rotation.from_rotvec(step[3:]).as_matrix(), step[:3])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.preproc.affine import grid_points, invert, subgrid, voxel_sizes
 from brainlm_bids.preproc.registration import boundary, diffeomorphic
 from brainlm_bids.preproc.registration.brain import bias_correct, closed, finite
 from brainlm_bids.preproc.registration.transforms import (
@@ -21,7 +22,6 @@ from brainlm_bids.preproc.registration.transforms import (
     read_affine,
     read_rigid,
     resample_to,
-    spacing_of,
     store_composite,
     to_ants,
 )
@@ -52,21 +52,20 @@ def _brain_image(
     if mask is not None:
         brain = np.where(mask, brain, np.float32(0))
     affine = np.asarray(affine, dtype=np.float64)
-    spacing = spacing_of(affine)
+    spacing = voxel_sizes(affine)
     if margin_mm is not None and brain.any():
         index, margin = np.argwhere(brain != 0), np.ceil(margin_mm / spacing).astype(int)
         low = np.maximum(index.min(axis=0) - margin, 0)
         high = np.minimum(index.max(axis=0) + margin + 1, brain.shape)
         brain = brain[tuple(slice(a, b) for a, b in zip(low, high))]
-        affine = affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ low
+        affine = subgrid(affine, low)
     factor = np.maximum(WORKING_MM / spacing, 1.0)
     if (factor < 1.1).all():
         return brain, affine
     # sigma of a resolution kernel that goes from 1 to `factor` voxels of width (FWHM)
     brain = ndimage.gaussian_filter(brain, np.sqrt(factor**2 - 1) / 2.355)
     shape = np.ceil((np.array(brain.shape) - 1) / factor).astype(int) + 1
-    coarse = affine @ np.diag([*factor, 1.0])
+    coarse = subgrid(affine, step=factor)
     return resample_to(brain, affine, tuple(shape), coarse, np.eye(4)), coarse
 
 
@@ -146,7 +145,7 @@ def _mutual_information(
 
     On the moving grid, which both ends share, so that they are compared on the same voxels.
     """
-    pulled = resample_to(*fixed, moving[0].shape, moving[1], np.asarray(np.linalg.inv(matrix)))
+    pulled = resample_to(*fixed, moving[0].shape, moving[1], invert(matrix))
     counts = np.histogram2d(pulled.ravel(), moving[0].ravel(), bins=32)[0]
     joint = counts / counts.sum()
     expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
@@ -182,7 +181,7 @@ def register_to_template(
         # a T1w image comes without its bias field, a BOLD reference with it
         moving = bias_correct(moving, moving_affine, moving_mask)
     # FSL's mask lacks parts of the ventricles, which are bright in a BOLD reference
-    whole = closed(template_mask, round(6.0 / float(spacing_of(template_affine).min())))
+    whole = closed(template_mask, round(6.0 / float(voxel_sizes(template_affine).min())))
     fixed_brain = _brain_image(template, template_affine, whole, None)
     moving_brain = _brain_image(moving, moving_affine, moving_mask)
     out_file = Path(out_file)
@@ -232,9 +231,7 @@ def _warp(fixed: BrainImage, moving: BrainImage, matrix: NDArray[np.float64], fo
     low = np.maximum(index.min(axis=0) - MARGIN_VOXELS, 0)
     high = np.minimum(index.max(axis=0) + MARGIN_VOXELS + 1, image.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high))
-    corner = affine.copy()
-    corner[:3, 3] += affine[:3, :3] @ low
-    pulled = resample_to(*moving, image[box].shape, corner, matrix)
+    pulled = resample_to(*moving, image[box].shape, subgrid(affine, low), matrix)
     field = diffeomorphic.register(image[box], pulled, near[box])
     margins = [(a, n - b) for a, b, n in zip(low, high, image.shape)]
     whole = np.pad(field, [(0, 0), *margins], mode="edge")
@@ -260,8 +257,7 @@ def _sampled(
     field: boundary.Field, shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A field's displacements (X, Y, Z, 3), mm, on a grid of `FIELD_MM`, and the grid's affine."""
-    step = np.maximum(np.round(FIELD_MM / spacing_of(affine)), 1)
-    grid = affine @ np.diag([*step, 1.0])
+    step = np.maximum(np.round(FIELD_MM / voxel_sizes(affine)), 1)
+    grid = subgrid(affine, step=step)
     size = tuple(int(n) for n in np.ceil((np.array(shape) - 1) / step) + 1)
-    points = np.indices(size).reshape(3, -1).T @ grid[:3, :3].T + grid[:3, 3]
-    return field.displacement(points).reshape(*size, 3), grid
+    return field.displacement(grid_points(size, grid)).reshape(*size, 3), grid

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize, sparse
 from scipy.spatial.transform import Rotation
 
+from brainlm_bids.preproc.affine import about, apply, compose, invert, voxel_sizes
+
 FloatArray = NDArray[np.float64]
 
 N_POINTS = 20_000
@@ -62,7 +64,7 @@ def white_surface(
     intensities). Of all crossings between neighbouring voxels, 20,000 are drawn with `seed`; there
     are none if the image has no contrast.
     """
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    spacing = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(t1w, dtype=np.float32), SMOOTHING_MM / spacing)
     inner = ndimage.distance_transform_edt(brain, sampling=spacing) > RIM_MM
     if not inner.any():
@@ -76,10 +78,10 @@ def white_surface(
         ndimage.map_coordinates(ndimage.sobel(smooth, axis), crossings.T, order=1)
         for axis in range(3)
     ]
-    downhill = -np.stack(slopes, axis=1).astype(np.float64) @ np.linalg.inv(affine[:3, :3])
+    downhill = -np.stack(slopes, axis=1).astype(np.float64) @ invert(affine[:3, :3])
     length = np.linalg.norm(downhill, axis=1)
     steep = length > 0
-    return Surface(_apply(affine, crossings[steep]), downhill[steep] / length[steep, np.newaxis])
+    return Surface(apply(affine, crossings[steep]), downhill[steep] / length[steep, np.newaxis])
 
 
 def _white_level(values: NDArray[np.float32]) -> float:
@@ -149,7 +151,7 @@ def refine(
         if len(seen.contrast(matrix, surface, reach)) < FEWEST_POINTS:
             return None
         matrix = _sharpest(seen, surface, matrix, centre, small, reach)
-    moved, before = _apply(matrix, surface.points), _apply(start, surface.points)
+    moved, before = apply(matrix, surface.points), apply(start, surface.points)
     change = np.linalg.norm(moved - before, axis=1).mean()
     contrast = seen.contrast(matrix, surface, REACH_MM)
     if change > LARGEST_CHANGE_MM[kind] or len(contrast) == 0 or np.median(contrast) <= 0:
@@ -162,12 +164,12 @@ class _Bold:
 
     def __init__(self, bold: NDArray[Any], affine: FloatArray, brain: NDArray[np.bool_]) -> None:
         self.data = np.nan_to_num(np.asarray(bold, dtype=np.float32))
-        self.to_voxel = np.linalg.inv(affine)
+        self.to_voxel = invert(affine)
         self.floor = FLOOR * float(np.median(self.data[brain])) if brain.any() else np.inf
 
     def sample(self, matrix: FloatArray, points: FloatArray) -> FloatArray:
         """Trilinear values (N,) at points (N, 3) pulled by a matrix, NaN out of view."""
-        voxels = _apply(self.to_voxel @ matrix, points)
+        voxels = apply(self.to_voxel @ matrix, points)
         values = ndimage.map_coordinates(self.data, voxels.T, order=1, cval=np.nan)
         return np.asarray(values, dtype=np.float64)
 
@@ -203,25 +205,16 @@ def _sharpest(
     return np.asarray(start @ small(found.x, centre))
 
 
-def _apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
-
-
 def _small_rigid(step: FloatArray, centre: FloatArray) -> FloatArray:
     """Three shifts (mm) and three turns (mm at `RADIUS_MM`) about a centre, as (4, 4)."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_rotvec(step[3:6] / RADIUS_MM).as_matrix()
-    matrix[:3, 3] = centre + step[:3] - matrix[:3, :3] @ centre
-    return matrix
+    return about(centre, Rotation.from_rotvec(step[3:6] / RADIUS_MM).as_matrix(), step[:3])
 
 
 def _small_affine(step: FloatArray, centre: FloatArray) -> FloatArray:
     """As `_small_rigid`, after three stretches and three shears (mm at `RADIUS_MM`)."""
     xx, yy, zz, xy, xz, yz = step[6:] / RADIUS_MM
-    stretch = np.eye(4)
-    stretch[:3, :3] += [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
-    stretch[:3, 3] = centre - stretch[:3, :3] @ centre
-    return _small_rigid(step, centre) @ stretch
+    stretch = np.eye(3) + np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    return compose(_small_rigid(step, centre), about(centre, stretch))
 
 
 # --- a smooth field --------------------------------------------------------------------------
@@ -292,7 +285,7 @@ def refine_field(
 
 def _slopes_at(slopes: NDArray[np.float32], to_voxel: FloatArray, points: FloatArray) -> FloatArray:
     """Change of the image (N, 3) per mm that points (N, 3) move."""
-    voxels = _apply(to_voxel, points).T
+    voxels = apply(to_voxel, points).T
     sampled = [ndimage.map_coordinates(slope, voxels, order=1) for slope in slopes]
     return np.asarray(np.stack(sampled, axis=1) @ to_voxel[:3, :3])
 

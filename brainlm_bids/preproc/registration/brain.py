@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc.registration.transforms import spacing_of, to_ants
+from brainlm_bids.preproc.affine import voxel_sizes, voxel_volume
+from brainlm_bids.preproc.registration.transforms import to_ants
 
 LOGGER = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def bias_correct(
     field = ants.n4_bias_field_correction(
         to_ants(data, affine),
         mask=to_ants(where, affine),
-        shrink_factor=int(np.clip(np.ceil(5.0 / spacing_of(affine).min()), 2, 4)),
+        shrink_factor=int(np.clip(np.ceil(5.0 / voxel_sizes(affine).min()), 2, 4)),
         convergence={"iters": [30, 30, 30], "tol": 1e-5},
         return_bias_field=True,
     ).numpy()
@@ -86,7 +87,7 @@ def finite(data: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _millilitres(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
-    return float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000)
+    return float(mask.sum() * voxel_volume(affine) / 1000)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -118,7 +119,7 @@ def _stripped_brain(
 
 def _touch_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
     """Area of a mask on the six faces of its volume."""
-    spacing = spacing_of(affine)
+    spacing = voxel_sizes(affine)
     faces = [spacing.prod() / spacing[axis] * mask.take([0, -1], axis).sum() for axis in range(3)]
     return float(sum(faces))
 

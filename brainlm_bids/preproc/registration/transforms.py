@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brainlm_bids.preproc.affine import apply, invert, nearest_rotation, voxel_sizes
+
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Points that are resampled at a time.
 SLAB_POINTS = 500_000
@@ -24,29 +26,20 @@ def to_ants(data: NDArray[Any], affine: NDArray[np.float64]) -> Any:
     import ants
 
     lps = _RAS_LPS @ affine
-    spacing = spacing_of(affine)
+    spacing = voxel_sizes(affine)
     return ants.from_numpy(
         np.ascontiguousarray(data, dtype=np.float32),
         origin=lps[:3, 3].tolist(),
         spacing=spacing.tolist(),
-        direction=_orthonormal(lps[:3, :3] / spacing),
+        # headers store rounded cosines (and rarely shears, which ITK does not know)
+        direction=nearest_rotation(lps[:3, :3] / spacing),
     )
-
-
-def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
-
-
-def _orthonormal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    # headers store rounded cosines (and rarely shears, which ITK does not know)
-    left, _, right = np.linalg.svd(matrix)
-    return np.asarray(left @ right)
 
 
 def read_rigid(transform_file: str) -> NDArray[np.float64]:
     """The (4, 4) RAS+ matrix of a rigid ITK transform."""
     matrix = read_affine(transform_file)
-    matrix[:3, :3] = _orthonormal(matrix[:3, :3])
+    matrix[:3, :3] = nearest_rotation(matrix[:3, :3])
     return matrix
 
 
@@ -147,15 +140,14 @@ def resample_to(
     data = np.asarray(data, dtype=np.float32)
     if order > 1:
         data = ndimage.spline_filter(data, order, output=np.float32)
-    inverse = np.linalg.inv(affine)
+    to_voxel = invert(affine)
     shape = tuple(int(n) for n in reference_shape)
     out = np.empty(shape, dtype=np.float32)
     step = max(1, SLAB_POINTS // (shape[0] * shape[1]))
     for start in range(0, shape[2], step):
         slab = out[:, :, start : start + step]
         index = np.indices(slab.shape).reshape(3, -1).T + np.array([0, 0, start])
-        world = _pull(index @ reference_affine[:3, :3].T + reference_affine[:3, 3], pull)
-        voxels = world @ inverse[:3, :3].T + inverse[:3, 3]
+        voxels = apply(to_voxel, _pull(apply(reference_affine, index), pull))
         values = ndimage.map_coordinates(data, voxels.T, order=order, prefilter=False)
         slab[...] = values.reshape(slab.shape)
     return out
@@ -166,5 +158,4 @@ def _pull(points: NDArray[np.float64], pull: Any) -> NDArray[np.float64]:
         return map_points(points, pull)
     if callable(pull):
         return np.asarray(pull(points))
-    matrix = np.asarray(pull, dtype=np.float64)
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return apply(pull, points)
