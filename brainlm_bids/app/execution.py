@@ -17,6 +17,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
 from brainlm_bids.parcels import scaling
 from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.graph import Graph
 from brainlm_bids.workflows.nodes import Inputs
 
 LOG = logging.getLogger("brainlm_bids")
@@ -93,7 +94,7 @@ def make_folders(settings: Settings) -> None:
         )
 
 
-def execute(workflow: Any, settings: Settings, run_id: str) -> None:
+def execute(graph: Graph, settings: Settings, run_id: str) -> None:
     """Run a graph; what failed is read from the crash files in logs/crash/<run id> afterwards."""
     from nipype import config
 
@@ -101,7 +102,7 @@ def execute(workflow: Any, settings: Settings, run_id: str) -> None:
     crashes.mkdir(parents=True, exist_ok=True)
     if settings.resource_monitor:
         config.enable_resource_monitor()
-    progress = Progress(len(workflow.list_node_names()))
+    workflow, progress = graph.workflow, Progress(graph.n_nodes)
     plugin, arguments, poll = _plugin(settings, progress)
     messages.configure(settings.verbose)
     workflow.config["logging"] = messages.nipype_config(settings.verbose)

@@ -26,6 +26,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import MODEL_FIELDS, Settings, configuration_hash
 from brainlm_bids.workflows import group as graphs
+from brainlm_bids.workflows.graph import Graph, Stage
 from brainlm_bids.workflows.group import CohortPlan, DecodingPlan, ModelSummary, names_of
 from brainlm_bids.workflows.participant import ModelTask
 
@@ -77,14 +78,14 @@ class _Cohort:
         name = GROUP
         self.rows.append(Row(name, None, None, None, what, status, reason, None, None, crash_file))
 
-    def crash(self, names: Sequence[str]) -> tuple[str, str | None]:
-        """Why the nodes `names` did not finish, and the crash file."""
+    def crash(self, graph: Graph, stages: Sequence[Stage]) -> tuple[str, str | None]:
+        """Why stages were not completed, and the crash file."""
         folder = self.settings.output_dir / "logs" / "crash" / self.run_id
-        found = read_crashes(folder, names)
+        found = read_crashes(folder, graph.names_upstream(stages))
         if found is None:
             return (
-                f"{names[0]} was not finished and left no crash file; was a process killed (out "
-                "of memory), or the call stopped at another crash?"
+                f"{stages[0].name} was not finished and left no crash file; was a process killed "
+                "(out of memory), or the call stopped at another crash?"
             ), None
         return found.reason, str(found.path)
 
@@ -198,7 +199,8 @@ def _statistics(cohort: _Cohort) -> tuple[Path, str] | None:
     # one file per atlas, whatever the tasks: its record, too
     stem = build(GROUP, {"atlas": cohort.naming.atlas}).stem
     naming = dataclasses.replace(cohort.naming, stem=stem)
-    if not outputs.is_complete(settings.output_dir, naming.stem, "scaling", configuration):
+    complete = outputs.is_complete(settings.output_dir, naming.stem, "scaling", configuration)
+    if not complete:
         LOG.info("statistics over %d recordings", len(recordings))
         said = {
             "RepetitionTime": settings.model_tr,
@@ -209,11 +211,10 @@ def _statistics(cohort: _Cohort) -> tuple[Path, str] | None:
         execute(graph, settings, cohort.run_id)
         # the volumes of the whole cohort, once more
         shutil.rmtree(settings.work_dir / graphs.STATISTICS, ignore_errors=True)
-    if not outputs.is_complete(settings.output_dir, naming.stem, "scaling", configuration):
-        starts = range(0, len(recordings), graphs.RECORDINGS_TOGETHER)
-        names = ["pool", *(f"collect_{start:06d}" for start in starts)]
-        cohort.say("statistics", "failed", *cohort.crash(names))
-        return None
+        complete = outputs.is_complete(settings.output_dir, naming.stem, "scaling", configuration)
+        if not complete:
+            cohort.say("statistics", "failed", *cohort.crash(graph, [graphs.POOLED]))
+            return None
     sidecar = files.read_json(path.with_suffix(".json"))
     for stem, reason in sidecar["Unreadable"].items():
         cohort.leave_out(stem, reason)
@@ -236,10 +237,10 @@ def _embed(cohort: _Cohort, statistics: Path, said: str) -> None:
         some = todo[start : start + RECORDINGS_PER_GRAPH]
         LOG.info("recordings %d to %d of %d", start + 1, start + len(some), len(todo))
         assert inputs is not None
-        workflow = graphs.recordings_workflow(some, statistics, said, inputs, settings)
-        execute(workflow, settings, cohort.run_id)
-    for plan in todo:
-        _judge(cohort, plan)
+        graph = graphs.recordings_workflow(some, statistics, said, inputs, settings)
+        execute(graph, settings, cohort.run_id)
+        for plan in some:
+            _judge(cohort, plan, graph)
 
 
 def _plan(cohort: _Cohort, one: Recording, statistics: str) -> CohortPlan:
@@ -292,31 +293,28 @@ def _context(cohort: _Cohort, one: Recording) -> dict[str, Any]:
     }
 
 
-def _judge(cohort: _Cohort, plan: CohortPlan) -> None:
+def _judge(cohort: _Cohort, plan: CohortPlan, graph: Graph) -> None:
     """What became of a recording, by its records."""
     settings, one = cohort.settings, plan.recording
-    stages = [("robustcohort", plan.configuration, plan.scale_name)] if plan.scale else []
-    stages += [(t.label, t.configuration, plan.model_name(t.label)) for t in plan.models]
-    stages += [
-        (f"{t.label}untrained", t.configuration, plan.control_name(t.label)) for t in plan.controls
-    ]
+    stages = {plan.stage: plan.configuration} if plan.scale else {}
+    stages |= {plan.model_stage(task): task.configuration for task in plan.models}
+    stages |= {plan.control_stage(task): task.configuration for task in plan.controls}
     missing = [
-        (stage, name)
-        for stage, configuration, name in stages
-        if not outputs.is_complete(settings.output_dir, one.stem, stage, configuration)
+        stage
+        for stage, configuration in stages.items()
+        if not outputs.is_complete(settings.output_dir, *stage, configuration)
     ]
-    names = [name for _, _, name in stages]
-    seconds, memory = used_resources(settings.work_dir / graphs.RECORDINGS, names)
-    reason, crash = cohort.crash(names) if missing else ("", None)
+    seconds, memory = used_resources(settings.work_dir, graph.names(stages))
+    reason, crash = cohort.crash(graph, [*stages]) if missing else ("", None)
     cohort.used[one.stem] = (seconds, memory, crash)
     if not missing:
         return
-    if missing[0][0] == "robustcohort":
+    if missing[0] == plan.stage:
         cohort.leave_out(one.stem, reason)
         return
     LOG.error("failed: %s: %s", one.stem, reason)
-    for stage, _ in missing:
-        cohort.failures.add((one.stem, stage.removesuffix("untrained")))
+    for stage in missing:
+        cohort.failures.add((one.stem, stage.name.removesuffix("untrained")))
     models = sorted({label for stem, label in cohort.failures if stem == one.stem})
     done = [one.left_out(INCLUDED, f"{', '.join(models)} failed: {reason}")]
     cohort.recordings = [done[0] if r.stem == one.stem else r for r in cohort.recordings]
@@ -335,7 +333,7 @@ def _summarise(cohort: _Cohort, statistics: Path, said: str) -> None:
         if (summary := _summary(cohort, included, model, sha256)) is not None
     ]
     sidecars = _said(cohort, included, said)
-    workflow = graphs.tables_workflow(
+    graph = graphs.tables_workflow(
         [_quality(one) for one in included],
         [{**_quality(one), "included": one.status == INCLUDED} for one in cohort.recordings],
         models,
@@ -345,23 +343,11 @@ def _summarise(cohort: _Cohort, statistics: Path, said: str) -> None:
         materialise(settings, cohort.found),
         settings,
     )
-    execute(workflow, settings, cohort.run_id)
+    execute(graph, settings, cohort.run_id)
     crashes = settings.output_dir / "logs" / "crash" / cohort.run_id
-    parts = [("figures", ["draw"])]
-    for model in models:
-        parts += [(f"{name} of {model.label}", [name, "connectivity"]) for name in model.node_names]
-        if model.decoding is not None and model.decoding.targets:
-            parts.append((f"decoding of {model.label}", _decode_names(model)))
-    for what, names in parts:
-        if read_crashes(crashes, names) is not None:
-            cohort.say(what, "failed", *cohort.crash(names))
-
-
-def _decode_names(model: ModelSummary) -> list[str]:
-    assert model.decoding is not None
-    places = range(len(model.decoding.targets))
-    kinds = ("embedding", "connectivity", "random_weights")
-    return [model.name(f"decode_{place}_{kind}") for place in places for kind in kinds]
+    for stage in graph.nodes:
+        if read_crashes(crashes, graph.names_upstream([stage])) is not None:
+            cohort.say(stage.name, "failed", *cohort.crash(graph, [stage]))
 
 
 def _quality(one: Recording) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
+from brainlm_bids.workflows.graph import Graph
 from brainlm_bids.workflows.participant import WORKFLOW, ModelTask, Plan, participant_workflow
 
 LOG = logging.getLogger("brainlm_bids")
@@ -66,8 +67,8 @@ def _run_participant(settings: Settings) -> int:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
     files.write_text(settings.output_dir / "logs" / f"{run_id}_config.toml", settings.to_toml())
     todo = [plan for plan in plans if plan.series or plan.models]
-    stopped = _execute(settings, found, todo, run_id) if todo else None
-    rows += [_judge(settings, plan, run_id, stopped is not None) for plan in plans]
+    graph, stopped = _execute(settings, found, todo, run_id) if todo else (None, None)
+    rows += [_judge(settings, plan, graph, run_id, stopped is not None) for plan in plans]
     rows.sort(key=lambda row: row.source)
     write_status(settings.output_dir / "logs" / f"{run_id}_status.tsv", rows)
     if stopped is None and (todo or any(row.status != "cached" for row in rows)):
@@ -274,23 +275,23 @@ def _say_plans(plans: Sequence[Plan], rows: Sequence[Row]) -> int:
 
 def _execute(
     settings: Settings, found: Found, plans: list[Plan], run_id: str
-) -> KeyboardInterrupt | None:
-    """Build the graph and run it; returns the signal that stopped it, which is yet to be raised."""
+) -> tuple[Graph, KeyboardInterrupt | None]:
+    """Build the graph and run it; returns it, and the signal that stopped it, yet to be raised."""
     if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
         shutil.rmtree(settings.work_dir / WORKFLOW)
-    workflow = participant_workflow(plans, materialise(settings, found), settings)
+    graph = participant_workflow(plans, materialise(settings, found), settings)
     LOG.info("%d runs to process, work folder %s", len(plans), settings.work_dir)
     try:
-        execute(workflow, settings, run_id)
+        execute(graph, settings, run_id)
     except KeyboardInterrupt as signalled:
-        return signalled
-    return None
+        return graph, signalled
+    return graph, None
 
 
 # --- afterwards ------------------------------------------------------------------------------
 
 
-def _judge(settings: Settings, plan: Plan, run_id: str, stopped: bool) -> Row:
+def _judge(settings: Settings, plan: Plan, graph: Graph | None, run_id: str, stopped: bool) -> Row:
     """What became of a run, by what is on disk: a record is written when all its files are."""
     stages = {"series": plan.configuration}
     stages |= {task.label: task.configuration for task in plan.models}
@@ -298,14 +299,13 @@ def _judge(settings: Settings, plan: Plan, run_id: str, stopped: bool) -> Row:
     missing = [
         name for name, key in stages.items() if not outputs.is_complete(out, stem, name, key)
     ]
-    if not plan.series and not plan.models:
+    if graph is None or (not plan.series and not plan.models):
         return Row.of(plan.run, "cached", "complete under the same configuration")
-    names = [plan.functional_name, *(plan.model_name(task.label) for task in plan.models)]
-    seconds, memory = used_resources(settings.work_dir / WORKFLOW, names)
+    parts = [plan.stage, *(plan.model_stage(task) for task in plan.models)]
+    seconds, memory = used_resources(settings.work_dir, graph.names(parts))
     if not missing:
         return Row.of(plan.run, "done", "", seconds, memory)
-    anatomy = [plan.anatomical_name] if plan.anatomical_name else []
-    crash = read_crashes(out / "logs" / "crash" / run_id, [*names, *anatomy])
+    crash = read_crashes(out / "logs" / "crash" / run_id, graph.names_upstream(parts))
     if crash is None and stopped:
         reason = f"{stem}: the call was stopped before {missing[0]} was finished"
         return Row.of(plan.run, "failed", reason, seconds, memory)

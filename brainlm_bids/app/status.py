@@ -7,12 +7,13 @@ In: crash files and `resources.json` of Nipype's nodes. Out: one row per run, on
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from brainlm_bids import files
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.interfaces.array_interface import RESOURCES_FILE
 
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Skipped|Interrupt))(?::\s*(.*))?$")
 _OURS = ("UserError", "RunSkipped")
@@ -68,12 +69,12 @@ class Crash:
     skipped: bool
 
 
-def read_crashes(folder: Path, names: Sequence[str]) -> Crash | None:
-    """The first crash among the graph parts `names`, with its reason in one line."""
+def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
+    """The first crash among the nodes of these full names, with its reason in one line."""
     for path in sorted(folder.glob("crash-*.txt")) if folder.is_dir() else []:
         text = path.read_text(errors="replace")
         match = re.search(r"^Node: (\S+)", text, re.MULTILINE)
-        if match and set(match.group(1).split(".")) & set(names):
+        if match and match.group(1) in names:
             kind, reason = crash_reason(text)
             node = match.group(1).rsplit(".", 1)[-1]
             if kind not in _OURS:
@@ -95,10 +96,11 @@ def crash_reason(text: str) -> tuple[str, str]:
     return (ours or found or [("Error", "see the crash file")])[-1]
 
 
-def used_resources(workflow_dir: Path, names: Sequence[str]) -> tuple[float | None, float | None]:
-    """Seconds (summed) and peak memory in MB (largest) of the nodes of some graph parts."""
-    notes = [path for name in names for path in (workflow_dir / name).glob("**/resources.json")]
-    values = [json.loads(path.read_text()) for path in notes]
+def used_resources(work_dir: Path, names: Iterable[str]) -> tuple[float | None, float | None]:
+    """Seconds (summed) and peak memory in MB (largest) of the nodes of these full names."""
+    # Nipype gives every part of a node's name a folder
+    notes = [work_dir.joinpath(*name.split("."), RESOURCES_FILE) for name in names]
+    values = [json.loads(path.read_text()) for path in notes if path.is_file()]
     if not values:
         return None, None
     seconds = sum(value["seconds"] for value in values)

@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.names import GROUP
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.interfaces import cohort, group
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.embedding import MODEL_MEMORY, model_node
-from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
-from brainlm_bids.workflows.participant import ModelTask, node_name
+from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
+from brainlm_bids.workflows.nodes import Inputs, make_node, node_name
+from brainlm_bids.workflows.participant import ModelTask
 
 # Fixed, so that the graph is the same whatever the number of processes; 64 recordings of 490
 # volumes are 53 MB.
 RECORDINGS_TOGETHER = 64
 STATISTICS, RECORDINGS, TABLES = (
     f"brainlm_bids_cohort_{name}" for name in ("statistics", "recordings", "tables")
+)
+SCALED = "robustcohort"
+POOLED, FIGURES, CONNECTIVITY = (
+    Stage(GROUP, name) for name in ("statistics", "figures", "connectivity")
 )
 
 
@@ -43,10 +49,9 @@ def statistics_workflow(
     said: Mapping[str, Any],
     configuration: str,
     settings: Settings,
-) -> Any:
+) -> Graph:
     """Median and interquartile range over the cohort; `said` goes into the sidecar."""
-    workflow = make_workflow(STATISTICS)
-    workflow.base_dir = str(settings.work_dir)
+    graph = GraphBuilder(STATISTICS, settings)
     nodes = []
     for start in range(0, len(recordings), RECORDINGS_TOGETHER):
         some = recordings[start : start + RECORDINGS_TOGETHER]
@@ -68,12 +73,14 @@ def statistics_workflow(
     from nipype.interfaces.utility import Merge
     from nipype.pipeline import engine
 
+    graph.add(POOLED, *nodes, pool)
     for output, target in (("store", "stores"), ("report", "reports")):
         merge = engine.Node(Merge(len(nodes)), name=f"merge_{target}", run_without_submitting=True)
+        graph.add(POOLED, merge)
         for number, node in enumerate(nodes, start=1):
-            workflow.connect([(node, merge, [(output, f"in{number}")])])
-        workflow.connect([(merge, pool, [("out", target)])])
-    return workflow
+            graph.connect(node, merge, (output, f"in{number}"))
+        graph.connect(merge, pool, ("out", target))
+    return graph.build()
 
 
 @dataclass(frozen=True)
@@ -88,22 +95,21 @@ class CohortPlan:
     controls: tuple[ModelTask, ...]
 
     @property
-    def scale_name(self) -> str:
-        return node_name("scale", self.recording.stem)
+    def stage(self) -> Stage:
+        return Stage(self.recording.stem, SCALED)
 
-    def model_name(self, label: str) -> str:
-        return node_name(f"model_{label}", self.recording.stem)
+    def model_stage(self, task: ModelTask) -> Stage:
+        return Stage(self.recording.stem, task.label)
 
-    def control_name(self, label: str) -> str:
-        return node_name(f"untrained_{label}", self.recording.stem)
+    def control_stage(self, task: ModelTask) -> Stage:
+        return Stage(self.recording.stem, f"{task.label}untrained")
 
 
 def recordings_workflow(
     plans: Sequence[CohortPlan], statistics: Path, said: str, inputs: Inputs, settings: Settings
-) -> Any:
+) -> Graph:
     """Scaling and models of some recordings; they do not depend on one another."""
-    workflow = make_workflow(RECORDINGS)
-    workflow.base_dir = str(settings.work_dir)
+    graph = GraphBuilder(RECORDINGS, settings)
     for plan in plans:
         scale = None
         if plan.scale:
@@ -114,21 +120,23 @@ def recordings_workflow(
                 model_tr=settings.model_tr,
                 configuration=plan.configuration,
             )
-            scale = make_node(interface, plan.scale_name, settings, memory=0.5, always=True)
-            workflow.add_nodes([scale])
-        for node in _model_nodes(plan, inputs, settings):
+            name = node_name("scale", plan.recording.stem)
+            scale = make_node(interface, name, settings, memory=0.5, always=True)
+            graph.add(plan.stage, scale)
+        for stage, node in _model_nodes(plan, inputs, settings).items():
             if scale is None:
                 node.inputs.robust_tsv = str(plan.recording.naming.path("cohort_robust"))
-                workflow.add_nodes([node])
+                graph.add(stage, node)
                 continue
-            workflow.connect([(scale, node, [("robust_tsv", "robust_tsv")])])
-    return workflow
+            graph.add(stage, node, needs=[plan.stage])
+            graph.connect(scale, node, ("robust_tsv", "robust_tsv"))
+    return graph.build()
 
 
-def _model_nodes(plan: CohortPlan, inputs: Inputs, settings: Settings) -> list[Any]:
-    nodes = [
-        model_node(
-            plan.model_name(task.label),
+def _model_nodes(plan: CohortPlan, inputs: Inputs, settings: Settings) -> dict[Stage, Any]:
+    nodes = {
+        plan.model_stage(task): model_node(
+            node_name(f"model_{task.label}", plan.recording.stem),
             task.source,
             task.label,
             task.configuration,
@@ -137,7 +145,7 @@ def _model_nodes(plan: CohortPlan, inputs: Inputs, settings: Settings) -> list[A
             settings,
         )
         for task in plan.models
-    ]
+    }
     for task in plan.controls:
         interface = group.EmbedUntrained(
             naming=names_of(plan.recording.naming),
@@ -152,8 +160,9 @@ def _model_nodes(plan: CohortPlan, inputs: Inputs, settings: Settings) -> list[A
             device=settings.device,
             configuration=task.configuration,
         )
-        name = plan.control_name(task.label)
-        nodes.append(make_node(interface, name, settings, memory=MODEL_MEMORY, always=True))
+        name = node_name(f"untrained_{task.label}", plan.recording.stem)
+        node = make_node(interface, name, settings, memory=MODEL_MEMORY, always=True)
+        nodes[plan.control_stage(task)] = node
     return nodes
 
 
@@ -180,11 +189,9 @@ class ModelSummary:
     def name(self, part: str) -> str:
         return node_name(part, self.label)
 
-    @property
-    def node_names(self) -> list[str]:
-        """All nodes but those of single decodings."""
-        parts = ["tables", "networks", *(["decoding"] if self.decoding else [])]
-        return [self.name(part) for part in parts]
+    def stage(self, part: str) -> Stage:
+        """tables, networks or decoding of this model."""
+        return Stage(GROUP, f"{part} of {self.label}")
 
 
 def tables_workflow(
@@ -196,15 +203,14 @@ def tables_workflow(
     said: dict[str, Any],
     inputs: Inputs,
     settings: Settings,
-) -> Any:
+) -> Graph:
     """Tables, networks, decoding and figures of the cohort."""
-    workflow = make_workflow(TABLES)
-    workflow.base_dir = str(settings.work_dir)
+    graph = GraphBuilder(TABLES, settings)
     shared = {"naming": names_of(naming), "recordings": list(recordings), "said": said}
     draw = cohort.DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
-    workflow.add_nodes([make_node(draw, "draw", settings, memory=0.5, always=True)])
+    graph.add(FIGURES, make_node(draw, "draw", settings, memory=0.5, always=True))
     if not models:
-        return workflow
+        return graph.build()
     connectivity = make_node(
         cohort.Connectivity(seed=settings.random_seed, **shared),
         "connectivity",
@@ -212,6 +218,7 @@ def tables_workflow(
         memory=1.0,
         always=True,
     )
+    graph.add(CONNECTIVITY, connectivity)
     for model in models:
         own = {
             **shared,
@@ -230,15 +237,16 @@ def tables_workflow(
             label=model.label, atlas=inputs.atlas, rows=model.rows, **own
         )
         node = make_node(networks, model.name("networks"), settings, memory=1.0, always=True)
-        workflow.add_nodes([table])
-        workflow.connect([(connectivity, node, [("networks", "series_networks")])])
+        graph.add(model.stage("tables"), table)
+        graph.add(model.stage("networks"), node, needs=[CONNECTIVITY])
+        graph.connect(connectivity, node, ("networks", "series_networks"))
         if model.decoding is not None:
-            _connect_decoding(workflow, model, model.decoding, own, table, connectivity, settings)
-    return workflow
+            _add_decoding(graph, model, model.decoding, own, table, connectivity, settings)
+    return graph.build()
 
 
-def _connect_decoding(
-    workflow: Any,
+def _add_decoding(
+    graph: GraphBuilder,
     model: ModelSummary,
     plan: DecodingPlan,
     own: dict[str, Any],
@@ -267,15 +275,17 @@ def _connect_decoding(
         memory=0.5,
         always=True,
     )
+    stage = model.stage("decoding")
+    graph.add(stage, write)
     if not targets:
         write.inputs.decoded = []
-        workflow.add_nodes([write])
         return
     merge = engine.Node(
         Merge(len(targets) * len(cohort.FEATURES)),
         name=model.name("merge"),
         run_without_submitting=True,
     )
+    graph.add(stage, merge, needs=[CONNECTIVITY, model.stage("tables")])
     number = 0
     for place, target in enumerate(targets):
         for features in cohort.FEATURES:
@@ -296,7 +306,8 @@ def _connect_decoding(
             name = model.name(f"decode_{place}_{features}")
             node = make_node(interface, name, settings, memory=2.0)
             origin, output = (table, features) if from_table else (connectivity, "features")
-            workflow.connect([(origin, node, [(output, "features")])])
+            graph.add(stage, node)
+            graph.connect(origin, node, (output, "features"))
             number += 1
-            workflow.connect([(node, merge, [("decoded", f"in{number}")])])
-    workflow.connect([(merge, write, [("out", "decoded")])])
+            graph.connect(node, merge, ("decoded", f"in{number}"))
+    graph.connect(merge, write, ("out", "decoded"))

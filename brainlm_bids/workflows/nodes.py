@@ -1,5 +1,6 @@
 """What all graphs share: how a node and a workflow are made, and the files that they start from."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +22,15 @@ def make_workflow(name: str) -> Any:
     from nipype.pipeline import engine
 
     return engine.Workflow(name=name)
+
+
+def node_name(prefix: str, stem: str) -> str:
+    """A name that Nipype accepts.
+
+    >>> node_name("func", "sub-01_task-rest_run-1")
+    'func_sub_01_task_rest_run_1'
+    """
+    return re.sub(r"\W", "_", f"{prefix}_{stem}")
 
 
 def make_node(

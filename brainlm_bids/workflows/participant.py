@@ -3,7 +3,6 @@
 Names in the graph are those of the source files, so that a crash file tells whose it is.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,12 @@ from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.anatomical import anatomical_workflow
 from brainlm_bids.workflows.embedding import model_node
 from brainlm_bids.workflows.functional import connect_geometry, functional_workflow
-from brainlm_bids.workflows.nodes import Inputs, make_workflow
+from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
+from brainlm_bids.workflows.nodes import Inputs, node_name
 from brainlm_bids.workflows.series import series_workflow
 
 WORKFLOW = "brainlm_bids"
+SERIES, ANATOMY = "series", "anatomy"
 
 
 @dataclass(frozen=True)
@@ -44,48 +45,41 @@ class Plan:
     models: tuple[ModelTask, ...] = field(default=())
 
     @property
-    def functional_name(self) -> str:
-        return node_name("func", self.naming.stem)
+    def stage(self) -> Stage:
+        return Stage(self.naming.stem, SERIES)
 
-    @property
-    def anatomical_name(self) -> str | None:
-        if self.run.t1w is None:
-            return None
-        return node_name("anat", parse(self.run.t1w.name).bare)
-
-    def model_name(self, label: str) -> str:
-        return node_name(f"model_{label}", self.naming.stem)
+    def model_stage(self, task: ModelTask) -> Stage:
+        return Stage(self.naming.stem, task.label)
 
 
-def node_name(prefix: str, stem: str) -> str:
-    """A name that Nipype accepts.
-
-    >>> node_name("func", "sub-01_task-rest_run-1")
-    'func_sub_01_task_rest_run_1'
-    """
-    return re.sub(r"\W", "_", f"{prefix}_{stem}")
-
-
-def participant_workflow(plans: Sequence[Plan], inputs: Inputs, settings: Settings) -> Any:
+def participant_workflow(plans: Sequence[Plan], inputs: Inputs, settings: Settings) -> Graph:
     """The graph of all plans; a T1w image that several runs share is processed once."""
-    workflow = make_workflow(WORKFLOW)
-    workflow.base_dir = str(settings.work_dir)
-    anatomies: dict[str, Any] = {}
+    graph = GraphBuilder(WORKFLOW, settings)
+    anatomies: dict[Stage, Any] = {}
     for plan in plans:
-        functional = None
-        if plan.series:
-            anatomical = _anatomy(plan, anatomies, inputs, settings)
-            functional = _functional(plan, inputs, settings)
-            if anatomical is None:
-                workflow.add_nodes([functional])
-            if plan.run.is_raw:
-                connect_geometry(workflow, functional, anatomical, inputs, settings)
-        _add_models(workflow, plan, functional, inputs, settings)
-    return workflow
+        functional = _add_series(graph, plan, anatomies, inputs, settings) if plan.series else None
+        _add_models(graph, plan, functional, inputs, settings)
+    return graph.build()
+
+
+def _add_series(
+    graph: GraphBuilder,
+    plan: Plan,
+    anatomies: dict[Stage, Any],
+    inputs: Inputs,
+    settings: Settings,
+) -> Any:
+    functional = _functional(plan, inputs, settings)
+    image = _add_anatomy(graph, plan, anatomies, inputs, settings)
+    graph.add(plan.stage, functional, needs=() if image is None else (image,))
+    if plan.run.is_raw:
+        anatomical = None if image is None else anatomies[image]
+        connect_geometry(graph.workflow, functional, anatomical, inputs, settings)
+    return functional
 
 
 def _functional(plan: Plan, inputs: Inputs, settings: Settings) -> Any:
-    name, run = plan.functional_name, plan.run
+    name, run = node_name("func", plan.naming.stem), plan.run
     if not run.has_volumes:
         return series_workflow(name, run, _gigabytes(run.source), plan.context, settings)
     size = _gigabytes(run.source)
@@ -96,23 +90,33 @@ def _functional(plan: Plan, inputs: Inputs, settings: Settings) -> Any:
     return functional
 
 
-def _anatomy(plan: Plan, anatomies: dict[str, Any], inputs: Inputs, settings: Settings) -> Any:
-    name = plan.anatomical_name
-    if name is None or plan.anatomical_context is None:
+def _add_anatomy(
+    graph: GraphBuilder,
+    plan: Plan,
+    anatomies: dict[Stage, Any],
+    inputs: Inputs,
+    settings: Settings,
+) -> Stage | None:
+    """The stage of the run's T1w image, which the first of its runs adds; None without one."""
+    t1w = plan.run.t1w
+    if t1w is None or plan.anatomical_context is None:
         return None
-    if name not in anatomies:
-        anatomies[name] = anatomical_workflow(
-            name, str(plan.run.t1w), plan.anatomical_context, inputs, settings
+    stage = Stage(parse(t1w.name).bare, ANATOMY)
+    if stage not in anatomies:
+        name = node_name("anat", stage.recording)
+        anatomies[stage] = anatomical_workflow(
+            name, str(t1w), plan.anatomical_context, inputs, settings
         )
-    return anatomies[name]
+        graph.add(stage, anatomies[stage])
+    return stage
 
 
 def _add_models(
-    workflow: Any, plan: Plan, functional: Any, inputs: Inputs, settings: Settings
+    graph: GraphBuilder, plan: Plan, functional: Any, inputs: Inputs, settings: Settings
 ) -> None:
     for task in plan.models:
         node = model_node(
-            plan.model_name(task.label),
+            node_name(f"model_{task.label}", plan.naming.stem),
             task.source,
             task.label,
             task.configuration,
@@ -122,9 +126,10 @@ def _add_models(
         )
         if functional is None:
             node.inputs.robust_tsv = str(plan.naming.path("robust"))
-            workflow.add_nodes([node])
+            graph.add(plan.model_stage(task), node)
             continue
-        workflow.connect([(functional, node, [("write.robust_tsv", "robust_tsv")])])
+        graph.add(plan.model_stage(task), node, needs=[plan.stage])
+        graph.connect(functional, node, ("write.robust_tsv", "robust_tsv"))
 
 
 def _gigabytes(bold: Path) -> float:

@@ -112,8 +112,12 @@ def test_broken_runs_are_told_and_the_others_go_on(two_processes: Call) -> None:
     assert "no brain" in status["task-nobrain"]["reason"]
     assert status["task-cut"]["status"] == "failed"
     assert "sub-01_task-cut_bold.nii.gz: cannot be read" in status["task-cut"]["reason"]
+    for task in ("nobrain", "cut"):
+        assert f"task_{task}" in Path(status[f"task-{task}"]["crash_file"]).read_text()
     second = [row for source, row in two_processes.rows.items() if source.startswith("sub-02")]
     assert [row["status"] for row in second] == ["done"]
+    done = [row for row in two_processes.rows.values() if row["status"] == "done"]
+    assert all(float(row["seconds"]) > 0 and float(row["peak_memory_mb"]) > 50 for row in done)
 
 
 def test_each_step_is_told_once_and_without_tracebacks(two_processes: Call) -> None:

@@ -94,8 +94,8 @@ def run_graph(folder: Path, processes: int, **functions: Any) -> Path:
 def test_a_killed_process_fails_its_own_step_alone(tmp_path: Path) -> None:
     crashes = run_graph(tmp_path, 2, bad=die, good=last)
     assert (tmp_path / "last").exists()
-    assert read_crashes(crashes, ["good"]) is None
-    found = read_crashes(crashes, ["bad"])
+    assert read_crashes(crashes, ["graph.good"]) is None
+    found = read_crashes(crashes, ["graph.bad"])
     assert found is not None and found.reason.startswith("a process died")
     # once beside the other, once alone
     assert len(list(tmp_path.glob("started_*"))) == 2
@@ -114,7 +114,7 @@ def test_want_of_memory_is_told_from_other_kills(
     monkeypatch.setattr(machine, "oom_kills", lambda: next(kills))
     monkeypatch.setattr(machine, "available_memory", lambda: 2_000_000_000)
     (tmp_path / "begun").touch()
-    found = read_crashes(run_graph(tmp_path, 1, bad=die), ["bad"])
+    found = read_crashes(run_graph(tmp_path, 1, bad=die), ["graph.bad"])
     assert found is not None
     assert found.reason.startswith("out of memory") and "2.0 GB" in found.reason
     assert not found.skipped

@@ -1,0 +1,102 @@
+"""A graph, and which of its nodes belong to which stage of which recording.
+
+The graph's builder knows it when it adds a node. Whoever looks for a crash, or for what a recording
+has cost, reads it from here and takes no name apart.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.nodes import make_workflow
+
+
+class Stage(NamedTuple):
+    """What is complete, or fails, as a whole: one stage of one recording.
+
+    Parameters
+    ----------
+    recording : str
+        Name of the recording; of an image that recordings share; or "group", for the cohort.
+    name : str
+        As records of completed stages name it: "series", or the label of a model.
+    """
+
+    recording: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A Nipype workflow with the names of its nodes.
+
+    Parameters
+    ----------
+    workflow : nipype.pipeline.engine.Workflow
+        The graph, ready to run.
+    nodes : mapping of Stage to tuple of str
+        Full names of the nodes of each stage, as crash files give them.
+    needs : mapping of Stage to tuple of Stage
+        The stages of this graph that a stage takes its inputs from.
+    """
+
+    workflow: Any
+    nodes: Mapping[Stage, tuple[str, ...]]
+    needs: Mapping[Stage, tuple[Stage, ...]]
+
+    @property
+    def n_nodes(self) -> int:
+        return sum(map(len, self.nodes.values()))
+
+    def names(self, stages: Iterable[Stage]) -> set[str]:
+        """Nodes of some stages; a stage that is not in this graph has none."""
+        return {name for stage in stages for name in self.nodes.get(stage, ())}
+
+    def names_upstream(self, stages: Iterable[Stage]) -> set[str]:
+        """Nodes whose failure keeps some stages from being completed: theirs, and all before."""
+        reached: set[Stage] = set()
+        waiting = list(stages)
+        while waiting:
+            stage = waiting.pop()
+            if stage not in reached:
+                reached.add(stage)
+                waiting += self.needs.get(stage, ())
+        return self.names(reached)
+
+
+class GraphBuilder:
+    """Makes a graph stage by stage."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.workflow = make_workflow(name)
+        self.workflow.base_dir = str(settings.work_dir)
+        self._parts: dict[Stage, list[Any]] = {}
+        self._needs: dict[Stage, tuple[Stage, ...]] = {}
+
+    def __contains__(self, stage: Stage) -> bool:
+        return stage in self._parts
+
+    def add(self, stage: Stage, *parts: Any, needs: Iterable[Stage] = ()) -> None:
+        """Add nodes, or workflows of several nodes, to a stage."""
+        self.workflow.add_nodes(list(parts))
+        self._parts.setdefault(stage, []).extend(parts)
+        known = self._needs.get(stage, ())
+        self._needs[stage] = tuple(dict.fromkeys((*known, *needs)))
+
+    def connect(self, source: Any, target: Any, *pairs: tuple[str, str]) -> None:
+        """Feed outputs of a node into inputs of another: pairs of their names."""
+        self.workflow.connect([(source, target, list(pairs))])
+
+    def build(self) -> Graph:
+        """The graph; nothing can be added to it afterwards without being nameless."""
+        nodes = {
+            stage: tuple(name for part in parts for name in self._names(part))
+            for stage, parts in self._parts.items()
+        }
+        return Graph(self.workflow, nodes, self._needs)
+
+    def _names(self, part: Any) -> list[str]:
+        prefix = f"{self.workflow.name}.{part.name}"
+        inner = part.list_node_names() if hasattr(part, "list_node_names") else None
+        return [prefix] if inner is None else [f"{prefix}.{name}" for name in inner]
