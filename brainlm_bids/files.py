@@ -1,19 +1,28 @@
-"""The only place where tables, sidecars and checksums are read and written.
+"""The only place where text files are read and written: tables, sidecars, pages; and checksums.
 
-
-A file is there whole or not at all: it is written beside its place and renamed.
+A file appears whole or not at all: it is written beside its place and renamed. A file that cannot
+be read is reported in one line that names it.
 """
 
+import codecs
 import contextlib
 import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from brainlm_bids.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+# What the package itself holds.
+DATA = Path(__file__).parent / "data"
 # Significant digits in TSV files: those of a float32, of which every series is made.
 DIGITS = 7
 
@@ -46,26 +55,28 @@ def _umask() -> int:
     return current
 
 
+# --- writing ---------------------------------------------------------------------------------
+
+
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file whole."""
+    """Write a text file whole, as UTF-8; returns its path."""
     with atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> Path:
-    """Write a sidecar; NaN becomes null, since JSON has no NaN."""
+    """Write a JSON file; NaN becomes null, since JSON has no NaN. Returns its path."""
     text = json.dumps(json_value(values), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a sidecar."""
-    return dict(json.loads(path.read_text()))
-
-
 def json_value(value: Any) -> Any:
-    """A value as JSON reads it back: lists, dictionaries, and None for NaN."""
+    """A value as JSON reads it back: lists, dictionaries, and None for NaN.
+
+    >>> json_value({"r": float("nan"), "shape": (2, 3), "file": Path("a")})
+    {'r': None, 'shape': [2, 3], 'file': 'a'}
+    """
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, Path):
@@ -79,9 +90,26 @@ def json_value(value: Any) -> Any:
     return value
 
 
-def write_tsv(path: Path, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> Path:
-    """Write columns as TSV: numbers with 7 significant digits, missing values as n/a."""
-    cells = [[_cell(value) for value in column] for column in columns]
+def write_tsv(
+    path: Path, names: Sequence[str], columns: Iterable[Iterable[Any]], *, digits: int = DIGITS
+) -> Path:
+    """Write columns as TSV; returns its path.
+
+    Parameters
+    ----------
+    path
+        Where.
+    names, columns
+        Of equal length. None and what is not finite become n/a.
+    digits
+        Significant digits of floats.
+
+    Raises
+    ------
+    ValueError
+        For columns of different lengths.
+    """
+    cells = [[_cell(value, digits) for value in column] for column in columns]
     lengths = {len(column) for column in cells}
     if len(names) != len(cells) or len(lengths) > 1:
         raise ValueError(f"{path.name}: {len(names)} names, columns of lengths {sorted(lengths)}")
@@ -89,65 +117,151 @@ def write_tsv(path: Path, names: Sequence[str], columns: Sequence[Sequence[Any]]
     return write_text(path, "\n".join(lines) + "\n")
 
 
-def write_series(path: Path, names: Sequence[str], series: Any) -> Path:
-    """Write a (T, P) array as TSV with one column per parcel."""
+def write_series(path: Path, names: Sequence[str], series: "ArrayLike") -> Path:
+    """Write a (T, P) array as TSV with one column per parcel; returns its path."""
     import numpy as np
 
     values = np.asarray(series, dtype=np.float64)
-    return write_tsv(path, names, list(values.T.tolist()))
+    return write_tsv(path, names, values.T.tolist())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int) -> str:
     if value is None:
         return "n/a"
     if isinstance(value, float) or type(value).__name__.startswith("float"):
-        return f"{value:.{DIGITS}g}" if math.isfinite(value) else "n/a"
+        return f"{value:.{digits}g}" if math.isfinite(value) else "n/a"
     return str(value).replace("\t", " ").replace("\n", " ")
 
 
-def read_tsv(path: Path) -> tuple[list[str], Any]:
-    """Read a TSV of numbers: names and an array (rows, columns) with NaN for n/a.
+# --- reading ---------------------------------------------------------------------------------
 
-    Raises ValueError if a cell is no number, or if rows differ in length (a file cut short).
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises UserError, naming it, if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte-order mark.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it is not UTF-8.
+    """
+    return _decode(path, read_bytes(path))
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: is not UTF-8 text (byte {error.start + 1} is 0x{content[error.start]:02x}); "
+            "save it as UTF-8"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, such as a sidecar. Raises UserError, naming the file, for anything else."""
+    try:
+        values = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{path}: is not valid JSON ({place}: {error.msg})") from None
+    except RecursionError:
+        raise UserError(f"{path}: is not valid JSON (nested too deeply)") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no JSON object")
+    return values
+
+
+def read_tsv(path: Path) -> "tuple[list[str], NDArray[np.float64]]":
+    """A TSV of numbers.
+
+    Returns
+    -------
+    names : list of str
+        Of the columns.
+    values : (rows, columns) float64
+        NaN for n/a and empty cells.
+
+    Raises
+    ------
+    UserError
+        If a cell is not a number, or rows differ in length, as in a file that was cut short.
     """
     import io
 
     import numpy as np
     import pandas as pd
 
-    content = path.read_bytes()
-    names = content.split(b"\n", 1)[0].decode().rstrip("\r").split("\t")
-    # five times as fast as float() cell by cell, with the same result
-    table = pd.read_csv(
-        io.BytesIO(content),
-        sep="\t",
-        header=None,
-        skiprows=1,
-        names=range(len(names)),
-        index_col=False,
-        dtype=np.float64,
-        keep_default_na=False,
-        na_values=["n/a", ""],
-    )
+    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    names = _decode(path, content.split(b"\n", 1)[0]).rstrip("\r").split("\t")
+    if names == [""]:
+        raise UserError(f"{path}: is not a table of numbers (its first line is empty)")
+    try:
+        # five times as fast as float() cell by cell, with the same result
+        table = pd.read_csv(
+            io.BytesIO(content),
+            sep="\t",
+            header=None,
+            skiprows=1,
+            names=range(len(names)),
+            index_col=False,
+            dtype=np.float64,
+            keep_default_na=False,
+            na_values=["n/a", ""],
+        )
+    except ValueError as error:  # pandas' own errors are of this kind, too
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"{path}: is not a table of numbers ({first})") from None
     # pandas fills what is missing at the end of a row with NaN
     if content.count(b"\t") != (len(table) + 1) * (len(names) - 1):
-        raise ValueError(f"{path.name}: rows of different lengths; was the file cut short?")
+        raise UserError(f"{path}: rows of different lengths; was the file cut short?")
     return names, table.to_numpy()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a TSV of anything: a dictionary of texts per row. Raises ValueError for other files."""
-    import csv
+    """A TSV of anything: a dictionary of texts per row.
 
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        rows = csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-        table = list(rows)
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or rows differ in length.
+    """
+    import csv
+    import io
+
+    text = io.StringIO(read_text(path), newline="")
+    table = list(csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE))
     if any(None in row or None in row.values() for row in table):
-        raise ValueError(f"{path.name}: rows of different lengths")
+        raise UserError(f"{path}: rows of different lengths; was the file cut short?")
     return table
 
 
+# --- checksums -------------------------------------------------------------------------------
+
+
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256(*contents: Any) -> str:
+    """SHA-256 of texts, bytes and arrays, one after another.
+
+    >>> sha256("a", b"b")[:8] == sha256("ab")[:8]
+    True
+    """
+    digest = hashlib.sha256()
+    for content in contents:
+        content = content.encode() if isinstance(content, str) else content
+        digest.update(content.tobytes() if hasattr(content, "tobytes") else content)
+    return digest.hexdigest()

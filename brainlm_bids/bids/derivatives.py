@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from brainlm_bids.bids.names import build, matches, parse, without_prefix
 from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_rows
+from brainlm_bids.files import read_json, read_rows
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.settings import Settings
 
-N_PARCELS = 424
 INCLUDED, EXCLUDED, FAILED = "included", "excluded", "failed"
 # What all recordings of a cohort should share.
 PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
@@ -144,10 +144,12 @@ def _read(naming: Naming) -> Recording:
             FAILED, f"{missing}: is missing or not as it was written; run participant again"
         )
     try:
-        sidecar = json.loads(naming.path("denoised", extension=".json").read_text())
+        sidecar = read_json(naming.path("denoised", extension=".json"))
         coverage = _coverage(naming, sidecar)
         float(sidecar["RepetitionTime"]), int(sidecar["DummyVolumes"])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except UserError as error:
+        return Recording(naming).left_out(FAILED, f"{naming.stem}: {error}")
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         kind = type(error).__name__
         return Recording(naming).left_out(
             FAILED, f"{naming.stem}: sidecar or coverage cannot be read ({kind}: {error})"
@@ -220,10 +222,7 @@ def read_variables(
 
 
 def _matched(path: Path, recordings: Sequence[Recording]) -> Columns:
-    try:
-        rows = read_rows(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a TSV ({error})") from error
+    rows = read_rows(path)
     if not rows or "participant_id" not in rows[0]:
         raise UserError(f"{path}: has no column participant_id, or no rows")
     by_session = "session_id" in rows[0]

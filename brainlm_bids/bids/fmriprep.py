@@ -4,7 +4,6 @@ Names of 20.x and of 25.x are understood. Only the folders of the requested subj
 each once, so that a data set of a thousand subjects costs nothing. Nothing is written here.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from brainlm_bids.bids.names import parse, with_prefix
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json
 
 TEMPLATE = "MNI152NLin6Asym"
 OTHER_TEMPLATE = "MNI152NLin2009cAsym"
@@ -51,9 +51,9 @@ def check_derivatives(root: Path) -> dict[str, Any]:
     """The dataset_description of an fMRIPrep folder; UserError for anything else."""
     path = root / "dataset_description.json"
     try:
-        description = json.loads(path.read_text())
+        description = read_json(path)
         makers = [str(one.get("Name", "")) for one in description.get("GeneratedBy", [])]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (UserError, AttributeError, TypeError) as error:
         raise UserError(
             f"--derivatives {root}: dataset_description.json cannot be read ({error}); give the "
             "top of fMRIPrep's output folder"

@@ -5,7 +5,6 @@ any, are already known and said in one line, so that a broken run never reaches 
 Nothing is written into the data set.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from brainlm_bids.bids.fmriprep import (
 from brainlm_bids.bids.names import matches, parse, without_prefix
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
 
@@ -182,7 +182,7 @@ def _describe_preprocessed(source: Preprocessed, root: Path, bids_dir: Path) -> 
     raw = bids_dir / source.bold.relative_to(root).with_name(f"{source.stem}_bold.nii.gz")
     try:
         metadata = _read_metadata(raw, bids_dir) | _read_metadata(source.bold, root)
-    except ValueError as error:
+    except UserError as error:
         said = f"{source.bold.name}: its sidecar {error}"
         return Run(source.bold, root, {}, problem=said, preprocessed=source)
     problem = _metadata_problem(source.bold, metadata)
@@ -294,10 +294,10 @@ def _read_filters(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        filters = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"--bids-filter-file {path}: is not readable as JSON: {error}") from error
-    if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
+        filters = read_json(path)
+    except UserError as error:
+        raise UserError(f"--bids-filter-file {error}") from None
+    if not all(isinstance(value, dict) for value in filters.values()):
         raise UserError(f'--bids-filter-file {path}: expected {{"bold": {{…}}, "t1w": {{…}}}}')
     unknown = sorted(set(filters) - {"bold", "t1w"})
     if unknown:
@@ -321,16 +321,10 @@ def sidecars(path: Path, bids_dir: Path) -> list[Path]:
 
 
 def _read_metadata(path: Path, bids_dir: Path) -> dict[str, Any]:
-    """The merged sidecars of an image, the nearest wins; ValueError names a broken one."""
+    """The merged sidecars of an image, the nearest wins; UserError names a broken one."""
     metadata: dict[str, Any] = {}
     for file in sidecars(path, bids_dir):
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{file.name} cannot be read as JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{file.name} holds no JSON object")
-        metadata |= values
+        metadata |= read_json(file)
     return metadata
 
 
@@ -338,7 +332,7 @@ def _describe(path: Path, t1w: list[Path], bids_dir: Path) -> Run:
     """One run with its metadata (sidecars inherited) and whatever is wrong with it."""
     try:
         metadata = _read_metadata(path, bids_dir)
-    except ValueError as error:
+    except UserError as error:
         return Run(path, bids_dir, {}, None, f"{path.name}: its sidecar {error}")
     entities = parse(path.name).entities
     anatomical = _matching_t1w(entities, t1w)

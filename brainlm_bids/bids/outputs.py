@@ -10,13 +10,22 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__
 from brainlm_bids.bids.names import GROUP, build, parse
-from brainlm_bids.files import atomically, read_json, write_json, write_text, write_tsv
+from brainlm_bids.errors import UserError
+from brainlm_bids.files import (
+    DATA,
+    atomically,
+    read_json,
+    read_rows,
+    read_text,
+    write_json,
+    write_text,
+    write_tsv,
+)
 
 BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
@@ -41,13 +50,13 @@ NOT_IN_BIDS_YET = (
 @cache
 def output_table() -> dict[str, dict[str, Any]]:
     """The table of outputs, key -> row."""
-    return tomllib.loads((files("brainlm_bids") / "data" / "outputs.toml").read_text())
+    return tomllib.loads(read_text(DATA / "outputs.toml"))
 
 
 @cache
 def figure_table() -> dict[str, dict[str, Any]]:
     """The table of the reports' figures, key -> row, in the order of the reports."""
-    return tomllib.loads((files("brainlm_bids") / "data" / "figures.toml").read_text())
+    return tomllib.loads(read_text(DATA / "figures.toml"))
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def write_dataset_files(
         _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
         readme = output_dir / "README.md"
         if not readme.exists():
-            write_text(readme, (files("brainlm_bids") / "data" / "README_outputs.md").read_text())
+            write_text(readme, read_text(DATA / "README_outputs.md"))
 
 
 def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
@@ -180,7 +189,7 @@ def _once(values: Sequence[Any]) -> list[Any]:
 
 
 def _merge_lines(path: Path, lines: Sequence[str]) -> None:
-    present = path.read_text().splitlines() if path.exists() else []
+    present = read_text(path).splitlines() if path.exists() else []
     missing = [line for line in lines if line not in present]
     if missing:
         write_text(path, "\n".join([*present, *missing]) + "\n")
@@ -189,8 +198,7 @@ def _merge_lines(path: Path, lines: Sequence[str]) -> None:
 def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
     present: dict[str, str] = {}
     if path.exists():
-        rows = path.read_text().splitlines()[1:]
-        present = dict(row.split("\t", 1) for row in rows)
+        present = {row["desc_id"]: row["description"] for row in read_rows(path)}
     merged = dict(sorted((present | {f"desc-{k}": v for k, v in descriptions.items()}).items()))
     if merged != present:
         write_tsv(path, ["desc_id", "description"], [list(merged), list(merged.values())])
@@ -260,9 +268,9 @@ def is_complete(output_dir: Path, stem: str, stage: str, configuration: str) -> 
 def read_record(output_dir: Path, stem: str, stage: str) -> tuple[str, dict[str, int]] | None:
     """(configuration, size of each file) of a stage; None if it was never completed."""
     try:
-        record = json.loads(record_path(output_dir, stem, stage).read_text())
+        record = read_json(record_path(output_dir, stem, stage))
         return str(record["Configuration"]), dict(record["Outputs"])
-    except (OSError, ValueError, KeyError):
+    except (UserError, KeyError, TypeError, ValueError):
         return None
 
 

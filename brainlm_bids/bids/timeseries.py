@@ -5,7 +5,7 @@ Numbers in columns: .tsv and .csv (with or without a row of names), .dat and .tx
 """
 
 import csv
-import json
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.names import alphanumeric, parse, sidecar_of
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json, read_text
 
 EXTENSIONS = (".tsv", ".csv", ".dat", ".txt", ".npy", ".ptseries.nii")
 MISSING = ("", "n/a", "nan", "NaN", "NA")
@@ -35,6 +36,8 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     """
     try:
         values, found, tr = _read(path)
+    except UserError as error:
+        raise UserError(f"--timeseries {error}") from None
     except (OSError, ValueError, TypeError, IndexError) as error:
         first = str(error).strip().splitlines()[:1]
         raise UserError(f"--timeseries {path}: cannot be read ({''.join(first)})") from None
@@ -75,11 +78,12 @@ def _read(path: Path) -> tuple[NDArray[np.float64], list[str], float | None]:
         return np.load(path, allow_pickle=False).astype(np.float64), [], None
     if path.suffix not in EXTENSIONS:
         raise ValueError(f"expected one of {', '.join(EXTENSIONS)}")
-    with path.open(newline="") as handle:
-        if path.suffix in (".tsv", ".csv"):
-            rows = list(csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ","))
-        else:
-            rows = [line.split() for line in handle]
+    text = read_text(path)
+    if path.suffix in (".tsv", ".csv"):
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    else:
+        rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row]
     names = rows[0] if _is_header(rows[0]) else []
     body = rows[1:] if names else rows
@@ -115,9 +119,9 @@ def _read_cifti(path: Path) -> tuple[NDArray[np.float64], list[str], float | Non
 
 def _sidecar_tr(path: Path) -> float | None:
     try:
-        content = json.loads(sidecar_of(path).read_text())
+        content = read_json(sidecar_of(path))
         if "RepetitionTime" in content:
             return float(content["RepetitionTime"])
         return 1 / float(content["SamplingFrequency"]) if "SamplingFrequency" in content else None
-    except (OSError, ValueError, TypeError, ZeroDivisionError):
+    except (UserError, ValueError, TypeError, ZeroDivisionError):
         return None

@@ -7,7 +7,6 @@ one or in which nothing could be compared.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json
 from brainlm_bids.model.brainlm import BrainLM, BrainLMOutput
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.config import VITMAE_DIVISOR, ViTMAEConfig
@@ -72,7 +72,7 @@ def compare_folder(folder: Path) -> Iterator[Check]:
 
 def _cases(file: Path) -> dict[str, Settings]:
     """The cases with their settings; a bare list of names stands for cases without settings."""
-    cases = _read_json(file).get("cases")
+    cases = read_json(file).get("cases")
     if isinstance(cases, list) and all(isinstance(case, str) for case in cases):
         cases = {case: {} for case in cases}
     if not isinstance(cases, dict) or not cases:
@@ -301,14 +301,6 @@ def _read_arrays(file: Path) -> Arrays:
         raise UserError(f"{file}: not found; a golden folder needs it") from None
     except Exception as error:  # zip, header and value errors of many kinds
         raise UserError(f"{file}: damaged or truncated ({type(error).__name__})") from None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable ({type(error).__name__})") from None
-    return content if isinstance(content, dict) else {}
 
 
 @dataclass

@@ -82,7 +82,7 @@ class Item:
         try:
             said = read_json(sidecar)
             return Scaled(series, float(said["RepetitionTime"]), float(said["StartTime"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             kind = type(error).__name__
             raise UserError(f"{sidecar}: cannot be read ({kind}: {error})") from None
 

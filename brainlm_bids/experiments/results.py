@@ -120,8 +120,8 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
     if path.is_file():
         try:
             found = files.read_json(path)
-        except ValueError:
-            raise UserError(f"{path}: is damaged; give a new folder") from None
+        except UserError as error:
+            raise UserError(f"{error}; give a new folder") from None
         wanted = files.json_value(about)
         if {key: found.get(key) for key in wanted} != wanted:
             raise UserError(

@@ -177,10 +177,7 @@ class LoadStrategy(ArrayInterface):
 
 def read_confounds(path: Path, n_volumes: int) -> dict[str, NDArray[np.float64]]:
     """Columns of fMRIPrep's table; UserError where it is not one, or of another run."""
-    try:
-        names, values = files.read_tsv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a table of numbers ({error})") from None
+    names, values = files.read_tsv(path)
     if len(values) != n_volumes:
         raise UserError(f"{path}: {len(values)} rows, the BOLD has {n_volumes} volumes")
     return dict(zip(names, values.T, strict=True))

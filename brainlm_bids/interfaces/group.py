@@ -120,8 +120,7 @@ class PoolStatistics(ArrayInterface):
         path = naming.path("scaling")
         names = list(resources.parcels().names)
         stats = scaling.ScalingStats(found.median, found.iqr)
-        with files.atomically(path) as temporary:
-            scaling.save_stats(temporary, names, stats)
+        scaling.save_stats(path, names, stats)
         subjects = {parse(stem).subject for stem in used}
         values = {
             **self.inputs.said,
@@ -171,7 +170,7 @@ class ScaleToCohort(ArrayInterface):
             series, tr, source = steady_series(naming, self.inputs.model_tr)
             # read here already, so that a broken file is one recording's failure
             _, connectivity = files.read_tsv(naming.path("pearson"))
-        except (ValueError, KeyError) as error:
+        except (UserError, ValueError, KeyError) as error:
             raise UserError(f"{naming.stem}: {error}") from error
         if connectivity.shape != (len(names), len(names)):
             raise UserError(f"{naming.path('pearson').name}: is not 424 × 424")

@@ -5,7 +5,6 @@ Loading is strict, because the two families share a repository and the original 
 random weights where keys do not match (BRAINLM.md 0.1).
 """
 
-import hashlib
 import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import file_sha256
 from brainlm_bids.model.brainlm import BrainLM, time_positions
 from brainlm_bids.model.config import BrainLMConfig, ModelConfig, random_architecture, read_config
 from brainlm_bids.model.placement import Placement, place
@@ -130,11 +130,6 @@ def random_module(config: ModelConfig, seed: int) -> BrainLM | ViTMAE:
             state[key] = draw.normal_(0.0, config.initializer_range, generator=generator)
     module.load_state_dict(state, strict=True, assign=True)
     return module
-
-
-def file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _weight_file(folder: Path) -> Path:

@@ -5,14 +5,14 @@ Two unrelated networks are called BrainLM (BRAINLM.md 1a, 1b): `brainlm`, a tran
 a recording (111M, 650M). Sizes are in tokens, channels and volumes; times in seconds.
 """
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json
+from brainlm_bids.parcels import N_PARCELS
 
-N_PARCELS = 424  # A424, the only atlas of the released checkpoints
 WINDOW = 200  # volumes that a window holds in training
 MODEL_TR = 0.735  # s, UK Biobank's repetition time, the bulk of the training data
 VITMAE_DIVISOR = 5.6430855  # what the image models' robust series was divided by (BRAINLM.md 0.7)
@@ -203,16 +203,9 @@ def read_config(file: Path) -> ModelConfig:
     Raises UserError, naming the file, where it is missing, truncated, of an unknown family, or
     describes a network that this implementation does not build exactly.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{file}: not found; a model folder needs config.json and weights"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable as JSON ({error}); fetch it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: not a model configuration; expected a JSON object")
+    if not file.is_file():
+        raise UserError(f"{file}: not found; a model folder needs config.json and weights")
+    content = read_json(file)
     model_type = content.get("model_type")
     if model_type not in FAMILIES:
         known = " or ".join(FAMILIES)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-N_PARCELS = 424  # of the A424 atlas
+from brainlm_bids.parcels import N_PARCELS
+
 # Volumes gathered at a time: about 40 MB for the 150 000 voxels of a 2 mm brain.
 CHUNK = 32
 # Voxels around a parcel's box, and share of the largest weight, beyond which W's entries are 0.

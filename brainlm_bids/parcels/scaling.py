@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_rows, write_tsv
 
 Array = NDArray[np.float64]
 # UK Biobank, as BrainLM was trained with it: sd of the demeaned parcel series in grand-mean units
@@ -100,11 +101,8 @@ def _usable(stats: ScalingStats) -> NDArray[np.bool_]:
 
 def save_stats(path: Path, names: list[str], stats: ScalingStats) -> None:
     """Write statistics as TSV: name, median, iqr."""
-    rows = (
-        f"{name}\t{median:.9g}\t{iqr:.9g}"
-        for name, median, iqr in zip(names, stats.median, stats.iqr, strict=True)
-    )
-    path.write_text("name\tmedian\tiqr\n" + "\n".join(rows).replace("nan", "n/a") + "\n")
+    columns = [names, stats.median.tolist(), stats.iqr.tolist()]
+    write_tsv(path, ["name", "median", "iqr"], columns, digits=9)
 
 
 def load_stats(path: Path, names: list[str]) -> ScalingStats:
@@ -115,13 +113,10 @@ def load_stats(path: Path, names: list[str]) -> ScalingStats:
     UserError
         If the file is not such a table or lacks a parcel.
     """
+    rows = read_rows(path)
     try:
-        lines = path.read_text().splitlines()
-        header = lines[0].split("\t")
-        columns = [header.index(key) for key in ("name", "median", "iqr")]
-        rows = [line.split("\t") for line in lines[1:] if line]
-        table = {r[columns[0]]: (_number(r[columns[1]]), _number(r[columns[2]])) for r in rows}
-    except (OSError, ValueError, IndexError) as error:
+        table = {row["name"]: (_number(row["median"]), _number(row["iqr"])) for row in rows}
+    except (ValueError, KeyError) as error:
         raise UserError(
             f"{path}: is not a TSV with the columns name, median, iqr ({error})"
         ) from error

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.phantom.acquisition import FLIP_DEGREES, Acquisition
-from brainlm_bids.resources import N_PARCELS, parcels
+from brainlm_bids.resources import parcels
 
 N_NETWORKS = 7
 T1_SECONDS = (1.3, 0.85, 4.0)  # grey, white, CSF at 3 T

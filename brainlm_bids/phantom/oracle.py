@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.phantom.acquisition import Acquisition
 from brainlm_bids.phantom.courses import saturation
 from brainlm_bids.phantom.head import GREY, apply_affine
 from brainlm_bids.phantom.scene import Run
-from brainlm_bids.resources import N_PARCELS
 
 
 class Oracle:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.phantom.acquisition import Acquisition
 from brainlm_bids.phantom.courses import saturation
 from brainlm_bids.phantom.head import (
@@ -22,7 +23,7 @@ from brainlm_bids.phantom.head import (
     epi_tissues,
     signal_left,
 )
-from brainlm_bids.resources import N_PARCELS, parcels
+from brainlm_bids.resources import parcels
 
 MARGIN = 14.0  # mm of simulated head around the field of view, for motion to bring in
 POINT_SPREAD = 1.0 / 3.5  # sd in voxels, added to that of the cubic B-spline: FWHM about one voxel

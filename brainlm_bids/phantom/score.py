@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json, read_tsv
 from brainlm_bids.phantom.acquisition import PARAMETERS
 from brainlm_bids.phantom.head import apply_affine
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
@@ -36,7 +36,7 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
         name = motion_file.name.removesuffix("_desc-truth_motion.tsv")
         made = out_derivatives / motion_file.parent.relative_to(truth)
         metrics_file = next(motion_file.parent.glob(f"{name}_*_desc-oracle_metrics.json"))
-        metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+        metrics = read_json(metrics_file)
         first = metrics["NumberOfNonSteadyVolumes"]
         moved, error = _motion_error(motion_file.parent, made, name, first)
         series_r, clean_r = _series_r(motion_file.parent, made, name, first)
@@ -68,8 +68,7 @@ def _motion_error(truth: Path, made: Path, name: str, first: int) -> tuple[float
         return moved, float("nan")
     from brainlm_bids.preproc.motion.realign import parameters_to_matrices
 
-    frame = pd.read_csv(table, sep="\t", na_values="n/a")
-    parameters = frame[PARAMETERS].to_numpy(float)
+    parameters = _columns(table, PARAMETERS)
     if len(parameters) != first + len(true):
         raise UserError(f"{table}: {len(parameters)} rows, not a row for each of the volumes")
     estimate = parameters_to_matrices(parameters[first:], _centre(table.with_suffix(".json")))
@@ -81,7 +80,7 @@ def _centre(sidecar: Path) -> np.ndarray:
     """The point (3,) mm that the rotations of a confounds table are about."""
     if not sidecar.is_file():
         raise UserError(f"{sidecar} is missing: it names the CentreOfRotation of the motion")
-    centre = json.loads(sidecar.read_text(encoding="utf-8")).get("CentreOfRotation")
+    centre = read_json(sidecar).get("CentreOfRotation")
     if centre is None or np.shape(centre) != (3,):
         raise UserError(f"{sidecar} has no CentreOfRotation of three numbers in mm")
     return np.array(centre, float)
@@ -101,12 +100,20 @@ def _series_r(truth: Path, made: Path, name: str, first: int) -> tuple[float, fl
     files = sorted(made.glob(f"{name}_*space-*_atlas-*_desc-denoised_timeseries.tsv"))
     if not files:
         return float("nan"), float("nan")
-    true = pd.read_csv(next(truth.glob(f"{name}_*_desc-truth_timeseries.tsv")), sep="\t")
-    found = pd.read_csv(files[0], sep="\t", na_values="n/a")
+    _, true = read_tsv(next(truth.glob(f"{name}_*_desc-truth_timeseries.tsv")))
+    _, found = read_tsv(files[0])
     if found.shape != true.shape:
         raise UserError(f"{files[0]}: a table of {found.shape}, the phantom has {true.shape}")
-    courses = pd.read_csv(truth / f"{name}_desc-noise_timeseries.tsv", sep="\t")
-    sources = [c for c in courses if c != "time" and not c.startswith("non_steady")]
-    motion = pd.read_csv(truth / f"{name}_desc-truth_motion.tsv", sep="\t").to_numpy(float)
-    nuisance = true_nuisances(courses[sources].to_numpy(float), motion)
-    return median_correlations(found.to_numpy(float), true.to_numpy(float), nuisance, first)
+    names, courses = read_tsv(truth / f"{name}_desc-noise_timeseries.tsv")
+    kept = [n != "time" and not n.startswith("non_steady") for n in names]
+    _, motion = read_tsv(truth / f"{name}_desc-truth_motion.tsv")
+    nuisance = true_nuisances(courses[:, kept], motion)
+    return median_correlations(found, true, nuisance, first)
+
+
+def _columns(path: Path, wanted: Sequence[str]) -> np.ndarray:
+    names, values = read_tsv(path)
+    lacking = [name for name in wanted if name not in names]
+    if lacking:
+        raise UserError(f"{path}: has no column {lacking[0]}")
+    return values[:, [names.index(name) for name in wanted]]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 from scipy.spatial.transform import Rotation
 
+from brainlm_bids import files
 from brainlm_bids.errors import UserError
 from brainlm_bids.phantom.acquisition import (
     ANATOMY,
@@ -167,7 +165,7 @@ def _write_t1w(
     header = nib.Nifti1Image(np.zeros(1), np.linalg.inv(warp.pose) @ on_head).header
     header.set_data_shape(shape)
     _write_nifti(folder / f"{prefix}_T1w.nii.gz", header, [np.rint(600 * data)])
-    _write_json(
+    files.write_json(
         folder / f"{prefix}_T1w.json",
         {"Modality": "MR", "Manufacturer": "brainlm phantom", "MagneticFieldStrength": 3},
     )
@@ -221,7 +219,7 @@ def _write_run(
     header.set_data_shape((*acquisition.shape, acquisition.n_volumes))
     header.set_zooms((*[acquisition.voxel] * 3, acquisition.tr))
     _write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
-    _write_json(
+    files.write_json(
         folder / f"{name}_bold.json",
         {
             "TaskName": "rest",
@@ -249,7 +247,7 @@ def _write_truth(
     acquisition, names = run.acquisition, list(parcels().names)
     truth.mkdir(parents=True, exist_ok=True)
     _write_tsv(truth / f"{name}_desc-truth_motion.tsv", parameters, PARAMETERS)
-    _write_json(
+    files.write_json(
         truth / f"{name}_desc-truth_motion.json",
         {
             "Description": "trans in mm, rot in rad; x_volume = R (x_reference - c) + c + trans, "
@@ -275,7 +273,7 @@ def _write_truth(
     header.set_data_shape(acquisition.shape)
     path = truth / f"{name}_space-boldref_desc-tissue_dseg.nii.gz"
     _write_nifti(path, header, [tissue.reshape(acquisition.shape)])
-    _write_json(
+    files.write_json(
         truth / f"{name}_space-boldref_desc-tissue_dseg.json",
         {
             "Description": "the tissue that prevails in each voxel, by the noise-free simulation",
@@ -293,7 +291,7 @@ def _write_truth(
     table = np.column_stack([np.arange(acquisition.n_volumes) * acquisition.tr, *courses.values()])
     _write_tsv(truth / f"{name}_desc-noise_timeseries.tsv", table, ["time", *courses])
     metrics = oracle_metrics(oracle, run, parameters)
-    _write_json(truth / f"{stem}_desc-oracle_metrics.json", metrics)
+    files.write_json(truth / f"{stem}_desc-oracle_metrics.json", metrics)
 
 
 def _write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Acquisition) -> None:
@@ -302,11 +300,12 @@ def _write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: A
     made_by = [{"Name": "brainlm phantom", "Description": "simulated, no person was scanned"}]
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "Authors": ["The brainlm-bids developers"]}
     raw = {"Name": "brainlm phantom", "DatasetType": "raw", "GeneratedBy": made_by, **common}
-    _write_json(out / "dataset_description.json", raw)
-    derived = {"Name": "Truth of the brainlm phantom", "DatasetType": "derivative"}
-    _write_json(truth / "dataset_description.json", derived | {"GeneratedBy": made_by} | common)
+    files.write_json(out / "dataset_description.json", raw)
+    derived: dict[str, Any] = {"Name": "Truth of the brainlm phantom", "DatasetType": "derivative"}
+    derived |= {"GeneratedBy": made_by, **common}
+    files.write_json(truth / "dataset_description.json", derived)
     ignored = ["*_motion.*", "*_xfm.*", "*_geometry.*", "*_timeseries.*", "*_metrics.*"]
-    _write_text(truth / ".bidsignore", "\n".join(ignored) + "\n")
+    files.write_text(truth / ".bidsignore", "\n".join(ignored) + "\n")
     settings = {
         "seed": acquisition.seed,
         "motion": Path(acquisition.motion).name,
@@ -316,17 +315,20 @@ def _write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: A
         **acquisition.switches,
     }
     listed = "\n".join(f"- {key}: {value}" for key, value in settings.items())
-    _write_text(
+    files.write_text(
         out / "README.md",
         "# A phantom\n\nSimulated heads: the ICBM 152 2009a template that nilearn packages, "
         "warped; no person was scanned. What is true of every run (motion, geometry, parcel "
         f"series, noise) lies in `derivatives/phantom`.\n\n{listed}\n",
     )
-    _write_text(truth / "README.md", "What is true of the simulated runs; see the sidecars.\n")
+    text = "What is true of the simulated runs; see the sidecars.\n"
+    files.write_text(truth / "README.md", text)
     ages, sexes = rng.integers(20, 80, n_subjects), rng.choice(["F", "M"], n_subjects)
-    rows = [f"sub-{i + 1:02d}\t{ages[i]}\t{sexes[i]}" for i in range(n_subjects)]
-    _write_text(out / "participants.tsv", "\n".join(["participant_id\tage\tsex", *rows]) + "\n")
-    _write_json(
+    labels = [f"sub-{k + 1:02d}" for k in range(n_subjects)]
+    files.write_tsv(
+        out / "participants.tsv", ["participant_id", "age", "sex"], [labels, ages, sexes]
+    )
+    files.write_json(
         out / "participants.json",
         {
             "age": {"Description": "age of the imagined person", "Units": "year"},
@@ -351,21 +353,9 @@ def _write_nifti(path: Path, header: Any, volumes: Any) -> None:
 
 
 def _write_npz(path: Path, **arrays: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    path.write_bytes(buffer.getvalue())
+    with files.atomically(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 def _write_tsv(path: Path, table: np.ndarray, columns: list[str]) -> None:
-    frame = pd.DataFrame(table, columns=columns)
-    frame.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.8g")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    files.write_tsv(path, columns, table.T.tolist(), digits=8)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
+
+from brainlm_bids.files import DATA, read_text
 
 
 @dataclass(frozen=True)
@@ -268,8 +269,7 @@ def _cite(text: str) -> tuple[str, list[str]]:
 
 
 def _bibtex(keys: Sequence[str]) -> str:
-    folder = resources.files("brainlm_bids") / "data"
-    text = (folder / "methods.bib").read_text(encoding="utf-8")
+    text = read_text(DATA / "methods.bib")
     entries = {
         match[1]: match[0] for match in re.finditer(r"@\w+\{(\w+),.*?^\}", text, re.S | re.M)
     }

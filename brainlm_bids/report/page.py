@@ -6,12 +6,13 @@ Whatever was read is escaped.
 from __future__ import annotations
 
 import re
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
+
+from brainlm_bids.files import DATA, read_text
 
 _LINK = re.compile(r"https?://[^\s&<>\"']+[^\s&<>\"'.,;)]")
 
@@ -31,16 +32,13 @@ def environment() -> jinja2.Environment:
 
 
 def _data(name: str) -> str:
-    return (resources.files("brainlm_bids") / "data" / name).read_text(encoding="utf-8")
+    return read_text(DATA / name)
 
 
 def methods_text(output_dir: Path, name: str) -> Markup:
     """The text of a Markdown file in `logs` as HTML; empty if there is none."""
-    try:
-        text = (output_dir / "logs" / name).read_text(encoding="utf-8")
-    except OSError:
-        return Markup("")
-    return markdown(text)
+    path = output_dir / "logs" / name
+    return markdown(read_text(path)) if path.is_file() else Markup("")
 
 
 def markdown(text: str) -> Markup:

@@ -6,12 +6,13 @@ what is not there.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from brainlm_bids import files
+from brainlm_bids.errors import UserError
 
 Row = dict[str, str]
 
@@ -77,17 +78,14 @@ def without_na(row: Row) -> Row:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a sidecar; empty if it is missing or broken."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        return files.read_json(path)
+    except UserError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def read_tsv(path: Path) -> list[Row]:
     """Read the rows of a table; none if it is missing or broken."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        return files.read_rows(path)
+    except UserError:
         return []
-    return [{str(k): v or "" for k, v in row.items() if k is not None} for row in rows]

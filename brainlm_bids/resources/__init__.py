@@ -21,7 +21,7 @@ from brainlm_bids.resources.checkpoint import (
     find_model,
 )
 from brainlm_bids.resources.fetching import FETCHABLE, fetch
-from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, N_PARCELS, REAL_SPACE
+from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
 from brainlm_bids.resources.template import (
     aroma_masks,
     find_template,
@@ -36,7 +36,6 @@ __all__ = [
     "FETCHABLE",
     "MNI_2MM_AFFINE",
     "MODEL_REVISION",
-    "N_PARCELS",
     "RANDOM_MODELS",
     "REAL_SPACE",
     "SOURCES",

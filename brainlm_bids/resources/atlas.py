@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import DATA, file_sha256, read_rows, sha256
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.resources.cache import (
     SOURCES,
     Sources,
-    array_sha256,
     chosen_home,
     download,
-    file_sha256,
     is_present,
     kept_homes,
     writable_home,
@@ -26,7 +24,6 @@ from brainlm_bids.resources.images import (
     EMBEDDED_SPACE,
     MNI_2MM_AFFINE,
     MNI_2MM_SHAPE,
-    N_PARCELS,
     REAL_SPACE,
     load_volume,
     read_only,
@@ -159,7 +156,7 @@ def _approximate(reason: str) -> Atlas:
         "A424approx",
         None,
         EMBEDDED_SPACE,
-        array_sha256(labels, affine),
+        sha256(labels, affine),
         "grey matter of nilearn's packaged ICBM 2009a, nearest of the 424 published centroids",
         EMBEDDED_LICENCE,
         True,
@@ -171,20 +168,20 @@ def _explicit_atlas(path: Path) -> Atlas:
     if not path.is_file():
         raise UserError(f"--atlas {path}: no such file (or say A424 or A424approx)")
     labels, _, problem = _read_labels(path)
-    sha256 = file_sha256(path)
-    if sha256 == ATLAS_SHA256:
+    checksum = file_sha256(path)
+    if checksum == ATLAS_SHA256:
         return _verified_atlas(path)
     if problem:
         raise UserError(f"--atlas {path}: {problem}; BrainLM needs the labels 1..{N_PARCELS}")
     n_missing = N_PARCELS - (np.unique(labels).size - 1)
     warning = (
-        f"the atlas {path.name} is not the published A424 (sha256 {sha256[:12]}…): its outputs are "
-        f"named A424custom, its space is taken to be {REAL_SPACE}"
+        f"the atlas {path.name} is not the published A424 (sha256 {checksum[:12]}…): its outputs "
+        f"are named A424custom, its space is taken to be {REAL_SPACE}"
     )
     if n_missing:
         warning += f"; {n_missing} of the {N_PARCELS} labels have no voxel"
     return Atlas(
-        "A424custom", path, REAL_SPACE, sha256, str(path), "as given by the user", False, warning
+        "A424custom", path, REAL_SPACE, checksum, str(path), "as given by the user", False, warning
     )
 
 
@@ -209,8 +206,7 @@ def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
 @lru_cache(maxsize=1)
 def parcels() -> Parcels:
     """Read the packaged table of parcels (sources in data/README.md)."""
-    with (files("brainlm_bids") / "data" / "A424.tsv").open(encoding="utf-8") as table:
-        rows = list(csv.DictReader(table, delimiter="\t"))
+    rows = read_rows(DATA / "A424.tsv")
     index = np.array([int(row["index"]) for row in rows])
     network_index = np.array([int(row["network_index"]) for row in rows])
     xyz = np.array([[float(row[axis]) for axis in "xyz"] for row in rows])

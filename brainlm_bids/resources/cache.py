@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -10,9 +9,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import file_sha256
 
 # A firewall that swallows packets must cost seconds, not minutes: connect, then silence (s)
 TIMEOUT = (3.05, 30.0)
@@ -75,19 +73,6 @@ def is_present(path: Path | None) -> bool:
         return path is not None and path.is_file() and path.stat().st_size > 0
     except OSError:
         return False
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def array_sha256(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def download(

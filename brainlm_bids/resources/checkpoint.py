@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import file_sha256, read_text, write_text
 from brainlm_bids.resources.cache import (
     SOURCES,
     TIMEOUT,
     Sources,
     chosen_home,
     download,
-    file_sha256,
     is_present,
     reason_of,
     writable_home,
@@ -162,14 +162,10 @@ def _check_sums(folder: Path) -> str:
     record = folder / "SHA256SUMS"
     if not is_present(record):
         text = "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items())
-        part = record.with_name(f".{record.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(record)
-        except OSError:
-            pass  # a read-only cache: the sha256 still goes into every sidecar
+        with contextlib.suppress(OSError):  # a read-only cache: the sidecars have the sha256
+            write_text(record, text)
         return sums[weights.name]
-    lines = [line.split(maxsplit=1) for line in record.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split(maxsplit=1) for line in read_text(record).splitlines()]
     recorded = {line[1].strip(): line[0] for line in lines if len(line) == 2}
     for name, sha256 in sums.items():
         if recorded.get(name) != sha256:

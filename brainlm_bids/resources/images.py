@@ -10,7 +10,6 @@ import numpy as np
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources.cache import reason_of
 
-N_PARCELS = 424
 REAL_SPACE = "MNI152NLin6Asym"
 EMBEDDED_SPACE = "MNI152NLin2009aSym"
 # 2 mm grid of FSL's MNI152 template, that of A424 (FACTS 3.5): LAS, origin 90, -126, -72

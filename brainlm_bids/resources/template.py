@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import file_sha256, sha256
 from brainlm_bids.resources.cache import (
     SOURCES,
     TIMEOUT,
     Sources,
-    array_sha256,
     chosen_home,
-    file_sha256,
     is_present,
     kept_homes,
     reason_of,
@@ -251,7 +250,7 @@ def _embedded(reason: str | None, atlas_space: str | None) -> Template:
         None,
         2,
         True,
-        array_sha256(t1w, mask, affine),
+        sha256(t1w, mask, affine),
         "ICBM 2009a symmetric T1w, skull-stripped, packaged in nilearn",
         EMBEDDED_LICENCE,
         "; ".join(w for w in warnings if w) or None,

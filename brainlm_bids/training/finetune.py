@@ -94,7 +94,7 @@ def _raw_folder(data: Path) -> Path | None:
     """Where the output folder says that its raw data lie."""
     try:
         link = files.read_json(data / "dataset_description.json")["DatasetLinks"]["raw"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return None
     from urllib.parse import unquote, urlparse
 

@@ -67,7 +67,7 @@ def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> Finetu
     try:
         said = files.read_json(folder / "head.json")
         tensors = load_file(folder / "head.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, UserError, SafetensorError) as error:
         raise UserError(f"{folder}: holds no whole head ({error})") from None
     name, base = str(said["Checkpoint"]), said["StartedFrom"]
     if (folder / "model.safetensors").is_file():

@@ -51,11 +51,7 @@ class Source:
 
     def read(self) -> Array:
         """(T, 424) float32. Raises UserError for a file that is no whole scaled series."""
-        try:
-            names, values = read_tsv(self.path)
-        except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[:1]
-            raise UserError(f"{self.path}: cannot be read ({''.join(first)})") from None
+        names, values = read_tsv(self.path)
         if tuple(names) != parcels().names:
             raise UserError(f"{self.path}: its columns are not the parcels of A424 in their order")
         check_series(values, str(self.path))

@@ -4,7 +4,6 @@ Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A 
 is gone on with, if it is the same; otherwise the difference is said.
 """
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import numpy as np
 
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json, write_json, write_tsv
+from brainlm_bids.files import json_value, read_json, sha256, write_json, write_tsv
 from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import load_model, random_module
 from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content, read_config
@@ -105,7 +104,7 @@ def licence_of(resource: ModelResource) -> str:
     file = Path(str(resource.path)) / "training.json"
     try:
         return str(read_json(file)["StartedFrom"]["Licence"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return resource.licence
 
 
@@ -207,13 +206,13 @@ def record(
     values = asdict(given)
     parameters = {name: values[name] for name in (*names, "clip_norm")}
     chosen = {key: value for key, value in asdict(settled).items() if key != "device"}
-    said = json.dumps([data.split, data.table], sort_keys=True)
+    divided = json.dumps([data.split, data.table], sort_keys=True)
     return {
         "Parameters": {**parameters, **chosen},
         "Network": config_content(start.config),
         "StartedFrom": {"Source": start.source, "Sha256": start.sha256, "Licence": start.licence},
         "Store": {"Sha256": store.sha256, "Parcels": store.n_parcels},
-        "Split": hashlib.sha256(said.encode()).hexdigest(),
+        "Split": sha256(divided),
     }
 
 
@@ -224,7 +223,7 @@ def write_setup(run_dir: Path, made: Mapping[str, Any], data: Data, store: Store
     """
     file = run_dir / "config" / "run.json"
     if file.is_file():
-        differ = _differences(read_json(file), json.loads(json.dumps(made)))
+        differ = _differences(read_json(file), json_value(made))
         if differ:
             raise UserError(
                 f"{run_dir}: holds another training: {'; '.join(differ)}; give the same arguments "

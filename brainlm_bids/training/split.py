@@ -3,13 +3,12 @@
 A subject is never in two parts, whatever the number of its sessions and runs.
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_rows
+from brainlm_bids.files import read_rows, sha256
 
 PARTS = ("train", "validation", "test")
 SHARE = 0.1  # of the subjects, in validation and in test each
@@ -27,7 +26,7 @@ def split_subjects(subjects: Iterable[str], seed: int) -> dict[str, str]:
             f"{len(names)} subjects with a usable recording: at least three are needed to train, "
             "validate and test on different ones"
         )
-    names.sort(key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    names.sort(key=lambda name: sha256(f"{seed}:{name}"))
     n_held = max(1, round(SHARE * len(names)))
     parts = ["validation"] * n_held + ["test"] * n_held
     parts += ["train"] * (len(names) - len(parts))
@@ -39,8 +38,8 @@ def read_split(file: Path) -> dict[str, str]:
     try:
         rows = read_rows(file)
         pairs = [(subject_label(row["participant_id"]), row["split"]) for row in rows]
-    except (OSError, ValueError) as error:
-        raise UserError(f"--split {file}: cannot be read as a TSV ({error})") from None
+    except UserError as error:
+        raise UserError(f"--split {error}") from None
     except KeyError as error:
         raise UserError(f"--split {file}: has no column {error.args[0]}") from None
     strange = sorted({part for _, part in pairs} - set(PARTS))

@@ -5,7 +5,6 @@ float32 (volumes, P); `recordings.tsv`, where each begins and the sha256 of its 
 It is mapped into memory, so a window is one read of 200 · P · 4 contiguous bytes.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,7 +20,14 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.outputs import ignore
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json, read_rows, write_json, write_tsv
+from brainlm_bids.files import (
+    file_sha256,
+    read_json,
+    read_rows,
+    sha256,
+    write_json,
+    write_tsv,
+)
 from brainlm_bids.training.recordings import (
     LeftOut,
     Recording,
@@ -92,7 +98,7 @@ def write_store(
         columns = [[getattr(row, key) for row in rows] for key in Stored.__dataclass_fields__]
         columns[-1] = [reason or None for reason in columns[-1]]
         write_tsv(work / "recordings.tsv", COLUMNS, columns)
-        table = hashlib.sha256((work / "recordings.tsv").read_bytes()).hexdigest()
+        table = file_sha256(work / "recordings.tsv")
         about = {"Format": FORMAT, "Parcels": n_parcels, "DataType": DTYPE, "Table": table}
         write_json(work / "store.json", {**about, "Sources": fingerprint})
         _put_in_place(work, folder)
@@ -137,7 +143,7 @@ def _write_rows(file: Path, recordings: Iterable[Any]) -> tuple[int, list[Stored
 def _append(stream: IO[bytes], series: NDArray[np.floating]) -> str:
     data = np.ascontiguousarray(series, dtype=DTYPE)
     stream.write(data.data)
-    return hashlib.sha256(data.data).hexdigest()
+    return sha256(data)
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
@@ -158,16 +164,16 @@ def open_store(folder: Path) -> Store:
     """Map a store. Raises UserError, naming the file, for one that is not whole."""
     try:
         about = read_json(folder / "store.json")
-        table = (folder / "recordings.tsv").read_bytes()
+        table = file_sha256(folder / "recordings.tsv")
         rows = read_rows(folder / "recordings.tsv")
         n_parcels, expected = int(about["Parcels"]), str(about["Table"])
         size = (folder / "series.f32").stat().st_size
         recordings = tuple(_stored(row) for row in rows)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, UserError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: is no store, or not whole ({error}); {_AGAIN}") from None
     if about.get("Format") != FORMAT:
         raise UserError(f"{folder}: was written by another version of brainlm-bids; {_AGAIN}")
-    if hashlib.sha256(table).hexdigest() != expected:
+    if table != expected:
         raise UserError(f"{folder / 'recordings.tsv'}: is not as it was written; {_AGAIN}")
     n_volumes = sum(row.n_volumes for row in recordings)
     if size != n_volumes * n_parcels * 4:
@@ -197,7 +203,7 @@ def verify(store: Store) -> None:
     bad = [
         one.name
         for index, one in enumerate(store.recordings)
-        if not one.reason and hashlib.sha256(store.series(index).data).hexdigest() != one.sha256
+        if not one.reason and sha256(store.series(index)) != one.sha256
     ]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -265,4 +271,4 @@ def _fingerprint(sources: Sequence[Source]) -> str:
     for one in sources:
         status = one.path.stat()
         said.append([one.name, one.configuration, one.reason, status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return sha256(json.dumps(said))

@@ -15,8 +15,8 @@ import pytest
 from brainlm_bids.bids.outputs import figure_table
 from brainlm_bids.figures import canvas, cohort, denoising, model, motion, parcels, registration
 from brainlm_bids.figures.mosaic import layout
+from brainlm_bids.parcels import N_PARCELS
 
-N_PARCELS = 424
 TR = 2.0
 T = 60
 LIMITS = denoising.Limits(csf_fract=0.1, hfc=0.35, hyperplane=(-20.0, 10.0, 25.0))

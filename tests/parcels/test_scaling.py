@@ -128,7 +128,10 @@ def test_load_refuses_what_is_no_such_table(tmp_path: Path) -> None:
     save_stats(path, _names()[:-1], ScalingStats(np.zeros(P - 1), np.ones(P - 1)))
     with pytest.raises(UserError, match=r"lacks 1 parcels.*parcel423"):
         load_stats(path, _names())
-    for text in ("", "name\tmean\tiqr\na\t1\t2\n", "name\tmedian\tiqr\na\tx\t2\n"):
+    path.write_text("")
+    with pytest.raises(UserError, match=r"scaling\.tsv: lacks 1 parcels"):
+        load_stats(path, ["a"])
+    for text in ("name\tmean\tiqr\na\t1\t2\n", "name\tmedian\tiqr\na\tx\t2\n"):
         path.write_text(text)
         with pytest.raises(UserError, match=r"scaling\.tsv: is not a TSV"):
             load_stats(path, ["a"])

@@ -9,13 +9,13 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.report import contents, model_facts, status
 from brainlm_bids.report import methods as boilerplate
 from brainlm_bids.report.subject import build_report
 
 RUN = "sub-01_task-rest_run-1"
 SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
-N_PARCELS = 424
 TR = 2.0
 T = 60
 STATUS = (
