@@ -1,110 +1,276 @@
-"""Settings: one frozen value that names what a call computes and how; TOML in and out.
+"""The table of settings: one row per setting, from which everything else about settings is made.
 
-What comes in: command-line values or a TOML file. What goes out: a `Settings`, handed down as an
-argument, and the part of it that numbers depend on, which (hashed with the resources) names a
-configuration: outputs made under the same hash are not computed again.
+A row has a name, a type, a default, a unit, bounds, a group, a help text, and what it changes. The
+command line, the defaults in its help, TOML files with their checks, the values that are hashed,
+and the page of options in the documentation come from this table. A new setting is a new row.
 """
 
-import dataclasses
+# ruff: noqa: RUF009  (`setting` makes fields of a dataclass)
+
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.table import (
+    BRAINLM,
+    COHORT,
+    DATA,
+    EXECUTION,
+    GROUP_LEVEL,
+    MODEL,
+    NOTHING,
+    POSITIONAL,
+    PREPROCESSING,
+    REQUIRED,
+    SERIES,
+    Setting,
+    rows_of,
+    setting,
+)
+from brainlm_bids.values import did_you_mean
 
-# The fields that preprocessing depends on, and those that the model stage adds.
-PREPROCESSING_FIELDS = (
-    "dummy_scans",
-    "fd_spike_threshold",
-    "dvars_spike_threshold",
-    "high_pass",
-    "low_pass",
-    "denoise",
-    "model_tr",
-    "save_bold",
-    "random_seed",
-)
-MODEL_FIELDS = (
-    "mask_ratio",
-    "input_gain",
-    "pooling",
-    "window_stride",
-    "token_orders",
-    "save_tokens",
-    "precision",
-    "random_seed",
-)
+# of nilearn.interfaces.fmriprep.load_confounds_strategy
+STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
+
+
+def _fmriprep_folder(text: str) -> str:
+    """`fmriprep=PATH` with an absolute path."""
+    name, _, path = text.partition("=")
+    if name != "fmriprep" or not path:
+        raise UserError(f"{text!r} is not fmriprep=PATH")
+    return f"{name}={Path(path).expanduser().absolute()}"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What one call of `brainlm-bids` was asked for (units: seconds, millimetres, GB)."""
+    """The settings of one call of `brainlm-bids`."""
 
-    bids_dir: Path
-    output_dir: Path
-    work_dir: Path
-    analysis_level: tuple[str, ...] = ("participant",)
-    # which data
-    participant_label: tuple[str, ...] = ()
-    session_label: tuple[str, ...] = ()
-    task_id: tuple[str, ...] = ()
-    run_id: tuple[str, ...] = ()
-    bids_filter_file: Path | None = None
-    skip_bids_validation: bool = False
-    bids_database_dir: Path | None = None
-    derivatives: tuple[str, ...] = ()  # NAME=PATH
-    input_space: str = "auto"
-    cifti_atlas: Path | None = None
-    timeseries: tuple[Path, ...] = ()
-    timeseries_tr: float | None = None
-    # preprocessing
-    dummy_scans: int | None = None
-    fd_spike_threshold: float = 0.5
-    dvars_spike_threshold: float = 1.5
-    high_pass: float = 100.0
-    low_pass: float | None = None
-    denoise: str = "nonaggr"
-    atlas: str | None = None
-    template: str | None = None
-    scaling_stats: Path | None = None
-    save_bold: bool = False
-    # BrainLM
-    model: tuple[str, ...] = ("111M",)
-    model_tr: float = 0.735
-    mask_ratio: tuple[float, ...] = (0.2, 0.75, 0.9)
-    input_gain: float = 1.0
-    pooling: str = "cls"
-    window_stride: int | None = None
-    token_orders: int = 1
-    save_tokens: bool = False
-    precision: str = "auto"
-    random_seed: int = 42
-    # the cohort
-    scaling_volumes: int | None = None
-    max_mean_fd: float | None = None
-    min_coverage: float = 0.5
-    target: tuple[str, ...] = ()
-    phenotype: Path | None = None
-    regress_out: tuple[str, ...] = ()
-    permutations: int = 500
-    # how it is run: never changes a number
-    device: str = "auto"
-    nprocs: int = 1
-    omp_nthreads: int = 1
-    mem: float | None = None
-    use_plugin: Path | None = None
-    stop_on_first_crash: bool = False
-    resource_monitor: bool = False
-    reports_only: bool = False
-    boilerplate_only: bool = False
-    write_graph: bool = False
-    clean_workdir: bool = False
-    offline: bool = False
-    dry_run: bool = False
-    verbose: int = 0
+    # fmt: off
+    bids_dir: Path = setting(
+        REQUIRED, POSITIONAL, SERIES, by_content=True,
+        help="the raw BIDS data set; nothing is ever written into it")
+    output_dir: Path = setting(
+        REQUIRED, POSITIONAL, NOTHING,
+        help="the folder for the derivatives")
+    work_dir: Path = setting(
+        Path("work"), EXECUTION, NOTHING, written=True, spellings=("-w",), metavar="DIR",
+        help="folder for intermediate files")
+    analysis_level: tuple[str, ...] = setting(
+        ("participant",), POSITIONAL, NOTHING, choices=("participant", "group"),
+        help="participant: process each run; group: analyse the cohort from the outputs of the "
+        "participant level; both may be given")
+    # --- input data
+    participant_label: tuple[str, ...] = setting(
+        (), DATA, COHORT, by_content=True, in_fmriprep=True, prefix="sub-", metavar="LABEL",
+        default_text="all",
+        help="participants to process, with or without 'sub-'")
+    session_label: tuple[str, ...] = setting(
+        (), DATA, COHORT, by_content=True, prefix="ses-", metavar="LABEL", default_text="all",
+        help="sessions to process, with or without 'ses-'")
+    task_id: tuple[str, ...] = setting(
+        (), DATA, COHORT, by_content=True, prefix="task-", spellings=("-t",), metavar="TASK",
+        default_text="all",
+        help="tasks to process, with or without 'task-'")
+    run_id: tuple[str, ...] = setting(
+        (), DATA, COHORT, by_content=True, prefix="run-", metavar="RUN", default_text="all",
+        help="runs to process, with or without 'run-'; 1 stands for run-1 and run-01")
+    bids_filter_file: Path | None = setting(
+        None, DATA, SERIES, by_content=True, file=True, in_fmriprep=True, metavar="FILE",
+        default_text="none",
+        help='JSON file with PyBIDS filters under "bold" and "t1w", as in fMRIPrep')
+    skip_bids_validation: bool = setting(
+        False, DATA, NOTHING, in_fmriprep=True,
+        help="also use files whose names are not valid BIDS")
+    bids_database_dir: Path | None = setting(
+        None, DATA, NOTHING, written=True, in_fmriprep=True, metavar="DIR",
+        default_text="in memory",
+        help="folder in which the PyBIDS index is kept, so that later calls need not make it "
+        "again")
+    derivatives: tuple[str, ...] = setting(
+        (), DATA, SERIES, by_content=True, spellings=("-d",), metavar="fmriprep=PATH",
+        convert=_fmriprep_folder, default_text="start from the raw BOLD",
+        help="start from existing fMRIPrep derivatives")
+    input_space: str = setting(
+        "auto", DATA, SERIES, by_content=True,
+        choices=("auto", "MNI152NLin6Asym", "fsLR", "T1w", "boldref", "MNI152NLin2009cAsym"),
+        help="space of the fMRIPrep BOLD files to use; auto takes the first of these that a run "
+        "has")
+    cifti_atlas: Path | None = setting(
+        None, DATA, SERIES, by_content=True, file=True, metavar="FILE",
+        default_text="from the cache, otherwise downloaded",
+        help="A424.dlabel.nii, which fMRIPrep's CIFTI files (fsLR) need")
+    timeseries: tuple[Path, ...] = setting(
+        (), DATA, SERIES, by_content=True, file=True, metavar="FILE", default_text="none",
+        help="existing A424 parcel series (.tsv, .csv, .dat, .npy, .ptseries.nii): they are "
+        "scaled and given to BrainLM without preprocessing")
+    timeseries_tr: float | None = setting(
+        None, DATA, SERIES, by_content=True, unit="s", bounds="(0, 60]", metavar="S",
+        default_text="from the file, or from a JSON file beside it",
+        help="repetition time of the --timeseries")
+    # --- preprocessing
+    dummy_scans: int | None = setting(
+        None, PREPROCESSING, SERIES, bounds="[0, inf)", in_fmriprep=True, metavar="N",
+        default_text="detected",
+        help="number of non-steady-state volumes at the start of each run")
+    fd_spike_threshold: float = setting(
+        0.5, PREPROCESSING, SERIES, unit="mm", bounds="(0, inf)", metavar="MM",
+        help="framewise displacement above which a volume is a motion outlier")
+    dvars_spike_threshold: float = setting(
+        1.5, PREPROCESSING, SERIES, bounds="(0, inf)", metavar="X",
+        help="standardised DVARS above which a volume is a motion outlier")
+    high_pass: float = setting(
+        100.0, PREPROCESSING, SERIES, unit="s", bounds="[1, inf)", metavar="S",
+        help="cut-off of the high-pass filter: a period in seconds, or a frequency such as 0.01Hz")
+    low_pass: float | None = setting(
+        None, PREPROCESSING, SERIES, unit="s", bounds="[1, inf)", metavar="S",
+        default_text="no low-pass filter, as in the training of BrainLM",
+        help="cut-off of the low-pass filter: a period in seconds, or a frequency such as 0.1Hz")
+    denoise: str = setting(
+        "nonaggr", PREPROCESSING, SERIES,
+        choices=("nonaggr", "aggr", "none", *(f"confounds:{name}" for name in STRATEGIES)),
+        metavar="nonaggr|aggr|none|confounds:STRATEGY",
+        help="non-aggressive or aggressive removal of the components that ICA-AROMA classifies as "
+        "noise, none, or regression of fMRIPrep's confounds by one of nilearn's strategies "
+        + ", ".join(STRATEGIES))
+    atlas: str | None = setting(
+        None, PREPROCESSING, SERIES, by_content=True, words=("A424", "A424approx"),
+        metavar="A424|A424approx|FILE",
+        default_text="A424 if it is available, otherwise A424approx",
+        help="the A424 atlas at 2 mm: the published one, the packaged approximation (its outputs "
+        "carry its name), or a NIfTI file")
+    template: str | None = setting(
+        None, PREPROCESSING, SERIES, by_content=True,
+        choices=("MNI152NLin6Asym", "MNI152NLin2009aSym"),
+        default_text="MNI152NLin6Asym if it is available, otherwise MNI152NLin2009aSym",
+        help="template space: that of TemplateFlow, or the packaged one")
+    scaling_stats: Path | None = setting(
+        None, PREPROCESSING, (SERIES, COHORT), by_content=True, file=True, metavar="FILE",
+        default_text="statistics of each recording; at group level, of the cohort",
+        help="TSV file with the median and interquartile range of each parcel, used for scaling")
+    save_bold: bool = setting(
+        False, PREPROCESSING, SERIES,
+        help="also write the denoised BOLD series in template space (large files)")
+    # --- BrainLM
+    model: tuple[str, ...] = setting(
+        ("111M",), BRAINLM, MODEL, by_content=True, words=("111M", "650M", "13M", "demo", "none"),
+        metavar="MODEL",
+        help="one or more models: 111M, 650M or 13M (published weights), demo (a small packaged "
+        "model, pretrained on simulated recordings), random:NAME with NAME one of tiny, demo, "
+        "13M, 111M, 650M (untrained, as a control), a folder with config.json and weights, or "
+        "none to stop after the parcel series")
+    model_tr: float = setting(
+        0.735, BRAINLM, (SERIES, COHORT), unit="s", bounds="(0, 60]", metavar="S",
+        help="sampling interval to which the series are resampled for BrainLM; the default is "
+        "that of UK Biobank, most of its training data")
+    mask_ratio: tuple[float, ...] = setting(
+        (0.2, 0.75, 0.9), BRAINLM, MODEL, bounds="(0, 1)", metavar="R",
+        help="share of the tokens that is masked when a series is reconstructed; one or more "
+        "ratios are scored, and the series reconstructed with the first is saved")
+    input_gain: float = setting(
+        1.0, BRAINLM, MODEL, bounds="(0, inf)", metavar="G",
+        help="factor by which the scaled series are multiplied before they enter the model")
+    pooling: str = setting(
+        "cls", BRAINLM, MODEL, choices=("cls", "mean", "max"),
+        help="embedding of a window: the CLS token, or the mean or maximum of the other tokens")
+    window_stride: int | None = setting(
+        None, BRAINLM, MODEL, unit="volumes", bounds="[1, inf)", metavar="N",
+        default_text="the length of a window, 200: no overlap",
+        help="volumes from the start of one window to the start of the next")
+    token_orders: int = setting(
+        1, BRAINLM, MODEL, bounds="[1, inf)", metavar="K",
+        help="13M only: average the embeddings over K random orders of the tokens, and report "
+        "their spread")
+    save_tokens: bool = setting(
+        False, BRAINLM, MODEL,
+        help="also write the tokens of the encoder (float16, npz; at least 10 MB per run)")
+    precision: str = setting(
+        "auto", BRAINLM, MODEL, choices=("auto", "float32", "bfloat16"),
+        help="number format of the matrix products of BrainLM; auto: bfloat16 on a GPU, float32 "
+        "on a CPU")
+    random_seed: int = setting(
+        42, BRAINLM, (SERIES, MODEL, COHORT), bounds="[0, inf)", in_fmriprep=True, metavar="SEED",
+        help="seed of every random step")
+    # --- group level
+    scaling_volumes: int | None = setting(
+        None, GROUP_LEVEL, COHORT, unit="volumes", bounds="[1, inf)", metavar="N",
+        default_text="all",
+        help="number of volumes, at the sampling of the model, that each recording contributes to "
+        "the scaling statistics; BrainLM was trained with 200")
+    max_mean_fd: float | None = setting(
+        None, GROUP_LEVEL, COHORT, by_content=True, unit="mm", bounds="(0, inf)", metavar="MM",
+        default_text="no limit",
+        help="exclude recordings with a larger mean framewise displacement")
+    min_coverage: float = setting(
+        0.5, GROUP_LEVEL, COHORT, by_content=True, bounds="[0, 1]", metavar="F",
+        help="exclude recordings that cover a smaller fraction of the parcels on average")
+    target: tuple[str, ...] = setting(
+        (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
+        help="columns of participants.tsv to predict from the embeddings: numbers by regression, "
+        "categories by classification")
+    phenotype: Path | None = setting(
+        None, GROUP_LEVEL, COHORT, by_content=True, file=True, metavar="FILE", default_text="none",
+        help="TSV file with participant_id (and session_id) and further columns for --target and "
+        "--regress-out")
+    regress_out: tuple[str, ...] = setting(
+        (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
+        help="variables to regress out of the features within the training folds: columns, "
+        "mean_fd, coverage or n_volumes")
+    permutations: int = setting(
+        500, GROUP_LEVEL, COHORT, bounds="[0, inf)", metavar="N",
+        help="number of permutations of the target behind each p value")
+    # --- execution
+    device: str = setting(
+        "auto", EXECUTION, NOTHING, choices=("auto", "cpu", "cuda"),
+        help="where motion correction and BrainLM run; auto: on a GPU if there is one")
+    nprocs: int = setting(
+        1, EXECUTION, NOTHING, bounds="[1, inf)", in_fmriprep=True,
+        aliases={"--nthreads": None, "--n-cpus": None}, metavar="N",
+        default_text="the cores that this job or container may use",
+        help="number of processes that run at a time")
+    omp_nthreads: int = setting(
+        1, EXECUTION, NOTHING, bounds="[1, inf)", in_fmriprep=True, metavar="N",
+        help="threads per process; may change the last digits of a result")
+    mem: float | None = setting(
+        None, EXECUTION, NOTHING, unit="GB", bounds="(0, inf)", aliases={"--mem-mb": "MB"},
+        metavar="GB", default_text="90 % of the memory of the machine, job or container",
+        help="memory that may be used at a time, such as 8, 8G or 8000MB")
+    use_plugin: Path | None = setting(
+        None, EXECUTION, NOTHING, file=True, aliases={"--nipype-plugin-file": None}, metavar="FILE",
+        default_text="MultiProc on this machine",
+        help="YAML file that configures a Nipype plugin")
+    stop_on_first_crash: bool = setting(
+        False, EXECUTION, NOTHING, in_fmriprep=True,
+        help="stop all processing when one run fails")
+    resource_monitor: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="record memory and processor use with Nipype's resource monitor, in the work folder")
+    reports_only: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="only write the HTML reports again, from existing outputs")
+    boilerplate_only: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="only write the methods text, logs/CITATION.md")
+    write_graph: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="write a diagram of the workflow into logs/")
+    clean_workdir: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="empty the work folder before the run starts")
+    offline: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="never download anything")
+    dry_run: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="list the planned steps of each run and stop")
+    verbose: int = setting(
+        0, EXECUTION, NOTHING, bounds="[0, inf)", counted=True, spellings=("-v",),
+        help="more messages: -v also those of Nipype, -vv also the start of every step")
+    # fmt: on
 
     @property
     def strategy(self) -> str | None:
@@ -115,48 +281,82 @@ class Settings:
     @property
     def fmriprep_dir(self) -> Path | None:
         """The folder of `--derivatives fmriprep=PATH`."""
-        given = dict(one.split("=", 1) for one in self.derivatives)
+        given = dict(text.split("=", 1) for text in self.derivatives)
         return Path(given["fmriprep"]) if "fmriprep" in given else None
 
     def subset(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """The named fields as plain JSON values."""
+        """The named settings as plain JSON values."""
         return {name: _plain(getattr(self, name)) for name in names}
+
+    def changing(self, stage: str) -> dict[str, Any]:
+        """The settings whose values the results of a stage depend on, as plain JSON values.
+
+        Parameters
+        ----------
+        stage
+            "series", "model" or "cohort".
+
+        Returns
+        -------
+        dict
+            What names the configuration of the stage, together with the checksums of the files
+            that other settings select. Before a model's results are named, `precision` has to be
+            one that does not depend on the machine (`model.placement.resolve_precision`).
+        """
+        rows = (row for row in TABLE.values() if stage in row.changes and not row.by_content)
+        return self.subset(tuple(row.name for row in rows))
 
     def to_toml(self) -> str:
         """This configuration as TOML text that `--config-file` reads back."""
         import tomli_w
 
-        values = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        values = self.subset(tuple(TABLE))
         return tomli_w.dumps({key: value for key, value in values.items() if value is not None})
 
 
+TABLE: Mapping[str, Setting] = rows_of(Settings)
+
+
+def rows_in(group: str) -> Iterator[Setting]:
+    """The rows of one group, in the order of the table."""
+    return (row for row in TABLE.values() if row.group == group)
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read settings from a TOML file, checked against the fields and their types.
+    """Read settings from a TOML file, with the checks of the command line.
 
     Raises
     ------
     UserError
-        If the file cannot be read, is not TOML, or names a setting that does not exist.
+        If the file cannot be read, is not TOML, or has a setting that does not exist or a value
+        that is not allowed.
     """
     try:
         values = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"--config-file {path}: cannot be read ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config-file {path}: is not valid TOML: {error}") from error
-    known = get_type_hints(Settings)
-    unknown = sorted(set(values) - set(known))
-    if unknown:
+    return {name: _checked(name, value, path) for name, value in values.items()}
+
+
+def _checked(name: str, value: Any, path: Path) -> Any:
+    if name not in TABLE:
         raise UserError(
-            f"--config-file {path}: unknown setting {unknown[0]!r}; "
-            "the names are those of the command line, with underscores"
+            f"--config-file {path}: unknown setting {name!r}{did_you_mean(name, TABLE)}; the names "
+            "are those of the command line, with underscores"
         )
-    return {name: _typed(value, known[name], f"{path}: {name}") for name, value in values.items()}
+    try:
+        return TABLE[name].check(value)
+    except UserError as error:
+        raise UserError(f"--config-file {path}: {name}: {error}") from None
 
 
 def configuration_hash(values: dict[str, Any]) -> str:
     """A short name for a configuration: the first 16 hex digits of the SHA-256 of its JSON.
 
+    Examples
+    --------
     >>> configuration_hash({"high_pass": 100.0}) == configuration_hash({"high_pass": 100.0})
     True
     >>> configuration_hash({"high_pass": 100.0}) == configuration_hash({"high_pass": 128.0})
@@ -166,33 +366,9 @@ def configuration_hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def replace(settings: Settings, **changes: Any) -> Settings:
-    """A copy with some fields changed (`dataclasses.replace`, typed)."""
-    return dataclasses.replace(settings, **changes)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """Turn a TOML value into the type of its field, or say what was expected."""
-    text = str(hint)
-    if text.startswith("tuple"):
-        if not isinstance(value, list):
-            raise UserError(f"{where}: expected a list, found {value!r}")
-        kind = float if "float" in text else Path if "Path" in text else str
-        return tuple(kind(item) for item in value)
-    if "Path" in text and isinstance(value, str):
-        return Path(value)
-    if "float" in text and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    expected = {"bool": bool, "int": int, "str": str}
-    wanted = [kind for name, kind in expected.items() if name in text]
-    if wanted and type(value) in wanted:
-        return value
-    raise UserError(f"{where}: {value!r} has the wrong type")

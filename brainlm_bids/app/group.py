@@ -24,7 +24,8 @@ from brainlm_bids.bids.names import GROUP, build, common_stem
 from brainlm_bids.cohort import variables
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources import ModelResource
-from brainlm_bids.settings import MODEL_FIELDS, Settings, configuration_hash
+from brainlm_bids.settings import Settings, configuration_hash
+from brainlm_bids.table import MODEL
 from brainlm_bids.workflows import group as graphs
 from brainlm_bids.workflows.graph import Graph, Stage
 from brainlm_bids.workflows.group import CohortPlan, DecodingPlan, ModelSummary, names_of
@@ -275,7 +276,7 @@ def _series_hash(settings: Settings, one: Recording, statistics: str) -> str:
 
 
 def _model_hash(settings: Settings, series: str, model: ModelResource) -> str:
-    values = settings.subset(MODEL_FIELDS)
+    values = settings.changing(MODEL)
     return configuration_hash({"series": series, "model": model.sha256 or model.name, **values})
 
 

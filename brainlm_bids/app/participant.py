@@ -25,7 +25,8 @@ from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
-from brainlm_bids.settings import MODEL_FIELDS, PREPROCESSING_FIELDS, Settings, configuration_hash
+from brainlm_bids.settings import Settings, configuration_hash
+from brainlm_bids.table import MODEL, SERIES
 from brainlm_bids.workflows.graph import Graph
 from brainlm_bids.workflows.participant import WORKFLOW, ModelTask, Plan, participant_workflow
 
@@ -158,7 +159,7 @@ def _plan_run(settings: Settings, one: Run, found: Found) -> Plan:
     tasks = []
     for model in found.models:
         source = model.name if model.path is None else str(model.path.resolve())
-        values = settings.subset(MODEL_FIELDS)
+        values = settings.changing(MODEL)
         own = configuration_hash(
             {"series": configuration, "model": model.sha256 or model.name, **values}
         )
@@ -180,7 +181,7 @@ def _series_hash(settings: Settings, one: Run, found: Found) -> str:
     """Names what the series of a run depend on: settings, resources, inputs, version."""
     statistics, t1w = settings.scaling_stats, one.t1w
     values = {
-        **settings.subset(PREPROCESSING_FIELDS),
+        **settings.changing(SERIES),
         "version": __version__,
         "atlas": found.atlas.sha256,
         "template": [found.template.space, found.template.sha256],
@@ -239,7 +240,7 @@ def _context(
 
 def _said_settings(settings: Settings, one: Run) -> dict[str, Any]:
     """The settings as the sidecars tell them: a given series is not preprocessed."""
-    values = settings.subset((*PREPROCESSING_FIELDS, "mask_ratio", "input_gain"))
+    values = settings.changing(SERIES) | settings.subset(("mask_ratio", "input_gain"))
     if one.timeseries:
         values |= {"denoise": "none, as given", "high_pass": None, "low_pass": None}
     return values
@@ -379,7 +380,8 @@ def _methods(settings: Settings, found: Found, runs: Sequence[Run]) -> tuple[str
 
     with_t1w = {one.t1w is not None for one in runs if one.problem is None}
     facts = {
-        **settings.subset((*PREPROCESSING_FIELDS, "mask_ratio")),
+        **settings.changing(SERIES),
+        **settings.subset(("mask_ratio",)),
         "version": __version__,
         "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
         | {"python": platform.python_version()},

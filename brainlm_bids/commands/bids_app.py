@@ -3,7 +3,6 @@
 Nothing heavy is imported before the arguments are known, so that `--help` answers at once.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -15,457 +14,49 @@ from typing import Any, NoReturn
 
 from brainlm_bids import __version__
 from brainlm_bids.app import machine
-from brainlm_bids.bids.names import without_prefix
+from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options, add_positional
 from brainlm_bids.errors import Stopped, UserError
+from brainlm_bids.settings import TABLE, Settings, read_toml, rows_in
+from brainlm_bids.table import GROUP_LEVEL, POSITIONAL, SECTIONS
+from brainlm_bids.values import Option
 
-# of nilearn.interfaces.fmriprep.load_confounds_strategy
-STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERNAL = 0, 1, 2, 70
+EXIT_OK, EXIT_FAILED, EXIT_INTERNAL = 0, 1, 70
+
+# What the command line takes that is no setting.
+CONFIG_FILE = Option(
+    name="config_file",
+    kind=Path,
+    metavar="FILE",
+    default_text="none",
+    help="TOML file with settings, named as the flags but with underscores; flags of the command "
+    "line take precedence",
+)
+NOTRACK = Option(
+    name="notrack", kind=bool, help="accepted for compatibility; there is no telemetry"
+)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # One line, and where to look: argparse would print the whole usage of forty flags.
-        self.exit(EXIT_USAGE, f"brainlm-bids: {message} (see brainlm-bids --help)\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser: fMRIPrep's vocabulary, every flag with dashes or with underscores."""
-    parser = _Parser(
+def build_parser() -> Parser:
+    """The parser, made from the table of settings; every flag with dashes or with underscores."""
+    parser = Parser(
         prog="brainlm-bids",
-        description="Raw BIDS fMRI to A424 parcel series to BrainLM embeddings, reconstructions "
-        "and network maps.",
-        allow_abbrev=False,
+        usage="brainlm-bids BIDS_DIR OUTPUT_DIR {participant,group} [{participant,group}] "
+        "[options]",
+        description="From raw BIDS fMRI to A424 parcel series to BrainLM embeddings, "
+        "reconstructions and network maps. Flags may also be written with underscores.",
     )
-    parser.add_argument("bids_dir", type=Path, help="the raw BIDS data set (never written to)")
-    parser.add_argument("output_dir", type=Path, help="where the BIDS derivatives go")
-    parser.add_argument(
-        "analysis_level",
-        nargs="+",
-        choices=["participant", "group"],
-        help="participant: run by run; group: the cohort, from what participant wrote",
-    )
+    for row in rows_in(POSITIONAL):
+        add_positional(parser, row)
     parser.add_argument("--version", action="version", version=f"brainlm-bids {__version__}")
-    _add_selection(parser.add_argument_group("which data"))
-    _add_preprocessing(parser.add_argument_group("preprocessing"))
-    _add_model(parser.add_argument_group("BrainLM"))
-    _add_cohort(parser.add_argument_group("the cohort (group)"))
-    _add_execution(parser.add_argument_group("how it runs (never changes a number)"))
+    # a flag that was not given must not hide a value of the --config-file
+    add_options(parser, (CONFIG_FILE, NOTRACK), suppress=True)
+    for name in SECTIONS:
+        add_options(parser.add_argument_group(name), rows_in(name), suppress=True)
     return parser
 
 
-def _flag(group: Any, name: str, *short: str, **kwargs: Any) -> None:
-    spellings = [*short, f"--{name}"]
-    if "-" in name:
-        spellings.append(f"--{name.replace('-', '_')}")
-    # No defaults here: a flag that was not given must not hide a value of the --config-file.
-    group.add_argument(*spellings, default=argparse.SUPPRESS, **kwargs)
-
-
-def _add_selection(group: Any) -> None:
-    _flag(
-        group,
-        "participant-label",
-        nargs="+",
-        action="extend",
-        metavar="LABEL",
-        help="participants, with or without 'sub-' (default: all)",
-    )
-    _flag(
-        group,
-        "session-label",
-        nargs="+",
-        action="extend",
-        metavar="LABEL",
-        help="sessions (default: all)",
-    )
-    _flag(
-        group,
-        "task-id",
-        "-t",
-        nargs="+",
-        action="extend",
-        metavar="TASK",
-        help="tasks (default: all)",
-    )
-    _flag(group, "run-id", nargs="+", action="extend", metavar="RUN", help="runs (default: all)")
-    _flag(
-        group,
-        "bids-filter-file",
-        type=Path,
-        metavar="FILE",
-        help='JSON with PyBIDS filters under "bold" and "t1w", as in fMRIPrep',
-    )
-    _flag(
-        group,
-        "skip-bids-validation",
-        action="store_true",
-        help="take files whose names are not valid BIDS",
-    )
-    _flag(
-        group,
-        "derivatives",
-        "-d",
-        nargs="+",
-        action="extend",
-        type=_derivatives,
-        metavar="fmriprep=PATH",
-        help="start from what fMRIPrep left instead of from the raw BOLD",
-    )
-    _flag(
-        group,
-        "input-space",
-        choices=["auto", "MNI152NLin6Asym", "fsLR", "T1w", "boldref", "MNI152NLin2009cAsym"],
-        help="which of fMRIPrep's BOLD files to take (auto: the first of these that is there)",
-    )
-    _flag(
-        group,
-        "cifti-atlas",
-        type=Path,
-        metavar="FILE",
-        help="A424.dlabel.nii, for fMRIPrep's CIFTI (default: cache, else download)",
-    )
-    _flag(
-        group,
-        "timeseries",
-        nargs="+",
-        action="extend",
-        type=_existing,
-        metavar="FILE",
-        help="parcel series of A424 made elsewhere (.tsv, .csv, .dat, .npy, .ptseries.nii), for "
-        "scaling and BrainLM alone",
-    )
-    _flag(
-        group,
-        "timeseries-tr",
-        type=_positive,
-        metavar="S",
-        help="their repetition time (default: that of the file, or of a JSON beside it)",
-    )
-    _flag(
-        group,
-        "bids-database-dir",
-        type=Path,
-        metavar="DIR",
-        help="keep the PyBIDS index here and use it again",
-    )
-
-
-def _add_preprocessing(group: Any) -> None:
-    _flag(
-        group,
-        "dummy-scans",
-        type=_natural,
-        metavar="N",
-        help="number of non-steady-state volumes (default: detected)",
-    )
-    _flag(
-        group, "fd-spike-threshold", type=_positive, metavar="MM", help="motion outliers: FD (0.5)"
-    )
-    _flag(
-        group,
-        "dvars-spike-threshold",
-        type=_positive,
-        metavar="X",
-        help="motion outliers: standardised DVARS (1.5)",
-    )
-    _flag(
-        group,
-        "high-pass",
-        type=_positive,
-        metavar="S",
-        help="high-pass cut-off period in seconds, FSL's filter (100)",
-    )
-    _flag(
-        group,
-        "low-pass",
-        type=_positive,
-        metavar="S",
-        help="low-pass cut-off period in seconds (default: none, as BrainLM was trained)",
-    )
-    _flag(
-        group,
-        "denoise",
-        type=_denoise,
-        metavar="nonaggr|aggr|none|confounds:STRATEGY",
-        help="removal of ICA-AROMA's noise components (nonaggr); or, of fMRIPrep's confounds, "
-        "those of nilearn's strategy " + ", ".join(STRATEGIES),
-    )
-    _flag(
-        group,
-        "atlas",
-        metavar="A424|A424approx|FILE",
-        help="the A424 volume at 2 mm (default: the real one if it can be had, "
-        "otherwise an approximation under its own label)",
-    )
-    _flag(
-        group,
-        "template",
-        choices=["MNI152NLin6Asym", "MNI152NLin2009aSym"],
-        help="the template (default: TemplateFlow's MNI152NLin6Asym if it can be had, "
-        "otherwise the packaged MNI152NLin2009aSym)",
-    )
-    _flag(
-        group,
-        "scaling-stats",
-        type=Path,
-        metavar="FILE",
-        help="TSV of medians and interquartile ranges (default: the recording's own)",
-    )
-    _flag(
-        group,
-        "save-bold",
-        action="store_true",
-        help="also write the denoised BOLD in template space (large)",
-    )
-
-
-def _add_model(group: Any) -> None:
-    _flag(
-        group,
-        "model",
-        nargs="+",
-        action="extend",
-        metavar="MODEL",
-        help="111M (default), 650M, 13M, demo (small, pretrained on simulated recordings, comes "
-        "with the program), random:tiny|demo|13M|111M|650M (untrained control), none, or a folder "
-        "with config.json and weights; several are allowed",
-    )
-    _flag(
-        group, "model-tr", type=_positive, metavar="S", help="sampling that BrainLM expects (0.735)"
-    )
-    _flag(
-        group,
-        "mask-ratio",
-        nargs="+",
-        action="extend",
-        type=_ratio,
-        metavar="R",
-        help="mask ratios of the reconstruction (0.2 0.75 0.9); the series is saved for the first",
-    )
-    _flag(
-        group,
-        "input-gain",
-        type=_positive,
-        metavar="G",
-        help="factor on the robust series that the model sees (1)",
-    )
-    _flag(
-        group,
-        "window-stride",
-        type=_count,
-        metavar="N",
-        help="volumes from one window of the embeddings to the next, at most 200 (200: no overlap)",
-    )
-    _flag(
-        group,
-        "pooling",
-        choices=["cls", "mean", "max"],
-        help="what stands for a window: the CLS token, or the mean or maximum of the others (cls)",
-    )
-    _flag(
-        group,
-        "token-orders",
-        type=_count,
-        metavar="K",
-        help="13M: average the embeddings over K orders of its tokens, and report their spread (1)",
-    )
-    _flag(
-        group,
-        "save-tokens",
-        action="store_true",
-        help="also write all tokens of the encoder, float16 in an npz (10 MB and more per run)",
-    )
-    _flag(
-        group, "random-seed", type=_natural, metavar="SEED", help="seed of every random step (42)"
-    )
-    _flag(
-        group, "device", choices=["auto", "cpu", "cuda"], help="where motion and BrainLM run (auto)"
-    )
-    _flag(
-        group,
-        "precision",
-        choices=["auto", "float32", "bfloat16"],
-        help="of BrainLM's matrix products (auto: bfloat16 on CUDA, float32 on a CPU)",
-    )
-
-
-def _add_cohort(group: Any) -> None:
-    _flag(
-        group,
-        "scaling-volumes",
-        type=_count,
-        metavar="N",
-        help="volumes of each recording that count for the cohort's scaling, at the model's "
-        "sampling (all; BrainLM's authors took 200)",
-    )
-    _flag(
-        group,
-        "max-mean-fd",
-        type=_positive,
-        metavar="MM",
-        help="leave out recordings with a larger mean framewise displacement (none)",
-    )
-    _flag(
-        group,
-        "min-coverage",
-        type=_share,
-        metavar="F",
-        help="leave out recordings that cover less of the parcels, 0 to 1 (0.5)",
-    )
-    _flag(
-        group,
-        "target",
-        nargs="+",
-        action="extend",
-        metavar="COLUMN",
-        help="decode these columns of participants.tsv: numbers by regression, words by "
-        "classification",
-    )
-    _flag(
-        group,
-        "phenotype",
-        type=Path,
-        metavar="FILE",
-        help="TSV with participant_id (and session_id) and more columns for --target",
-    )
-    _flag(
-        group,
-        "regress-out",
-        nargs="+",
-        action="extend",
-        metavar="COLUMN",
-        help="remove these from the features inside the training folds: columns, or mean_fd, "
-        "coverage, n_volumes",
-    )
-    _flag(
-        group,
-        "permutations",
-        type=_natural,
-        metavar="N",
-        help="shuffled targets behind a decoding's p (500)",
-    )
-
-
-def _add_execution(group: Any) -> None:
-    _flag(
-        group,
-        "config-file",
-        type=Path,
-        metavar="FILE",
-        help="TOML with these settings; the command line wins",
-    )
-    _flag(group, "work-dir", "-w", type=Path, metavar="DIR", help="work folder (./work)")
-    _flag(
-        group,
-        "nprocs",
-        type=_count,
-        metavar="N",
-        help="processes at a time (default: the cores that this job or container may use)",
-    )
-    _flag(
-        group,
-        "omp-nthreads",
-        type=_count,
-        metavar="N",
-        help="threads in a process (1); may change the last digits",
-    )
-    _flag(
-        group,
-        "mem",
-        type=_positive,
-        metavar="GB",
-        help="memory that may be used at a time (90 %% of the machine's, or of the job's limit)",
-    )
-    _flag(
-        group, "use-plugin", type=Path, metavar="FILE", help="YAML that configures a Nipype plugin"
-    )
-    _flag(group, "stop-on-first-crash", action="store_true", help="stop at the first failed run")
-    _flag(
-        group, "resource-monitor", action="store_true", help="Nipype's resource monitor in work-dir"
-    )
-    _flag(group, "reports-only", action="store_true", help="only write the HTML reports again")
-    _flag(
-        group,
-        "boilerplate-only",
-        action="store_true",
-        help="only write the methods text, logs/CITATION.md",
-    )
-    _flag(group, "write-graph", action="store_true", help="write the workflow graph into logs/")
-    _flag(
-        group,
-        "clean-workdir",
-        action="store_true",
-        help="delete the work folder's contents at first",
-    )
-    _flag(group, "offline", action="store_true", help="never download anything")
-    _flag(group, "dry-run", action="store_true", help="say what would be done, and stop")
-    _flag(group, "notrack", action="store_true", help="accepted; there is no telemetry")
-    _flag(
-        group,
-        "verbose",
-        "-v",
-        action="count",
-        help="more messages: of Nipype (-v), of every step (-vv)",
-    )
-
-
-def _number(text: str, kind: type, check: Any, wanted: str) -> Any:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not check(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-    return value
-
-
-def _denoise(text: str) -> str:
-    allowed = ["nonaggr", "aggr", "none", *(f"confounds:{name}" for name in STRATEGIES)]
-    if text not in allowed:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(allowed)}")
-    return text
-
-
-def _existing(text: str) -> Path:
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"{path}: there is no such file")
-    return path
-
-
-def _derivatives(text: str) -> str:
-    name, _, path = text.partition("=")
-    folder = Path(path).expanduser().absolute()
-    if name != "fmriprep" or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is not fmriprep=PATH")
-    if not folder.is_dir():
-        raise argparse.ArgumentTypeError(f"{folder}: there is no such folder")
-    return f"{name}={folder}"
-
-
-def _positive(text: str) -> float:
-    return float(_number(text, float, lambda x: 0 < x < float("inf"), "a positive number"))
-
-
-def _ratio(text: str) -> float:
-    return float(_number(text, float, lambda x: 0 < x < 1, "a ratio between 0 and 1"))
-
-
-def _share(text: str) -> float:
-    return float(_number(text, float, lambda x: 0 <= x <= 1, "a share between 0 and 1"))
-
-
-def _natural(text: str) -> int:
-    return int(_number(text, int, lambda x: x >= 0, "a whole number, 0 or more"))
-
-
-def _count(text: str) -> int:
-    return int(_number(text, int, lambda x: x >= 1, "a whole number, 1 or more"))
-
-
-def parse(argv: Sequence[str] | None = None) -> Any:
-    """Parse and check the command line into a `Settings`.
+def parse(argv: Sequence[str] | None = None) -> Settings:
+    """Parse and check the command line.
 
     Raises
     ------
@@ -474,60 +65,89 @@ def parse(argv: Sequence[str] | None = None) -> Any:
     SystemExit
         With 2 for a malformed command line (argparse).
     """
-    from brainlm_bids.settings import Settings, read_toml
-
     given = vars(build_parser().parse_args(argv))
     given.pop("notrack", None)
     config_file = given.pop("config_file", None)
-    values: dict[str, Any] = {"work_dir": Path("work"), "nprocs": machine.available_cores()}
+    values: dict[str, Any] = {
+        "work_dir": Path("work").absolute(),
+        "nprocs": machine.available_cores(),
+    }
     if config_file is not None:
         values |= read_toml(config_file)
     values |= {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-    for name, entity in (("participant_label", "sub"), ("session_label", "ses")):
-        labels = (without_prefix(entity, label) for label in values.get(name, ()))
-        values[name] = tuple(dict.fromkeys(labels))
-    for name, value in values.items():
-        if isinstance(value, Path):
-            # nodes run in folders of their own; absolute() and not resolve(): DataLad's links
-            # must keep their BIDS names
-            values[name] = value.expanduser().absolute()
+    for row in TABLE.values():
+        if row.prefix and row.name in values:  # a label that is given twice counts once
+            values[row.name] = tuple(dict.fromkeys(values[row.name]))
     settings = Settings(**values)
     _check(settings)
     _check_levels(settings, given)
     return settings
 
 
-def _check_levels(settings: Any, given: dict[str, Any]) -> None:
-    """Flags of the cohort that would do nothing."""
-    flags = ("scaling_volumes", "max_mean_fd", "min_coverage", "target", "phenotype")
-    for name in (*flags, "regress_out", "permutations"):
-        if name in given and "group" not in settings.analysis_level:
-            raise UserError(f"--{name.replace('_', '-')} belongs to the level group")
+def _check_levels(settings: Settings, given: dict[str, Any]) -> None:
+    """Refuse flags of the group level that would do nothing."""
+    for row in rows_in(GROUP_LEVEL):
+        if row.name in given and "group" not in settings.analysis_level:
+            raise UserError(f"{row.flag} has an effect at group level only")
     if settings.regress_out and not settings.target:
-        raise UserError("--regress-out: there is nothing to decode; give --target too")
+        raise UserError("--regress-out needs a --target to predict")
     if settings.scaling_volumes is not None and settings.scaling_stats is not None:
-        raise UserError("--scaling-volumes: --scaling-stats gives the statistics already")
+        raise UserError(
+            "--scaling-volumes has no effect with --scaling-stats, which gives the statistics"
+        )
 
 
-def _check(settings: Any) -> None:
+def _check(settings: Settings) -> None:
     if settings.input_space != "auto" and settings.fmriprep_dir is None:
-        raise UserError("--input-space says which of fMRIPrep's files to take: give --derivatives")
+        raise UserError(
+            "--input-space selects among the files of fMRIPrep: give --derivatives fmriprep=PATH"
+        )
     if settings.strategy is not None and settings.fmriprep_dir is None:
         raise UserError(
-            f"--denoise {settings.denoise} takes fMRIPrep's confounds: give --derivatives"
+            f"--denoise {settings.denoise} uses fMRIPrep's confounds: give --derivatives "
+            "fmriprep=PATH"
         )
     _check_folders(settings)
     if settings.timeseries and settings.derivatives:
-        raise UserError("--timeseries and --derivatives: give one of them")
-    for name in ("bids_filter_file", "cifti_atlas", "scaling_stats", "use_plugin", "phenotype"):
-        path = getattr(settings, name)
-        if path is not None and not path.is_file():
-            raise UserError(f"--{name.replace('_', '-')} {path}: there is no such file")
+        raise UserError("--timeseries and --derivatives cannot be combined")
+    _check_files(settings)
+    _check_numbers(settings)
     if "none" in settings.model and len(settings.model) > 1:
         raise UserError("--model none cannot be combined with other models")
 
 
-def _check_folders(settings: Any) -> None:
+def _check_files(settings: Settings) -> None:
+    """Files and folders that settings name must exist."""
+    for row in TABLE.values():
+        value = getattr(settings, row.name)
+        for path in (value if row.several else (value,)) if row.file else ():
+            if path is not None and not path.is_file():
+                raise UserError(f"{row.flag} {path}: there is no such file")
+    folder = settings.fmriprep_dir
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--derivatives {folder}: there is no such folder")
+
+
+def _check_numbers(settings: Settings) -> None:
+    """Numbers that are possible by themselves, but not together or not on this machine."""
+    if settings.low_pass is not None and settings.low_pass >= settings.high_pass:
+        raise UserError(
+            f"--low-pass {settings.low_pass:g} s is not a shorter period than --high-pass "
+            f"{settings.high_pass:g} s: no frequency would pass"
+        )
+    # a plugin's jobs run on other machines
+    if settings.mem is None or settings.use_plugin is not None:
+        return
+    gigabytes = machine.available_memory() / 1e9
+    if settings.mem > 1.1 * gigabytes:  # 16 may be meant of a machine with 15.5
+        hint = f"; {settings.mem / 1000:g} is {settings.mem:g} MB" if settings.mem >= 1000 else ""
+        raise UserError(
+            f"--mem {settings.mem:g}: this machine, job or container has {gigabytes:.1f} GB; the "
+            f"unit is GB{hint}"
+        )
+
+
+def _check_folders(settings: Settings) -> None:
     bids_dir, output_dir = settings.bids_dir, settings.output_dir
     if not bids_dir.is_dir():
         raise UserError(f"BIDS_DIR {bids_dir} is not a folder")

@@ -12,21 +12,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.commands.containers import existing, mounts, supervise
 from brainlm_bids.errors import UserError
-from brainlm_bids.settings import read_toml
+from brainlm_bids.settings import TABLE, read_toml, rows_in
+from brainlm_bids.table import SECTIONS, Setting
 
 PROGRAM = "brainlm-bids-docker"
 IMAGE, GPU_IMAGE = "brainlm-bids:latest", "brainlm-bids:gpu"
-# words of --atlas and --model, which may also be paths
-WORDS = ("A424", "A424approx", "111M", "650M", "13M", "demo", "none")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 PASSED_VARIABLES = (*_PROXIES, *(name.upper() for name in _PROXIES))
-WRITTEN = ("work_dir", "bids_database_dir")
 EXIT_KILLED = 137
 
 
@@ -169,45 +168,53 @@ def _rootless(program: str) -> bool:
 def _inside_arguments(app: argparse.Namespace, places: Places) -> list[str]:
     """The arguments of `brainlm-bids` again, with the paths that hold inside."""
     arguments = ["/data", "/out", *app.analysis_level]
-    for action in cli.build_parser()._actions:
-        if not action.option_strings or not hasattr(app, action.dest):
+    for row in chain.from_iterable(rows_in(name) for name in SECTIONS):
+        value = getattr(app, row.name, None)
+        if value is None:
             continue
-        flag, value = action.option_strings[-1].replace("_", "-"), getattr(app, action.dest)
-        if action.dest == "config_file":
-            _check_config(value)
-        if action.nargs == 0:
-            arguments += [flag] * int(value)  # counted ones several times
+        if row.kind is bool or row.counted:
+            arguments += [row.flag] * int(value)
         else:
-            arguments += [flag, *_values(action.dest, value, places)]
+            arguments += [row.flag, *_values(row, value, places)]
+    config = getattr(app, "config_file", None)
+    if config is not None:
+        _check_config(config)
+        arguments += ["--config-file", places.inside(config)]
     return arguments
 
 
-def _values(name: str, value: Any, places: Places) -> Iterator[str]:
-    for one in value if isinstance(value, list) else [value]:
-        if name == "derivatives":
-            kind, _, path = one.partition("=")
+def _values(row: Setting, value: Any, places: Places) -> Iterator[str]:
+    for item in value if row.several else [value]:
+        if row.name == "derivatives":
+            kind, _, path = item.partition("=")
             yield f"{kind}={places.inside(Path(path))}"
-        elif name == "timeseries":
-            # their repetition time may stand in a JSON beside them
-            yield f"{places.inside(one.parent)}/{one.name}"
-        elif isinstance(one, Path):
-            writable = name in WRITTEN
-            yield places.inside(one, at="/scratch" if name == "work_dir" else "", writable=writable)
-        elif name in ("atlas", "model") and one not in WORDS and not one.startswith("random:"):
-            yield places.inside(Path(one))
+        elif row.name == "timeseries":
+            # the folder: the repetition time may be in a JSON file beside the series
+            yield f"{places.inside(item.parent)}/{item.name}"
+        elif _is_path(row, item):
+            at = "/scratch" if row.name == "work_dir" else ""
+            yield places.inside(Path(item), at=at, writable=row.written)
         else:
-            yield str(one)
+            yield str(item)
+
+
+def _is_path(row: Setting, item: Any) -> bool:
+    """Whether a value names a file or folder of this machine."""
+    if row.words:
+        return item not in row.words and not item.startswith("random:")
+    return row.kind is Path or row.name == "derivatives"
 
 
 def _check_config(path: Path) -> None:
-    """A settings file is read inside, where paths of this machine mean nothing."""
-    for name, value in read_toml(path.absolute()).items():
-        texts = [str(one) for one in (value if isinstance(value, tuple) else [value])]
-        if any("/" in text for text in texts):
-            raise UserError(
-                f"--config-file {path}: {name} = {texts[0]!r} is a path of this machine; give it "
-                f"as --{name.replace('_', '-')}, so that it can be mounted"
-            )
+    """Refuse paths in a settings file: it is read in the container, where they mean nothing."""
+    for name, value in read_toml(path).items():
+        row = TABLE[name]
+        for item in value if row.several else (value,):
+            if _is_path(row, item):
+                raise UserError(
+                    f"--config-file {path}: {name} = '{item}' is a path of this machine; give it "
+                    f"as {row.flag}, so that it can be mounted"
+                )
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -8,25 +8,16 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.commands.containers import existing, mounts
 from brainlm_bids.errors import UserError
+from brainlm_bids.settings import TABLE
+from brainlm_bids.table import Setting
 
 SPACE = "MNI152NLin6Asym:res-2"
-# Of our flags, those that fMRIPrep knows too, under the same name.
-SHARED = (
-    "participant_label",
-    "nprocs",
-    "omp_nthreads",
-    "dummy_scans",
-    "random_seed",
-    "skip_bids_validation",
-    "stop_on_first_crash",
-)
-SHARED_FILES = ("bids_filter_file", "bids_database_dir")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -79,7 +70,7 @@ def _run_fmriprep(
 ) -> int:
     if not app.bids_dir.is_dir():
         raise UserError(f"BIDS_DIR {app.bids_dir} is not a folder")
-    work = getattr(app, "work_dir", Path("work")).absolute() / "fmriprep"
+    work = getattr(app, "work_dir", Path("work").absolute()) / "fmriprep"
     for path in (folder, work):
         path.mkdir(parents=True, exist_ok=True)
     options = [*fmriprep_options(app, wrapper.freesurfer), *_with_space(passed_on)]
@@ -92,19 +83,26 @@ def _run_fmriprep(
 def fmriprep_options(app: argparse.Namespace, freesurfer: bool) -> list[str]:
     """Our flags as fMRIPrep's."""
     options = [] if freesurfer else ["--fs-no-reconall"]
-    for name in SHARED:
-        value = getattr(app, name, None)
-        if value is None:
+    for row in TABLE.values():
+        if not row.in_fmriprep or row.kind is Path or not hasattr(app, row.name):
             continue
-        options.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            options += [str(one) for one in (value if isinstance(value, list) else [value])]
+        options.append(row.flag)
+        if row.kind is not bool:
+            value = getattr(app, row.name)
+            options += [str(item) for item in (value if row.several else [value])]
     tasks = getattr(app, "task_id", [])
     if len(tasks) == 1:  # fMRIPrep takes one; of several all are processed there
         options += ["--task-id", tasks[0]]
     if getattr(app, "mem", None):
         options += ["--mem", f"{round(app.mem * 1000)}MB"]
     return options
+
+
+def _shared_paths(app: argparse.Namespace) -> Iterator[tuple[Setting, Path]]:
+    """The files and folders that fMRIPrep is given too."""
+    for row in TABLE.values():
+        if row.in_fmriprep and row.kind is Path and hasattr(app, row.name):
+            yield row, getattr(app, row.name)
 
 
 def _with_space(passed_on: list[str]) -> list[str]:
@@ -138,9 +136,8 @@ def docker_command(
         command += ["--image", wrapper.image]
     if wrapper.fs_license_file:
         command += ["--fs-license-file", str(existing(wrapper.fs_license_file))]
-    for name in SHARED_FILES:
-        if hasattr(app, name):
-            command += [f"--{name.replace('_', '-')}", str(getattr(app, name).absolute())]
+    for row, path in _shared_paths(app):
+        command += [row.flag, str(path)]
     return [*command, *options]
 
 
@@ -160,10 +157,9 @@ def apptainer_command(
     if wrapper.fs_license_file:
         binds[existing(wrapper.fs_license_file)] = "/opt/freesurfer/license.txt:ro"
         inside += ["--fs-license-file", "/opt/freesurfer/license.txt"]
-    for name in SHARED_FILES:
-        if hasattr(app, name):
-            binds[getattr(app, name).absolute()] = f"/mnt/{name}"
-            inside += [f"--{name.replace('_', '-')}", f"/mnt/{name}"]
+    for row, path in _shared_paths(app):
+        binds[path] = f"/mnt/{row.name}"
+        inside += [row.flag, f"/mnt/{row.name}"]
     image = str(existing(wrapper.apptainer))
     return [program, "run", "--cleanenv", *mounts("-B", binds), image, *inside, *options]
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from brainlm_bids.app import machine
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
-from brainlm_bids.settings import Settings
+from brainlm_bids.settings import TABLE, Settings
+from brainlm_bids.table import SECTIONS
 
 
 @pytest.fixture
@@ -160,6 +162,79 @@ def test_links_keep_their_names(bids: Path) -> None:
     link.symlink_to(bids)
     settings = cli.parse([str(link), str(bids.parent / "out"), "participant"])
     assert settings.bids_dir == link
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--high-pas", "100"], "unknown argument --high-pas; did you mean --high-pass?"),
+        (["--low_pas=3"], "unknown argument --low_pas; did you mean --low-pass?"),
+        (["--high-pass", "0.01"], "--high-pass: 0.01? The unit is seconds: 100 is 0.01 Hz"),
+        (["-w"], "--work-dir: expected one argument"),
+        (["--high-pass", "10", "--low-pass", "100"], "--low-pass 100 s is not a shorter period"),
+        (["--target", "age"], "--target has an effect at group level only"),
+        (["--permutations", "0"], "--permutations has an effect at group level only"),
+        (["--derivatives", "xcp=/data"], "--derivatives: 'xcp=/data' is not fmriprep=PATH"),
+        (["-d", "fmriprep=/no/such"], "--derivatives /no/such: there is no such folder"),
+        (["--timeseries", "/no/such"], "--timeseries /no/such: there is no such file"),
+    ],
+)
+def test_messages_say_what_was_probably_meant(
+    bids: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert _exit_code(str(bids), str(bids.parent / "out"), "participant", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_memory_that_the_machine_does_not_have_is_refused(
+    bids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 16_700_000_000)
+    with pytest.raises(UserError, match=r"--mem 8000: .* has 16.7 GB; .* 8 is 8000 MB"):
+        _parse(bids, "--mem", "8000")
+    with pytest.raises(UserError, match=r"--mem 64: .* has 16.7 GB; the unit is GB$"):
+        _parse(bids, "--mem", "64G")
+    assert _parse(bids, "--mem", "8000MB").mem == 8
+    assert _parse(bids, "--mem", "16").mem == 16
+    plugin = bids.parent / "slurm.yml"
+    plugin.write_text("plugin: SLURM")
+    assert _parse(bids, "--mem", "8000", "--use-plugin", str(plugin)).mem == 8000
+
+
+def test_aliases_of_fmriprep(bids: Path) -> None:
+    plugin = bids.parent / "plugin.yml"
+    plugin.write_text("plugin: Linear")
+    settings = _parse(bids, "--mem-mb", "500", "--nipype-plugin-file", str(plugin))
+    assert (settings.mem, settings.use_plugin) == (0.5, plugin)
+    assert _parse(bids, "--mem_mb", "1000MB").mem == 1.0
+    for flag in ("--nthreads", "--n-cpus", "--n_cpus"):
+        assert _parse(bids, flag, "3").nprocs == 3
+
+
+def test_help_shows_the_default_of_every_setting() -> None:
+    text = " ".join(cli.build_parser().format_help().split())
+    for row in TABLE.values():
+        assert " ".join(row.help.split()) in text, row.name
+        default = row.shown_default() if row.group in SECTIONS else ""
+        assert not default or f"{row.help} (default: {default})" in text, row.name
+    assert "(default: 100 s)" in text and "(default: 0.5 mm)" in text
+    assert "_" not in "".join(word for word in text.split() if word.startswith("--"))
+
+
+def test_a_file_of_settings_is_checked_as_the_command_line_is(bids: Path) -> None:
+    config = bids.parent / "settings.toml"
+    for text, message in (
+        ("high_pass = 0.01", "100 is 0.01 Hz"),
+        ("timeseries = ['no.tsv']", "there is no such file"),
+        ("derivatives = ['fmriprep=no']", "there is no such folder"),
+        ("low_pass = 200", "no frequency would pass"),
+    ):
+        config.write_text(text)
+        with pytest.raises(UserError, match=message):
+            _parse(bids, "--config-file", str(config))
+    config.write_text("high_pass = '0.02Hz'\nparticipant_label = ['sub-01', '01']\n")
+    settings = _parse(bids, "--config-file", str(config))
+    assert (settings.high_pass, settings.participant_label) == (50.0, ("01",))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

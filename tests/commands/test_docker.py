@@ -10,7 +10,8 @@ import pytest
 
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.commands import docker as docker_cli
-from brainlm_bids.settings import Settings
+from brainlm_bids.settings import rows_in
+from brainlm_bids.table import SECTIONS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A stand-in for docker: writes down its arguments, ends as the file `code` says.
@@ -166,14 +167,30 @@ def test_mistakes_are_said_in_one_line(
     assert "docker is not on the PATH" in capfd.readouterr().err
 
 
-def test_paths_of_every_setting_are_known() -> None:
-    """A new flag that takes a path must be of a type that the wrapper mounts."""
-    actions = {a.dest: a for a in cli.build_parser()._actions if a.option_strings}
-    # translated by name
-    by_name = {"derivatives", "timeseries", "atlas", "model"}
-    for name, hint in Settings.__annotations__.items():
-        if "Path" in str(hint) and name in actions and name not in by_name:
-            assert actions[name].type is Path, name
+def test_paths_of_every_setting_are_mounted(engine: Path, tmp_path: Path) -> None:
+    """A path of this machine never reaches the program in the container, whatever the flag."""
+    folder = tmp_path / "my"
+    folder.mkdir()
+    (folder / "file.tsv").touch()
+    rows = [row for name in SECTIONS for row in rows_in(name)]
+    paths = [row for row in rows if row.kind is Path or row.words or row.name == "derivatives"]
+    assert len(paths) > 10
+    for row in paths:
+        value = "my/new" if row.written else "my/file.tsv"
+        value = "fmriprep=my" if row.name == "derivatives" else value
+        assert call(row.flag, value) == 0
+        words = called(engine)
+        inside = words[words.index("brainlm-bids:latest") + 1 :]
+        assert inside[3] == row.flag
+        target = inside[4].partition("=")[2] or inside[4]
+        mounted = [words[k + 1].split(":") for k, word in enumerate(words) if word == "-v"]
+        assert any(target.startswith(place[1]) for place in mounted), row.name
+
+
+def test_an_alias_is_handed_on_once(engine: Path) -> None:
+    assert call("--mem-mb", "500", "--nthreads", "2") == 0
+    inside = called(engine)[called(engine).index("brainlm-bids:latest") + 4 :]
+    assert inside == ["--nprocs", "2", "--mem", "0.5"]
 
 
 def test_it_needs_nothing_but_pythons_standard_library(tmp_path: Path) -> None:
