@@ -170,5 +170,5 @@ _README = """\
 # Results of `brainlm {}`
 
 `experiment.json` has the parameters. Every table lies beside a sidecar (`.json`) that says how it
-was made. How to read the numbers: docs/training.md of brainlm-bids.
+was made. How to read the numbers: docs/experiments.md of brainlm-bids.
 """
