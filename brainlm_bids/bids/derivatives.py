@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from brainlm_bids.bids.names import build, matches, parse, without_prefix
-from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record
+from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, record_path
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_rows
 from brainlm_bids.parcels import N_PARCELS
@@ -85,6 +85,29 @@ def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recordin
         raise UserError(_nothing(out, space, atlas))
     found = [_read(Naming(str(out), stem, space, atlas)) for stem in stems]
     return [_judged(one, settings) for one in found]
+
+
+def all_recordings(out: Path) -> list[Recording]:
+    """All recordings in an output folder, whatever their space and atlas, in order of their names.
+
+    None is judged; one whose files are not whole is there with the reason.
+    """
+    names = [parse(path.name) for path in _denoised(out)]
+    return [
+        _read(Naming(str(out), name.source, name.get("space"), name.get("atlas"))) for name in names
+    ]
+
+
+def model_labels(recording: Recording) -> list[str]:
+    """Labels of the models that have embedded a recording, in alphabetical order."""
+    out = Path(recording.naming.output_dir)
+    records = record_path(out, recording.stem, "*")
+    labels = [
+        path.stem.removeprefix(f"{recording.stem}_") for path in records.parent.glob(records.name)
+    ]
+    return sorted(
+        label for label in labels if recording.naming.path("embeddings", model=label).is_file()
+    )
 
 
 def _denoised(out: Path) -> list[Path]:

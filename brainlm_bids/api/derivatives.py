@@ -1,0 +1,172 @@
+"""`load_derivatives`: the tables of an output folder as DataFrames, one row per recording."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brainlm_bids import files
+from brainlm_bids.api.series import value_errors
+from brainlm_bids.bids.derivatives import Recording, all_recordings, model_labels, read_variables
+
+KEYS = ["participant_id", "session_id", "task", "run", "recording"]
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """The tables of a cohort; every table has the columns of `recordings`' names first.
+
+    Attributes
+    ----------
+    recordings
+        A row per recording: participant_id, session_id, task, run, recording (the stem of its
+        files), repetition_time, mean_fd, coverage, then the columns of participants.tsv.
+    embeddings
+        A row per recording and model: its mean embedding.
+    windows
+        A row per window and model: onset, duration, embedding.
+    metrics
+        A row per recording, model, mask ratio and predictor: mse, mae, r2, pearson_r.
+    """
+
+    recordings: pd.DataFrame
+    embeddings: pd.DataFrame
+    windows: pd.DataFrame
+    metrics: pd.DataFrame
+
+    def features(self, model: str | None = None) -> pd.DataFrame:
+        """(recordings, D) embeddings of one model, indexed by recording: the X of a decoding.
+
+        Raises
+        ------
+        ValueError
+            If there are several models and none is named.
+        """
+        table = self.embeddings
+        labels = sorted(table["model"].unique())
+        if model is None and len(labels) != 1:
+            raise ValueError(f"the folder has embeddings of {labels}; name one of them")
+        chosen = table[table["model"] == (model or labels[0])].set_index("recording")
+        if chosen.empty:
+            raise ValueError(f"no embeddings of {model!r}; the folder has those of {labels}")
+        leading = [*KEYS, "model", "onset", "duration", "n_windows"]
+        return chosen.drop(columns=leading, errors="ignore").dropna(axis=1, how="all")
+
+
+def load_derivatives(
+    output_dir: str | Path, participants: str | Path | pd.DataFrame | None = None
+) -> Derivatives:
+    """Load what `brainlm-bids … participant` wrote, with the participants' variables joined.
+
+    Parameters
+    ----------
+    output_dir
+        The output folder.
+    participants
+        participants.tsv, or a DataFrame with the column participant_id (and session_id). By
+        default participants.tsv in the output folder, in the data set that its
+        dataset_description.json names as source, or two folders above (`BIDS/derivatives/NAME`).
+
+    Returns
+    -------
+    Derivatives
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no recording, or the table of participants cannot be read.
+    """
+    folder = Path(output_dir)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    with value_errors():
+        recordings = all_recordings(folder)
+    if not recordings:
+        raise ValueError(f"{folder}: holds no recordings of brainlm-bids")
+    table = pd.DataFrame([_row(recording) for recording in recordings])
+    table = _joined(table, _participants(folder, participants), recordings)
+    parts: dict[str, list[pd.DataFrame]] = {"embeddings": [], "windows": [], "metrics": []}
+    for recording in recordings:
+        for label in model_labels(recording):
+            for name, frame in _tables(recording, label):
+                parts[name].append(frame)
+    tables = {
+        name: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEYS])
+        for name, frames in parts.items()
+    }
+    return Derivatives(table, tables["embeddings"], tables["windows"], tables["metrics"])
+
+
+def _keys(recording: Recording) -> dict[str, Any]:
+    entities = recording.entities
+    return {
+        "participant_id": recording.participant,
+        "session_id": f"ses-{entities['ses']}" if "ses" in entities else None,
+        "task": entities.get("task"),
+        "run": entities.get("run"),
+        "recording": recording.stem,
+    }
+
+
+def _row(recording: Recording) -> dict[str, Any]:
+    return {
+        **_keys(recording),
+        "repetition_time": recording.sidecar.get("RepetitionTime"),
+        "mean_fd": recording.mean_fd,
+        "coverage": recording.coverage,
+    }
+
+
+def _tables(recording: Recording, label: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    keys = {
+        "embeddings": "recording_embedding",
+        "windows": "embeddings",
+        "metrics": "metrics",
+    }
+    for name, key in keys.items():
+        path = recording.naming.path(key, model=label)
+        if not path.is_file():
+            continue
+        frame = pd.read_csv(path, sep="\t", na_values=["n/a"])
+        for place, (column, value) in enumerate({**_keys(recording), "model": label}.items()):
+            frame.insert(place, column, value)
+        yield name, frame
+
+
+def _participants(folder: Path, given: str | Path | pd.DataFrame | None) -> Any:
+    if given is not None:
+        return given
+    candidates = [folder, *_sources(folder), *folder.resolve().parents[1:2]]
+    return next(
+        (c / "participants.tsv" for c in candidates if (c / "participants.tsv").is_file()), None
+    )
+
+
+def _sources(folder: Path) -> list[Path]:
+    """Source data sets that the folder's description names by a path of this machine."""
+    path = folder / "dataset_description.json"
+    if not path.is_file():
+        return []
+    with value_errors():
+        links = files.read_json(path).get("DatasetLinks") or {}
+    return [Path(str(link).removeprefix("file://")) for link in links.values()]
+
+
+def _joined(
+    table: pd.DataFrame, participants: Any, recordings: Sequence[Recording]
+) -> pd.DataFrame:
+    if participants is None:
+        return table
+    if isinstance(participants, pd.DataFrame):
+        if "participant_id" not in participants:
+            raise ValueError("the table of participants has no column participant_id")
+        shared = [key for key in ("participant_id", "session_id") if key in participants]
+        return table.merge(participants, on=shared, how="left", validate="many_to_one")
+    with value_errors():
+        columns = read_variables(Path(participants).parent, None, recordings)
+    frame = pd.DataFrame(columns, index=table.index).replace("n/a", None)
+    numbers = frame.apply(lambda column: pd.to_numeric(column, errors="coerce"))
+    whole = numbers.isna().sum() == frame.isna().sum()
+    return table.join(frame.where(~whole, numbers), rsuffix="_participants")

@@ -1,0 +1,197 @@
+"""What a user may hand in as a parcel series, understood or refused in one line.
+
+Arrays, tables, files and 4-D images come in; `ParcelSeries` goes out: (T, 424) in the order of the
+A424 atlas, NaN where a parcel has no data, with its repetition time in seconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
+
+from brainlm_bids import resources
+from brainlm_bids.errors import UserError
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+
+# One recording: an array (T, 424), a table with a column per parcel, a file, or a 4-D image.
+SeriesLike: TypeAlias = Any
+# Values, repetition time where it is known, what they came from, notes.
+Understood: TypeAlias = tuple[NDArray[np.float64], float | None, str, tuple[str, ...]]
+LONGEST_TR = 30.0  # seconds; beyond it the value is in milliseconds, or not a repetition time
+
+
+@dataclass(frozen=True)
+class ParcelSeries:
+    """A recording: values (T, 424) float64 with NaN where there is no data.
+
+    tr: repetition time in seconds. source: what it was made from, for the provenance. notes:
+    sentences on what was done or is to be doubted.
+    """
+
+    values: NDArray[np.float64]
+    tr: float
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def value_errors() -> Iterator[None]:
+    """Raise what kernels and readers refuse as ValueError, which Python users expect."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+def is_many(x: Any) -> bool:
+    """Whether `x` holds several recordings: a list, a tuple, or a 3-D array."""
+    return isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.ndim == 3)
+
+
+def read_series(x: SeriesLike, tr: float | None = None) -> ParcelSeries:
+    """Understand one recording.
+
+    Parameters
+    ----------
+    x
+        Array (T, 424) in the atlas's order; DataFrame whose columns are the parcels' names, in any
+        order; path of a .tsv, .csv, .txt, .dat, .npy or .ptseries.nii; 4-D image, or the path of
+        one (.nii, .nii.gz), in MNI152NLin6Asym.
+    tr
+        Repetition time in seconds. May be left out where the file, its JSON sidecar or the image's
+        header says it.
+
+    Returns
+    -------
+    ParcelSeries
+
+    Raises
+    ------
+    ValueError
+        In one line, for what no number should be made from: another number of columns, a
+        transposed array, unknown names, no data at all, too few volumes, no repetition time.
+
+    Examples
+    --------
+    >>> series = read_series(np.random.default_rng(0).normal(size=(200, 424)), tr=0.735)
+    >>> series.values.shape, series.tr
+    ((200, 424), 0.735)
+    """
+    if isinstance(x, pd.DataFrame):
+        found: Understood = (_of_table(x), None, "a DataFrame", ())
+    elif isinstance(x, SpatialImage) or _is_image_path(x):
+        found = _of_image(x)
+    elif isinstance(x, str | Path):
+        found = _of_file(Path(x))
+    else:
+        found = (_of_array(x), None, "an array", ())
+    values, known, source, notes = found
+    _check_values(values, source)
+    return ParcelSeries(values, _repetition_time(tr, known, source), source, notes)
+
+
+def _of_array(x: Any) -> NDArray[np.float64]:
+    if np.iscomplexobj(x):
+        raise ValueError("the array is complex; hand in its magnitude")
+    try:
+        return np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{type(x).__name__}: not an array of numbers ({error})") from None
+
+
+def _of_table(table: pd.DataFrame) -> NDArray[np.float64]:
+    names = list(resources.parcels().names)
+    columns = [str(column) for column in table.columns]
+    if sorted(columns) != sorted(names):
+        unknown = [column for column in columns if column not in names]
+        missing = [name for name in names if name not in columns]
+        what = f"{unknown[0]!r} is no parcel of A424" if unknown else f"{missing[0]!r} is missing"
+        raise ValueError(
+            f"the table has {len(columns)} columns, and {what}; its columns must be the names of "
+            "the 424 parcels (in any order), or hand in an array in the atlas's order"
+        )
+    ordered = table.set_axis(columns, axis=1)[names]
+    return ordered.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _of_file(path: Path) -> Understood:
+    from brainlm_bids.bids.timeseries import read_timeseries
+
+    with value_errors():
+        found = read_timeseries(path, resources.parcels().names)
+    return found.values, found.tr, path.name, ()
+
+
+def _is_image_path(x: Any) -> bool:
+    if not isinstance(x, str | Path):
+        return False
+    name = str(x)
+    return name.endswith((".nii", ".nii.gz")) and not name.endswith(".ptseries.nii")
+
+
+def _of_image(x: Any) -> Understood:
+    from brainlm_bids.api.masker import A424Masker
+
+    masker = A424Masker()
+    values = masker.fit_transform(x)
+    source = "an image" if isinstance(x, SpatialImage) else Path(x).name
+    n_missing = int((masker.coverage_ == 0).sum())
+    notes = [f"{n_missing} parcels have no voxel in the image"] if n_missing else []
+    if masker.atlas_.warning:
+        notes.append(masker.atlas_.warning)
+    return values, masker.t_r_, source, tuple(notes)
+
+
+def _check_values(values: NDArray[np.float64], source: str) -> None:
+    n_parcels = len(resources.parcels().names)
+    if values.ndim != 2 or values.shape[1] != n_parcels:
+        transposed = values.ndim == 2 and values.shape[0] == n_parcels
+        hint = "; transpose it" if transposed else ""
+        raise ValueError(
+            f"{source}: shape {values.shape}; expected (volumes, {n_parcels}), a column for each "
+            f"parcel of A424{hint}"
+        )
+    if len(values) < MINIMUM_VOLUMES:
+        raise ValueError(f"{source}: {len(values)} volumes; {MINIMUM_VOLUMES} are needed")
+    finite = np.isfinite(values).all(axis=0)
+    if not finite.any():
+        raise ValueError(f"{source}: every parcel holds NaN or infinite values; nothing is left")
+    if not np.ptp(values[:, finite], axis=0).any():
+        raise ValueError(f"{source}: every parcel is constant; there is no signal to scale")
+
+
+def _repetition_time(given: float | None, known: float | None, source: str) -> float:
+    tr = known if given is None else given
+    if tr is None:
+        raise ValueError(f"{source}: the repetition time is not known; pass tr=, in seconds")
+    tr = float(tr)
+    if not 0 < tr < np.inf:
+        raise ValueError(f"{source}: tr={tr:g}; expected a positive number of seconds")
+    if tr > LONGEST_TR:
+        raise ValueError(f"{source}: tr={tr:g}; the unit is seconds: did you mean {tr / 1000:g}?")
+    return tr
+
+
+def read_many(x: Sequence[SeriesLike], tr: float | Sequence[float] | None) -> list[ParcelSeries]:
+    """Understand several recordings; `tr` is one number for all, or one for each."""
+    recordings = list(x)
+    if not recordings:
+        raise ValueError("the list of recordings is empty")
+    times: list[Any] = [tr] * len(recordings)
+    if isinstance(tr, list | tuple | np.ndarray):
+        times = list(tr)
+    if len(times) != len(recordings):
+        raise ValueError(f"{len(recordings)} recordings, but {len(times)} repetition times")
+    series = []
+    for number, (recording, time) in enumerate(zip(recordings, times, strict=True)):
+        try:
+            series.append(read_series(recording, time))
+        except ValueError as error:
+            raise ValueError(f"recording {number}: {error}") from None
+    return series

@@ -1,0 +1,197 @@
+"""The public names: what they take, refuse and give."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from brainlm_bids import A424Masker, BrainLM, BrainLMEmbedder, resources, to_img
+
+
+@pytest.fixture(scope="module")
+def demo() -> BrainLM:
+    return BrainLM.from_pretrained("demo", device="cpu")
+
+
+@pytest.fixture
+def series() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return np.cumsum(rng.normal(size=(260, 424)), axis=0) + 10000
+
+
+def test_import_is_quick_and_light() -> None:
+    code = (
+        "import time; start = time.perf_counter(); import brainlm_bids, sys; "
+        "took = time.perf_counter() - start; "
+        "print([m for m in ('numpy', 'torch', 'nibabel', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_table_is_matched_by_name_in_any_order(demo: BrainLM, series: np.ndarray) -> None:
+    names = list(resources.parcels().names)
+    table = pd.DataFrame(series, columns=names)
+    shuffled = table[list(np.random.default_rng(0).permutation(names))]
+    expected = demo.embed(series, tr=0.735).recording
+    np.testing.assert_array_equal(demo.embed(shuffled, tr=0.735).recording, expected)
+
+
+def test_scaling_and_resampling_happen_inside(demo: BrainLM, series: np.ndarray) -> None:
+    first, scaled = (demo.embed(x, tr=2.0) for x in (series, 3 * series + 100))
+    np.testing.assert_allclose(first.recording, scaled.recording, atol=1e-5)
+    assert first.provenance["resampling"] and first.provenance["source_repetition_time"] == 2.0
+    assert first.provenance["repetition_time"] == 0.735
+    assert demo.embed(series, tr=0.735).provenance["resampling"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.T, "transpose"),
+        (lambda x: x[:, :423], r"\(260, 423\)"),
+        (lambda x: x * np.nan, "NaN"),
+        (lambda x: x[:10], "10 volumes"),
+        (lambda x: np.ones_like(x), "constant"),
+        (lambda x: x.astype(complex), "complex"),
+        (lambda x: pd.DataFrame(x, columns=[f"p{k}" for k in range(424)]), "no parcel of A424"),
+        (lambda x: pd.DataFrame(x).iloc[:, :400], "400 columns"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_in_one_line(
+    demo: BrainLM, series: np.ndarray, change: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        demo.embed(change(series), tr=0.735)  # type: ignore[operator]
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("tr", "message"), [(735, "0.735"), (0, "positive"), (None, "not known"), (-1, "positive")]
+)
+def test_a_repetition_time_that_cannot_be(
+    demo: BrainLM, series: np.ndarray, tr: float | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        demo.embed(series, tr=tr)
+
+
+def test_a_parcel_without_data_is_filled_and_listed(demo: BrainLM, series: np.ndarray) -> None:
+    series[:, 7] = np.nan
+    out = demo.embed(series, tr=0.735)
+    assert out.provenance["filled_parcels"] == [resources.parcels().names[7]]
+    assert np.isfinite(out.recording).all()
+
+
+def test_embeddings_as_a_table(demo: BrainLM, series: np.ndarray) -> None:
+    out = demo.embed(series, tr=0.735, tokens=True)
+    frame = out.to_frame()
+    assert list(frame.columns[:3]) == ["onset", "duration", "cls_0000"] and len(frame) == 2
+    assert out.tokens is not None and out.tokens.shape[:2] == (2, 424)
+    np.testing.assert_allclose(out.windows.mean(axis=0), out.recording, rtol=1e-5, atol=1e-6)
+    many = demo.embed([series, series[:230]], tr=[0.735, 0.735])
+    assert many.recording.shape == (2, demo.embedding_dim)
+    assert many.to_frame()["recording"].tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"recording 1: .*transpose"):
+        demo.embed([series, series.T], tr=0.735)
+
+
+def test_the_other_results(demo: BrainLM, series: np.ndarray) -> None:
+    reconstruction = demo.reconstruct(series, tr=0.735)
+    assert set(reconstruction.metrics.index) >= {"model", "parcel_mean", "ridge"}
+    assert reconstruction.to_frame().shape == (260, 424)
+    forecast = demo.forecast(series, tr=0.735, n=20).to_frame()
+    assert forecast.shape == (20, 424) and forecast.index[0] == pytest.approx(260 * 0.735)
+    networks = demo.networks(series, tr=0.735)
+    assert set(networks.metrics.index) == {"model", "series", "untrained"}
+    assert sorted(set(networks.labels)) == list(range(1, 8))
+
+
+def test_embedder_in_a_pipeline() -> None:
+    rng = np.random.default_rng(0)
+    recordings, y = rng.normal(size=(6, 200, 424)), rng.normal(size=6)
+    embedder = BrainLMEmbedder("demo", tr=0.735, device="cpu")
+    pipeline = make_pipeline(clone(embedder), Ridge()).fit(recordings, y)
+    expected = pipeline.predict(recordings)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(pipeline)).predict(recordings), expected
+    )
+    table = embedder.set_output(transform="pandas").fit_transform(recordings)
+    assert list(table.columns) == list(embedder.get_feature_names_out())
+    model = BrainLM.from_pretrained("demo", device="cpu")
+    np.testing.assert_array_equal(
+        table.to_numpy(), np.stack([model.embed(r, tr=0.735).recording for r in recordings])
+    )
+
+
+@pytest.fixture(scope="module")
+def image() -> nb.Nifti1Image:
+    rng = np.random.default_rng(1)
+    affine = np.array([[3.0, 0, 0, -88], [0, 3, 0, -124], [0, 0, 3, -70], [0, 0, 0, 1]])
+    smooth = rng.normal(size=(61, 73, 61, 30)).cumsum(axis=0).cumsum(axis=1).cumsum(axis=2)
+    made = nb.Nifti1Image((smooth + 1000).astype(np.float32), affine)
+    made.header.set_xyzt_units("mm", "sec")
+    made.header.set_zooms((3.0, 3.0, 3.0, 1.5))
+    return made
+
+
+def test_masker_agrees_with_nilearn(image: nb.Nifti1Image) -> None:
+    from nilearn.maskers import NiftiLabelsMasker
+
+    masker = A424Masker("A424approx").fit()
+    ours = masker.transform(image)
+    assert ours.shape == (30, 424) and masker.t_r_ == 1.5 and masker.coverage_.shape == (424,)
+    theirs = NiftiLabelsMasker(
+        masker.labels_img_, resampling_target="labels", standardize=None
+    ).fit_transform(image)
+    present = np.unique(np.asarray(masker.labels_img_.dataobj))[1:] - 1
+    whole = present[masker.coverage_[present] == 1]
+    place = np.searchsorted(present, whole)
+    r = [np.corrcoef(ours[:, a], theirs[:, b])[0, 1] for a, b in zip(whole, place, strict=True)]
+    assert np.min(r) > 0.999
+
+
+def test_masker_keeps_424_columns(image: nb.Nifti1Image) -> None:
+    cut = nb.Nifti1Image(np.asarray(image.dataobj)[:, :, 25:], image.affine.copy())
+    cut.affine[2, 3] += 25 * 3
+    masker = A424Masker("A424approx")
+    series = masker.fit_transform(cut)
+    missing = masker.coverage_ == 0
+    assert series.shape == (30, 424) and missing.any()
+    assert np.isnan(series[:, missing]).all() and np.isfinite(series[:, ~missing]).all()
+    with pytest.raises(ValueError, match="4-D"):
+        masker.transform(nb.Nifti1Image(np.zeros((5, 5, 5), np.float32), np.eye(4)))
+
+
+def test_values_to_an_image_and_back() -> None:
+    values = pd.Series(np.arange(424.0), index=resources.parcels().names)
+    painted = to_img(values.sample(frac=1, random_state=0), atlas="A424approx")
+    masker = A424Masker("A424approx").fit()
+    np.testing.assert_array_equal(
+        painted.get_fdata(), masker.inverse_transform(values.to_numpy()).get_fdata()
+    )
+    with pytest.raises(ValueError, match="no parcel"):
+        to_img(values.rename({values.index[0]: "x"}), atlas="A424approx")
+    with pytest.raises(ValueError, match="424 values"):
+        to_img(np.zeros(423))
+
+
+def test_a_file_and_its_sidecar(demo: BrainLM, series: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "sub-01_task-rest_timeseries.tsv"
+    pd.DataFrame(series, columns=list(resources.parcels().names)).to_csv(
+        path, sep="\t", index=False
+    )
+    with pytest.raises(ValueError, match="not known"):
+        demo.embed(path)
+    path.with_suffix(".json").write_text('{"RepetitionTime": 0.735}')
+    out = demo.embed(path)
+    np.testing.assert_allclose(out.recording, demo.embed(series, tr=0.735).recording, atol=1e-6)
+    assert out.provenance["source"] == path.name
