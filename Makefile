@@ -68,7 +68,7 @@ lint: $(INSTALLED)
 
 # The site, with all links checked, in build/site; `mkdocs serve` shows it while one writes.
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "$(CURDIR)/build/site/index.html"
 
 $(PHANTOM): $(wildcard brainlm_bids/phantom/*.py) | $(INSTALLED)

@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = "https://github.com/brainlm-bids/brainlm-bids/blob/main"
-PAGES_FROM_ROOT = {"CHANGELOG.md": "changes.md"}
+PAGES_FROM_ROOT = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md"}
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 EXTERNAL = re.compile(
     r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+href=\"?https?:[^>]*css"
