@@ -39,7 +39,7 @@ def train(folder: Path) -> int:
     """Cohort, start and training; the same command again goes on where it stopped."""
     import torch
 
-    from brainlm_bids.model.checkpoint import random_module
+    from brainlm_bids.model.checkpoint import random_network
     from brainlm_bids.model.config import ARCHITECTURES
     from brainlm_bids.training.pretrain import pretrain
     from brainlm_bids.training.saving import save_checkpoint
@@ -50,11 +50,11 @@ def train(folder: Path) -> int:
     if not is_store(folder / "store"):
         write_store(folder / "store", demo_cohort.recordings(N_SUBJECTS, SEED))
     if not (folder / "start").is_dir():
-        network = random_module(config, SEED)
+        network = random_network(config, SEED)
         with torch.no_grad():
             network.vit.embeddings.signal_embedding_projection.weight.mul_(SIGNAL_GAIN)
         about = {"Untrained": True, "SignalGain": SIGNAL_GAIN, "RandomSeed": SEED}
-        save_checkpoint(folder / "start", network, config, about)
+        save_checkpoint(folder / "start", network, about)
     return pretrain(
         Parameters(
             data=folder / "store",

@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -33,11 +32,9 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from brainlm_bids.model.brainlm import BrainLM
-from brainlm_bids.model.checkpoint import load_model, random_module
-from brainlm_bids.model.config import ARCHITECTURES, FAMILIES, BrainLMConfig, ModelConfig
-from brainlm_bids.model.masking import Masking
-from brainlm_bids.model.vitmae import ViTMAE
+from brainlm_bids.model.checkpoint import load_model, random_network
+from brainlm_bids.model.config import ARCHITECTURES, BrainLMConfig, ModelConfig, config_content
+from brainlm_bids.model.masking import mask_by_noise, n_kept
 
 # Dense bfloat16 of the data sheets, FLOP/s.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -56,10 +53,11 @@ class Inputs(NamedTuple):
 
 def make_inputs(config: ModelConfig, batch: int, device: str) -> Inputs:
     generator = torch.Generator().manual_seed(1)
-    n_tokens = config.grid[0] * config.grid[1] if not isinstance(config, BrainLMConfig) else 4240
     signal = torch.randn(batch, config.n_parcels, config.window, generator=generator)
-    xyz = 50 * torch.randn(batch, config.n_parcels, 3, generator=generator)
-    noise = torch.rand(batch, n_tokens, generator=generator)
+    # from posterior to anterior, so that the rows of a picture are the parcels as they come
+    xyz = 50 * torch.randn(config.n_parcels, 3, generator=generator)
+    xyz = xyz[xyz[:, 1].argsort()].expand(batch, -1, -1)
+    noise = torch.rand(batch, config.n_tokens, generator=generator)
     return Inputs(signal.to(device), xyz.to(device), noise.to(device))
 
 
@@ -68,24 +66,13 @@ def make_inputs(config: ModelConfig, batch: int, device: str) -> Inputs:
 
 def ours(folder: Path, stage: str, inputs: Inputs, device: str) -> Predict:
     model = load_model(folder, seed=0, device=device)
-    module = model.module
+    network, coords = model.network, inputs.xyz[0]
     ratio = model.config.mask_ratio if stage == "encoder+decoder" else 0.0
-    masking = module.masking(inputs.noise, ratio)
-    if isinstance(module, BrainLM):
-        return lambda: _run_brainlm(module, stage, inputs, masking)
-    return lambda: _run_vitmae(module, stage, inputs, masking)
-
-
-def _run_brainlm(module: BrainLM, stage: str, inputs: Inputs, masking: Masking) -> Tensor:
+    masking = mask_by_noise(inputs.noise, n_kept(model.config.n_tokens, ratio))
+    signal = inputs.signal * network.unit  # the peers take the network's own units
     if stage == "encoder":
-        return module.vit(inputs.signal, inputs.xyz, masking.keep)[0]
-    return module(inputs.signal, inputs.xyz, masking).logits
-
-
-def _run_vitmae(module: ViTMAE, stage: str, inputs: Inputs, masking: Masking) -> Tensor:
-    if stage == "encoder":
-        return module.vit(module.pad(inputs.signal), masking.keep)[0]
-    return module(inputs.signal, masking).logits
+        return lambda: network.encode(signal, coords, masking.keep).latent
+    return lambda: network.masked_pass(signal, coords, masking).predicted
 
 
 # ---- the peers ---------------------------------------------------------------------------------
@@ -200,7 +187,7 @@ def eager_brainlm(folder: Path, stage: str, inputs: Inputs, device: str) -> Pred
     if stage == "encoder":
         return lambda: model.encode(inputs, n_tokens)[0]
     n_keep = int(n_tokens * (1 - config.mask_ratio))
-    return lambda: model.decode(*model.encode(inputs, n_keep), inputs.xyz)
+    return lambda: model.decode(*model.encode(inputs, n_keep), inputs.xyz).flatten(2)
 
 
 def implementations(config: ModelConfig) -> dict[str, Callable[[Path, str, Inputs, str], Predict]]:
@@ -225,9 +212,10 @@ def layer_flops(n_tokens: int, width: int, inner: int) -> float:
 def flops(config: ModelConfig, stage: str) -> float:
     """Of one window: layers and the last projection; embedding and convolution are below 1 %."""
     if isinstance(config, BrainLMConfig):
-        n_tokens, projected = config.n_parcels * config.n_patches, config.decoder_hidden_size // 2
+        projected = config.decoder_hidden_size // 2
     else:
-        n_tokens, projected = config.grid[0] * config.grid[1], config.patch_size**2
+        projected = config.patch_size**2
+    n_tokens = config.n_tokens
     ratio = config.mask_ratio if stage == "encoder+decoder" else 0.0
     n_seen = 1 + int(n_tokens * (1 - ratio))
     encoder = layer_flops(n_seen, config.hidden_size, config.intermediate_size)
@@ -333,11 +321,10 @@ def child(
 
 
 def write_checkpoint(folder: Path, name: str) -> None:
-    config = ARCHITECTURES[name]
-    kind = next(key for key, known in FAMILIES.items() if isinstance(config, known))
+    network = random_network(ARCHITECTURES[name], 0)
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(asdict(config) | {"model_type": kind}))
-    save_file(random_module(config, 0).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config_content(network.config)))
+    save_file(network.module.state_dict(), folder / "model.safetensors")
 
 
 def rows(args: argparse.Namespace, name: str, folder: Path, baseline: float) -> None:

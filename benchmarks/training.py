@@ -44,7 +44,8 @@ from brainlm_bids.files import write_series
 from brainlm_bids.model.checkpoint import load_model
 from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, BrainLMConfig
 from brainlm_bids.training.loader import Schedule, WindowSet, load
-from brainlm_bids.training.objective import MaskedPrediction, decay_groups, n_tokens
+from brainlm_bids.training.objective import MaskedPrediction, decay_groups
+from brainlm_bids.training.prediction_head import trainable
 from brainlm_bids.training.store import Store, write_store
 
 MODULE = "benchmarks.training"
@@ -136,14 +137,9 @@ def processor_seconds() -> float:
 def our_step(name: str, folder: Path, batch: int) -> Step:
     config = ARCHITECTURES[name]
     inputs = make_inputs(config, batch, "cpu")
-    module = load_model(folder, seed=0).module
-    for key, weight in module.named_parameters():
-        weight.requires_grad_("position" not in key and "pos_embed" not in key)
-    # Rows that stay in their order, as the peers take them.
-    coords = inputs.xyz[0].numpy()
-    if not isinstance(config, BrainLMConfig):
-        coords = np.arange(3 * 424).reshape(424, 3)
-    task = MaskedPrediction(module, coords, config.mask_ratio)
+    network = load_model(folder, seed=0).network
+    trainable(network, {"vit": True, "decoder": True})
+    task = MaskedPrediction(network, inputs.xyz[0].numpy(), config.mask_ratio)
     optimiser = torch.optim.AdamW(decay_groups(task, 0.0), lr=1e-6)
     order = inputs.noise.argsort(dim=1)
 
@@ -157,7 +153,7 @@ def our_step(name: str, folder: Path, batch: int) -> Step:
 def peer_step(name: str, folder: Path, batch: int) -> Step:
     config = ARCHITECTURES[name]
     inputs = make_inputs(config, batch, "cpu")
-    kept = int(n_tokens(config) * (1 - config.mask_ratio))
+    kept = int(config.n_tokens * (1 - config.mask_ratio))
     hidden = (inputs.noise.argsort(dim=1).argsort(dim=1) >= kept).float()
     if isinstance(config, BrainLMConfig):
         weights = load_file(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Checkpoints in the released layout (BRAINLM.md 1a, 1b): config.json and pytorch_model.bin.
+"""Checkpoints in the released layout: config.json and pytorch_model.bin.
 
 Weights are random but not as at the start of training: every bias, gain and token is set, so that
 one which is left out shows.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainlm_bids.model.checkpoint import build_module, position_tables
+from brainlm_bids.model.checkpoint import build_network
 from brainlm_bids.model.config import read_config
 
 OLD_13M: dict[str, Any] = {
@@ -117,9 +117,10 @@ def random_state(folder: Path, seed: int) -> dict[str, Tensor]:
     """Random tensors for the config.json of a folder, under the released names."""
     config = read_config(folder / "config.json")
     generator = torch.Generator().manual_seed(seed)
-    tables = position_tables(config)
+    network = build_network(config)
+    tables = network.fixed_tensors()
     state: dict[str, Tensor] = {}
-    for key, meta in build_module(config).state_dict().items():
+    for key, meta in network.module.state_dict().items():
         if key in tables:
             state[key] = tables[key]
             continue
@@ -129,8 +130,5 @@ def random_state(folder: Path, seed: int) -> dict[str, Tensor]:
         if "xyz" in key and meta.ndim > 1:
             fan_in *= 50**2  # coordinates come in mm
         state[key] = 1 + 0.2 * noise if is_gain else noise / fan_in**0.5
-    if config.family == "brainlm":  # inherited from the superclass and never used
-        width = config.decoder_hidden_size
-        state["decoder.decoder_pred.weight"] = torch.ones(768, width)
-        state["decoder.decoder_pred.bias"] = torch.ones(768)
-    return state
+    unused = {key: torch.ones_like(value) for key, value in network.unused_tensors().items()}
+    return state | unused

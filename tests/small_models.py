@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
+from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_network
 from brainlm_bids.model.config import ARCHITECTURES
 from brainlm_bids.model.placement import place
 
@@ -32,11 +32,10 @@ def small_brainlm() -> LoadedModel:
 
 def small_vitmae() -> LoadedModel:
     """The image models' architecture, small."""
-    module = random_module(SMALL_IMAGE, seed=3).eval().requires_grad_(False)
-    where = place(module, "cpu", "float32")
-    return louder(
-        LoadedModel(module, "vitmae", SMALL_IMAGE, "small", None, True, P, 200, 32, where)
-    )
+    network = random_network(SMALL_IMAGE, seed=3)
+    network.module.eval().requires_grad_(False)
+    where = place(network.module, "cpu", "float32")
+    return louder(LoadedModel(network, "small", None, where))
 
 
 def louder(model: LoadedModel) -> LoadedModel:

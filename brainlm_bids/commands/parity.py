@@ -1,15 +1,16 @@
-"""`python -m brainlm_bids.commands.parity FOLDER…`: do we agree with the original BrainLM code?
+"""`python -m brainlm_bids.commands.parity FOLDER…`: compare with the original BrainLM code.
 
-A folder in the golden layout (BRAINLM.md 3) comes in: a checkpoint, inputs.npz, meta.json with the
-list of cases, out_<case>.npz with arrays of the original code. Out goes one line per case and
-array: the largest absolute difference. Exit code 1 above the tolerance, 2 for a folder that is not
-one or in which nothing could be compared.
+A folder holds a checkpoint, inputs.npz, meta.json with the list of cases, and out_<case>.npz with
+arrays that the original code computed (vandijklab/BrainLM at commit b591d88). A line per case and
+array says the largest absolute difference. The exit code is 1 above the tolerance, and 2 for a
+folder that is not of this kind or in which nothing could be compared.
 """
 
 import argparse
+import functools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
-from brainlm_bids.model.brainlm import BrainLM, BrainLMOutput
+from brainlm_bids.model.attention import AttentionLayer
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
-from brainlm_bids.model.config import VITMAE_DIVISOR, ViTMAEConfig
-from brainlm_bids.model.masking import Masking
+from brainlm_bids.model.network import Network, ReferencePass
 from brainlm_bids.model.networks import parcel_attention, parcel_tokens
-from brainlm_bids.model.vitmae import ViTMAE, ViTMAEOutput
 
 TOLERANCE = 1e-5
 ATTENTION_TOLERANCE = 1e-6
@@ -102,47 +101,41 @@ def _run(
 ) -> "Trace":
     signal = torch.from_numpy(inputs["signal"].astype(np.float32))
     signal = signal.unsqueeze(0) if signal.ndim == 2 else signal
-    given = settings.get("mask_ratio")
-    ratio = model.config.mask_ratio if given is None else float(given)
-    module = model.module
+    ratio = settings.get("mask_ratio")
+    ratio = model.config.mask_ratio if ratio is None else float(ratio)
+    layers = model.network.layers
     if noise is not None:
         noise = noise.expand(len(signal), -1)
-    with _layer_states(module.vit.layers) as states:
-        if isinstance(module, BrainLM):
-            masking = module.masking(_needed(noise), ratio, stable=stable)
-            xyz = torch.from_numpy(inputs["xyz"].astype(np.float32))
-            output = module(signal, xyz.expand(len(signal), *xyz.shape[-2:]), masking)
-            loss = module.loss(output, signal, settings.get("loss_fn"))
-            return Trace(module, output, loss, states, masking)
-        assert isinstance(model.config, ViTMAEConfig)
-        image = _image(signal, inputs)
-        mode = settings.get("train_mode") or model.config.train_mode
-        if mode == "auto_encode":
-            masking = module.masking(_needed(noise), ratio, stable=stable)
-            result = module(image, masking)
-            return Trace(module, result, module.loss(result, image), states, masking)
-        result = module.predict_last(image, ratio, mode, stable=stable)
-        return Trace(module, result, module.loss(result, image), states, None)
+    with _layer_states(layers) as states:
+        result = model.network.reference_pass(
+            signal,
+            _coordinates(inputs, signal.shape[1]),
+            noise,
+            ratio,
+            mode=settings.get("train_mode"),
+            loss=settings.get("loss_fn"),
+            stable=stable,
+        )
+    return Trace(model.network, result, states)
 
 
-def _needed(noise: Tensor | None) -> Tensor:
-    if noise is None:
-        raise ValueError("no masking noise, in inputs.npz or in a file noise_<case>.npz")
-    return noise
-
-
-def _image(signal: Tensor, inputs: Arrays) -> Tensor:
-    """Rows from posterior to anterior, divided as the image models' inputs are."""
-    if "y_order" in inputs:
-        signal = signal[:, torch.from_numpy(inputs["y_order"].astype(np.int64))]
-    elif "xyz" in inputs:
-        y = inputs["xyz"].reshape(-1, *inputs["xyz"].shape[-2:])[0, :, 1]
-        signal = signal[:, torch.from_numpy(np.argsort(y, kind="stable"))]
-    return signal / VITMAE_DIVISOR
+def _coordinates(inputs: Arrays, n_parcels: int) -> Tensor:
+    """Coordinates (P, 3): those of the file, or such as give the rows of its picture."""
+    if "xyz" in inputs:
+        first, *others = inputs["xyz"].reshape(-1, *inputs["xyz"].shape[-2:])
+        if any((xyz != first).any() for xyz in others):
+            raise ValueError("the coordinates differ between windows")
+        return torch.from_numpy(first.astype(np.float32))
+    if "y_order" not in inputs:
+        raise ValueError("inputs.npz holds neither xyz nor y_order")
+    coords = torch.zeros(n_parcels, 3)
+    order = torch.from_numpy(inputs["y_order"].astype(np.int64))
+    coords[order, 1] = torch.arange(n_parcels, dtype=torch.float32)
+    return coords
 
 
 @contextmanager
-def _layer_states(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
+def _layer_states(layers: Sequence[AttentionLayer]) -> Iterator[list[Tensor]]:
     """Collect the input of every layer and the output of the last, which the stage has no use for
     and therefore does not keep."""
     states: list[Tensor] = []
@@ -160,13 +153,11 @@ def _layer_states(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass gave, from which every array of the files can be had."""
+    """The results of one forward pass, from which every array of the files is computed."""
 
-    module: BrainLM | ViTMAE
-    output: BrainLMOutput | ViTMAEOutput
-    loss: Tensor
+    network: Network
+    result: ReferencePass
     states: list[Tensor]  # inputs of the encoder's layers, then the last one's output
-    masking: Masking | None
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """The array of this name, None if the name is not known; `shape` is that of the file's."""
@@ -177,13 +168,13 @@ class Trace:
         return None if value is None else value.numpy()
 
     def _table(self) -> dict[str, Callable[[], Tensor]]:
-        out = self.output
+        out, masking = self.result.output, self.result.masking
         table: dict[str, Callable[[], Tensor]] = {
-            "loss": lambda: self.loss,
-            "mask": lambda: out.mask,
+            name: functools.partial(getattr, out, name) for name in out._fields
+        }
+        table |= {
+            "loss": lambda: self.result.loss,
             "mask_image": lambda: out.mask,
-            "logits": lambda: out.logits,
-            "latent": lambda: out.latent,
             "cls": lambda: out.latent[:, 0],
             "cls_prenorm": lambda: self.states[-1][:, 0],
             "embedding": lambda: self.states[0],
@@ -191,26 +182,20 @@ class Trace:
             "latent_mean": lambda: out.latent[:, 1:].mean(1),
             "latent_max": lambda: out.latent[:, 1:].amax(1),
         }
-        if isinstance(out, ViTMAEOutput):
-            table["mask_token"] = lambda: out.mask_token
-        else:
-            table["parcel_latent"] = self._parcel_latent
-            table["attn_parcel"] = self._parcel_attention
-            table["attn_parcel_rowsum"] = lambda: self._parcel_attention().sum(-1)
-        if self.masking is not None:
-            masking = self.masking
-            table["ids_keep"] = lambda: masking.keep
-            table["ids_restore"] = lambda: masking.restore
+        if masking is None:
+            return table
+        table |= {"ids_keep": lambda: masking.keep, "ids_restore": lambda: masking.restore}
+        if self.network.rows_are_parcels:
+            grid, layer = self.network.grid, self.network.layers[-1]
+            attention = functools.partial(
+                parcel_attention, layer, self.states[-2], masking.keep, *grid
+            )
+            table |= {
+                "parcel_latent": lambda: parcel_tokens(out.latent, masking.keep, *grid),
+                "attn_parcel": attention,
+                "attn_parcel_rowsum": lambda: attention().sum(-1),
+            }
         return table
-
-    def _parcel_latent(self) -> Tensor:
-        assert self.masking is not None
-        return parcel_tokens(self.output.latent, self.masking.keep, *self.output.mask.shape[1:])
-
-    def _parcel_attention(self) -> Tensor:
-        assert self.masking is not None
-        layer, shape = self.module.vit.layers[-1], self.output.mask.shape[1:]
-        return parcel_attention(layer, self.states[-2], self.masking.keep, *shape)
 
     def _part(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
         """The first or last tokens or parcels of another array: <array>_head, <array>_tail."""
@@ -232,10 +217,10 @@ class Trace:
         index = n_layers - 1 if attention[1] == "last" else int(attention[1])
         if index >= n_layers:
             return None
-        layer, x = self.module.vit.layers[index], self.states[index]
+        layer, x = self.network.layers[index], self.states[index]
         if attention[2]:
-            return layer.probabilities(x, 0, 1)[:, :, 0]  # type: ignore[operator]
-        return layer.probabilities(x, 0, x.shape[1])  # type: ignore[operator]
+            return layer.probabilities(x, 0, 1)[:, :, 0]
+        return layer.probabilities(x, 0, x.shape[1])
 
 
 def _compare(case: str, name: str, expected: np.ndarray, trace: Trace) -> Check:

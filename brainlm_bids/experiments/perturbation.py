@@ -13,7 +13,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.model.reconstruction import reconstruct
-from brainlm_bids.model.recording import Array, prepare, real_tokens, tokens_of
+from brainlm_bids.model.recording import Array, prepare
 
 
 class Perturbation(NamedTuple):
@@ -88,9 +88,9 @@ def perturb(
 
     before = vectors(series) if embedded is None else embedded
     moved = vectors(changed) - before
-    recording = prepare(model, series, coords, input_gain=input_gain)
-    visible = tokens_of(model, recording, parcels)
-    if not np.setdiff1d(real_tokens(model, recording.n_volumes), visible).size:
+    prepared = prepare(model, series, coords, input_gain=input_gain)
+    visible = model.network.tokens_of(prepared.coords, parcels)
+    if not np.setdiff1d(model.network.real_tokens(prepared.n_volumes), visible).size:
         return Perturbation(moved, np.full(np.shape(series), np.nan, dtype=np.float32))
     return Perturbation(moved, predicted(changed) - predicted(series))
 

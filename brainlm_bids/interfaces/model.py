@@ -168,7 +168,7 @@ class RunModel(ArrayInterface):
             pooling=options.pooling,
             token_orders=options.token_orders,
             tokens=options.save_tokens,
-            attention=self._model.family == "brainlm",
+            attention=self._model.network.rows_are_parcels,
             **self._shared,
         )
         onset = self._start + np.asarray(found.onset)
@@ -206,7 +206,7 @@ class RunModel(ArrayInterface):
 
     def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
         """An npz that says what its axes are: parcels, or rows of patches, and time patches."""
-        rows = "parcel" if self._model.family == "brainlm" else "patch_row"
+        rows = "parcel" if self._model.network.rows_are_parcels else "patch_row"
         arrays = {
             "tokens": tokens,
             "axes": np.array(["window", rows, "time_patch", "dimension"]),
@@ -308,7 +308,7 @@ class RunModel(ArrayInterface):
         from brainlm_bids.model.reconstruction import reconstruct
 
         control, xyz = untrained_control(*self._loading), self._parcels.xyz
-        if control.family == "brainlm":
+        if control.network.rows_are_parcels:
             return np.asarray(
                 embed(control, self._series, xyz, tr=self._tr, **self._shared).parcels
             )

@@ -1,8 +1,11 @@
 """BrainLM 13M: parcel series and their MNI coordinates come in, latents and predictions go out.
 
-A masked autoencoder whose tokens are (parcel, time patch of 20 volumes), with the parcel's
-coordinates projected in (BRAINLM.md 1a). Signals (B, P, T) robust-scaled, coordinates (B, P, 3) in
-mm, tokens (B, L, D) with L = P × n and token i = (parcel, patch) = divmod(i, n). Parameters carry
+A masked autoencoder whose tokens are pairs of a parcel and a time patch of 20 volumes, with the
+coordinates of the parcel projected in (Ortega Caro et al. 2024; modeling_brainlm.py of
+vandijklab/BrainLM at commit b591d88). docs/reference/networks.md describes it step by step.
+
+Signals (B, P, T) robust-scaled, coordinates (B, P, 3) in mm, tokens (B, L, D) with L = P × n and
+token i = (parcel, patch) = divmod(i, n), K of them seen; h heads of d dimensions. Parameters have
 the names of the released checkpoints. float32.
 """
 
@@ -13,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from brainlm_bids.model.attention import AttentionLayer, SelfAttention
 from brainlm_bids.model.config import POSITION_ROWS, BrainLMConfig
 from brainlm_bids.model.masking import Masking, mask_by_noise, n_kept
 
@@ -61,7 +65,7 @@ class TokenConvolution(nn.Module):
         return rows[:, : self.block * width].view(heads, self.block, width)
 
     def forward(self, v: Tensor) -> Tensor:
-        """v (B, h, L, d) -> (B, h, L, d)"""
+        """(B, h, L, d) -> (B, h, L, d)"""
         n_tokens, reach = v.shape[2], self.weight.shape[2] // 2
         band = self.band().to(v.dtype)
         blocks = []
@@ -73,7 +77,7 @@ class TokenConvolution(nn.Module):
         return torch.cat(blocks, dim=2)
 
 
-class SelfAttention(nn.Module):
+class ConvolvedAttention(SelfAttention):
     """Softmax attention plus a convolution of the values along the token axis.
 
     The original is a "Nyströmformer" that, as configured, never uses Nyström's approximation; what
@@ -82,25 +86,13 @@ class SelfAttention(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, kernel: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        super().__init__(width, heads)
         self.conv = TokenConvolution(heads, kernel)
 
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, L, D) -> (B, h, L, d)
-
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        out = F.scaled_dot_product_attention(q, k, v) + self.conv(v)
-        return out.transpose(1, 2).flatten(2)  # (B, h, L, d) -> (B, L, D)
-
-    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Attention of the queries start … stop to all tokens: (B, h, stop − start, L)."""
-        q, k = self.split(self.query(x[:, start:stop])), self.split(self.key(x))
-        return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+        v = self.split(self.value(x))
+        mixed: Tensor = self.mix(x, v) + self.conv(v)
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class AddNorm(nn.Module):
@@ -112,28 +104,39 @@ class AddNorm(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dense(x) + residual)
+        x = self.LayerNorm(self.dense(x) + residual)
+        return x
 
 
-class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, inner: int, kernel: int, eps: float) -> None:
+class Layer(AttentionLayer):
+    """Post-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, inner: int, config: BrainLMConfig) -> None:
         super().__init__()
+        eps = config.layer_norm_eps
         self.attention = nn.ModuleDict(
-            {"self": SelfAttention(width, heads, kernel), "output": AddNorm(width, width, eps)}
+            {
+                "self": ConvolvedAttention(width, heads, config.conv_kernel_size),
+                "output": AddNorm(width, width, eps),
+            }
         )
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = AddNorm(inner, width, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.attention["output"](self.attention["self"](x), x)
-        return self.output(F.gelu(self.intermediate["dense"](x)), x)
+        x = self.output(F.gelu(self.intermediate["dense"](x)), x)
+        return x
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Attention (B, h, stop − start, L) that this layer, given its input x, pays."""
-        return self.attention["self"].probabilities(x, start, stop)  # type: ignore[operator]
+        attention = self.attention["self"]
+        assert isinstance(attention, SelfAttention)
+        return attention.probabilities(x, start, stop)
 
 
 class Embeddings(nn.Module):
+    """Time patches of all parcels as tokens."""
+
     def __init__(self, config: BrainLMConfig) -> None:
         super().__init__()
         width = config.hidden_size
@@ -144,32 +147,25 @@ class Embeddings(nn.Module):
         self.pos_embedding = TimePositions(width)
 
     def forward(self, signal: Tensor, xyz: Tensor) -> Tensor:
-        x = self.signal_embedding_projection(signal.unflatten(-1, (-1, self.patch)))  # (B,P,n,D)
-        x = x + self.xyz_embedding_projection(xyz).unsqueeze(2)
+        x: Tensor = self.signal_embedding_projection(signal.unflatten(-1, (-1, self.patch)))
+        x = x + self.xyz_embedding_projection(xyz).unsqueeze(2)  # (B, P, n, D)
         x = x + self.pos_embedding.pe[: x.shape[2]]
-        return x.flatten(1, 2)  # (B, L, D), parcel-major
+        return x.flatten(1, 2)  # (B, L, D), parcel by parcel
 
 
 class Encoder(nn.Module):
+    """A transformer over the tokens that are seen, in the order in which they come."""
+
     def __init__(self, config: BrainLMConfig) -> None:
         super().__init__()
+        width, heads = config.hidden_size, config.num_attention_heads
         self.embeddings = Embeddings(config)
-        layers = [
-            Layer(
-                config.hidden_size,
-                config.num_attention_heads,
-                config.intermediate_size,
-                config.conv_kernel_size,
-                config.layer_norm_eps,
-            )
+        self.layers = [
+            Layer(width, heads, config.intermediate_size, config)
             for _ in range(config.num_hidden_layers)
         ]
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        return self.encoder["layer"]  # type: ignore[return-value]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(self.layers)})
+        self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, signal: Tensor, xyz: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Latents, CLS first, and the input of the last layer, both (B, 1 + K, D)."""
@@ -183,22 +179,18 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """A transformer over all tokens in raster order, hidden ones as mask tokens."""
+
     def __init__(self, config: BrainLMConfig) -> None:
         super().__init__()
-        width = config.decoder_hidden_size
+        width, heads = config.decoder_hidden_size, config.decoder_num_attention_heads
         self.tanh = config.use_tanh_decoder
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_embed = nn.Linear(config.hidden_size, width)
         self.decoder_xyz_projection = nn.Linear(3, width)
         self.pos_embedding = TimePositions(width)
         self.decoder_layers = nn.ModuleList(
-            Layer(
-                width,
-                config.decoder_num_attention_heads,
-                config.decoder_intermediate_size,
-                config.conv_kernel_size,
-                config.layer_norm_eps,
-            )
+            Layer(width, heads, config.decoder_intermediate_size, config)
             for _ in range(config.decoder_num_hidden_layers)
         )
         self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -206,7 +198,8 @@ class Decoder(nn.Module):
         self.decoder_pred2 = nn.Linear(width // 2, config.timepoint_patching_size)
 
     def forward(self, latent: Tensor, xyz: Tensor, restore: Tensor) -> Tensor:
-        x = self.decoder_embed(latent)
+        """Predictions (B, P, n, volumes of a patch) from the latents of the tokens seen."""
+        x: Tensor = self.decoder_embed(latent)
         cls, kept = x[:, :1], x[:, 1:]  # CLS gets neither coordinates nor a position
         n_masked = restore.shape[1] - kept.shape[1]
         x = torch.cat([kept, self.mask_token.expand(len(x), n_masked, -1)], dim=1)
@@ -221,11 +214,11 @@ class Decoder(nn.Module):
         x = F.leaky_relu(self.decoder_pred1(self.decoder_norm(x)), 0.1)
         x = self.decoder_pred2(x)[:, 1:]
         x = x.tanh() if self.tanh else x
-        return x.unflatten(1, (-1, n))  # (B, P, n, volumes of a patch)
+        return x.unflatten(1, (-1, n))
 
 
 class BrainLMOutput(NamedTuple):
-    """logits (B, P, n, p), mask (B, P, n) 1 = hidden, latent (B, 1 + K, D)."""
+    """logits (B, P, n, volumes of a patch), mask (B, P, n) 1 = hidden, latent (B, 1 + K, D)."""
 
     logits: Tensor
     mask: Tensor
@@ -247,7 +240,7 @@ class BrainLM(nn.Module):
         return BrainLMOutput(logits, masking.mask.view(logits.shape[:3]), latent)
 
     def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:
-        """noise (B, L) -> which tokens are hidden, as the reference does it."""
+        """Which tokens noise (B, L) hides, as in the reference (lines 130 to 160)."""
         return mask_by_noise(noise, n_kept(noise.shape[1], mask_ratio), stable=stable)
 
     def loss(self, output: BrainLMOutput, signal: Tensor, kind: str | None = None) -> Tensor:

@@ -1,13 +1,14 @@
-"""Loading BrainLM: a folder or `random:<name>` comes in, a module ready to use goes out (float32).
+"""Loading BrainLM: a folder or `random:<name>` comes in, a network ready to use goes out.
 
-A folder holds config.json and model.safetensors or pytorch_model.bin under the released key names.
-Loading is strict, because the two families share a repository and the original silently leaves
-random weights where keys do not match (BRAINLM.md 0.1).
+A folder holds config.json and model.safetensors or pytorch_model.bin under the released names of
+parameters. Loading is strict: the two families lie in one repository, and the original leaves
+random weights wherever the names do not match, without a word.
 """
 
 import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,106 +17,165 @@ from torch import Tensor, nn
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256
-from brainlm_bids.model.brainlm import BrainLM, time_positions
-from brainlm_bids.model.config import BrainLMConfig, ModelConfig, random_architecture, read_config
+from brainlm_bids.model.config import (
+    BrainLMConfig,
+    ModelConfig,
+    ViTMAEConfig,
+    random_architecture,
+    read_config,
+)
+from brainlm_bids.model.network import BrainLMNetwork, Network, ViTMAENetwork
 from brainlm_bids.model.placement import Placement, place
-from brainlm_bids.model.vitmae import ViTMAE, grid_positions
 
-# The 13M inherits this layer from its superclass and never uses it (BRAINLM.md 1a).
-ALLOWED_SURPLUS = frozenset({"decoder.decoder_pred.weight", "decoder.decoder_pred.bias"})
+# Which network an architecture describes: the only place where a family is told from another.
+NETWORKS: dict[type[BrainLMConfig] | type[ViTMAEConfig], Any] = {
+    BrainLMConfig: BrainLMNetwork,
+    ViTMAEConfig: ViTMAENetwork,
+}
 # Tables were computed in float32 by other versions of torch: sin(5000 rad) is good to 3e-4 there.
 POSITION_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and where it came from. `sha256` is that of the weight file, None if untrained."""
+    """A network, where it came from, and where it runs.
 
-    module: BrainLM | ViTMAE
-    family: str  # "brainlm" or "vitmae"
-    config: ModelConfig
+    Attributes
+    ----------
+    network
+        The network; every computation goes through it.
+    source
+        The folder, or `random:<name>`.
+    sha256
+        Of the weight file; None if the network is untrained.
+    placement
+        Device, precision and batch size.
+    """
+
+    network: Network
     source: str
     sha256: str | None
-    untrained: bool
-    n_parcels: int
-    window: int  # volumes
-    embedding_dim: int
     placement: Placement
+
+    @property
+    def module(self) -> nn.Module:
+        """The torch module."""
+        return self.network.module
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self.network.config
+
+    @property
+    def family(self) -> str:
+        """The name of the family, for sidecars."""
+        return self.config.family
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are random."""
+        return self.sha256 is None
+
+    @property
+    def n_parcels(self) -> int:
+        """Parcels of a window."""
+        return self.config.n_parcels
+
+    @property
+    def window(self) -> int:
+        """Volumes of a window."""
+        return self.config.window
+
+    @property
+    def embedding_dim(self) -> int:
+        """Dimensions D of a latent."""
+        return self.config.hidden_size
 
 
 def load_model(
     source: str | Path, *, seed: int, device: str = "cpu", precision: str = "float32"
 ) -> LoadedModel:
-    """Load a checkpoint folder, or make the seeded untrained network `random:<name>`.
+    """Load a checkpoint folder, or make the untrained network `random:<name>`.
 
-    `device` and `precision`: see `placement.place`. `seed` only matters for untrained networks.
-    Raises UserError, naming the file, for anything that is missing, damaged or of another kind.
+    Parameters
+    ----------
+    source
+        A folder with config.json and weights, or `random:<name>` with a name of
+        `config.ARCHITECTURES`.
+    seed
+        Of the weights of an untrained network; it does not matter for a checkpoint.
+    device, precision
+        See `placement.place`.
+
+    Returns
+    -------
+    LoadedModel
+        With all weights in float32, frozen, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        Naming the file, for anything that is missing, damaged or of another kind.
+
+    Examples
+    --------
+    >>> model = load_model("random:tiny", seed=0)
+    >>> model.n_parcels, model.window, model.embedding_dim, model.untrained
+    (424, 200, 32, True)
     """
     if str(source).startswith("random:"):
-        config = random_architecture(str(source))
-        module, sha256 = random_module(config, seed), None
+        network, sha256 = random_network(random_architecture(str(source)), seed), None
     else:
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise UserError(f"{folder}: no such model folder; give a folder with config.json")
         config = read_config(folder / "config.json")
         weights = _weight_file(folder)
-        state = _read_state(weights)
+        network = _assemble(config, _read_state(weights), weights)
         sha256 = file_sha256(weights)
-        module = _assemble(config, state, weights)
-    module = module.eval().requires_grad_(False)
-    return LoadedModel(
-        module=module,
-        family=config.family,
-        config=config,
-        source=str(source),
-        sha256=sha256,
-        untrained=sha256 is None,
-        n_parcels=config.n_parcels,
-        window=config.window,
-        embedding_dim=config.hidden_size,
-        placement=place(module, device, precision),
-    )
+    network.module.eval().requires_grad_(False)
+    return LoadedModel(network, str(source), sha256, place(network.module, device, precision))
 
 
 def untrained_twin(model: LoadedModel, seed: int) -> LoadedModel:
     """The same architecture in the same place with seeded random weights."""
-    module = random_module(model.config, seed).eval().requires_grad_(False)
+    network = random_network(model.config, seed)
+    network.module.eval().requires_grad_(False)
     where = model.placement
     return replace(
         model,
-        module=module,
+        network=network,
         source=f"random weights in the architecture of {model.source}",
         sha256=None,
-        untrained=True,
-        placement=place(module, where.device, where.precision),
+        placement=place(network.module, where.device, where.precision),
     )
 
 
-def build_module(config: ModelConfig) -> BrainLM | ViTMAE:
-    """The module without memory for its weights (meta device); draws no random number."""
+def build_network(config: ModelConfig) -> Network:
+    """A network without memory for its weights (meta device); draws no random number."""
     with torch.device("meta"):
-        return BrainLM(config) if isinstance(config, BrainLMConfig) else ViTMAE(config)
+        return network_over(config)
 
 
-def position_tables(config: ModelConfig) -> dict[str, Tensor]:
-    """The fixed position tables under their names in the checkpoint."""
-    if isinstance(config, BrainLMConfig):
-        table = time_positions(config.hidden_size)
-        return {"vit.embeddings.pos_embedding.pe": table, "decoder.pos_embedding.pe": table.clone()}
-    return {
-        "vit.embeddings.position_embeddings": grid_positions(config.hidden_size, config.grid),
-        "decoder.decoder_pos_embed": grid_positions(config.decoder_hidden_size, config.grid),
-    }
+def network_over(config: ModelConfig, module: nn.Module | None = None) -> Network:
+    """The network that an architecture describes, over a new module or over a given one."""
+    network: Network = NETWORKS[type(config)](config, module)
+    return network
 
 
-def random_module(config: ModelConfig, seed: int) -> BrainLM | ViTMAE:
-    """Untrained weights as the original initialises them: normal(0, initializer_range) for
-    matrices and tokens, 0 for biases, 1 for the gains of LayerNorm; the same for the same seed."""
+def random_network(config: ModelConfig, seed: int) -> Network:
+    """An untrained network, initialised as in the original.
+
+    Matrices and tokens are drawn from a normal distribution of mean 0 and standard deviation
+    `initializer_range`, biases are 0, and the gains of LayerNorm are 1. The same seed gives the
+    same weights.
+    """
     generator = torch.Generator().manual_seed(seed)
-    module = build_module(config)
+    network = build_network(config)
+    module = network.module
     norms = {name for name, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
-    tables = position_tables(config)
+    tables = network.fixed_tensors()
     state: dict[str, Tensor] = {}
     for key, meta in module.state_dict().items():
         owner, _, kind = key.rpartition(".")
@@ -129,7 +189,7 @@ def random_module(config: ModelConfig, seed: int) -> BrainLM | ViTMAE:
             draw = torch.empty(meta.shape)
             state[key] = draw.normal_(0.0, config.initializer_range, generator=generator)
     module.load_state_dict(state, strict=True, assign=True)
-    return module
+    return network
 
 
 def _weight_file(folder: Path) -> Path:
@@ -164,39 +224,38 @@ def _line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
-def _assemble(config: ModelConfig, state: dict[str, Tensor], file: Path) -> BrainLM | ViTMAE:
+def _assemble(config: ModelConfig, state: dict[str, Tensor], file: Path) -> Network:
     _check_family(config, state, file)
-    module = build_module(config)
-    expected = module.state_dict()
-    surplus = ALLOWED_SURPLUS if isinstance(config, BrainLMConfig) else frozenset()
+    network = build_network(config)
+    expected = network.module.state_dict()
     missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys() - surplus)
+    unexpected = sorted(state.keys() - expected.keys() - network.unused_tensors().keys())
     if missing or unexpected:
         raise UserError(f"{file}: {_keys('lacks', missing)}{_keys('has unexpected', unexpected)}")
     for key, meta in expected.items():
         if state[key].shape != meta.shape:
-            found, wanted = tuple(state[key].shape), tuple(meta.shape)
-            raise UserError(f"{file}: {key} is {found}, config.json says {wanted}")
-    for key, table in position_tables(config).items():
+            shape, wanted = tuple(state[key].shape), tuple(meta.shape)
+            raise UserError(f"{file}: {key} is {shape}, config.json says {wanted}")
+    for key, table in network.fixed_tensors().items():
         if not torch.allclose(state[key].float(), table, rtol=0, atol=POSITION_TOLERANCE):
             raise UserError(f"{file}: {key} is not the fixed position table; the file is damaged")
     weights = {key: state[key].float().contiguous() for key in expected}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise UserError(f"{file}: holds weights that are not finite; the file is damaged")
-    module.load_state_dict(weights, strict=True, assign=True)
-    return module
+    network.module.load_state_dict(weights, strict=True, assign=True)
+    return network
 
 
 def _check_family(config: ModelConfig, state: dict[str, Tensor], file: Path) -> None:
-    found = ""
-    if "vit.embeddings.signal_embedding_projection.weight" in state:
-        found = "brainlm"
-    elif "vit.embeddings.patch_embeddings.projection.weight" in state:
-        found = "vitmae"
-    if found and found != config.family:
-        raise UserError(
-            f"{file}: holds weights of the {found} family, its config.json is of {config.family}"
-        )
+    """Compare the architecture with the parameters that only one family has."""
+    if NETWORKS[type(config)].landmark in state:
+        return
+    for other, network in NETWORKS.items():
+        if network.landmark in state:
+            raise UserError(
+                f"{file}: holds weights of the {other.family} family, its config.json is of "
+                f"{config.family}"
+            )
 
 
 def _keys(what: str, keys: list[str]) -> str:

@@ -1,27 +1,50 @@
-"""Architectures and names of BrainLM: a config.json comes in, a dataclass goes out. No torch.
+"""The architectures of BrainLM: a `config.json` comes in, a checked dataclass goes out.
 
-Two unrelated networks are called BrainLM (BRAINLM.md 1a, 1b): `brainlm`, a transformer over
-(parcel, time patch) tokens (13M), and `vitmae`, a masked autoencoder over the 424 × 200 picture of
-a recording (111M, 650M). Sizes are in tokens, channels and volumes; times in seconds.
+Two unrelated networks were published under the name BrainLM: a transformer whose tokens are pairs
+of a parcel and a time patch (13M), and a masked autoencoder over the picture of a recording (111M,
+650M). docs/reference/networks.md describes both. This module does not import torch, so that a
+checkpoint can be checked before anything heavy is loaded.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.parcels import N_PARCELS
 
 WINDOW = 200  # volumes that a window holds in training
-MODEL_TR = 0.735  # s, UK Biobank's repetition time, the bulk of the training data
-VITMAE_DIVISOR = 5.6430855  # what the image models' robust series was divided by (BRAINLM.md 0.7)
-POSITION_ROWS = 5000  # rows of the 13M's table of time positions
+MODEL_TR = 0.735  # s, the repetition time of UK Biobank, which is most of the training data
+# What the training data of the image models were divided by after robust scaling
+# (vandijklab/BrainLM at b591d88, see docs/reference/constants.md).
+VITMAE_DIVISOR = 5.6430855
+POSITION_ROWS = 5000  # rows of the 13M's table of time positions (modeling_brainlm.py, line 22)
 
 
 @dataclass(frozen=True)
 class BrainLMConfig:
-    """The 13M family (`model_type: brainlm_mae`); field names are those of its config.json."""
+    """The architecture of the 13M family; the field names are those of its `config.json`."""
+
+    family: ClassVar[str] = "brainlm"
+    model_type: ClassVar[str] = "brainlm_mae"
+    # Learning rate and weight decay of the training record (trainer_state.json) of old_13M.
+    peak_learning_rate: ClassVar[float] = 5e-3
+    default_weight_decay: ClassVar[float] = 1e-5
+    # Keys of the released config.json that are not fields here.
+    constants: ClassVar[Mapping[str, Any]] = {
+        "model_type": "brainlm_mae",
+        "architectures": ["BrainLMForPretraining"],
+        "attention_probs_dropout_prob": 0.1,  # declared, never applied
+        "segment_means_seq_len": 64,  # equal to num_landmarks: full attention, see `check`
+        "num_landmarks": 64,
+        "inv_coeff_init_option": False,
+        "image_size": 224,
+        "patch_size": 16,
+        "num_channels": 3,
+    }
 
     hidden_size: int
     num_hidden_layers: int
@@ -42,26 +65,61 @@ class BrainLMConfig:
     loss_fn: str = "mse"
 
     @property
-    def family(self) -> str:
-        return "brainlm"
-
-    @property
     def n_parcels(self) -> int:
+        """Parcels of a window."""
         return self.num_brain_voxels
 
     @property
     def window(self) -> int:
+        """Volumes of a window."""
         return self.num_timepoints_per_voxel
 
     @property
-    def n_patches(self) -> int:
-        """Time patches of a full window."""
-        return self.num_timepoints_per_voxel // self.timepoint_patching_size
+    def grid(self) -> tuple[int, int]:
+        """Rows (parcels) and columns (time patches) of the tokens of a window."""
+        return self.num_brain_voxels, self.num_timepoints_per_voxel // self.timepoint_patching_size
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of a window."""
+        return self.grid[0] * self.grid[1]
+
+    def check(self, content: Mapping[str, Any], file: Path) -> None:
+        """Raise UserError, naming `file`, for a network that would not be built exactly."""
+        # The original calls the Nyströmformer of transformers, which computes ordinary softmax
+        # attention exactly when these two are equal; otherwise it approximates.
+        if content.get("num_landmarks") != content.get("segment_means_seq_len"):
+            raise UserError(
+                f"{file}: num_landmarks differs from segment_means_seq_len: not supported"
+            )
+        if self.decoder_hidden_size != self.hidden_size:
+            raise UserError(f"{file}: decoder_hidden_size must equal hidden_size in this family")
+        if self.num_timepoints_per_voxel % self.timepoint_patching_size:
+            raise UserError(f"{file}: the window is not a whole number of time patches")
+        if self.grid[1] > POSITION_ROWS:
+            raise UserError(f"{file}: more than {POSITION_ROWS} time patches in a window")
+        if self.conv_kernel_size % 2 == 0:
+            raise UserError(f"{file}: conv_kernel_size must be odd")
+        if self.loss_fn not in ("mse", "mae"):
+            raise UserError(f"{file}: loss_fn is {self.loss_fn!r}; expected mse or mae")
 
 
 @dataclass(frozen=True)
 class ViTMAEConfig:
-    """The image family (`model_type: vit_mae`); field names are those of its config.json."""
+    """The architecture of the image family; the field names are those of its `config.json`."""
+
+    family: ClassVar[str] = "vitmae"
+    model_type: ClassVar[str] = "vit_mae"
+    # Learning rate of the training record (trainer_state.json) of vitmae_650M; the weight decay is
+    # the default of the original's train.py.
+    peak_learning_rate: ClassVar[float] = 5e-4
+    default_weight_decay: ClassVar[float] = 0.05
+    loss_fn: ClassVar[str] = "mse"
+    constants: ClassVar[Mapping[str, Any]] = {
+        "model_type": "vit_mae",
+        "architectures": ["ViTMAEForPreTraining"],
+        "attention_probs_dropout_prob": 0.0,
+    }
 
     hidden_size: int
     num_hidden_layers: int
@@ -78,33 +136,46 @@ class ViTMAEConfig:
     mask_ratio: float
     initializer_range: float = 0.02
     qkv_bias: bool = True
-    train_mode: str = "auto_encode"  # the released files lack the key (BRAINLM.md 1b)
-
-    @property
-    def family(self) -> str:
-        return "vitmae"
+    train_mode: str = "auto_encode"  # the released files lack this key
 
     @property
     def n_parcels(self) -> int:
+        """Parcels of a window."""
         return N_PARCELS
 
     @property
     def window(self) -> int:
+        """Volumes of a window."""
         return WINDOW
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches along the parcels and along time."""
+        """Rows (along the parcels) and columns (along time) of the patches of a picture."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of a window."""
+        return self.grid[0] * self.grid[1]
+
+    def check(self, content: Mapping[str, Any], file: Path) -> None:
+        """Raise UserError, naming `file`, for a network that would not be built exactly."""
+        height, width = self.image_size
+        if height % self.patch_size or width % self.patch_size or height != width:
+            raise UserError(f"{file}: image_size must be square and a multiple of patch_size")
+        if self.hidden_size % 4 or self.decoder_hidden_size % 4:
+            raise UserError(
+                f"{file}: widths must be multiples of 4 (2-D sine and cosine positions)"
+            )
 
 
 ModelConfig = BrainLMConfig | ViTMAEConfig
-FAMILIES: dict[str, type[BrainLMConfig] | type[ViTMAEConfig]] = {
-    "brainlm_mae": BrainLMConfig,
-    "vit_mae": ViTMAEConfig,
+CONFIGS: dict[str, type[BrainLMConfig] | type[ViTMAEConfig]] = {
+    kind.model_type: kind for kind in (BrainLMConfig, ViTMAEConfig)
 }
 
-# BRAINLM.md 1a and 1b: the released architectures; heads of the 650M are those of ViT-MAE huge.
+# The released architectures, and two small ones. The number of heads of the 650M is inferred: all
+# of its other sizes are those of ViT-MAE huge.
 ARCHITECTURES: dict[str, ModelConfig] = {
     "tiny": BrainLMConfig(
         hidden_size=32,
@@ -189,7 +260,13 @@ ARCHITECTURES: dict[str, ModelConfig] = {
 
 
 def random_architecture(source: str) -> ModelConfig:
-    """The architecture of `random:<name>`. Raises UserError for a name that is not known."""
+    """The architecture of `random:<name>`.
+
+    Raises
+    ------
+    UserError
+        If there is no architecture of this name.
+    """
     name = source.removeprefix("random:")
     if name not in ARCHITECTURES:
         known = ", ".join(f"random:{known}" for known in ARCHITECTURES)
@@ -198,28 +275,30 @@ def random_architecture(source: str) -> ModelConfig:
 
 
 def read_config(file: Path) -> ModelConfig:
-    """Read and check a checkpoint's config.json.
+    """Read and check the `config.json` of a checkpoint.
 
-    Raises UserError, naming the file, where it is missing, truncated, of an unknown family, or
-    describes a network that this implementation does not build exactly.
+    Raises
+    ------
+    UserError
+        Naming the file, if it is missing, truncated, of an unknown family, or describes a network
+        that this implementation does not build exactly.
     """
     if not file.is_file():
         raise UserError(f"{file}: not found; a model folder needs config.json and weights")
     content = read_json(file)
-    model_type = content.get("model_type")
-    if model_type not in FAMILIES:
-        known = " or ".join(FAMILIES)
-        raise UserError(f"{file}: model_type is {model_type!r}; BrainLM's are {known}")
-    config = _from_dict(FAMILIES[model_type], content, file)
+    kind = CONFIGS.get(str(content.get("model_type")))
+    if kind is None:
+        known = " or ".join(CONFIGS)
+        raise UserError(
+            f"{file}: model_type is {content.get('model_type')!r}; BrainLM's are {known}"
+        )
+    config = _from_dict(kind, content, file)
     _check_common(config, content, file)
-    if isinstance(config, BrainLMConfig):
-        _check_brainlm(config, content, file)
-    else:
-        _check_vitmae(config, content, file)
+    config.check(content, file)
     return config
 
 
-# Keys of the released config.json that are not fields here (BRAINLM.md 1a, 1b).
+# Keys that the released config.json of both families hold and that are not fields here.
 _ALWAYS: dict[str, Any] = {
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.0,
@@ -227,29 +306,11 @@ _ALWAYS: dict[str, Any] = {
     "qkv_bias": True,
     "torch_dtype": "float32",
 }
-_FIXED: dict[str, dict[str, Any]] = {
-    "brainlm": {
-        "model_type": "brainlm_mae",
-        "architectures": ["BrainLMForPretraining"],
-        "attention_probs_dropout_prob": 0.1,  # declared, never applied
-        "segment_means_seq_len": 64,  # equal: full attention (BRAINLM.md 0.2)
-        "num_landmarks": 64,
-        "inv_coeff_init_option": False,
-        "image_size": 224,
-        "patch_size": 16,
-        "num_channels": 3,
-    },
-    "vitmae": {
-        "model_type": "vit_mae",
-        "architectures": ["ViTMAEForPreTraining"],
-        "attention_probs_dropout_prob": 0.0,
-    },
-}
 
 
 def config_content(config: ModelConfig) -> dict[str, Any]:
-    """The config.json of a checkpoint in the released layout; `read_config` reads it back."""
-    return {**_ALWAYS, **_FIXED[config.family], **asdict(config)}
+    """The `config.json` of a checkpoint in the released layout; `read_config` reads it back."""
+    return {**_ALWAYS, **config.constants, **asdict(config)}
 
 
 def _from_dict(
@@ -264,13 +325,7 @@ def _from_dict(
         if field.name == "image_size" and isinstance(value, int):
             value = [value, value]
         values[field.name] = _typed(field.name, field.type, value, file)
-    required = {f.name for f in fields(kind)} - {
-        "initializer_range",
-        "use_tanh_decoder",
-        "loss_fn",
-        "qkv_bias",
-        "train_mode",
-    }
+    required = {field.name for field in fields(kind) if field.default is dataclasses.MISSING}
     missing = sorted(required - set(values))
     if missing:
         raise UserError(f"{file}: lacks {', '.join(missing)}; it is not a complete BrainLM config")
@@ -303,28 +358,3 @@ def _check_common(config: ModelConfig, content: dict[str, Any], file: Path) -> N
             raise UserError(f"{file}: a width of {width} does not divide into {heads} heads")
     if not 0 <= config.mask_ratio < 1:
         raise UserError(f"{file}: mask_ratio is {config.mask_ratio}; expected 0 ≤ ratio < 1")
-
-
-def _check_brainlm(config: BrainLMConfig, content: dict[str, Any], file: Path) -> None:
-    # The original calls HF's Nyströmformer, which computes plain softmax attention exactly when
-    # these two are equal (BRAINLM.md 0.2); otherwise it approximates, and no release does.
-    if content.get("num_landmarks") != content.get("segment_means_seq_len"):
-        raise UserError(f"{file}: num_landmarks differs from segment_means_seq_len: not supported")
-    if config.decoder_hidden_size != config.hidden_size:
-        raise UserError(f"{file}: decoder_hidden_size must equal hidden_size in this family")
-    if config.num_timepoints_per_voxel % config.timepoint_patching_size:
-        raise UserError(f"{file}: the window is not a whole number of time patches")
-    if config.n_patches > POSITION_ROWS:
-        raise UserError(f"{file}: more than {POSITION_ROWS} time patches in a window")
-    if config.conv_kernel_size % 2 == 0:
-        raise UserError(f"{file}: conv_kernel_size must be odd")
-    if config.loss_fn not in ("mse", "mae"):
-        raise UserError(f"{file}: loss_fn is {config.loss_fn!r}; expected mse or mae")
-
-
-def _check_vitmae(config: ViTMAEConfig, content: dict[str, Any], file: Path) -> None:
-    height, width = config.image_size
-    if height % config.patch_size or width % config.patch_size or height != width:
-        raise UserError(f"{file}: image_size must be square and a multiple of patch_size")
-    if config.hidden_size % 4 or config.decoder_hidden_size % 4:
-        raise UserError(f"{file}: widths must be multiples of 4 (2-D sine and cosine positions)")

@@ -1,8 +1,6 @@
-"""Embeddings: a scaled series and MNI coordinates come in; what the encoder makes of it goes out.
+"""Embeddings: a scaled series comes in, what the encoder makes of its windows goes out.
 
-Series (T, P) robust-scaled at the model's TR, without NaN (filled parcels are all zero);
-coordinates (P, 3) in mm, in the order of the series' columns. Nothing is hidden but the padded
-time patches of the 13M. float32.
+Nothing is hidden from the encoder but padding, where it was not shown padding in training.
 """
 
 from typing import NamedTuple
@@ -13,32 +11,38 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import LoadedModel
+from brainlm_bids.model.network import Indices
 from brainlm_bids.model.networks import parcel_attention, parcel_tokens
-from brainlm_bids.model.recording import (
-    Encoded,
-    Indices,
-    Recording,
-    encode,
-    prepare,
-    real_tokens,
-    token_grid,
-)
+from brainlm_bids.model.recording import EncodedWindows, PreparedSeries, encode, prepare
 
 POOLINGS = ("cls", "mean", "max")
 Array = NDArray[np.float64]
 
 
 class Embeddings(NamedTuple):
-    """What the encoder says of N windows.
+    """The embeddings of the N windows of a recording.
 
-    vectors (N, D); onset and duration (N,) in s, of the data in the window; n_padded volumes of
-    zeros in the only window of a short run; token_order_seed None where order does not matter;
-    spread (N,): how far the vectors of single token orders lie from their mean (root mean square,
-    relative to the mean's length), None for one order; parcels (P, D), the 13M's tokens averaged
-    over the time patches of a parcel, windows and orders, else None; attention (P, P) and tokens
-    (N, rows, columns, D) in float16, NaN where a token was not seen, if asked for.
+    Attributes
+    ----------
+    vectors
+        (N, D).
+    onset, duration
+        (N,) of the data in the window, in s.
+    n_padded
+        Volumes of zeros in the only window of a short run.
+    token_order_seed
+        None where the order of the tokens does not matter.
+    spread
+        (N,) how far the vectors of single token orders lie from their mean: root mean square
+        distance, relative to the length of the mean. None for one order.
+    parcels
+        (P, D) the tokens of each parcel, averaged over time patches, windows and orders. None for
+        networks whose tokens span several parcels.
+    attention
+        (P, P) attention between parcels, rows are queries; None unless asked for.
+    tokens
+        (N, rows, columns, D) float16, NaN where a token was not seen; None unless asked for.
     """
 
     vectors: NDArray[np.float32]
@@ -54,7 +58,8 @@ class Embeddings(NamedTuple):
     @property
     def recording(self) -> NDArray[np.float32]:
         """(D,) the mean over windows."""
-        return self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        mean: NDArray[np.float32] = self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
 
 
 def embed(
@@ -74,41 +79,77 @@ def embed(
     """Embed every window of a recording.
 
     The 13M depends on the order of its tokens and was trained on shuffled ones, so it gets a seeded
-    permutation, the same for all windows, or the mean over `token_orders` of them; the image
-    models' rows go from posterior to anterior (BRAINLM.md 0.3–0.5), and their result does not
-    depend on the order. pooling: "cls", or the "mean" or "max" of the other tokens. attention:
-    between parcels in the encoder's last layer, mean over heads, time patches and windows, rows =
-    queries (13M only). Raises UserError for unusable input.
+    permutation, the same for all windows, or the mean over several. The image models do not depend
+    on it (docs/reference/networks.md).
+
+    Parameters
+    ----------
+    model
+        A model of `checkpoint.load_model`.
+    series
+        (T, P) robust-scaled, sampled at the model's repetition time, without NaN; parcels without
+        data are zero throughout.
+    coords
+        (P, 3) MNI coordinates in mm, in the order of the columns of the series.
+    tr
+        Repetition time in s, for the onsets.
+    seed
+        Of the order of the tokens.
+    input_gain
+        What the series is multiplied by.
+    stride
+        Volumes between the beginnings of windows; by default those of a window.
+    pooling
+        "cls", or the "mean" or "max" of the other tokens.
+    token_orders
+        Token orders to average over.
+    attention
+        Also return the attention between parcels in the last layer of the encoder: the mean over
+        heads, time patches and windows. Only for networks with a token per parcel.
+    tokens
+        Also return all tokens.
+
+    Raises
+    ------
+    UserError
+        For unusable input or options.
+
+    Examples
+    --------
+    >>> from brainlm_bids.model.checkpoint import load_model
+    >>> rng = np.random.default_rng(0)
+    >>> series, coords = rng.standard_normal((60, 424)), rng.uniform(-60, 60, (424, 3))
+    >>> embed(load_model("random:tiny", seed=0), series, coords, tr=0.735, seed=0).vectors.shape
+    (1, 32)
     """
     if pooling not in POOLINGS:
         raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}")
-    by_parcel = isinstance(model.module, BrainLM)
-    if attention and not by_parcel:
+    if attention and not model.network.rows_are_parcels:
         raise UserError(
-            f"{model.source}: an image model's attention says nothing of single parcels"
+            f"{model.source}: the attention of an image model says nothing about single parcels"
         )
-    recording = prepare(model, series, coords, input_gain=input_gain, stride=stride)
+    prepared = prepare(model, series, coords, input_gain=input_gain, stride=stride)
     passes = [
-        _pass(model, recording, order, pooling, attention, tokens)
-        for order in _orders(model, recording.n_volumes, seed, token_orders)
+        _pass(model, prepared, order, pooling, attention, tokens)
+        for order in _orders(model, prepared.n_volumes, seed, token_orders)
     ]
-    vectors = np.stack([one.vectors for one in passes])  # (K, N, D)
-    n_data = min(recording.n_volumes, model.window)
+    vectors = np.stack([result.vectors for result in passes])  # (K, N, D)
+    n_data = min(prepared.n_volumes, model.window)
     return Embeddings(
         vectors=vectors.mean(axis=0).astype(np.float32),
-        onset=recording.starts.astype(np.float64) * tr,
-        duration=np.full(len(recording.starts), n_data * tr),
-        n_padded=recording.n_padded,
-        token_order_seed=seed if by_parcel else None,
+        onset=prepared.starts.astype(np.float64) * tr,
+        duration=np.full(len(prepared.starts), n_data * tr),
+        n_padded=prepared.n_padded,
+        token_order_seed=seed if model.network.order_matters else None,
         spread=_spread(vectors) if len(passes) > 1 else None,
-        parcels=_mean([one.parcels for one in passes]),
-        attention=_mean([one.attention for one in passes]),
-        tokens=_token_table(model, _mean([one.tokens for one in passes])),
+        parcels=_mean([result.parcels for result in passes]),
+        attention=_mean([result.attention for result in passes]),
+        tokens=_token_table(model, _mean([result.tokens for result in passes])),
     )
 
 
 class _Pass(NamedTuple):
-    """What one token order gives: vectors (N, D), means over windows (P, D) and (P, P), and
+    """The result of one token order: vectors (N, D), means over windows (P, D) and (P, P), and
     tokens (N, L, D)."""
 
     vectors: Array
@@ -119,24 +160,24 @@ class _Pass(NamedTuple):
 
 def _pass(
     model: LoadedModel,
-    recording: Recording,
+    prepared: PreparedSeries,
     order: Indices,
     pooling: str,
     attention: bool,
     tokens: bool,
 ) -> _Pass:
+    network = model.network
     vectors, parcels, maps, tables = [], [], [], []
-    for batch in encode(model, recording, order):
+    for batch in encode(model, prepared, order):
         with torch.inference_mode():
             vectors.append(_pool(batch.latent, pooling))
-            if isinstance(model.module, BrainLM):
-                grid = token_grid(model)
-                parcels.append(parcel_tokens(batch.latent, batch.keep, *grid))
-                if attention:
-                    layer = model.module.vit.layers[-1]
-                    maps.append(parcel_attention(layer, batch.last_input, batch.keep, *grid))
+            if network.rows_are_parcels:
+                parcels.append(parcel_tokens(batch.latent, batch.keep, *network.grid))
+            if attention:
+                layer, x = network.layers[-1], batch.last_input
+                maps.append(parcel_attention(layer, x, batch.keep, *network.grid))
             if tokens:
-                tables.append(_raster(model, batch))
+                tables.append(_in_raster_order(model, batch))
     return _Pass(
         _joined(vectors),
         _joined(parcels).mean(axis=0) if parcels else None,
@@ -146,7 +187,8 @@ def _pass(
 
 
 def _joined(batches: list[Tensor]) -> Array:
-    return torch.cat(batches).double().cpu().numpy()
+    joined: Array = torch.cat(batches).double().cpu().numpy()
+    return joined
 
 
 def _pool(latent: Tensor, pooling: str) -> Tensor:
@@ -155,33 +197,31 @@ def _pool(latent: Tensor, pooling: str) -> Tensor:
     return latent[:, 1:].mean(1) if pooling == "mean" else latent[:, 1:].amax(1)
 
 
-def _raster(model: LoadedModel, batch: Encoded) -> Tensor:
+def _in_raster_order(model: LoadedModel, batch: EncodedWindows) -> Tensor:
     """(B, L, D): every token at its place in the window, NaN where it was not seen."""
-    rows, columns = token_grid(model)
     latent = batch.latent[:, 1:]
-    table = latent.new_full((len(latent), rows * columns, latent.shape[-1]), float("nan"))
-    table.scatter_(1, batch.keep.unsqueeze(-1).expand_as(latent), latent)
-    return table
+    table = latent.new_full((len(latent), model.config.n_tokens, latent.shape[-1]), float("nan"))
+    return table.scatter_(1, batch.keep.unsqueeze(-1).expand_as(latent), latent)
 
 
 def _token_table(model: LoadedModel, tokens: Array | None) -> NDArray[np.float16] | None:
     if tokens is None:
         return None
-    return tokens.reshape(len(tokens), *token_grid(model), -1).astype(np.float16)
+    return tokens.reshape(len(tokens), *model.network.grid, -1).astype(np.float16)
 
 
 def _mean(values: list[Array | None]) -> Array | None:
     """Over orders; None where there is nothing to average."""
     known = [value for value in values if value is not None]
-    return np.mean(known, axis=0) if known else None
+    return np.asarray(np.mean(known, axis=0)) if known else None
 
 
 def _orders(model: LoadedModel, n_volumes: int, seed: int, n: int) -> list[Indices]:
-    """Orders in which the encoder sees the tokens: `n` for the 13M, one for the image models."""
+    """Orders in which the encoder sees the tokens: `n` where the order matters, else one."""
     if n < 1:
         raise UserError(f"--token-orders {n}: expected 1 or more")
-    real = real_tokens(model, n_volumes)
-    if not isinstance(model.module, BrainLM):
+    real = model.network.real_tokens(n_volumes)
+    if not model.network.order_matters:
         return [real]
     rng = np.random.default_rng(seed)
     return [rng.permutation(real) for _ in range(n)]
@@ -191,4 +231,4 @@ def _spread(vectors: Array) -> Array:
     """(K, N, D) -> (N,), see `Embeddings`."""
     mean = vectors.mean(axis=0)
     distance = np.square(vectors - mean).sum(axis=-1).mean(axis=0)
-    return np.sqrt(distance / np.square(mean).sum(axis=-1))
+    return np.asarray(np.sqrt(distance / np.square(mean).sum(axis=-1)))

@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
-from torch import Tensor, nn
+from torch import Tensor
+
+from brainlm_bids.model.attention import AttentionLayer
 
 N_NETWORKS = 7  # AA-7 (BRAINLM.md 1c)
 N_NEIGHBOURS = 10
@@ -30,7 +32,7 @@ def parcel_tokens(latent: Tensor, keep: Tensor, n_parcels: int, n_patches: int) 
 
 
 def parcel_attention(
-    layer: nn.Module, x: Tensor, keep: Tensor, n_parcels: int, n_patches: int, chunk: int = 256
+    layer: AttentionLayer, x: Tensor, keep: Tensor, n_parcels: int, n_patches: int, chunk: int = 256
 ) -> Tensor:
     """Attention between parcels, (B, P, P) rows = queries: the mean over heads and over the time
     patches of the query and of the key, CLS dropped.
@@ -43,7 +45,7 @@ def parcel_attention(
     total = x.new_zeros(len(x), n_parcels, n_parcels)
     for start in range(1, x.shape[1], chunk):
         stop = min(start + chunk, x.shape[1])
-        rows = layer.probabilities(x, start, stop).mean(1)[..., 1:]  # type: ignore[operator]
+        rows = layer.probabilities(x, start, stop).mean(1)[..., 1:]
         keys = rows @ one_hot  # (B, chunk, P)
         total += one_hot[:, start - 1 : stop - 1].transpose(1, 2) @ keys
     count = one_hot.sum(1)  # (B, P)

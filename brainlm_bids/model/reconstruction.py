@@ -15,16 +15,8 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.model import baselines
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.masking import disjoint_orders
-from brainlm_bids.model.recording import (
-    Array,
-    Indices,
-    Recording,
-    complete_order,
-    predict,
-    prepare,
-    real_tokens,
-    tokens_of,
-)
+from brainlm_bids.model.network import Indices
+from brainlm_bids.model.recording import Array, PreparedSeries, complete_order, predict, prepare
 
 METRICS = ("mse", "mae", "r2", "pearson_r")
 Predictor = Callable[[Array, NDArray[np.bool_]], Array]
@@ -70,9 +62,9 @@ def reconstruct(
     """
     if not 0 < mask_ratio < 1:
         raise UserError(f"--mask-ratio {mask_ratio}: expected a number between 0 and 1")
-    recording = prepare(model, series, coords, input_gain=input_gain)
+    prepared = prepare(model, series, coords, input_gain=input_gain)
     names = ("model", *(BASELINES if with_baselines else ()))
-    predicted = _predict(model, recording, mask_ratio, seed, names, tuple(always_visible))
+    predicted = _predict(model, prepared, mask_ratio, seed, names, tuple(always_visible))
     predicted /= np.float32(input_gain)
     truth = np.asarray(series, dtype=np.float64)
     has_data = (truth != 0).any(axis=0)
@@ -81,25 +73,25 @@ def reconstruct(
         per_parcel[name] = scores(truth, np.where(has_data, guess, np.nan))
         whole = scores(truth[:, has_data].reshape(-1, 1), guess[:, has_data].reshape(-1, 1))
         pooled[name] = {metric: float(values[0]) for metric, values in whole.items()}
-    n_windows = len(recording.starts)
-    return Reconstruction(predicted[0], n_windows, recording.n_padded, pooled, per_parcel)
+    n_windows = len(prepared.starts)
+    return Reconstruction(predicted[0], n_windows, prepared.n_padded, pooled, per_parcel)
 
 
 def _predict(
     model: LoadedModel,
-    recording: Recording,
+    prepared: PreparedSeries,
     mask_ratio: float,
     seed: int,
     names: tuple[str, ...],
     always_visible: tuple[int, ...],
 ) -> Array:
     """(1 + n, T, P): what the model and the baselines predict, in units of the signal."""
-    windows, orders, n_keep = _passes(model, recording, mask_ratio, seed, always_visible)
-    guesses, hidden = predict(model, recording, windows, orders, n_keep)
-    whole = recording.whole  # (P, T)
+    windows, orders, n_keep = _passes(model, prepared, mask_ratio, seed, always_visible)
+    guesses, hidden = predict(model, prepared, windows, orders, n_keep)
+    whole = prepared.whole  # (P, T)
     predicted = np.full((len(names), *whole.shape), np.nan, dtype=np.float32)
     for window, guess, mask in zip(windows, guesses, hidden, strict=True):
-        start = int(recording.starts[window])
+        start = int(prepared.starts[window])
         part = predicted[:, :, start : start + model.window]
         width = part.shape[-1]
         new = mask[:, :width] & np.isnan(part[0])
@@ -116,19 +108,19 @@ def _predict(
 
 def _passes(
     model: LoadedModel,
-    recording: Recording,
+    prepared: PreparedSeries,
     mask_ratio: float,
     seed: int,
     always_visible: tuple[int, ...],
 ) -> tuple[Indices, Indices, int]:
     """Windows (M,) and orders (M, L) of all passes, and how many tokens each sees."""
-    real = real_tokens(model, recording.n_volumes)
-    shown = real[np.isin(real, tokens_of(model, recording, always_visible))]
+    real = model.network.real_tokens(prepared.n_volumes)
+    shown = real[np.isin(real, model.network.tokens_of(prepared.coords, always_visible))]
     rest = np.setdiff1d(real, shown)
     if not rest.size:
         raise UserError("every parcel is to stay visible: nothing is left to predict")
     windows, orders, n_keep = [], [], 0
-    for window in range(len(recording.starts)):
+    for window in range(len(prepared.starts)):
         rng = np.random.default_rng([seed, window, 1])
         for order, n_rest in disjoint_orders(len(rest), mask_ratio, [seed, window]):
             n_keep = len(shown) + n_rest

@@ -1,11 +1,10 @@
-"""A recording as the networks take it: a scaled series (T, P) comes in, checked windows go out.
+"""A recording as the networks take it: a scaled series comes in, checked windows go out.
 
-Also which of a window's tokens may be seen, and the two passes through the networks: `encode`
-(nothing hidden) and `predict` (something hidden). L tokens in a window, K of them seen; windows
-(N, P, W) of W volumes; coordinates (P, 3) in mm. float32.
+Also the two passes over all of its windows: `encode` (nothing hidden) and `predict` (something
+hidden). Shapes: N windows of P parcels and W volumes; L tokens in a window, of which K are seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,26 +13,34 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig
-from brainlm_bids.model.masking import Masking, mask_by_order
+from brainlm_bids.model.masking import mask_by_order
+from brainlm_bids.model.network import Indices
 from brainlm_bids.model.windows import cut_windows, pad_to_window
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 Array = NDArray[np.float32]
-Indices = NDArray[np.int64]
 
 
-class Recording(NamedTuple):
-    """signal (N, P, W), zeros behind the last volume; xyz (P, 3); first volumes `starts` (N,);
-    rows (P,): parcels from posterior to anterior, the rows of the image models."""
+class PreparedSeries(NamedTuple):
+    """The windows of one series.
+
+    Attributes
+    ----------
+    signal
+        (N, P, W), with zeros behind the last volume of a short series.
+    coords
+        (P, 3) in mm.
+    starts
+        (N,) the first volume of each window.
+    n_volumes
+        Volumes of the series.
+    """
 
     signal: Tensor
-    xyz: Tensor
+    coords: Tensor
     starts: Indices
     n_volumes: int
-    rows: Tensor
 
     @property
     def whole(self) -> Array:
@@ -46,7 +53,7 @@ class Recording(NamedTuple):
 
     @property
     def n_padded(self) -> int:
-        """Volumes of zeros in the only window of a short run."""
+        """Volumes of zeros in the only window of a short series."""
         return max(self.signal.shape[-1] - self.n_volumes, 0)
 
 
@@ -57,11 +64,26 @@ def prepare(
     *,
     input_gain: float = 1.0,
     stride: int | None = None,
-) -> Recording:
-    """Check a series (T, P) and cut it into windows, one every `stride` volumes.
+) -> PreparedSeries:
+    """Check a series and cut it into windows.
 
-    The signal is the series times `input_gain`. Raises UserError, in one line, for what no number
-    should be made from.
+    Parameters
+    ----------
+    model
+        The model, which says how many parcels and volumes a window has.
+    series
+        (T, P) robust-scaled, sampled at the model's repetition time.
+    coords
+        (P, 3) MNI coordinates in mm, in the order of the columns of the series.
+    input_gain
+        The signal is the series times this.
+    stride
+        Volumes between the beginnings of windows; by default those of a window.
+
+    Raises
+    ------
+    UserError
+        For input from which no number should be computed.
     """
     values = np.asarray(series, dtype=np.float32)
     xyz = np.asarray(coords, dtype=np.float32)
@@ -75,15 +97,7 @@ def prepare(
     starts = cut_windows(len(values), model.window, stride)
     padded = pad_to_window(values * np.float32(input_gain), model.window)
     signal = np.stack([padded[start : start + model.window].T for start in starts])
-    # A stable sort: the default one swaps parcels of equal y (BRAINLM.md 0.5).
-    rows = np.argsort(xyz[:, 1], kind="stable")
-    return Recording(
-        torch.from_numpy(signal),
-        torch.from_numpy(xyz),
-        starts,
-        len(values),
-        torch.from_numpy(rows),
-    )
+    return PreparedSeries(torch.from_numpy(signal), torch.from_numpy(xyz), starts, len(values))
 
 
 def _check_series(model: LoadedModel, values: Array) -> None:
@@ -103,106 +117,67 @@ def _check_series(model: LoadedModel, values: Array) -> None:
         raise UserError("the series is zero throughout: no parcel has data")
 
 
-def token_grid(model: LoadedModel) -> tuple[int, int]:
-    """Rows and columns (time) of a window's tokens; rows of the 13M are parcels."""
-    if isinstance(model.config, BrainLMConfig):
-        return model.config.n_parcels, model.config.n_patches
-    return model.config.grid
-
-
-def real_tokens(model: LoadedModel, n_volumes: int) -> Indices:
-    """Tokens that may be seen: for the 13M those of time patches with data, else all.
-
-    The image models saw padding in training, and so do they here; the 13M did not.
-    """
-    rows, columns = token_grid(model)
-    tokens = np.arange(rows * columns)
-    if not isinstance(model.config, BrainLMConfig):
-        return tokens
-    n_with_data = -(-min(n_volumes, model.window) // model.config.timepoint_patching_size)
-    return tokens[tokens % columns < n_with_data]
-
-
-def tokens_of(model: LoadedModel, recording: Recording, parcels: Sequence[int]) -> Indices:
-    """The tokens that hold a value of one of `parcels` (indices of columns of the series)."""
-    rows, columns = token_grid(model)
-    if isinstance(model.module, BrainLM):
-        of_row = np.arange(rows)[:, None]
-    else:
-        top, patch = model.module.padding(recording.signal.shape)[0], model.module.config.patch_size
-        of_row = np.full((rows, patch), -1)
-        place = np.arange(len(recording.rows)) + top
-        of_row[place // patch, place % patch] = recording.rows.numpy()
-    concerned = np.isin(of_row, np.asarray(parcels, dtype=np.int64)).any(axis=1)
-    return np.flatnonzero(np.repeat(concerned, columns))
-
-
 def complete_order(model: LoadedModel, tokens: Indices) -> Indices:
     """(L,) `tokens`, then all others: those can only be hidden."""
-    rows, columns = token_grid(model)
-    return np.concatenate([tokens, np.setdiff1d(np.arange(rows * columns), tokens)])
+    return np.concatenate([tokens, np.setdiff1d(np.arange(model.config.n_tokens), tokens)])
 
 
-class Encoded(NamedTuple):
-    """Latents (B, 1 + K, D), CLS first, of the tokens `keep` (B, K), and the input (B, 1 + K, D)
-    of the encoder's last layer."""
+class EncodedWindows(NamedTuple):
+    """A batch of encoded windows.
+
+    latent (B, 1 + K, D), CLS first, of the tokens keep (B, K); last_input (B, 1 + K, D), the input
+    of the encoder's last layer.
+    """
 
     latent: Tensor
     keep: Tensor
     last_input: Tensor
 
 
-def encode(model: LoadedModel, recording: Recording, order: Indices) -> Iterator[Encoded]:
+def encode(
+    model: LoadedModel, prepared: PreparedSeries, order: Indices
+) -> Iterator[EncodedWindows]:
     """Encode all windows, seeing the tokens `order` (K,) in that order; batches of windows."""
     place = model.placement
 
-    def work(part: slice) -> Encoded:
-        signal = place.to_device(recording.signal[part])
+    def work(part: slice) -> EncodedWindows:
+        signal = place.to_device(prepared.signal[part])
         keep = torch.from_numpy(order).to(place.device).expand(len(signal), -1)
-        if isinstance(model.module, BrainLM):
-            xyz = recording.xyz.to(place.device).expand(len(signal), -1, -1)
-            latent, last_input = model.module.vit(signal, xyz, keep)
-        else:
-            image = model.module.pad(signal[:, recording.rows.to(signal.device)] / VITMAE_DIVISOR)
-            latent, last_input = model.module.vit(image, keep)
-        return Encoded(latent.float(), keep, last_input)
+        encoded = model.network.encode(signal, prepared.coords.to(place.device), keep)
+        return EncodedWindows(encoded.latent.float(), keep, encoded.last_input)
 
-    return (batch for _, batch in place.batches(len(recording.signal), work))
+    return (batch for _, batch in place.batches(len(prepared.signal), work))
 
 
 def predict(
-    model: LoadedModel, recording: Recording, windows: Indices, orders: Indices, n_keep: int
+    model: LoadedModel, prepared: PreparedSeries, windows: Indices, orders: Indices, n_keep: int
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Predict what is hidden: `windows` (M,) of a recording, each with a permutation of its tokens.
+    """Predict what is hidden.
 
-    orders (M, L): the first `n_keep` tokens of each are seen, in that order. Returns predictions
-    (M, P, W) in units of the signal, and which values were hidden.
+    Parameters
+    ----------
+    windows
+        (M,) indices of windows, of which one may come several times.
+    orders
+        (M, L) a permutation of the tokens for each; the first `n_keep` are seen, in that order.
+
+    Returns
+    -------
+    predictions
+        (M, P, W) in units of the signal.
+    hidden
+        (M, P, W) which values were hidden.
     """
     place = model.placement
 
     def work(part: slice) -> tuple[Tensor, Tensor]:
-        signal = place.to_device(recording.signal[windows[part]])
+        signal = place.to_device(prepared.signal[windows[part]])
         masking = mask_by_order(place.to_device(torch.from_numpy(orders[part])), n_keep)
-        prediction, hidden = _forward(model, recording, signal, masking)
-        return prediction.float().cpu(), hidden.cpu()
+        found = model.network.predict(signal, prepared.coords.to(place.device), masking)
+        return found.values.float().cpu(), found.hidden.cpu()
 
-    shape = (len(windows), *recording.signal.shape[1:])
+    shape = (len(windows), *prepared.signal.shape[1:])
     predictions, hidden = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=bool)
-    for part, (guess, mask) in place.batches(len(windows), work):
-        predictions[part], hidden[part] = guess.numpy(), mask.numpy().astype(bool)
+    for part, (values, mask) in place.batches(len(windows), work):
+        predictions[part], hidden[part] = values.numpy(), mask.numpy().astype(bool)
     return predictions, hidden
-
-
-def _forward(
-    model: LoadedModel, recording: Recording, signal: Tensor, masking: Masking
-) -> tuple[Tensor, Tensor]:
-    """Prediction (B, P, W) in units of `signal` (B, P, W), and its mask, 1 = hidden."""
-    if isinstance(model.module, BrainLM):
-        xyz = recording.xyz.to(signal.device).expand(len(signal), -1, -1)
-        output = model.module(signal, xyz, masking)
-        mask = output.mask.unsqueeze(-1).expand_as(output.logits)
-        return output.logits.flatten(2), mask.flatten(2)
-    rows = recording.rows.to(signal.device)
-    image = model.module(signal[:, rows] / VITMAE_DIVISOR, masking)
-    back = torch.argsort(rows)
-    return image.logits[:, back] * VITMAE_DIVISOR, image.mask[:, back]

@@ -1,10 +1,14 @@
 """BrainLM 111M and 650M: the picture of a recording comes in, latents and predictions go out.
 
-A masked autoencoder (He et al. 2022, arXiv 2111.06377) over the picture (B, P, T) whose rows are
-parcels from posterior to anterior and whose columns are volumes (BRAINLM.md 1b), robust-scaled and
-divided by 5.6430855; padded with −1 on all sides to a square of p × p patches. Parameters carry the
-names of the released checkpoints. The three channels hold the same plane, so the kernels are summed
-over input channels and averaged over output channels: the same result in one channel. float32.
+A masked autoencoder (MAE; He et al. 2022, arXiv 2111.06377) over the picture (B, P, T) whose rows
+are parcels from posterior to anterior and whose columns are volumes, robust-scaled and divided by
+5.6430855; padded with −1 on all sides to a square of patches of p × p values
+(modeling_vit_mae_with_padding.py of vandijklab/BrainLM at commit b591d88). docs/reference/
+networks.md describes it step by step.
+
+Tokens (B, L, D), K of them seen; h heads. Parameters have the names of the released checkpoints.
+The three channels hold the same plane, so the kernels are summed over input channels and averaged
+over output channels: the same result in one channel. float32.
 """
 
 import math
@@ -14,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from brainlm_bids.model.attention import AttentionLayer, SelfAttention
 from brainlm_bids.model.config import ViTMAEConfig
 from brainlm_bids.model.masking import Masking, mask_by_noise, n_kept
 
@@ -35,28 +40,7 @@ def _count(n: int) -> Tensor:
     return torch.arange(n, dtype=torch.float64, device="cpu")
 
 
-class SelfAttention(nn.Module):
-    def __init__(self, width: int, heads: int, bias: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width, bias=bias)
-        self.key = nn.Linear(width, width, bias=bias)
-        self.value = nn.Linear(width, width, bias=bias)
-
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, L, D) -> (B, h, L, d)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Attention of the queries start … stop to all tokens: (B, h, stop − start, L)."""
-        q, k = self.split(self.query(x[:, start:stop])), self.split(self.key(x))
-        return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
-
-
-class Layer(nn.Module):
+class Layer(AttentionLayer):
     """Pre-norm transformer block."""
 
     def __init__(self, width: int, heads: int, inner: int, config: ViTMAEConfig) -> None:
@@ -64,7 +48,7 @@ class Layer(nn.Module):
         self.layernorm_before = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.attention = nn.ModuleDict(
             {
-                "attention": SelfAttention(width, heads, config.qkv_bias),
+                "attention": SelfAttention(width, heads, bias=config.qkv_bias),
                 "output": nn.ModuleDict({"dense": nn.Linear(width, width)}),
             }
         )
@@ -73,19 +57,21 @@ class Layer(nn.Module):
         self.output = nn.ModuleDict({"dense": nn.Linear(inner, width)})
 
     def forward(self, x: Tensor) -> Tensor:
-        attended = self.attention["attention"](self.layernorm_before(x))
-        x = x + self.attention["output"]["dense"](attended)  # type: ignore[index]
+        attention, output = self.attention["attention"], self.attention["output"]
+        assert isinstance(output, nn.ModuleDict)
+        x = x + output["dense"](attention(self.layernorm_before(x)))
         inner = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))
         return x + self.output["dense"](inner)
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Attention (B, h, stop − start, L) that this layer, given its input x, pays."""
-        return self.attention["attention"].probabilities(  # type: ignore[operator]
-            self.layernorm_before(x), start, stop
-        )
+        attention = self.attention["attention"]
+        assert isinstance(attention, SelfAttention)
+        return attention.probabilities(self.layernorm_before(x), start, stop)
 
 
 class Embeddings(nn.Module):
+    """Patches of the picture as tokens."""
+
     def __init__(self, config: ViTMAEConfig) -> None:
         super().__init__()
         p, width = config.patch_size, config.hidden_size
@@ -110,20 +96,18 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
+    """A transformer over the tokens that are seen."""
+
     def __init__(self, config: ViTMAEConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(config)
         width, heads = config.hidden_size, config.num_attention_heads
-        layers = [
+        self.layers = [
             Layer(width, heads, config.intermediate_size, config)
             for _ in range(config.num_hidden_layers)
         ]
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(self.layers)})
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        return self.encoder["layer"]  # type: ignore[return-value]
 
     def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Latents, CLS first, and the input of the last layer, both (B, 1 + K, D)."""
@@ -135,6 +119,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """A transformer over all tokens in raster order, hidden ones as mask tokens."""
+
     def __init__(self, config: ViTMAEConfig) -> None:
         super().__init__()
         width, heads = config.decoder_hidden_size, config.decoder_num_attention_heads
@@ -152,8 +138,8 @@ class Decoder(nn.Module):
         self.decoder_pred = nn.Linear(width, self.patch**2 * self.channels)
 
     def forward(self, latent: Tensor, restore: Tensor) -> Tensor:
-        """The padded picture (B, H, W) from the latents of the kept tokens."""
-        x = self.decoder_embed(latent)
+        """The padded picture (B, rows·p, columns·p) from the latents of the tokens seen."""
+        x: Tensor = self.decoder_embed(latent)
         cls, kept = x[:, :1], x[:, 1:]
         n_masked = restore.shape[1] - kept.shape[1]
         x = torch.cat([kept, self.mask_token.expand(len(x), n_masked, -1)], dim=1)
@@ -200,10 +186,12 @@ class ViTMAE(nn.Module):
         return top // 2, left // 2
 
     def pad(self, image: Tensor) -> Tensor:
+        """The picture (…, P, T) in the middle of the square."""
         top, left = self.padding(image.shape)
         return F.pad(image, (left, left, top, top), value=-1.0)
 
     def crop(self, padded: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The picture of the shape (…, P, T) out of the square."""
         top, left = self.padding(shape)
         return padded[..., top : top + shape[-2], left : left + shape[-1]]
 
@@ -220,13 +208,15 @@ class ViTMAE(nn.Module):
         return ViTMAEOutput(logits, mask.clone(), masking.mask, latent)
 
     def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:
-        """noise (B, L) -> which tokens are hidden (`auto_encode`)."""
+        """Which tokens noise (B, L) hides, in the mode `auto_encode` of the reference."""
         return mask_by_noise(noise, n_kept(noise.shape[1], mask_ratio), stable=stable)
 
     def predict_last(
         self, image: Tensor, mask_ratio: float, mode: str = "predict_last", *, stable: bool = False
     ) -> ViTMAEOutput:
-        """Hide the last int(ratio·T) volumes of all parcels, as the reference's `train_mode`s.
+        """Hide the last int(ratio·T) volumes of all parcels, as the `train_mode`s of the reference.
+
+        See lines 1025 to 1059 there.
 
         Patches are hidden whole, so `predict_last` hides the patch in which the span begins too;
         `predict_last_pixel` instead sets that part of it to 0 (also in the padding's rows); any

@@ -276,7 +276,7 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
         said = _head_said(start, own, target, fold, mean, scale)
         save_head(folder, feed.head(module), said)
         if not given.frozen:
-            save_checkpoint(folder, model.module, model.config, said)
+            save_checkpoint(folder, model.network, said)
     tested = in_shares(
         lambda rows: list(feed.outputs(module, np.array(rows))), fold.test.tolist(), start.engine
     )

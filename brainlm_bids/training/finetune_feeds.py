@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.config import BrainLMConfig
-from brainlm_bids.model.recording import prepare, real_tokens
+from brainlm_bids.model.recording import prepare
 from brainlm_bids.model.windows import pad_to_window
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import prediction_head as finetuning
@@ -80,8 +79,8 @@ class Whole:
     def module(
         self, model: LoadedModel, head: PredictionHead, given: Parameters
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
-        weights = finetuning.trainable(model.module, {"vit": True, "decoder": False})
-        module = Finetuned(model.module, head, parcels().xyz, given.pooling)
+        weights = finetuning.trainable(model.network, {"vit": True, "decoder": False})
+        module = Finetuned(model.network, head, parcels().xyz, given.pooling)
         return module, [
             {"params": weights, "lr": given.learning_rate},
             {"params": list(head.parameters()), "lr": given.head_learning_rate},
@@ -111,8 +110,9 @@ class Whole:
         return pad_to_window(part, window).T, self._order(len(part), rng)
 
     def _order(self, n_volumes: int, rng: np.random.Generator) -> Indices:
-        tokens = real_tokens(self._model, n_volumes)
-        return rng.permutation(tokens) if isinstance(self._model.config, BrainLMConfig) else tokens
+        network = self._model.network
+        tokens = network.real_tokens(n_volumes)
+        return rng.permutation(tokens) if network.order_matters else tokens
 
     def outputs(self, module: nn.Module, rows: Indices) -> Array:
         """(n, C): the mean over the windows of each recording, tokens in the embedding's order."""
@@ -120,12 +120,12 @@ class Whole:
         found = []
         for row in rows:
             series = np.array(self._store.series(self._own.places[row]))
-            recording = prepare(self._model, series, parcels().xyz)
+            prepared = prepare(self._model, series, parcels().xyz)
             order = self._order(len(series), np.random.default_rng(self._seed))
             keep = torch.from_numpy(order).to(self._engine.device)
             parts = []
             with torch.inference_mode(), self._engine.autocast():
-                for signal in recording.signal.split(self._micro):
+                for signal in prepared.signal.split(self._micro):
                     own = signal.to(self._engine.device)
                     parts.append(module(own, keep.expand(len(own), -1)).float().cpu())
             found.append(torch.cat(parts).mean(0))

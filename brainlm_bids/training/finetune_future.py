@@ -18,7 +18,6 @@ from brainlm_bids.bids.names import parse
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments import forecast
 from brainlm_bids.experiments.forecast import METRICS, Errors, look_back, predicted
-from brainlm_bids.model.brainlm import BrainLM
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.future import (
     errors_by_horizon,
@@ -92,7 +91,7 @@ def _fold(
     if start.writes:
         columns = list(curves[0])
         files.write_tsv(folder / "curves.tsv", columns, [[r[k] for r in curves] for k in columns])
-        save_checkpoint(folder / "checkpoint", model.module, model.config, about)
+        save_checkpoint(folder / "checkpoint", model.network, about)
     start.engine.wait_for_everyone()
     device = "cuda" if start.engine.device.type == "cuda" else "cpu"
     after = load_model(folder / "checkpoint", seed=start.given.seed, device=device)
@@ -115,9 +114,9 @@ def _learn(
 ) -> tuple[LoadedModel, list[dict[str, float]]]:
     given, model = start.given, start.model()
     visible = tokens_before(model, seen)
-    task = MaskedPrediction(model.module, parcels().xyz, 0.5)
+    task = MaskedPrediction(model.network, parcels().xyz, 0.5)
     task.n_keep = len(visible)
-    weights = trainable(model.module, {"vit": not given.frozen, "decoder": True})
+    weights = trainable(model.network, {"vit": not given.frozen, "decoder": True})
     on_cuda = start.engine.device.type == "cuda"
     micro = given.micro_batch or (given.batch if on_cuda else 2)
 
@@ -126,7 +125,7 @@ def _learn(
         part = np.array(start.store.series(place)[first : first + model.window])
         cut = look_back(part, np.array([seen]), hidden, given.series)
         whole = np.vstack([cut.seen[0], cut.truth[0]])
-        order = rng.permutation(visible) if isinstance(model.module, BrainLM) else visible
+        order = rng.permutation(visible) if model.network.order_matters else visible
         # a parcel without data in what is seen has no future to learn
         return np.where(cut.has_data, whole, 0).T.astype(np.float32), complete_order(model, order)
 

@@ -14,24 +14,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from brainlm_bids.model.brainlm import BrainLM
-from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig, ModelConfig
+from brainlm_bids.model.config import ModelConfig
 from brainlm_bids.model.masking import mask_by_order, n_kept
-from brainlm_bids.model.vitmae import ViTMAE, unpatchify
+from brainlm_bids.model.network import Network
 
-# Peaks and decay of the released checkpoints' training records (BRAINLM.md 1d), at this batch.
-PEAK_LEARNING_RATE = {"brainlm": 5e-3, "vitmae": 5e-4}
-WEIGHT_DECAY = {"brainlm": 1e-5, "vitmae": 0.05}
+# Windows per step of the released checkpoints' training records, which the peaks of the learning
+# rate (`config.peak_learning_rate`) belong to.
 PEAK_BATCH = 256
 # Streams of random numbers of a run's seed.
 ORDER, TRAINING, VALIDATION, TEST = range(4)
-
-
-def n_tokens(config: ModelConfig) -> int:
-    """Tokens of a window."""
-    if isinstance(config, BrainLMConfig):
-        return config.n_parcels * config.n_patches
-    return config.grid[0] * config.grid[1]
 
 
 class Losses(NamedTuple):
@@ -54,49 +45,35 @@ class MaskedPrediction(nn.Module):
     same number but for the padding of the image models.)
     """
 
-    xyz: Tensor
-    rows: Tensor
+    coords: Tensor
 
-    def __init__(self, network: BrainLM | ViTMAE, coords: ArrayLike, mask_ratio: float) -> None:
+    def __init__(self, network: Network, coords: ArrayLike, mask_ratio: float) -> None:
         """coords (P, 3) in mm, in the order of the series' columns."""
         super().__init__()
         self.network = network
-        self.n_keep = n_kept(n_tokens(network.config), mask_ratio)
+        self.weights = network.module  # registered here, so that it moves and learns with this
+        self.n_keep = n_kept(network.config.n_tokens, mask_ratio)
         xyz = torch.as_tensor(np.asarray(coords, dtype=np.float32))
-        rows = np.argsort(xyz[:, 1].numpy(), kind="stable")  # see recording.prepare
-        self.register_buffer("xyz", xyz, persistent=False)
-        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
+        self.register_buffer("coords", xyz, persistent=False)
 
     def forward(self, signal: Tensor, order: Tensor) -> Losses:
         """signal (B, P, W); order (B, L): the first tokens of each row are seen, in that order."""
         masking = mask_by_order(order, self.n_keep)
-        if isinstance(self.network, BrainLM):
-            xyz = self.xyz.expand(len(signal), -1, -1)
-            output = self.network(signal, xyz, masking)
-            hidden = output.mask.unsqueeze(-1).expand_as(output.logits).flatten(2)
-            return window_losses(
-                output.logits.flatten(2), signal, hidden, kind=self.network.config.loss_fn
-            )
-        picture = signal[:, self.rows] / VITMAE_DIVISOR
-        image = self.network(picture, masking)
-        return window_losses(image.logits, picture, image.mask, unit=VITMAE_DIVISOR)
+        result = self.network.masked_pass(signal, self.coords, masking)
+        return window_losses(
+            result.predicted,
+            result.truth,
+            result.hidden,
+            unit=self.network.unit,
+            kind=self.network.config.loss_fn,
+        )
 
 
 def hidden_values(task: MaskedPrediction, order: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(P, W): which values of a window an order of tokens (L,) hides."""
-    network, config = task.network, task.network.config
-    token = np.ones(len(order), dtype=np.float32)
-    token[order[: task.n_keep]] = 0
-    if isinstance(config, BrainLMConfig):
-        by_parcel = token.reshape(config.n_parcels, config.n_patches)
-        return by_parcel.repeat(config.timepoint_patching_size, axis=1).astype(bool)
-    assert isinstance(network, ViTMAE)
-    patches = torch.from_numpy(token)[None, :, None].expand(-1, -1, config.patch_size**2)
-    padded = unpatchify(patches, config.grid, config.patch_size)
-    picture = network.crop(padded, (config.n_parcels, config.window))[0]
-    result = np.empty(picture.shape, dtype=bool)
-    result[task.rows.cpu().numpy()] = picture.numpy().astype(bool)
-    return result
+    tokens = torch.ones(1, len(order))
+    tokens[0, order[: task.n_keep]] = 0
+    return task.network.hidden_values(tokens, task.coords.cpu())[0].numpy().astype(bool)
 
 
 def window_losses(
@@ -131,7 +108,7 @@ def draw(config: ModelConfig, n_volumes: int, key: Sequence[int]) -> tuple[int, 
     """
     rng = np.random.default_rng(key)
     first = int(rng.integers(n_volumes - config.window + 1))
-    return first, rng.permutation(n_tokens(config))
+    return first, rng.permutation(config.n_tokens)
 
 
 def batches(n_windows: int, batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -140,9 +117,9 @@ def batches(n_windows: int, batch: int, seed: int, epoch: int) -> list[NDArray[n
     return np.array_split(order, -(-n_windows // batch))
 
 
-def default_learning_rate(family: str, batch: float) -> float:
+def default_learning_rate(config: ModelConfig, batch: float) -> float:
     """The released checkpoints' peak, in proportion to the batch where it is below theirs."""
-    return PEAK_LEARNING_RATE[family] * min(1.0, batch / PEAK_BATCH)
+    return config.peak_learning_rate * min(1.0, batch / PEAK_BATCH)
 
 
 def learning_rate(step: int, n_steps: int, peak: float, warm_up: float) -> float:

@@ -16,9 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from brainlm_bids.model.brainlm import BrainLM
-from brainlm_bids.model.config import VITMAE_DIVISOR
-from brainlm_bids.model.vitmae import ViTMAE
+from brainlm_bids.model.network import Network
 
 POOLINGS = ("cls", "mean")
 # A dimension that varies by less than this share of its size is constant but for rounding.
@@ -71,28 +69,23 @@ class PredictionHead(nn.Module):
 class Finetuned(nn.Module):
     """An encoder with a head: windows (B, P, W) and the tokens seen (B, K) -> outputs (B, C)."""
 
-    xyz: Tensor
-    rows: Tensor
+    coords: Tensor
 
     def __init__(
-        self, network: BrainLM | ViTMAE, head: PredictionHead, coords: ArrayLike, pooling: str
+        self, network: Network, head: PredictionHead, coords: ArrayLike, pooling: str
     ) -> None:
         """coords (P, 3) in mm; pooling: "cls" or "mean"."""
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(pooling)
-        self.network, self.head, self.pooling = network, head, pooling
+        self.network, self.pooling = network, pooling
+        self.weights = network.module  # registered here, so that it moves and learns with this
+        self.head = head
         xyz = np.asarray(coords, dtype=np.float32)
-        rows = np.argsort(xyz[:, 1], kind="stable")  # see recording.prepare
-        self.register_buffer("xyz", torch.from_numpy(xyz), persistent=False)
-        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
+        self.register_buffer("coords", torch.from_numpy(xyz), persistent=False)
 
     def forward(self, signal: Tensor, keep: Tensor) -> Tensor:
-        if isinstance(self.network, BrainLM):
-            latent, _ = self.network.vit(signal, self.xyz.expand(len(signal), -1, -1), keep)
-        else:
-            image = self.network.pad(signal[:, self.rows] / VITMAE_DIVISOR)
-            latent, _ = self.network.vit(image, keep)
+        latent = self.network.encode(signal, self.coords, keep).latent
         return self.head(latent[:, 0] if self.pooling == "cls" else latent[:, 1:].mean(1))
 
 
@@ -146,12 +139,11 @@ def standard(values: ArrayLike) -> tuple[float, float]:
     return float(known.mean()), sd if sd > 0 and math.isfinite(sd) else 1.0
 
 
-def trainable(network: BrainLM | ViTMAE, parts: Mapping[str, bool]) -> list[nn.Parameter]:
+def trainable(network: Network, parts: Mapping[str, bool]) -> list[nn.Parameter]:
     """Let the parts ("vit", "decoder") learn that are True; the position tables never do."""
-    chosen = []
-    for name, weight in network.named_parameters():
-        fixed = "position_embeddings" in name or "pos_embed" in name
-        learns = parts[name.split(".")[0]] and not fixed
+    chosen, fixed = [], network.fixed_tensors()
+    for name, weight in network.module.named_parameters():
+        learns = parts[name.split(".")[0]] and name not in fixed
         weight.requires_grad_(learns)
         if learns:
             chosen.append(weight)

@@ -33,7 +33,6 @@ from brainlm_bids.training.objective import (
     decay_groups,
     learning_rate,
     mse_and_r2,
-    n_tokens,
 )
 from brainlm_bids.training.setup import Data, Parameters, Settled, Start
 from brainlm_bids.training.store import Store, find_or_build
@@ -63,10 +62,10 @@ def pretrain(given: Parameters) -> int:
             check=os.environ.get("LOCAL_RANK", "0") == "0",
         )
         start = setup.find_start(given)
-        data = setup.divide(store, start.config, given)
+        data = setup.divide(store, start.network.config, given)
         n_windows = len(data.parts[setup.TRAIN]) * given.windows_per_recording
         schedule = Schedule(n_windows, given.batch, given.epochs, given.seed)
-        settled = setup.settle(given, start.config, schedule)
+        settled = setup.settle(given, start.network.config, schedule)
         run = _Run(given, settled, start, data, store, schedule)
         try:
             return run.train(stop)
@@ -111,7 +110,7 @@ class _Run:
         schedule: Schedule,
     ) -> None:
         self.given, self.settled, self.start, self.schedule = given, settled, start, schedule
-        self.store, self.data, self.config = store, data, start.config
+        self.store, self.data, self.config = store, data, start.network.config
         self.folder = given.run_dir
         self.accelerator = _accelerator(settled)
         self.made = setup.record(given, settled, start, data, store)
@@ -147,7 +146,7 @@ class _Run:
         """The network and the optimiser, as the state left them, onto the device."""
         network, device = self.start.network, self.accelerator.device
         if "network" in self.state:
-            network.load_state_dict(self.state.pop("network"))
+            network.module.load_state_dict(self.state.pop("network"))
         task = MaskedPrediction(network, parcels().xyz, self.config.mask_ratio).to(device)
         groups = decay_groups(task, self.settled.weight_decay)
         on_cuda = device.type == "cuda"
@@ -178,7 +177,7 @@ class _Run:
         weights = sum(p.numel() for p in task.parameters())
         room = torch.empty(3 * weights, dtype=torch.float32, device=device)
         signal_ = torch.zeros(n, self.config.n_parcels, self.config.window, device=device)
-        order = torch.arange(n_tokens(self.config), device=device).expand(n, -1)
+        order = torch.arange(self.config.n_tokens, device=device).expand(n, -1)
         with self.accelerator.autocast():
             task(signal_, order).loss.sum().backward()
         task.zero_grad(set_to_none=True)
@@ -330,16 +329,16 @@ class _Run:
         network = self.accelerator.unwrap_model(self.task).network
         about = self._about()
         if best:
-            saving.save_checkpoint(self.folder / "best", network, self.config, about)
+            saving.save_checkpoint(self.folder / "best", network, about)
         optimiser = self.optimiser.state_dict()
         state = {
             **self.state,
             "step": self.step,
-            "network": network.state_dict(),
+            "network": network.module.state_dict(),
             "optimiser": optimiser,
         }
         saving.save_state(self.folder / "state" / saving.STATE, state)
-        saving.save_checkpoint(self.folder / "last", network, self.config, about)
+        saving.save_checkpoint(self.folder / "last", network, about)
         if self.state["history"]:
             self._write_curves(final=self.step >= self.schedule.n_steps)
 
@@ -384,7 +383,7 @@ class _Run:
 
             self.accelerator.wait_for_everyone()
             network = self.accelerator.unwrap_model(self.task).network
-            network.load_state_dict(load_model(best, seed=0).module.state_dict())
+            network.module.load_state_dict(load_model(best, seed=0).module.state_dict())
             sums = self.judge.sums(self.windows[setup.TEST], TEST)
             row = {"epoch": self.state["best_epoch"], "windows": len(sums)}
             row |= dict(zip(("mse", "r2"), mse_and_r2(*sums[:, 1:].T), strict=True))
@@ -398,7 +397,7 @@ class _Run:
 
     def _introduction(self) -> str:
         n = {part: len(found) for part, found in self.data.parts.items()}
-        weights = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
+        weights = sum(p.numel() for p in self.start.network.module.parameters() if p.requires_grad)
         lines = [
             f"{self.start.source}: {weights:,} weights; {self.config.mask_ratio:g} of the tokens "
             f"hidden; seed {self.given.seed}",

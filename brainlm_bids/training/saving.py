@@ -13,33 +13,28 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import atomically, write_json
-from brainlm_bids.model.config import ModelConfig, config_content
+from brainlm_bids.model.config import config_content
+from brainlm_bids.model.network import Network
 
 STATE = "state.pt"
 
 
-def checkpoint_tensors(module: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
-    """The weights under the released names; the 13M family with the layer that it never uses."""
-    tensors = {key: value.detach().cpu().float() for key, value in module.state_dict().items()}
-    if config.family == "brainlm":
-        width = config.decoder_hidden_size
-        tensors["decoder.decoder_pred.weight"] = torch.zeros(768, width)  # 16² × 3 of a ViTMAE
-        tensors["decoder.decoder_pred.bias"] = torch.zeros(768)
-    return {key: value.contiguous() for key, value in tensors.items()}
+def checkpoint_tensors(network: Network) -> dict[str, Tensor]:
+    """The weights under the released names, also those that released checkpoints never use."""
+    state = {**network.module.state_dict(), **network.unused_tensors()}
+    return {key: value.detach().cpu().float().contiguous() for key, value in state.items()}
 
 
-def save_checkpoint(
-    folder: Path, module: nn.Module, config: ModelConfig, about: Mapping[str, Any]
-) -> None:
+def save_checkpoint(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
     """Write or replace a checkpoint; `about`: how it was made, into training.json."""
     with _nothing_lost(folder):
-        write_json(folder / "config.json", config_content(config))
+        write_json(folder / "config.json", config_content(network.config))
         with atomically(folder / "model.safetensors") as temporary:
-            save_file(checkpoint_tensors(module, config), temporary, metadata={"format": "pt"})
+            save_file(checkpoint_tensors(network), temporary, metadata={"format": "pt"})
         write_json(folder / "training.json", about)
 
 

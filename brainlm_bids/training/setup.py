@@ -16,14 +16,15 @@ import numpy as np
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import json_value, read_json, sha256, write_json, write_tsv
-from brainlm_bids.model.brainlm import BrainLM
-from brainlm_bids.model.checkpoint import load_model, random_module
+from brainlm_bids.model.checkpoint import load_model, network_over, random_network
 from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content, read_config
+from brainlm_bids.model.masking import n_kept
+from brainlm_bids.model.network import Network
 from brainlm_bids.model.placement import choose_device
-from brainlm_bids.model.vitmae import ViTMAE
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
 from brainlm_bids.training.loader import Schedule
-from brainlm_bids.training.objective import WEIGHT_DECAY, default_learning_rate, n_tokens
+from brainlm_bids.training.objective import default_learning_rate
+from brainlm_bids.training.prediction_head import trainable
 from brainlm_bids.training.split import read_split, split_subjects, subject_label
 from brainlm_bids.training.store import Store
 
@@ -65,8 +66,7 @@ class Parameters:
 class Start:
     """The network that a training begins with, and where it came from."""
 
-    network: BrainLM | ViTMAE
-    config: ModelConfig
+    network: Network
     source: str
     sha256: str | None
     licence: str
@@ -82,8 +82,8 @@ def find_start(given: Parameters) -> Start:
         else:
             config, source = ARCHITECTURES[str(given.size)], str(given.size)
         config = _with_ratio(config, given)
-        network = random_module(config, given.seed)
-        return Start(network, config, f"{source}, untrained", None, UNTRAINED)
+        network = random_network(config, given.seed)
+        return Start(network, f"{source}, untrained", None, UNTRAINED)
     try:
         resource = find_model(given.start_from)
     except UserError as error:
@@ -92,11 +92,9 @@ def find_start(given: Parameters) -> Start:
         raise UserError(f"--from {given.start_from}: holds no weights; use --size for untrained")
     model = load_model(resource.path, seed=given.seed)
     _check_size(given, model.config)
-    config = _with_ratio(model.config, given)
-    network = model.module.requires_grad_(True)
-    for name, weight in network.named_parameters():
-        weight.requires_grad_("position_embeddings" not in name and "pos_embed" not in name)
-    return Start(network, config, resource.source, resource.sha256, licence_of(resource))
+    network = network_over(_with_ratio(model.config, given), model.module)
+    trainable(network, {"vit": True, "decoder": True})
+    return Start(network, resource.source, resource.sha256, licence_of(resource))
 
 
 def licence_of(resource: ModelResource) -> str:
@@ -111,9 +109,9 @@ def licence_of(resource: ModelResource) -> str:
 def _with_ratio(config: ModelConfig, given: Parameters) -> ModelConfig:
     ratio = config.mask_ratio if given.mask_ratio is None else given.mask_ratio
     config = replace(config, mask_ratio=ratio)
-    n_hidden = n_tokens(config) - int(n_tokens(config) * (1 - ratio))
-    if not 0 < n_hidden < n_tokens(config):
-        raise UserError(f"--mask-ratio {ratio}: hides {n_hidden} of {n_tokens(config)} tokens")
+    n_hidden = config.n_tokens - n_kept(config.n_tokens, ratio)
+    if not 0 < n_hidden < config.n_tokens:
+        raise UserError(f"--mask-ratio {ratio}: hides {n_hidden} of {config.n_tokens} tokens")
     return config
 
 
@@ -191,8 +189,8 @@ def settle(given: Parameters, config: ModelConfig, schedule: Schedule) -> Settle
     device = choose_device(given.device)
     auto = "bfloat16" if device == "cuda" else "float32"
     return Settled(
-        given.learning_rate or default_learning_rate(config.family, schedule.mean_batch),
-        WEIGHT_DECAY[config.family] if given.weight_decay is None else given.weight_decay,
+        given.learning_rate or default_learning_rate(config, schedule.mean_batch),
+        config.default_weight_decay if given.weight_decay is None else given.weight_decay,
         auto if given.precision == "auto" else given.precision,
         device,
     )
@@ -209,7 +207,7 @@ def record(
     divided = json.dumps([data.split, data.table], sort_keys=True)
     return {
         "Parameters": {**parameters, **chosen},
-        "Network": config_content(start.config),
+        "Network": config_content(start.network.config),
         "StartedFrom": {"Source": start.source, "Sha256": start.sha256, "Licence": start.licence},
         "Store": {"Sha256": store.sha256, "Parcels": store.n_parcels},
         "Split": sha256(divided),

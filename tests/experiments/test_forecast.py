@@ -79,7 +79,7 @@ def test_origins_and_patches(tiny: LoadedModel, image: LoadedModel) -> None:
         forecast_origins(39, 20, 180, 5)
     assert patches_span(tiny, 1) == (20, 180)
     assert patches_span(tiny, 2) == (40, 160)
-    # BRAINLM.md 1b: the last three columns of the 111M's picture are 44 volumes
+    # as in the original: the last three columns of the 111M's picture are 44 volumes
     assert patches_span(image, 3) == (44, 156)
     for model, n in ((tiny, 10), (image, 13), (tiny, 0)):
         with pytest.raises(Exception, match="time patches"):

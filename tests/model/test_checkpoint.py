@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmarks.model import EagerBrainLM, Inputs
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import file_sha256
 from brainlm_bids.model.brainlm import BrainLM, TokenConvolution
-from brainlm_bids.model.checkpoint import ALLOWED_SURPLUS, file_sha256, load_model
+from brainlm_bids.model.checkpoint import load_model
 from brainlm_bids.model.config import BrainLMConfig
 from brainlm_bids.model.embedding import embed
 
@@ -33,7 +34,7 @@ def layer_keys(name: str) -> set[str]:
 def test_the_names_are_those_of_the_released_13m(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "old_13M", OLD_13M)
     state = torch.load(folder / "pytorch_model.bin", weights_only=True)
-    # written out from BRAINLM.md 1a, not from our modules
+    # written out from the original's state, not from our modules
     both = ["vit.layernorm", "vit.embeddings.signal_embedding_projection"]
     both += ["vit.embeddings.xyz_embedding_projection"]
     both += [f"decoder.decoder_{part}" for part in ("embed", "norm", "pred", "pred1", "pred2")]
@@ -126,9 +127,12 @@ def test_odd_sizes_agree_with_the_plain_implementation(tmp_path: Path, ratio: fl
 
 def test_the_unused_layer_may_be_there_or_not_and_either_format_will_do(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "small", SMALL_13M)
-    expected = load_model(folder, seed=0).module.state_dict()
+    model = load_model(folder, seed=0)
+    expected = model.module.state_dict()
     state = edit(folder)
-    assert set(state) - set(expected) == ALLOWED_SURPLUS
+    unused = set(state) - set(expected)
+    assert unused == {"decoder.decoder_pred.weight", "decoder.decoder_pred.bias"}
+    assert unused == set(model.network.unused_tensors())
     save_file({key: state[key] for key in expected}, folder / "model.safetensors")
     (folder / "pytorch_model.bin").unlink()
     found = load_model(folder, seed=0).module.state_dict()

@@ -11,8 +11,14 @@ from scipy.spatial.distance import cdist
 from small_models import SMALL_IMAGE, TR, P, recording
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.checkpoint import LoadedModel, build_module, load_model, random_module
-from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, BrainLMConfig
+from brainlm_bids.model.checkpoint import (
+    LoadedModel,
+    build_network,
+    load_model,
+    network_over,
+    random_network,
+)
+from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.resources.labels import model_label
 
@@ -83,9 +89,8 @@ def test_padded_patches_are_not_seen(tiny: LoadedModel) -> None:
     assert found.n_padded == 140
     assert np.allclose(found.duration, [60 * TR])
     # The same with a network whose window is 60 volumes: then nothing is padded.
-    assert isinstance(tiny.config, BrainLMConfig)
     config = replace(tiny.config, num_timepoints_per_voxel=60)
-    short = replace(tiny, config=config, window=60)
+    short = replace(tiny, network=network_over(config, tiny.module))
     assert np.allclose(
         found.vectors, embed(short, series, coords, tr=TR, seed=5).vectors, atol=1e-6
     )
@@ -146,7 +151,7 @@ def test_windows_overlap_by_the_stride(model: LoadedModel) -> None:
 
 def test_parcel_tokens_come_back_in_order(tiny: LoadedModel) -> None:
     """Without the convolution order is nothing: parcels of equal input get equal tokens."""
-    tiny = replace(tiny, module=copy.deepcopy(tiny.module))
+    tiny = replace(tiny, network=copy.deepcopy(tiny.network))
     for name, weight in tiny.module.named_parameters():
         if name.endswith("conv.weight"):
             weight.zero_()
@@ -189,10 +194,10 @@ def test_attention_between_parcels_against_the_whole_matrix(
 
 
 def test_sizes_of_the_released_models() -> None:
-    """Parameters as counted in the original (BRAINLM.md 1a, 1b), without the 13M's unused layer."""
+    """Parameters as counted in the original, without the layer that the 13M never uses."""
     unused = 768 * 512 + 768
     for name, n in (("13M", 13_429_292 - unused), ("111M", 112_590_080), ("650M", 658_337_868)):
-        module = build_module(ARCHITECTURES[name])  # no memory is taken
+        module = build_network(ARCHITECTURES[name]).module  # no memory is taken
         assert sum(weight.numel() for weight in module.parameters()) == n, name
 
 
@@ -205,9 +210,9 @@ def test_full_size_models_run(name: str, width: int) -> None:
 
 
 def test_the_image_models_of_patch_14_hide_the_published_columns() -> None:
-    """BRAINLM.md 1b: predicting the last 20 % hides columns 19 … 22, that is 51 volumes."""
+    """As in the original: predicting the last 20 % hides columns 19 … 22, that is 51 volumes."""
     config = replace(SMALL_IMAGE, image_size=(434, 434), patch_size=14)
-    module = random_module(config, seed=0)
+    module = random_network(config, seed=0).module
     with torch.inference_mode():
         output = module.predict_last(torch.zeros(1, P, 200), 0.2)  # type: ignore[operator]
     hidden = output.mask_token.view(31, 31)

@@ -15,7 +15,7 @@ from brainlm_bids.model.future import forecast, forecast_span
 def test_spans_of_the_released_shapes(tiny: LoadedModel, image: LoadedModel) -> None:
     assert forecast_span(tiny, 20) == (20, 180)
     assert forecast_span(tiny, 30) == (40, 160)
-    # BRAINLM.md 1b: predicting the last 40 volumes hides 44 of them.
+    # as in the original: predicting the last 40 volumes hides 44 of them.
     assert forecast_span(image, 40) == (44, 156)
     for n in (0, 200, 190):
         with pytest.raises(UserError, match="forecast"):

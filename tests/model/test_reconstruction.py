@@ -10,9 +10,9 @@ from small_models import P, recording
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.model import baselines
-from brainlm_bids.model import recording as room
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.masking import disjoint_orders, n_passes
+from brainlm_bids.model.network import Prediction
 from brainlm_bids.model.reconstruction import reconstruct, scores
 
 
@@ -45,17 +45,17 @@ class _Spy:
     def __init__(self, real: Callable[..., Any]) -> None:
         self.real, self.n_calls = real, 0
 
-    def __call__(self, model: Any, run: Any, signal: Any, masking: Any) -> Any:
+    def __call__(self, signal: Any, coords: Any, masking: Any) -> Prediction:
         self.n_calls += 1
-        _, hidden = self.real(model, run, signal, masking)
-        return torch.where(hidden > 0, 9.0, signal), hidden
+        _, hidden = self.real(signal, coords, masking)
+        return Prediction(torch.where(hidden > 0, 9.0, signal), hidden)
 
 
 def test_every_value_comes_from_a_pass_that_hid_it(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spy = _Spy(room._forward)
-    monkeypatch.setattr(room, "_forward", spy)
+    spy = _Spy(model.network.predict)
+    monkeypatch.setattr(model.network, "predict", spy)
     series, coords = recording(250)
     call = {"mask_ratio": 0.4, "seed": 5, "input_gain": 3.0, "with_baselines": False}
     found = reconstruct(model, series, coords, **call)  # type: ignore[arg-type]

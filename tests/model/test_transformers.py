@@ -25,9 +25,7 @@ def compare(folder: Path, shape: tuple[int, int, int], ratio: float) -> None:
         masking = module.masking(noise, ratio)
         found = module(picture, masking)
         latent, last_input = module.vit(module.pad(picture), masking.keep)
-        attention = module.vit.layers[-1].probabilities(  # type: ignore[operator]
-            last_input, 0, last_input.shape[1]
-        )
+        attention = module.vit.layers[-1].probabilities(last_input, 0, last_input.shape[1])
     assert torch.equal(found.latent, latent)
     assert found.latent.shape == expected.latent.shape
     assert (found.latent[:, 0] - expected.latent[:, 0]).abs().max() <= 1e-5

@@ -18,7 +18,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.cohort.decoding import decode, linear_predictions, splits, within_fold_p
 from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
+from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_network
 from brainlm_bids.model.config import ARCHITECTURES
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.training import prediction_head as finetuning
@@ -88,7 +88,7 @@ def test_the_encoder_with_a_head_is_embed_then_head(model: LoadedModel, pooling:
     feed = Whole.__new__(Whole)
     feed._model, feed._seed = model, 7
     order = feed._order(200, np.random.default_rng(7))
-    whole = Finetuned(model.module, head, xyz, pooling)
+    whole = Finetuned(model.network, head, xyz, pooling)
     with torch.inference_mode():
         output = whole(torch.from_numpy(series.T[None]), torch.from_numpy(order)[None])
         assert torch.allclose(output, head(torch.from_numpy(found)), atol=1e-4)
@@ -116,8 +116,9 @@ def test_losses_by_hand() -> None:
 
 
 def test_only_what_should_learns(model: LoadedModel) -> None:
-    module = random_module(model.config, 0)
-    chosen = finetuning.trainable(module, {"vit": True, "decoder": False})
+    network = random_network(model.config, 0)
+    module = network.module
+    chosen = finetuning.trainable(network, {"vit": True, "decoder": False})
     names = {name for name, weight in module.named_parameters() if weight.requires_grad}
     assert chosen and all(name.startswith("vit.") for name in names)
     assert not any("position" in name for name in names)
@@ -196,7 +197,7 @@ def test_p_within_a_fold_is_uniform_without_an_effect() -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "small"
-    save_checkpoint(folder, random_module(SMALL, seed=1), SMALL, {})
+    save_checkpoint(folder, random_network(SMALL, seed=1), {})
     return folder
 
 
@@ -270,7 +271,7 @@ def test_a_planted_effect_is_found_and_a_shuffled_one_is_not(
 
 def test_an_image_model_finds_it_too(cohort: tuple[Path, Path], tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL_IMAGE, initializer_range=0.2)
-    save_checkpoint(tmp_path / "image", random_module(config, seed=1), config, {})
+    save_checkpoint(tmp_path / "image", random_network(config, seed=1), {})
     run = tmp_path / "run"
     assert call(cohort, tmp_path / "image", run, "--target", "age", *FROZEN) == 0
     assert scores(run, "age")["finetuned", "r2"]["value"] > 0.7
@@ -371,7 +372,7 @@ def test_a_frozen_head_knows_its_checkpoint(
     assert found[1] == pytest.approx(wanted[name, "young"], rel=1e-4)
     assert found.sum() == pytest.approx(1)
     other = tmp_path / "other"
-    save_checkpoint(other, random_module(SMALL, seed=2), SMALL, {})
+    save_checkpoint(other, random_network(SMALL, seed=2), {})
     with pytest.raises(UserError, match="is not the checkpoint"):
         load_finetuned(fold, other)
 
@@ -455,7 +456,7 @@ def test_bad_input_is_one_line(
 def test_the_future_of_sinusoids_is_learnt(tmp_path: Path) -> None:
     """A wave of either sign that every parcel has: the network learns how it goes on."""
     quiet = dataclasses.replace(SMALL, initializer_range=0.05)
-    save_checkpoint(tmp_path / "quiet", random_module(quiet, seed=1), quiet, {})
+    save_checkpoint(tmp_path / "quiet", random_network(quiet, seed=1), {})
     rng = np.random.default_rng(8)
     wave = np.sin(2 * np.pi * np.arange(40) / 20)[:, None]
     recordings = [

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from small_models import SMALL_IMAGE, recording
 from torch import nn
 
 from brainlm_bids.commands.training import SIZES
-from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_module
+from brainlm_bids.model.checkpoint import LoadedModel, load_model, network_over, random_network
 from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, config_content, read_config
 from brainlm_bids.model.masking import mask_by_order
 from brainlm_bids.resources import parcels
@@ -23,7 +24,6 @@ from brainlm_bids.training.objective import (
     draw,
     learning_rate,
     mse_and_r2,
-    n_tokens,
     window_losses,
 )
 
@@ -65,9 +65,9 @@ def test_loss_is_the_reference_s(shared: Path, folder: str, case: str) -> None:
     golden = shared / "golden" / folder
     about = json.loads((golden / "meta.json").read_text())["cases"][case]
     inputs = dict(np.load(golden / "inputs.npz"))
-    network = load_model(golden, seed=0).module
+    network = load_model(golden, seed=0).network
     if about.get("loss_fn") == "mae":
-        network.config = type(network.config)(**{**vars(network.config), "loss_fn": "mae"})
+        network = network_over(replace(network.config, loss_fn="mae"), network.module)
     signal = torch.from_numpy(inputs["signal"]).float()
     order = torch.argsort(torch.from_numpy(inputs["noise"]), dim=1)
     coords = parcels().xyz if folder.startswith("vitmae") else inputs["xyz"]
@@ -81,8 +81,8 @@ def test_loss_is_that_of_the_module(model: LoadedModel) -> None:
     """`MaskedPrediction` prepares windows as `recording.prepare` does: same loss, both families."""
     series, coords = recording(200)
     signal = torch.from_numpy(series.T[None].astype(np.float32))
-    order = torch.from_numpy(np.random.default_rng(0).permutation(n_tokens(model.config)))[None]
-    task = MaskedPrediction(model.module, coords, model.config.mask_ratio)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(model.config.n_tokens))[None]
+    task = MaskedPrediction(model.network, coords, model.config.mask_ratio)
     masking = mask_by_order(order, task.n_keep)
     with torch.no_grad():
         found = float(task(signal, order).loss)
@@ -122,14 +122,15 @@ def test_learning_rate_is_a_line_then_half_a_cosine() -> None:
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10 * 2.0)
     assert rates[10:] == pytest.approx(1 + np.cos(np.pi * np.arange(90) / 90))
     assert learning_rate(0, 10, 2.0, 0.0) == 2.0
-    assert default_learning_rate("brainlm", 512) == 5e-3
-    assert default_learning_rate("vitmae", 64) == pytest.approx(5e-4 / 4)
+    assert default_learning_rate(ARCHITECTURES["13M"], 512) == 5e-3
+    assert default_learning_rate(ARCHITECTURES["650M"], 64) == pytest.approx(5e-4 / 4)
 
 
 @pytest.mark.parametrize("family", ["brainlm", "vitmae"])
 def test_what_decays(family: str) -> None:
     """By name: weights of layers but LayerNorm, not tokens, not the fixed positions."""
-    network = random_module(ARCHITECTURES["tiny"] if family == "brainlm" else SMALL_IMAGE, 0)
+    config = ARCHITECTURES["tiny"] if family == "brainlm" else SMALL_IMAGE
+    network = random_network(config, 0).module
     norms = {name for name, part in network.named_modules() if isinstance(part, nn.LayerNorm)}
     expected, rest = set(), set()
     for name, weight in network.named_parameters():

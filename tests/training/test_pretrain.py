@@ -23,7 +23,7 @@ from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.model import baselines
-from brainlm_bids.model.checkpoint import load_model, random_module
+from brainlm_bids.model.checkpoint import load_model, random_network
 from brainlm_bids.model.config import ModelConfig
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import pretrain as engine
@@ -110,7 +110,7 @@ def test_learns_what_a_cohort_has_in_common(store: Store, tmp_path: Path) -> Non
     about = json.loads((run_dir / "best" / "training.json").read_text())
     assert about["Epoch"] == scores["epoch"]
     windows = WindowSet(store, _validation(run_dir, store), SERIES, seed=42, copies=10)
-    task = MaskedPrediction(best.module, parcels().xyz, 0.5)
+    task = MaskedPrediction(best.network, parcels().xyz, 0.5)
     batch = windows[MicroBatch(VALIDATION, 0, np.arange(20), np.ones(20, np.float32))]
     with torch.no_grad():
         found = task(batch.signal, batch.order)
@@ -132,9 +132,9 @@ def test_steps_are_those_of_a_plain_loop(store: Store, tmp_path: Path, config: M
 
     rows = read_rows(run_dir / "recordings.tsv")
     train = [k for k, row in enumerate(rows) if row["split"] == "train"]
-    network = random_module(config, 42)
+    network = random_network(config, 42)
     task = MaskedPrediction(network, parcels().xyz, 0.5)
-    decay = {"brainlm": 1e-5, "vitmae": 0.05}[config.family]
+    decay = {SERIES: 1e-5, IMAGE: 0.05}[config]
     optimiser = torch.optim.AdamW(decay_groups(task, decay), lr=1.0)
     steps = [step for epoch in (0, 1) for step in batches(len(train), 6, 42, epoch)]
     for k, windows in enumerate(steps):
@@ -151,7 +151,7 @@ def test_steps_are_those_of_a_plain_loop(store: Store, tmp_path: Path, config: M
         nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimiser.step()
     ours = load_model(run_dir / "last", seed=0).module.state_dict()
-    for name, expected in network.state_dict().items():
+    for name, expected in network.module.state_dict().items():
         # Adam divides by |gradient|: where that is only rounding, a step is rounding too.
         torch.testing.assert_close(ours[name], expected, rtol=0, atol=2e-4, msg=name)
     assert len(train) == 16 and len(steps) == 6
@@ -166,7 +166,7 @@ def test_baselines_are_computed_on_the_network_s_masks(store: Store, tmp_path: P
         whole = np.ascontiguousarray(store.series(recording).T)
         first, order = draw(IMAGE, whole.shape[1], (42, VALIDATION, 0, window))
         hidden = np.zeros(whole.shape, dtype=bool)
-        task = MaskedPrediction(random_module(IMAGE, 0), parcels().xyz, 0.5)
+        task = MaskedPrediction(random_network(IMAGE, 0), parcels().xyz, 0.5)
         hidden[:, first : first + 200] = hidden_values(task, order)
         guess = baselines.ridge(whole, ~hidden)
         errors += float(((guess - whole)[hidden] ** 2).sum())
@@ -181,7 +181,7 @@ def test_baselines_are_computed_on_the_network_s_masks(store: Store, tmp_path: P
 @pytest.mark.parametrize("config", [SERIES, IMAGE], ids=["brainlm", "vitmae"])
 def test_hidden_values_are_those_that_the_loss_counts(config: ModelConfig) -> None:
     """A window of ones where a value is hidden and zeros elsewhere: the counted sum finds all."""
-    task = MaskedPrediction(random_module(config, 0), parcels().xyz, 0.5)
+    task = MaskedPrediction(random_network(config, 0), parcels().xyz, 0.5)
     _, order = draw(config, config.window, (1, 2, 3, 4))
     hidden = hidden_values(task, order)
     assert 0.3 < hidden.mean() < 0.7
@@ -357,19 +357,16 @@ def test_workers_read_the_same_windows(store: Store) -> None:
 
 @pytest.mark.parametrize("config", [SERIES, IMAGE], ids=["brainlm", "vitmae"])
 def test_a_checkpoint_is_the_network(config: ModelConfig, tmp_path: Path) -> None:
-    network = random_module(config, 7)
-    saving.save_checkpoint(tmp_path / "best", network, config, {})
+    network = random_network(config, 7)
+    saving.save_checkpoint(tmp_path / "best", network, {})
     loaded = load_model(tmp_path / "best", seed=0)
     assert loaded.config == config
     signal_, order = torch.randn(2, P, config.window), draw(config, config.window, (0, 0, 0, 0))[1]
     keep = torch.from_numpy(order[:40]).expand(2, -1)
     with torch.no_grad():
-        if config.family == "brainlm":
-            xyz = torch.tensor(parcels().xyz).float().expand(2, -1, -1)
-            pair = [module.vit(signal_, xyz, keep)[0] for module in (network, loaded.module)]
-        else:
-            pair = [m.vit(m.pad(signal_), keep)[0] for m in (network, loaded.module)]
-    assert torch.equal(*pair)
+        xyz = torch.tensor(parcels().xyz).float()
+        ours, theirs = (one.encode(signal_, xyz, keep) for one in (network, loaded.network))
+    assert torch.equal(ours.latent, theirs.latent)
 
 
 @pytest.mark.shared
@@ -380,7 +377,7 @@ def test_a_checkpoint_has_the_reference_s_layout(shared: Path, name: str, tmp_pa
 
     golden = shared / "golden" / name
     model = load_model(golden, seed=0)
-    saving.save_checkpoint(tmp_path, model.module, model.config, {})
+    saving.save_checkpoint(tmp_path, model.network, {})
     theirs, ours = (load_file(folder / "model.safetensors") for folder in (golden, tmp_path))
     assert {key: value.shape for key, value in ours.items()} == {
         key: value.shape for key, value in theirs.items()
@@ -414,7 +411,7 @@ def test_the_licence_goes_with_the_weights(
 ) -> None:
     """Adapted released weights, adapted once more: their licence still stands in the checkpoint."""
     released = tmp_path / "old_13M"
-    saving.save_checkpoint(released, random_module(SERIES, 7), SERIES, {})
+    saving.save_checkpoint(released, random_network(SERIES, 7), {})
     source = str(released)
     for name in ("once", "twice"):
         given = replace(parameters(store, tmp_path / name, epochs=1), config=None)
@@ -498,7 +495,7 @@ def test_a_full_disk_loses_nothing(
 
 
 def test_weights_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saving.save_checkpoint(tmp_path / "best", random_module(SERIES, 1), SERIES, {})
+    saving.save_checkpoint(tmp_path / "best", random_network(SERIES, 1), {})
     before = (tmp_path / "best" / "model.safetensors").read_bytes()
 
     def full(self: Path, target: Path) -> None:
@@ -506,7 +503,7 @@ def test_weights_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(UserError, match="No space left"):
-        saving.save_checkpoint(tmp_path / "best", random_module(SERIES, 2), SERIES, {})
+        saving.save_checkpoint(tmp_path / "best", random_network(SERIES, 2), {})
     assert (tmp_path / "best" / "model.safetensors").read_bytes() == before
 
 

@@ -1,0 +1,46 @@
+"""Softmax attention as both networks compute it, and what a layer says about its attention.
+
+Tokens (B, L, D), h heads of d = D / h dimensions.
+"""
+
+import math
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """Softmax attention (Vaswani et al. 2017) without the projection of its output."""
+
+    def __init__(self, width: int, heads: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, width, bias=bias)
+        self.value = nn.Linear(width, width, bias=bias)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, h, L, d)"""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def mix(self, x: Tensor, values: Tensor) -> Tensor:
+        """The values (B, h, L, d) weighted by the attention between the tokens x."""
+        return F.scaled_dot_product_attention(
+            self.split(self.query(x)), self.split(self.key(x)), values
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x, self.split(self.value(x))).transpose(1, 2).flatten(2)
+
+    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention of the queries start … stop to all tokens: (B, h, stop − start, L)."""
+        q, k = self.split(self.query(x[:, start:stop])), self.split(self.key(x))
+        return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+
+
+class AttentionLayer(nn.Module):
+    """A layer of a transformer that can be asked for the attention that it pays."""
+
+    def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention (B, h, stop − start, L) of the queries start … stop, for the layer's input."""
+        raise NotImplementedError
