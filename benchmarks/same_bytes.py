@@ -4,8 +4,9 @@
 
 It runs nothing. Tables, figures and other text are compared by their bytes, NIfTI by its bytes
 without the compression, .npz by array, .h5 by data set, JSON by value, HTML by what it says. Left
-out: folders `logs`; JSON keys that may change without a number that does (`VOLATILE`); the place
-of the output folder, in all text; the versions of ITK, HDF5 and the system in .h5 files.
+out: folders `logs`; JSON keys that may change without a number that does (`VOLATILE`), and such
+columns of a page's tables; the place of the output folder, in all text; the versions of ITK, HDF5
+and the system in .h5 files.
 
 Names that were changed on purpose stand in --renamed: a regular expression for the path in BEFORE,
 and what takes its place, per row. They are applied to the text of BEFORE's files too, since
@@ -41,6 +42,8 @@ VOLATILE = re.compile(
     r"Version|SoftwareVersions|Configuration|ConfigurationHash"
     r"|Date|DateTime|Seconds|seconds|PeakMemoryMB|peak_memory_mb"
 )
+# columns of the tables of a page: what a call took, and where its error is told
+VOLATILE_COLUMNS = ("Time (s)", "Peak memory (MB)", "Crash file")
 # data sets of ITK's transforms that tell of the machine
 MACHINE = ("HDFVersion", "ITKVersion", "OSName", "OSVersion")
 HERE = "<output folder>"
@@ -227,35 +230,59 @@ def compare_page(name: str, one: bytes, other: bytes, rules: Rules) -> Finding:
 
 
 def page_text(page: str) -> str:
-    """What a page says, a piece of text per line, and the files that it shows or links to.
+    """What a page says, a piece of text or a row of a table per line, and the files it shows.
 
     >>> page_text('<style>p {}</style><p class="a">of <b>7</b> <img src="a.svg" alt="map"></p>')
     'of\\n7\\na.svg\\nmap'
+    >>> page_text("<tr><th>Run</th><th>Time (s)</th></tr><tr><td>1</td><td>7.5</td></tr>")
+    'Run | Time (s)\\n1'
     """
     reader = _PageReader()
     reader.feed(page)
     reader.close()
-    return "\n".join(reader.pieces)
+    return "\n".join(" | ".join(pieces) for pieces in reader.lines if pieces)
 
 
 class _PageReader(HTMLParser):
-    """Collects what a page says in `pieces`."""
+    """Collects the pieces of each line that a page says in `lines`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pieces: list[str] = []
-        self._silent = False  # inside a style sheet or a script
+        self.lines: list[list[str]] = []
+        self._silent = self._in_row = False  # in a style sheet or a script; in a row of a table
+        self._column = -1
+        self._left_out: set[int] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._silent = tag in ("style", "script")
-        self.pieces += [v for k, v in attrs if v and k in ("src", "data", "href", "alt")]
+        if tag == "table":
+            self._left_out = set()
+        elif tag == "tr":
+            self._in_row, self._column = True, -1
+            self.lines.append([])
+        elif tag in ("th", "td"):
+            self._column += 1
+        for key, value in attrs:
+            if value and key in ("src", "data", "href", "alt"):
+                self._take(value)
 
     def handle_endtag(self, tag: str) -> None:
         self._silent = False
+        if tag == "tr":
+            self._in_row = False
 
     def handle_data(self, data: str) -> None:
-        if not self._silent and data.strip():
-            self.pieces.append(" ".join(data.split()))
+        text = " ".join(data.split())
+        if text and not self._silent:
+            self._take(text)
+
+    def _take(self, text: str) -> None:
+        if not self._in_row:
+            self.lines.append([text])
+        elif self._column not in self._left_out:
+            self.lines[-1].append(text)
+            if text in VOLATILE_COLUMNS:
+                self._left_out.add(self._column)
 
 
 # --- tables ------------------------------------------------------------------------------------
@@ -500,7 +527,10 @@ def read_patterns(path: Path | None, n_columns: int) -> list[list[str]]:
 
 def report(comparison: Comparison) -> Iterator[str]:
     """The lines that are printed: what was left out, what is on one side, what differs, the sum."""
-    yield f"left out: folders {SKIPPED_FOLDER}; JSON keys {VOLATILE.pattern}; in .h5 {MACHINE}"
+    yield (
+        f"left out: folders {SKIPPED_FOLDER}; JSON keys {VOLATILE.pattern}; columns of pages "
+        f"{', '.join(VOLATILE_COLUMNS)}; in .h5 {', '.join(MACHINE)}; the output folder's place"
+    )
     yield from (f"only before: {name}" for name in comparison.only_before)
     yield from (f"only after: {name}" for name in comparison.only_after)
     for name, finding in comparison.findings.items():

@@ -34,7 +34,11 @@ def _write(folder: Path, when: int) -> Path:
         file["TransformGroup/0/TransformType"] = ["AffineTransform"]
         file["OSVersion"] = [str(when)]
     (folder / FIGURE).write_text('<svg>\n<path d="1 2"/>\n</svg>\n')
-    (folder / PAGE).write_text(f"<style>p {{}}</style><p>FD <b>0.125</b></p><a href='{folder}'>x")
+    row = f"<tr><td>1</td><td>{when}</td><td>0.125</td></tr>"
+    (folder / PAGE).write_text(
+        f"<style>p {{}}</style><table><tr><th>Run</th><th>Time (s)</th><th>FD</th></tr>{row}"
+        f"</table><a href='{folder}'>x"
+    )
     (folder / "logs" / "x").write_text(str(when))
     return folder
 
@@ -104,7 +108,7 @@ CHANGES = {
     ),
     PAGE: (
         lambda path: path.write_text(path.read_text().replace("0.125", "0.126")),
-        "line 2: '0.125' and '0.126'",
+        "line 2: '1 | 0.125' and '1 | 0.126'",
     ),
 }
 
