@@ -4,6 +4,7 @@ In: `Settings`, and a Nipype workflow. Out: resources that were found and checke
 is computed, and crash files for what failed.
 """
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.app import messages
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
+from brainlm_bids.model.devices import choose_device, resolve_precision
 from brainlm_bids.parcels import scaling
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph
@@ -75,9 +77,19 @@ def check_models(models: Sequence[resources.ModelResource], settings: Settings) 
                 f"{config.window} volumes"
             )
     if models and settings.device == "cuda":
-        from brainlm_bids.model.placement import choose_device
-
         choose_device("cuda")
+
+
+def with_precision(settings: Settings, models: Sequence[resources.ModelResource]) -> Settings:
+    """The settings with the precision that the models run with, on which their results depend.
+
+    It is decided once, where the call is planned: outputs that were made in bfloat16 on a GPU are
+    not complete for a call in float32 on a CPU.
+    """
+    if not models:
+        return settings
+    precision = resolve_precision(settings.device, settings.precision)
+    return dataclasses.replace(settings, precision=precision)
 
 
 def make_folders(settings: Settings) -> None:

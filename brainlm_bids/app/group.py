@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__, files
-from brainlm_bids.app.execution import Found, execute, make_folders, materialise
+from brainlm_bids.app.execution import Found, execute, make_folders, materialise, with_precision
 from brainlm_bids.app.status import Row, print_table, read_crashes, used_resources, write_status
 from brainlm_bids.bids import derivatives, outputs
 from brainlm_bids.bids.derivatives import EXCLUDED, FAILED, INCLUDED, Columns, Recording
@@ -25,7 +25,7 @@ from brainlm_bids.cohort import variables
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings, configuration_hash
-from brainlm_bids.table import MODEL
+from brainlm_bids.table import COHORT, MODEL
 from brainlm_bids.workflows import group as graphs
 from brainlm_bids.workflows.graph import Graph, Stage
 from brainlm_bids.workflows.group import CohortPlan, DecodingPlan, ModelSummary, names_of
@@ -44,8 +44,8 @@ class _Cohort:
     """A call's recordings and what became of them; the rows of its status table."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
         self.found = Found(settings)
+        self.settings = with_precision(settings, self.found.models)
         atlas = self.found.atlas.label
         self.recordings = derivatives.find_recordings(settings, self.found.space, atlas)
         space = self.recordings[0].naming.space
@@ -462,7 +462,7 @@ def _decoding(
             "targets": [[t.name, t.rows.tolist(), t.values.tolist(), t.classes] for t in targets],
             "confounds": confounds,
             "said": said,
-            "seed": settings.random_seed,
+            **settings.changing(COHORT),
         }
     )
     stage = f"{label}decoding"

@@ -17,7 +17,7 @@ from typing import Any
 
 from brainlm_bids import __version__, files, resources
 from brainlm_bids.app import group, messages
-from brainlm_bids.app.execution import Found, execute, make_folders, materialise
+from brainlm_bids.app.execution import Found, execute, make_folders, materialise, with_precision
 from brainlm_bids.app.status import Row, print_table, read_crashes, used_resources, write_status
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids import outputs
@@ -56,6 +56,7 @@ def _run_participant(settings: Settings) -> int:
     if settings.reports_only:
         return _write_reports(settings, runs)
     found = Found(settings)
+    settings = with_precision(settings, found.models)
     for text in found.warnings:
         LOG.warning(text)
     runs = [_with_resources(one, settings, found) for one in runs]
@@ -191,7 +192,10 @@ def _series_hash(settings: Settings, one: Run, found: Found) -> str:
         "t1w": None if t1w is None else files.file_sha256(t1w),
     }
     if one.preprocessed is not None:
-        values["fmriprep"] = [files.file_sha256(path) for path in one.preprocessed.files]
+        paths = one.preprocessed.files
+        if one.preprocessed.labels is not None:
+            paths += (one.preprocessed.labels,)
+        values["fmriprep"] = [files.file_sha256(path) for path in paths]
     return configuration_hash(values)
 
 

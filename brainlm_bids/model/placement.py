@@ -1,8 +1,8 @@
 """Where a loaded model runs: a device and a precision come in, work in batches that fit goes on.
 
-CPU: float32, one window at a time (more is slower there; BRAINLM.md 3). CUDA: bfloat16 autocast and
-large batches; one that does not fit is halved and tried again, and if a single window does not
-fit, the model moves to the CPU with a warning.
+On a CPU, one window at a time (larger batches are slower there). On CUDA, large batches: one that
+does not fit into memory is halved and tried again, and if a single window does not fit, the model
+moves to the CPU with a warning.
 """
 
 import warnings
@@ -13,10 +13,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from brainlm_bids.errors import UserError
+from brainlm_bids.model.devices import choose_device, resolve_precision
 
 CUDA_BATCH = 64  # windows tried first
-PRECISIONS = ("auto", "float32", "bfloat16")
 T = TypeVar("T")
 
 
@@ -81,22 +80,18 @@ class Placement:
 def place(module: nn.Module, device: str, precision: str) -> Placement:
     """Put a module onto a device.
 
-    device: cpu, cuda, or auto (CUDA where there is one). precision: float32, bfloat16 (autocast:
-    matrix products only), or auto, which is bfloat16 on CUDA and float32 on the CPU.
-    Raises UserError for other words, and for CUDA where there is none.
+    Parameters
+    ----------
+    module
+        The network.
+    device, precision
+        See `devices.choose_device` and `devices.resolve_precision`.
+
+    Raises
+    ------
+    UserError
+        For other words, and for CUDA where there is none.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: expected {', '.join(PRECISIONS)}")
     target = choose_device(device)
-    chosen = {"cpu": "float32", "cuda": "bfloat16"}[target] if precision == "auto" else precision
+    chosen = resolve_precision(target, precision)
     return Placement(module, target, chosen, CUDA_BATCH if target == "cuda" else 1)
-
-
-def choose_device(device: str) -> str:
-    """cpu or cuda, for cpu, cuda or auto. Raises UserError for CUDA where there is none."""
-    if device not in ("cpu", "cuda", "auto"):
-        raise UserError(f"--device {device}: expected auto, cpu or cuda")
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise UserError("--device cuda: this machine offers no CUDA device; use cpu or auto")
-    return "cuda" if device != "cpu" and has_cuda else "cpu"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from brainlm_bids.cohort.decoding import splits
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.placement import choose_device
+from brainlm_bids.model.devices import choose_device, resolve_precision
 
 Indices = NDArray[np.int64]
 # Processes wait for the one that writes, which also fits what has no part in learning.
@@ -80,8 +80,7 @@ def accelerator(device: str, precision: str) -> Any:
     from accelerate.utils import InitProcessGroupKwargs
 
     chosen = choose_device(device)
-    auto = "bf16" if chosen == "cuda" else "no"
-    mixed = {"auto": auto, "float32": "no", "bfloat16": "bf16"}[precision]
+    mixed = {"float32": "no", "bfloat16": "bf16"}[resolve_precision(chosen, precision)]
     waiting = InitProcessGroupKwargs(timeout=PATIENCE_OF_PROCESSES)
     return Accelerator(cpu=chosen == "cpu", mixed_precision=mixed, kwargs_handlers=[waiting])
 

@@ -18,9 +18,9 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.files import json_value, read_json, sha256, write_json, write_tsv
 from brainlm_bids.model.checkpoint import load_model, network_over, random_network
 from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content, read_config
+from brainlm_bids.model.devices import choose_device, resolve_precision
 from brainlm_bids.model.masking import n_kept
 from brainlm_bids.model.network import Network
-from brainlm_bids.model.placement import choose_device
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
 from brainlm_bids.training.loader import Schedule
 from brainlm_bids.training.objective import default_learning_rate
@@ -187,11 +187,10 @@ class Settled:
 def settle(given: Parameters, config: ModelConfig, schedule: Schedule) -> Settled:
     """Fill in what depends on the network, the data and the machine."""
     device = choose_device(given.device)
-    auto = "bfloat16" if device == "cuda" else "float32"
     return Settled(
         given.learning_rate or default_learning_rate(config, schedule.mean_batch),
         config.default_weight_decay if given.weight_decay is None else given.weight_decay,
-        auto if given.precision == "auto" else given.precision,
+        resolve_precision(device, given.precision),
         device,
     )
 

@@ -63,9 +63,9 @@ def test_the_cpu_is_the_last_resort() -> None:
 
 def test_words_that_are_not_known_are_refused() -> None:
     module = nn.Linear(1, 1)
-    with pytest.raises(UserError, match="--precision half"):
+    with pytest.raises(UserError, match="precision 'half'"):
         place(module, "cpu", "half")
-    with pytest.raises(UserError, match="--device gpu"):
+    with pytest.raises(UserError, match="device 'gpu'"):
         place(module, "gpu", "auto")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA device"):

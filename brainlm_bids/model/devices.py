@@ -1,0 +1,80 @@
+"""The device and the precision that a model runs with.
+
+This module does not import torch before it has to: the process that plans a call computes nothing.
+"""
+
+import sys
+from importlib.metadata import version
+
+from brainlm_bids.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def has_cuda() -> bool:
+    """Whether torch can use a CUDA device."""
+    # a build for CPUs alone says so in its version: importing it would take seconds
+    if "torch" not in sys.modules and version("torch").endswith("+cpu"):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def choose_device(device: str) -> str:
+    """The device to use.
+
+    Parameters
+    ----------
+    device
+        "cpu", "cuda", or "auto": CUDA if there is such a device.
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    UserError
+        For any other word, and for CUDA where there is none.
+    """
+    if device not in DEVICES:
+        raise UserError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
+    if device == "cpu":
+        return "cpu"
+    if has_cuda():
+        return "cuda"
+    if device == "cuda":
+        raise UserError("device 'cuda': this machine has no CUDA device; use 'cpu' or 'auto'")
+    return "cpu"
+
+
+def resolve_precision(device: str, precision: str) -> str:
+    """The precision of the matrix products of a model on a device of this machine.
+
+    Parameters
+    ----------
+    device
+        "cpu", "cuda" or "auto" (see `choose_device`).
+    precision
+        "float32", "bfloat16" (under autocast), or "auto": bfloat16 on CUDA and float32 on a CPU,
+        where bfloat16 is several times slower.
+
+    Returns
+    -------
+    str
+        "float32" or "bfloat16".
+
+    Raises
+    ------
+    UserError
+        For any other word, and for CUDA where there is none.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    chosen = choose_device(device)
+    if precision != "auto":
+        return precision
+    return "bfloat16" if chosen == "cuda" else "float32"
