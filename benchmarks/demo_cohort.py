@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.model.config import MODEL_TR
 from brainlm_bids.parcels import sampling, scaling
 from brainlm_bids.phantom import courses
 from brainlm_bids.preproc.denoising import temporal
+from brainlm_bids.settings import Settings
 
 Array = NDArray[np.float64]
 # s; UK Biobank's and HCP's, and what labs use: half of the recordings are interpolated
@@ -45,7 +45,7 @@ def recording(rng: np.random.Generator) -> Array:
     level = noise * rng.lognormal(0, 0.4, series.shape[1])
     series += level * rng.normal(size=series.shape)
     series = temporal.highpass_matrix(n_volumes, tr) @ series
-    series, _ = sampling.at_rate(series, tr, MODEL_TR)
+    series, _ = sampling.at_rate(series, tr, Settings.model_tr)
     return scaling.scale(series, scaling.recording_stats(series))[0]
 
 

@@ -52,10 +52,10 @@ class Settings:
 
     # fmt: off
     bids_dir: Path = setting(
-        REQUIRED, POSITIONAL, SERIES, by_content=True,
+        REQUIRED, POSITIONAL, SERIES, by_content=True, metavar="BIDS_DIR",
         help="the raw BIDS data set; nothing is ever written into it")
     output_dir: Path = setting(
-        REQUIRED, POSITIONAL, NOTHING,
+        REQUIRED, POSITIONAL, NOTHING, metavar="OUTPUT_DIR",
         help="the folder for the derivatives")
     work_dir: Path = setting(
         Path("work"), EXECUTION, NOTHING, written=True, spellings=("-w",), metavar="DIR",

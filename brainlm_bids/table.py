@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from brainlm_bids.values import Bounds, Option
+from brainlm_bids.values import Option
 
 # What a setting can change: the parcel series of a run, the results of a model, those of a cohort.
 SERIES, MODEL, COHORT, NOTHING = "series", "model", "cohort", "nothing"
@@ -85,17 +85,14 @@ def rows_of(table: type) -> dict[str, Setting]:
     for field in dataclasses.fields(table):
         if "row" not in field.metadata:
             raise TypeError(f"the setting {field.name} does not say what it changes")
-        row = dict(field.metadata["row"])
         kind, several = _kind_of(hints[field.name])
         default = None if field.default is REQUIRED else field.default
-        bounds = row.pop("bounds", None)
         rows[field.name] = Setting(
             name=field.name,
             kind=kind,
             several=several,
             default=default,
-            bounds=None if bounds is None else Bounds(bounds),
-            **row,
+            **field.metadata["row"],
         )
     return rows
 

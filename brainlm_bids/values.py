@@ -105,7 +105,7 @@ class Option:
     default_text: str = ""
     several: bool = False
     unit: str | None = None
-    bounds: Bounds | None = None
+    bounds: str = ""
     choices: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     metavar: str = ""
@@ -192,20 +192,20 @@ class Option:
         return value * factor
 
     def _check_bounds(self, value: float, text: str, *, bare: bool) -> None:
-        if self.bounds is None or value in self.bounds:
+        if not self.bounds or value in Bounds(self.bounds):
             return
+        bounds = Bounds(self.bounds)
         if self.unit == "s" and bare and value > 0:
-            if 1 / value in self.bounds and value < self.bounds.low:
+            if 1 / value in bounds and value < bounds.low:
                 raise UserError(f"{text}? The unit is seconds: {1 / value:g} is {value:g} Hz")
-            if value / 1000 in self.bounds:
+            if value / 1000 in bounds:
                 raise UserError(f"{text}? The unit is seconds: {value / 1000:g} is {value:g} ms")
         raise self._not_a_value(text)
 
     def _not_a_value(self, text: str) -> UserError:
         noun = self._noun()
-        return UserError(
-            f"{text!r} is not {noun if self.bounds is None else self.bounds.described(noun)}"
-        )
+        wanted = Bounds(self.bounds).described(noun) if self.bounds else noun
+        return UserError(f"{text!r} is not {wanted}")
 
     def _noun(self) -> str:
         if self.unit in UNIT_NAMES:

@@ -37,7 +37,7 @@ def another_value(row: Setting) -> Any:
     items: dict[type, Any] = {
         bool: not row.default,
         int: 7,
-        float: 0.25 if row.bounds is not None and row.bounds.high == 1 else 12.5,
+        float: 0.25 if row.bounds[-3:-1] == " 1" else 12.5,
         str: "fmriprep=/data/fmriprep" if row.convert else "other",
         Path: Path("/data/other"),
     }

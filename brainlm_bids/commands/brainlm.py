@@ -1,5 +1,7 @@
-"""`brainlm`: the tools beside the app. In: a subcommand and its flags; out: files, a table, and an
-exit code (0 done, 1 an error that is said in one line, 2 usage). Heavy imports wait for the work.
+"""`brainlm`: the tools that come with the app.
+
+In: a subcommand and its flags. Out: files or a table, and an exit code: 0 if all is done, 1 after
+an error that is reported in one line, 2 for a malformed call. Heavy imports wait for the work.
 """
 
 from __future__ import annotations
@@ -7,36 +9,104 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from brainlm_bids import __version__
 from brainlm_bids.commands.experiments import add_experiment_commands
-from brainlm_bids.commands.training import add_training_commands, count, positive, whole
+from brainlm_bids.commands.parser import Parser, add_option, add_options, add_positional
+from brainlm_bids.commands.training import SEED, add_training_commands
 from brainlm_bids.errors import UserError
+from brainlm_bids.values import Option
 
 # as resources.FETCHABLE, kept here too so that --help needs no import; a test holds them equal
 FETCHABLE = ("atlas", "cifti-atlas", "template", "111M", "650M", "13M")
 
-# switch of `brainlm phantom` -> what it says in --help
+FETCH = (
+    Option(
+        name="what",
+        kind=str,
+        several=True,
+        choices=FETCHABLE,
+        help="atlas: A424; cifti-atlas: A424 for CIFTI files; template: MNI152NLin6Asym; 111M, "
+        "650M, 13M: BrainLM's published weights",
+    ),
+)
+HOME = Option(
+    name="home",
+    kind=Path,
+    metavar="DIR",
+    default_text="$BRAINLM_BIDS_HOME, otherwise ~/.cache/brainlm-bids",
+    help="folder of the cache",
+)
+PHANTOM = (
+    Option(name="subjects", kind=int, default=2, bounds="[1, inf)", help="number of subjects"),
+    Option(
+        name="sessions",
+        kind=int,
+        default=0,
+        bounds="[0, inf)",
+        help="sessions per subject; 0: no session level",
+    ),
+    Option(name="runs", kind=int, default=1, bounds="[1, inf)", help="runs per session"),
+    Option(name="volumes", kind=int, default=240, bounds="[1, inf)", help="volumes per run"),
+    Option(
+        name="tr",
+        kind=float,
+        default=2.0,
+        unit="s",
+        bounds="(0, 60]",
+        metavar="S",
+        help="repetition time",
+    ),
+    Option(
+        name="voxel",
+        kind=float,
+        default=3.5,
+        unit="mm",
+        bounds="(0, inf)",
+        metavar="MM",
+        help="voxel size of the BOLD series",
+    ),
+    Option(
+        name="motion",
+        kind=str,
+        default="low",
+        metavar="none|low|high|FILE",
+        help="head motion: none, low, high, or an FSL .par file",
+    ),
+)
+# switch of `brainlm phantom` -> its help
 PHANTOM_SWITCHES = {
-    "drift": "slow drifts",
-    "respiration": "respiration",
-    "cardiac": "heart beat",
-    "global-signal": "a signal common to all voxels",
-    "spin-history": "brightness that follows motion",
-    "non-steady": "bright first volumes",
+    "drift": "slow drifts of the signal",
+    "respiration": "respiratory noise",
+    "cardiac": "cardiac noise",
+    "global-signal": "a signal that is common to all voxels",
+    "spin-history": "changes of brightness that follow motion",
+    "non-steady": "bright volumes before the steady state",
     "thermal-noise": "thermal noise",
     "coil-shading": "uneven coil sensitivity",
     "dropout": "signal dropout near the sinuses",
 }
+SCORE = (
+    Option(
+        name="phantom", kind=Path, metavar="PHANTOM", help="data set written by brainlm phantom"
+    ),
+    Option(
+        name="derivatives",
+        kind=Path,
+        metavar="DERIVATIVES",
+        help="output folder of brainlm-bids for this data set",
+    ),
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of all subcommands; each stores its function under `work`."""
-    parser = argparse.ArgumentParser(
-        prog="brainlm", description="Tools of brainlm-bids: resources, phantom data, training."
+    parser = Parser(
+        prog="brainlm",
+        description="Tools of brainlm-bids: resources, simulated data, training and experiments.",
     )
     parser.add_argument("--version", action="version", version=f"brainlm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -52,39 +122,25 @@ def _add_fetch(commands: Any) -> None:
     fetch = commands.add_parser(
         "fetch",
         help="download the atlas, the template or BrainLM's weights into the cache",
-        description="Download resources into $BRAINLM_BIDS_HOME (default ~/.cache/brainlm-bids).",
+        description="Download resources into the cache, for later calls without a network.",
     )
-    fetch.add_argument("what", nargs="+", choices=FETCHABLE, help="what to download")
-    fetch.add_argument("--home", type=Path, metavar="DIR", help="another folder for the cache")
+    for argument in FETCH:
+        add_positional(fetch, argument)
+    add_option(fetch, HOME)
     fetch.set_defaults(work=_fetch)
 
 
 def _add_phantom(commands: Any) -> None:
     phantom = commands.add_parser(
         "phantom",
-        help="write a simulated BIDS data set whose truth is known",
-        description="Write a simulated raw BIDS data set; its truth is under derivatives/phantom.",
+        help="write a simulated BIDS data set with known ground truth",
+        description="Write a simulated raw BIDS data set; its ground truth is stored in "
+        "derivatives/phantom.",
     )
-    phantom.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
-    number: dict[str, tuple[Callable[[str], Any], Any, str]] = {
-        "subjects": (count, 2, "subjects"),
-        "sessions": (whole, 0, "sessions per subject; 0: no session level"),
-        "runs": (count, 1, "runs per session"),
-        "volumes": (count, 240, "volumes per run"),
-        "tr": (positive, 2.0, "repetition time in seconds"),
-        "voxel": (positive, 3.5, "voxel size of the BOLD in mm"),
-        "seed": (whole, 42, "seed of every random number"),
-    }
-    for name, (kind, default, text) in number.items():
-        phantom.add_argument(
-            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} ({default})"
-        )
-    phantom.add_argument(
-        "--motion",
-        default="low",
-        metavar="KIND",
-        help="none, low, high, or an FSL .par file of head motion (low)",
-    )
+    out = Option(name="out", kind=Path, metavar="OUT", help="a new or empty folder")
+    add_positional(phantom, out)
+    add_options(phantom, PHANTOM)
+    add_option(phantom, SEED, dest="seed")
     switches = phantom.add_argument_group("sources of noise and distortion, all on by default")
     for name, text in PHANTOM_SWITCHES.items():
         switches.add_argument(
@@ -96,13 +152,12 @@ def _add_phantom(commands: Any) -> None:
 def _add_score(commands: Any) -> None:
     score = commands.add_parser(
         "phantom-score",
-        help="compare derivatives of a phantom with its truth",
-        description="Print a row per run: motion and its error, parcel series and their bound.",
+        help="compare the derivatives of a phantom with its ground truth",
+        description="Print a row per run: motion and its error, agreement of the parcel series "
+        "with the truth, and the best agreement that the noise allows.",
     )
-    score.add_argument("phantom", type=Path, metavar="PHANTOM", help="written by brainlm phantom")
-    score.add_argument(
-        "derivatives", type=Path, metavar="DERIVATIVES", help="output folder of brainlm-bids"
-    )
+    for argument in SCORE:
+        add_positional(score, argument)
     score.set_defaults(work=_score)
 
 
@@ -137,7 +192,7 @@ def _score(args: argparse.Namespace) -> None:
 
     rows = recovered(args.derivatives, args.phantom)
     if not rows:
-        raise UserError(f"{args.derivatives}: no run of the phantom {args.phantom} was found here")
+        raise UserError(f"{args.derivatives}: holds no run of the phantom {args.phantom}")
     print(_table(rows))
 
 
@@ -172,9 +227,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave(code: int) -> NoReturn:
-    """End this process at once, all being written.
+    """End this process at once; everything has been written by now.
 
-    Threads of torch's process group may hold Python objects when the interpreter goes down, and
+    Threads of torch's process group may hold Python objects when the interpreter shuts down, and
     abort (pytorch/pytorch#179291): a finished training would count as failed, and be queued again.
     """
     sys.stdout.flush()

@@ -84,13 +84,17 @@ def add_options(group: Any, options: Iterable[Option], *, suppress: bool = False
         add_option(group, option, suppress=suppress)
 
 
-def add_option(group: Any, option: Option, *, suppress: bool = False, dest: str = "") -> None:
+def add_option(
+    group: Any, option: Option, *, suppress: bool = False, dest: str = "", required: bool = False
+) -> None:
     """Add one option as `add_options` does; its value is called `dest` if that is given."""
     values: dict[str, Any] = {
         "dest": dest or option.name,
         "default": argparse.SUPPRESS if suppress else option.default,
         "help": _help(option),
     }
+    if required:
+        values["required"] = True
     spellings = [*option.spellings, *_both(option.flag)]
     if option.kind is bool:
         group.add_argument(*spellings, action="store_true", **values)
@@ -116,12 +120,12 @@ def add_positional(parser: argparse.ArgumentParser, option: Option) -> None:
         option.name,
         type=_reader(option),
         nargs="+" if option.several else None,
-        metavar=_metavar(option) if option.choices else option.name.upper(),
+        metavar=_metavar(option),
         help=option.help.replace("%", "%%"),
     )
 
 
-def shared(name: str, **changes: Any) -> Setting:
+def shared(name: str, /, **changes: Any) -> Setting:
     """A row of the table of settings for another command, with some columns changed."""
     return replace(TABLE[name], **changes)
 
@@ -132,7 +136,9 @@ def _both(flag: str) -> list[str]:
 
 
 def _metavar(option: Option) -> str:
-    return option.metavar or (f"{{{','.join(option.choices)}}}" if option.choices else "N")
+    if option.metavar or not option.choices:
+        return option.metavar or "N"
+    return f"{{{','.join(option.choices)}}}"
 
 
 def _help(option: Option) -> str:

@@ -18,9 +18,9 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
-from brainlm_bids.model.config import MODEL_TR
 from brainlm_bids.parcels import scaling
 from brainlm_bids.parcels.sampling import at_rate
+from brainlm_bids.settings import Settings
 from brainlm_bids.training.recordings import Source, find_sources
 
 Array = NDArray[np.float32]
@@ -32,20 +32,20 @@ class Asked:
 
     input: Path
     results: Path
-    participant_label: tuple[str, ...] = ()
-    session_label: tuple[str, ...] = ()
-    task_id: tuple[str, ...] = ()
-    run_id: tuple[str, ...] = ()
+    participant_label: tuple[str, ...] = Settings.participant_label
+    session_label: tuple[str, ...] = Settings.session_label
+    task_id: tuple[str, ...] = Settings.task_id
+    run_id: tuple[str, ...] = Settings.run_id
     series: str = "robust"
     space: str | None = None
     atlas: str | None = None
     tr: float | None = None
-    model: tuple[str, ...] = ("111M",)
-    input_gain: float = 1.0
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int = 42
-    offline: bool = False
+    model: tuple[str, ...] = Settings.model
+    input_gain: float = Settings.input_gain
+    device: str = Settings.device
+    precision: str = Settings.precision
+    seed: int = Settings.random_seed
+    offline: bool = Settings.offline
 
 
 class Scaled(NamedTuple):
@@ -161,7 +161,7 @@ def _others_series(path: Path, given_tr: float | None) -> Scaled:
     if len(values) < 2:
         raise UserError(f"{path}: has {len(values)} volumes with data")
     start = n_dummy * tr
-    values, tr = at_rate(values, tr, MODEL_TR)
+    values, tr = at_rate(values, tr, Settings.model_tr)
     # what is scaled already does not change: its median is 0 and its interquartile range 1
     scaled, _ = scaling.scale(values, scaling.recording_stats(values))
     return Scaled(scaled.astype(np.float32), tr, start)

@@ -17,7 +17,6 @@ from brainlm_bids.files import read_json
 from brainlm_bids.parcels import N_PARCELS
 
 WINDOW = 200  # volumes that a window holds in training
-MODEL_TR = 0.735  # s, the repetition time of UK Biobank, which is most of the training data
 # What the training data of the image models were divided by after robust scaling
 # (vandijklab/BrainLM at b591d88, see docs/reference/constants.md).
 VITMAE_DIVISOR = 5.6430855

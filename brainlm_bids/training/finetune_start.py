@@ -12,6 +12,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.results import claim
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
+from brainlm_bids.settings import Settings
 from brainlm_bids.training.learning import Fold, Learning, accelerator, cross_validation, one_split
 from brainlm_bids.training.setup import licence_of
 from brainlm_bids.training.split import read_split, split_subjects
@@ -25,15 +26,15 @@ class Parameters:
     checkpoint: str
     data: Path
     run_dir: Path
-    target: tuple[str, ...] = ()
+    target: tuple[str, ...] = Settings.target
     future: int | None = None
     bids_dir: Path | None = None
-    phenotype: Path | None = None
+    phenotype: Path | None = Settings.phenotype
     series: str = "robust"
     space: str | None = None
     atlas: str | None = None
     frozen: bool = False
-    pooling: str = "cls"
+    pooling: str = Settings.pooling
     dropout: float = 0.0
     folds: int = 5
     split: Path | None = None
@@ -46,11 +47,11 @@ class Parameters:
     weight_decay: float = 0.01
     permutations: int = 1000
     origins: int = 8
-    seed: int = 42
+    seed: int = Settings.random_seed
     micro_batch: int | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    offline: bool = False
+    device: str = Settings.device
+    precision: str = Settings.precision
+    offline: bool = Settings.offline
 
     @property
     def learning(self) -> Learning:

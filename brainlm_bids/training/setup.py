@@ -22,6 +22,7 @@ from brainlm_bids.model.devices import choose_device, resolve_precision
 from brainlm_bids.model.masking import n_kept
 from brainlm_bids.model.network import Network
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
+from brainlm_bids.settings import Settings
 from brainlm_bids.training.loader import Schedule
 from brainlm_bids.training.objective import default_learning_rate
 from brainlm_bids.training.prediction_head import trainable
@@ -47,7 +48,7 @@ class Parameters:
     mask_ratio: float | None = None
     windows_per_recording: int = 1
     split: Path | None = None
-    seed: int = 42
+    seed: int = Settings.random_seed
     baseline_windows: int = 16
     epochs: int = 100
     batch: int = 512
@@ -55,8 +56,8 @@ class Parameters:
     weight_decay: float | None = None
     warm_up: float = 0.05
     clip_norm: float = 1.0
-    precision: str = "auto"
-    device: str = "auto"
+    precision: str = Settings.precision
+    device: str = Settings.device
     micro_batch: int | None = None
     workers: int | None = None
     save_minutes: float = 15.0

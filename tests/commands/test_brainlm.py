@@ -1,5 +1,7 @@
 """The `brainlm` command: exit codes, one-line errors, and flags that reach the functions."""
 
+import argparse
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,7 +14,9 @@ import pytest
 
 from brainlm_bids import __version__, phantom, resources
 from brainlm_bids.commands import brainlm as tools
+from brainlm_bids.commands.parser import given_values
 from brainlm_bids.errors import UserError
+from brainlm_bids.settings import TABLE
 
 
 def test_help_and_version_are_quick() -> None:
@@ -48,6 +52,13 @@ def test_words_of_fetch_are_those_of_resources() -> None:
         ["pretrain", "out", "run", "--mask-ratio", "1"],
         ["pretrain", "out", "run", "--batch", "0"],
         ["pretrain", "out", "run", "--warm-up", "1.5"],
+        ["pretrain", "out", "run", "--size", "tiny", "--device", "tpu"],
+        ["finetune", "13M", "out", "run", "--target", "age", "--dropout", "1"],
+        ["finetune", "13M", "out", "run", "--folds", "2", "--split"],
+        ["forecast", "out", "results", "--order", "-1"],
+        ["perturb", "out", "results", "--lesion"],
+        ["perturb", "out", "results", "--parcels", "1", "--scale", "nan"],
+        ["perturb", "out", "results", "--parcels", "R_V1", "--lesion", "--scale", "2"],
         ["unknown"],
     ],
 )
@@ -55,7 +66,9 @@ def test_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as caught:
         tools.main(arguments)
     assert caught.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert message.startswith("brainlm") and message.endswith(" --help)\n")
+    assert message.count("\n") == 1
 
 
 def test_user_error_is_one_line_and_exit_code_1(
@@ -77,6 +90,78 @@ def test_fetch_passes_words_and_folder(monkeypatch: pytest.MonkeyPatch, tmp_path
     )
     assert tools.main(["fetch", "atlas", "13M", "--home", str(tmp_path)]) == 0
     assert seen == {"what": ["atlas", "13M"], "home": tmp_path}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrian", "out"], "unknown command 'pretrian'; did you mean pretrain?"),
+        (["forecast", "out", "to", "--orgins", "3"], "--orgins; did you mean --origins?"),
+        (["fetch", "12M"], "'12M' is none of atlas, cifti-atlas, template, 111M, 650M, 13M"),
+        (["forecast", "out", "to", "--tr", "735"], "--tr: 735? The unit is seconds: 0.735 is"),
+    ],
+)
+def test_messages_say_what_was_probably_meant(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tools.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+REQUIRED = {
+    "pretrain": ["out", "run"],
+    "finetune": ["13M", "out", "run"],
+    "forecast": ["out", "results"],
+    "perturb": ["out", "results", "--parcels", "R_V1", "--lesion"],
+}
+
+
+def _parameters(command: str) -> Any:
+    from brainlm_bids.experiments import forecast, perturb
+    from brainlm_bids.training import finetune_start, pretrain
+
+    modules = {"pretrain": pretrain, "finetune": finetune_start}
+    module: Any = {**modules, "forecast": forecast, "perturb": perturb}[command]
+    return module.Parameters
+
+
+@pytest.mark.parametrize("command", REQUIRED)
+def test_defaults_of_the_commands_are_those_of_their_functions(command: str) -> None:
+    """What the help shows is what the function does when it is called without a value."""
+    args = tools.build_parser().parse_args([command, *REQUIRED[command]])
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(_parameters(command))
+        if field.default is not dataclasses.MISSING
+    }
+    given = given_values(args)
+    assert {k: v for k, v in given.items() if k in defaults and k != "lesion"} == {
+        k: v for k, v in defaults.items() if k in given and k != "lesion"
+    }
+
+
+@pytest.mark.parametrize("command", REQUIRED)
+def test_settings_shared_with_the_app_have_its_defaults_and_bounds(command: str) -> None:
+    parser = tools.build_parser()._subparsers._group_actions[0].choices[command]  # type: ignore
+    fields = {field.name: field for field in dataclasses.fields(_parameters(command))}
+    shared = [action for action in parser._actions if action.default == argparse.SUPPRESS]
+    shared = [action for action in shared if action.dest != "help"]
+    assert {"device", "precision", "seed"} <= {action.dest for action in shared}
+    for action in shared:
+        row = TABLE["random_seed" if action.dest == "seed" else action.dest]
+        assert fields[action.dest].default == row.default, action.dest
+        assert f"(default: {row.shown_default()})" in action.help or row.kind is bool
+        assert row.flag in action.option_strings
+
+
+def test_values_of_shared_settings_reach_the_function() -> None:
+    arguments = ["forecast", "out", "results", "--participant-label", "sub-01", "--seed", "3"]
+    arguments += ["--device", "cpu", "--tr", "0.5Hz", "--model", "13M", "--model", "demo"]
+    given = given_values(tools.build_parser().parse_args(arguments))
+    made = _parameters("forecast")(**given)
+    assert (made.participant_label, made.seed, made.device) == (("01",), 3, "cpu")
+    assert (made.tr, made.model, made.precision) == (2.0, ("13M", "demo"), "auto")
 
 
 def test_phantom_flags(
@@ -144,7 +229,7 @@ def test_score_prints_a_table(
 
     monkeypatch.setattr(phantom, "recovered", recovered)
     assert tools.main(["phantom-score", "data", "out"]) == 0
-    assert seen == [Path("out"), Path("data")]
+    assert seen == [Path("out").absolute(), Path("data").absolute()]
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == ["run", "motion_error_mm", "series_r"]
     assert row.split() == ["sub-01_task-rest", "0.043", "0.900"]

@@ -203,7 +203,7 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
     [
         (("--parcels", "R_V1x", "--lesion"), "near are: R_V1"),
         (("--parcels", "R_V1", "--scale", 1), "changes nothing"),
-        (("--parcels", "R_V1", "--scale", "nan"), "finite"),
+        (("--parcels", "R_V1", "--scale", "1e999"), "finite"),
         (("--parcels", "8", "--lesion"), "none of the parcels to change has data"),
         (("--parcels", "1", "--lesion", "--participant-label", "77"), "no recording of the"),
     ],
