@@ -20,10 +20,10 @@ from brainlm_bids.api.series import (
     value_errors,
 )
 from brainlm_bids.model.checkpoint import LoadedModel, load_model, untrained_twin
-from brainlm_bids.model.config import MODEL_TR
 from brainlm_bids.parcels.sampling import at_rate
 from brainlm_bids.parcels.scaling import ScalingStats, load_stats, recording_stats, scale
 from brainlm_bids.resources import ModelResource
+from brainlm_bids.settings import Settings
 
 Pooling = Literal["cls", "mean", "max"]
 RESAMPLING = "Kaiser-windowed sinc"
@@ -485,7 +485,7 @@ class BrainLM:
         input_gain: float = 1.0,
     ) -> tuple[NDArray[np.float32], float, float, dict[str, Any]]:
         """The series at the model's rate and scaled, its rate, the gain, and the provenance."""
-        values, tr = at_rate(series.values, series.tr, MODEL_TR)
+        values, tr = at_rate(series.values, series.tr, Settings.model_tr)
         if already_scaled:
             filled = ~np.isfinite(values).all(axis=0)
             scaled = np.where(filled, 0.0, values)
