@@ -3,10 +3,10 @@
 import argparse
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,20 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.settings import TABLE
 
 
+def processor_seconds() -> float:
+    """Of ended child processes; unlike the clock, it does not count what others compute."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_and_version_are_quick() -> None:
     for flag, said in (("--help", "phantom"), ("--version", __version__)):
         command = [sys.executable, "-m", "brainlm_bids.commands.brainlm", flag]
         seconds = []
-        for _ in range(3):  # the best of three: the machine may be busy
-            started = time.perf_counter()
+        for _ in range(3):
+            started = processor_seconds()
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            seconds.append(time.perf_counter() - started)
+            seconds.append(processor_seconds() - started)
         assert said in done.stdout
         assert min(seconds) < 0.5
 
