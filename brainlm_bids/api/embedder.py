@@ -1,5 +1,6 @@
 """`BrainLMEmbedder`: embeddings as a step of a scikit-learn pipeline."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,10 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
         Repetition time in seconds, for all recordings; None where files say it.
     pooling
         "cls", or the "mean" or "max" of the other tokens.
+    stride
+        Samples from one window to the next; None: 200, so that windows do not overlap.
+    token_orders
+        Number of token orders over which embeddings of the 13M network are averaged.
     input_gain
         Factor on the scaled series.
     already_scaled
@@ -44,6 +49,7 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from brainlm_bids import BrainLMEmbedder
     >>> recordings = np.random.default_rng(0).normal(size=(2, 200, 424))
     >>> embedder = BrainLMEmbedder("demo", tr=0.735)
@@ -57,6 +63,8 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
         *,
         tr: float | None = None,
         pooling: Literal["cls", "mean", "max"] = "cls",
+        stride: int | None = None,
+        token_orders: int = 1,
         input_gain: float = 1.0,
         already_scaled: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -67,6 +75,8 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
         self.model = model
         self.tr = tr
         self.pooling = pooling
+        self.stride = stride
+        self.token_orders = token_orders
         self.input_gain = input_gain
         self.already_scaled = already_scaled
         self.device = device
@@ -83,10 +93,13 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
             Recordings: (n, T, 424), or a list of what `BrainLM.embed` takes. Nothing is learnt.
         y
             Ignored.
+
+        Returns
+        -------
+        BrainLMEmbedder
         """
         del y
-        if isinstance(X, np.ndarray) and X.ndim != 3:
-            raise ValueError(f"X has the shape {X.shape}; expected (recordings, volumes, 424)")
+        _check_several(X)
         self.model_ = BrainLM.from_pretrained(
             self.model,
             device=self.device,
@@ -107,14 +120,17 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        (n, D)
+        numpy.ndarray
+            (n, D) float32.
         """
         check_is_fitted(self)
-        recordings = list(X)
+        _check_several(X)
         embeddings = self.model_.embed(
-            recordings,
+            list(X),
             self.tr,
             pooling=self.pooling,
+            stride=self.stride,
+            token_orders=self.token_orders,
             input_gain=self.input_gain,
             already_scaled=self.already_scaled,
             random_state=self.random_state,
@@ -145,3 +161,12 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
         super().__setstate__(state)
         if "n_features_out_" in state:
             self.fit(None)
+
+
+def _check_several(X: Any) -> None:
+    """Refuse what is one recording, or an array of another number of dimensions."""
+    shape = getattr(X, "shape", None)
+    if isinstance(X, np.ndarray) and X.ndim != 3:
+        raise ValueError(f"X has the shape {shape}; expected (recordings, volumes, 424)")
+    if isinstance(X, str | Path) or (shape is not None and not isinstance(X, np.ndarray)):
+        raise ValueError(f"X is one recording ({type(X).__name__}); pass a list of recordings")

@@ -43,17 +43,27 @@ def to_img(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from brainlm_bids import to_img
     >>> image = to_img(np.arange(424.0), atlas="A424approx")
     >>> float(image.get_fdata().max())
     423.0
     """
-    table = np.concatenate([[0.0], np.nan_to_num(_in_order(values))]).astype(np.float32)
+    ordered = _in_order(values)
     with value_errors():
         found = resources.find_atlas(None if atlas is None else str(atlas), offline=offline)
         labels, affine = found.load()
-    image = nb.Nifti1Image(table[np.asarray(labels, dtype=np.int64)], affine)
-    image.header.set_xyzt_units("mm")
+    return paint(ordered, np.asarray(labels), affine)
+
+
+def paint(
+    values: NDArray[np.float64], labels: NDArray[np.int16], affine: NDArray[np.float64]
+) -> nb.Nifti1Image:
+    """Values (424,) or (T, 424) as an image of labels 1 to 424, (X, Y, Z) or (X, Y, Z, T)."""
+    known = np.nan_to_num(values).astype(np.float32)
+    table = np.concatenate([np.zeros_like(known[..., :1]), known], axis=-1).T
+    image = nb.Nifti1Image(table[labels.astype(np.int64)], affine)
+    image.header.set_xyzt_units("mm", "sec")
     return image
 
 

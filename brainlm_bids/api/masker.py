@@ -1,5 +1,9 @@
 """`A424Masker`: series of the 424 parcels from images, in the manner of nilearn's maskers."""
 
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,17 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from brainlm_bids import resources
-from brainlm_bids.api.images import to_img
+from brainlm_bids.api.images import paint
 from brainlm_bids.api.series import value_errors
 from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.preproc import affine as affines
 
-IMAGE_DIMENSIONS = 4
+Series = NDArray[np.float64]
+# Shares of the parcels that have data: below the first, an image is refused; below the second,
+# there is a warning.
+LEAST_COVERED, LOW_COVERED = 0.05, 0.5
+TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)
 
 
 class A424Masker(TransformerMixin, BaseEstimator):
@@ -29,43 +38,50 @@ class A424Masker(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     atlas
-        "A424", "A424approx" or a file; by default the real atlas if it can be had, else the
+        "A424", "A424approx" or a file; by default the real atlas if it is available, else the
         approximation (a warning is in `atlas_.warning`).
     mask_img
         Image; voxels outside of it do not count. By default a voxel counts if it is finite in all
         volumes and not 0 in all of them.
     t_r
         Repetition time in seconds; by default that of the image's header. Needed by the filters.
-    standardize, detrend, high_pass, low_pass
-        As in nilearn's maskers (`nilearn.signal.clean`); high_pass and low_pass in Hz. Parcels
-        without data stay NaN. All off by default: BrainLM scales by itself.
+    standardize
+        None, "zscore_sample" or "psc", as in nilearn's maskers. BrainLM scales by itself.
+    detrend
+        Remove linear trends.
+    high_pass, low_pass
+        Cut-off frequencies in Hz; None: no filter.
+    dtype
+        Type of the series; None: float64.
     offline
         Never download the atlas.
 
     Attributes
     ----------
     atlas_
-        The atlas that was found: label, sha256, source, warning.
+        The atlas in use: label, sha256, source, warning.
     labels_img_
         Its image.
     region_names_
         Names of the 424 columns.
-    coverage_
-        (424,) share of each parcel's voxels that lie in the last image that was transformed.
-    t_r_
-        Repetition time in seconds of the last image, None where neither the parameter nor the
-        header says it.
     n_elements_
         424.
+    coverage_
+        (424,) share of each parcel's voxels that lie in the image passed to `fit`, (n, 424) for a
+        list of images; None if there was none.
+    t_r_
+        Repetition time in seconds of the image passed to `fit`, a list for a list of images; None
+        where neither the parameter nor the header records it.
 
     Examples
     --------
     >>> import nibabel as nb
+    >>> import numpy as np
     >>> from brainlm_bids import A424Masker
-    >>> masker = A424Masker("A424approx").fit()
+    >>> masker = A424Masker("A424approx")
     >>> data = np.random.default_rng(0).normal(100, 1, (45, 55, 45, 5)).astype("float32")
     >>> affine = np.array([[4.0, 0, 0, -88], [0, 4, 0, -124], [0, 0, 4, -70], [0, 0, 0, 1]])
-    >>> masker.transform(nb.Nifti1Image(data, affine)).shape
+    >>> masker.fit_transform(nb.Nifti1Image(data, affine)).shape
     (5, 424)
     """
 
@@ -79,6 +95,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         detrend: bool = False,
         high_pass: float | None = None,
         low_pass: float | None = None,
+        dtype: Any = None,
         offline: bool = False,
     ) -> None:
         self.atlas = atlas
@@ -88,72 +105,86 @@ class A424Masker(TransformerMixin, BaseEstimator):
         self.detrend = detrend
         self.high_pass = high_pass
         self.low_pass = low_pass
+        self.dtype = dtype
         self.offline = offline
 
     def fit(self, imgs: Any = None, y: Any = None) -> "A424Masker":
-        """Find the atlas. `imgs` and `y` are ignored: nothing is learnt.
-
-        Raises
-        ------
-        ValueError
-            If the atlas cannot be had.
-        """
-        del imgs, y
-        with value_errors():
-            spec = None if self.atlas is None else str(self.atlas)
-            self.atlas_ = resources.find_atlas(spec, offline=self.offline)
-            labels, affine = self.atlas_.load()
-        self.labels_img_ = nb.Nifti1Image(np.asarray(labels, dtype=np.int16), affine)
-        self.region_names_ = list(resources.parcels().names)
-        self.n_elements_ = len(self.region_names_)
-        self._points = affines.labelled_points(np.asarray(labels, dtype=np.int32), affine)
-        return self
-
-    def transform(
-        self, imgs: Any, confounds: Any = None, sample_mask: Any = None
-    ) -> NDArray[np.float64]:
-        """Extract the series of an image.
+        """Find the atlas and, if images are given, how much of it they cover.
 
         Parameters
         ----------
         imgs
-            4-D image or its path, in MNI152NLin6Asym, on any grid.
-        confounds
-            (T, K) array, DataFrame or TSV, regressed out (`nilearn.signal.clean`).
-        sample_mask
-            Volumes to keep.
+            None, an image, or a list of images, as for `transform`.
+        y
+            Ignored.
 
         Returns
         -------
-        (T, 424), NaN in parcels without data
+        A424Masker
+
+        Raises
+        ------
+        ValueError
+            If the atlas is not available, or an image lies outside of it.
+        """
+        self._find_atlas()
+        if imgs is not None:
+            self._describe(self._extracted(imgs))
+        return self
+
+    def transform(
+        self, imgs: Any, confounds: Any = None, sample_mask: Any = None
+    ) -> "Series | list[Series]":
+        """Extract the series of an image, or of each of a list.
+
+        Parameters
+        ----------
+        imgs
+            Image or path in MNI152NLin6Asym, on any grid: 4-D (X, Y, Z, T), or 3-D for values of a
+            map. Or a list of 4-D images.
+        confounds
+            (T, K) array, DataFrame or TSV, regressed out (`nilearn.signal.clean`). A list for a
+            list of images.
+        sample_mask
+            Volumes to keep. A list for a list of images.
+
+        Returns
+        -------
+        numpy.ndarray
+            (T, 424), or (424,) for a 3-D image; NaN in parcels without data. A list for a list of
+            images.
+
+        Raises
+        ------
+        ValueError
+            If an image cannot be read or covers hardly any parcel.
+
+        Warns
+        -----
+        UserWarning
+            If less than half of the parcels have data.
         """
         check_is_fitted(self)
-        image = _load(imgs)
-        data = np.asanyarray(image.dataobj)
-        mask = self._mask(image, data)
-        names, points = self._points
-        located = affines.world_to_voxel(points, np.asarray(image.affine, dtype=np.float64))
-        operator, coverage = build_operator(names, located, mask.shape, mask)
-        self.coverage_ = coverage.fraction
-        self.t_r_ = self.t_r if self.t_r is not None else _repetition_time(image)
-        if not coverage.n_covered.any():
-            raise ValueError(
-                "no voxel of the image lies in a parcel of A424; is it in MNI152NLin6Asym?"
-            )
-        series = parcellate(operator, np.where(mask[..., None], data, 0).astype(np.float32))
-        return self._cleaned(series, confounds, sample_mask)
+        return self._cleaned_all(self._extracted(imgs), confounds, sample_mask)
 
     def transform_single_imgs(
         self, imgs: Any, confounds: Any = None, sample_mask: Any = None
-    ) -> NDArray[np.float64]:
-        """As `transform`, under the name that nilearn's maskers have."""
+    ) -> "Series | list[Series]":
+        """As `transform`, under the name that it has in nilearn's maskers."""
         return self.transform(imgs, confounds, sample_mask)
 
     def fit_transform(
         self, X: Any, y: Any = None, confounds: Any = None, sample_mask: Any = None
-    ) -> NDArray[np.float64]:
-        """Find the atlas and extract the series of an image; see `transform`."""
-        return self.fit(X, y).transform(X, confounds, sample_mask)
+    ) -> "Series | list[Series]":
+        """Find the atlas and extract the series of an image, or of each of a list.
+
+        See `transform` for the parameters. `y` is ignored.
+        """
+        del y
+        self._find_atlas()
+        extracted = self._extracted(X)
+        self._describe(extracted)
+        return self._cleaned_all(extracted, confounds, sample_mask)
 
     def inverse_transform(self, X: Any) -> nb.Nifti1Image:
         """Paint values of parcels into the atlas's volume.
@@ -161,18 +192,18 @@ class A424Masker(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X
-            (424,) for a 3-D image, or (T, 424) for a 4-D one.
+            (424,) for a 3-D image, or (T, 424) for a 4-D one. NaN becomes 0.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
         """
         check_is_fitted(self)
         values = np.asarray(X, dtype=np.float64)
         if values.ndim not in (1, 2) or values.shape[-1] != self.n_elements_:
             raise ValueError(f"shape {values.shape}; expected (424,) or (volumes, 424)")
-        atlas = self.atlas_.label if self.atlas_.path is None else str(self.atlas_.path)
-        if values.ndim == 1:
-            return to_img(values, atlas=atlas, offline=self.offline)
-        volumes = [to_img(row, atlas=atlas, offline=self.offline) for row in values]
-        stacked = np.stack([np.asarray(volume.dataobj) for volume in volumes], axis=-1)
-        return nb.Nifti1Image(stacked, volumes[0].affine)
+        image = self.labels_img_
+        return paint(values, np.asarray(image.dataobj), np.asarray(image.affine))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the parcels."""
@@ -186,67 +217,171 @@ class A424Masker(TransformerMixin, BaseEstimator):
         tags.no_validation = True
         return tags
 
-    def _mask(self, image: SpatialImage, data: NDArray[Any]) -> NDArray[np.bool_]:
-        mask = np.isfinite(data).all(axis=3) & (data != 0).any(axis=3)
+    def _find_atlas(self) -> None:
+        with value_errors():
+            spec = None if self.atlas is None else str(self.atlas)
+            self.atlas_ = resources.find_atlas(spec, offline=self.offline)
+            labels, affine = self.atlas_.load()
+        self.labels_img_ = nb.Nifti1Image(np.asarray(labels, dtype=np.int16), affine)
+        self.region_names_ = list(resources.parcels().names)
+        self.n_elements_ = len(self.region_names_)
+        self._points = affines.labelled_points(np.asarray(labels, dtype=np.int32), affine)
+        self.coverage_: NDArray[np.float64] | None = None
+        self.t_r_: float | list[float | None] | None = self.t_r
+
+    def _describe(self, extracted: "_Extracted | list[_Extracted]") -> None:
+        if isinstance(extracted, list):
+            self.coverage_ = np.stack([one.coverage for one in extracted])
+            self.t_r_ = [one.t_r for one in extracted]
+        else:
+            self.coverage_, self.t_r_ = extracted.coverage, extracted.t_r
+
+    def _extracted(self, imgs: Any) -> "_Extracted | list[_Extracted]":
+        if isinstance(imgs, list | tuple):
+            return [self._extract(image) for image in _several(imgs)]
+        return self._extract(imgs)
+
+    def _extract(self, imgs: Any) -> "_Extracted":
+        image, data = _load(imgs)
+        volumes = data.reshape(*data.shape[:3], -1)
+        mask = self._mask(image, volumes)
+        names, points = self._points
+        located = affines.world_to_voxel(points, np.asarray(image.affine, dtype=np.float64))
+        operator, coverage = build_operator(names, located, mask.shape, mask)
+        share = float((coverage.n_covered > 0).mean())
+        if share < LEAST_COVERED:
+            raise ValueError(
+                f"the image covers {share:.0%} of the parcels of A424; is it in MNI152NLin6Asym?"
+            )
+        doubt = low_coverage(coverage.fraction)
+        if doubt:
+            warnings.warn(doubt, UserWarning, stacklevel=2)
+        series = parcellate(operator, np.where(mask[..., None], volumes, 0).astype(np.float32))
+        t_r = _repetition_time(image) if self.t_r is None else self.t_r
+        return _Extracted(series, coverage.fraction, t_r, data.ndim == 3)
+
+    def _mask(self, image: SpatialImage, volumes: NDArray[Any]) -> NDArray[np.bool_]:
+        mask = np.isfinite(volumes).all(axis=3) & (volumes != 0).any(axis=3)
         if self.mask_img is None:
             return np.asarray(mask)
         from nilearn.image import resample_to_img
 
         given = resample_to_img(
-            self.mask_img, _first_volume(image), interpolation="nearest", copy_header=True
+            self.mask_img,
+            nb.Nifti1Image(mask.astype(np.uint8), image.affine),
+            interpolation="nearest",
+            copy_header=True,
+            force_resample=True,
         )
         return np.asarray(mask & (np.asarray(given.dataobj) > 0))
 
-    def _cleaned(
-        self, series: NDArray[np.float64], confounds: Any, sample_mask: Any
-    ) -> NDArray[np.float64]:
+    def _cleaned_all(
+        self, extracted: "_Extracted | list[_Extracted]", confounds: Any, sample_mask: Any
+    ) -> Series | list[Series]:
+        if not isinstance(extracted, list):
+            return self._cleaned(extracted, confounds, sample_mask)
+        n = len(extracted)
+        each = zip(
+            extracted,
+            _one_each(confounds, n, "confounds"),
+            _one_each(sample_mask, n, "sample_mask"),
+            strict=True,
+        )
+        return [self._cleaned(*one) for one in each]
+
+    def _cleaned(self, extracted: "_Extracted", confounds: Any, sample_mask: Any) -> Series:
         from nilearn import signal
 
+        if (self.high_pass, self.low_pass) != (None, None) and extracted.t_r is None:
+            raise ValueError("the image's header records no repetition time; pass t_r=, in seconds")
+        series = extracted.series
+        if extracted.single:
+            return series[0].astype(self.dtype or np.float64)
         known = np.isfinite(series).all(axis=0)
         cleaned = signal.clean(
             series[:, known],
             detrend=self.detrend,
-            standardize=self.standardize,
+            standardize=_standardization(self.standardize),
             confounds=confounds,
             sample_mask=sample_mask,
             high_pass=self.high_pass,
             low_pass=self.low_pass,
-            t_r=self.t_r_,
+            t_r=extracted.t_r,
             standardize_confounds=True,
         )
-        result = np.full((len(cleaned), series.shape[1]), np.nan)
+        result = np.full((len(cleaned), series.shape[1]), np.nan, dtype=self.dtype or np.float64)
         result[:, known] = cleaned
         return result
 
 
-def _load(imgs: Any) -> SpatialImage:
+@dataclass(frozen=True)
+class _Extracted:
+    """series (T, 424); coverage (424,); t_r in s; single: whether the image was 3-D."""
+
+    series: Series
+    coverage: NDArray[np.float64]
+    t_r: float | None
+    single: bool
+
+
+def low_coverage(coverage: NDArray[np.float64]) -> str | None:
+    """A sentence, if less than half of the parcels (424,) have data."""
+    share = float((coverage > 0).mean())
+    if share >= LOW_COVERED:
+        return None
+    return f"only {share:.0%} of the parcels of A424 have data; is the image in MNI152NLin6Asym?"
+
+
+def _standardization(given: Any) -> Any:
+    """The value by which the installed nilearn knows it: 0.13 replaced False by None."""
+    import nilearn
+
+    off = None if tuple(map(int, nilearn.__version__.split(".")[:2])) >= (0, 13) else False
+    return off if given in (None, False) else "zscore_sample" if given is True else given
+
+
+def _load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
+    """An image of three or four dimensions, and its data."""
     from nilearn.image import load_img
 
-    if isinstance(imgs, list | tuple):
-        raise ValueError("one 4-D image is needed; call transform for each of a list")
+    name = Path(imgs).name if isinstance(imgs, str | Path) else "the image"
     try:
         image = load_img(imgs)
-    except (OSError, EOFError, nb.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{imgs}: cannot be read ({error})") from None
-    if len(image.shape) != IMAGE_DIMENSIONS:
-        raise ValueError(f"an image of shape {image.shape}; a 4-D image is needed")
-    if np.issubdtype(image.get_data_dtype(), np.complexfloating):
-        raise ValueError("the image is complex; hand in its magnitude")
-    return image
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, TypeError, zlib.error, *NIBABEL_ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name}: cannot be read ({reason})") from None
+    if data.ndim not in (3, 4):
+        raise ValueError(f"{name}: shape {data.shape}; a 4-D image is needed")
+    if not np.issubdtype(data.dtype, np.number) and data.dtype != np.bool_:
+        raise ValueError(f"{name}: values of type {data.dtype}; numbers are needed")
+    if np.iscomplexobj(data):
+        raise ValueError(f"{name}: the values are complex; pass their magnitude")
+    return image, data
 
 
-def _first_volume(image: SpatialImage) -> nb.Nifti1Image:
-    return nb.Nifti1Image(np.asarray(image.dataobj[..., 0]), image.affine)
+def _several(imgs: Sequence[Any]) -> Sequence[Any]:
+    if not imgs:
+        raise ValueError("the list of images is empty")
+    if len(getattr(imgs[0], "shape", ())) == 3:
+        raise ValueError(
+            "a list of 3-D images; join the volumes of a run by nilearn.image.concat_imgs"
+        )
+    return imgs
 
 
-TIME_UNITS: dict[str, float] = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+def _one_each(values: Any, n: int, name: str) -> Sequence[Any]:
+    if values is None:
+        return [None] * n
+    if not isinstance(values, list | tuple) or len(values) != n:
+        raise ValueError(f"{name}: a list of {n} is needed, one for each image")
+    return values
 
 
 def _repetition_time(image: SpatialImage) -> float | None:
-    """Seconds between volumes as the header says, None where it does not."""
-    header = image.header
-    step = float(header.get_zooms()[3])
+    """Seconds between volumes as the header records them, None where it does not."""
+    header, zooms = image.header, image.header.get_zooms()
     unit = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "unknown"
-    if step <= 0 or unit not in TIME_UNITS:
+    if len(zooms) < 4 or zooms[3] <= 0 or unit not in TIME_UNITS:
         return None
-    return step * TIME_UNITS[unit]
+    return float(zooms[3]) * TIME_UNITS[unit]

@@ -1,16 +1,21 @@
 """`BrainLM`: a network with its weights, used from Python with the steps of the BIDS App."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from brainlm_bids import __version__, resources
+from brainlm_bids.api.preparation import Prepared, Scaling, prepare
+from brainlm_bids.api.results import (
+    Embedding,
+    EmbeddingList,
+    Forecast,
+    ParcelNetworks,
+    Reconstruction,
+)
 from brainlm_bids.api.series import (
     ParcelSeries,
     SeriesLike,
@@ -19,160 +24,23 @@ from brainlm_bids.api.series import (
     read_series,
     value_errors,
 )
-from brainlm_bids.model.checkpoint import LoadedModel, load_model, untrained_twin
-from brainlm_bids.parcels.sampling import at_rate
-from brainlm_bids.parcels.scaling import ScalingStats, load_stats, recording_stats, scale
+from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.resources import ModelResource
-from brainlm_bids.settings import Settings
 
 Pooling = Literal["cls", "mean", "max"]
-RESAMPLING = "Kaiser-windowed sinc"
+NETWORK_SCORES = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
 VERSIONS = ("numpy", "scipy", "torch")
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What the encoder makes of one recording.
-
-    Attributes
-    ----------
-    recording
-        (D,) the mean over windows.
-    windows
-        (N, D) one vector per window of 200 samples.
-    onset, duration
-        (N,) seconds, of the data in each window.
-    tokens
-        (N, rows, columns, D) float16, NaN where a token was not seen; None unless asked for.
-    provenance
-        How it was made: resampling, scaling, filled parcels, model, seed, versions.
-    """
-
-    recording: NDArray[np.float32]
-    windows: NDArray[np.float32]
-    onset: NDArray[np.float64]
-    duration: NDArray[np.float64]
-    tokens: NDArray[np.float16] | None
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per window: onset, duration (seconds) and one column per dimension."""
-        pooling = self.provenance["pooling"]
-        names = [f"{pooling}_{k:04d}" for k in range(self.windows.shape[1])]
-        frame = pd.DataFrame(self.windows, columns=names)
-        frame.insert(0, "duration", self.duration)
-        frame.insert(0, "onset", self.onset)
-        return frame
-
-
-@dataclass(frozen=True)
-class EmbeddingList(Sequence[Embedding]):
-    """Embeddings of several recordings, in the order in which they were handed in."""
-
-    items: tuple[Embedding, ...]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.items[index]
-
-    def __iter__(self) -> Iterator[Embedding]:
-        return iter(self.items)
-
-    @property
-    def recording(self) -> NDArray[np.float32]:
-        """(n, D) one vector per recording."""
-        return np.stack([item.recording for item in self.items])
-
-    def to_frame(self) -> pd.DataFrame:
-        """The windows of all recordings, with the recording's number in the first column."""
-        frames = [item.to_frame() for item in self.items]
-        return pd.concat(frames, keys=range(len(frames)), names=["recording", None]).reset_index(
-            level=0
-        )
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Hidden values as the model predicts them, and how well, beside two baselines.
-
-    Attributes
-    ----------
-    series
-        (T, 424) predictions in units of the scaled series, at the model's rate.
-    metrics
-        A row per predictor (model, parcel_mean, ridge): mse, mae, r2, pearson_r.
-    parcel_metrics
-        The same for each parcel.
-    provenance
-        How it was made.
-    """
-
-    series: pd.DataFrame
-    metrics: pd.DataFrame
-    parcel_metrics: pd.DataFrame
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """The predicted series, a column per parcel."""
-        return self.series
-
-
-@dataclass(frozen=True)
-class ParcelNetworks:
-    """Parcels clustered into the seven networks of AA-7, with the controls beside the model.
-
-    Attributes
-    ----------
-    labels
-        (424,) 1 to 7, indexed by parcel name, from the model's features.
-    metrics
-        A row per kind of features (model, series, untrained, and attention where the network has
-        one token per parcel): accuracy, adjusted_rand, knn_accuracy, majority.
-    provenance
-        How it was made.
-    """
-
-    labels: pd.Series
-    metrics: pd.DataFrame
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per parcel: label, and the network that the atlas assigns."""
-        reference = resources.parcels().network_index
-        return pd.DataFrame({"label": self.labels, "reference": reference})
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """The samples that follow a recording, as the model predicts them.
-
-    Attributes
-    ----------
-    series
-        (n, 424) in units of the scaled series; the index is the time in seconds after the first
-        volume of the recording.
-    provenance
-        How it was made.
-    """
-
-    series: pd.DataFrame
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """The predicted samples, a column per parcel."""
-        return self.series
 
 
 class BrainLM:
     """A BrainLM network with its weights.
 
-    Make one with `from_pretrained`. Series are resampled to the model's rate and robustly scaled
+    Make one with `from_pretrained`. Series are resampled to the network's rate and robustly scaled
     inside, as `brainlm-bids` does it; what was done is in the `provenance` of each result.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from brainlm_bids import BrainLM
     >>> series = np.random.default_rng(0).normal(size=(260, 424))
     >>> out = BrainLM.from_pretrained("demo").embed(series, tr=0.735)
@@ -180,9 +48,12 @@ class BrainLM:
     (2, True)
     """
 
-    def __init__(self, model: LoadedModel, resource: ModelResource) -> None:
+    def __init__(
+        self, model: LoadedModel, resource: ModelResource, *, offline: bool = False
+    ) -> None:
         self._model = model
         self._resource = resource
+        self._offline = offline
 
     @classmethod
     def from_pretrained(
@@ -199,29 +70,33 @@ class BrainLM:
         Parameters
         ----------
         name
-            "111M", "650M" or "13M" (the published weights, downloaded at the first use; licence
+            "111M", "650M" or "13M" (the published weights, downloaded on first use; licence
             CC BY-NC-ND 4.0), "demo" (small, pretrained on simulated recordings), "random:13M" and
-            its kind (untrained controls), or a folder with config.json and weights.
+            the like (untrained controls), or a folder with config.json and weights.
         device, precision
-            Where and in which precision it runs; "auto" takes a GPU if there is one, and bfloat16
-            on it.
+            Where and in which precision the network runs. "auto" uses a GPU if there is one, and
+            bfloat16 on it.
         random_state
             Seed of untrained weights.
         offline
             Never download anything.
 
+        Returns
+        -------
+        BrainLM
+
         Raises
         ------
         ValueError
-            If the weights cannot be had, or are damaged.
+            If the weights are not available, or are damaged.
         """
         with value_errors():
             resource = resources.find_model(str(name), offline=offline)
             if resource is None:
-                raise ValueError('"none" is no model')
+                raise ValueError('"none" is not a model')
             source = resource.name if resource.path is None else str(resource.path)
             model = load_model(source, seed=random_state, device=device, precision=precision)
-        return cls(model, resource)
+        return cls(model, resource, offline=offline)
 
     def __repr__(self) -> str:
         model = self._model
@@ -250,29 +125,43 @@ class BrainLM:
         Parameters
         ----------
         x
-            One recording (see `brainlm_bids.api.series.read_series`), or a list of them.
+            One recording: an array (T, 424), a DataFrame whose columns are the names of the
+            parcels in any order, a file (.tsv, .csv, .txt, .dat, .npy, .ptseries.nii), or a 4-D
+            image in MNI152NLin6Asym or its path. Or a list of recordings, or an array
+            (n, T, 424).
         tr
-            Repetition time in seconds; one for each where `x` is a list and they differ.
+            Repetition time in seconds; a list where recordings differ. May be omitted where the
+            file, its JSON sidecar or the image's header records it.
         **options
-            pooling ("cls", "mean", "max"); stride (samples from one window to the next, 200);
-            token_orders (1; how many orders of tokens the 13M's embeddings are averaged over);
-            tokens (False; also return all tokens); scaling ("own", or a TSV of medians and
-            interquartile ranges); already_scaled (False); input_gain (1.0); random_state (42).
+            `pooling` ("cls", "mean" or "max"); `stride` (samples from one window to the next,
+            default 200); `token_orders` (default 1: the number of token orders over which
+            embeddings of the 13M network are averaged); `tokens` (default False: also return
+            all tokens); `scaling` ("own", or a TSV of medians and interquartile ranges);
+            `already_scaled` (default False); `input_gain` (default 1.0); `random_state`
+            (default 42).
 
         Returns
         -------
-        Embedding, or EmbeddingList for a list
+        Embedding
+            Or an EmbeddingList if `x` holds several recordings.
 
         Raises
         ------
         ValueError
-            In one line, for a series that no number should be made from.
+            In one line, if the series cannot be right.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> recordings = np.random.default_rng(0).normal(size=(3, 200, 424))
+        >>> model = BrainLM.from_pretrained("demo")
+        >>> model.embed(recordings, tr=0.735).recording.shape == (3, model.embedding_dim)
+        True
         """
         if is_many(x):
-            return EmbeddingList(
-                tuple(self._embed(series, **options) for series in read_many(x, tr))
-            )
-        return self._embed(read_series(x, tr), **options)
+            recordings = read_many(x, tr, offline=self._offline)
+            return EmbeddingList(tuple(self._embed(series, **options) for series in recordings))
+        return self._embed(read_series(x, tr, offline=self._offline), **options)
 
     def _embed(
         self,
@@ -282,33 +171,37 @@ class BrainLM:
         stride: int | None = None,
         token_orders: int = 1,
         tokens: bool = False,
+        scaling: Scaling = "own",
+        already_scaled: bool = False,
+        input_gain: float = 1.0,
         random_state: int = 42,
-        **preparation: Any,
     ) -> Embedding:
         from brainlm_bids.model.embedding import embed
 
-        values, tr, gain, provenance = self._prepare(series, **preparation)
+        prepared = prepare(series, scaling=scaling, already_scaled=already_scaled)
         with value_errors():
             result = embed(
                 self._model,
-                values,
+                prepared.values,
                 resources.parcels().xyz,
-                tr=tr,
+                tr=prepared.tr,
                 seed=random_state,
-                input_gain=gain,
+                input_gain=input_gain,
                 stride=stride,
                 pooling=pooling,
                 token_orders=token_orders,
                 tokens=tokens,
             )
-        provenance |= {
-            "pooling": pooling,
-            "stride": stride or self._model.window,
-            "padded_samples": result.n_padded,
-            "token_order_seed": result.token_order_seed,
-            "token_orders": token_orders,
-            "random_state": random_state,
-        }
+        provenance = self._provenance(
+            prepared,
+            input_gain=input_gain,
+            pooling=pooling,
+            stride=stride or self._model.window,
+            padded_samples=result.n_padded,
+            token_order_seed=result.token_order_seed,
+            token_orders=token_orders,
+            random_state=random_state,
+        )
         return Embedding(
             result.recording,
             result.vectors,
@@ -324,8 +217,10 @@ class BrainLM:
         tr: float | None = None,
         *,
         mask_ratio: float = 0.2,
+        scaling: Scaling = "own",
+        already_scaled: bool = False,
+        input_gain: float = 1.0,
         random_state: int = 42,
-        **preparation: Any,
     ) -> Reconstruction:
         """Hide a share of the values, predict them, and compare with two baselines.
 
@@ -335,10 +230,10 @@ class BrainLM:
             A recording and its repetition time in seconds, as for `embed`.
         mask_ratio
             Share of the tokens that is hidden at a time, between 0 and 1.
+        scaling, already_scaled, input_gain
+            As for `embed`.
         random_state
             Seed of the masks.
-        **preparation
-            scaling, already_scaled, input_gain as for `embed`.
 
         Returns
         -------
@@ -346,28 +241,28 @@ class BrainLM:
         """
         from brainlm_bids.model.reconstruction import reconstruct
 
-        values, tr, gain, provenance = self._prepare(read_series(x, tr), **preparation)
+        prepared = self._prepared(x, tr, scaling, already_scaled)
         with value_errors():
             result = reconstruct(
                 self._model,
-                values,
+                prepared.values,
                 resources.parcels().xyz,
                 mask_ratio=mask_ratio,
                 seed=random_state,
-                input_gain=gain,
+                input_gain=input_gain,
             )
-        provenance |= {"mask_ratio": mask_ratio, "random_state": random_state}
         names = list(resources.parcels().names)
-        index = pd.Index(np.arange(len(values)) * tr, name="time")
         per_parcel = {
             predictor: pd.DataFrame(table, index=pd.Index(names, name="parcel"))
             for predictor, table in result.parcel_metrics.items()
         }
         return Reconstruction(
-            pd.DataFrame(result.series, index=index, columns=names),
+            pd.DataFrame(result.series, index=_times(prepared), columns=names),
             pd.DataFrame(result.metrics).T.rename_axis("predictor"),
             pd.concat(per_parcel, names=["predictor"]),
-            provenance,
+            self._provenance(
+                prepared, input_gain=input_gain, mask_ratio=mask_ratio, random_state=random_state
+            ),
         )
 
     def networks(
@@ -376,20 +271,24 @@ class BrainLM:
         tr: float | None = None,
         *,
         mask_ratio: float = 0.2,
+        scaling: Scaling = "own",
+        already_scaled: bool = False,
+        input_gain: float = 1.0,
         random_state: int = 42,
-        **preparation: Any,
     ) -> ParcelNetworks:
-        """Cluster the parcels into seven networks by what the model makes of them.
+        """Cluster the parcels into seven networks by the features that the model gives them.
 
-        The table of metrics holds the raw series and an untrained network of the same architecture
-        beside the model: a claim about the model has to beat both.
+        The metrics also hold two controls, the series itself and an untrained network of the same
+        architecture: a claim about the model has to beat both.
 
         Parameters
         ----------
-        x, tr, **preparation
-            As for `embed`.
+        x, tr
+            A recording and its repetition time in seconds, as for `embed`.
         mask_ratio
-            Of the reconstruction that the image models' features are made from.
+            Of the reconstruction from which the features of the image models are made.
+        scaling, already_scaled, input_gain
+            As for `embed`.
         random_state
             Seed of masks, token orders and untrained weights.
 
@@ -397,38 +296,30 @@ class BrainLM:
         -------
         ParcelNetworks
         """
-        from brainlm_bids.model.networks import correlation_profile, parcel_networks
+        from brainlm_bids.api.clustering import cluster_parcels
 
-        values, tr, gain, provenance = self._prepare(read_series(x, tr), **preparation)
-        shared: dict[str, Any] = {
-            "tr": tr,
-            "gain": gain,
-            "seed": random_state,
-            "mask_ratio": mask_ratio,
-        }
-        control = untrained_twin(self._model, random_state + 1)
-        reference = resources.parcels().network_index
+        prepared = self._prepared(x, tr, scaling, already_scaled)
+        parcels = resources.parcels()
         with value_errors():
-            features = {
-                "model": _parcel_features(self._model, values, **shared),
-                "series": correlation_profile(values),
-                "untrained": _parcel_features(control, values, **shared),
-            }
-            results = {
-                name: parcel_networks(table, reference, random_state)
-                for name, table in features.items()
-            }
-        scores = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
+            results = cluster_parcels(
+                self._model,
+                prepared,
+                parcels,
+                mask_ratio=mask_ratio,
+                input_gain=input_gain,
+                seed=random_state,
+            )
         metrics = {
-            name: {score: float(getattr(result, score)) for score in scores}
+            name: {score: float(getattr(result, score)) for score in NETWORK_SCORES}
             for name, result in results.items()
         }
-        provenance |= {"mask_ratio": mask_ratio, "random_state": random_state}
-        names = pd.Index(resources.parcels().names, name="parcel")
+        names = pd.Index(parcels.names, name="parcel")
         return ParcelNetworks(
             pd.Series(results["model"].labels, index=names, name="label"),
             pd.DataFrame(metrics).T.rename_axis("features"),
-            provenance,
+            self._provenance(
+                prepared, input_gain=input_gain, mask_ratio=mask_ratio, random_state=random_state
+            ),
         )
 
     def forecast(
@@ -437,20 +328,24 @@ class BrainLM:
         tr: float | None = None,
         *,
         n: int = 20,
+        scaling: Scaling = "own",
+        already_scaled: bool = False,
+        input_gain: float = 1.0,
         random_state: int = 42,
-        **preparation: Any,
     ) -> Forecast:
-        """Predict the `n` samples, at the model's rate, that follow a recording.
+        """Predict the `n` samples, at the network's rate, that follow a recording.
 
-        Everything in `x` is the past: it is resampled and scaled by itself. To score a forecast,
-        cut the recording in the scanner's own volumes before it is handed in.
+        All of `x` is the past: it is resampled and scaled on its own. To score a forecast, cut the
+        recording in the scanner's own volumes before you pass it.
 
         Parameters
         ----------
-        x, tr, **preparation
-            As for `embed`.
+        x, tr
+            A recording and its repetition time in seconds, as for `embed`.
         n
-            Samples ahead, at the model's rate (0.735 s).
+            Samples ahead, at the network's rate (0.735 s).
+        scaling, already_scaled, input_gain
+            As for `embed`.
         random_state
             Seed of the token order.
 
@@ -460,50 +355,34 @@ class BrainLM:
         """
         from brainlm_bids.model.future import forecast
 
-        series = read_series(x, tr)
-        values, tr, gain, provenance = self._prepare(series, **preparation)
+        prepared = self._prepared(x, tr, scaling, already_scaled)
         with value_errors():
             result = forecast(
                 self._model,
-                values,
+                prepared.values,
                 resources.parcels().xyz,
                 n_volumes=n,
                 seed=random_state,
-                input_gain=gain,
+                input_gain=input_gain,
             )
-        provenance |= {"n": n, "random_state": random_state}
-        time = pd.Index((len(values) + np.arange(n)) * tr, name="time")
+        time = pd.Index((len(prepared.values) + np.arange(n)) * prepared.tr, name="time")
         columns = list(resources.parcels().names)
-        return Forecast(pd.DataFrame(result, index=time, columns=columns), provenance)
+        return Forecast(
+            pd.DataFrame(result, index=time, columns=columns),
+            self._provenance(prepared, input_gain=input_gain, n=n, random_state=random_state),
+        )
 
-    def _prepare(
-        self,
-        series: ParcelSeries,
-        *,
-        scaling: str | Path | ScalingStats = "own",
-        already_scaled: bool = False,
-        input_gain: float = 1.0,
-    ) -> tuple[NDArray[np.float32], float, float, dict[str, Any]]:
-        """The series at the model's rate and scaled, its rate, the gain, and the provenance."""
-        values, tr = at_rate(series.values, series.tr, Settings.model_tr)
-        if already_scaled:
-            filled = ~np.isfinite(values).all(axis=0)
-            scaled = np.where(filled, 0.0, values)
-        else:
-            with value_errors():
-                scaled, filled = scale(values, self._statistics(values, scaling))
-        if filled.all():
-            raise ValueError(f"{series.source}: no parcel can be scaled")
-        names = np.asarray(resources.parcels().names)
+    def _prepared(
+        self, x: SeriesLike, tr: float | None, scaling: Scaling, already_scaled: bool
+    ) -> Prepared:
+        series = read_series(x, tr, offline=self._offline)
+        return prepare(series, scaling=scaling, already_scaled=already_scaled)
+
+    def _provenance(self, prepared: Prepared, **options: Any) -> dict[str, Any]:
+        """How a result was made: the series, the network, and the options of the call."""
         resource, model = self._resource, self._model
-        provenance = {
-            "source": series.source,
-            "source_repetition_time": series.tr,
-            "repetition_time": tr,
-            "resampling": None if tr == series.tr else RESAMPLING,
-            "scaling": "none, as given" if already_scaled else _described(scaling),
-            "input_gain": input_gain,
-            "filled_parcels": names[filled].tolist(),
+        return {
+            **prepared.provenance,
             "model": {
                 "name": resource.name,
                 "label": resource.label,
@@ -515,53 +394,10 @@ class BrainLM:
             },
             "device": model.placement.device,
             "precision": model.placement.precision,
-            "notes": list(series.notes),
             "versions": {"brainlm_bids": __version__, **{n: version(n) for n in VERSIONS}},
+            **options,
         }
-        return scaled.astype(np.float32), tr, float(input_gain), provenance
-
-    @staticmethod
-    def _statistics(
-        values: NDArray[np.float64], scaling: str | Path | ScalingStats
-    ) -> ScalingStats:
-        if isinstance(scaling, ScalingStats):
-            return scaling
-        if scaling == "own":
-            return recording_stats(values)
-        return load_stats(Path(scaling), list(resources.parcels().names))
 
 
-def _described(scaling: str | Path | ScalingStats) -> str:
-    if isinstance(scaling, ScalingStats):
-        return "statistics as given"
-    return "this recording" if scaling == "own" else Path(scaling).name
-
-
-def _parcel_features(
-    model: LoadedModel,
-    values: NDArray[np.float32],
-    *,
-    tr: float,
-    gain: float,
-    seed: int,
-    mask_ratio: float,
-) -> NDArray[np.float64]:
-    """Features (424, F): parcel tokens, or connectivity of what was predicted while hidden."""
-    from brainlm_bids.model.embedding import embed
-    from brainlm_bids.model.networks import correlation_profile
-    from brainlm_bids.model.reconstruction import reconstruct
-
-    xyz = resources.parcels().xyz
-    embedded = embed(model, values, xyz, tr=tr, seed=seed, input_gain=gain)
-    if embedded.parcels is not None:
-        return embedded.parcels
-    predicted = reconstruct(
-        model,
-        values,
-        xyz,
-        mask_ratio=mask_ratio,
-        seed=seed,
-        input_gain=gain,
-        with_baselines=False,
-    )
-    return correlation_profile(predicted.series)
+def _times(prepared: Prepared) -> pd.Index:
+    return pd.Index(np.arange(len(prepared.values)) * prepared.tr, name="time")

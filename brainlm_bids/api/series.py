@@ -54,7 +54,7 @@ def is_many(x: Any) -> bool:
     return isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.ndim == 3)
 
 
-def read_series(x: SeriesLike, tr: float | None = None) -> ParcelSeries:
+def read_series(x: SeriesLike, tr: float | None = None, *, offline: bool = False) -> ParcelSeries:
     """Understand one recording.
 
     Parameters
@@ -64,8 +64,10 @@ def read_series(x: SeriesLike, tr: float | None = None) -> ParcelSeries:
         order; path of a .tsv, .csv, .txt, .dat, .npy or .ptseries.nii; 4-D image, or the path of
         one (.nii, .nii.gz), in MNI152NLin6Asym.
     tr
-        Repetition time in seconds. May be left out where the file, its JSON sidecar or the image's
-        header says it.
+        Repetition time in seconds. May be omitted where the file, its JSON sidecar or the image's
+        header records it.
+    offline
+        Never download the atlas, by which images are averaged.
 
     Returns
     -------
@@ -74,11 +76,12 @@ def read_series(x: SeriesLike, tr: float | None = None) -> ParcelSeries:
     Raises
     ------
     ValueError
-        In one line, for what no number should be made from: another number of columns, a
-        transposed array, unknown names, no data at all, too few volumes, no repetition time.
+        In one line, if the series cannot be right: another number of columns, a transposed
+        array, unknown names, no data at all, too few volumes, no repetition time, a damaged file.
 
     Examples
     --------
+    >>> import numpy as np
     >>> series = read_series(np.random.default_rng(0).normal(size=(200, 424)), tr=0.735)
     >>> series.values.shape, series.tr
     ((200, 424), 0.735)
@@ -86,7 +89,7 @@ def read_series(x: SeriesLike, tr: float | None = None) -> ParcelSeries:
     if isinstance(x, pd.DataFrame):
         found: Understood = (_of_table(x), None, "a DataFrame", ())
     elif isinstance(x, SpatialImage) or _is_image_path(x):
-        found = _of_image(x)
+        found = _of_image(x, offline)
     elif isinstance(x, str | Path):
         found = _of_file(Path(x))
     else:
@@ -132,20 +135,27 @@ def _is_image_path(x: Any) -> bool:
     if not isinstance(x, str | Path):
         return False
     name = str(x)
+    if name.endswith((".dtseries.nii", ".dscalar.nii", ".dlabel.nii")):
+        raise ValueError(
+            f"{Path(name).name}: holds grayordinates, not parcels; average them first, for "
+            "example with wb_command -cifti-parcellate, and pass the .ptseries.nii"
+        )
     return name.endswith((".nii", ".nii.gz")) and not name.endswith(".ptseries.nii")
 
 
-def _of_image(x: Any) -> Understood:
-    from brainlm_bids.api.masker import A424Masker
+def _of_image(x: Any, offline: bool) -> Understood:
+    from brainlm_bids.api.masker import A424Masker, low_coverage
 
-    masker = A424Masker()
-    values = masker.fit_transform(x)
+    masker = A424Masker(offline=offline)
+    values = np.asarray(masker.fit_transform(x))
     source = "an image" if isinstance(x, SpatialImage) else Path(x).name
-    n_missing = int((masker.coverage_ == 0).sum())
-    notes = [f"{n_missing} parcels have no voxel in the image"] if n_missing else []
-    if masker.atlas_.warning:
-        notes.append(masker.atlas_.warning)
-    return values, masker.t_r_, source, tuple(notes)
+    coverage = np.asarray(masker.coverage_)
+    notes = [low_coverage(coverage), masker.atlas_.warning]
+    n_missing = int((coverage == 0).sum())
+    if n_missing:
+        notes.append(f"{n_missing} parcels have no voxel in the image")
+    tr = masker.t_r_ if isinstance(masker.t_r_, float) else None
+    return values, tr, source, tuple(note for note in notes if note)
 
 
 def _check_values(values: NDArray[np.float64], source: str) -> None:
@@ -169,16 +179,22 @@ def _check_values(values: NDArray[np.float64], source: str) -> None:
 def _repetition_time(given: float | None, known: float | None, source: str) -> float:
     tr = known if given is None else given
     if tr is None:
-        raise ValueError(f"{source}: the repetition time is not known; pass tr=, in seconds")
+        raise ValueError(f"{source}: its repetition time is not recorded; pass tr=, in seconds")
     tr = float(tr)
     if not 0 < tr < np.inf:
         raise ValueError(f"{source}: tr={tr:g}; expected a positive number of seconds")
     if tr > LONGEST_TR:
-        raise ValueError(f"{source}: tr={tr:g}; the unit is seconds: did you mean {tr / 1000:g}?")
+        where = "its header or JSON sidecar has" if given is None else "you passed"
+        raise ValueError(
+            f"{source}: {where} a repetition time of {tr:g}; the unit is seconds: "
+            f"is it {tr / 1000:g}?"
+        )
     return tr
 
 
-def read_many(x: Sequence[SeriesLike], tr: float | Sequence[float] | None) -> list[ParcelSeries]:
+def read_many(
+    x: Sequence[SeriesLike], tr: float | Sequence[float] | None, *, offline: bool = False
+) -> list[ParcelSeries]:
     """Understand several recordings; `tr` is one number for all, or one for each."""
     recordings = list(x)
     if not recordings:
@@ -191,7 +207,7 @@ def read_many(x: Sequence[SeriesLike], tr: float | Sequence[float] | None) -> li
     series = []
     for number, (recording, time) in enumerate(zip(recordings, times, strict=True)):
         try:
-            series.append(read_series(recording, time))
+            series.append(read_series(recording, time, offline=offline))
         except ValueError as error:
             raise ValueError(f"recording {number}: {error}") from None
     return series

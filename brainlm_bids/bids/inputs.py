@@ -135,7 +135,7 @@ def _describe_timeseries(path: Path, settings: Settings, parcels: Sequence[str])
     try:
         values, tr = read_timeseries(path, parcels)
     except UserError as error:
-        return run(metadata={}, problem=str(error))
+        return run(metadata={}, problem=f"--timeseries {error}")
     tr = settings.timeseries_tr or tr
     if tr is None:
         said = f"{path.name}: neither it nor a JSON beside it says the repetition time; give "

@@ -36,15 +36,13 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     """
     try:
         values, found, tr = _read(path)
-    except UserError as error:
-        raise UserError(f"--timeseries {error}") from None
     except (OSError, ValueError, TypeError, IndexError) as error:
         first = str(error).strip().splitlines()[:1]
-        raise UserError(f"--timeseries {path}: cannot be read ({''.join(first)})") from None
+        raise UserError(f"{path}: cannot be read ({''.join(first)})") from None
     if values.ndim != 2 or values.shape[1] != len(names):
         hint = "; transpose it" if values.ndim == 2 and values.shape[0] == len(names) else ""
         raise UserError(
-            f"--timeseries {path}: its shape is {values.shape}; expected one row per volume and "
+            f"{path}: its shape is {values.shape}; expected one row per volume and "
             f"the {len(names)} parcels of A424 as columns{hint}"
         )
     if found and sorted(found) == sorted(names):
@@ -52,7 +50,7 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     elif found and not all(name.isdigit() for name in found):
         strange = next(name for name in found if name not in names)
         raise UserError(
-            f"--timeseries {path}: its column {strange!r} is no parcel of A424; take the row of "
+            f"{path}: its column {strange!r} is no parcel of A424; take the row of "
             "names away if the columns are in the atlas's order"
         )
     return Timeseries(values, _sidecar_tr(path) or tr)
@@ -85,6 +83,8 @@ def _read(path: Path) -> tuple[NDArray[np.float64], list[str], float | None]:
     else:
         rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row]
+    if not rows:
+        raise ValueError("it is empty")
     names = rows[0] if _is_header(rows[0]) else []
     body = rows[1:] if names else rows
     values = [[np.nan if cell in MISSING else float(cell) for cell in row] for row in body]
@@ -108,8 +108,15 @@ def _is_number(cell: str) -> bool:
 def _read_cifti(path: Path) -> tuple[NDArray[np.float64], list[str], float | None]:
     import nibabel as nb
 
-    image: Any = nb.load(path)
-    time, parcels = image.header.get_axis(0), image.header.get_axis(1)
+    try:
+        image: Any = nb.load(path)
+    except nb.filebasedimages.ImageFileError as error:
+        raise ValueError(str(error)) from None
+    axes = [image.header.get_axis(k) for k in (0, 1)] if isinstance(image, nb.Cifti2Image) else []
+    kinds = (nb.cifti2.SeriesAxis, nb.cifti2.ParcelsAxis)
+    if not axes or not all(map(isinstance, axes, kinds)):
+        raise ValueError("it is not a CIFTI parcel series")
+    time, parcels = axes
     tr = float(time.step) if str(time.unit).upper() == "SECOND" else None
     names = [str(name) for name in getattr(parcels, "name", [])]
     # A424's CIFTI labels are spelt in another way than its table: the order is that of the atlas.

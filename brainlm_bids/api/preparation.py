@@ -1,0 +1,90 @@
+"""From a series as it was handed in to the series that a network sees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids import resources
+from brainlm_bids.api.series import ParcelSeries, value_errors
+from brainlm_bids.parcels.sampling import at_rate
+from brainlm_bids.parcels.scaling import ScalingStats, load_stats, recording_stats, scale
+from brainlm_bids.settings import Settings
+
+# "own", a TSV of medians and interquartile ranges, or the statistics themselves.
+Scaling = str | Path | ScalingStats
+RESAMPLING = "Kaiser-windowed sinc"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A series as a network sees it.
+
+    Attributes
+    ----------
+    values
+        (T', 424) in interquartile ranges, without NaN.
+    tr
+        Repetition time in seconds.
+    provenance
+        Source, resampling, scaling, filled parcels, notes.
+    """
+
+    values: NDArray[np.float32]
+    tr: float
+    provenance: dict[str, Any]
+
+
+def prepare(series: ParcelSeries, *, scaling: Scaling, already_scaled: bool) -> Prepared:
+    """Resample a series to the rate of the networks, and scale it robustly.
+
+    Parameters
+    ----------
+    series
+        The recording.
+    scaling
+        "own": by the recording's own median and interquartile range; else a TSV with the columns
+        name, median and iqr, or the statistics.
+    already_scaled
+        Only resample: the values are in interquartile ranges already.
+
+    Raises
+    ------
+    ValueError
+        If no parcel can be scaled, or the statistics cannot be read.
+    """
+    values, tr = at_rate(series.values, series.tr, Settings.model_tr)
+    if already_scaled:
+        filled = ~np.isfinite(values).all(axis=0)
+        scaled = np.where(filled, 0.0, values)
+    else:
+        with value_errors():
+            scaled, filled = scale(values, _statistics(values, scaling))
+    if filled.all():
+        raise ValueError(f"{series.source}: no parcel can be scaled")
+    provenance = {
+        "source": series.source,
+        "source_repetition_time": series.tr,
+        "repetition_time": tr,
+        "resampling": None if tr == series.tr else RESAMPLING,
+        "scaling": "none, as given" if already_scaled else _described(scaling),
+        "filled_parcels": np.asarray(resources.parcels().names)[filled].tolist(),
+        "notes": list(series.notes),
+    }
+    return Prepared(scaled.astype(np.float32), tr, provenance)
+
+
+def _statistics(values: NDArray[np.float64], scaling: Scaling) -> ScalingStats:
+    if isinstance(scaling, ScalingStats):
+        return scaling
+    if scaling == "own":
+        return recording_stats(values)
+    return load_stats(Path(scaling), list(resources.parcels().names))
+
+
+def _described(scaling: Scaling) -> str:
+    if isinstance(scaling, ScalingStats):
+        return "statistics as given"
+    return "this recording" if scaling == "own" else Path(scaling).name
