@@ -112,7 +112,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=dependencies-gpu /opt/brainlm-bids /opt/brainlm-bids
 COPY --from=resources /resources /opt/brainlm-bids-resources
 COPY --from=package /package /opt/brainlm-bids
-ARG VERSION=0.1.0.dev0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
@@ -120,7 +120,7 @@ FROM runtime AS runtime-cpu
 COPY --from=dependencies-cpu /opt/brainlm-bids /opt/brainlm-bids
 COPY --from=resources /resources /opt/brainlm-bids-resources
 COPY --from=package /package /opt/brainlm-bids
-ARG VERSION=0.1.0.dev0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 

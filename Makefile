@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' brainlm_bids/__init__.py)
 DOCKER ?= docker
 DOCKER_BUILD ?=
 OLDEST := .venv-oldest
@@ -53,6 +54,7 @@ test-container: $(INSTALLED)
 # DOCKER_BUILD: more arguments of docker build (--secret, --build-arg, --network)
 image:
 	DOCKER_BUILDKIT=1 $(DOCKER) build --target cpu $(DOCKER_BUILD) \
+	  --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) \
 	  -t brainlm-bids:latest -t brainlm-bids:cpu .
 

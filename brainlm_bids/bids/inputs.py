@@ -7,7 +7,7 @@ Nothing is written into the data set.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
+from brainlm_bids.values import did_you_mean
 
 # Repetition times of fMRI lie far below; a larger number is one in milliseconds.
 LONGEST_TR = 30.0
@@ -113,7 +114,9 @@ def find_runs(settings: Settings) -> list[Run]:
     chosen = _selection(settings)
     files = _query(layout, filters, "bold", {"suffix": "bold", **chosen}, settings)
     if not files:
-        raise UserError(f"{settings.bids_dir}: no BOLD run matches the selection; nothing to do")
+        every = _query(layout, {}, "bold", {"suffix": "bold"}, replace(settings, run_id=()))
+        names = [path.name for path in every]
+        raise UserError(f"{settings.bids_dir}: {_no_match(names, settings)}")
     t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
     return [_describe(path, t1w, settings.bids_dir) for path in files]
 
@@ -152,7 +155,8 @@ def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     found = find_preprocessed(root, settings.participant_label, _spaces(settings))
     chosen = [one for one in found if _is_selected(parse(one[1]).entities, settings)]
     if not chosen:
-        raise UserError(f"--derivatives {root}: no BOLD run matches the selection; nothing to do")
+        names = [stem for _, stem, _ in found]
+        raise UserError(f"--derivatives {root}: {_no_match(names, settings)}")
     runs = []
     for source, stem, reason in sorted(chosen, key=lambda one: one[1]):
         if source is None:
@@ -246,10 +250,28 @@ def _ignored(settings: Settings) -> Iterator[str | re.Pattern[str]]:
 def _check_labels(settings: Settings) -> None:
     for label in settings.participant_label:
         if not (settings.bids_dir / f"sub-{label}").is_dir():
+            there = [path.name[len("sub-") :] for path in settings.bids_dir.glob("sub-*")]
             raise UserError(
                 f"--participant-label {label}: there is no folder sub-{label} in "
-                f"{settings.bids_dir}"
+                f"{settings.bids_dir}{did_you_mean(label, there)}"
             )
+
+
+def _no_match(names: Sequence[str], settings: Settings) -> str:
+    """Why no run matches the selection: the first label that none of these files has."""
+    for flag, entity, labels in (
+        ("--session-label", "ses", settings.session_label),
+        ("--task-id", "task", settings.task_id),
+        ("--run-id", "run", settings.run_id),
+    ):
+        there = sorted({parse(name).entities.get(entity, "") for name in names} - {""})
+        for label in labels:
+            if not any(matches({entity: known}, {entity: [label]}) for known in there):
+                return (
+                    f"no BOLD run matches {flag} {label}{did_you_mean(label, there)} "
+                    f"(there are: {', '.join(there) or 'none'})"
+                )
+    return "no BOLD run matches the selection; nothing to do"
 
 
 def _subjects(settings: Settings) -> dict[str, Any]:

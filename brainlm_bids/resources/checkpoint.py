@@ -18,6 +18,7 @@ from brainlm_bids.resources.cache import (
     reason_of,
     writable_home,
 )
+from brainlm_bids.values import did_you_mean
 
 WEIGHTS_LICENCE = "CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0/)"
 MODEL_REPOSITORY = "vandijklab/brainlm"
@@ -84,14 +85,18 @@ def find_model(
         )
     if spec.startswith("random:"):
         if spec.removeprefix("random:") not in RANDOM_MODELS:
-            raise UserError(f"--model {spec}: choose random:{{{','.join(RANDOM_MODELS)}}}")
+            raise UserError(
+                f"--model {spec}: the untrained models are "
+                f"{', '.join(f'random:{name}' for name in RANDOM_MODELS)}"
+            )
         source = "seeded random weights, untrained"
         return ModelResource(spec, model_label(spec), None, True, None, source, "Apache-2.0")
     folder = Path(spec).expanduser()
     if not folder.is_dir():
+        known = (*MODEL_FOLDERS, "demo", "none", *(f"random:{name}" for name in RANDOM_MODELS))
         raise UserError(
             f"--model {spec}: neither a folder nor one of {', '.join(MODEL_FOLDERS)}, "
-            "demo, random:<name>, none"
+            f"demo, random:NAME, none{did_you_mean(spec, known)}"
         )
     sha256 = file_sha256(weights_file(folder))
     label = model_label(folder)

@@ -177,9 +177,18 @@ def test_selection(sessions: Path) -> None:
         "sub-01_ses-a_task-rest_run-1",
         "sub-01_ses-b_task-rest_run-1",
     ]
-    with pytest.raises(UserError, match="no BOLD run matches"):
+
+
+def test_labels_that_do_not_exist_are_refused_with_those_that_do(sessions: Path) -> None:
+    with pytest.raises(UserError, match=r"no BOLD run matches --task-id sleep \(there are: "):
         _found(sessions, task_id=("sleep",))
-    with pytest.raises(UserError, match="no folder sub-1 "):
+    with pytest.raises(UserError, match=r"--task-id ret; did you mean rest\?"):
+        _found(sessions, task_id=("ret",))
+    with pytest.raises(UserError, match=r"--session-label c \(there are: a, b\)"):
+        _found(sessions, session_label=("c",), run_id=("1",))
+    with pytest.raises(UserError, match=r"--run-id 7 \(there are: 02, 1\)"):
+        _found(sessions, run_id=("7",))
+    with pytest.raises(UserError, match=r"no folder sub-1 in .*; did you mean 01\?"):
         _found(sessions, participant_label=("1",))
 
 

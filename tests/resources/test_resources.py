@@ -611,6 +611,8 @@ def test_model_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for word in ("random:huge", "random:", "12M"):
         with pytest.raises(UserError, match="--model"):
             resources.find_model(word, offline=True)
+    with pytest.raises(UserError, match=r"neither a folder nor .*; did you mean 111M\?"):
+        resources.find_model("111m", offline=True)
 
 
 def test_model_folder(tmp_path: Path) -> None:
