@@ -1,7 +1,7 @@
-"""What the wrappers around containers, and the image's own entry, share: mounts, a child watched.
+"""Mounts and child processes, for the programs that run containers and for the image's entry point.
 
-In: paths of the host, commands. Out: arguments of docker or Apptainer, exit codes. It needs
-Python's standard library alone.
+In: paths of the host, commands. Out: arguments of docker or Apptainer, exit codes. It needs only
+Python's standard library.
 """
 
 import os
@@ -16,7 +16,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
 
 
 def existing(path: Path) -> Path:
-    """The absolute path of a file or folder; UserError if it is not there."""
+    """The absolute path of a file or folder; UserError if it does not exist."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder")
     return path.absolute()
@@ -33,10 +33,11 @@ def mounts(flag: str, places: Mapping[Path, str]) -> list[str]:
 def supervise(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run a program as a child; returns its exit code, or minus the signal that killed it.
 
-    Signals are handed on to it. The first process of a container inherits orphans, and buries them.
+    Signals are passed on to it. As the first process of a container, this one also collects the
+    exit codes of orphaned processes.
     """
     interactive = os.isatty(0)
-    # none may come between the child's start and its handlers
+    # no signal may arrive between the start of the child and its handlers
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     child = subprocess.Popen(
         command,
@@ -45,9 +46,9 @@ def supervise(command: Sequence[str], environment: Mapping[str, str] | None = No
     )
     handlers = {}
     for number in FORWARDED:
-        # a terminal sends ^C to both of us
-        own = number == signal.SIGINT and interactive
-        handlers[number] = signal.signal(number, signal.SIG_IGN if own else _to(child.pid))
+        # a terminal sends ^C to both processes
+        received = number == signal.SIGINT and interactive
+        handlers[number] = signal.signal(number, signal.SIG_IGN if received else _to(child.pid))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         while True:

@@ -1,8 +1,9 @@
-"""`brainlm-bids-docker`: the arguments of `brainlm-bids`, run in its image with Docker.
+"""`brainlm-bids-docker`: run `brainlm-bids` in its Docker image.
 
-In: paths of this machine. Out: `docker run` with everything that they name mounted, and its exit
-code. It needs Python's standard library and `docker` alone: in a copy of the repository,
-`python3 -m brainlm_bids.commands.docker` works without any installation.
+In: the arguments of `brainlm-bids`, with paths of this machine. Out: `docker run` with every file
+and folder mounted that they name, and its exit code. It needs only `docker` and Python's standard
+library: in a copy of the repository, `python3 -m brainlm_bids.commands.docker` works without any
+installation.
 """
 
 import argparse
@@ -18,9 +19,11 @@ from typing import Any
 
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.commands.containers import existing, mounts, supervise
+from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import TABLE, read_toml, rows_in
 from brainlm_bids.table import SECTIONS, Setting
+from brainlm_bids.values import Option
 
 PROGRAM = "brainlm-bids-docker"
 IMAGE, GPU_IMAGE = "brainlm-bids:latest", "brainlm-bids:gpu"
@@ -29,88 +32,98 @@ PASSED_VARIABLES = (*_PROXIES, *(name.upper() for name in _PROXIES))
 EXIT_KILLED = 137
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The flags that `brainlm-bids` does not have, and --dry-run, which is another one here."""
-    parser = argparse.ArgumentParser(
+OPTIONS = (
+    Option(
+        name="image",
+        kind=str,
+        metavar="NAME",
+        default_text=f"$BRAINLM_BIDS_IMAGE, otherwise {IMAGE}, or {GPU_IMAGE} with --gpus",
+        help="name of the Docker image",
+    ),
+    Option(
+        name="weights",
+        kind=Path,
+        metavar="DIR",
+        default_text="$BRAINLM_BIDS_HOME, otherwise ~/.cache/brainlm-bids",
+        help="folder in which BrainLM's weights are stored",
+    ),
+    Option(
+        name="docker_options",
+        kind=str,
+        default=(),
+        default_text="none",
+        convert=shlex.split,
+        metavar="TEXT",
+        help="further options of docker run, for example --docker-options='--memory 8g'",
+    ),
+    Option(name="dry_run", kind=bool, default=False, help="print the docker command and stop"),
+)
+
+
+def build_parser() -> Parser:
+    """The flags that `brainlm-bids` does not have, and --dry-run, which has another meaning."""
+    parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} BIDS_DIR OUTPUT_DIR {{participant,group}} [options] [-- more options]",
-        description="Run brainlm-bids in its Docker image. Takes the options of brainlm-bids too; "
-        "folders and files that they name are mounted. What stands behind -- is handed on as it "
-        "is: '-- --dry-run' is the dry run of brainlm-bids.",
-        allow_abbrev=False,
+        description="Run brainlm-bids in its Docker image. All options of brainlm-bids are "
+        "accepted; the files and folders that they name are mounted. Arguments after -- are passed "
+        "on unchanged: '-- --dry-run' is the dry run of brainlm-bids.",
     )
+    add_options(parser, OPTIONS)
     parser.add_argument(
-        "--image",
-        metavar="NAME",
-        default=os.environ.get("BRAINLM_BIDS_IMAGE"),
-        help=f"the image (default: $BRAINLM_BIDS_IMAGE, else {IMAGE}, or {GPU_IMAGE} with --gpus)",
-    )
-    parser.add_argument(
-        "--gpus", nargs="?", const="all", metavar="GPUS", help="give it GPUs (all), as docker does"
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="DIR",
-        help="where BrainLM's weights are, or will be kept (default: $BRAINLM_BIDS_HOME, else "
-        "~/.cache/brainlm-bids)",
-    )
-    parser.add_argument(
-        "--docker-options",
-        type=shlex.split,
-        default=[],
-        metavar="TEXT",
-        help="more options of docker run, for example --docker-options='--memory 8g'",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the docker command, and run nothing"
+        "--gpus",
+        nargs="?",
+        const="all",
+        metavar="GPUS",
+        help="make GPUs available, as the option of docker run does (default: none; without a "
+        "value: all)",
     )
     return parser
 
 
 class Places:
-    """Paths of this machine, and where they are in the container."""
+    """Paths of this machine, and their places in the container."""
 
     def __init__(self, bids_dir: Path, output_dir: Path) -> None:
         self.mounts = {existing(bids_dir): "/data:ro", output_dir.absolute(): "/out"}
 
     def inside(self, path: Path, *, at: str = "", writable: bool = False) -> str:
-        """The path in the container, below what is mounted already or mounted now."""
+        """The path in the container; it is mounted unless a folder above it is."""
         path = path.expanduser().absolute()
         for place, there in self.mounts.items():
             if path.is_relative_to(place) and not (writable and there.endswith(":ro")):
                 return str(Path(there.removesuffix(":ro")) / path.relative_to(place))
-        # its name is kept: outputs are called after the folder of a checkpoint
+        # the name is kept: outputs are named after the folder of a checkpoint
         there = at or f"/inputs/{len(self.mounts)}/{path.name}"
         self.mounts[path if writable else existing(path)] = there if writable else f"{there}:ro"
         return there
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the container; returns its exit code (2: a flag or path; 137: it was killed)."""
+    """Run the container; returns its exit code (2: malformed call; 137: it was killed)."""
     given = list(sys.argv[1:] if argv is None else argv)
-    own, behind = _split(given)
-    wrapper, rest = build_parser().parse_known_args(own)
+    ours, behind = _split(given)
+    wrapper, rest = build_parser().parse_known_args(ours)
     app = cli.build_parser().parse_args(rest)
     try:
         command, made = docker_command(wrapper, app, behind)
         if wrapper.dry_run:
             print(shlex.join(command))
             return 0
-        for folder in made:  # docker would make them, as root
+        for folder in made:  # otherwise docker makes them, as root
             folder.mkdir(parents=True, exist_ok=True)
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return cli.EXIT_USAGE
+        return EXIT_USAGE
     except OSError as error:
-        print(f"{PROGRAM}: {error.filename}: cannot be made ({error.strerror})", file=sys.stderr)
-        return cli.EXIT_USAGE
+        print(f"{PROGRAM}: {error.filename}: cannot be created ({error.strerror})", file=sys.stderr)
+        return EXIT_USAGE
     print(f"{PROGRAM}: {shlex.join(command)}", file=sys.stderr)
     code = supervise(command)
     if code == EXIT_KILLED:
         print(
-            f"{PROGRAM}: the container was killed (exit code 137): out of memory, unless somebody "
-            "killed it; give it more, or use less (--nprocs 1); the same command continues",
+            f"{PROGRAM}: the container was killed (exit code 137), most likely because it ran out "
+            "of memory; give it more, or use less (--nprocs 1). The same command continues",
             file=sys.stderr,
         )
     return 128 - code if code < 0 else code
@@ -119,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def docker_command(
     wrapper: argparse.Namespace, app: argparse.Namespace, behind: Sequence[str]
 ) -> tuple[list[str], list[Path]]:
-    """`docker run …`, and the folders that have to be there before."""
+    """`docker run …`, and the folders that must exist before."""
     program = shutil.which("docker")
     if program is None:
         raise UserError("docker is not on the PATH")
@@ -140,15 +153,15 @@ def docker_command(
     if templates and Path(templates).is_dir():
         command += ["-e", f"TEMPLATEFLOW_HOME={places.inside(Path(templates))}"]
     command += [*mounts("-v", places.mounts), *wrapper.docker_options]
-    image = wrapper.image or (GPU_IMAGE if wrapper.gpus else IMAGE)
+    default = os.environ.get("BRAINLM_BIDS_IMAGE") or (GPU_IMAGE if wrapper.gpus else IMAGE)
     written = [path for path, there in places.mounts.items() if not there.endswith(":ro")]
-    return [*command, image, *inside], written
+    return [*command, wrapper.image or default, *inside], written
 
 
 def _identity(program: str) -> list[str]:
-    """Be the calling user inside, in all of their groups, so that the outputs are theirs."""
+    """Run as the calling user with all of their groups, so that they own the outputs."""
     if not hasattr(os, "getuid") or _rootless(program):
-        return []  # of a rootless engine the root inside is the calling user
+        return []  # in a rootless engine, root is the calling user
     flags = ["--user", f"{os.getuid()}:{os.getgid()}"]
     if sys.platform == "linux":
         more = sorted(set(os.getgroups()) - {os.getgid()})
@@ -166,7 +179,7 @@ def _rootless(program: str) -> bool:
 
 
 def _inside_arguments(app: argparse.Namespace, places: Places) -> list[str]:
-    """The arguments of `brainlm-bids` again, with the paths that hold inside."""
+    """The arguments of `brainlm-bids` with the paths of the container."""
     arguments = ["/data", "/out", *app.analysis_level]
     for row in chain.from_iterable(rows_in(name) for name in SECTIONS):
         value = getattr(app, row.name, None)

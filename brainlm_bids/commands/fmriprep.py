@@ -1,7 +1,7 @@
-"""`brainlm-bids-fmriprep`: fMRIPrep in a container first, then `brainlm-bids` on what it left.
+"""`brainlm-bids-fmriprep`: run fMRIPrep in a container, then `brainlm-bids` on its derivatives.
 
-In: the arguments of `brainlm-bids`, a few of this program's own, and any of fMRIPrep's, which are
-passed on as they are. Out: both outputs and an exit code: fMRIPrep's own if it fails.
+In: the arguments of `brainlm-bids`, a few more, and any of fMRIPrep's, which are passed on
+unchanged. Out: the outputs of both, and an exit code: that of fMRIPrep if it fails.
 """
 
 import argparse
@@ -13,54 +13,73 @@ from pathlib import Path
 
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.commands.containers import existing, mounts
+from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import TABLE
 from brainlm_bids.table import Setting
+from brainlm_bids.values import Option
 
+PROGRAM = "brainlm-bids-fmriprep"
 SPACE = "MNI152NLin6Asym:res-2"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The flags that neither `brainlm-bids` nor fMRIPrep has."""
-    parser = argparse.ArgumentParser(
-        prog="brainlm-bids-fmriprep",
-        usage="brainlm-bids-fmriprep BIDS_DIR OUTPUT_DIR participant [options]",
-        description="Run fMRIPrep (fmriprep-docker, or Apptainer), then brainlm-bids on its "
-        "output. Takes the options of brainlm-bids too; what neither knows goes to fMRIPrep.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--fmriprep-dir",
-        type=Path,
+OPTIONS = (
+    Option(
+        name="fmriprep_dir",
+        kind=Path,
         metavar="DIR",
-        help="fMRIPrep's output (default: OUTPUT_DIR/sourcedata/fmriprep)",
+        default_text="OUTPUT_DIR/sourcedata/fmriprep",
+        help="output folder of fMRIPrep",
+    ),
+    Option(
+        name="apptainer",
+        kind=Path,
+        metavar="IMAGE",
+        default_text="run fMRIPrep with fmriprep-docker",
+        help="run this image file with Apptainer",
+    ),
+    Option(
+        name="image",
+        kind=str,
+        metavar="NAME",
+        default_text="that of fmriprep-docker",
+        help="Docker image of fMRIPrep",
+    ),
+    Option(name="fs_license_file", kind=Path, metavar="FILE", help="licence file of FreeSurfer"),
+    Option(
+        name="freesurfer",
+        kind=bool,
+        default=False,
+        help="let fMRIPrep reconstruct surfaces, which takes hours",
+    ),
+)
+
+
+def build_parser() -> Parser:
+    """The flags that neither `brainlm-bids` nor fMRIPrep has."""
+    parser = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} BIDS_DIR OUTPUT_DIR participant [options]",
+        description="Run fMRIPrep with fmriprep-docker or Apptainer, then brainlm-bids on its "
+        "derivatives. All options of brainlm-bids are accepted; unknown options are passed on to "
+        "fMRIPrep.",
     )
-    parser.add_argument(
-        "--apptainer", type=Path, metavar="IMAGE", help="run this image file with Apptainer"
-    )
-    parser.add_argument("--image", metavar="NAME", help="another Docker image of fMRIPrep")
-    parser.add_argument("--fs-license-file", type=Path, metavar="FILE", help="FreeSurfer's licence")
-    parser.add_argument(
-        "--freesurfer", action="store_true", help="let fMRIPrep reconstruct surfaces (hours)"
-    )
+    add_options(parser, OPTIONS)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run both; returns fMRIPrep's exit code if it fails, else that of `brainlm-bids`."""
+    """Run both; returns the exit code of fMRIPrep if it fails, otherwise that of `brainlm-bids`."""
     wrapper, rest = build_parser().parse_known_args(argv)
     app, passed_on = cli.build_parser().parse_known_args(rest)
     try:
         folder = (wrapper.fmriprep_dir or app.output_dir / "sourcedata" / "fmriprep").absolute()
         code = _run_fmriprep(wrapper, app, passed_on, folder)
     except UserError as error:
-        print(f"brainlm-bids-fmriprep: {error}", file=sys.stderr)
-        return cli.EXIT_USAGE
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return EXIT_USAGE
     if code:
-        print(
-            f"brainlm-bids-fmriprep: fMRIPrep ended with exit code {code}; {_logs(folder)}",
-            file=sys.stderr,
-        )
+        print(f"{PROGRAM}: fMRIPrep failed with exit code {code}; {_logs(folder)}", file=sys.stderr)
         return code
     return cli.main([*_without(rest, passed_on), "--derivatives", f"fmriprep={folder}"])
 
@@ -76,12 +95,12 @@ def _run_fmriprep(
     options = [*fmriprep_options(app, wrapper.freesurfer), *_with_space(passed_on)]
     build = docker_command if wrapper.apptainer is None else apptainer_command
     command = build(wrapper, app, folder, work, options)
-    print("brainlm-bids-fmriprep:", " ".join(command), file=sys.stderr)
+    print(f"{PROGRAM}:", " ".join(command), file=sys.stderr)
     return subprocess.run(command, check=False).returncode
 
 
 def fmriprep_options(app: argparse.Namespace, freesurfer: bool) -> list[str]:
-    """Our flags as fMRIPrep's."""
+    """The options of fMRIPrep that correspond to ours."""
     options = [] if freesurfer else ["--fs-no-reconall"]
     for row in TABLE.values():
         if not row.in_fmriprep or row.kind is Path or not hasattr(app, row.name):
@@ -91,7 +110,7 @@ def fmriprep_options(app: argparse.Namespace, freesurfer: bool) -> list[str]:
             value = getattr(app, row.name)
             options += [str(item) for item in (value if row.several else [value])]
     tasks = getattr(app, "task_id", [])
-    if len(tasks) == 1:  # fMRIPrep takes one; of several all are processed there
+    if len(tasks) == 1:  # fMRIPrep takes one task: for several, it processes all
         options += ["--task-id", tasks[0]]
     if getattr(app, "mem", None):
         options += ["--mem", f"{round(app.mem * 1000)}MB"]
@@ -99,7 +118,7 @@ def fmriprep_options(app: argparse.Namespace, freesurfer: bool) -> list[str]:
 
 
 def _shared_paths(app: argparse.Namespace) -> Iterator[tuple[Setting, Path]]:
-    """The files and folders that fMRIPrep is given too."""
+    """The files and folders that fMRIPrep needs too."""
     for row in TABLE.values():
         if row.in_fmriprep and row.kind is Path and hasattr(app, row.name):
             yield row, getattr(app, row.name)
@@ -109,7 +128,7 @@ def _with_space(passed_on: list[str]) -> list[str]:
     """The user's output spaces and the one that BrainLM needs."""
     if "--output-spaces" not in passed_on:
         return [*passed_on, "--output-spaces", SPACE]
-    if any(one.startswith("MNI152NLin6Asym") for one in passed_on):
+    if any(space.startswith("MNI152NLin6Asym") for space in passed_on):
         return passed_on
     place = passed_on.index("--output-spaces") + 1
     return [*passed_on[:place], SPACE, *passed_on[place:]]
@@ -122,7 +141,7 @@ def docker_command(
     work: Path,
     options: list[str],
 ) -> list[str]:
-    """A call of fmriprep-docker, which mounts the folders."""
+    """The call of fmriprep-docker, which mounts the folders."""
     program = shutil.which("fmriprep-docker")
     if program is None:
         raise UserError(
@@ -165,7 +184,7 @@ def apptainer_command(
 
 
 def _without(arguments: list[str], passed_on: list[str]) -> list[str]:
-    """`arguments` less those that went to fMRIPrep, which stand in them in the same order."""
+    """The arguments without those passed on to fMRIPrep, which are among them in this order."""
     left, waiting = [], list(passed_on)
     for argument in arguments:
         if waiting and argument == waiting[0]:
@@ -178,8 +197,8 @@ def _without(arguments: list[str], passed_on: list[str]) -> list[str]:
 def _logs(folder: Path) -> str:
     crashes = sorted(folder.glob("sub-*/log/**/crash*"), key=lambda path: path.stat().st_mtime)
     if crashes:
-        return f"its last crash file is {crashes[-1]}"
-    return f"its logs are in {folder / 'logs'} and {folder}/sub-*/log"
+        return f"see its last crash file, {crashes[-1]}"
+    return f"see its logs in {folder / 'logs'} and {folder}/sub-*/log"
 
 
 if __name__ == "__main__":

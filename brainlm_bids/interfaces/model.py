@@ -14,6 +14,7 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.images import load_image
+from brainlm_bids.settings import Settings
 
 POOLINGS = {
     "cls": "CLS token after the encoder's last layer norm",
@@ -50,12 +51,12 @@ class _RunModelInputs(ArrayInputSpec):
     input_gain = traits.Float(mandatory=True)
     seed = traits.Int(mandatory=True)
     configuration = traits.Str(mandatory=True)
-    pooling = traits.Enum("cls", "mean", "max", usedefault=True)
+    pooling = traits.Str(Settings.pooling, usedefault=True)
     window_stride = traits.Either(None, traits.Int, desc="volumes; None: the window")
-    token_orders = traits.Int(1, usedefault=True)
-    save_tokens = traits.Bool(False, usedefault=True)
-    precision = traits.Enum("auto", "float32", "bfloat16", usedefault=True)
-    device = traits.Enum("auto", "cpu", "cuda", usedefault=True, nohash=True)
+    token_orders = traits.Int(Settings.token_orders, usedefault=True)
+    save_tokens = traits.Bool(Settings.save_tokens, usedefault=True)
+    precision = traits.Str(Settings.precision, usedefault=True)
+    device = traits.Str(Settings.device, usedefault=True, nohash=True)
 
 
 class RunModel(ArrayInterface):
