@@ -1,7 +1,9 @@
-"""The pictures of "How to read the report": each figure of the report, as it should look and as it
-should not, drawn by the functions that draw the report, from simulated data.
+"""The pictures of the documentation, drawn from simulated data.
 
-python docs/pictures.py            writes docs/img/report/*.png
+python docs/pictures.py            writes docs/img/brainlm.png and docs/img/report/*.png
+
+docs/img/report: each figure of the report as it should look and as it should not, drawn by the
+functions that draw the report. docs/img/brainlm.png: what the network does with a window.
 """
 
 import tempfile
@@ -12,11 +14,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from brainlm_bids import resources
-from brainlm_bids.figures import model, motion, parcels, registration
+from brainlm_bids import BrainLM, resources
+from brainlm_bids.figures import canvas, model, motion, palette, parcels, registration
 from brainlm_bids.phantom import courses, head
 
-FOLDER = Path(__file__).resolve().parent / "img" / "report"
+IMAGES = Path(__file__).resolve().parent / "img"
+FOLDER = IMAGES / "report"
 WIDTH = 800  # px
 COLOURS = 96
 LABELS = (("good", "#2a7f62"), ("look into it", "#b03a2e"))
@@ -185,7 +188,44 @@ def draw_reconstruction() -> None:
     pair("reconstruction", reconstruction(0.42, 0.45), reconstruction(0.0, 0.4), whole)
 
 
+# --- the idea ------------------------------------------------------------------------------------
+
+
+def draw_idea() -> None:
+    """A window, what is hidden of it, what the demo model predicts there, and its embedding."""
+    rng = np.random.default_rng(8)
+    tr = 0.735
+    network = BrainLM.from_pretrained("demo")
+    series = courses.parcel_series(rng, 200, tr) + 0.3 * rng.normal(size=(200, 424))
+    embedding = network.embed(series, tr).recording
+    predicted = network.reconstruct(series, tr, mask_ratio=0.5).series.to_numpy()
+    scaled = (series - np.median(series, 0)) / np.subtract(*np.percentile(series, [75, 25], 0))
+    order = np.argsort(resources.parcels().network_index, kind="stable")
+    hidden = np.repeat(rng.random((424, 4)) < 0.5, 50, axis=1)
+    panels = {
+        "A window: 424 parcels, 147 s": scaled.T,
+        "Half of it is hidden": np.where(hidden, np.nan, scaled.T),
+        "What the network predicts there": np.where(hidden, predicted.T, np.nan),
+    }
+    path = IMAGES / "brainlm.png"
+    with canvas.canvas(path, height=3.0) as figure:
+        axes = figure.subplots(1, 4, width_ratios=(4, 4, 4, 1))
+        for axis, (title, values) in zip(axes, panels.items(), strict=False):
+            axis.set_facecolor("#d9dde3")
+            axis.imshow(values[order], cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
+            axis.set_title(title)
+        axes[3].imshow(embedding[:, None], cmap="PuOr", aspect="auto")
+        axes[3].set_title("Embedding")
+        for axis in axes:
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_ylabel("parcels, by network", color=palette.INK)
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").resize((1200, round(1200 * picture.height / picture.width)))
+    small.quantize(COLOURS, kmeans=2).save(path, optimize=True)
+
+
 if __name__ == "__main__":
+    draw_idea()
     draw_heads()
     draw_motion()
     draw_series()
