@@ -35,7 +35,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Check:
-    """One array of a case; `note` says in words what `difference` (largest, absolute) does not."""
+    """One compared array: its largest absolute difference, or a note in place of a number."""
 
     case: str
     array: str
@@ -46,7 +46,7 @@ class Check:
 
 
 def compare_folder(folder: Path) -> Iterator[Check]:
-    """Run every case of a golden folder and compare every array that its files hold."""
+    """Run every case of a folder of reference outputs, and compare all arrays of its files."""
     model = load_model(folder, seed=0)
     inputs = _read_arrays(folder / "inputs.npz")
     if "signal" not in inputs:
@@ -57,8 +57,8 @@ def compare_folder(folder: Path) -> Iterator[Check]:
         noise = _noise(folder, case, settings, inputs)
         checks = _checks(model, inputs, settings, noise, case, expected, stable=False)
         if not all(check.ok for check in checks):
-            # The reference sorts noise unstably, and how ties fall differs between builds of torch:
-            # the order of tied tokens may be the other one, the same for all arrays of the case.
+            # The reference sorts noise with an unstable algorithm, so the order of tied tokens
+            # depends on the build of torch. It is the same for all arrays of a case.
             other = _checks(model, inputs, settings, noise, case, expected, stable=True)
             checks = min(checks, other, key=lambda checks: sum(not check.ok for check in checks))
         yield from checks
@@ -70,7 +70,7 @@ def compare_folder(folder: Path) -> Iterator[Check]:
 
 
 def _cases(file: Path) -> dict[str, Settings]:
-    """The cases with their settings; a bare list of names stands for cases without settings."""
+    """The cases with their settings; a plain list of names means cases without settings."""
     cases = read_json(file).get("cases")
     if isinstance(cases, list) and all(isinstance(case, str) for case in cases):
         cases = {case: {} for case in cases}
@@ -136,8 +136,7 @@ def _coordinates(inputs: Arrays, n_parcels: int) -> Tensor:
 
 @contextmanager
 def _layer_states(layers: Sequence[AttentionLayer]) -> Iterator[list[Tensor]]:
-    """Collect the input of every layer and the output of the last, which the stage has no use for
-    and therefore does not keep."""
+    """Collect the input of every layer and the output of the last one."""
     states: list[Tensor] = []
     handles = [
         layer.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
@@ -160,7 +159,7 @@ class Trace:
     states: list[Tensor]  # inputs of the encoder's layers, then the last one's output
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The array of this name, None if the name is not known; `shape` is that of the file's."""
+        """The array of this name, None if the name is unknown; `shape` is that in the file."""
         if name in self._table():
             return self._table()[name]().numpy()
         value = self._part(name, shape)
@@ -241,7 +240,7 @@ def _compare(case: str, name: str, expected: np.ndarray, trace: Trace) -> Check:
     difference = np.where(both_nan, 0.0, np.abs(found.astype(np.float64) - wanted))
     difference = np.nan_to_num(difference, nan=np.inf)
     allowed = ATTENTION_TOLERANCE if name.startswith("attn") else TOLERANCE
-    if expected.dtype == np.float16:  # stored rounded: half a unit in the last place is not ours
+    if expected.dtype == np.float16:  # rounded when stored, by up to half a unit in the last place
         allowed = allowed + np.abs(np.spacing(expected)).astype(np.float64) / 2
     ok = bool((difference <= allowed).all())
     return Check(case, name, float(difference.max(initial=0.0)), ok)
@@ -252,7 +251,7 @@ def _not_compared(case: str, name: str, why: str) -> Check:
 
 
 def _noise(folder: Path, case: str, settings: Settings, inputs: Arrays) -> Tensor | None:
-    """The case's noise: where meta.json points to, else noise_<case>.npz, else by its name."""
+    """The noise of a case: from meta.json, otherwise noise_<case>.npz or inputs.npz."""
     pointer = settings.get("noise")
     own = folder / f"noise_{case}.npz"
     if isinstance(pointer, str) and ":" in pointer:
@@ -283,14 +282,14 @@ def _read_arrays(file: Path) -> Arrays:
         with np.load(file) as content:
             return {key: content[key] for key in content.files}
     except FileNotFoundError:
-        raise UserError(f"{file}: not found; a golden folder needs it") from None
+        raise UserError(f"{file}: not found; every folder of reference outputs needs it") from None
     except Exception as error:  # zip, header and value errors of many kinds
         raise UserError(f"{file}: damaged or truncated ({type(error).__name__})") from None
 
 
 @dataclass
 class Tally:
-    """What became of the arrays of all folders; `broken` counts folders without a result."""
+    """Counts over all folders; `broken` are folders without a result."""
 
     compared: int = 0
     failed: int = 0
@@ -298,7 +297,7 @@ class Tally:
     broken: int = 0
 
     def add(self, folder: Path) -> None:
-        """Check a folder, printing as it goes."""
+        """Check a folder and print a line per array."""
         print(folder)
         worst, n_before = 0.0, self.compared
         try:
@@ -339,12 +338,12 @@ def _report(check: Check) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: all within tolerance; 1: something is not; 2: a folder cannot be checked."""
+    """Exit code 0: all within tolerance; 1: some are not; 2: a folder cannot be checked."""
     parser = argparse.ArgumentParser(
         prog="python -m brainlm_bids.commands.parity",
         description="Compare BrainLM's modules with stored outputs of the original code.",
     )
-    parser.add_argument("folder", nargs="+", type=Path, help="folder in the golden layout")
+    parser.add_argument("folder", nargs="+", type=Path, help="folder of reference outputs")
     tally = Tally()
     for folder in parser.parse_args(arguments).folder:
         tally.add(folder)
