@@ -79,7 +79,7 @@ def pool(folder: Path, n_stores: int) -> None:
         reports.append(str(path))
     names = {"output_dir": str(folder), "stem": "group", "space": "x", "atlas": "A424"}
     PoolStatistics(
-        naming=names, stores=stores, reports=reports, said={}, configuration="benchmark"
+        naming=names, stores=stores, reports=reports, sidecar={}, configuration="benchmark"
     ).run(cwd=str(folder))
 
 

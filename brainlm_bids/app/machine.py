@@ -1,7 +1,8 @@
-"""What this process may use of its machine: cores, and memory in bytes.
+"""The cores and the memory (in bytes) that this process may use.
 
-In: the files by which Linux tells (the root can be another folder, for tests). Out: numbers that
-respect the limits of a container or a batch job (cgroups, version 1 and 2), not only the hardware.
+What comes in: the files in which Linux reports them (below another root in tests). What goes out:
+numbers that respect the limits of a container or a batch job (cgroups, version 1 and 2), not only
+the hardware.
 """
 
 import os
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
-# controller -> its folder under /sys/fs/cgroup in version 1; version 2 has one tree for all
+# names of the controllers' folders under /sys/fs/cgroup in version 1; version 2 has one tree
 _MEMORY, _CPU = "memory", "cpu"
 
 
@@ -35,15 +36,15 @@ def memory_limit(root: Path = ROOT) -> int | None:
     """The lowest limit in bytes of the cgroup and those above it; None where there is none."""
     names = ("memory.max", "memory.limit_in_bytes")
     limits = [_number(folder / name) for folder in _folders(_MEMORY, root) for name in names]
-    # version 1 says "no limit" by a number that no machine has
+    # version 1 expresses "no limit" by a number larger than any machine's memory
     total = _machine_memory(root)
     return min((limit for limit in limits if limit is not None and limit < total), default=None)
 
 
 def oom_kills(root: Path = ROOT) -> int | None:
-    """Processes of this cgroup that the kernel has killed for want of memory; None if not told.
+    """How many processes of this cgroup the kernel has killed because memory ran out.
 
-    Where no cgroup counts them, those of the whole machine are counted.
+    Where no cgroup counts them, those of the whole machine are counted; None if nothing does.
     """
     files = [folder / "memory.events" for folder in _folders(_MEMORY, root)]
     files += [folder / "memory.oom_control" for folder in _folders(_MEMORY, root)]
@@ -55,7 +56,7 @@ def oom_kills(root: Path = ROOT) -> int | None:
 
 
 def _folders(controller: str, root: Path) -> Iterator[Path]:
-    """The cgroups of this process for a controller, from its own up to the root of the tree."""
+    """The cgroups of this process for a controller, from the innermost to the root of the tree."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -66,11 +67,11 @@ def _folders(controller: str, root: Path) -> Iterator[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         tree = base / controller if controllers else base
-        # inside of a container the path may be that of the host: then the tree's root is ours
-        own = tree / name.lstrip("/")
-        own = own if own.is_dir() else tree
-        yield own
-        yield from (above for above in own.parents if above.is_relative_to(tree))
+        # inside a container the path may be that of the host: then the root of the tree holds
+        innermost = tree / name.lstrip("/")
+        innermost = innermost if innermost.is_dir() else tree
+        yield innermost
+        yield from (parent for parent in innermost.parents if parent.is_relative_to(tree))
 
 
 def _quota(folder: Path) -> float | None:

@@ -1,68 +1,129 @@
-"""What became of each run: rows of the status table, read from crash files and the work folder.
+"""The status table: a row per recording, on the last screen and in `logs/<run id>_status.tsv`.
 
-In: crash files and `resources.json` of Nipype's nodes. Out: one row per run, on the screen and in
-`logs/<run id>_status.tsv`, saying the same.
+What comes in: what became of each recording; crash files and `resources.json` of Nipype's nodes.
+What goes out: the same table twice.
 """
 
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Self
 
 from brainlm_bids import files
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.names import GROUP
 from brainlm_bids.interfaces.array_interface import RESOURCES_FILE
+from brainlm_bids.workflows.plans import StagePlan
 
+DONE, CACHED, SKIPPED, FAILED = "done", "cached", "skipped", "failed"
+EXIT_OK, EXIT_FAILED = 0, 1
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Skipped|Interrupt))(?::\s*(.*))?$")
 _OURS = ("UserError", "RunSkipped")
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of a recording, or of a part of the cohort.
+
+    Parameters
+    ----------
+    status : str
+        done, cached, skipped or failed.
+    reason : str
+        In one line; empty if all is done.
+    seconds, peak_memory_mb : float or None
+        What its nodes used; None if none of them ran.
+    crash_file : Path or None
+        Of the node that failed.
+    unfinished : tuple of StagePlan
+        Stages that were to be computed and are not complete.
+    """
+
+    status: str
+    reason: str = ""
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    crash_file: Path | None = None
+    unfinished: tuple[StagePlan, ...] = ()
+
+
+@dataclass(frozen=True)
 class Row:
-    """One run in the status table."""
+    """One recording in the status table."""
 
     participant_id: str
     session: str | None
     task: str | None
     run: str | None
     source: str
-    status: str  # done, cached, skipped, failed
+    status: str
     reason: str
-    seconds: float | None = None
-    peak_memory_mb: float | None = None
-    crash_file: str | None = None
+    seconds: float | None
+    peak_memory_mb: float | None
+    crash_file: str | None
 
     @classmethod
-    def of(
-        cls,
-        run: Run,
-        status: str,
-        reason: str,
-        seconds: float | None = None,
-        memory: float | None = None,
-        crash_file: str | None = None,
-    ) -> "Row":
-        """The row of a run."""
-        names = run.entities
-        return cls(
-            f"sub-{names['sub']}",
-            names.get("ses"),
-            names.get("task"),
-            names.get("run"),
-            run.source.relative_to(run.bids_dir).as_posix(),
-            status,
-            reason,
-            seconds,
-            memory,
-            crash_file,
-        )
+    def of_recording(cls, entities: Mapping[str, str], source: str, outcome: Outcome) -> Self:
+        """The row of a recording.
+
+        Parameters
+        ----------
+        entities : mapping of str to str
+            Of its name.
+        source : str
+            Its file, relative to the folder that it was read from.
+        """
+        session, task, run = (entities.get(entity) for entity in ("ses", "task", "run"))
+        cells = _outcome_cells(outcome)
+        return cls(f"sub-{entities['sub']}", session, task, run, source, *cells)
+
+    @classmethod
+    def of_group(cls, part: str, outcome: Outcome) -> Self:
+        """The row of a part of the cohort: statistics, the tables of a model."""
+        return cls(GROUP, None, None, None, part, *_outcome_cells(outcome))
+
+
+def _outcome_cells(
+    outcome: Outcome,
+) -> tuple[str, str, float | None, float | None, str | None]:
+    crash = None if outcome.crash_file is None else str(outcome.crash_file)
+    return outcome.status, outcome.reason, outcome.seconds, outcome.peak_memory_mb, crash
+
+
+def exit_code(rows: Iterable[Row]) -> int:
+    """1 if a row failed."""
+    return EXIT_FAILED if any(row.status == FAILED for row in rows) else EXIT_OK
+
+
+def write_status(output_dir: Path, run_id: str, rows: Sequence[Row]) -> None:
+    """Write the status table of a call."""
+    names = [field.name for field in fields(Row)]
+    table = [astuple(row) for row in rows]
+    columns = [list(column) for column in zip(*table, strict=True)]
+    files.write_tsv(output_dir / "logs" / f"{run_id}_status.tsv", names, columns)
+
+
+def print_table(rows: Sequence[Row], output_dir: Path) -> None:
+    """The last screen: a line per recording, and how many of each status there are."""
+    for row in rows:
+        used = "" if row.seconds is None else f"  {row.seconds:.0f} s, {row.peak_memory_mb:.0f} MB"
+        reason = f"  {row.reason}" if row.reason else ""
+        print(f"{row.status:8} {row.source}{used}{reason}", file=sys.stderr)
+    counts = dict.fromkeys((DONE, CACHED, SKIPPED, FAILED), 0)
+    for row in rows:
+        counts[row.status] += 1
+    text = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    print(f"brainlm-bids: {text}; outputs in {output_dir}", file=sys.stderr)
+
+
+# --- what Nipype left ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Crash:
-    """Why a node failed."""
+    """Why a node failed; or that it skipped its recording by a stated policy."""
 
     reason: str
     path: Path
@@ -90,38 +151,18 @@ def crash_reason(text: str) -> tuple[str, str]:
     ('ValueError', 'bad')
     """
     matches = [match for line in text.splitlines() if (match := _ERROR.match(line))]
-    found = [(str(match[1]), (match[2] or "").strip()) for match in matches]
-    found = [one for one in found if one[0] != "NodeExecutionError"]
-    ours = [one for one in found if one[0] in _OURS]
-    return (ours or found or [("Error", "see the crash file")])[-1]
+    errors = [(str(match[1]), (match[2] or "").strip()) for match in matches]
+    errors = [error for error in errors if error[0] != "NodeExecutionError"]
+    ours = [error for error in errors if error[0] in _OURS]
+    return (ours or errors or [("Error", "see the crash file")])[-1]
 
 
 def used_resources(work_dir: Path, names: Iterable[str]) -> tuple[float | None, float | None]:
     """Seconds (summed) and peak memory in MB (largest) of the nodes of these full names."""
     # Nipype gives every part of a node's name a folder
-    notes = [work_dir.joinpath(*name.split("."), RESOURCES_FILE) for name in names]
-    values = [json.loads(path.read_text()) for path in notes if path.is_file()]
+    paths = [work_dir.joinpath(*name.split("."), RESOURCES_FILE) for name in names]
+    values = [json.loads(path.read_text()) for path in paths if path.is_file()]
     if not values:
         return None, None
     seconds = sum(value["seconds"] for value in values)
     return round(seconds, 1), round(max(value["peak_memory_mb"] for value in values), 1)
-
-
-def write_status(path: Path, rows: Sequence[Row]) -> None:
-    """Write the status table."""
-    names = [field.name for field in fields(Row)]
-    table = [astuple(row) for row in rows]
-    files.write_tsv(path, names, [list(column) for column in zip(*table, strict=True)])
-
-
-def print_table(rows: Sequence[Row], output_dir: Path) -> None:
-    """The last screen: a line per run, and the sum."""
-    for row in rows:
-        used = "" if row.seconds is None else f"  {row.seconds:.0f} s, {row.peak_memory_mb:.0f} MB"
-        reason = f"  {row.reason}" if row.reason else ""
-        print(f"{row.status:8} {row.source}{used}{reason}", file=sys.stderr)
-    counts = dict.fromkeys(("done", "cached", "skipped", "failed"), 0)
-    for row in rows:
-        counts[row.status] += 1
-    text = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-    print(f"brainlm-bids: {text}; outputs in {output_dir}", file=sys.stderr)

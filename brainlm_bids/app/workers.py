@@ -1,8 +1,8 @@
-"""The processes that work on a graph's nodes, and what happens when one of them is killed.
+"""The worker processes that run a graph's nodes, and what happens when one of them is killed.
 
-In: a graph. Out: crash files. Nipype's own plugin waits for ever for a process that was killed;
-here its step fails with the reason, and the other runs go on. The call's own process computes
-nothing, so that it lives on when memory is short, and hears signals at once.
+What comes in: a graph. What goes out: crash files. Nipype's MultiProc plugin waits forever for a
+process that was killed; here the step fails with the reason, and the other runs continue. The main
+process computes nothing, so it survives when memory is short and reacts to signals at once.
 """
 
 import logging
@@ -24,16 +24,23 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 from brainlm_bids.app import machine, messages
 
 LOG = logging.getLogger("brainlm_bids")
-GRACE = 2.0  # seconds that a worker has to put away what it was writing
-# of -1000 to 1000: the kernel should take a worker before the process that can tell of it
+GRACE = 2.0  # seconds that a worker has to remove the files that it was writing
+# between -1000 and 1000: the kernel should kill a worker before the process that can report it
 OOM_SCORE = "500"
 
 
 class WorkersPlugin(MultiProcPlugin):
     """Nipype's MultiProc with workers that may die.
 
-    Of several steps that were at work when a process died, each is tried once more, alone: the one
-    that is killed again has failed. Arguments: those of MultiProc, and the verbosity of workers.
+    If several steps were running when a process died, each is tried once more, alone: the one that
+    is killed again has failed.
+
+    Parameters
+    ----------
+    plugin_args : dict
+        Arguments of MultiProc.
+    verbose : int
+        Verbosity of the workers' messages.
     """
 
     def __init__(self, plugin_args: dict[str, Any], verbose: int = 0) -> None:
@@ -41,7 +48,7 @@ class WorkersPlugin(MultiProcPlugin):
         values = {"memory_gb": 0.9 * machine.available_memory() / 1e9, "raise_insufficient": False}
         super().__init__(plugin_args=values | plugin_args)
         self.pool = self._new_pool()
-        self._given: dict[int, tuple[Any, bool]] = {}
+        self._submitted: dict[int, tuple[Any, bool]] = {}
         self._broken = False
         self._workers: set[Any] = set()
         self._suspects: list[int] = []
@@ -57,25 +64,25 @@ class WorkersPlugin(MultiProcPlugin):
             initargs=(self._cwd, self._verbose),
         )
 
-    # --- what MultiProc calls
+    # --- called by MultiProc
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
-        self._given[self._taskid] = (node, updatehash)
+        self._submitted[self._taskid] = (node, updatehash)
         self._start(self._taskid)
         return int(self._taskid)
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
-        at_work = self._given.keys() - self._taskresult.keys() - set(self._suspects)
-        if at_work and self._has_died():
-            self._recover(sorted(at_work))
-        elif self._suspects and not at_work:
+        running = self._submitted.keys() - self._taskresult.keys() - set(self._suspects)
+        if running and self._has_died():
+            self._recover(sorted(running))
+        elif self._suspects and not running:
             self._start(self._suspects.pop(0))
-        found: dict[str, Any] | None = self._taskresult.get(taskid)
-        return found
+        result: dict[str, Any] | None = self._taskresult.get(taskid)
+        return result
 
     def _clear_task(self, taskid: int) -> None:
-        for table in (self._given, self._task_obj, self._taskresult):
+        for table in (self._submitted, self._task_obj, self._taskresult):
             table.pop(taskid, None)
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
@@ -83,23 +90,23 @@ class WorkersPlugin(MultiProcPlugin):
             return
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
 
-    # --- our part
+    # --- recovery
 
     @property
     def _alone(self) -> bool:
-        """Whether steps are tried one at a time, after a process died."""
-        return bool(self._suspects or self._retried & self._given.keys())
+        """Whether steps are tried one at a time, because a process died."""
+        return bool(self._suspects or self._retried & self._submitted.keys())
 
     def _has_died(self) -> bool:
-        # The pool alone would tell late: it does not watch the process that it started last until
-        # another has brought a result (CPython 3.11 to 3.13), and may have nothing to wait for.
+        # The pool alone would notice too late: it does not watch the process that it started last
+        # until another has returned a result (CPython 3.11 to 3.13).
         alive = set(multiprocessing.active_children())
         dead = self._workers - alive
         self._workers |= alive
         return bool(dead) or self._broken
 
     def _start(self, taskid: int) -> None:
-        node, updatehash = self._given[taskid]
+        node, updatehash = self._submitted[taskid]
         try:
             future = self.pool.submit(_work, node, updatehash, taskid)
         except BrokenProcessPool:
@@ -113,18 +120,18 @@ class WorkersPlugin(MultiProcPlugin):
         self, taskid: int, pool: ProcessPoolExecutor, future: "Future[dict[str, Any]]"
     ) -> None:
         if pool is not self.pool:
-            return  # given up, and its tasks with it
+            return  # of an abandoned pool, whose tasks are tried again
         try:
             self._taskresult[taskid] = future.result()
         except BrokenProcessPool:
             self._broken = True
-        except Exception as error:  # what cannot be pickled, for example
+        except Exception as error:  # a result that cannot be pickled, for example
             self._fail(taskid, "".join(traceback.format_exception(error)))
 
     def _recover(self, lost: list[int]) -> None:
-        """Start afresh: of what was at work it is not known whose process died."""
+        """Start a new pool; which of the running steps killed its process is not known."""
         old, self.pool = self.pool, self._new_pool()
-        # the others are still at work on what is to be tried again
+        # the other workers are still running steps that are tried again
         _end_workers()
         old.shutdown(wait=False)
         self._broken, self._workers = False, set()
@@ -151,7 +158,7 @@ class WorkersPlugin(MultiProcPlugin):
         )
 
     def stop(self) -> None:
-        """End the workers now: they clean up for `GRACE` seconds, then they are killed."""
+        """End the workers: they have `GRACE` seconds to clean up, then they are killed."""
         _end_workers()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -164,26 +171,26 @@ def _end_workers() -> None:
     while time.monotonic() < until and any(worker.is_alive() for worker in workers):
         time.sleep(0.05)
     for worker in workers:
-        # in the middle of a library's loop a worker hears nothing else
+        # a worker inside a library's loop handles no other signal
         worker.kill()
 
 
 def _begin(folder: str, verbose: int) -> None:
-    """What a worker does first."""
+    """Set up a worker process."""
     messages.configure(verbose)
     os.chdir(folder)
-    # the main process hears ^C and ends the workers in order
+    # the main process handles ^C and ends the workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with_the_call, daemon=True).start()
     try:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     except OSError:
-        LOG.debug("the kernel's choice of what to kill cannot be swayed here")
+        LOG.debug("the order in which the kernel kills processes cannot be changed here")
 
 
 def _die_with_the_call() -> None:
-    """A worker whose call was killed would work on, or wait, unwatched."""
+    """End this worker when the main process was killed; it would go on computing unnoticed."""
     call = multiprocessing.parent_process()
     if call is not None:
         multiprocessing.connection.wait([call.sentinel])
@@ -191,13 +198,13 @@ def _die_with_the_call() -> None:
 
 
 def _leave(number: int, frame: object) -> None:
-    # an exception, so that files being written are put away (`bids.outputs.atomically`)
+    # an exception, so that temporary files are removed (`files.atomically`)
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(128 + number)
 
 
 def _work(node: Any, updatehash: bool, taskid: int) -> Any:
-    """Run a node, as Nipype does, which keeps every exception: also the one that says to leave."""
+    """Run a node as Nipype does, which catches every exception, also the one that ends a worker."""
     result = run_node(node, updatehash, taskid)
     if signal.getsignal(signal.SIGTERM) is not _leave:
         os._exit(128 + signal.SIGTERM)

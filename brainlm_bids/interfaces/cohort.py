@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.context import from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.parcels import scaling
 
@@ -38,9 +40,9 @@ def _key_columns(recordings: Sequence[Plain]) -> dict[str, list[Any]]:
 
 
 class _GroupInputs(ArrayInputSpec):
-    naming = traits.Dict(mandatory=True, desc="of the group")
+    naming = Record(Naming, mandatory=True, desc="of the group")
     recordings = traits.List(traits.Dict, mandatory=True)
-    said = traits.Dict(mandatory=True, desc="for the sidecars")
+    sidecar = traits.Dict(mandatory=True, desc="fields that all sidecars begin with")
 
 
 class GroupInterface(ArrayInterface):
@@ -50,7 +52,7 @@ class GroupInterface(ArrayInterface):
     _label = ""
 
     def _begin(self) -> None:
-        self._naming = Naming(**self.inputs.naming)
+        self._naming = from_plain(Naming, self.inputs.naming)
         self._recordings = list(self.inputs.recordings)
 
     def _of(self, recording: Plain) -> Naming:
@@ -68,7 +70,7 @@ class GroupInterface(ArrayInterface):
 
     def _sidecar(self, key: str, **values: Any) -> None:
         path = self._naming.path(key, model=self._label, extension=".json")
-        files.write_json(path, self._naming.sidecar(key, {**self.inputs.said, **values}))
+        files.write_json(path, self._naming.sidecar(key, {**self.inputs.sidecar, **values}))
 
 
 def write_parquet(table: Path) -> Path | None:
@@ -427,7 +429,7 @@ class WriteDecoding(GroupInterface):
         )
 
     def _not_decoded(self) -> dict[str, str]:
-        return dict(self.inputs.said.get("NotDecoded", {}))
+        return dict(self.inputs.sidecar.get("NotDecoded", {}))
 
     def _scores(
         self, targets: Sequence[Plain], found: Mapping[str, Mapping[str, Plain]]

@@ -1,8 +1,7 @@
 """Nipype interfaces that write the derivatives: what the stages' arrays become under BIDS names.
 
-`context` is a plain dictionary that the app makes per run: names (`naming`), sources, TR, atlas,
-template, settings, warnings. Nodes with these interfaces always run when their graph runs: their
-files may have been deleted while the work folder was kept.
+`context` is what the app knows of a run (see `bids.context`). Nodes with these interfaces always
+run when their graph runs: their files may have been deleted while the work folder was kept.
 """
 
 import logging
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.context import AnatomicalContext, RunContext, from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import (
     load_image,
     load_mask,
@@ -30,14 +31,15 @@ AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 
 
-class _ContextInputs(ArrayInputSpec):
-    context = traits.Dict(mandatory=True)
+class _RunInputs(ArrayInputSpec):
+    context = Record(RunContext, mandatory=True)
 
 
 # --- anatomy ---------------------------------------------------------------------------------
 
 
-class _AnatomicalInputs(_ContextInputs):
+class _AnatomicalInputs(ArrayInputSpec):
+    context = Record(AnatomicalContext, mandatory=True)
     t1w = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     transform = File(exists=True, mandatory=True)
@@ -55,7 +57,8 @@ class WriteAnatomical(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc.registration import transforms
 
-        naming = Naming(**self.inputs.context["naming"])
+        self._context = from_plain(AnatomicalContext, self.inputs.context)
+        naming = self._context.naming
         t1w, affine = load_image(self.inputs.t1w)
         mask = load_mask(self.inputs.brain_mask)
         _, grid = load_image(self.inputs.template)
@@ -77,8 +80,8 @@ class WriteAnatomical(ArrayInterface):
         self._sidecar(naming, "t1w_to_template")
 
     def _sidecar(self, naming: Naming, key: str) -> None:
-        context = self.inputs.context
-        values = {"Sources": context["sources"], "Template": context["template"]["Name"]}
+        context = self._context
+        values = {"Sources": context.sources, "Template": context.template.name}
         if key == "brain_mask":
             values["BrainExtraction"] = self.inputs.method
         files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
@@ -111,7 +114,7 @@ class WriteAnatomical(ArrayInterface):
 # --- one run ---------------------------------------------------------------------------------
 
 
-class _FunctionalInputs(_ContextInputs):
+class _FunctionalInputs(_RunInputs):
     """What a run has: series and motion always, the rest where there were volumes."""
 
     motion = File(exists=True, mandatory=True)
@@ -139,18 +142,18 @@ class WriteFunctional(ArrayInterface):
     output_spec = _FunctionalOutputs
 
     def _compute(self, folder: Path) -> None:
-        self._context = self.inputs.context
-        self._naming = Naming(**self._context["naming"])
+        self._context = from_plain(RunContext, self.inputs.context)
+        self._naming = self._context.naming
         self._written: list[Path] = []
         self._motion = dict(np.load(self.inputs.motion))
         self._n_dummy = int(self._motion["n_dummy"])
-        self._notes = list(self._context["warnings"])
+        self._notes = list(self._context.warnings)
         if self.inputs.coregistration == "mutual information":
             self._notes.append(
                 "the boundary of white matter is not clear in the BOLD reference: it was "
                 "registered to the T1w by mutual information, which is less exact"
             )
-        self._mode = self._context["settings"]["denoise"]
+        self._mode = self._context.settings.denoise
         self._write_transforms()
         noise = np.zeros(0, dtype=bool)
         if self.inputs.components:
@@ -193,7 +196,7 @@ class WriteFunctional(ArrayInterface):
         self._written.append(files.write_json(path, self._naming.sidecar(key, values)))
 
     def _write_transforms(self) -> None:
-        values = {"Sources": self._context["sources"]}
+        values = {"Sources": self._context.sources}
         if self.inputs.matrix:
             path = self._naming.path("boldref_to_t1w")
             text = itk_affine(np.load(self.inputs.matrix))
@@ -217,7 +220,7 @@ class WriteFunctional(ArrayInterface):
             "confounds",
             list(table),
             [column.tolist() for column in table.values()],
-            Sources=self._context["sources"],
+            Sources=self._context.sources,
             CentreOfRotation=self._motion.get("centre"),
             TranslationUnits="mm",
             RotationUnits="rad",
@@ -227,11 +230,11 @@ class WriteFunctional(ArrayInterface):
 
     def _acquisition(self) -> dict[str, Any]:
         return {
-            "RepetitionTime": self._context["tr"],
+            "RepetitionTime": self._context.tr,
             "NumberOfVolumes": len(np.load(self.inputs.denoised)),
             "DummyVolumes": self._n_dummy,
-            "SliceTimingCorrected": self._context["slice_timing_corrected"],
-            "Registration": self._context["registration"],
+            "SliceTimingCorrected": self._context.slice_timing_corrected,
+            "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
             "InterpolatedShare": self._unseen(),
         }
@@ -261,9 +264,9 @@ class WriteFunctional(ArrayInterface):
         padded = np.full((self._n_dummy + len(mixing), len(names)), np.nan)
         padded[self._n_dummy :] = mixing
         made = {
-            "Sources": self._context["sources"],
+            "Sources": self._context.sources,
             "SmoothingFWHM": 6.0,
-            "RandomSeed": self._context["settings"]["random_seed"],
+            "RandomSeed": self._context.settings.random_seed,
             "Converged": bool(components["converged"]),
             "Iterations": int(components["n_iter"]),
             "Starts": int(components["n_starts"]),
@@ -280,13 +283,13 @@ class WriteFunctional(ArrayInterface):
         columns = [parcels.index.tolist(), list(parcels.names)]
         columns += [found[key].tolist() for key in ("n_voxels", "n_covered", "fraction")]
         header = ["index", "name", "n_voxels", "n_covered", "fraction"]
-        self._table("coverage", header, columns, Sources=self._context["sources"], **self._spaces())
+        self._table("coverage", header, columns, Sources=self._context.sources, **self._spaces())
 
     def _spaces(self) -> dict[str, Any]:
-        return {"Atlas": self._context["atlas"], "Template": self._context["template"]}
+        return self._context.spaces()
 
     def _write_series(self) -> None:
-        settings = self._context["settings"]
+        settings = self._context.settings
         names = list(resources.parcels().names)
         denoised = np.load(self.inputs.denoised)
         steady = denoised[self._n_dummy :]
@@ -295,19 +298,17 @@ class WriteFunctional(ArrayInterface):
             **self._acquisition(),
             **self._motion_summary(),
             **self._spaces(),
-            "SamplingFrequency": 1.0 / self._context["tr"],
+            "SamplingFrequency": 1.0 / self._context.tr,
             "Denoising": self._mode,
             **self._regressed(),
-            "HighPassCutoff": settings["high_pass"],
-            "LowPassCutoff": settings["low_pass"],
+            "HighPassCutoff": settings.high_pass,
+            "LowPassCutoff": settings.low_pass,
             "StandardDeviationDemeaned": _spread(demeaned),
             "MissingParcels": _named(names, np.isnan(steady).any(axis=0)),
-            "Configuration": self._context["configuration"],
+            "Configuration": self._context.configuration,
             "Warnings": self._notes,
         }
-        self._table(
-            "denoised", names, denoised.T.tolist(), Sources=self._context["sources"], **made
-        )
+        self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
         with np.errstate(invalid="ignore", divide="ignore"):
             correlation = np.corrcoef(steady.T)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
@@ -329,12 +330,12 @@ class WriteFunctional(ArrayInterface):
         made |= {
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
-            "StartTime": self._n_dummy * self._context["tr"],
+            "StartTime": self._n_dummy * self._context.tr,
             "NumberOfVolumes": len(series),
-            "SourceRepetitionTime": self._context["tr"],
-            "Resampling": RESAMPLING if tr != self._context["tr"] else None,
+            "SourceRepetitionTime": self._context.tr,
+            "Resampling": RESAMPLING if tr != self._context.tr else None,
             "Scaling": "each parcel: mean removed, minus median, over interquartile range",
-            "ScalingStatistics": self._context["scaling_statistics"],
+            "ScalingStatistics": self._context.scaling_statistics,
             "FilledParcels": _named(names, filled),
             "StandardDeviationRobust": _spread(series[:, ~filled]),
             "ReferenceStandardDeviations": {
@@ -372,7 +373,7 @@ def itk_affine(matrix: NDArray[np.float64]) -> str:
 # --- figures ---------------------------------------------------------------------------------
 
 
-class _FiguresInputs(_ContextInputs):
+class _FiguresInputs(_RunInputs):
     """As those of `WriteFunctional`: what there is is drawn."""
 
     boldref = File(exists=True)
@@ -399,7 +400,8 @@ class DrawFunctional(ArrayInterface):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        naming = Naming(**self.inputs.context["naming"])
+        self._context = from_plain(RunContext, self.inputs.context)
+        naming = self._context.naming
         drawn = self._series(naming)
         if self.inputs.boldref:
             drawn += self._geometry(naming)
@@ -409,11 +411,9 @@ class DrawFunctional(ArrayInterface):
             drawn += self._components(naming)
         if self.inputs.coverage:
             drawn += self._coverage(naming)
-        context = self.inputs.context
+        configuration = self._context.configuration
         written = [*(Path(path) for path in self.inputs.written), *drawn]
-        outputs.write_record(
-            Path(naming.output_dir), naming.stem, "series", context["configuration"], written
-        )
+        outputs.write_record(Path(naming.output_dir), naming.stem, "series", configuration, written)
 
     def _geometry(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
@@ -451,8 +451,7 @@ class DrawFunctional(ArrayInterface):
     def _signals(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.motion import plot_carpet, plot_motion
 
-        context = self.inputs.context
-        tr, settings = context["tr"], context["settings"]
+        tr, settings = self._context.tr, self._context.settings
         motion, confounds = np.load(self.inputs.motion), dict(np.load(self.inputs.confounds))
         n_dummy = int(motion["n_dummy"])
         paths = [naming.figure(name) for name in ("motion", "carpet")]
@@ -461,8 +460,8 @@ class DrawFunctional(ArrayInterface):
             confounds,
             tr,
             n_dummy,
-            settings["fd_spike_threshold"],
-            settings["dvars_spike_threshold"],
+            settings.fd_spike_threshold,
+            settings.dvars_spike_threshold,
         )
         plot_carpet(
             paths[1],
@@ -487,7 +486,7 @@ class DrawFunctional(ArrayInterface):
         padded[n_dummy:] = mixing
         path = naming.figure("components")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
-        plot_aroma(path, decisions, padded, self.inputs.context["tr"], limits)
+        plot_aroma(path, decisions, padded, self._context.tr, limits)
         return [path]
 
     def _coverage(self, naming: Naming) -> list[Path]:
@@ -515,7 +514,7 @@ class DrawFunctional(ArrayInterface):
 # --- denoised BOLD ---------------------------------------------------------------------------
 
 
-class _DenoisedBoldInputs(_ContextInputs):
+class _DenoisedBoldInputs(_RunInputs):
     realigned = File(exists=True, mandatory=True)
     boldref = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
@@ -538,7 +537,8 @@ class WriteDenoisedBold(ArrayInterface):
         from brainlm_bids.preproc.denoising import aroma
         from brainlm_bids.preproc.registration import transforms
 
-        naming = Naming(**self.inputs.context["naming"])
+        self._context = from_plain(RunContext, self.inputs.context)
+        naming = self._context.naming
         bold, affine = load_image(self.inputs.realigned)
         mask = load_mask(self.inputs.brain_mask)
         n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
@@ -555,12 +555,12 @@ class WriteDenoisedBold(ArrayInterface):
         data = np.moveaxis(sampled.reshape(-1, *labels.shape), 0, 3)
         path = naming.path("denoised_bold")
         with files.atomically(path) as temporary:
-            save_image(temporary, data, grid, self.inputs.context["tr"])
+            save_image(temporary, data, grid, self._context.tr)
         values = {
-            "RepetitionTime": self.inputs.context["tr"],
-            "StartTime": n_dummy * self.inputs.context["tr"],
-            "TaskName": self.inputs.context["task"],
-            "Sources": self.inputs.context["sources"],
+            "RepetitionTime": self._context.tr,
+            "StartTime": n_dummy * self._context.tr,
+            "TaskName": self._context.task,
+            "Sources": self._context.sources,
         }
         files.write_json(
             naming.path("denoised_bold", extension=".json"), naming.sidecar("denoised_bold", values)

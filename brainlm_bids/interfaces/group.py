@@ -1,7 +1,7 @@
 """Nipype interfaces of the group level, up to the models: statistics over the cohort, scaling.
 
-Each loads, calls the kernels of `cohort`, and writes. `naming` is a plain dictionary (see
-`bids.outputs.Naming`) of a recording, or of the group.
+Each loads, calls the kernels of `cohort`, and writes. `naming` makes the names of a recording's
+files, or of the group's.
 """
 
 from pathlib import Path
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.context import from_plain
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.context import Record
 from brainlm_bids.parcels import sampling, scaling
 
 Plain = dict[str, Any]
@@ -41,7 +43,7 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
 
 
 class _CollectInputs(ArrayInputSpec):
-    namings = traits.List(traits.Dict, mandatory=True)
+    namings = traits.List(Record(Naming), mandatory=True)
     model_tr = traits.Float(mandatory=True)
     first = traits.Either(None, traits.Int, desc="volumes of each recording that count; None: all")
 
@@ -52,7 +54,7 @@ class _CollectOutputs(TraitedSpec):
 
 
 class CollectSeries(ArrayInterface):
-    """Demeaned series of some recordings, parcel by parcel; a broken one is said and left out."""
+    """Demeaned series of some recordings, by parcels; a broken one is reported and left out."""
 
     input_spec = _CollectInputs
     output_spec = _CollectOutputs
@@ -62,13 +64,13 @@ class CollectSeries(ArrayInterface):
 
         parts, report = [], {}
         for values in self.inputs.namings:
-            naming = Naming(**values)
+            naming = from_plain(Naming, values)
             try:
                 series, _, _ = steady_series(naming, self.inputs.model_tr)
                 parts.append(demeaned(series, self.inputs.first or None))
             except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-                said = str(error) or type(error).__name__
-                report[naming.stem] = {"problem": f"{naming.path('denoised').name}: {said}"}
+                reason = str(error) or type(error).__name__
+                report[naming.stem] = {"problem": f"{naming.path('denoised').name}: {reason}"}
                 continue
             report[naming.stem] = {"n_volumes": parts[-1].shape[1]}
         none = np.empty((len(resources.parcels().names), 0), dtype=np.float32)
@@ -93,10 +95,10 @@ class StoreFile:
 
 
 class _PoolInputs(ArrayInputSpec):
-    naming = traits.Dict(mandatory=True)
+    naming = Record(Naming, mandatory=True)
     stores = traits.List(File(exists=True), mandatory=True)
     reports = traits.List(File(exists=True), mandatory=True)
-    said = traits.Dict(mandatory=True, desc="for the sidecar")
+    sidecar = traits.Dict(mandatory=True, desc="fields that the sidecar begins with")
     configuration = traits.Str(mandatory=True)
 
 
@@ -109,7 +111,7 @@ class PoolStatistics(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.cohort.statistics import pooled_statistics
 
-        naming = Naming(**self.inputs.naming)
+        naming = from_plain(Naming, self.inputs.naming)
         report: Plain = {}
         for path in self.inputs.reports:
             report |= files.read_json(Path(path))
@@ -123,7 +125,7 @@ class PoolStatistics(ArrayInterface):
         scaling.save_stats(path, names, stats)
         subjects = {parse(stem).subject for stem in used}
         values = {
-            **self.inputs.said,
+            **self.inputs.sidecar,
             "NumberOfRecordings": len(used),
             "NumberOfSubjects": len(subjects),
             "NumberOfVolumes": sum(used.values()),
@@ -147,9 +149,9 @@ class PoolStatistics(ArrayInterface):
 
 
 class _ScaleToCohortInputs(ArrayInputSpec):
-    naming = traits.Dict(mandatory=True)
+    naming = Record(Naming, mandatory=True)
     statistics = File(exists=True, mandatory=True)
-    said = traits.Str(mandatory=True, desc="whose statistics these are")
+    description = traits.Str(mandatory=True, desc="of the statistics, for the sidecar")
     model_tr = traits.Float(mandatory=True)
     configuration = traits.Str(mandatory=True)
 
@@ -165,7 +167,7 @@ class ScaleToCohort(ArrayInterface):
     output_spec = _ScaleToCohortOutputs
 
     def _compute(self, folder: Path) -> None:
-        naming, names = Naming(**self.inputs.naming), list(resources.parcels().names)
+        naming, names = from_plain(Naming, self.inputs.naming), list(resources.parcels().names)
         try:
             series, tr, source = steady_series(naming, self.inputs.model_tr)
             # read here already, so that a broken file is one recording's failure
@@ -186,7 +188,7 @@ class ScaleToCohort(ArrayInterface):
             "NumberOfVolumes": len(robust),
             "SourceRepetitionTime": source["RepetitionTime"],
             "Scaling": "each parcel: mean removed, minus median, over interquartile range",
-            "ScalingStatistics": self.inputs.said,
+            "ScalingStatistics": self.inputs.description,
             "FilledParcels": [names[k] for k in np.flatnonzero(filled)],
             "StandardDeviationRobust": float(kept.std()) if kept.size else None,
             "Configuration": self.inputs.configuration,
@@ -205,7 +207,7 @@ class ScaleToCohort(ArrayInterface):
 
 
 class _EmbedUntrainedInputs(ArrayInputSpec):
-    naming = traits.Dict(mandatory=True)
+    naming = Record(Naming, mandatory=True)
     robust_tsv = File(exists=True, mandatory=True)
     source = traits.Str(mandatory=True)
     label = traits.Str(mandatory=True)
@@ -232,7 +234,7 @@ class EmbedUntrained(ArrayInterface):
         from brainlm_bids.model.embedding import embed
 
         torch.set_num_threads(self.inputs.n_threads)
-        given, naming = self.inputs, Naming(**self.inputs.naming)
+        given, naming = self.inputs, from_plain(Naming, self.inputs.naming)
         _, series = files.read_tsv(Path(given.robust_tsv))
         sidecar = files.read_json(Path(given.robust_tsv).with_suffix(".json"))
         twin = untrained_control(given.source, given.seed, given.device, given.precision)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.context import RecordingContext, from_plain
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.settings import Settings
 
@@ -42,7 +43,7 @@ def untrained_control(source: str, seed: int, device: str, precision: str) -> An
 
 
 class _RunModelInputs(ArrayInputSpec):
-    context = traits.Dict(mandatory=True)
+    context = Record(RecordingContext, mandatory=True)
     robust_tsv = File(exists=True, mandatory=True)
     atlas = File(exists=True, mandatory=True)
     source = traits.Str(mandatory=True, desc="folder of a checkpoint, or random:<name>")
@@ -69,7 +70,8 @@ class RunModel(ArrayInterface):
         import torch
 
         torch.set_num_threads(self.inputs.n_threads)
-        self._naming = Naming(**self.inputs.context["naming"])
+        self._context = from_plain(RecordingContext, self.inputs.context)
+        self._naming = self._context.naming
         self._parcels = resources.parcels()
         self._names, self._series = self._read_series()
         sidecar = files.read_json(Path(self.inputs.robust_tsv).with_suffix(".json"))
@@ -118,18 +120,19 @@ class RunModel(ArrayInterface):
         return names, series.astype(np.float32)
 
     def _made(self) -> dict[str, Any]:
-        context = self.inputs.context
-        model = context["models"][self.inputs.label]
-        notes = []
+        model, notes = self._context.models[self.inputs.label], []
         if self._model.untrained:
             notes.append("the model is untrained (random weights): a control, not a result")
-        if model.get("warning"):
-            notes.append(model["warning"])
+        if model.warning:
+            notes.append(model.warning)
         return {
             "Sources": [self._naming.uri(Path(self.inputs.robust_tsv))],
-            "Model": {**model, "family": self._model.family, "untrained": self._model.untrained},
-            "Atlas": context["atlas"],
-            "Template": context["template"],
+            "Model": {
+                **model.sidecar(),
+                "family": self._model.family,
+                "untrained": self._model.untrained,
+            },
+            **self._context.spaces(),
             "InputGain": self.inputs.input_gain,
             "RandomSeed": self.inputs.seed,
             "WindowVolumes": self._model.window,
@@ -137,7 +140,7 @@ class RunModel(ArrayInterface):
             "Precision": self._model.placement.precision,
             "RepetitionTime": self._tr,
             "Configuration": self.inputs.configuration,
-            "Warnings": [*context["warnings"], *notes],
+            "Warnings": [*self._context.warnings, *notes],
         }
 
     def _write(self, key: str, names: list[str], columns: Any, **values: Any) -> None:

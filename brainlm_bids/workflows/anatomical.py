@@ -1,16 +1,22 @@
-"""The anatomical graph: a T1w image in; its brain and the way to the template out (3 nodes)."""
+"""The anatomical graph (3 nodes): from a T1w image to its brain and its way to the template."""
 
-from typing import Any
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from brainlm_bids.bids.context import AnatomicalContext
 from brainlm_bids.interfaces.anatomical import Normalise, PrepareT1w
 from brainlm_bids.interfaces.derivatives import WriteAnatomical
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
 
 def anatomical_workflow(
-    name: str, t1w: str, context: dict[str, Any], inputs: Inputs, settings: Settings
-) -> Any:
+    name: str, t1w: str, context: AnatomicalContext, inputs: Inputs, settings: Settings
+) -> Workflow:
     """Bias field, brain, normalisation and derivatives of one T1w image.
 
     The nodes `prepare` (t1w, brain_mask) and `normalise` (transform) feed the functional graphs.

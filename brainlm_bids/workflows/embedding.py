@@ -1,34 +1,35 @@
-"""The model graph: a run's robust series in; embeddings, reconstruction and networks out."""
+"""The model node: from a recording's robust series to embeddings, reconstruction and networks."""
 
-from typing import Any
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from brainlm_bids.bids.context import RecordingContext
 from brainlm_bids.interfaces.model import RunModel
 from brainlm_bids.settings import Settings
-from brainlm_bids.workflows.nodes import Inputs, make_node
+from brainlm_bids.workflows.nodes import Inputs, make_node, node_name
+from brainlm_bids.workflows.plans import ModelPlan
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 # Weights, those of the untrained control, and activations of one window, in GB, rounded up.
 MODEL_MEMORY, MODEL_MEMORY_650M = 4.0, 8.0
 
 
 def model_node(
-    name: str,
-    source: str,
-    label: str,
-    configuration: str,
-    context: dict[str, Any],
-    inputs: Inputs,
-    settings: Settings,
-) -> Any:
-    """One model on one run; `robust_tsv` is connected, or set, by the caller."""
+    plan: ModelPlan, context: RecordingContext, inputs: Inputs, settings: Settings
+) -> Node:
+    """One model on one recording; `robust_tsv` is connected, or set, by the caller."""
     interface = RunModel(
         context=context,
         atlas=inputs.atlas,
-        source=source,
-        label=label,
+        source=plan.source,
+        label=plan.label,
         mask_ratio=list(settings.mask_ratio),
         input_gain=settings.input_gain,
         seed=settings.random_seed,
-        configuration=configuration,
+        configuration=plan.configuration,
         pooling=settings.pooling,
         window_stride=settings.window_stride,
         token_orders=settings.token_orders,
@@ -36,5 +37,6 @@ def model_node(
         precision=settings.precision,
         device=settings.device,
     )
-    memory = MODEL_MEMORY_650M if label.endswith("650M") else MODEL_MEMORY
+    memory = MODEL_MEMORY_650M if "650M" in plan.label else MODEL_MEMORY
+    name = node_name(f"model_{plan.label}", plan.stage.recording)
     return make_node(interface, name, settings, memory=memory, always=True)

@@ -3,16 +3,20 @@
 realign ─► coregister ─► project ─► extract ─► denoise ─► scale ─► write ─► draw
    └──────────────────────────────► decompose ─► classify ─┘
 
-For a run that fMRIPrep preprocessed, `take` stands in the place of realign and coregister, and the
-confounds are fMRIPrep's.
+For a run that fMRIPrep preprocessed, `take` replaces realign and coregister, and the confounds are
+fMRIPrep's.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from brainlm_bids.bids.context import RunContext
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.interfaces import derivatives as writers
 from brainlm_bids.interfaces.anatomical import Normalise
+from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scale
 from brainlm_bids.interfaces.fmriprep import (
     ExtractPreprocessed,
@@ -22,6 +26,9 @@ from brainlm_bids.interfaces.fmriprep import (
 from brainlm_bids.interfaces.functional import Coregister, Extract, Project, Realign
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
 
 Edges = list[tuple[str, str, Sequence[str]]]
 MOTION = ("realigned", "boldref", "brain_mask", "motion")
@@ -40,7 +47,7 @@ def _bold_edges(source: str) -> Edges:
     ]
 
 
-# What follows where the series is scaled, and where it is denoised before.
+# The edges behind a scaled series, and behind a denoised one.
 SCALED: Edges = [
     ("scale", "write", ("robust",)),
     ("scale", "draw", ("robust",)),
@@ -87,17 +94,30 @@ def functional_workflow(
     name: str,
     run: Run,
     gigabytes: float,
-    context: dict[str, Any],
+    context: RunContext,
     inputs: Inputs,
     settings: Settings,
-) -> Any:
-    """All nodes of a run but those that need the anatomy (see `connect_geometry`).
+) -> Workflow:
+    """All nodes of a run except those that need the anatomy (see `connect_geometry`).
 
-    gigabytes: size of the run as float32, which bounds the memory of its nodes.
+    Parameters
+    ----------
+    name : str
+        Of the workflow.
+    run : Run
+        A raw run, or one with fMRIPrep's volumes.
+    gigabytes : float
+        Size of the run as float32, which bounds the memory of its nodes.
+    context : RunContext
+        What the writers know of the run.
+    inputs : Inputs
+        Files of the resources.
+    settings : Settings
+        Of the call.
     """
     workflow = make_workflow(name)
-    stages = _stages(run, context, inputs, settings)
-    nodes = make_nodes(stages, gigabytes, settings)
+    steps = _steps(run, context, inputs, settings)
+    nodes = make_nodes(steps, gigabytes, settings)
     edges = BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW
     connect(workflow, nodes, [*edges, *SHARED, *(STRATEGY if "strategy" in nodes else [])])
     if settings.save_bold:
@@ -111,50 +131,52 @@ def functional_workflow(
 
 
 def make_nodes(
-    stages: dict[str, tuple[Any, float]], gigabytes: float, settings: Settings
-) -> dict[str, Any]:
-    """A node per stage, with memory for so many copies of a run of that size."""
+    steps: dict[str, tuple[ArrayInterface, float]], gigabytes: float, settings: Settings
+) -> dict[str, Node]:
+    """A node per step, with memory for its number of copies of a run of that size."""
     return {
         key: make_node(
-            stage,
+            step,
             key,
             settings,
             memory=0.7 + copies * gigabytes,
             always=key in {"write", "draw", "save_bold"},
         )
-        for key, (stage, copies) in stages.items()
+        for key, (step, copies) in steps.items()
     }
 
 
-def connect(workflow: Any, nodes: dict[str, Any], edges: Edges) -> None:
-    """Join outputs to the inputs of the same names."""
+def connect(workflow: Workflow, nodes: dict[str, Node], edges: Edges) -> None:
+    """Connect outputs to the inputs of the same names."""
     for source, target, names in edges:
         _feed(workflow, nodes, source, target, names)
 
 
-def _stages(
-    run: Run, context: dict[str, Any], inputs: Inputs, settings: Settings
-) -> dict[str, tuple[Any, float]]:
+def _steps(
+    run: Run, context: RunContext, inputs: Inputs, settings: Settings
+) -> dict[str, tuple[ArrayInterface, float]]:
     """Name -> (interface with its constants, copies of the run that it holds in memory)."""
-    tr, seed = context["tr"], settings.random_seed
-    stages: dict[str, tuple[Any, float]] = {
-        **_first_stages(run, tr, settings),
+    tr, seed = context.tr, settings.random_seed
+    steps: dict[str, tuple[ArrayInterface, float]] = {
+        **_first_steps(run, tr, settings),
         "project": (Project(atlas=inputs.atlas), 0.0),
         "decompose": (Decompose(seed=seed), 4.0),
         "classify": (Classify(tr=tr, seed=seed), 0.2),
-        **series_stages(context, settings),
+        **series_steps(context, settings),
     }
     if settings.save_bold:
-        stages["save_bold"] = (
+        steps["save_bold"] = (
             writers.WriteDenoisedBold(context=context, atlas=inputs.atlas),
             6.0,
         )
-    return stages
+    return steps
 
 
-def series_stages(context: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, float]]:
-    """What follows where the parcels are there."""
-    tr, scaling = context["tr"], {}
+def series_steps(
+    context: RunContext, settings: Settings
+) -> dict[str, tuple[ArrayInterface, float]]:
+    """The steps from the parcels' series on."""
+    tr, scaling = context.tr, {}
     if settings.scaling_stats is not None:
         scaling["statistics"] = str(settings.scaling_stats)
     denoise = Denoise(
@@ -171,8 +193,10 @@ def series_stages(context: dict[str, Any], settings: Settings) -> dict[str, tupl
     }
 
 
-def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[Any, float]]:
-    """How the run and its motion come in, and its parcels and confounds come out."""
+def _first_steps(
+    run: Run, tr: float, settings: Settings
+) -> dict[str, tuple[ArrayInterface, float]]:
+    """The steps that read a run and its motion, and extract parcels and confounds."""
     source = run.preprocessed
     if source is None:
         extract = Extract(
@@ -191,76 +215,75 @@ def _first_stages(run: Run, tr: float, settings: Settings) -> dict[str, tuple[An
         dummy_scans=settings.dummy_scans,
         **{name: str(path) for name, path in files.items() if path is not None},
     )
-    stages: dict[str, tuple[Any, float]] = {
+    steps: dict[str, tuple[ArrayInterface, float]] = {
         "take": (take, 2.0),
         "extract": (ExtractPreprocessed(confounds=str(source.confounds)), 2.0),
     }
     if settings.strategy is not None:
-        stages["strategy"] = (LoadStrategy(bold=str(source.bold), strategy=settings.strategy), 0.0)
-    return stages
+        steps["strategy"] = (LoadStrategy(bold=str(source.bold), strategy=settings.strategy), 0.0)
+    return steps
 
 
 def _feed(
-    workflow: Any, nodes: dict[str, Any], source: str, target: str, names: Sequence[str]
+    workflow: Workflow, nodes: dict[str, Node], source: str, target: str, names: Sequence[str]
 ) -> None:
     workflow.connect([(nodes[source], nodes[target], [(name, name) for name in names])])
 
 
 def connect_geometry(
-    parent: Any, functional: Any, anatomical: Any | None, inputs: Inputs, settings: Settings
+    parent: Workflow,
+    functional: Workflow,
+    anatomical: Workflow | None,
+    inputs: Inputs,
+    settings: Settings,
 ) -> None:
-    """Join a raw run with its T1w image, or, without one, with the template directly."""
+    """Connect a raw run with its T1w image or, if there is none, with the template directly."""
     located = ["project", *(["save_bold"] if settings.save_bold else [])]
-    draw = functional.get_node("draw")
     if anatomical is None:
-        normalise = make_node(
-            Normalise(
-                template=inputs.template,
-                template_mask=inputs.template_mask,
-                kind="boldref",
-                seed=settings.random_seed,
-            ),
-            "normalise",
-            settings,
-            memory=2.0,
-        )
-        realign = functional.get_node("realign")
-        functional.connect(
-            [(realign, normalise, [("boldref", "image"), ("brain_mask", "brain_mask")])]
-        )
-        for name in [*located, "write", "draw"]:
-            target = functional.get_node(name)
-            functional.connect([(normalise, target, [("transform", "transform")])])
-        draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
-        return
-    coregister = make_node(
-        Coregister(seed=settings.random_seed), "coregister", settings, memory=1.5
+        _connect_template(functional, located, inputs, settings)
+    else:
+        _connect_t1w(parent, functional, anatomical, located, settings)
+
+
+def _connect_template(
+    functional: Workflow, located: Sequence[str], inputs: Inputs, settings: Settings
+) -> None:
+    interface = Normalise(
+        template=inputs.template,
+        template_mask=inputs.template_mask,
+        kind="boldref",
+        seed=settings.random_seed,
     )
-    functional.connect(
-        [
-            (
-                functional.get_node("realign"),
-                coregister,
-                [("boldref", "boldref"), ("brain_mask", "brain_mask")],
-            )
-        ]
-    )
+    normalise = make_node(interface, "normalise", settings, memory=2.0)
+    pairs = [("boldref", "image"), ("brain_mask", "brain_mask")]
+    functional.connect([(functional.get_node("realign"), normalise, pairs)])
+    for name in [*located, "write", "draw"]:
+        target = functional.get_node(name)
+        functional.connect([(normalise, target, [("transform", "transform")])])
+    draw = functional.get_node("draw")
+    draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
+
+
+def _connect_t1w(
+    parent: Workflow,
+    functional: Workflow,
+    anatomical: Workflow,
+    located: Sequence[str],
+    settings: Settings,
+) -> None:
+    interface = Coregister(seed=settings.random_seed)
+    coregister = make_node(interface, "coregister", settings, memory=1.5)
+    pairs = [("boldref", "boldref"), ("brain_mask", "brain_mask")]
+    functional.connect([(functional.get_node("realign"), coregister, pairs)])
     for name in [*located, "write", "draw"]:
         functional.connect([(coregister, functional.get_node(name), [("matrix", "matrix")])])
     write = functional.get_node("write")
     functional.connect([(coregister, write, [("method", "coregistration")])])
-    parent.connect(
-        [
-            (
-                anatomical,
-                functional,
-                [
-                    ("prepare.t1w", "coregister.t1w"),
-                    ("prepare.brain_mask", "coregister.t1w_mask"),
-                    ("prepare.t1w", "draw.fixed"),
-                    ("prepare.brain_mask", "draw.fixed_mask"),
-                    *(("normalise.transform", f"{name}.transform") for name in located),
-                ],
-            )
-        ]
-    )
+    pairs = [
+        ("prepare.t1w", "coregister.t1w"),
+        ("prepare.brain_mask", "coregister.t1w_mask"),
+        ("prepare.t1w", "draw.fixed"),
+        ("prepare.brain_mask", "draw.fixed_mask"),
+        *(("normalise.transform", f"{name}.transform") for name in located),
+    ]
+    parent.connect([(anatomical, functional, pairs)])

@@ -4,12 +4,17 @@ The graph's builder knows it when it adds a node. Whoever looks for a crash, or 
 has cost, reads it from here and takes no name apart.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import make_workflow
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
 
 
 class Stage(NamedTuple):
@@ -41,13 +46,22 @@ class Graph:
         The stages of this graph that a stage takes its inputs from.
     """
 
-    workflow: Any
+    workflow: Workflow
     nodes: Mapping[Stage, tuple[str, ...]]
     needs: Mapping[Stage, tuple[Stage, ...]]
 
     @property
     def n_nodes(self) -> int:
         return sum(map(len, self.nodes.values()))
+
+    def titles(self) -> dict[str, str]:
+        """Full name of a node -> what the log calls it, such as "sub-01_task-rest: realign"."""
+        titles = {}
+        for stage, names in self.nodes.items():
+            for name in names:
+                step = stage.name if len(names) == 1 else name.rpartition(".")[2]
+                titles[name] = f"{stage.recording}: {step}"
+        return titles
 
     def names(self, stages: Iterable[Stage]) -> set[str]:
         """Nodes of some stages; a stage that is not in this graph has none."""
@@ -71,20 +85,20 @@ class GraphBuilder:
     def __init__(self, name: str, settings: Settings) -> None:
         self.workflow = make_workflow(name)
         self.workflow.base_dir = str(settings.work_dir)
-        self._parts: dict[Stage, list[Any]] = {}
+        self._parts: dict[Stage, list[Node | Workflow]] = {}
         self._needs: dict[Stage, tuple[Stage, ...]] = {}
 
     def __contains__(self, stage: Stage) -> bool:
         return stage in self._parts
 
-    def add(self, stage: Stage, *parts: Any, needs: Iterable[Stage] = ()) -> None:
+    def add(self, stage: Stage, *parts: Node | Workflow, needs: Iterable[Stage] = ()) -> None:
         """Add nodes, or workflows of several nodes, to a stage."""
         self.workflow.add_nodes(list(parts))
         self._parts.setdefault(stage, []).extend(parts)
         known = self._needs.get(stage, ())
         self._needs[stage] = tuple(dict.fromkeys((*known, *needs)))
 
-    def connect(self, source: Any, target: Any, *pairs: tuple[str, str]) -> None:
+    def connect(self, source: Node | Workflow, target: Node, *pairs: tuple[str, str]) -> None:
         """Feed outputs of a node into inputs of another: pairs of their names."""
         self.workflow.connect([(source, target, list(pairs))])
 
@@ -96,7 +110,7 @@ class GraphBuilder:
         }
         return Graph(self.workflow, nodes, self._needs)
 
-    def _names(self, part: Any) -> list[str]:
+    def _names(self, part: Node | Workflow) -> list[str]:
         prefix = f"{self.workflow.name}.{part.name}"
         inner = part.list_node_names() if hasattr(part, "list_node_names") else None
         return [prefix] if inner is None else [f"{prefix}.{name}" for name in inner]

@@ -1,11 +1,17 @@
-"""What all graphs share: how a node and a workflow are made, and the files that they start from."""
+"""What all graphs share: how nodes and workflows are made, and the files of the resources."""
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
+from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.settings import Settings
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Inputs:
     template_mask: str
 
 
-def make_workflow(name: str) -> Any:
+def make_workflow(name: str) -> Workflow:
     """An empty Nipype workflow."""
     from nipype.pipeline import engine
 
@@ -34,11 +40,22 @@ def node_name(prefix: str, stem: str) -> str:
 
 
 def make_node(
-    interface: Any, name: str, settings: Settings, *, memory: float, always: bool = False
-) -> Any:
+    interface: ArrayInterface, name: str, settings: Settings, *, memory: float, always: bool = False
+) -> Node:
     """A node with its share of the machine.
 
-    memory: GB. always: run it in every graph, since what it writes lies outside the work folder.
+    Parameters
+    ----------
+    interface : ArrayInterface
+        What the node runs.
+    name : str
+        Unique in its workflow.
+    settings : Settings
+        Of the call.
+    memory : float
+        In GB.
+    always : bool
+        Whether it runs although Nipype has cached it, since it writes outside the work folder.
     """
     from nipype.pipeline import engine
 
@@ -48,7 +65,7 @@ def make_node(
     return engine.Node(
         interface,
         name=name,
-        # a node may ask for no more than there is, or the plugin would refuse the whole graph
+        # a node must not require more than there is, or the plugin would refuse the whole graph
         n_procs=min(settings.omp_nthreads, settings.nprocs),
         mem_gb=min(memory, available),
         overwrite=True if always else None,
@@ -56,7 +73,7 @@ def make_node(
 
 
 def _on_gpu(device: str) -> bool:
-    """Whether a node takes one of the places that MultiProc's n_gpu_procs counts."""
+    """Whether a node counts towards MultiProc's n_gpu_procs."""
     return device == "cuda" or (device == "auto" and _gpus() > 0)
 
 

@@ -1,10 +1,13 @@
-"""The graph of a run without volumes: fMRIPrep's CIFTI, or a parcel series that others made.
+"""The graph of a run without volumes: fMRIPrep's CIFTI, or an existing parcel series.
 
 take ─► denoise ─► scale ─► write ─► draw      (a given series is not denoised)
 """
 
-from typing import Any
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from brainlm_bids.bids.context import RunContext
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.interfaces.fmriprep import LoadStrategy
 from brainlm_bids.interfaces.series import TakeCifti, TakeTimeseries
@@ -16,9 +19,12 @@ from brainlm_bids.workflows.functional import (
     Edges,
     connect,
     make_nodes,
-    series_stages,
+    series_steps,
 )
 from brainlm_bids.workflows.nodes import make_workflow
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
 
 EDGES: Edges = [
     ("take", "denoise", ("parcels", "motion")),
@@ -36,14 +42,14 @@ GIVEN: Edges = [
 
 
 def series_workflow(
-    name: str, run: Run, gigabytes: float, context: dict[str, Any], settings: Settings
-) -> Any:
+    name: str, run: Run, gigabytes: float, context: RunContext, settings: Settings
+) -> Workflow:
     """All nodes of a run without volumes."""
     workflow = make_workflow(name)
-    stages, edges = series_stages(context, settings), [*EDGES]
+    steps, edges = series_steps(context, settings), [*EDGES]
     if run.preprocessed is None:
-        stages.pop("denoise")
-        stages["take"] = TakeTimeseries(timeseries=str(run.source)), 0.1
+        steps.pop("denoise")
+        steps["take"] = TakeTimeseries(timeseries=str(run.source)), 0.1
         edges = GIVEN
     else:
         source = run.preprocessed
@@ -53,10 +59,10 @@ def series_workflow(
             labels=str(source.labels),
             dummy_scans=settings.dummy_scans,
         )
-        stages["take"] = take, 2.0
+        steps["take"] = take, 2.0
         if settings.strategy is not None:
             bold, strategy = str(source.bold), settings.strategy
-            stages["strategy"] = LoadStrategy(bold=bold, strategy=strategy), 0.0
+            steps["strategy"] = LoadStrategy(bold=bold, strategy=strategy), 0.0
             edges += STRATEGY
-    connect(workflow, make_nodes(stages, gigabytes, settings), edges)
+    connect(workflow, make_nodes(steps, gigabytes, settings), edges)
     return workflow

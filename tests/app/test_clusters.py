@@ -22,7 +22,8 @@ import pytest
 import yaml
 
 from brainlm_bids import files
-from brainlm_bids.app import execution
+from brainlm_bids.app.plugins import read_plugin_file
+from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.errors import UserError
 from brainlm_bids.phantom import write_phantom
@@ -146,7 +147,7 @@ def test_plugin_files_are_what_nipype_takes(
 
     monkeypatch.delenv("LOGNAME", raising=False)
     path = RECIPES / "nipype" / f"{name}.yml"
-    given, arguments, seconds = execution._given_plugin(path)
+    given, arguments, seconds = read_plugin_file(path)
     assert (given, seconds) == (plugin, poll)
     if plugin == "MultiProc":
         # a node that asks for more than there is must not end the call
@@ -175,7 +176,7 @@ def test_a_plugin_that_cannot_work_is_refused_before_anything_runs(
     embedded = {"atlas": "A424approx", "template": "MNI152NLin2009aSym", "offline": True}
     chosen = settings(tmp_path, use_plugin=path, model=("none",), **embedded)
     with pytest.raises(UserError, match=said):
-        execution.Found(chosen)
+        find_resources(chosen)
 
 
 @pytest.mark.parametrize(("gpus", "auto"), [(0, False), (2, True)])

@@ -123,9 +123,10 @@ def test_broken_runs_are_told_and_the_others_go_on(two_processes: Call) -> None:
 def test_each_step_is_told_once_and_without_tracebacks(two_processes: Call) -> None:
     said = two_processes.stderr
     assert "Traceback" not in said and "nipype" not in said
-    assert said.count("func_sub_01_task_rest.realign: done (") == 1
-    assert said.count("func_sub_01_task_cut.realign: failed") == 1
-    steps = [line for line in said.splitlines() if re.search(r": done \(\d+ of \d+ steps\)$", line)]
+    assert said.count("sub-01_task-rest: realign done (") == 1
+    # the reason of a failure is printed at once
+    assert len(re.findall(r"sub-01_task-cut: realign failed: \S+_bold.nii.gz: cannot", said)) == 1
+    steps = [line for line in said.splitlines() if re.search(r" done \(\d+ of \d+ steps\)$", line)]
     numbers = [int(re.findall(r"\((\d+) of", line)[0]) for line in steps]
     assert numbers == list(range(1, len(steps) + 1))
     # the same reason in the table, in the log and on the last screen

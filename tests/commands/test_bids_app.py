@@ -264,7 +264,7 @@ def test_models_that_cannot_run_are_refused_before_anything_is_computed(
 ) -> None:
     import torch
 
-    from brainlm_bids.app.execution import check_models
+    from brainlm_bids.app.resources import check_models
     from brainlm_bids.resources import find_model
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

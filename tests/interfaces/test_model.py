@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from brainlm_bids import files, resources
+from brainlm_bids.bids.context import ModelInfo, RecordingContext
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.model import RunModel
@@ -39,13 +40,8 @@ class _Case:
         files.write_series(self.tsv, names, series)
         sidecar = {"RepetitionTime": TR, "StartTime": START}
         files.write_json(self.tsv.with_suffix(".json"), sidecar)
-        context = {
-            "naming": {"output_dir": self.naming.output_dir, **NAMING},
-            "models": {LABEL: {"label": LABEL}},
-            "atlas": {},
-            "template": {},
-            "warnings": [],
-        }
+        model = ModelInfo(LABEL, "random:tiny", None, "seeded random weights", "Apache-2.0")
+        context = RecordingContext(self.naming, None, None, (), {LABEL: model})
         interface = RunModel(
             context=context,
             robust_tsv=str(self.tsv),

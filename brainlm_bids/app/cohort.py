@@ -1,0 +1,229 @@
+"""A cohort: its recordings, their variables and quality, and what became of each in this call."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from brainlm_bids import files
+from brainlm_bids.app.execution import crash_folder
+from brainlm_bids.app.plan import no_crash
+from brainlm_bids.app.resources import Resources
+from brainlm_bids.app.status import DONE, FAILED, SKIPPED, Outcome, Row, read_crashes
+from brainlm_bids.bids import derivatives
+from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Columns, Recording
+from brainlm_bids.bids.names import common_stem
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.graph import Graph, Stage
+from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan
+
+LOG = logging.getLogger("brainlm_bids")
+STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, derivatives.FAILED: FAILED}
+# Measures of quality that --regress-out may name besides the columns of the tables.
+QUALITY = ("mean_fd", "coverage", "n_volumes")
+_NOT_SCALED = Outcome(FAILED, "not scaled: the statistics of the cohort could not be computed")
+
+
+@dataclass
+class Cohort:
+    """The recordings of a group call.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the call.
+    resources : Resources
+        Of the call.
+    run_id : str
+        Of the call.
+    naming : Naming
+        Of the files about the cohort.
+    variables : dict of str to list
+        Columns of the tables of participants, a value per recording.
+    recordings : list of Recording
+        All of the selection, also those that are left out.
+    """
+
+    settings: Settings
+    resources: Resources
+    run_id: str
+    naming: Naming
+    variables: Columns
+    recordings: list[Recording]
+    _plans: dict[str, RecordingPlan] = field(default_factory=dict)
+    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _group_rows: list[Row] = field(default_factory=list)
+    # name of a recording, label of a model that could not be run on it
+    _failures: set[tuple[str, str]] = field(default_factory=set)
+
+    @classmethod
+    def find(cls, settings: Settings, resources: Resources, run_id: str) -> "Cohort":
+        """The cohort in an output folder.
+
+        Raises
+        ------
+        UserError
+            If it holds no series of the selection, or a table of participants is not one.
+        """
+        atlas = resources.atlas.label
+        recordings = derivatives.find_recordings(settings, resources.space, atlas)
+        space = recordings[0].naming.space
+        stem = common_stem(recording.stem for recording in recordings)
+        naming = Naming(str(settings.output_dir), stem, space, atlas)
+        variables = derivatives.read_variables(settings.bids_dir, settings.phenotype, recordings)
+        return cls(settings, resources, run_id, naming, variables, recordings)
+
+    @property
+    def included(self) -> list[Recording]:
+        """The recordings that count."""
+        return [recording for recording in self.recordings if recording.status == INCLUDED]
+
+    @property
+    def models(self) -> dict[str, ModelResource]:
+        """The models by the labels of their outputs at this level."""
+        return {f"{label}cohort": model for label, model in self.resources.models.items()}
+
+    def warnings(self) -> list[str]:
+        """What the readers of the tables should know."""
+        return [*self.resources.warnings, *derivatives.mixed_settings(self.included)]
+
+    def variables_of(self, recordings: Sequence[Recording]) -> Columns:
+        """The variables of some of the recordings."""
+        places = {recording.stem: place for place, recording in enumerate(self.recordings)}
+        rows = [places[recording.stem] for recording in recordings]
+        return {name: [column[row] for row in rows] for name, column in self.variables.items()}
+
+    # --- what became of the recordings
+
+    def record_outcome(self, plan: RecordingPlan, outcome: Outcome) -> None:
+        """Note what became of a recording; one without series is left out from here on."""
+        stem = plan.recording
+        self._plans[stem], self._outcomes[stem] = plan, outcome
+        if plan.series in outcome.unfinished:
+            self._leave_out(stem, derivatives.FAILED, outcome.reason)
+            return
+        labels = {stage.label for stage in outcome.unfinished if isinstance(stage, ModelPlan)}
+        self._failures |= {(stem, label) for label in labels}
+        if labels:
+            reason = f"{', '.join(sorted(labels))} failed: {outcome.reason}"
+            self._leave_out(stem, INCLUDED, reason)
+
+    def leave_out(self, stem: str, reason: str) -> None:
+        """Count a recording as failed from here on."""
+        LOG.error("failed: %s", reason)
+        self._leave_out(stem, derivatives.FAILED, reason)
+
+    def _leave_out(self, stem: str, status: str, reason: str) -> None:
+        self.recordings = [
+            recording.left_out(status, reason) if recording.stem == stem else recording
+            for recording in self.recordings
+        ]
+
+    def is_embedded(self, recording: Recording, label: str) -> bool:
+        """Whether a model could be run on an included recording."""
+        return (recording.stem, label) not in self._failures
+
+    def embedding_key(self, recording: Recording, label: str) -> str:
+        """Hash of what a model's embedding of a recording depends on."""
+        models = self._plans[recording.stem].models
+        return next(model.configuration for model in models if model.label == label)
+
+    # --- what became of the cohort
+
+    def report(self, part: str, outcome: Outcome) -> None:
+        """A row of the status table about a part of the cohort."""
+        if outcome.crash_file is None:  # a crash was logged when it happened
+            level = logging.ERROR if outcome.status == FAILED else logging.WARNING
+            LOG.log(level, "%s: %s: %s", part, outcome.status, outcome.reason)
+        self._group_rows.append(Row.of_group(part, outcome))
+
+    def report_crashes(self, graph: Graph, stages: Sequence[Stage], *, expected: bool) -> None:
+        """Report the parts of the cohort that a crash kept from being completed.
+
+        expected: they are known to be unfinished, so that one without a crash is reported, too.
+        """
+        folder = crash_folder(self.settings, self.run_id)
+        for stage in stages:
+            crash = read_crashes(folder, graph.names_upstream([stage]))
+            if crash is not None:
+                outcome = Outcome(FAILED, crash.reason, crash_file=crash.path)
+                self.report(stage.name, outcome)
+            elif expected:
+                self.report(stage.name, Outcome(FAILED, no_crash(stage)))
+
+    def group_rows(self) -> list[Row]:
+        """Rows of the status table about the cohort as a whole."""
+        return list(self._group_rows)
+
+    def rows(self) -> list[Row]:
+        """The status table: a row per recording, and those about the cohort."""
+        return [*(self._row(recording) for recording in self.recordings), *self._group_rows]
+
+    def _row(self, recording: Recording) -> Row:
+        outcome = self._outcomes.get(recording.stem, _NOT_SCALED)
+        status = STATUS[recording.status]
+        if status == DONE and recording.reason:
+            status = FAILED  # a model failed; the others are in the tables
+        elif status == DONE:
+            status = outcome.status
+        merged = Outcome(
+            status,
+            recording.reason or outcome.reason,
+            outcome.seconds,
+            outcome.peak_memory_mb,
+            outcome.crash_file,
+        )
+        source = recording.series.relative_to(recording.naming.output_dir).as_posix()
+        return Row.of_recording(recording.entities, source, merged)
+
+    def write_recordings(self) -> None:
+        """The table of all recordings with their quality and, for those left out, the reason."""
+        rows = [_table_row(recording) for recording in self.recordings]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        path = self.naming.path("group_recordings")
+        files.write_tsv(path, list(columns), list(columns.values()))
+        values = {
+            "MaximumMeanFramewiseDisplacement": self.settings.max_mean_fd,
+            "MinimumCoverage": self.settings.min_coverage,
+            "Warnings": self.warnings(),
+        }
+        sidecar = self.naming.path("group_recordings", extension=".json")
+        files.write_json(sidecar, self.naming.sidecar("group_recordings", values))
+
+
+def quality(recording: Recording) -> dict[str, Any]:
+    """A recording's name and measures of quality, as the tables of the cohort have them."""
+    entities, sidecar = recording.entities, recording.sidecar
+    volumes, dummies = sidecar.get("NumberOfVolumes"), sidecar.get("DummyVolumes", 0)
+    return {
+        "stem": recording.stem,
+        "participant_id": recording.participant,
+        "session": entities.get("ses"),
+        "task": entities.get("task"),
+        "run": entities.get("run"),
+        "mean_fd": recording.mean_fd,
+        "coverage": recording.coverage,
+        "n_volumes": None if volumes is None else volumes - dummies,
+        "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
+    }
+
+
+def quality_columns(recordings: Sequence[Recording], names: Sequence[str]) -> Columns:
+    """Some of the values of `quality` as columns of text, as variables are."""
+    rows: list[Mapping[str, Any]] = [quality(recording) for recording in recordings]
+    return {name: [None if row[name] is None else str(row[name]) for row in rows] for name in names}
+
+
+def _table_row(recording: Recording) -> dict[str, Any]:
+    values = quality(recording)
+    return {
+        **{key: values[key] for key in ("participant_id", "session", "task", "run")},
+        "recording": recording.stem,
+        "status": recording.status,
+        "reason": recording.reason or None,
+        **{key: values[key] for key in (*QUALITY, "sd_demeaned")},
+        "repetition_time": recording.sidecar.get("RepetitionTime"),
+        "parcels_without_data": len(recording.sidecar.get("MissingParcels") or []),
+    }

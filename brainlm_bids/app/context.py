@@ -1,0 +1,115 @@
+"""The contexts of a call's recordings: what the nodes that write derivatives know of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from brainlm_bids.app.resources import Resources
+from brainlm_bids.bids.context import (
+    AnatomicalContext,
+    AtlasInfo,
+    ModelInfo,
+    RecordedSettings,
+    RecordingContext,
+    RunContext,
+    TemplateInfo,
+)
+from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.inputs import Run, bids_uri
+from brainlm_bids.bids.names import parse
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.settings import Settings
+
+
+def run_context(
+    settings: Settings, run: Run, resources: Resources, configuration: str
+) -> RunContext:
+    """What the writers need to know of a run; configuration: hash of what its series depend on."""
+    warnings = [*resources.warnings, *run.warnings]
+    if run.is_raw and run.t1w is None:
+        warnings.append(
+            "no T1w image: the BOLD reference was registered to the template directly, which is "
+            "less exact"
+        )
+    atlas, statistics = resources.atlas, settings.scaling_stats
+    return RunContext(
+        naming=Naming(str(settings.output_dir), run.stem, resources.space, atlas.label),
+        atlas=AtlasInfo(atlas.label, atlas.space, atlas.sha256, atlas.source, atlas.approximate),
+        template=_template(run, resources),
+        warnings=tuple(warnings),
+        models={label: model_info(label, model) for label, model in resources.models.items()},
+        tr=run.tr,
+        task=run.metadata.get("TaskName", run.entities.get("task", "")),
+        sources=_sources(settings, run),
+        registration=_registration(run),
+        configuration=configuration,
+        settings=_recorded_settings(settings, run),
+        slice_timing_corrected=False if run.is_raw else run.metadata.get("SliceTimingCorrected"),
+        scaling_statistics="this recording" if statistics is None else statistics.name,
+    )
+
+
+def anatomical_context(settings: Settings, t1w: Path, context: RunContext) -> AnatomicalContext:
+    """What the writer of a T1w image's derivatives needs to know; context: of one of its runs."""
+    naming = replace(context.naming, stem=parse(t1w.name).stem)
+    assert context.template is not None
+    return AnatomicalContext(naming, (bids_uri(t1w, settings.bids_dir),), context.template)
+
+
+def cohort_context(recording: Recording, models: dict[str, ModelResource]) -> RecordingContext:
+    """What the model stage needs to know of a recording of the cohort; models: by their labels."""
+    sidecar = recording.sidecar
+    return RecordingContext(
+        naming=recording.naming,
+        atlas=AtlasInfo.from_sidecar(sidecar.get("Atlas")),
+        template=TemplateInfo.from_sidecar(sidecar.get("Template")),
+        warnings=tuple(sidecar.get("Warnings") or ()),
+        models={label: model_info(label, model) for label, model in models.items()},
+    )
+
+
+def model_info(label: str, model: ModelResource) -> ModelInfo:
+    """A model as sidecars describe it."""
+    return ModelInfo(label, model.name, model.sha256, model.source, model.licence, model.warning)
+
+
+def _template(run: Run, resources: Resources) -> TemplateInfo:
+    if run.is_raw:
+        template = resources.template
+        return TemplateInfo(resources.space, template.source, template.sha256)
+    source = "as given by the user" if run.preprocessed is None else "fMRIPrep"
+    return TemplateInfo(resources.space, source)
+
+
+def _sources(settings: Settings, run: Run) -> tuple[str, ...]:
+    """BIDS URIs of the files that a run's series are made from."""
+    if run.preprocessed is not None:
+        return tuple(run.uri_of(path) for path in run.preprocessed.files)
+    t1w = () if run.t1w is None else (bids_uri(run.t1w, settings.bids_dir),)
+    return (run.uri, *t1w)
+
+
+def _registration(run: Run) -> str:
+    """How a run came into template space."""
+    if run.timeseries:
+        return "none: a parcel series that was given"
+    if run.preprocessed is not None:
+        return f"by fMRIPrep, BOLD in {run.preprocessed.space} space"
+    if run.t1w is not None:
+        return "BOLD reference to T1w (rigid), T1w to template (affine and diffeomorphic)"
+    return "BOLD reference to template (affine and non-linear), no T1w"
+
+
+def _recorded_settings(settings: Settings, run: Run) -> RecordedSettings:
+    """The settings as sidecars report them: a given series is not preprocessed."""
+    recorded = RecordedSettings(
+        denoise=settings.denoise,
+        high_pass=settings.high_pass,
+        low_pass=settings.low_pass,
+        fd_spike_threshold=settings.fd_spike_threshold,
+        dvars_spike_threshold=settings.dvars_spike_threshold,
+        random_seed=settings.random_seed,
+    )
+    if run.timeseries:
+        return replace(recorded, denoise="none, as given", high_pass=None, low_pass=None)
+    return recorded

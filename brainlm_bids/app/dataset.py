@@ -1,0 +1,108 @@
+"""What a participant call writes besides the recordings: the data set's files, methods, reports."""
+
+import platform
+import sys
+from collections.abc import Sequence
+
+from brainlm_bids import __version__, files
+from brainlm_bids.app.context import model_info
+from brainlm_bids.app.resources import Resources
+from brainlm_bids.app.status import EXIT_OK
+from brainlm_bids.bids import inputs as bids_inputs
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.resources import parcels
+from brainlm_bids.settings import Settings
+from brainlm_bids.table import SERIES
+
+
+def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run]) -> None:
+    """Files of the data set as a whole, the atlas as used, and the methods text."""
+    import nibabel as nb
+    import numpy as np
+
+    outputs.write_dataset_files(
+        settings.output_dir,
+        settings.bids_dir,
+        outputs.describe_labels(list(resources.models)),
+        settings.fmriprep_dir,
+    )
+    atlas, labels = resources.atlas, parcels()
+    data, affine = atlas.load()
+    table = {
+        "index": labels.index.tolist(),
+        "name": list(labels.names),
+        "hemisphere": list(labels.hemisphere),
+        "network_index": labels.network_index.tolist(),
+        "network": list(labels.network),
+        "x": labels.xyz[:, 0].tolist(),
+        "y": labels.xyz[:, 1].tolist(),
+        "z": labels.xyz[:, 2].tolist(),
+    }
+    outputs.write_atlas_files(
+        settings.output_dir,
+        space=resources.space,
+        label=atlas.label,
+        image=nb.Nifti1Image(np.asarray(data, dtype=np.int16), affine),
+        table=table,
+        description={
+            "Name": atlas.label,
+            "License": atlas.licence,
+            "Source": atlas.source,
+            "SHA256": atlas.sha256,
+            "Approximate": atlas.approximate,
+        },
+    )
+    text, references = _methods(settings, resources, runs)
+    logs = settings.output_dir / "logs"
+    files.write_text(logs / "CITATION.md", text)
+    files.write_text(logs / "CITATION.bib", references)
+
+
+def _kind_of_source(settings: Settings) -> str:
+    if settings.timeseries:
+        return "timeseries"
+    return "raw" if settings.fmriprep_dir is None else "fmriprep"
+
+
+def _methods(settings: Settings, resources: Resources, runs: Sequence[Run]) -> tuple[str, str]:
+    """The methods text of some runs, and its references: (Markdown, BibTeX)."""
+    from importlib.metadata import version
+
+    from brainlm_bids.report.methods import methods
+
+    with_t1w = {run.t1w is not None for run in runs if run.problem is None}
+    facts = {
+        **settings.changing(SERIES),
+        **settings.subset(("mask_ratio",)),
+        "version": __version__,
+        "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
+        | {"python": platform.python_version()},
+        "source": _kind_of_source(settings),
+        "has_t1w": with_t1w.pop() if len(with_t1w) == 1 else None,
+        "template": resources.space,
+        "atlas": resources.atlas.label,
+        "scaling_stats": None if settings.scaling_stats is None else settings.scaling_stats.name,
+        "models": [
+            {**model_info(label, model).sidecar(), "untrained": model.random}
+            for label, model in resources.models.items()
+        ],
+    }
+    return methods(facts)
+
+
+def write_reports(
+    settings: Settings, runs: Sequence[Run], resources: Resources | None = None
+) -> int:
+    """The HTML report of every subject, from what is in the output folder.
+
+    With the call's resources, each report has its own subject's methods: `logs/CITATION.md` is for
+    all subjects of a call, and another call may have written it since.
+    """
+    from brainlm_bids.report.subject import build_report
+
+    for subject, subject_runs in bids_inputs.by_subject(runs).items():
+        text = None if resources is None else _methods(settings, resources, subject_runs)[0]
+        path = build_report(settings.output_dir, subject, version=__version__, methods=text)
+        print(f"report: {path}", file=sys.stderr)
+    return EXIT_OK

@@ -1,0 +1,170 @@
+"""Planning and evaluation of recordings, alike at both analysis levels.
+
+Before the graph runs: which stages of a recording (its series, a model) are complete under the same
+configuration, and which are to be computed. Afterwards: what became of them, by what is on disk.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from brainlm_bids import __version__, files
+from brainlm_bids.app.execution import crash_folder
+from brainlm_bids.app.resources import Resources
+from brainlm_bids.app.status import (
+    CACHED,
+    DONE,
+    FAILED,
+    SKIPPED,
+    Crash,
+    Outcome,
+    read_crashes,
+    used_resources,
+)
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.settings import Settings, configuration_hash
+from brainlm_bids.table import MODEL, SERIES
+from brainlm_bids.workflows.graph import Graph, Stage
+from brainlm_bids.workflows.plans import UNTRAINED, ModelPlan, RecordingPlan, StagePlan
+
+LOG = logging.getLogger("brainlm_bids")
+
+
+# --- what the series of a recording depend on ------------------------------------------------
+
+
+def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, object]:
+    """Settings, resources and files that the series of a run depend on."""
+    statistics, t1w = settings.scaling_stats, run.t1w
+    values = {
+        **settings.changing(SERIES),
+        "atlas": resources.atlas.sha256,
+        "template": [resources.template.space, resources.template.sha256],
+        "scaling_stats": None if statistics is None else files.file_sha256(statistics),
+        "bold": files.file_sha256(run.source),
+        "tr": run.tr,
+        "t1w": None if t1w is None else files.file_sha256(t1w),
+    }
+    if run.preprocessed is not None:
+        paths = run.preprocessed.files
+        if run.preprocessed.labels is not None:
+            paths += (run.preprocessed.labels,)
+        values["fmriprep"] = [files.file_sha256(path) for path in paths]
+    return values
+
+
+def cohort_inputs(settings: Settings, recording: Recording, statistics: str) -> dict[str, object]:
+    """What the series scaled with the cohort depend on; statistics: SHA-256 of their file."""
+    return {
+        "series": recording.configuration,
+        "statistics": statistics,
+        "model_tr": settings.model_tr,
+    }
+
+
+# --- before the graph runs -------------------------------------------------------------------
+
+
+def plan_recording(
+    settings: Settings,
+    series: Stage,
+    inputs: Mapping[str, object],
+    models: Mapping[str, ModelResource],
+    *,
+    controls: bool = False,
+) -> RecordingPlan:
+    """Compare the configurations of a recording's stages with those that it was computed under.
+
+    Parameters
+    ----------
+    series : Stage
+        The recording, and the stage that makes its series at this level.
+    inputs : mapping
+        Everything that the series depend on.
+    models : mapping of str to ModelResource
+        By their labels in the names of the outputs.
+    controls : bool
+        Whether each model's control with random weights is run, too.
+    """
+    out, recording = settings.output_dir, series.recording
+    key = _series_key(inputs)
+    first = StagePlan(series, key, outputs.is_complete(out, *series, key))
+
+    def plan_model(label: str, model: ModelResource, suffix: str = "") -> ModelPlan:
+        stage, own_key = Stage(recording, label + suffix), _model_key(settings, key, model)
+        complete = first.complete and outputs.is_complete(out, *stage, own_key)
+        source = model.name if model.path is None else str(model.path.resolve())
+        return ModelPlan(stage, own_key, complete, label, source)
+
+    return RecordingPlan(
+        first,
+        tuple(plan_model(label, model) for label, model in models.items()),
+        tuple(plan_model(label, model, UNTRAINED) for label, model in models.items() if controls),
+    )
+
+
+def _series_key(inputs: Mapping[str, object]) -> str:
+    """Hash of what the series of a recording depend on."""
+    return configuration_hash({"version": __version__, **inputs})
+
+
+def _model_key(settings: Settings, series: str, model: ModelResource) -> str:
+    """Hash of what the outputs of a model depend on; series: hash of the series."""
+    values = settings.changing(MODEL)
+    return configuration_hash({"series": series, "model": model.sha256 or model.name, **values})
+
+
+# --- afterwards ------------------------------------------------------------------------------
+
+
+def evaluate(
+    settings: Settings, plan: RecordingPlan, graph: Graph | None, run_id: str, *, stopped: bool
+) -> Outcome:
+    """What became of a recording, by its records: one is written when all files of a stage are.
+
+    Parameters
+    ----------
+    graph : Graph or None
+        The graph that it was in; None if there was nothing to compute.
+    stopped : bool
+        Whether a signal ended the call.
+    """
+    if graph is None or not plan.pending:
+        return Outcome(CACHED, "complete under the same configuration")
+    seconds, memory = used_resources(
+        settings.work_dir, graph.names(pending.stage for pending in plan.pending)
+    )
+    unfinished = tuple(
+        pending
+        for pending in plan.pending
+        if not outputs.is_complete(settings.output_dir, *pending.stage, pending.configuration)
+    )
+    if not unfinished:
+        return Outcome(DONE, "", seconds, memory)
+    crash = find_crash(settings, graph, [pending.stage for pending in unfinished], run_id)
+    if crash is None:
+        reason = f"{plan.recording}: {no_crash(unfinished[0].stage, stopped)}"
+        if not stopped:  # a crash was logged when it happened
+            LOG.error("failed: %s", reason)
+        return Outcome(FAILED, reason, seconds, memory, None, unfinished)
+    status = SKIPPED if crash.skipped else FAILED
+    return Outcome(status, crash.reason, seconds, memory, crash.path, unfinished)
+
+
+def find_crash(
+    settings: Settings, graph: Graph, stages: Sequence[Stage], run_id: str
+) -> Crash | None:
+    """The first crash that kept some stages from being completed."""
+    return read_crashes(crash_folder(settings, run_id), graph.names_upstream(stages))
+
+
+def no_crash(stage: Stage, stopped: bool = False) -> str:
+    """Why a stage may be unfinished whose nodes left no crash file."""
+    if stopped:
+        return f"the call was stopped before {stage.name} was finished"
+    return (
+        f"{stage.name} was not finished and left no crash file; either a process was killed (out "
+        "of memory?), or the call ended at another failure (--stop-on-first-crash)"
+    )

@@ -1,0 +1,97 @@
+"""The Nipype plugin that executes a graph: processes of this machine, or the user's scheduler."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from brainlm_bids.app.progress import Progress
+from brainlm_bids.errors import UserError
+from brainlm_bids.settings import Settings
+
+# With the default of Nipype, 2 s, a cached chain of 20 nodes takes 40 s. A scheduler is queried for
+# each waiting node at every poll: it must not be queried twenty times a second.
+POLL_HERE, POLL_SCHEDULER = 0.05, 5.0
+
+
+class PluginFile(NamedTuple):
+    """Name and arguments of a Nipype plugin, and seconds between two polls of its jobs."""
+
+    name: str
+    arguments: dict[str, Any]
+    poll: float
+
+
+def make_plugin(settings: Settings, progress: Progress) -> tuple[Any, float]:
+    """The plugin that runs a graph, and seconds between two polls of its jobs."""
+    from nipype.pipeline import plugins
+
+    from brainlm_bids.app.workers import WorkersPlugin
+
+    name, poll = "MultiProc", POLL_HERE
+    arguments: dict[str, Any] = {"n_procs": settings.nprocs}
+    if settings.use_plugin is not None:
+        name, arguments, poll = read_plugin_file(settings.use_plugin)
+    elif settings.mem is not None:
+        arguments["memory_gb"] = settings.mem
+    arguments["status_callback"] = progress
+    if name == "MultiProc":
+        return _reporting(WorkersPlugin, progress)(arguments, settings.verbose), poll
+    plugin = _reporting(getattr(plugins, f"{name}Plugin"), progress)
+    return plugin(plugin_args=arguments), poll
+
+
+def _reporting(plugin: type, progress: Progress) -> Any:
+    """The same plugin, which reports a failure as soon as its crash file is written.
+
+    Nipype's status callback comes before the file in the plugins that distribute nodes.
+    """
+
+    def _report_crash(self: Any, node: Any, result: Any = None) -> str:
+        path = plugin._report_crash(self, node, result=result)  # type: ignore[attr-defined]
+        progress.report_failure(node)
+        return str(path)
+
+    return type(plugin.__name__, (plugin,), {"_report_crash": _report_crash})
+
+
+def read_plugin_file(path: Path) -> PluginFile:
+    """The YAML file of --use-plugin, with what the schedulers need.
+
+    Raises
+    ------
+    UserError
+        If it is not such a file, or names a plugin that cannot run a call.
+    """
+    import yaml
+    from nipype.pipeline import plugins
+
+    try:
+        values = yaml.safe_load(path.read_text())
+        name, arguments = str(values["plugin"]), dict(values.get("plugin_args") or {})
+        poll = values.get("poll_seconds")
+        poll = None if poll is None else float(poll)
+    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise UserError(f"--use-plugin {path}: is not YAML with the key 'plugin'") from error
+    plugin = getattr(plugins, f"{name}Plugin", None)
+    if plugin is None:
+        known = sorted(key.removesuffix("Plugin") for key in vars(plugins) if "Plugin" in key)
+        raise UserError(f"--use-plugin {path}: no plugin {name!r}; there are {', '.join(known)}")
+    if issubclass(plugin, plugins.base.GraphPluginBase):
+        raise UserError(
+            f"--use-plugin {path}: {name} returns before its jobs have run; take one that waits "
+            "for them, such as SLURM, SGE, PBS, LSF or Condor"
+        )
+    if not issubclass(plugin, plugins.base.SGELikeBatchManagerBase):
+        return PluginFile(name, arguments, poll or POLL_HERE)
+    # Nipype names the jobs after it; sudo, cron and containers do not set it
+    os.environ.setdefault("LOGNAME", _user())
+    return PluginFile(name, arguments, poll or POLL_SCHEDULER)
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in containers
+        return f"user{os.getuid()}"

@@ -1,0 +1,66 @@
+"""The last graph of the group level: tables, networks, decoding and figures of the cohort."""
+
+from typing import Any
+
+from brainlm_bids.app.cohort import Cohort, quality, quality_columns
+from brainlm_bids.app.context import model_info
+from brainlm_bids.app.decoding import plan_decoding
+from brainlm_bids.app.execution import execute
+from brainlm_bids.app.resources import materialise
+from brainlm_bids.app.status import FAILED, Outcome
+from brainlm_bids.bids.derivatives import INCLUDED
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.workflows import group as graphs
+from brainlm_bids.workflows.group import ModelSummary, ScalingSource
+
+
+def summarise(cohort: Cohort, statistics: ScalingSource) -> None:
+    """Write what describes the cohort as a whole."""
+    settings, included = cohort.settings, cohort.included
+    summaries = [_summary(cohort, label, model) for label, model in cohort.models.items()]
+    sidecar = {
+        "ScalingStatistics": statistics.description,
+        "NumberOfRecordings": len(included),
+        "NumberOfSubjects": len({recording.participant for recording in included}),
+        "Space": cohort.naming.space,
+        "Atlas": cohort.naming.atlas,
+        "RandomSeed": settings.random_seed,
+        "Warnings": cohort.warnings(),
+    }
+    graph = graphs.tables_workflow(
+        [quality(recording) for recording in included],
+        [
+            {**quality(recording), "included": recording.status == INCLUDED}
+            for recording in cohort.recordings
+        ],
+        [summary for summary in summaries if summary is not None],
+        cohort.naming,
+        statistics.path,
+        sidecar,
+        materialise(settings, cohort.resources),
+        settings,
+    )
+    execute(graph, settings, cohort.run_id)
+    cohort.report_crashes(graph, list(graph.nodes), expected=False)
+
+
+def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary | None:
+    """What the tables of a model are made from; None if it embedded no recording."""
+    included = cohort.included
+    rows = [k for k, one in enumerate(included) if cohort.is_embedded(one, label)]
+    if not rows:
+        reason = "no recording could be embedded"
+        cohort.report(f"tables of {label}", Outcome(FAILED, reason))
+        return None
+    embedded = [included[row] for row in rows]
+    colours = {
+        **cohort.variables_of(embedded),
+        **quality_columns(embedded, ("mean_fd", "coverage", "session", "task", "run")),
+    }
+    sidecar: dict[str, Any] = {
+        "Model": {**model_info(label, model).sidecar(), "untrained": model.random}
+    }
+    if not cohort.settings.target:
+        return ModelSummary(label, rows, colours, sidecar, False, None)
+    decoding = plan_decoding(cohort, label, embedded)
+    return ModelSummary(label, rows, colours, {**sidecar, **decoding.sidecar}, True, decoding.plan)

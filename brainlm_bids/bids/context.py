@@ -1,0 +1,233 @@
+"""What the writers of derivatives know of a recording: frozen records, made before the graph runs.
+
+A Nipype node holds a record as a dictionary of plain values (`to_plain`), since Nipype hashes,
+prints and pickles its inputs; the node's interface reads the record back (`from_plain`).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from brainlm_bids.bids.outputs import Naming
+
+T = TypeVar("T")
+# The fields of a sidecar by the names of a record's.
+TEMPLATE_FIELDS = {"name": "Name", "source": "Source", "sha256": "SHA256"}
+ATLAS_FIELDS = {
+    "name": "Name",
+    "space": "Space",
+    "sha256": "SHA256",
+    "source": "Source",
+    "approximate": "Approximate",
+}
+
+
+@dataclass(frozen=True)
+class AtlasInfo:
+    """The atlas that the parcels were taken from; None for what is not recorded."""
+
+    name: str
+    space: str | None = None
+    sha256: str | None = None
+    source: str | None = None
+    approximate: bool | None = None
+
+    def sidecar(self) -> dict[str, str | bool]:
+        """The content of the field Atlas."""
+        return _recorded(self, ATLAS_FIELDS)
+
+    @classmethod
+    def from_sidecar(cls, values: object) -> Self | None:
+        """Read the field Atlas of a sidecar, which an earlier version may have written."""
+        return _read_info(cls, values, ATLAS_FIELDS)
+
+
+@dataclass(frozen=True)
+class TemplateInfo:
+    """The template space of the outputs; a template that was not used here has no checksum."""
+
+    name: str
+    source: str | None = None
+    sha256: str | None = None
+
+    def sidecar(self) -> dict[str, str | bool]:
+        """The content of the field Template."""
+        return _recorded(self, TEMPLATE_FIELDS)
+
+    @classmethod
+    def from_sidecar(cls, values: object) -> Self | None:
+        """Read the field Template of a sidecar, which an earlier version may have written."""
+        return _read_info(cls, values, TEMPLATE_FIELDS)
+
+
+def _recorded(info: object, names: Mapping[str, str]) -> dict[str, Any]:
+    values = {key: getattr(info, name) for name, key in names.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _read_info(record: type[T], values: object, names: Mapping[str, str]) -> T | None:
+    if not isinstance(values, Mapping) or "Name" not in values:
+        return None
+    return record(**{name: values.get(key) for name, key in names.items()})
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as sidecars describe it.
+
+    Parameters
+    ----------
+    label : str
+        In the names of its outputs.
+    name : str
+        As given by the user.
+    sha256 : str or None
+        Of the weights; None for random weights.
+    source, licence : str
+        Where the weights come from, and under which licence they may be used.
+    warning : str or None
+        What every output made with it must say.
+    """
+
+    label: str
+    name: str
+    sha256: str | None
+    source: str
+    licence: str
+    warning: str | None = None
+
+    def sidecar(self) -> dict[str, str | None]:
+        """The content of the field Model, but for what is known only when the model is loaded."""
+        values = {
+            key: getattr(self, key) for key in ("label", "name", "sha256", "source", "licence")
+        }
+        return values if self.warning is None else {**values, "warning": self.warning}
+
+
+@dataclass(frozen=True)
+class AnatomicalContext:
+    """What the writer of a T1w image's derivatives knows."""
+
+    naming: Naming
+    sources: tuple[str, ...]
+    template: TemplateInfo
+
+
+@dataclass(frozen=True)
+class RecordingContext:
+    """What the model stage knows of a recording, at both analysis levels.
+
+    Parameters
+    ----------
+    naming : Naming
+        The names of the recording's outputs.
+    atlas, template : AtlasInfo, TemplateInfo or None
+        None where an earlier level did not record them.
+    warnings : tuple of str
+        What the reader of every output should know.
+    models : mapping of str to ModelInfo
+        By label.
+    """
+
+    naming: Naming
+    atlas: AtlasInfo | None
+    template: TemplateInfo | None
+    warnings: tuple[str, ...]
+    models: Mapping[str, ModelInfo] = field(hash=False)
+
+    def spaces(self) -> dict[str, Any]:
+        """The fields Atlas and Template of a sidecar."""
+        return {
+            "Atlas": None if self.atlas is None else self.atlas.sidecar(),
+            "Template": None if self.template is None else self.template.sidecar(),
+        }
+
+
+@dataclass(frozen=True)
+class RecordedSettings:
+    """The settings that sidecars and figures of a run report; None for a step that was not done."""
+
+    denoise: str
+    high_pass: float | None
+    low_pass: float | None
+    fd_spike_threshold: float
+    dvars_spike_threshold: float
+    random_seed: int
+
+
+@dataclass(frozen=True)
+class RunContext(RecordingContext):
+    """What the writers of a run's series know beyond that.
+
+    Parameters
+    ----------
+    tr : float
+        Repetition time of the source, in seconds.
+    task : str
+        Name of the task.
+    sources : tuple of str
+        BIDS URIs of the files that the series were made from.
+    registration : str
+        How the run came into template space.
+    configuration : str
+        Hash of everything that the series depend on.
+    settings : RecordedSettings
+        As sidecars report them.
+    slice_timing_corrected : bool or None
+        None if it is not known.
+    scaling_statistics : str
+        Whose median and interquartile range scale the series.
+    """
+
+    tr: float
+    task: str
+    sources: tuple[str, ...]
+    registration: str
+    configuration: str
+    settings: RecordedSettings
+    slice_timing_corrected: bool | None
+    scaling_statistics: str
+
+
+def to_plain(value: Any) -> Any:
+    """A record as dictionaries, lists and plain values, equal for equal records.
+
+    >>> to_plain(TemplateInfo("MNI152NLin6Asym", "TemplateFlow"))
+    {'name': 'MNI152NLin6Asym', 'source': 'TemplateFlow', 'sha256': None}
+    """
+    if dataclasses.is_dataclass(value):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_plain(record: type[T], values: Mapping[str, Any]) -> T:
+    """The record that `to_plain` was given; fields of a subclass of `record` are left out.
+
+    >>> from_plain(TemplateInfo, {"name": "MNI152NLin6Asym", "source": "TemplateFlow"})
+    TemplateInfo(name='MNI152NLin6Asym', source='TemplateFlow', sha256=None)
+    """
+    hints = get_type_hints(record)
+    names = [f.name for f in dataclasses.fields(cast(Any, record)) if f.name in values]
+    return record(**{name: _typed(hints[name], values[name]) for name in names})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None:
+            return None
+        return _typed(next(a for a in arguments if a is not type(None)), value)
+    if dataclasses.is_dataclass(hint):
+        return from_plain(cast(Any, hint), value)
+    if origin is tuple:
+        return tuple(_typed(arguments[0], item) for item in value)
+    if origin is not None and issubclass(origin, Mapping):
+        return {key: _typed(arguments[1], item) for key, item in value.items()}
+    return Path(value) if hint is Path else value

@@ -1,0 +1,88 @@
+"""What is to be computed for a recording: its stages, and which of them are complete already."""
+
+from dataclasses import dataclass
+
+from brainlm_bids.bids.context import AnatomicalContext, RecordingContext, RunContext
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.workflows.graph import Stage
+
+# Names of stages, as the records of completed stages give them; a model's stage has its label.
+RUN_SERIES, COHORT_SERIES, ANATOMY = "series", "robustcohort", "anatomy"
+UNTRAINED = "untrained"  # behind a model's label: its control with random weights
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage, the hash of everything that it depends on, and whether it is complete."""
+
+    stage: Stage
+    configuration: str
+    complete: bool
+
+
+@dataclass(frozen=True)
+class ModelPlan(StagePlan):
+    """The stage of one model.
+
+    Parameters
+    ----------
+    label : str
+        Of the model, in the names of its outputs.
+    source : str
+        Folder of the checkpoint, or random:<architecture>.
+    """
+
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RecordingPlan:
+    """The stages of a recording: its series first, the models that are run on it, their controls.
+
+    A model's stage is complete only if its series are.
+    """
+
+    series: StagePlan
+    models: tuple[ModelPlan, ...] = ()
+    controls: tuple[ModelPlan, ...] = ()
+
+    @property
+    def recording(self) -> str:
+        return self.series.stage.recording
+
+    @property
+    def pending(self) -> tuple[StagePlan, ...]:
+        """The stages that are to be computed."""
+        stages = (self.series, *self.models, *self.controls)
+        return tuple(plan for plan in stages if not plan.complete)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The plan of a raw, preprocessed or given run.
+
+    Parameters
+    ----------
+    run : Run
+        Where it is read from.
+    stages : RecordingPlan
+        What is to be computed.
+    context : RunContext
+        What its writers know of it.
+    anatomy : AnatomicalContext or None
+        The same of its T1w image, if it has one.
+    """
+
+    run: Run
+    stages: RecordingPlan
+    context: RunContext
+    anatomy: AnatomicalContext | None
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """The plan of a recording that is scaled with the cohort's statistics."""
+
+    stages: RecordingPlan
+    context: RecordingContext

@@ -1,0 +1,131 @@
+"""Planning and evaluation of a recording, which both levels share."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brainlm_bids.app.execution import crash_folder, execute
+from brainlm_bids.app.plan import evaluate, plan_recording
+from brainlm_bids.bids import outputs
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
+
+SERIES = Stage("sub-01_task-rest", "series")
+MODEL = ModelResource("random:tiny", "tiny", None, True, None, "seeded", "Apache-2.0")
+MODELS = {"tiny": MODEL}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path, tmp_path / "out", tmp_path / "work", model=("random:tiny",))
+
+
+def complete(settings: Settings, plan: Any) -> None:
+    """Write the record of a stage."""
+    outputs.write_record(settings.output_dir, *plan.stage, plan.configuration, [])
+
+
+def test_a_stage_is_pending_until_it_is_complete_under_its_configuration(
+    settings: Settings,
+) -> None:
+    plan = plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True)
+    assert [pending.stage.name for pending in plan.pending] == ["series", "tiny", "tinyuntrained"]
+    for stage in plan.pending:
+        complete(settings, stage)
+    assert plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True).pending == ()
+    other = Settings(**{**vars(settings), "pooling": "mean"})
+    changed = plan_recording(other, SERIES, {"bold": "a"}, MODELS)
+    assert [pending.stage.name for pending in changed.pending] == ["tiny"]
+    # models are never newer than the series that they were made from
+    changed = plan_recording(settings, SERIES, {"bold": "b"}, MODELS)
+    assert [pending.stage.name for pending in changed.pending] == ["series", "tiny"]
+    first = plan.series.configuration
+    outputs.write_record(settings.output_dir, *SERIES, "older", [])
+    again = plan_recording(settings, SERIES, {"bold": "a"}, MODELS)
+    assert again.series.configuration == first
+    assert [pending.stage.name for pending in again.pending] == ["series", "tiny"]
+
+
+def graph(settings: Settings) -> Graph:
+    from nipype.interfaces.utility import IdentityInterface
+    from nipype.pipeline import engine
+
+    builder = GraphBuilder("graph", settings)
+    for stage in (SERIES, Stage(SERIES.recording, "tiny")):
+        node = engine.Node(IdentityInterface(fields=["x"]), name=f"node_{stage.name}")
+        builder.add(stage, node, needs=[SERIES] if stage != SERIES else [])
+    return builder.build()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        ("brainlm_bids.errors.UserError: no brain found", "failed", "no brain found"),
+        ("brainlm_bids.errors.RunSkipped: too short", "skipped", "too short"),
+        ("ValueError: bad", "failed", "ValueError in node_series: bad"),
+        (None, "failed", "sub-01_task-rest: series was not finished and left no crash file"),
+    ],
+)
+def test_what_became_of_a_recording(
+    settings: Settings, error: str | None, status: str, reason: str
+) -> None:
+    made = graph(settings)
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    folder = crash_folder(settings, "now")
+    folder.mkdir(parents=True)
+    if error is not None:
+        (folder / "crash-1.txt").write_text(f"Node: graph.node_series\n\n\t{error}\n")
+    outcome = evaluate(settings, plan, made, "now", stopped=False)
+    assert (outcome.status, outcome.unfinished) == (status, plan.pending)
+    assert outcome.reason.startswith(reason)
+    assert (outcome.crash_file is None) == (error is None)
+
+
+def test_a_failed_model_leaves_the_series_done(settings: Settings) -> None:
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    complete(settings, plan.series)
+    outcome = evaluate(settings, plan, graph(settings), "now", stopped=True)
+    assert [stage.stage.name for stage in outcome.unfinished] == ["tiny"]
+    assert outcome.reason == "sub-01_task-rest: the call was stopped before tiny was finished"
+    complete(settings, plan.models[0])
+    assert evaluate(settings, plan, graph(settings), "now", stopped=False).status == "done"
+    again = plan_recording(settings, SERIES, {}, MODELS)
+    assert evaluate(settings, again, None, "now", stopped=False).status == "cached"
+
+
+# --- the lines of a running graph ------------------------------------------------------------
+
+
+def fail(folder: str) -> int:
+    raise ValueError("the reason")
+
+
+def succeed(folder: str) -> int:
+    return 0
+
+
+@pytest.mark.parametrize("plugin", ["MultiProc", "Linear"])
+def test_a_failure_is_logged_at_once_with_its_reason(
+    plugin: str, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from nipype.interfaces.utility import Function
+    from nipype.pipeline import engine
+
+    file = tmp_path / "plugin.yml"
+    file.write_text(f"plugin: {plugin}\nplugin_args: {{n_procs: 1}}\n")
+    chosen = Settings(**{**vars(settings), "use_plugin": file})
+    builder = GraphBuilder("graph", chosen)
+    nodes = []
+    for name, function in (("first", fail), ("second", succeed)):
+        node = engine.Node(Function(function=function, output_names=["x"]), name=name)
+        node.inputs.folder = str(tmp_path)
+        builder.add(Stage(f"sub-{name}", "series"), node)
+        nodes.append(node)
+    with caplog.at_level(logging.INFO, logger="brainlm_bids"):
+        execute(builder.build(), chosen, "now")
+    lines = [record.getMessage() for record in caplog.records if record.name == "brainlm_bids"]
+    failed = "sub-first: series failed: ValueError in first: the reason"
+    assert lines == [failed, "sub-second: series done (1 of 2 steps)"]
