@@ -98,7 +98,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
             "embeddings": [(r.stem, cohort.embedding_key(r, label)) for r in recordings],
             "targets": [[t.name, t.rows.tolist(), t.values.tolist(), t.classes] for t in targets],
             "confounds": confounds,
-            "said": sidecar,
+            "sidecar": sidecar,
             **settings.changing(COHORT),
         }
     )

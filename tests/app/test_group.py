@@ -343,7 +343,7 @@ def test_only_the_statistics_are_needed(small: tuple[Path, Path], tmp_path: Path
     [
         (("--target", "agee"), "no such column in participants.tsv"),
         (("--target", "age", "--regress-out", "moon"), "--regress-out moon"),
-        (("--regress-out", "mean_fd"), "nothing to decode"),
+        (("--regress-out", "mean_fd"), "needs a --target"),
         (("--participant-label", "99"), "no series of the selection"),
         (("--max-mean-fd", "0.0001"), "none of the 6 recordings counts"),
     ],
