@@ -43,7 +43,7 @@ def train(folder: Path) -> int:
     from brainlm_bids.model.config import ARCHITECTURES
     from brainlm_bids.training.pretrain import pretrain
     from brainlm_bids.training.saving import save_checkpoint
-    from brainlm_bids.training.setup import Parameters
+    from brainlm_bids.training.setup import PretrainOptions
     from brainlm_bids.training.store import is_store, write_store
 
     config = ARCHITECTURES["demo"]
@@ -56,7 +56,7 @@ def train(folder: Path) -> int:
         about = {"Untrained": True, "SignalGain": SIGNAL_GAIN, "RandomSeed": SEED}
         save_checkpoint(folder / "start", network, about)
     return pretrain(
-        Parameters(
+        PretrainOptions(
             data=folder / "store",
             run_dir=folder / "run",
             start_from=str(folder / "start"),

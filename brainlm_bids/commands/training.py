@@ -310,9 +310,9 @@ def _add_pretrain(commands: Any) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> int:
-    from brainlm_bids.training.pretrain import Parameters, pretrain
+    from brainlm_bids.training.pretrain import PretrainOptions, pretrain
 
-    return pretrain(Parameters(**given_values(args)))
+    return pretrain(PretrainOptions(**given_values(args)))
 
 
 def _add_finetune(commands: Any) -> None:

@@ -23,14 +23,13 @@ class SelfAttention(nn.Module):
         """(B, L, D) -> (B, h, L, d)"""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def mix(self, x: Tensor, values: Tensor) -> Tensor:
-        """The values (B, h, L, d) weighted by the attention between the tokens x."""
-        return F.scaled_dot_product_attention(
-            self.split(self.query(x)), self.split(self.key(x)), values
-        )
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Values weighted by the attention of queries to keys, all (B, h, L, d)."""
+        return F.scaled_dot_product_attention(q, k, v)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(x, self.split(self.value(x))).transpose(1, 2).flatten(2)
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        return self.mix(q, k, v).transpose(1, 2).flatten(2)  # (B, h, L, d) -> (B, L, D)
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Attention of the queries start … stop to all tokens: (B, h, stop − start, L)."""

@@ -89,10 +89,9 @@ class ConvolvedAttention(SelfAttention):
         super().__init__(width, heads)
         self.conv = TokenConvolution(heads, kernel)
 
-    def forward(self, x: Tensor) -> Tensor:
-        v = self.split(self.value(x))
-        mixed: Tensor = self.mix(x, v) + self.conv(v)
-        return mixed.transpose(1, 2).flatten(2)
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mixed: Tensor = super().mix(q, k, v) + self.conv(v)
+        return mixed
 
 
 class AddNorm(nn.Module):

@@ -1,7 +1,7 @@
 """How good a network is: windows come in; error and R² beside simple predictors go out.
 
 Windows and masks are the same each time, and the work is shared by the processes. Sums are those of
-`model.training.Losses`, a row per window.
+`objective.Losses`, a row per window.
 """
 
 from collections.abc import Mapping
@@ -17,29 +17,29 @@ from brainlm_bids.training.loader import MicroBatch, WindowSet, shares
 from brainlm_bids.training.objective import MaskedPrediction, hidden_values, mse_and_r2
 
 Sums = NDArray[np.float64]
-Found = Mapping[str, Any]  # windows: which; ridge, mean: (windows, 4) sums as lists; {}: none
+# windows: which; ridge, mean: (windows, 4) sums as lists; empty: there are no baselines
+BaselineSums = Mapping[str, Any]
 
 
-class Judge:
-    """Scores `task`, which an accelerator prepared, in passes of `micro` windows."""
+class Evaluator:
+    """Scores `task`, which lies on the device of an engine, in passes of `micro` windows."""
 
-    def __init__(self, accelerator: Any, task: Any, micro: int) -> None:
-        self.accelerator, self.micro = accelerator, micro
-        self.task: MaskedPrediction = accelerator.unwrap_model(task)
+    def __init__(self, engine: Any, task: MaskedPrediction, micro: int) -> None:
+        self.engine, self.task, self.micro = engine, task, micro
 
     def sums(self, windows: WindowSet, stream: int) -> Sums:
         """(windows, 5): loss, number, total, squares and errors of every window."""
-        device = self.accelerator.device
+        device = self.engine.device
         mine = self._share(len(windows), self.micro)
         rows = []
         with torch.no_grad():
             for some, weights in mine:
                 batch = windows[MicroBatch(stream, 0, some, weights)]
-                found = self.task(batch.signal.to(device), batch.order.to(device))
-                rows.append(torch.stack([value.double() for value in found], dim=1))
+                losses = self.task(batch.signal.to(device), batch.order.to(device))
+                rows.append(torch.stack([value.double() for value in losses], dim=1))
         return self._collect([some for some, _ in mine], torch.cat(rows), len(windows))
 
-    def baselines(self, windows: WindowSet, stream: int, n: int) -> Found:
+    def baselines(self, windows: WindowSet, stream: int, n: int) -> BaselineSums:
         """Ridge regression and the parcel's mean on `n` of the windows, evenly over them."""
         n = min(n, len(windows))
         if not n:
@@ -47,19 +47,19 @@ class Judge:
         chosen = np.linspace(0, len(windows) - 1, n).astype(np.int64)
         mine = self._share(n, 1)
         rows = [self._baselines_of(windows, stream, int(chosen[some[0]])) for some, _ in mine]
-        table = torch.from_numpy(np.stack(rows)).to(self.accelerator.device)
+        table = torch.from_numpy(np.stack(rows)).to(self.engine.device)
         sums = self._collect([some for some, _ in mine], table, n)
         ridge, mean = sums[:, :4].tolist(), sums[:, 4:].tolist()
         return {"windows": chosen.tolist(), "ridge": ridge, "mean": mean}
 
     def _share(self, n: int, micro: int) -> list[tuple[NDArray, NDArray]]:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        rank, world = self.engine.process_index, self.engine.num_processes
         return shares(np.arange(n), rank, world, micro)
 
     def _collect(self, windows: list[NDArray], rows: Tensor, n: int) -> Sums:
         """Rows of all processes in the order of the windows."""
-        mine = torch.from_numpy(np.concatenate(windows)).to(self.accelerator.device)
-        places, everyones = self.accelerator.gather((mine, rows))
+        mine = torch.from_numpy(np.concatenate(windows)).to(self.engine.device)
+        places, everyones = self.engine.gather((mine, rows))
         result = np.empty((n, rows.shape[1]))
         result[places.cpu().numpy()] = everyones.cpu().numpy()
         return result
@@ -81,12 +81,12 @@ class Judge:
         return np.array(sums, dtype=np.float64)
 
 
-def compared(sums: Sums, found: Found) -> dict[str, float]:
+def compared(sums: Sums, baseline: BaselineSums) -> dict[str, float]:
     """mse and r2 of the network ("compared") and of the baselines, on the baselines' windows."""
-    rows = sums[found["windows"], 1:] if found else np.empty((0, 4))
+    rows = sums[baseline["windows"], 1:] if baseline else np.empty((0, 4))
     tables = {"compared": rows}
     for name in ("ridge", "mean"):
-        tables[name] = np.array(found[name]) if found else np.empty((0, 4))
+        tables[name] = np.array(baseline[name]) if baseline else np.empty((0, 4))
     return {
         f"{name}_{metric}": value
         for name, table in tables.items()

@@ -6,7 +6,7 @@ without looking at the data are tested on the same folds.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,15 @@ from brainlm_bids.model.embedding import embed
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training import prediction_head as finetuning
+from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
 from brainlm_bids.training.finetune_feeds import Frozen, Sample, Whole
 from brainlm_bids.training.finetune_future import finetune_future
 from brainlm_bids.training.finetune_start import Parameters, Start, begin, usable
 from brainlm_bids.training.heads import save_head
-from brainlm_bids.training.learning import Fold, in_shares, learn, share
 from brainlm_bids.training.prediction_head import PredictionHead
+from brainlm_bids.training.processes import in_shares, share
 from brainlm_bids.training.saving import save_checkpoint
+from brainlm_bids.training.split import Fold
 
 PREDICTORS = ("finetuned", "linear_probe", "connectivity", "baseline")
 NOTHING = np.zeros(0, dtype=np.float32)
@@ -267,8 +269,8 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
             found = torch.from_numpy(feed.outputs(current, rows)).float()
             return finetuning.losses(found, wanted[rows], n_classes, weights)
 
-        module, curves = learn(
-            module, groups, len(fold.fit), batches, loss, validate, given.learning, start.engine
+        module, curves = fit_with_early_stopping(
+            module, groups, len(fold.fit), batches, loss, validate, given.stopping, start.engine
         )
     if start.writes:
         names = list(curves[0])
@@ -283,8 +285,8 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
     return finetuning.predictions(np.stack(tested), n_classes, mean, scale)
 
 
-def _loss(n_classes: int, weights: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
-    def loss(module: nn.Module, tensors: tuple[Tensor, ...]) -> Tensor:
+def _loss(n_classes: int, weights: Tensor) -> LossesOf:
+    def loss(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
         *inputs, wanted = tensors
         return finetuning.losses(module(*inputs).float(), wanted, n_classes, weights)
 

@@ -3,7 +3,7 @@
 A row is a recording's place in the `Sample`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ class Frozen:
     def module(
         self, model: LoadedModel, head: PredictionHead, given: Parameters
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
-        return head, [{"params": list(head.parameters()), "lr": given.head_learning_rate}]
+        return head, [_group(head.parameters(), given.head_learning_rate, given)]
 
     def head(self, module: nn.Module) -> nn.Module:
         return module
@@ -82,8 +82,8 @@ class Whole:
         weights = finetuning.trainable(model.network, {"vit": True, "decoder": False})
         module = Finetuned(model.network, head, parcels().xyz, given.pooling)
         return module, [
-            {"params": weights, "lr": given.learning_rate},
-            {"params": list(head.parameters()), "lr": given.head_learning_rate},
+            _group(weights, given.learning_rate, given),
+            _group(head.parameters(), given.head_learning_rate, given),
         ]
 
     def head(self, module: nn.Module) -> nn.Module:
@@ -130,3 +130,7 @@ class Whole:
                     parts.append(module(own, keep.expand(len(own), -1)).float().cpu())
             found.append(torch.cat(parts).mean(0))
         return torch.stack(found).double().numpy()
+
+
+def _group(weights: Iterable[nn.Parameter], rate: float, given: Parameters) -> dict[str, Any]:
+    return {"params": list(weights), "lr": rate, "weight_decay": given.weight_decay}

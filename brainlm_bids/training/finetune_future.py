@@ -29,11 +29,13 @@ from brainlm_bids.model.recording import complete_order
 from brainlm_bids.model.windows import cut_windows
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import configuration_hash
+from brainlm_bids.training.early_stopping import fit_with_early_stopping
 from brainlm_bids.training.finetune_start import Start, usable
-from brainlm_bids.training.learning import Fold, in_shares, learn, share
 from brainlm_bids.training.objective import MaskedPrediction
 from brainlm_bids.training.prediction_head import trainable
+from brainlm_bids.training.processes import in_shares, share
 from brainlm_bids.training.saving import save_checkpoint
+from brainlm_bids.training.split import Fold
 
 BEFORE, AFTER = "before", "after"
 Indices = NDArray[np.int64]
@@ -153,19 +155,21 @@ def _learn(
             ]
         return torch.cat([torch.zeros(0), *found])
 
-    def loss(module: nn.Module, tensors: tuple[Tensor, ...]) -> Tensor:
-        return module(*tensors).loss
+    def loss(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
+        losses: Tensor = module(*tensors).loss
+        return losses
 
     with torch.random.fork_rng():
         torch.manual_seed(given.seed)
-        _, curves = learn(
+        group = {"params": weights, "lr": given.learning_rate, "weight_decay": given.weight_decay}
+        _, curves = fit_with_early_stopping(
             task,
-            [{"params": weights, "lr": given.learning_rate}],
+            [group],
             len(fold.fit),
             batches,
             loss,
             validate,
-            given.learning,
+            given.stopping,
             start.engine,
         )
     return model, curves

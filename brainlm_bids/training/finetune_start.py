@@ -13,9 +13,16 @@ from brainlm_bids.experiments.results import claim
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
-from brainlm_bids.training.learning import Fold, Learning, accelerator, cross_validation, one_split
+from brainlm_bids.training.early_stopping import Stopping
+from brainlm_bids.training.processes import start_engine
 from brainlm_bids.training.setup import licence_of
-from brainlm_bids.training.split import read_split, split_subjects
+from brainlm_bids.training.split import (
+    Fold,
+    cross_validation,
+    one_split,
+    read_split,
+    split_subjects,
+)
 from brainlm_bids.training.store import Store, find_or_build
 
 
@@ -54,8 +61,9 @@ class Parameters:
     offline: bool = Settings.offline
 
     @property
-    def learning(self) -> Learning:
-        return Learning(self.epochs, self.patience, self.batch, self.weight_decay, self.seed)
+    def stopping(self) -> Stopping:
+        """How long and in which batches it is learnt."""
+        return Stopping(self.epochs, self.patience, self.batch, self.seed)
 
 
 # What may differ when a run goes on.
@@ -72,7 +80,7 @@ def begin(given: Parameters) -> "Start":
     given.run_dir.mkdir(parents=True, exist_ok=True)
     if given.run_dir.resolve() == given.data.resolve():
         raise UserError(f"{given.run_dir}: the run needs a folder of its own")
-    engine = accelerator(given.device, given.precision)
+    engine = start_engine(given.device, given.precision)
     with engine.main_process_first():
         store = _claimed_store(given, resource)
     return Start(resource, store, engine, given)

@@ -1,7 +1,7 @@
-"""What a training is, before it begins: arguments come in; data, split, network and record go out.
+"""What a pre-training starts from: options come in; split, network and record go out.
 
-Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A folder that has one
-is gone on with, if it is the same; otherwise the difference is said.
+Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A folder that has a
+record is continued if the record is the same, and refused with the difference otherwise.
 """
 
 import json
@@ -34,8 +34,8 @@ UNTRAINED = "untrained: none"  # in place of a licence
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """The arguments of `brainlm pretrain`; None: the default that --help says."""
+class PretrainOptions:
+    """The options of `brainlm pretrain`; None: the default that --help shows."""
 
     data: Path
     run_dir: Path
@@ -64,7 +64,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingPoint:
     """The network that a training begins with, and where it came from."""
 
     network: Network
@@ -73,29 +73,35 @@ class Start:
     licence: str
 
 
-def find_start(given: Parameters) -> Start:
-    """The untrained or the given network. Raises UserError for contradicting arguments."""
-    if given.start_from is None:
-        if (given.size is None) == (given.config is None):
+def find_start(options: PretrainOptions) -> StartingPoint:
+    """The untrained or the given network.
+
+    Raises
+    ------
+    UserError
+        For contradicting options.
+    """
+    if options.start_from is None:
+        if (options.size is None) == (options.config is None):
             raise UserError("give one of --size, --config and --from")
-        if given.config is not None:
-            config, source = read_config(given.config), str(given.config)
+        if options.config is not None:
+            config, source = read_config(options.config), str(options.config)
         else:
-            config, source = ARCHITECTURES[str(given.size)], str(given.size)
-        config = _with_ratio(config, given)
-        network = random_network(config, given.seed)
-        return Start(network, f"{source}, untrained", None, UNTRAINED)
+            config, source = ARCHITECTURES[str(options.size)], str(options.size)
+        config = _with_ratio(config, options)
+        network = random_network(config, options.seed)
+        return StartingPoint(network, f"{source}, untrained", None, UNTRAINED)
     try:
-        resource = find_model(given.start_from)
+        resource = find_model(options.start_from)
     except UserError as error:
         raise UserError(str(error).replace("--model", "--from")) from None
     if resource is None or resource.path is None:
-        raise UserError(f"--from {given.start_from}: holds no weights; use --size for untrained")
-    model = load_model(resource.path, seed=given.seed)
-    _check_size(given, model.config)
-    network = network_over(_with_ratio(model.config, given), model.module)
+        raise UserError(f"--from {options.start_from}: holds no weights; use --size for untrained")
+    model = load_model(resource.path, seed=options.seed)
+    _check_size(options, model.config)
+    network = network_over(_with_ratio(model.config, options), model.module)
     trainable(network, {"vit": True, "decoder": True})
-    return Start(network, resource.source, resource.sha256, licence_of(resource))
+    return StartingPoint(network, resource.source, resource.sha256, licence_of(resource))
 
 
 def licence_of(resource: ModelResource) -> str:
@@ -107,8 +113,8 @@ def licence_of(resource: ModelResource) -> str:
         return resource.licence
 
 
-def _with_ratio(config: ModelConfig, given: Parameters) -> ModelConfig:
-    ratio = config.mask_ratio if given.mask_ratio is None else given.mask_ratio
+def _with_ratio(config: ModelConfig, options: PretrainOptions) -> ModelConfig:
+    ratio = config.mask_ratio if options.mask_ratio is None else options.mask_ratio
     config = replace(config, mask_ratio=ratio)
     n_hidden = config.n_tokens - n_kept(config.n_tokens, ratio)
     if not 0 < n_hidden < config.n_tokens:
@@ -116,57 +122,75 @@ def _with_ratio(config: ModelConfig, given: Parameters) -> ModelConfig:
     return config
 
 
-def _check_size(given: Parameters, found: ModelConfig) -> None:
-    """A checkpoint of another architecture than was asked for."""
-    if given.size is None and given.config is None:
+def _check_size(options: PretrainOptions, config: ModelConfig) -> None:
+    """Refuse a checkpoint of another architecture than the options name."""
+    if options.size is None and options.config is None:
         return
-    wanted = ARCHITECTURES[given.size] if given.size else read_config(Path(str(given.config)))
-    ours, theirs = config_content(wanted), config_content(found)
+    wanted = ARCHITECTURES[options.size] if options.size else read_config(Path(str(options.config)))
+    ours, theirs = config_content(wanted), config_content(config)
     keys = [key for key in ours if key != "mask_ratio" and ours[key] != theirs.get(key)]
     if keys:
-        said = ", ".join(f"{key} {theirs.get(key)} (not {ours[key]})" for key in keys[:3])
+        text = ", ".join(f"{key} {theirs.get(key)} (not {ours[key]})" for key in keys[:3])
         raise UserError(
-            f"--from {given.start_from}: is a checkpoint of another size: {said}; leave --size out"
+            f"--from {options.start_from}: is a checkpoint of another size: {text}; "
+            "leave --size out"
         )
 
 
 @dataclass(frozen=True)
-class Data:
-    """Which recordings of a store (indices) learn, validate and test, and why others do not."""
+class DataSplit:
+    """Which recordings of a store train, validate and test, and why others do not.
+
+    Attributes
+    ----------
+    parts
+        Part -> indices of recordings.
+    part_of
+        Subject -> part.
+    table
+        Rows of recordings.tsv.
+    """
 
     parts: Mapping[str, tuple[int, ...]]
-    split: Mapping[str, str]
-    table: tuple[tuple[Any, ...], ...]  # rows of recordings.tsv
+    part_of: Mapping[str, str]
+    table: tuple[tuple[Any, ...], ...]
 
 
 HEADER = ("recording", "participant_id", "n_volumes", "split", "used", "reason")
 
 
-def divide(store: Store, config: ModelConfig, given: Parameters) -> Data:
-    """Split the usable recordings by subject. Raises UserError for too few, or another atlas."""
+def divide(store: Store, config: ModelConfig, options: PretrainOptions) -> DataSplit:
+    """Split the usable recordings by subject.
+
+    Raises
+    ------
+    UserError
+        For too few recordings, or another atlas.
+    """
     if store.n_parcels != config.n_parcels or config.n_parcels != len(parcels().xyz):
         raise UserError(
             f"{store.folder}: has {store.n_parcels} parcels, the network {config.n_parcels}; "
             f"both must be the {len(parcels().xyz)} of A424"
         )
-    reasons = [_why_not(one.reason, one.n_volumes, config.window) for one in store.recordings]
-    subjects = [subject_label(one.subject) for one in store.recordings]
+    rows = store.recordings
+    reasons = [_why_not(row.reason, row.n_volumes, config.window) for row in rows]
+    subjects = [subject_label(row.subject) for row in rows]
     usable = {subject for subject, why in zip(subjects, reasons, strict=True) if not why}
-    split = read_split(given.split) if given.split else split_subjects(usable, given.seed)
+    part_of = read_split(options.split) if options.split else split_subjects(usable, options.seed)
     parts: dict[str, list[int]] = {TRAIN: [], VALIDATION: [], TEST: []}
     table = []
-    for index, (one, subject) in enumerate(zip(store.recordings, subjects, strict=True)):
-        part = split.get(subject)
-        why = reasons[index] or ("" if part else f"its participant is not in {given.split}")
+    for index, (row, subject) in enumerate(zip(rows, subjects, strict=True)):
+        part = part_of.get(subject)
+        why = reasons[index] or ("" if part else f"its participant is not in {options.split}")
         if part and not why:
             parts[part].append(index)
         used = "no" if why else "yes"
-        table.append((one.name, subject, one.n_volumes, part, used, why or None))
+        table.append((row.name, subject, row.n_volumes, part, used, why or None))
     for part in (TRAIN, VALIDATION):
         if not parts[part]:
             raise UserError(f"no recording that can be used is in {part}")
-    split = {subject: split[subject] for subject in sorted(split)}
-    return Data({part: tuple(found) for part, found in parts.items()}, split, tuple(table))
+    indices = {part: tuple(recordings) for part, recordings in parts.items()}
+    return DataSplit(indices, dict(sorted(part_of.items())), tuple(table))
 
 
 def _why_not(reason: str, n_volumes: int, window: int) -> str:
@@ -176,8 +200,8 @@ def _why_not(reason: str, n_volumes: int, window: int) -> str:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The parameters with every default filled in."""
+class Resolved:
+    """The options whose defaults depend on the network, the data or the machine."""
 
     learning_rate: float
     weight_decay: float
@@ -185,26 +209,30 @@ class Settled:
     device: str
 
 
-def settle(given: Parameters, config: ModelConfig, schedule: Schedule) -> Settled:
-    """Fill in what depends on the network, the data and the machine."""
-    device = choose_device(given.device)
-    return Settled(
-        given.learning_rate or default_learning_rate(config, schedule.mean_batch),
-        config.default_weight_decay if given.weight_decay is None else given.weight_decay,
-        resolve_precision(device, given.precision),
+def resolve(options: PretrainOptions, config: ModelConfig, schedule: Schedule) -> Resolved:
+    """Fill in the defaults that depend on the network, the data and the machine."""
+    device = choose_device(options.device)
+    return Resolved(
+        options.learning_rate or default_learning_rate(config, schedule.mean_batch),
+        config.default_weight_decay if options.weight_decay is None else options.weight_decay,
+        resolve_precision(device, options.precision),
         device,
     )
 
 
-def record(
-    given: Parameters, settled: Settled, start: Start, data: Data, store: Store
+def run_record(
+    options: PretrainOptions,
+    resolved: Resolved,
+    start: StartingPoint,
+    split: DataSplit,
+    store: Store,
 ) -> dict[str, Any]:
     """Everything that the result depends on."""
     names = ("seed", "windows_per_recording", "baseline_windows", "epochs", "batch", "warm_up")
-    values = asdict(given)
+    values = asdict(options)
     parameters = {name: values[name] for name in (*names, "clip_norm")}
-    chosen = {key: value for key, value in asdict(settled).items() if key != "device"}
-    divided = json.dumps([data.split, data.table], sort_keys=True)
+    chosen = {key: value for key, value in asdict(resolved).items() if key != "device"}
+    divided = json.dumps([split.part_of, split.table], sort_keys=True)
     return {
         "Parameters": {**parameters, **chosen},
         "Network": config_content(start.network.config),
@@ -214,40 +242,42 @@ def record(
     }
 
 
-def write_setup(run_dir: Path, made: Mapping[str, Any], data: Data, store: Store) -> None:
-    """Write the record, the split and the table of recordings; or compare with those there.
+def write_setup(run_dir: Path, record: Mapping[str, Any], split: DataSplit, store: Store) -> None:
+    """Write the record, the split and the table of recordings, or compare with those there.
 
-    Raises UserError that says what differs.
+    Raises
+    ------
+    UserError
+        If the folder holds another training; it names what differs.
     """
     file = run_dir / "config" / "run.json"
     if file.is_file():
-        differ = _differences(read_json(file), json_value(made))
+        differ = _differences(read_json(file), json_value(record))
         if differ:
             raise UserError(
                 f"{run_dir}: holds another training: {'; '.join(differ)}; give the same arguments "
                 "to go on, or another RUN_DIR"
             )
         return
-    subjects = list(data.split)
-    columns = [subjects, [data.split[one] for one in subjects]]
+    columns = [list(split.part_of), list(split.part_of.values())]
     write_tsv(run_dir / "split.tsv", ("participant_id", "split"), columns)
-    rows = list(zip(*data.table, strict=True))
+    rows = list(zip(*split.table, strict=True))
     write_tsv(run_dir / "recordings.tsv", HEADER, rows)
-    write_json(file, {**made, "Versions": _versions(), "StoreFolder": str(store.folder)})
+    write_json(file, {**record, "Versions": _versions(), "StoreFolder": str(store.folder)})
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    found = []
+    differences = []
     for key, value in new.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict):
-            found += [
+            differences += [
                 f"{name} was {old[key].get(name)}, is {value.get(name)}"
                 for name in value
                 if old[key].get(name) != value.get(name)
             ]
         elif old.get(key) != value:
-            found.append(f"{key} differs")
-    return found
+            differences.append(f"{key} differs")
+    return differences
 
 
 def _versions() -> dict[str, str]:
@@ -263,6 +293,6 @@ def _versions() -> dict[str, str]:
     }
 
 
-def released(start: Start) -> bool:
+def is_released(start: StartingPoint) -> bool:
     """Whether the weights are, or began with, BrainLM's released ones."""
     return start.licence == WEIGHTS_LICENCE

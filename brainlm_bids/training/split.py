@@ -1,17 +1,24 @@
-"""Training, validation and test: subjects come in, each with its part goes out.
+"""Training, validation and test: subjects come in, parts or folds of whole subjects go out.
 
 A subject is never in two parts, whatever the number of its sessions and runs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from brainlm_bids.bids.names import with_prefix
+from brainlm_bids.cohort.decoding import splits
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, sha256
 
 PARTS = ("train", "validation", "test")
 SHARE = 0.1  # of the subjects, in validation and in test each
+VALIDATION_FOLDS = 5  # a fifth of the training subjects stops the training
+Indices = NDArray[np.int64]
 
 
 def split_subjects(subjects: Iterable[str], seed: int) -> dict[str, str]:
@@ -57,3 +64,52 @@ def read_split(file: Path) -> dict[str, str]:
 def subject_label(text: str) -> str:
     """A participant as BIDS names it: with sub-."""
     return with_prefix("sub", text)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to fit, to stop the training by, and to test; whole subjects in each."""
+
+    fit: Indices
+    validation: Indices
+    test: Indices
+
+    @property
+    def train(self) -> Indices:
+        """All rows that may be learnt from."""
+        return np.sort(np.concatenate([self.fit, self.validation]))
+
+
+def cross_validation(subjects: Sequence[str], n_folds: int, seed: int) -> list[Fold]:
+    """Folds of whole subjects, blind to the target: those of `cohort.decoding`.
+
+    Raises
+    ------
+    UserError
+        For fewer subjects than folds, or fewer than three.
+    """
+    people = np.asarray(subjects)
+    n_subjects = len(np.unique(people))
+    if not 2 <= n_folds <= n_subjects or n_subjects < 3:
+        raise UserError(f"--folds {n_folds}: {n_subjects} subjects have data; expected 2 or more")
+    folds = []
+    for train, test in splits(people, n_folds, seed):
+        fitted, held = next(splits(people[train], VALIDATION_FOLDS, seed + 1))
+        folds.append(Fold(train[fitted], train[held], test))
+    return folds
+
+
+def one_split(subjects: Sequence[str], parts: dict[str, str]) -> list[Fold]:
+    """One fold from subject -> train, validation or test.
+
+    Raises
+    ------
+    UserError
+        If a part is empty.
+    """
+    part_of_row = np.array([parts.get(subject, "") for subject in subjects])
+    rows = {part: np.flatnonzero(part_of_row == part) for part in PARTS}
+    empty = next((part for part, indices in rows.items() if not indices.size), None)
+    if empty:
+        raise UserError(f"--split: no recording that can be used is in {empty}")
+    return [Fold(rows["train"], rows["validation"], rows["test"])]

@@ -24,10 +24,9 @@ from brainlm_bids.model.embedding import embed
 from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.finetune_feeds import Whole
 from brainlm_bids.training.heads import load_finetuned
-from brainlm_bids.training.learning import cross_validation, one_split
 from brainlm_bids.training.prediction_head import Finetuned, PredictionHead
 from brainlm_bids.training.saving import save_checkpoint
-from brainlm_bids.training.split import split_subjects
+from brainlm_bids.training.split import cross_validation, one_split, split_subjects
 from brainlm_bids.training.store import find_or_build, write_store
 
 # two time patches of 20 volumes, one layer: a second or two for an epoch of a small cohort

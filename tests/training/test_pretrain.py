@@ -29,6 +29,7 @@ from brainlm_bids.resources import parcels
 from brainlm_bids.training import pretrain as engine
 from brainlm_bids.training import saving
 from brainlm_bids.training.loader import MicroBatch, Schedule, WindowSet, load, shares
+from brainlm_bids.training.loop import Loop, Progress
 from brainlm_bids.training.objective import (
     TRAINING,
     VALIDATION,
@@ -39,8 +40,9 @@ from brainlm_bids.training.objective import (
     hidden_values,
     learning_rate,
 )
-from brainlm_bids.training.pretrain import largest_batch, pretrain
-from brainlm_bids.training.setup import Parameters
+from brainlm_bids.training.pretrain import pretrain
+from brainlm_bids.training.processes import largest_batch, lock_folder
+from brainlm_bids.training.setup import PretrainOptions
 from brainlm_bids.training.store import Store
 
 TIMES = ("windows_per_second", "seconds_waiting", "seconds_validating")
@@ -62,10 +64,10 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def parameters(
     store: Store, run_dir: Path, config: ModelConfig = SERIES, **more: Any
-) -> Parameters:
+) -> PretrainOptions:
     file = write_config(run_dir.parent / f"{config.family}{config.hidden_size}.json", config)
     small = {"epochs": 3, "batch": 6, "learning_rate": 5e-3, "baseline_windows": 0, "device": "cpu"}
-    return Parameters(store.folder, run_dir, config=file, **{**small, **more})
+    return PretrainOptions(store.folder, run_dir, config=file, **{**small, **more})
 
 
 def curves(run_dir: Path) -> tuple[list[str], np.ndarray]:
@@ -215,11 +217,11 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(store: Store, tmp_path: Path
     given = parameters(store, cut, **more)
     words = [
         sys.executable, "-c",
-        "import sys, time; from brainlm_bids.training import pretrain as p\n"
-        "step = p._Run._one_step\n"
-        "def slow(self, *a): step(self, *a); time.sleep(0.2)\n"
-        "p._Run._one_step = slow\n"
-        "from brainlm_bids.commands import brainlm as tools; sys.exit(tools.main(sys.argv[1:]))",
+        "import sys, time; from brainlm_bids.training.loop import Loop\n"
+        "step = Loop.step\n"
+        "def slow(self, *a): time.sleep(0.2); return step(self, *a)\n"
+        "Loop.step = slow\n"
+        "from brainlm_bids.commands import brainlm; sys.exit(brainlm.main(sys.argv[1:]))",
         "pretrain", str(store.folder), str(cut), "--config", str(given.config), "--epochs", "4",
         "--batch", "6", "--learning-rate", "5e-3", "--baseline-windows", "0", "--device", "cpu",
         "--save-minutes", "1e-9",
@@ -254,18 +256,18 @@ def test_sigterm_saves_and_leaves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = tmp_path / "run"
-    step = engine._Run._one_step
+    step = Loop.step
 
-    def interrupted(self: engine._Run, *arguments: Any) -> None:
-        if self.step == 4:
+    def interrupted(self: Loop, fit: Any, progress: Progress, *arguments: Any) -> bool:
+        if progress.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        step(self, *arguments)
+        return step(self, fit, progress, *arguments)
 
-    monkeypatch.setattr(engine._Run, "_one_step", interrupted)
+    monkeypatch.setattr(Loop, "step", interrupted)
     assert pretrain(parameters(store, run_dir)) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 5 of 9" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    monkeypatch.setattr(engine._Run, "_one_step", step)
+    monkeypatch.setattr(Loop, "step", step)
     assert pretrain(parameters(store, run_dir)) == 0
     assert pretrain(parameters(store, tmp_path / "whole")) == 0
     np.testing.assert_array_equal(curves(run_dir)[1], curves(tmp_path / "whole")[1])
@@ -280,17 +282,17 @@ def test_events_that_were_not_yet_in_the_state_are_not_doubled(
 ) -> None:
     """Killed after the events of an epoch and before its state: the epoch is trained again."""
     run_dir = tmp_path / "run"
-    save = engine._Run._save
+    save = engine._Pretraining._save
 
-    def killed(self: engine._Run, **keywords: Any) -> None:
-        if self.step == stops:
+    def killed(self: engine._Pretraining, **keywords: Any) -> None:
+        if self.progress.step == stops:
             raise KeyboardInterrupt
         save(self, **keywords)
 
-    monkeypatch.setattr(engine._Run, "_save", killed)
+    monkeypatch.setattr(engine._Pretraining, "_save", killed)
     with pytest.raises(KeyboardInterrupt):
         pretrain(parameters(store, run_dir))
-    monkeypatch.setattr(engine._Run, "_save", save)
+    monkeypatch.setattr(engine._Pretraining, "_save", save)
     assert pretrain(parameters(store, run_dir)) == 0
     assert [step for step, _ in scalars(run_dir, "step/loss")] == list(range(1, 10))
     assert [step for step, _ in scalars(run_dir, "epoch/validation_loss")] == [3, 6, 9]
@@ -431,7 +433,7 @@ def test_from_an_output_folder_to_embeddings(tmp_path: Path) -> None:
 
     written = output_folder(tmp_path / "out", 5)
     config = write_config(tmp_path / "config.json")
-    given = Parameters(
+    given = PretrainOptions(
         tmp_path / "out", tmp_path / "run", config=config, epochs=1, device="cpu",
         baseline_windows=0,
     )  # fmt: skip
@@ -534,7 +536,7 @@ def test_a_damaged_state_is_said(store: Store, tmp_path: Path) -> None:
 
 
 def test_one_training_at_a_time_in_a_folder(store: Store, tmp_path: Path) -> None:
-    lock = engine._lock(tmp_path)
+    lock = lock_folder(tmp_path)
     with pytest.raises(UserError, match="another process is training here"):
         pretrain(parameters(store, tmp_path, epochs=1))
     lock.release()

@@ -1,0 +1,160 @@
+"""Fine-tuning by the loop: rows to learn from come in; the best weights and the curves go out.
+
+An epoch takes every row once. The weights that are kept are those of the epoch with the smallest
+validation loss; some epochs without a better one end the training.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.training.loop import Loop, Progress, Tensors
+from brainlm_bids.training.processes import mean_over_processes, share
+
+Indices = NDArray[np.int64]
+MicroBatches = Callable[[Indices, int], Iterable[tuple[Tensor, ...]]]
+LossesOf = Callable[[nn.Module, Tensors], Tensor]
+Validate = Callable[[nn.Module], Tensor]
+Curves = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """How long and in which batches it is learnt; field names are those of the command line."""
+
+    epochs: int
+    patience: int
+    batch: int
+    seed: int
+
+
+def fit_with_early_stopping(
+    module: nn.Module,
+    groups: list[dict[str, Any]],
+    n_rows: int,
+    micro_batches: MicroBatches,
+    losses_of: LossesOf,
+    validate: Validate,
+    stopping: Stopping,
+    engine: Any,
+) -> tuple[nn.Module, Curves]:
+    """Train a module.
+
+    Parameters
+    ----------
+    groups
+        Of weights, as an optimiser takes them, with lr and weight_decay.
+    n_rows
+        Rows to learn from.
+    micro_batches
+        (rows, epoch) -> tensors of some of these rows, in pieces.
+    losses_of
+        (module, tensors) -> (b,) a loss per row.
+    validate
+        module -> (v,) losses of the share of this process.
+
+    Returns
+    -------
+    module
+        With its best weights, in evaluation mode.
+    curves
+        A row per epoch: epoch, train_loss, validation_loss. Epoch 0 is the beginning.
+
+    Raises
+    ------
+    UserError
+        For a loss that is not finite.
+    """
+    loop = Loop(engine, module, groups)
+    fit = _EarlyStopping(n_rows, micro_batches, losses_of, validate, stopping, loop)
+    loop.run(fit, Progress())
+    trained = loop.trained
+    trained.load_state_dict(fit.kept, strict=False)
+    engine.free_memory()  # it would hold every module and optimiser that it ever prepared
+    return trained.eval(), fit.curves
+
+
+class _EarlyStopping:
+    """A `Fit` of rows that stops by the validation loss."""
+
+    def __init__(
+        self,
+        n_rows: int,
+        micro_batches: MicroBatches,
+        losses_of: LossesOf,
+        validate: Validate,
+        stopping: Stopping,
+        loop: Loop,
+    ) -> None:
+        self.n_rows, self.stopping, self.loop = n_rows, stopping, loop
+        self._micro_batches, self._losses_of, self._validate = micro_batches, losses_of, validate
+        self.steps_per_epoch = max(1, math.ceil(n_rows / stopping.batch))
+        self.n_steps = self.steps_per_epoch * stopping.epochs
+        self.best, self.waited = self._validation_loss(), 0
+        self.kept = _weights(loop.trained)
+        self.curves: Curves = [{"epoch": 0, "train_loss": math.nan, "validation_loss": self.best}]
+        self._losses = [torch.zeros(0)]
+
+    def steps(self, first: int) -> Iterator[list[tuple[Tensor, ...]]]:
+        """Micro-batches, each behind the number of rows of its step."""
+        for epoch in range(1, self.stopping.epochs + 1):
+            order = np.random.default_rng([self.stopping.seed, epoch]).permutation(self.n_rows)
+            for rows in np.array_split(order, self.steps_per_epoch):
+                mine, divisor = share(rows, self.loop.engine), float(len(rows))
+                if not len(mine):
+                    # All processes take part in a step: this one with a row that does not count.
+                    mine, divisor = rows[:1], math.inf
+                yield [
+                    (torch.tensor(divisor), *tensors)
+                    for tensors in self._micro_batches(mine, epoch)
+                ]
+
+    def loss(self, module: nn.Module, tensors: Tensors) -> Tensor:
+        divisor, *rest = tensors
+        losses = self._losses_of(module, rest)
+        if torch.isfinite(divisor):
+            self._losses.append(losses.detach().float().cpu())
+        return losses.sum() / divisor
+
+    def learning_rate(self, step: int) -> None:
+        return None
+
+    def after_epoch(self, progress: Progress) -> bool:
+        epoch = progress.step // self.steps_per_epoch
+        fitted = mean_over_processes(torch.cat(self._losses), self.loop.engine)
+        validation = self._validation_loss()
+        if not math.isfinite(validation):
+            raise UserError(self.diverged(progress, validation, math.nan))
+        self.curves.append({"epoch": epoch, "train_loss": fitted, "validation_loss": validation})
+        self._losses = [torch.zeros(0)]
+        progress.begin_epoch()
+        self.waited += 1
+        if validation < self.best:
+            self.best, self.kept, self.waited = validation, _weights(self.loop.trained), 0
+        return self.waited < self.stopping.patience
+
+    def after_step(self, progress: Progress, interrupted: bool) -> bool:
+        return True
+
+    def diverged(self, progress: Progress, loss: float, norm: float) -> str:
+        epoch = max(progress.step - 1, 0) // self.steps_per_epoch + 1
+        return f"the loss is not finite in epoch {epoch}: lower the learning rate"
+
+    def _validation_loss(self) -> float:
+        return mean_over_processes(self._validate(self.loop.trained), self.loop.engine)
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of what can learn; the rest stays as it is."""
+    return {
+        name: weight.detach().clone()
+        for name, weight in module.named_parameters()
+        if weight.requires_grad
+    }

@@ -1,0 +1,127 @@
+"""Several processes that compute what one would: devices, shares of rows, sums over all of them.
+
+accelerate is the engine: one process, several GPUs or several machines run the same lines.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.model.devices import choose_device, resolve_precision
+
+# Processes wait for the one that writes, which also fits peers that have no part in the training.
+WAITING_TIME = timedelta(hours=6)
+
+
+def start_engine(device: str, precision: str) -> Any:
+    """accelerate on the device of this process (see `devices` for the words)."""
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    chosen = choose_device(device)
+    return Accelerator(
+        cpu=chosen == "cpu",
+        mixed_precision={"float32": "no", "bfloat16": "bf16"}[resolve_precision(chosen, precision)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=WAITING_TIME),
+        ],
+    )
+
+
+def share(rows: Sequence[Any] | NDArray[Any], engine: Any) -> Any:
+    """Those of the rows that this process works on."""
+    return rows[engine.process_index :: engine.num_processes]
+
+
+def in_shares(
+    function: Callable[[list[Any]], Sequence[Any]], rows: Sequence[Any], engine: Any
+) -> list[Any]:
+    """`function` of all rows, an entry for each, of which every process computes its share."""
+    from accelerate.utils import gather_object
+
+    world = engine.num_processes
+    mine = share(list(rows), engine)
+    entries = list(function(mine)) if mine else []
+    if world == 1:
+        return entries
+    parts = gather_object([entries])
+    return [parts[k % world][k // world] for k in range(len(rows))]
+
+
+def mean_over_processes(values: Tensor, engine: Any) -> float:
+    """The mean over the values of all processes, to the same bit in each."""
+    sums = torch.tensor([float(values.double().sum()), len(values)], dtype=torch.float64)
+    total, number = engine.reduce(sums.to(engine.device), "sum").tolist()
+    return total / number
+
+
+def lock_folder(folder: Path) -> Any:
+    """The lock of a folder that one training at a time writes to.
+
+    Raises
+    ------
+    UserError
+        If another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process is training here") from None
+    return lock
+
+
+def largest_batch(attempt: Callable[[int], None], first: int) -> int:
+    """The first of `first`, half of it, … with which `attempt` does not run out of memory."""
+    n = first
+    while True:
+        try:
+            attempt(n)
+            return n
+        except torch.OutOfMemoryError:
+            if n == 1:
+                raise UserError(
+                    "one window of this network does not fit into the GPU's memory; use a smaller "
+                    "--size or --device cpu"
+                ) from None
+        n //= 2
+        torch.cuda.empty_cache()
+
+
+class Interruption:
+    """SIGTERM and Ctrl-C ask for an end after the step; a second Ctrl-C ends at once.
+
+    A context; `signal` is the number of the signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may listen to signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
