@@ -123,13 +123,16 @@ REQUIRED = {
 }
 
 
-def _parameters(command: str) -> Any:
+def _options(command: str) -> Any:
     from brainlm_bids.experiments import forecast, perturb
-    from brainlm_bids.training import finetune_start, pretrain
+    from brainlm_bids.training import finetune_start, setup
 
-    modules = {"pretrain": pretrain, "finetune": finetune_start}
-    module: Any = {**modules, "forecast": forecast, "perturb": perturb}[command]
-    return module.Parameters
+    return {
+        "pretrain": setup.PretrainOptions,
+        "finetune": finetune_start.Parameters,
+        "forecast": forecast.Parameters,
+        "perturb": perturb.Parameters,
+    }[command]
 
 
 @pytest.mark.parametrize("command", REQUIRED)
@@ -138,7 +141,7 @@ def test_defaults_of_the_commands_are_those_of_their_functions(command: str) -> 
     args = tools.build_parser().parse_args([command, *REQUIRED[command]])
     defaults = {
         field.name: field.default
-        for field in dataclasses.fields(_parameters(command))
+        for field in dataclasses.fields(_options(command))
         if field.default is not dataclasses.MISSING
     }
     given = given_values(args)
@@ -150,7 +153,7 @@ def test_defaults_of_the_commands_are_those_of_their_functions(command: str) -> 
 @pytest.mark.parametrize("command", REQUIRED)
 def test_settings_shared_with_the_app_have_its_defaults_and_bounds(command: str) -> None:
     parser = tools.build_parser()._subparsers._group_actions[0].choices[command]  # type: ignore
-    fields = {field.name: field for field in dataclasses.fields(_parameters(command))}
+    fields = {field.name: field for field in dataclasses.fields(_options(command))}
     shared = [action for action in parser._actions if action.default == argparse.SUPPRESS]
     shared = [action for action in shared if action.dest != "help"]
     assert {"device", "precision", "seed"} <= {action.dest for action in shared}
@@ -165,7 +168,7 @@ def test_values_of_shared_settings_reach_the_function() -> None:
     arguments = ["forecast", "out", "results", "--participant-label", "sub-01", "--seed", "3"]
     arguments += ["--device", "cpu", "--tr", "0.5Hz", "--model", "13M", "--model", "demo"]
     given = given_values(tools.build_parser().parse_args(arguments))
-    made = _parameters("forecast")(**given)
+    made = _options("forecast")(**given)
     assert (made.participant_label, made.seed, made.device) == (("01",), 3, "cpu")
     assert (made.tr, made.model, made.precision) == (2.0, ("13M", "demo"), "auto")
 

@@ -435,8 +435,7 @@ def test_the_same_call_goes_on_and_gives_the_same(
         ((), "give either --target or --future"),
         (("--target", "age", "--future", 1), "give either --target or --future"),
         (("--future", 2), "one of which must be seen"),
-        (("--target", "age", "--split", "missing.tsv"), "missing.tsv: cannot be read"),
-        (("--target", "age", "--dropout", 1.5), "below 1"),
+        (("--target", "age", "--split", "missing.tsv"), "missing.tsv: there is no such file"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -16,7 +16,7 @@ from brainlm_bids.model.config import ARCHITECTURES
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import store as stores
 from brainlm_bids.training.recordings import LeftOut, find_sources
-from brainlm_bids.training.setup import Parameters, divide
+from brainlm_bids.training.setup import PretrainOptions, divide
 from brainlm_bids.training.split import read_split, split_subjects
 from brainlm_bids.training.store import find_or_build, open_store, verify, write_store
 
@@ -177,7 +177,7 @@ def test_recordings_are_divided_by_subject(tmp_path: Path) -> None:
     recordings = list(low_rank(10, runs=3))
     recordings[4] = (recordings[4][0], recordings[4][1], recordings[4][2][:199])
     store = write_store(tmp_path / "store", recordings)
-    given = Parameters(store.folder, tmp_path / "run")
+    given = PretrainOptions(store.folder, tmp_path / "run")
     data = divide(store, ARCHITECTURES["tiny"], given)
     parts = {part: {store.recordings[k].subject for k in some} for part, some in data.parts.items()}
     assert not parts["train"] & parts["validation"] and not parts["train"] & parts["test"]
@@ -198,7 +198,7 @@ def test_a_split_of_one_s_own(tmp_path: Path) -> None:
     store = small_store(tmp_path / "store", 4)
     file = tmp_path / "split.tsv"
     file.write_text("participant_id\tsplit\n00\tvalidation\nsub-01\ttrain\nsub-02\ttrain\n")
-    data = divide(store, ARCHITECTURES["tiny"], Parameters(store.folder, tmp_path, split=file))
+    data = divide(store, ARCHITECTURES["tiny"], PretrainOptions(store.folder, tmp_path, split=file))
     assert data.parts == {"train": (1, 2), "validation": (0,), "test": ()}
     assert "participant is not in" in data.table[3][5]
     for text, said in (
