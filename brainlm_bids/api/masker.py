@@ -39,7 +39,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
     ----------
     atlas
         "A424", "A424approx" or a file; by default the real atlas if it is available, else the
-        approximation (a warning is in `atlas_.warning`).
+        approximation (see `atlas_.warnings`).
     mask_img
         Image; voxels outside of it do not count. By default a voxel counts if it is finite in all
         volumes and not 0 in all of them.
@@ -59,7 +59,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     atlas_
-        The atlas in use: label, sha256, source, warning.
+        The atlas in use: label, sha256, source, warnings.
     labels_img_
         Its image.
     region_names_

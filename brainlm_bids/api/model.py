@@ -25,6 +25,7 @@ from brainlm_bids.api.series import (
     value_errors,
 )
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 
 Pooling = Literal["cls", "mean", "max"]
@@ -390,7 +391,7 @@ class BrainLM:
                 "sha256": model.sha256,
                 "untrained": model.untrained,
                 "licence": resource.licence,
-                "warning": resource.warning,
+                "warnings": to_json(resource.warnings),
             },
             "device": model.placement.device,
             "precision": model.placement.precision,

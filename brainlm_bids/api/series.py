@@ -150,7 +150,7 @@ def _of_image(x: Any, offline: bool) -> Understood:
     values = np.asarray(masker.fit_transform(x))
     source = "an image" if isinstance(x, SpatialImage) else Path(x).name
     coverage = np.asarray(masker.coverage_)
-    notes = [low_coverage(coverage), masker.atlas_.warning]
+    notes = [low_coverage(coverage), *(str(warning) for warning in masker.atlas_.warnings)]
     n_missing = int((coverage == 0).sum())
     if n_missing:
         notes.append(f"{n_missing} parcels have no voxel in the image")

@@ -14,6 +14,7 @@ from brainlm_bids.bids import derivatives
 from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Columns, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -85,7 +86,7 @@ class Cohort:
         """The models by the labels of their outputs at this level."""
         return {f"{label}cohort": model for label, model in self.resources.models.items()}
 
-    def warnings(self) -> list[str]:
+    def warnings(self) -> list[Notice]:
         """What the readers of the tables should know."""
         return [*self.resources.warnings, *derivatives.mixed_settings(self.included)]
 
@@ -187,7 +188,7 @@ class Cohort:
         values = {
             "MaximumMeanFramewiseDisplacement": self.settings.max_mean_fd,
             "MinimumCoverage": self.settings.min_coverage,
-            "Warnings": self.warnings(),
+            "Warnings": to_json(self.warnings()),
         }
         sidecar = self.naming.path("group_recordings", extension=".json")
         files.write_json(sidecar, self.naming.sidecar("group_recordings", values))
@@ -226,4 +227,5 @@ def _table_row(recording: Recording) -> dict[str, Any]:
         **{key: values[key] for key in (*QUALITY, "sd_demeaned")},
         "repetition_time": recording.sidecar.get("RepetitionTime"),
         "parcels_without_data": len(recording.sidecar.get("MissingParcels") or []),
+        "warnings": ",".join(recording.warnings) or None,
     }

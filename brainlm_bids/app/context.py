@@ -17,6 +17,7 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Kind, from_json, notice
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 
@@ -27,10 +28,11 @@ def run_context(
     """What the writers need to know of a run; configuration: hash of what its series depend on."""
     warnings = [*resources.warnings, *run.warnings]
     if run.is_raw and run.t1w is None:
-        warnings.append(
-            "no T1w image: the BOLD reference was registered to the template directly, which is "
-            "less exact"
+        text = (
+            "No T1w image: the BOLD reference was registered to the template directly, which is "
+            "less accurate. Check the alignment before using the parcel series."
         )
+        warnings.append(notice(Kind.NO_T1W, text))
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(
         naming=Naming(str(settings.output_dir), run.stem, resources.space, atlas.label),
@@ -63,14 +65,14 @@ def cohort_context(recording: Recording, models: dict[str, ModelResource]) -> Re
         naming=recording.naming,
         atlas=AtlasInfo.from_sidecar(sidecar.get("Atlas")),
         template=TemplateInfo.from_sidecar(sidecar.get("Template")),
-        warnings=tuple(sidecar.get("Warnings") or ()),
+        warnings=tuple(from_json(sidecar.get("Warnings"))),
         models={label: model_info(label, model) for label, model in models.items()},
     )
 
 
 def model_info(label: str, model: ModelResource) -> ModelInfo:
     """A model as sidecars describe it."""
-    return ModelInfo(label, model.name, model.sha256, model.source, model.licence, model.warning)
+    return ModelInfo(label, model.name, model.sha256, model.source, model.licence, model.warnings)
 
 
 def _template(run: Run, resources: Resources) -> TemplateInfo:

@@ -84,7 +84,11 @@ def _methods(settings: Settings, resources: Resources, runs: Sequence[Run]) -> t
         "atlas": resources.atlas.label,
         "scaling_stats": None if settings.scaling_stats is None else settings.scaling_stats.name,
         "models": [
-            {**model_info(label, model).sidecar(), "untrained": model.random}
+            {
+                **model_info(label, model).sidecar(),
+                "untrained": model.random,
+                "warning": " ".join(str(one) for one in model.warnings if not model.random),
+            }
             for label, model in resources.models.items()
         ],
     }

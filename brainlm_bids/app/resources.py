@@ -11,6 +11,7 @@ from brainlm_bids.bids.inputs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
 from brainlm_bids.model.devices import choose_device, resolve_precision
+from brainlm_bids.notices import Notice
 from brainlm_bids.parcels import scaling
 from brainlm_bids.resources import (
     REAL_SPACE,
@@ -41,7 +42,7 @@ class Resources:
         By their labels in the names of outputs.
     space : str
         Space of the outputs: that of the template, or of data that are normalised already.
-    warnings : tuple of str
+    warnings : tuple of Notice
         What the reader of every output should know of them.
     """
 
@@ -49,7 +50,7 @@ class Resources:
     template: Template
     models: Mapping[str, ModelResource]
     space: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 def find_resources(settings: Settings) -> Resources:
@@ -70,13 +71,12 @@ def find_resources(settings: Settings) -> Resources:
         read_plugin_file(settings.use_plugin)
     if settings.scaling_stats is not None:
         scaling.load_stats(settings.scaling_stats, list(parcels().names))
-    space, warning = template.space, template.warning
+    space, warnings = template.space, template.warnings
     if settings.fmriprep_dir is not None or settings.timeseries:
         # The data are normalised already: the template is only the background of figures.
         space = REAL_SPACE
-        warning = other_space(space, atlas.space)
-    warnings = tuple(text for text in (atlas.warning, warning) if text)
-    return Resources(atlas, template, models, space, warnings)
+        warnings = other_space(space, atlas.space)
+    return Resources(atlas, template, models, space, (*atlas.warnings, *warnings))
 
 
 def _find_models(settings: Settings) -> dict[str, ModelResource]:

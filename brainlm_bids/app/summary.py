@@ -9,6 +9,7 @@ from brainlm_bids.app.execution import execute
 from brainlm_bids.app.resources import materialise
 from brainlm_bids.app.status import FAILED, Outcome
 from brainlm_bids.bids.derivatives import INCLUDED
+from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.workflows import group as graphs
 from brainlm_bids.workflows.group import ModelSummary, ScalingSource
@@ -25,7 +26,7 @@ def summarise(cohort: Cohort, statistics: ScalingSource) -> None:
         "Space": cohort.naming.space,
         "Atlas": cohort.naming.atlas,
         "RandomSeed": settings.random_seed,
-        "Warnings": cohort.warnings(),
+        "Warnings": to_json(cohort.warnings()),
     }
     graph = graphs.tables_workflow(
         [quality(recording) for recording in included],
@@ -58,7 +59,8 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
         **quality_columns(embedded, ("mean_fd", "coverage", "session", "task", "run")),
     }
     sidecar: dict[str, Any] = {
-        "Model": {**model_info(label, model).sidecar(), "untrained": model.random}
+        "Model": {**model_info(label, model).sidecar(), "untrained": model.random},
+        "Warnings": to_json([*cohort.warnings(), *model.warnings]),
     }
     if not cohort.settings.target:
         return ModelSummary(label, rows, colours, sidecar, False, None)

@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Notice
 
 T = TypeVar("T")
 # The fields of a sidecar by the names of a record's.
@@ -88,8 +89,8 @@ class ModelInfo:
         Of the weights; None for random weights.
     source, licence : str
         Where the weights come from, and under which licence they may be used.
-    warning : str or None
-        What every output made with it must say.
+    warnings : tuple of Notice
+        What the sidecar of every output made with it must hold.
     """
 
     label: str
@@ -97,14 +98,12 @@ class ModelInfo:
     sha256: str | None
     source: str
     licence: str
-    warning: str | None = None
+    warnings: tuple[Notice, ...] = ()
 
     def sidecar(self) -> dict[str, str | None]:
         """The content of the field Model, but for what is known only when the model is loaded."""
-        values = {
-            key: getattr(self, key) for key in ("label", "name", "sha256", "source", "licence")
-        }
-        return values if self.warning is None else {**values, "warning": self.warning}
+        keys = ("label", "name", "sha256", "source", "licence")
+        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class RecordingContext:
         The names of the recording's outputs.
     atlas, template : AtlasInfo, TemplateInfo or None
         None where an earlier level did not record them.
-    warnings : tuple of str
+    warnings : tuple of Notice
         What the reader of every output should know.
     models : mapping of str to ModelInfo
         By label.
@@ -135,7 +134,7 @@ class RecordingContext:
     naming: Naming
     atlas: AtlasInfo | None
     template: TemplateInfo | None
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     models: Mapping[str, ModelInfo] = field(hash=False)
 
     def spaces(self) -> dict[str, Any]:

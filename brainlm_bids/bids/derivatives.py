@@ -16,6 +16,7 @@ from brainlm_bids.bids.names import build, matches, parse, without_prefix
 from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, record_path
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_rows
+from brainlm_bids.notices import Kind, Notice, from_json, notice
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.settings import Settings
 
@@ -54,6 +55,11 @@ class Recording:
     @property
     def series(self) -> Path:
         return self.naming.path("denoised")
+
+    @property
+    def warnings(self) -> list[str]:
+        """Kinds of the warnings in the sidecar, each once."""
+        return list(dict.fromkeys(one.kind for one in from_json(self.sidecar.get("Warnings"))))
 
     @property
     def mean_fd(self) -> float | None:
@@ -205,9 +211,9 @@ def _judged(one: Recording, settings: Settings) -> Recording:
     return one
 
 
-def mixed_settings(recordings: Sequence[Recording]) -> list[str]:
-    """A line for everything of the preprocessing in which recordings differ."""
-    lines = []
+def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
+    """A warning for every setting of the preprocessing in which recordings differ."""
+    warnings = []
     for key in PREPROCESSING:
         values: dict[str, list[str]] = {}
         for one in recordings:
@@ -215,11 +221,12 @@ def mixed_settings(recordings: Sequence[Recording]) -> list[str]:
             values.setdefault(text, []).append(one.stem)
         if len(values) > 1:
             rarest = min(values.values(), key=lambda stems: (len(stems), stems))
-            lines.append(
-                f"recordings differ in {key}: {len(rarest)} of {len(recordings)}, for example "
-                f"{rarest[0]}, are not like the others; they should be processed alike"
+            text = (
+                f"Recordings differ in {key}: {len(rarest)} of {len(recordings)}, for example "
+                f"{rarest[0]}, are not like the others. They should be preprocessed alike."
             )
-    return lines
+            warnings.append(notice(Kind.MIXED_SETTINGS, text))
+    return warnings
 
 
 # --- variables of the participants -----------------------------------------------------------

@@ -22,6 +22,7 @@ from brainlm_bids.bids.names import matches, parse, without_prefix
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
 from brainlm_bids.values import did_you_mean
@@ -40,7 +41,7 @@ class Run:
     t1w: Path | None = None
     problem: str | None = None
     skip: str | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     preprocessed: Preprocessed | None = None  # what fMRIPrep left of it, where we start from that
 
     timeseries: bool = False  # the source is a parcel series that others made
@@ -388,7 +389,7 @@ def _metadata_problem(path: Path, metadata: dict[str, Any]) -> str | None:
     return None
 
 
-def _image_problem(path: Path, tr: float) -> tuple[str | None, str | None, tuple[str, ...]]:
+def _image_problem(path: Path, tr: float) -> tuple[str | None, str | None, tuple[Notice, ...]]:
     """(problem, reason to skip, warnings) from the header of the image alone."""
     import nibabel as nb
 
@@ -406,11 +407,11 @@ def _image_problem(path: Path, tr: float) -> tuple[str | None, str | None, tuple
         return None, short, ()
     header_tr = _header_tr(image, float(zooms[3]))
     if header_tr and abs(header_tr - tr) > 0.01 * tr:
-        said = (
-            f"{path.name}: the sidecar's RepetitionTime {tr:g} s is used; "
-            f"the image header says {header_tr:g} s"
+        text = (
+            f"{path.name}: the repetition time in the image header is {header_tr:g} s; the "
+            f"{tr:g} s of the sidecar are used."
         )
-        return None, None, (said,)
+        return None, None, (notice(Kind.TR_MISMATCH, text),)
     return None, None, ()
 
 

@@ -39,6 +39,7 @@ from brainlm_bids.experiments.recordings import (
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.embedding import Embeddings, embed
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.selection import find_parcels
 from brainlm_bids.settings import configuration_hash
 
@@ -217,18 +218,21 @@ def _responses(
     return before, first, Changes(changes, moved)
 
 
-def _warnings(found: Changes) -> list[str]:
+def _warnings(found: Changes) -> list[Notice]:
     """What a reader of the numbers must know."""
     largest = found.change[np.isfinite(found.change)].max(initial=0)
     if not np.isfinite(found.change).any():
-        return [
-            "no prediction of other parcels: every patch of the image model holds a changed parcel"
-        ]
+        text = (
+            "Other parcels cannot be predicted: every patch of the image model holds a changed "
+            "parcel."
+        )
+        return [notice(Kind.NO_UNCHANGED_PATCH, text)]
     if largest < SMALLEST_CHANGE:
-        return [
-            f"no prediction changes by more than {largest:.1g}: of the size of rounding, so z and "
-            "p of parcels say nothing"
-        ]
+        text = (
+            f"No prediction changes by more than {largest:.1g}, the size of rounding errors, so z "
+            "and p of the parcels are meaningless."
+        )
+        return [notice(Kind.ROUNDING_ONLY, text)]
     return []
 
 

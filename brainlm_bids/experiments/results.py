@@ -17,6 +17,7 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.recordings import Item
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import configuration_hash
 
@@ -64,14 +65,14 @@ class Results:
         """Write what stands beside the output `key`."""
         path = naming.path(key, model=model, extension=".json")
         warnings = list(values.pop("Warnings", []))
-        if model and self.resource(model).random:
-            warnings.append("the model is untrained (random weights): a control, not a result")
+        if model:
+            warnings += self.resource(model).warnings
         shown = [self.resource(model)] if model else self.models
         said = {
             "Models": {one.label: {**one.about(), "untrained": one.random} for one in shown},
             "Parameters": self.about["Parameters"],
             "Configuration": self.configuration,
-            "Warnings": warnings,
+            "Warnings": to_json(warnings),
         }
         return files.write_json(path, naming.sidecar(key, {**values, **said}))
 

@@ -24,7 +24,8 @@ from brainlm_bids.interfaces.images import (
     load_mask,
     save_image,
 )
-from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
+from brainlm_bids.notices import Kind, notice, to_json
+from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, scale_warnings
 
 LOG = logging.getLogger("brainlm_bids")
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
@@ -147,19 +148,20 @@ class WriteFunctional(ArrayInterface):
         self._written: list[Path] = []
         self._motion = dict(np.load(self.inputs.motion))
         self._n_dummy = int(self._motion["n_dummy"])
-        self._notes = list(self._context.warnings)
+        self._warnings = list(self._context.warnings)
         if self.inputs.coregistration == "mutual information":
-            self._notes.append(
-                "the boundary of white matter is not clear in the BOLD reference: it was "
-                "registered to the T1w by mutual information, which is less exact"
+            text = (
+                "The boundary of white matter is not clear in the BOLD reference: it was "
+                "registered to the T1w image by mutual information, which is less accurate."
             )
+            self._warnings.append(notice(Kind.UNCLEAR_BOUNDARY, text))
         self._mode = self._context.settings.denoise
         self._write_transforms()
         noise = np.zeros(0, dtype=bool)
         if self.inputs.components:
             decisions = dict(np.load(self.inputs.decisions))
             noise = decisions["noise"]
-            self._note_components(decisions)
+            self._check_components(decisions)
             self._write_components(decisions)
         if self.inputs.confounds:
             self._write_confounds(noise)
@@ -169,22 +171,36 @@ class WriteFunctional(ArrayInterface):
         self._results["robust_tsv"] = str(self._naming.path("robust"))
         self._results["written"] = [str(path) for path in self._written]
 
-    def _note_components(self, decisions: dict[str, NDArray[Any]]) -> None:
+    def _check_components(self, decisions: dict[str, NDArray[Any]]) -> None:
         noise, components = decisions["noise"], np.load(self.inputs.components)
-        n_starts, found = int(components["n_starts"]), []
+        n_starts, warnings = int(components["n_starts"]), []
         if self._mode in ("nonaggr", "aggr") and noise.all():
             self._mode = "none"
-            found.append(
-                f"all {noise.size} components were classified as noise: none was removed, the run "
-                "is not denoised"
+            text = (
+                f"All {noise.size} components were classified as noise. None was removed, so the "
+                "run is not denoised."
             )
+            warnings.append(notice(Kind.ALL_COMPONENTS_NOISE, text))
         if not bool(components["converged"]):
-            found.append(f"the ICA did not converge in {n_starts} starts; the best was kept")
+            text = f"The ICA did not converge in {n_starts} starts; the best result was kept."
+            warnings.append(notice(Kind.ICA_NOT_CONVERGED, text))
         elif n_starts > 1:
             LOG.warning("%s: the ICA converged in start %d only", self._naming.stem, n_starts)
-        for note in found:
-            LOG.warning("%s: %s", self._naming.stem, note)
-        self._notes += found
+        for warning in warnings:
+            LOG.warning("%s: %s", self._naming.stem, warning)
+        self._warnings += warnings
+
+    def _check_series(self, demeaned: float | None, robust: dict[str, NDArray[Any]]) -> None:
+        """Warn about parcels without data, and about a scale that the model does not know."""
+        series, filled = robust["series"], robust["filled"]
+        count = int(filled.sum())
+        if count:
+            text = (
+                f"{count} parcel{'s have' if count > 1 else ' has'} no data in this run; the model "
+                "was given the median instead."
+            )
+            self._warnings.append(notice(Kind.FILLED_PARCELS, text))
+        self._warnings += scale_warnings(demeaned, _spread(series[:, ~filled]))
 
     def _table(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
         path = self._naming.path(key)
@@ -293,7 +309,9 @@ class WriteFunctional(ArrayInterface):
         names = list(resources.parcels().names)
         denoised = np.load(self.inputs.denoised)
         steady = denoised[self._n_dummy :]
-        demeaned = steady - steady.mean(axis=0)
+        spread = _spread(steady - steady.mean(axis=0))
+        robust = dict(np.load(self.inputs.robust))
+        self._check_series(spread, robust)
         made = {
             **self._acquisition(),
             **self._motion_summary(),
@@ -303,17 +321,17 @@ class WriteFunctional(ArrayInterface):
             **self._regressed(),
             "HighPassCutoff": settings.high_pass,
             "LowPassCutoff": settings.low_pass,
-            "StandardDeviationDemeaned": _spread(demeaned),
+            "StandardDeviationDemeaned": spread,
             "MissingParcels": _named(names, np.isnan(steady).any(axis=0)),
             "Configuration": self._context.configuration,
-            "Warnings": self._notes,
+            "Warnings": to_json(self._warnings),
         }
         self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
         with np.errstate(invalid="ignore", divide="ignore"):
             correlation = np.corrcoef(steady.T)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
         self._table("pearson", names, correlation.T.tolist(), **derived, **self._spaces())
-        self._write_robust(names, {**made, **derived})
+        self._write_robust(names, robust, {**made, **derived})
 
     def _regressed(self) -> dict[str, Any]:
         if not self.inputs.design:
@@ -324,8 +342,9 @@ class WriteFunctional(ArrayInterface):
             "CensoredVolumes": (self._n_dummy + np.flatnonzero(~design["kept"])).tolist(),
         }
 
-    def _write_robust(self, names: list[str], made: dict[str, Any]) -> None:
-        robust = dict(np.load(self.inputs.robust))
+    def _write_robust(
+        self, names: list[str], robust: dict[str, NDArray[Any]], made: dict[str, Any]
+    ) -> None:
         series, filled, tr = robust["series"], robust["filled"], float(robust["tr"])
         made |= {
             "RepetitionTime": tr,

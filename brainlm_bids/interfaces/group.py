@@ -4,6 +4,7 @@ Each loads, calls the kernels of `cohort`, and writes. `naming` makes the names 
 files, or of the group's.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
+from brainlm_bids.notices import Kind, Notice, from_json, to_json
 from brainlm_bids.parcels import sampling, scaling
 
 Plain = dict[str, Any]
@@ -181,7 +183,8 @@ class ScaleToCohort(ArrayInterface):
         kept = robust[:, ~filled]
         made = {
             "Sources": [naming.uri(naming.path("denoised"))],
-            **{key: source.get(key) for key in ("Atlas", "Template", "Warnings")},
+            **{key: source.get(key) for key in ("Atlas", "Template")},
+            "Warnings": to_json(self._warnings(source, kept)),
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
             "StartTime": int(source["DummyVolumes"]) * float(source["RepetitionTime"]),
@@ -204,6 +207,12 @@ class ScaleToCohort(ArrayInterface):
             [path, sidecar],
         )
         self._results["robust_tsv"] = str(path)
+
+    def _warnings(self, source: Mapping[str, Any], scaled: NDArray[Any]) -> list[Notice]:
+        """Those of the series, with the scale that they have now."""
+        kept = [one for one in from_json(source.get("Warnings")) if one.kind != Kind.SCALED_FAR_OFF]
+        spread = float(scaled.std()) if scaled.size else None
+        return [*kept, *scaling.scale_warnings(None, spread)]
 
 
 class _EmbedUntrainedInputs(ArrayInputSpec):
@@ -256,7 +265,7 @@ class EmbedUntrained(ArrayInterface):
             "RandomSeed": given.seed + 1,
             "NumberOfWindows": len(found.onset),
             "Configuration": given.configuration,
-            "Warnings": ["the model is untrained (random weights): a control, not a result"],
+            "Warnings": to_json([resources.UNTRAINED]),
         }
         path = naming.path("untrained_embedding", model=given.label)
         files.write_tsv(path, names, [[value] for value in found.recording.tolist()])

@@ -15,6 +15,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
+from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.settings import Settings
 
 POOLINGS = {
@@ -84,6 +85,7 @@ class RunModel(ArrayInterface):
         )
         self._model = _loaded(*self._loading)
         self._written: list[Path] = []
+        self._warnings: list[Notice] = []
         self._shared = {"seed": self.inputs.seed, "input_gain": self.inputs.input_gain}
         try:
             embedded = self._embed()
@@ -120,11 +122,13 @@ class RunModel(ArrayInterface):
         return names, series.astype(np.float32)
 
     def _made(self) -> dict[str, Any]:
-        model, notes = self._context.models[self.inputs.label], []
-        if self._model.untrained:
-            notes.append("the model is untrained (random weights): a control, not a result")
-        if model.warning:
-            notes.append(model.warning)
+        model = self._context.models[self.inputs.label]
+        warnings = [
+            *self._context.warnings,
+            *model.warnings,
+            *([resources.UNTRAINED] if self._model.untrained else []),
+            *self._warnings,
+        ]
         return {
             "Sources": [self._naming.uri(Path(self.inputs.robust_tsv))],
             "Model": {
@@ -140,7 +144,7 @@ class RunModel(ArrayInterface):
             "Precision": self._model.placement.precision,
             "RepetitionTime": self._tr,
             "Configuration": self.inputs.configuration,
-            "Warnings": [*self._context.warnings, *notes],
+            "Warnings": to_json(dict.fromkeys(warnings)),
         }
 
     def _write(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
@@ -175,6 +179,12 @@ class RunModel(ArrayInterface):
             attention=self._model.network.rows_are_parcels,
             **self._shared,
         )
+        if found.n_padded:
+            text = (
+                f"The run is short: it was padded by {found.n_padded} volumes to fill one window "
+                "of the model."
+            )
+            self._warnings.append(notice(Kind.PADDED_WINDOW, text))
         onset = self._start + np.asarray(found.onset)
         dimensions = [f"{options.pooling}_{k:04d}" for k in range(found.vectors.shape[1])]
         self._said = {

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, write_tsv
+from brainlm_bids.notices import Kind, Notice, notice
 
 Array = NDArray[np.float64]
 # UK Biobank, as BrainLM was trained with it: sd of the demeaned parcel series in grand-mean units
 # (vandijklab/BrainLM, toolkit/BrainLM_Toolkit.py, line 240), and sd of the robustly scaled series
 # (the variance in the released trainer_state.json).
 UKB_SD_DEMEANED, UKB_SD_ROBUST = 41.44, 0.83
+# A scale that differs from theirs by more than this factor is worth a look; no published limit.
+LARGEST_FACTOR = 2.0
 # An interquartile range below this share of the median one is a constant parcel's rounding noise.
 SMALLEST_RELATIVE_IQR = 1e-6
 
@@ -129,3 +132,43 @@ def load_stats(path: Path, names: list[str]) -> ScalingStats:
 
 def _number(text: str) -> float:
     return math.nan if text == "n/a" else float(text)
+
+
+def far_off(value: float, reference: float) -> bool:
+    """Whether a standard deviation differs from its reference by more than `LARGEST_FACTOR`.
+
+    >>> far_off(20.0, UKB_SD_DEMEANED), far_off(50.0, UKB_SD_DEMEANED)
+    (True, False)
+    """
+    return not 1 / LARGEST_FACTOR <= value / reference <= LARGEST_FACTOR
+
+
+def scale_warnings(demeaned: float | None, scaled: float | None) -> list[Notice]:
+    """Warn about a scale that BrainLM was not trained on.
+
+    Parameters
+    ----------
+    demeaned
+        Standard deviation of the demeaned series in grand-mean units; None if unknown.
+    scaled
+        Standard deviation of the robustly scaled series; None if unknown.
+
+    Examples
+    --------
+    >>> [one.kind for one in scale_warnings(20.0, 0.8)]
+    ['scale_far_off']
+    """
+    rows = (
+        (Kind.SCALE_FAR_OFF, "parcel series", demeaned, UKB_SD_DEMEANED),
+        (Kind.SCALED_FAR_OFF, "scaled series", scaled, UKB_SD_ROBUST),
+    )
+    return [
+        notice(
+            kind,
+            f"The standard deviation of the {what} is {value:.4g}, {value / reference:.2f} times "
+            f"the {reference:.3g} of the UK Biobank data that BrainLM was trained on: the model "
+            "has not seen series of this scale.",
+        )
+        for kind, what, value, reference in rows
+        if value is not None and far_off(value, reference)
+    ]

@@ -12,8 +12,8 @@ from typing import Any
 
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts, run_facts
-from brainlm_bids.report.alarms import Warn, model_warnings, run_warnings
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
 from brainlm_bids.report.model_facts import WEIGHTS_LICENCE, MetricRow
 from brainlm_bids.report.status import read_crashes, read_status
@@ -29,7 +29,7 @@ class Model:
     metrics: list[MetricRow] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
     figures: list[FigureFile] = field(default_factory=list)
-    warnings: list[Warn] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     licence: str = WEIGHTS_LICENCE
 
 
@@ -44,7 +44,7 @@ class Run:
     low_coverage: list[tuple[str, str]] = field(default_factory=list)
     figures: Sections = field(default_factory=dict)
     models: list[Model] = field(default_factory=list)
-    warnings: list[Warn] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     spaces: list[str] = field(default_factory=list)
 
 
@@ -80,7 +80,6 @@ def gather(output_dir: Path, subject: str) -> Subject:
     figures = sorted((root / "figures").glob("*.svg"))
     tables = sorted(path for path in root.glob("**/func/*") if path.suffix in {".tsv", ".json"})
     anatomical = _anatomical(output_dir, figures)
-    has_t1w = bool(anatomical) or any(root.glob("**/anat/*T1w*"))
     of_runs = [path for path in figures if parse(path.name).suffix == "bold"]
     names = sorted({parse(path.name).source for path in [*tables, *of_runs]})
     status = read_status(output_dir, label)
@@ -88,7 +87,7 @@ def gather(output_dir: Path, subject: str) -> Subject:
     page.description = read_json(output_dir / "dataset_description.json")
     for name in names:
         files = _Files(path for path in tables if parse(path.name).source == name)
-        page.runs.append(_run(Naming(str(output_dir), name, "", ""), files, has_t1w))
+        page.runs.append(_run(Naming(str(output_dir), name, "", ""), files))
     page.crashes = read_crashes(output_dir, page.failed)
     return page
 
@@ -130,7 +129,7 @@ class _Files:
         return sorted(desc for desc, model in about.items() if model.get("label", desc) == desc)
 
 
-def _run(naming: Naming, files: _Files, has_t1w: bool) -> Run:
+def _run(naming: Naming, files: _Files) -> Run:
     denoised, robust = files.json("denoised", "timeseries"), files.json("robust", "timeseries")
     # what both sidecars say, the denoised one says of the run itself
     sidecar = {**robust, **files.json("confounds", "timeseries"), **denoised}
@@ -148,7 +147,7 @@ def _run(naming: Naming, files: _Files, has_t1w: bool) -> Run:
     ]
     run.low_coverage = run_facts.low_coverage(coverage)
     run.models = [_model(label, naming, files) for label in files.models()]
-    run.warnings = run_warnings(files, denoised, robust, components, run, has_t1w)
+    run.warnings = _warnings(denoised, robust)
     return run
 
 
@@ -163,6 +162,11 @@ def _model(label: str, naming: Naming, files: _Files) -> Model:
         table,
         verdicts,
         [figure for section in figures.values() for figure in section],
-        model_warnings(label, about, sidecar),
+        _warnings(sidecar),
         model_facts.licence(about),
     )
+
+
+def _warnings(*sidecars: dict[str, Any]) -> list[Notice]:
+    """The warnings in some sidecars, each once, the gravest first."""
+    return gravest_first(one for values in sidecars for one in from_json(values.get("Warnings")))

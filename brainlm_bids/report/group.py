@@ -16,7 +16,7 @@ from brainlm_bids import files
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.figures.palette import FEATURES
-from brainlm_bids.report.alarms import stated
+from brainlm_bids.notices import from_json, gravest_first
 from brainlm_bids.report.figure_files import existing_figures
 from brainlm_bids.report.group_model import Model, gather_model
 from brainlm_bids.report.page import environment, methods_text
@@ -50,15 +50,16 @@ def build_group_report(
     naming = Naming(str(output_dir), stem, space, atlas)
     recordings = read_tsv(naming.path("group_recordings"))
     scaling = read_json(naming.path("scaling", extension=".json"))
-    warnings = stated([read_json(naming.path("group_recordings", extension=".json"))])
-    models = [gather_model(naming, label) for label in _models(naming)]
+    sidecar = read_json(naming.path("group_recordings", extension=".json"))
+    warnings = gravest_first(from_json(sidecar.get("Warnings")))
+    models = [gather_model(naming, label, warnings) for label in _models(naming)]
     text = (
         environment()
         .get_template("group.html.j2")
         .render(
             title=stem.replace("_", " · "),
             facts=_facts(recordings, scaling, models),
-            warnings=sorted(warnings, key=lambda warning: warning.level),
+            warnings=warnings,
             recordings=[_with_link(row, output_dir) for row in recordings],
             not_complete=[row for row in recordings if row.get("reason") not in (None, "", "n/a")],
             scaling=scaling,
@@ -113,5 +114,6 @@ def _with_link(row: Row, output_dir: Path) -> dict[str, str]:
     shown = without_na(row)
     for key in ("mean_fd", "coverage", "sd_demeaned"):
         shown[key] = number(row.get(key), 3)
+    shown["warnings"] = shown.get("warnings", "").replace(",", ", ").replace("_", " ")
     page = f"{row.get('participant_id', '')}.html"
     return {**shown, "report": page if (output_dir / page).is_file() else ""}

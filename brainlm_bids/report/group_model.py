@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.figures.palette import FEATURES
+from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts
-from brainlm_bids.report.alarms import Warn
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
 from brainlm_bids.report.model_facts import WEIGHTS_LICENCE
 from brainlm_bids.report.values import Fact, Row, as_float, joined, number, read_json, read_tsv
@@ -51,7 +51,7 @@ class Model:
 
     label: str
     about: list[Fact] = field(default_factory=list)
-    warnings: list[Warn] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     metrics: list[tuple[str, ...]] = field(default_factory=list)
     maps: list[tuple[str, FigureFile]] = field(default_factory=list)
     networks: list[tuple[str, ...]] = field(default_factory=list)
@@ -63,8 +63,18 @@ class Model:
     licence: str = WEIGHTS_LICENCE
 
 
-def gather_model(naming: Naming, label: str) -> Model:
-    """Read what the group's files say about a model."""
+def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model:
+    """Read what the group's files say about a model.
+
+    Parameters
+    ----------
+    naming
+        Of the group's files.
+    label
+        Label of the model.
+    shown
+        Warnings that the report shows elsewhere.
+    """
     sidecar = read_json(naming.path("group_embeddings", model=label, extension=".json"))
     about = model_facts.described(sidecar)
     model = Model(label)
@@ -72,11 +82,8 @@ def gather_model(naming: Naming, label: str) -> Model:
         Fact(key, str(value)) for key, value in about.items() if isinstance(value, str | bool)
     ]
     model.licence = model_facts.licence(about)
-    if about.get("untrained"):
-        text = f"Untrained model: {label} has random weights. Its numbers are a control."
-        model.warnings.append(Warn("untrained", "danger", text))
-    if about.get("warning"):
-        model.warnings.append(Warn("model", "danger", f"{label}: {about['warning']}."))
+    warnings = gravest_first(from_json(sidecar.get("Warnings")))
+    model.warnings = [warning for warning in warnings if warning not in shown]
     maps = sidecar.get("Maps")
     for name, relative in maps.items() if isinstance(maps, dict) else ():
         path = Path(naming.output_dir) / str(relative)

@@ -420,9 +420,7 @@ def _brainlm(facts: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
         elif model.get("sha256"):
             line += f": weights with sha256 {model['sha256']}"
             line += f", licence {model.get('licence') or 'CC BY-NC-ND 4.0'}"
-        if model.get("warning"):
-            line += f"; {model['warning']}"
-        lines.append(f"{line}.")
+        lines.append(" ".join([f"{line}.", *([model["warning"]] if model.get("warning") else [])]))
     return f"{lines[0]}\n\n" + "\n".join(lines[1:])
 
 

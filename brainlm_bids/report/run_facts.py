@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
+from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, far_off
 from brainlm_bids.report.values import Fact, Row, as_float, number
 
 # Key in the sidecar of the denoised series: label in the report
@@ -105,14 +105,6 @@ def scale(sidecar: Mapping[str, Any]) -> list[Fact]:
             note = f"{value / reference:.2f} × that of BrainLM’s training data ({reference:.3g})"
             facts.append(Fact(label, number(value), note, far_off(value, reference)))
     return facts
-
-
-def far_off(value: float, reference: float) -> bool:
-    """Whether a scale differs from its reference by more than a factor of two.
-
-    The factor is our own mark for "look at this", not a published limit.
-    """
-    return not 0.5 <= value / reference <= 2.0
 
 
 def options(sidecar: Mapping[str, Any]) -> list[Fact]:

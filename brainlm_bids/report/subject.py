@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainlm_bids import files
+from brainlm_bids.notices import Notice, gravest_first
 from brainlm_bids.report import figure_files
-from brainlm_bids.report.alarms import Warn
 from brainlm_bids.report.contents import Run, Subject, gather
 from brainlm_bids.report.figure_files import FigureFile
 from brainlm_bids.report.page import environment, markdown, methods_text
@@ -83,15 +83,15 @@ def _section(index: int, run: Run) -> _Section:
     return _Section(anchor, title, run, parts)
 
 
-def _alarms(subject: Subject) -> list[tuple[Warn, list[str]]]:
-    """Every warning once, with the runs that it concerns; the grave ones first."""
-    runs: dict[Warn, list[str]] = {}
+def _alarms(subject: Subject) -> list[tuple[Notice, list[str]]]:
+    """Every warning once, with the runs that it concerns; the gravest first."""
+    runs: dict[Notice, list[str]] = {}
     for run in subject.runs:
         for warning in [*run.warnings, *(w for model in run.models for w in model.warnings)]:
             where = runs.setdefault(warning, [])
             if run.name not in where:
                 where.append(run.name)
-    return sorted(runs.items(), key=lambda item: item[0].level)
+    return [(warning, runs[warning]) for warning in gravest_first(runs)]
 
 
 def _about(subject: Subject, version: str) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
 """Atlas, template, checkpoint and masks: in comes a word or a path of the user, out comes a frozen
-record of what was found (path or arrays, sha256, source, licence, a warning for the report).
+record of the resource (path or arrays, sha256, source, licence, warnings for the sidecars).
 Volumes are (X, Y, Z), affines 4 x 4 to RAS+ millimetres. Everything is found before the graph is
 built: explicit argument, then the cache, then a download, then what the installed packages embed.
 """
@@ -16,6 +16,7 @@ from brainlm_bids.resources.cache import SOURCES, Sources, cache_home
 from brainlm_bids.resources.checkpoint import (
     MODEL_REVISION,
     RANDOM_MODELS,
+    UNTRAINED,
     WEIGHTS_LICENCE,
     ModelResource,
     find_model,
@@ -39,6 +40,7 @@ __all__ = [
     "RANDOM_MODELS",
     "REAL_SPACE",
     "SOURCES",
+    "UNTRAINED",
     "WEIGHTS_LICENCE",
     "ModelResource",
     "Parcels",

@@ -10,6 +10,7 @@ import numpy as np
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import DATA, file_sha256, read_rows, sha256
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.resources.cache import (
     SOURCES,
@@ -48,7 +49,7 @@ class Atlas:
     source: str
     licence: str
     approximate: bool
-    warning: str | None = None  # for the log, the sidecars and the report
+    warnings: tuple[Notice, ...] = ()
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (X, Y, Z) int16, 0 outside, and the affine (4, 4) float64."""
@@ -147,9 +148,10 @@ def _verified_atlas(path: Path) -> Atlas:
 
 
 def _approximate(reason: str) -> Atlas:
-    warning = (
-        "A424approx, the embedded approximation of A424, is used: it agrees with the real atlas "
-        f"in about half of the voxels, so its parcels are not BrainLM's ({reason})"
+    text = (
+        "A424approx, the embedded approximation of A424, is used. It agrees with the published "
+        "atlas in about half of the voxels, so its parcels are not those of BrainLM: compare "
+        f"nothing with results from A424, and do not interpret the model's output ({reason})."
     )
     labels, affine = approximate_atlas()
     return Atlas(
@@ -160,7 +162,7 @@ def _approximate(reason: str) -> Atlas:
         "grey matter of nilearn's packaged ICBM 2009a, nearest of the 424 published centroids",
         EMBEDDED_LICENCE,
         True,
-        warning,
+        (notice(Kind.APPROXIMATE_ATLAS, text),),
     )
 
 
@@ -174,14 +176,21 @@ def _explicit_atlas(path: Path) -> Atlas:
     if problem:
         raise UserError(f"--atlas {path}: {problem}; BrainLM needs the labels 1..{N_PARCELS}")
     n_missing = N_PARCELS - (np.unique(labels).size - 1)
-    warning = (
-        f"the atlas {path.name} is not the published A424 (sha256 {checksum[:12]}…): its outputs "
-        f"are named A424custom, its space is taken to be {REAL_SPACE}"
+    text = (
+        f"The atlas {path.name} is not the published A424 (sha256 {checksum[:12]}…). Its outputs "
+        f"are named A424custom, and its space is assumed to be {REAL_SPACE}."
     )
     if n_missing:
-        warning += f"; {n_missing} of the {N_PARCELS} labels have no voxel"
+        text += f" {n_missing} of the {N_PARCELS} labels have no voxel."
     return Atlas(
-        "A424custom", path, REAL_SPACE, checksum, str(path), "as given by the user", False, warning
+        "A424custom",
+        path,
+        REAL_SPACE,
+        checksum,
+        str(path),
+        "as given by the user",
+        False,
+        (notice(Kind.CUSTOM_ATLAS, text),),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256, read_text, write_text
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.resources.cache import (
     SOURCES,
     TIMEOUT,
@@ -26,9 +27,14 @@ MODEL_REVISION = "4c54e0cccf920d9d6af7c647cb866fc19c60cf26"
 MODEL_FOLDERS = {"111M": "vitmae_111M", "650M": "vitmae_650M", "13M": "old_13M"}
 RANDOM_MODELS = ("tiny", "demo", "13M", "111M", "650M")
 DEMO_FOLDER = Path(__file__).parents[1] / "data" / "demo"
-DEMO_WARNING = (
-    "the model is the small demo checkpoint that comes with brainlm-bids, pretrained on simulated "
-    "recordings: it shows how the program works and says nothing about brains"
+DEMO = notice(
+    Kind.DEMO_MODEL,
+    "The model is the small demo checkpoint that comes with brainlm-bids, pretrained on simulated "
+    "recordings: it shows how the program works and says nothing about brains.",
+)
+UNTRAINED = notice(
+    Kind.UNTRAINED_MODEL,
+    "The model is untrained (random weights): its results are a control.",
 )
 
 
@@ -43,12 +49,11 @@ class ModelResource:
     sha256: str | None  # of the weights
     source: str
     licence: str
-    warning: str | None = None  # what every output made with it must say
+    warnings: tuple[Notice, ...] = ()  # what the sidecar of every output must hold
 
     def about(self) -> dict[str, str | None]:
-        """What sidecars say of it."""
-        keys = ("name", "sha256", "source", "licence", *(("warning",) if self.warning else ()))
-        return {key: getattr(self, key) for key in keys}
+        """The description of the model in sidecars."""
+        return {key: getattr(self, key) for key in ("name", "sha256", "source", "licence")}
 
 
 def find_model(
@@ -81,7 +86,7 @@ def find_model(
         sha256 = file_sha256(weights_file(DEMO_FOLDER))
         source = "packaged with brainlm-bids, pretrained on simulated recordings"
         return ModelResource(
-            spec, model_label(spec), DEMO_FOLDER, False, sha256, source, "Apache-2.0", DEMO_WARNING
+            spec, model_label(spec), DEMO_FOLDER, False, sha256, source, "Apache-2.0", (DEMO,)
         )
     if spec.startswith("random:"):
         if spec.removeprefix("random:") not in RANDOM_MODELS:
@@ -90,7 +95,9 @@ def find_model(
                 f"{', '.join(f'random:{name}' for name in RANDOM_MODELS)}"
             )
         source = "seeded random weights, untrained"
-        return ModelResource(spec, model_label(spec), None, True, None, source, "Apache-2.0")
+        return ModelResource(
+            spec, model_label(spec), None, True, None, source, "Apache-2.0", (UNTRAINED,)
+        )
     folder = Path(spec).expanduser()
     if not folder.is_dir():
         known = (*MODEL_FOLDERS, "demo", "none", *(f"random:{name}" for name in RANDOM_MODELS))

@@ -16,6 +16,7 @@ import numpy as np
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256, sha256
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.resources.cache import (
     SOURCES,
     TIMEOUT,
@@ -45,7 +46,7 @@ class Template:
     sha256: str  # of the T1w file; of the voxels for the embedded one
     source: str
     licence: str
-    warning: str | None = None
+    warnings: tuple[Notice, ...] = ()
 
     def load_t1w(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the T1w (X, Y, Z) float32 and its affine (4, 4)."""
@@ -240,10 +241,10 @@ def _check_image(path: Path) -> None:
 
 def _embedded(reason: str | None, atlas_space: str | None) -> Template:
     t1w, mask, affine = _embedded_template()
-    warnings = [other_space(EMBEDDED_SPACE, atlas_space)]
+    warnings = other_space(EMBEDDED_SPACE, atlas_space)
     if reason is not None:
-        fallback = f"the embedded template {EMBEDDED_SPACE} is used instead of {REAL_SPACE}"
-        warnings.insert(0, f"{fallback} ({reason})")
+        text = f"The embedded template {EMBEDDED_SPACE} is used instead of {REAL_SPACE} ({reason})."
+        warnings = (notice(Kind.EMBEDDED_TEMPLATE, text), *warnings)
     return Template(
         EMBEDDED_SPACE,
         None,
@@ -253,18 +254,19 @@ def _embedded(reason: str | None, atlas_space: str | None) -> Template:
         sha256(t1w, mask, affine),
         "ICBM 2009a symmetric T1w, skull-stripped, packaged in nilearn",
         EMBEDDED_LICENCE,
-        "; ".join(w for w in warnings if w) or None,
+        warnings,
     )
 
 
-def other_space(template_space: str, atlas_space: str | None) -> str | None:
-    """What is to be said where atlas and template are different MNI spaces."""
+def other_space(template_space: str, atlas_space: str | None) -> tuple[Notice, ...]:
+    """A warning where the atlas and the template are in different MNI spaces."""
     if atlas_space in (None, template_space):
-        return None
-    return (
-        f"the atlas lies in {atlas_space}, the template is {template_space}: both are MNI spaces "
-        "and agree within 1 to 2 mm, which is taken as equal"
+        return ()
+    text = (
+        f"The atlas is in {atlas_space} and the template is {template_space}. The two MNI spaces "
+        "agree within 1 to 2 mm and are treated as the same."
     )
+    return (notice(Kind.SPACE_MISMATCH, text),)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.results import claim
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Stopping
@@ -125,14 +126,13 @@ class Start(NamedTuple):
         said = {"Source": one.source, "Sha256": one.sha256, "Licence": licence_of(one)}
         return {"Checkpoint": one.name, "StartedFrom": said}
 
-    def warnings(self) -> list[str]:
-        """What a reader of scores and weights must know."""
-        found, licence = [], licence_of(self.resource)
-        if self.resource.random:
-            found.append("the checkpoint is untrained (random weights): a control, not a result")
+    def warnings(self) -> list[dict[str, str]]:
+        """The field Warnings of the sidecars of scores and weights."""
+        warnings, licence = list(self.resource.warnings), licence_of(self.resource)
         if licence == WEIGHTS_LICENCE:
-            found.append(f"made from weights under {licence}: adapted ones may not be shared")
-        return found
+            text = f"Made from weights under {licence}: adapted weights must not be shared."
+            warnings.append(notice(Kind.RESTRICTED_LICENCE, text))
+        return to_json(warnings)
 
     def folds(self, subjects: Sequence[str]) -> list[Fold]:
         given = self.given

@@ -188,7 +188,7 @@ def test_confounds_are_those_of_fmriprep(two_processes: Call) -> None:
 def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     sidecar = next((two_processes.out / "sub-02" / "func").glob("*desc-robust_timeseries.json"))
     values = json.loads(sidecar.read_text())
-    assert any("no T1w" in text for text in values["Warnings"])
+    assert "no_t1w" in [warning["Kind"] for warning in values["Warnings"]]
     assert "no T1w" in (two_processes.out / "sub-02.html").read_text()
     without, either = "There was no T1w image", "Where a subject had no T1w image"
     texts = {
@@ -203,7 +203,7 @@ def test_an_untrained_model_says_so(two_processes: Call) -> None:
     sidecar = next((two_processes.out / "sub-01" / "func").glob("*desc-randomtiny_embeddings.json"))
     values = json.loads(sidecar.read_text())
     assert values["Model"]["untrained"] is True
-    assert any("untrained" in text for text in values["Warnings"])
+    assert "untrained_model" in [warning["Kind"] for warning in values["Warnings"]]
     assert values["PaddedVolumes"] > 0  # 44 volumes of 2 s are fewer than 200 of 0.735 s
 
 

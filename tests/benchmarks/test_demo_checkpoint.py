@@ -35,7 +35,7 @@ def test_what_is_shipped(demo: resources.ModelResource) -> None:
 
 def test_every_output_says_demo(demo: resources.ModelResource) -> None:
     assert demo.label == "brainlmdemo" and not demo.random
-    assert "simulated" in str(demo.about()["warning"])
+    assert [warning.kind for warning in demo.warnings] == ["demo_model"]
 
 
 def test_predicts_what_was_hidden_in_a_recording_that_it_never_saw(

@@ -149,7 +149,9 @@ def test_sidecar_wins_over_the_header_and_it_is_said(root: Path) -> None:
     _run(root, "sub-02_task-rest", sidecar=GOOD, tr=2000.0, unit="msec")
     runs = _found(root)
     assert runs["sub-01_task-rest"].tr == 2.0
-    assert "2 s is used; the image header says 1 s" in runs["sub-01_task-rest"].warnings[0]
+    (warning,) = runs["sub-01_task-rest"].warnings
+    assert warning.kind == "tr_mismatch"
+    assert "the image header is 1 s; the 2 s of the sidecar are used" in warning.text
     assert runs["sub-02_task-rest"].warnings == ()
 
 

@@ -125,7 +125,8 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     sidecar = files.read_json(
         results / "sub-01" / "func" / f"{stem}_desc-randomtinyforecast_timeseries.json"
     )
-    assert sidecar["Models"]["randomtiny"]["untrained"] and "untrained" in sidecar["Warnings"][0]
+    assert sidecar["Models"]["randomtiny"]["untrained"]
+    assert sidecar["Warnings"][0]["Kind"] == "untrained_model"
     assert sidecar["Parameters"]["seed"] == 42 and sidecar["Origins"] == [50, 70]
     group = results / "group_task-rest_atlas-A424approx_desc-forecast_metrics.tsv"
     rows = files.read_rows(group)

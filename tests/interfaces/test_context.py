@@ -24,16 +24,18 @@ from brainlm_bids.bids.context import (
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec
 from brainlm_bids.interfaces.context import Record
+from brainlm_bids.notices import Kind, notice
 
+DEMO = notice(Kind.DEMO_MODEL, "A demo.")
 NAMING = Naming("/out", "sub-01_task-rest", "MNI152NLin6Asym", "A424")
 CONTEXT = RunContext(
     naming=NAMING,
     atlas=AtlasInfo("A424", "MNI152NLin6Asym", "00ff", "a file", False),
     template=TemplateInfo("MNI152NLin6Asym", "TemplateFlow", "ff00"),
-    warnings=("the atlas is approximate",),
+    warnings=(notice(Kind.APPROXIMATE_ATLAS, "The atlas is approximate."),),
     models={
         "random": ModelInfo("random", "random:tiny", None, "seeded", "Apache-2.0"),
-        "demo": ModelInfo("demo", "demo", "0f0f", "packaged", "Apache-2.0", "a demo"),
+        "demo": ModelInfo("demo", "demo", "0f0f", "packaged", "Apache-2.0", (DEMO,)),
     },
     tr=0.735,
     task="rest",

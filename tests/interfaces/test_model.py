@@ -89,7 +89,8 @@ def test_the_sidecar_says_how_it_was_embedded(written: _Case) -> None:
     assert (said["WindowStride"], said["TokenOrders"], said["TokenOrderSeed"]) == (15, 2, 42)
     assert len(said["TokenOrderSpread"]) == 3 and min(said["TokenOrderSpread"]) > 0
     assert (said["Device"], said["Precision"]) == ("cpu", "float32")
-    assert "untrained" in said["Warnings"][-1] and said["Model"]["untrained"] is True
+    assert [warning["Kind"] for warning in said["Warnings"]] == ["untrained_model"]
+    assert said["Model"]["untrained"] is True
 
 
 def test_tokens_name_their_axes(written: _Case) -> None:

@@ -13,6 +13,7 @@ from brainlm_bids.parcels.scaling import (
     recording_stats,
     save_stats,
     scale,
+    scale_warnings,
 )
 
 P = 424
@@ -135,3 +136,11 @@ def test_load_refuses_what_is_no_such_table(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=r"scaling\.tsv: is not a TSV"):
             load_stats(path, ["a"])
+
+
+def test_a_scale_that_differs_by_more_than_a_factor_of_two_is_a_warning() -> None:
+    assert scale_warnings(41.44 / 1.99, 0.83 * 1.99) == []
+    assert scale_warnings(None, None) == []
+    small, large = scale_warnings(41.44 / 2.01, 0.83 * 2.01)
+    assert (small.kind, large.kind) == ("scale_far_off", "scaled_far_off")
+    assert "0.50 times the 41.4" in small.text and "2.01 times the 0.83" in large.text

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
+from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.report import contents, model_facts, status
 from brainlm_bids.report import methods as boilerplate
@@ -188,47 +189,38 @@ def test_names_from_the_data_do_not_run(output: Path) -> None:
 def test_grave_warnings_are_boxes_in_the_summary_and_at_the_run(output: Path) -> None:
     func = output / "sub-01" / "func"
     name = "sub-01_task-other_space-S_atlas-A424approx"
-    _json(func / f"{name}_desc-denoised_timeseries.json", {"RepetitionTime": 1.0})
-    model = {"label": "brainlmrandom", "untrained": True}
-    sidecar = {"Model": model, "PaddedVolumes": 50}
+    of_run = [notice(Kind.NO_T1W, "No T1w."), notice(Kind.APPROXIMATE_ATLAS, "Approximate.")]
+    series = {"RepetitionTime": 1.0, "Warnings": to_json(of_run)}
+    _json(func / f"{name}_desc-denoised_timeseries.json", series)
+    of_model = [notice(Kind.PADDED_WINDOW, "Padded."), notice(Kind.UNTRAINED_MODEL, "Untrained.")]
+    sidecar = {"Model": {"label": "brainlmrandom"}, "Warnings": to_json(of_model)}
     _json(func / f"{name}_desc-brainlmrandom_embeddings.json", sidecar)
-    noise = [{"component": 1, "classification": "noise"}]
-    _tsv(func / "sub-01_task-other_desc-aroma_metrics.tsv", noise)
-    page = _Page(build_report(output, "01", version="0"))
-    for text in ("Approximate atlas", "Untrained model", "All 1 components"):
+    path = build_report(output, "01", version="0")
+    page = _Page(path)
+    for text in ("Approximate.", "Untrained.", "No T1w.", "Padded."):
         assert page.text.count(text) == 2, text
-    assert page.boxes("danger") == 6
-    assert page.text.count("padded by 50 volumes") == 2
+    assert page.boxes("danger") == 4
+    # two of this run and its model, and one of the other run: in the summary and at their place
+    assert page.boxes("warning") == 6
+    assert path.read_text().index("Untrained.") < path.read_text().index("No T1w.")
 
 
-def test_a_scale_far_from_the_training_data_is_a_warning(output: Path) -> None:
-    page = _Page(build_report(output, "01", version="0"))
-    assert "training data" in page.text and "has not seen series" not in page.text
+def test_a_warning_in_several_sidecars_is_shown_once_with_its_level(output: Path) -> None:
     func = output / "sub-01" / "func"
-    path = func / f"{SPACED}_desc-denoised_timeseries.json"
-    _json(path, {"StandardDeviationDemeaned": 20.0})
-    robust = func / f"{SPACED}_desc-robust_timeseries.json"
-    _json(robust, {"StandardDeviationRobust": 1.7})
-    page = _Page(build_report(output, "01", version="0"))
-    # in the summary and at the run
-    assert page.text.count("The sd of the parcels is 20, 0.48 times the 41.4") == 2
-    assert page.text.count("The sd of the scaled series is 1.7, 2.05 times the 0.83") == 2
-
-
-def test_a_missing_t1w_is_said_only_when_it_is_missing(output: Path) -> None:
-    assert "No T1w" not in _Page(build_report(output, "01", version="0")).text
-    (output / "sub-01" / "figures" / "sub-01_desc-norm_T1w.svg").unlink()
-    assert "No T1w image" in _Page(build_report(output, "01", version="0")).text
-
-
-def test_a_warning_of_the_sidecar_is_not_said_twice(output: Path) -> None:
-    func = output / "sub-01" / "func"
-    text = "The atlas A424approx is approximate."
+    grave = notice(Kind.APPROXIMATE_ATLAS, "The words do not matter.")
     for desc in ("denoised", "robust"):
         path = func / f"sub-01_task-b_space-S_atlas-A424approx_desc-{desc}_timeseries.json"
-        _json(path, {"Warnings": [text]})
+        _json(path, {"Warnings": to_json([grave])})
     run = next(r for r in contents.gather(output, "01").runs if r.name == "sub-01_task-b")
-    assert [(w.level, w.text) for w in run.warnings] == [("danger", text)]
+    assert run.warnings == [grave]
+
+
+def test_sentences_of_earlier_versions_are_unclassified_warnings(output: Path) -> None:
+    func = output / "sub-01" / "func"
+    text = "All components of this untrained demo are approximate."
+    _json(func / "sub-01_task-b_desc-denoised_timeseries.json", {"Warnings": [text]})
+    run = next(r for r in contents.gather(output, "01").runs if r.name == "sub-01_task-b")
+    assert [(w.kind, w.level, w.text) for w in run.warnings] == [("unclassified", "warning", text)]
 
 
 def test_the_last_status_of_each_run_of_this_subject_counts(output: Path) -> None:

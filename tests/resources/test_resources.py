@@ -134,6 +134,14 @@ def pinned(monkeypatch: pytest.MonkeyPatch, server: Server) -> bytes:
     return content
 
 
+def _kinds(resource: Any) -> list[str]:
+    return [warning.kind for warning in resource.warnings]
+
+
+def _text(resource: Any) -> str:
+    return " ".join(warning.text for warning in resource.warnings)
+
+
 def labels_image(path: Path, labels: np.ndarray) -> str:
     nib.save(nib.Nifti1Image(labels, resources.MNI_2MM_AFFINE), path)
     return str(path)
@@ -227,15 +235,15 @@ def test_import_is_light() -> None:
 def test_atlas_by_name_approximate() -> None:
     atlas = resources.find_atlas("A424approx", offline=True)
     assert (atlas.label, atlas.approximate, atlas.path) == ("A424approx", True, None)
-    assert atlas.space == "MNI152NLin2009aSym" and "half of the voxels" in (atlas.warning or "")
+    assert atlas.space == "MNI152NLin2009aSym" and _kinds(atlas) == ["approximate_atlas"]
     assert len(atlas.sha256) == 64 and atlas.load()[0].max() == 424
 
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_atlas_that_cannot_be_had(tmp_path: Path, offline: bool) -> None:
     atlas = resources.find_atlas(None, home=tmp_path, offline=offline, sources=NOWHERE)
-    assert atlas.label == "A424approx" and atlas.warning is not None
-    assert ("switched off" if offline else "cannot download") in atlas.warning
+    assert atlas.label == "A424approx" and _kinds(atlas) == ["approximate_atlas"]
+    assert ("switched off" if offline else "cannot download") in _text(atlas)
     with pytest.raises(UserError, match="brainlm fetch atlas"):
         resources.find_atlas("A424", home=tmp_path, offline=offline, sources=NOWHERE)
     assert not list(tmp_path.rglob("*A424*"))
@@ -245,7 +253,7 @@ def test_atlas_downloaded_once_then_from_the_cache(
     server: Server, pinned: bytes, tmp_path: Path
 ) -> None:
     atlas = resources.find_atlas(None, home=tmp_path, sources=server.sources)
-    assert (atlas.label, atlas.approximate, atlas.warning) == ("A424", False, None)
+    assert (atlas.label, atlas.approximate, atlas.warnings) == ("A424", False, ())
     assert atlas.path is not None and atlas.path.read_bytes() == pinned
     assert [p.name for p in (tmp_path / "atlas").iterdir()] == ["A424+2mm.nii.gz"]
     assert resources.find_atlas("A424", home=tmp_path, offline=True) == atlas
@@ -276,7 +284,7 @@ def test_atlas_damaged_in_the_cache(server: Server, pinned: bytes, tmp_path: Pat
     cached.parent.mkdir()
     cached.write_bytes(pinned[:-1])
     atlas = resources.find_atlas(None, home=tmp_path, offline=True)
-    assert atlas.approximate and "wrong sha256" in (atlas.warning or "")
+    assert atlas.approximate and "wrong sha256" in _text(atlas)
     assert not resources.find_atlas(None, home=tmp_path, sources=server.sources).approximate
     assert cached.read_bytes() == pinned
 
@@ -320,7 +328,7 @@ def test_custom_atlas(tmp_path: Path) -> None:
     labels.flat[:420] = np.arange(1, 421)
     atlas = resources.find_atlas(labels_image(tmp_path / "mine.nii.gz", labels))
     assert atlas.label == "A424custom" and not atlas.approximate
-    assert "4 of the 424 labels have no voxel" in (atlas.warning or "")
+    assert "4 of the 424 labels have no voxel" in _text(atlas)
     np.testing.assert_array_equal(atlas.load()[0], labels)
     assert atlas.load()[0].dtype == np.int16
 
@@ -359,13 +367,13 @@ def test_published_atlas_is_recognised_under_any_name(shared: Path, tmp_path: Pa
     copy = tmp_path / "renamed.nii.gz"
     copy.write_bytes((shared / "atlas" / "A424+2mm.nii.gz").read_bytes())
     atlas = resources.find_atlas(str(copy))
-    assert (atlas.label, atlas.warning) == ("A424", None)
+    assert (atlas.label, atlas.warnings) == ("A424", ())
     labels, affine = atlas.load()
     assert np.unique(labels).tolist() == list(range(425)) and (labels == 405).sum() == 1
     np.testing.assert_array_equal(affine, resources.MNI_2MM_AFFINE)
     # label 120 is missing in the other published volume (FACTS 3.5)
     other = resources.find_atlas(str(shared / "atlas" / "A424.nii.gz"))
-    assert other.label == "A424custom" and "1 of the 424" in (other.warning or "")
+    assert other.label == "A424custom" and "1 of the 424" in _text(other)
 
 
 # ---- the template ------------------------------------------------------------------------------
@@ -387,14 +395,14 @@ def test_template_of_templateflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(folder))
     template = resources.find_template(None, home=tmp_path, offline=True)
     assert (template.space, template.resolution) == ("MNI152NLin6Asym", 1)
-    assert template.warning is None and not template.skull_stripped
+    assert not template.warnings and not template.skull_stripped
     templateflow_folder(folder, 2)  # 2 mm is preferred
     template = resources.find_template("MNI152NLin6Asym", home=tmp_path, offline=True)
     assert template.resolution == 2 and template.t1w is not None
     assert template.load_brain_mask()[0].dtype == bool and template.load_brain_mask()[0].all()
     assert template.load_t1w()[0].dtype == np.float32
     approx = resources.find_template(None, offline=True, atlas_space="MNI152NLin2009aSym")
-    assert "1 to 2 mm" in (approx.warning or "")
+    assert _kinds(approx) == ["space_mismatch"]
 
 
 def test_stub_of_templateflow_does_not_count(
@@ -402,7 +410,7 @@ def test_stub_of_templateflow_does_not_count(
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(templateflow_folder(tmp_path / "tf", 2, True)))
     template = resources.find_template(None, home=tmp_path, offline=True)
-    assert template.space == "MNI152NLin2009aSym" and template.warning is not None
+    assert template.space == "MNI152NLin2009aSym" and "embedded_template" in _kinds(template)
     with pytest.raises(UserError, match="brainlm fetch template"):
         resources.find_template("MNI152NLin6Asym", home=tmp_path, offline=True)
 
@@ -429,13 +437,13 @@ def test_template_download_that_goes_wrong(server: Server, tmp_path: Path, fault
     template = resources.find_template(None, home=tmp_path / "cache", sources=server.sources)
     assert template.space == "MNI152NLin2009aSym"
     reasons = {"cut": "IncompleteRead", "empty": "empty or cut", "login page": "not an image"}
-    assert reasons[fault] in (template.warning or "")
+    assert reasons[fault] in _text(template)
     assert not list((tmp_path / "cache").rglob("*.nii.gz*"))
 
 
 def test_embedded_template() -> None:
     template = resources.find_template("MNI152NLin2009aSym", atlas_space="MNI152NLin2009aSym")
-    assert template.warning is None and template.skull_stripped and template.resolution == 2
+    assert not template.warnings and template.skull_stripped and template.resolution == 2
     data, affine = template.load_t1w()
     mask, mask_affine = template.load_brain_mask()
     np.testing.assert_array_equal(affine, mask_affine)

@@ -1,0 +1,206 @@
+"""Warnings as data: what happened, how grave it is, and a sentence for the reader.
+
+A warning is made where its cause is known, stored in the sidecars under `Warnings`, and read by the
+reports and the cohort's table by its kind. The table of kinds is `Kind`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Level(StrEnum):
+    """How grave a warning is; the gravest comes first."""
+
+    DANGER = "danger"  # do not interpret the results
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Kind(StrEnum):
+    """What a warning is about: its name in sidecars, its level, and its meaning.
+
+    >>> Kind.NO_T1W, Kind.NO_T1W.level
+    (<Kind.NO_T1W: 'no_t1w'>, <Level.WARNING: 'warning'>)
+    """
+
+    level: Level
+    meaning: str
+
+    def __new__(cls, name: str, level: Level, meaning: str) -> "Kind":
+        """Make a text that carries its level and its meaning."""
+        kind = str.__new__(cls, name)
+        kind._value_ = name
+        kind.level, kind.meaning = level, meaning
+        return kind
+
+    # resources
+    APPROXIMATE_ATLAS = (
+        "approximate_atlas",
+        Level.DANGER,
+        "The parcels are those of the approximation A424approx, not of the published atlas.",
+    )
+    CUSTOM_ATLAS = (
+        "custom_atlas",
+        Level.WARNING,
+        "The atlas is a file of the user, not the published A424.",
+    )
+    EMBEDDED_TEMPLATE = (
+        "embedded_template",
+        Level.WARNING,
+        "nilearn's template was used because MNI152NLin6Asym was not available.",
+    )
+    SPACE_MISMATCH = (
+        "space_mismatch",
+        Level.WARNING,
+        "The atlas and the template are in different MNI spaces.",
+    )
+    DEMO_MODEL = (
+        "demo_model",
+        Level.DANGER,
+        "The model is the demo checkpoint, which was trained on simulated recordings.",
+    )
+    UNTRAINED_MODEL = (
+        "untrained_model",
+        Level.DANGER,
+        "The model has random weights: its results are a control.",
+    )
+    RESTRICTED_LICENCE = (
+        "restricted_licence",
+        Level.NOTE,
+        "The licence of the weights forbids sharing weights made from them.",
+    )
+    # a run
+    TR_MISMATCH = (
+        "tr_mismatch",
+        Level.WARNING,
+        "The image header and the sidecar disagree about the repetition time.",
+    )
+    NO_T1W = (
+        "no_t1w",
+        Level.WARNING,
+        "There was no T1w image: the BOLD reference was registered to the template directly.",
+    )
+    UNCLEAR_BOUNDARY = (
+        "unclear_boundary",
+        Level.WARNING,
+        "The BOLD reference and the T1w image were registered by mutual information, "
+        "not by the boundary of white matter.",
+    )
+    ALL_COMPONENTS_NOISE = (
+        "all_components_noise",
+        Level.DANGER,
+        "All independent components were classified as noise; the run is not denoised.",
+    )
+    ICA_NOT_CONVERGED = (
+        "ica_not_converged",
+        Level.WARNING,
+        "The ICA did not converge.",
+    )
+    FILLED_PARCELS = (
+        "filled_parcels",
+        Level.WARNING,
+        "Parcels without data were replaced by their median for the model.",
+    )
+    SCALE_FAR_OFF = (
+        "scale_far_off",
+        Level.WARNING,
+        "The series fluctuate less than half or more than twice as much as BrainLM's training "
+        "data, before scaling.",
+    )
+    SCALED_FAR_OFF = (
+        "scaled_far_off",
+        Level.WARNING,
+        "The same after scaling.",
+    )
+    PADDED_WINDOW = (
+        "padded_window",
+        Level.WARNING,
+        "The run is shorter than a window of the model and was padded.",
+    )
+    # a cohort
+    MIXED_SETTINGS = (
+        "mixed_settings",
+        Level.WARNING,
+        "The recordings of the cohort were not preprocessed alike.",
+    )
+    # experiments
+    NO_UNCHANGED_PATCH = (
+        "no_unchanged_patch",
+        Level.WARNING,
+        "Every patch holds a changed parcel: no prediction of the other parcels is possible.",
+    )
+    ROUNDING_ONLY = (
+        "rounding_only",
+        Level.WARNING,
+        "Predictions change by no more than rounding errors.",
+    )
+    # sidecars of earlier versions
+    UNCLASSIFIED = (
+        "unclassified",
+        Level.WARNING,
+        "A warning of an earlier version, which recorded sentences alone.",
+    )
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning: its kind, its level, and a sentence about this very case.
+
+    `kind` and `level` are the names in `Kind` and `Level`; a sidecar of a later version may hold
+    others.
+    """
+
+    kind: str
+    level: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def notice(kind: Kind, text: str) -> Notice:
+    """Make a warning of a kind.
+
+    >>> notice(Kind.NO_T1W, "No T1w image.").level
+    'warning'
+    """
+    return Notice(kind.value, kind.level.value, text)
+
+
+def to_json(notices: Iterable[Notice]) -> list[dict[str, str]]:
+    """The content of a sidecar's field Warnings.
+
+    >>> to_json([notice(Kind.NO_T1W, "No T1w image.")])
+    [{'Kind': 'no_t1w', 'Level': 'warning', 'Text': 'No T1w image.'}]
+    """
+    return [{"Kind": one.kind, "Level": one.level, "Text": one.text} for one in notices]
+
+
+def from_json(values: object) -> list[Notice]:
+    """Read a sidecar's field Warnings; sentences of earlier versions are unclassified.
+
+    >>> from_json(["Mind the gap."])
+    [Notice(kind='unclassified', level='warning', text='Mind the gap.')]
+    """
+    listed = values if isinstance(values, list) else [] if values in (None, "") else [values]
+    return [_one_from_json(value) for value in listed]
+
+
+def _one_from_json(value: Any) -> Notice:
+    if isinstance(value, Mapping) and "Kind" in value:
+        level = str(value.get("Level", Level.WARNING.value))
+        return Notice(str(value["Kind"]), level, str(value.get("Text", "")))
+    return notice(Kind.UNCLASSIFIED, str(value))
+
+
+def gravest_first(notices: Iterable[Notice]) -> list[Notice]:
+    """Every warning once: the gravest level first, else in their order.
+
+    >>> grave = notice(Kind.DEMO_MODEL, "Demo.")
+    >>> gravest_first([notice(Kind.NO_T1W, "No T1w."), grave, grave])[0].text
+    'Demo.'
+    """
+    order = {level.value: place for place, level in enumerate(Level)}
+    return sorted(dict.fromkeys(notices), key=lambda one: order.get(one.level, len(order)))
