@@ -59,6 +59,11 @@ def figure_table() -> dict[str, dict[str, Any]]:
     return tomllib.loads(read_text(DATA / "figures.toml"))
 
 
+def figure_title(key: str) -> str:
+    """The title of a figure of the reports."""
+    return str(figure_table()[key]["title"])
+
+
 @dataclass(frozen=True)
 class Naming:
     """Everything that a name depends on: the source's stem, the space, the atlas."""

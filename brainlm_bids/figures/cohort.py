@@ -59,7 +59,7 @@ def plot_quality(path: Path, recordings: Sequence[Mapping[str, Any]]) -> None:
                 bins=_bins(values[known]),
                 stacked=True,
                 color=[ACCENT, NOISE],
-                label=["counted", "left out"],
+                label=["included", "excluded"],
             )
             axes.set(title=title, xlabel=label, ylabel="recordings")
             axes.yaxis.get_major_locator().set_params(integer=True)
@@ -107,13 +107,13 @@ def plot_statistics(
         grid[0].set_ylim(bottom=0)
         for axes, values, norm, title, unit in (
             (grid[1], sd_demeaned, UKB_SD_DEMEANED, "Before scaling", "grand-mean units"),
-            (grid[2], sd_robust, UKB_SD_ROBUST, "Scaled with the cohort", "interquartile ranges"),
+            (grid[2], sd_robust, UKB_SD_ROBUST, "After scaling", "interquartile ranges"),
         ):
             known = _floats(values)
             known = known[np.isfinite(known)]
             axes.hist(known, bins=_bins(np.r_[known, norm]), color=ACCENT)
             _level(axes, norm, f"- - UKB {norm:.3g}", horizontal=False)
-            axes.set(title=title, xlabel=f"sd of a recording ({unit})", ylabel="recordings")
+            axes.set(title=title, xlabel=f"SD of a recording ({unit})", ylabel="recordings")
             axes.yaxis.get_major_locator().set_params(integer=True)
 
 

@@ -109,11 +109,11 @@ def _draw_features(
     middle.set(title="Frequency and CSF", xlabel="high-frequency content", ylabel="CSF fraction")
     share = [float(variance[~noise].sum()) * 100, float(variance[noise].sum()) * 100]
     counts = [int((~noise).sum()), int(noise.sum())]
-    bars = right.bar(["kept", "removed"], share, color=[SIGNAL, NOISE], width=0.6)
+    bars = right.bar(["signal", "noise"], share, color=[SIGNAL, NOISE], width=0.6)
     labels = [f"{count} IC\n{part:.0f} %" for count, part in zip(counts, share)]
     right.bar_label(bars, labels, fontsize=8, padding=2)
     right.set(ylim=(0, 1.3 * max(*share, 1.0)), ylabel="variance of the components (%)")
-    right.set_title("Decision")
+    right.set_title("Classification")
 
 
 def _component_rows(

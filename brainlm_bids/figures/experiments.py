@@ -29,9 +29,9 @@ from brainlm_bids.figures.palette import (
 
 # Name in the tables: label in the legend, colour, dashes
 BASELINES = {
-    "median": ("median of what was seen", MUTED, ":"),
-    "persistence": ("persistence (the last volume)", AMBER, "--"),
-    "autoregressive": ("autoregression of each parcel", SIGNAL, "--"),
+    "median": ("median of the context", MUTED, ":"),
+    "persistence": ("persistence (last volume)", AMBER, "--"),
+    "autoregressive": ("autoregression per parcel", SIGNAL, "--"),
     "vector_autoregressive": ("vector autoregression, ridge", INK, "--"),
 }
 MODELS = (NOISE, ACCENT, PURPLE, GREEN)
@@ -92,7 +92,7 @@ def _limit(axes: Any, values: np.ndarray) -> None:
     low = float(np.nanmin(values, initial=0))
     if low < -1.2:
         axes.set_ylim(bottom=-1.2)
-        axes.text(0.02, 0.02, "some lines go on below", transform=axes.transAxes, fontsize=7)
+        axes.text(0.02, 0.02, "some lines continue below", transform=axes.transAxes, fontsize=7)
 
 
 # --- perturbations ---------------------------------------------------------------------------
@@ -174,11 +174,11 @@ def _map_picture(
     green = ListedColormap([GREEN])
     axes.imshow(np.where(touched, 1.0, np.nan), cmap=green, interpolation="nearest")
     figure.colorbar(drawn, ax=axes, label=unit, shrink=0.8, pad=0.01)
-    c.note(axes, "green: changed parcels; grey: nothing can be said")
+    c.note(axes, "green: perturbed parcels; grey: undefined")
 
 
 def _null_histogram(axes: Any, distance: float, null: np.ndarray) -> None:
-    axes.set(title="Embedding", xlabel="distance that it moves", ylabel="random sets")
+    axes.set(title="Embedding", xlabel="shift of the embedding", ylabel="random sets")
     if len(null):
         axes.hist(null, bins=min(25, max(len(null) // 4, 5)), color=FAINT, edgecolor=MUTED)
     axes.axvline(distance, color=NOISE, lw=1.8)
@@ -215,7 +215,7 @@ PREDICTORS = {
     "finetuned": ("fine-tuned", NOISE),
     "linear_probe": ("linear probe of the embedding", SIGNAL),
     "connectivity": ("functional connectivity", ACCENT),
-    "baseline": ("mean or shares of the training", MUTED),
+    "baseline": ("mean or class frequencies of the training data", MUTED),
 }
 
 

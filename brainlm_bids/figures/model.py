@@ -13,7 +13,17 @@ from matplotlib.axes import Axes
 
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.mosaic import Layout, draw_grey, label_tiles, layout
-from brainlm_bids.figures.palette import ACCENT, AMBER, FAINT, INK, MUTED, NETWORKS, NOISE, SIGNAL
+from brainlm_bids.figures.palette import (
+    ACCENT,
+    AMBER,
+    FAINT,
+    INK,
+    MUTED,
+    NETWORK_FEATURES,
+    NETWORKS,
+    NOISE,
+    SIGNAL,
+)
 
 
 def plot_reconstruction(
@@ -110,7 +120,7 @@ def _correlation_histogram(axes: Axes, correlation: np.ndarray) -> None:
     finite = correlation[np.isfinite(correlation)]
     axes.hist(finite, bins=list(np.linspace(-1, 1, 41)), color=ACCENT, alpha=0.85)
     axes.axvline(0, color=FAINT, lw=0.8, zorder=0)
-    axes.set(xlim=(-1, 1), xlabel="r of series and model", ylabel="parcels")
+    axes.set(xlim=(-1, 1), xlabel="r between series and model", ylabel="parcels")
     axes.set_title("Correlation by parcel")
     if finite.size:
         middle = float(np.median(finite))
@@ -126,7 +136,7 @@ _PREDICTORS = {
 
 
 def _baseline_bars(axes: Axes, metrics: Sequence[Mapping[str, object]]) -> None:
-    axes.set_title("Masked values: the model and simple predictors")
+    axes.set_title("Prediction of masked values")
     axes.set(ylabel="r² (1 is perfect)", xlabel="fraction masked")
     ratios = sorted({float(str(row["mask_ratio"])) for row in metrics})
     predictors = list(dict.fromkeys(str(row["predictor"]) for row in metrics))
@@ -184,22 +194,22 @@ def plot_embeddings(
     labels = [f"{start:.0f}" for start in onset]
     every = max(1, n_windows // 12)
     limit = c.finite_percentile(np.abs(cls), 99)
-    note = f"{n_windows} window{'s' * (n_windows != 1)} of {width} numbers"
+    note = f"{n_windows} window{'s' * (n_windows != 1)} × {width} dimensions"
     if duration:
         note += f", {duration:.0f} s each"
     with c.canvas(path, height=2.9) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(2.6, 1))
         image = c.heatmap(left, cls, cmap="RdBu_r", limit=(-limit, limit))
         left.set_yticks(range(0, n_windows, every), labels[::every])
-        left.set(title="Embedding (CLS)", xlabel="dimension", ylabel="onset of window (s)")
+        left.set(title="Embeddings", xlabel="dimension", ylabel="onset of window (s)")
         c.note(left, note)
         figure.colorbar(image, ax=left, label="value", pad=0.01, aspect=25)
         low = min(float(similarity.min()), 0.99)
         image = right.imshow(similarity, cmap=c.coarse("viridis"), vmin=low, vmax=1)
         right.set_xticks(range(0, n_windows, every), labels[::every], rotation=90 * (n_windows > 6))
         right.set_yticks(range(0, n_windows, every), labels[::every])
-        right.set(title="Likeness of windows", xlabel="onset (s)", ylabel="onset (s)")
-        figure.colorbar(image, ax=right, label="cosine", pad=0.02, aspect=25)
+        right.set(title="Similarity between windows", xlabel="onset (s)", ylabel="onset (s)")
+        figure.colorbar(image, ax=right, label="cosine similarity", pad=0.02, aspect=25)
         if n_windows <= 6:
             _write_values(right, similarity, low)
 
@@ -254,7 +264,7 @@ def plot_networks(
         ):
             _network_picture(axes, cut, parcels, numbers, background)
             axes.set_title(name)
-        agreement = f"{100 * share:.0f} % of {int(known.sum())} parcels as in the reference"
+        agreement = f"{100 * share:.0f} % of {int(known.sum())} parcels in the same network"
         c.note(maps[1], agreement)
         left, right = bottom.subplots(1, 2, width_ratios=(1, 1.4))
         _confusion(left, reference[known], labels[known])
@@ -297,7 +307,7 @@ def _confusion(axes: Axes, reference: np.ndarray, labels: np.ndarray) -> None:
     axes.set_xticks(range(7), names)
     axes.set_yticks(range(7), names)
     axes.tick_params(length=0)
-    axes.set(title="Parcels, by network", xlabel="model", ylabel="reference")
+    axes.set(title="Number of parcels", xlabel="model", ylabel="reference")
 
 
 def _score_bars(axes: Axes, scores: Mapping[str, float]) -> None:
@@ -307,7 +317,7 @@ def _score_bars(axes: Axes, scores: Mapping[str, float]) -> None:
     colours = [ACCENT if index == 0 else FAINT for index in range(len(names))]
     bars = axes.barh(at, np.nan_to_num(values), color=colours, height=0.62)
     axes.bar_label(bars, [f"{v:.2f}" if np.isfinite(v) else "n/a" for v in values], padding=3)
-    axes.set_yticks(at, [name.replace("_", " ") for name in names])
-    axes.set(xlim=(0, 1.1), xlabel="fraction", title="Scores and controls")
+    axes.set_yticks(at, [NETWORK_FEATURES.get(name, name) for name in names])
+    axes.set(xlim=(0, 1.1), xlabel="fraction of parcels", title="Agreement with AA-7")
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -41,6 +41,15 @@ NETWORKS: tuple[Network, ...] = (
 )
 
 
+# What networks are made from: name in the tables, label
+NETWORK_FEATURES = {
+    "model": "model",
+    "attention": "attention of the model",
+    "series": "functional connectivity",
+    "untrained": "random weights",
+}
+
+
 class Features(NamedTuple):
     """A kind of features that targets are decoded from: column in the tables, label, colour."""
 

@@ -88,7 +88,7 @@ def _coverage_bars(
     axes.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, 1.05), xticks=[], ylabel="fraction")
     n_low = int((np.nan_to_num(fraction) < threshold).sum())
     n_empty = int((np.nan_to_num(fraction) <= 0).sum())
-    axes.set_title("Every parcel, by network")
+    axes.set_title("All parcels, by network")
     c.note(axes, f"{n_low} of {len(fraction)} below {threshold:g}   ·   {n_empty} without data")
     worst = [i for i in np.argsort(heights, kind="stable")[:6] if heights[i] < threshold]
     if names is None or len(worst) == 0:

@@ -58,7 +58,7 @@ def plot_registration(
         _contours(axes, cut, contours)
         label_tiles(axes, cut)
         axes.set_title(title or f"{moving_name} on {fixed_name}")
-        c.note(axes, f"shown: {moving_name}   ·   point at the figure: {fixed_name}")
+        c.note(axes, f"shown: {moving_name}   ·   point at the figure to see: {fixed_name}")
         _contour_legend(axes, contours)
 
 

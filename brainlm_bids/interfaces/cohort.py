@@ -307,8 +307,11 @@ class GroupNetworks(GroupInterface):
             atlas,
             self._affine,
             reference,
-            {f"consensus, {name}": s["accuracy"] for name, s in self._consensus.items()}
-            | {"majority": self._consensus["model"]["majority"]},
+            {
+                f"consensus, {palette.NETWORK_FEATURES[name]}": scores["accuracy"]
+                for name, scores in self._consensus.items()
+            }
+            | {"chance (largest network)": self._consensus["model"]["majority"]},
             title="Consensus of the cohort",
         )
         plot_probabilities(

@@ -97,7 +97,7 @@ class WriteAnatomical(ArrayInterface):
     ) -> None:
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
 
-        title = f"T1w brain ({self.inputs.method})"
+        title = f"{outputs.figure_title('brain_mask')} ({self.inputs.method})"
         plot_brain_mask(naming.figure("brain_mask"), t1w, affine, mask, title=title)
         template, grid = load_image(self.inputs.template)
         plot_registration(
@@ -106,7 +106,7 @@ class WriteAnatomical(ArrayInterface):
             grid,
             normalised,
             {"template brain": load_mask(self.inputs.template_mask)},
-            title="T1w in template space",
+            title=outputs.figure_title("normalisation"),
             fixed_name=naming.space,
             moving_name="T1w",
         )
@@ -441,7 +441,8 @@ class DrawFunctional(ArrayInterface):
         boldref, affine = load_image(self.inputs.boldref)
         mask_figure, coreg_figure = naming.figure("boldref_mask"), naming.figure("coregistration")
         mask = load_mask(self.inputs.brain_mask)
-        plot_brain_mask(mask_figure, boldref, affine, mask, title="BOLD brain")
+        title = outputs.figure_title("boldref_mask")
+        plot_brain_mask(mask_figure, boldref, affine, mask, title=title)
         fixed, fixed_affine = load_image(self.inputs.fixed)
         on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
         pull = np.load(self.inputs.matrix) if on_t1w else self._pull
@@ -453,7 +454,7 @@ class DrawFunctional(ArrayInterface):
             fixed_affine,
             moved,
             {f"{name} brain": load_mask(self.inputs.fixed_mask)},
-            title=f"BOLD reference on the {name}",
+            title=f"BOLD reference in {name} space",
             fixed_name=name,
             moving_name="BOLD reference",
         )

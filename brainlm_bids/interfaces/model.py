@@ -293,7 +293,7 @@ class RunModel(ArrayInterface):
             affine,
             self._parcels.network_index,
             {name: values["accuracy"] for name, values in scores.items()},
-            title="Seven networks without labels",
+            title="Networks from the model",
         )
 
     def _features(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.figures.palette import FEATURES
+from brainlm_bids.figures.palette import FEATURES, NETWORK_FEATURES
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
@@ -25,12 +25,6 @@ _METRICS = {
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
     "permutation_p": "Permutation p",
-}
-_NETWORK_FEATURES = {
-    "model": "the model",
-    "attention": "the model's attention",
-    "series": "functional connectivity",
-    "untrained": "random weights",
 }
 _SIGNIFICANT = 0.05
 
@@ -128,7 +122,7 @@ def _mean_networks(rows: list[Row]) -> list[tuple[str, ...]]:
         ]
         for features in dict.fromkeys(row.get("features", "") for row in group):
             chosen = [row for row in group if row.get("features") == features]
-            name = f"{kind}, {_NETWORK_FEATURES.get(features, features)}"
+            name = f"{kind}, {NETWORK_FEATURES.get(features, features)}"
             if kind == "consensus":
                 cells = tuple(_three_decimals(chosen[0].get(key)) for key in keys)
             else:

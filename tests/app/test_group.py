@@ -220,7 +220,7 @@ def test_the_report_leads_nowhere_that_is_not(planted: Call) -> None:
 
 def test_methods_say_what_was_done(planted: Call) -> None:
     text = (planted.out / "logs" / "CITATION_group.md").read_text()
-    assert "age, noise, scanner were decoded" in text
+    assert "age, noise and scanner were decoded" in text
     assert "199 permutations" in text
     assert "[@" not in text
 

@@ -11,7 +11,7 @@ import pytest
 
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels import N_PARCELS
-from brainlm_bids.report import contents, model_facts, status
+from brainlm_bids.report import contents, model_facts, references, status
 from brainlm_bids.report import methods as boilerplate
 from brainlm_bids.report.subject import build_report
 
@@ -134,7 +134,7 @@ def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
     assert cards["SD of the parcel series"].startswith("20.8 | 0.50 × that of")
     assert cards["SD of the scaled series"].startswith("1.66 | 2.00 × that of")
     page = _Page(path)
-    assert "Filled parcels (1): P1." in page.text
+    assert "Parcels without data (1): P1." in page.text
     assert "P1 (0.00), P2 (0.25)" in page.text
     assert "0.2 ridge 0.5875 n/a 0.5217 n/a 3" in page.text
     assert "better than the parcel mean, but not better than ridge regression" in page.text
@@ -296,7 +296,7 @@ def test_the_methods_cite_what_they_name_and_nothing_else() -> None:
     entries = re.findall(r"^@\w+\{(\w+),", bibtex, re.M)
     assert len(entries) == len(set(entries)) == len(re.findall(r"^\d+\. ", listed, re.M))
     for key in entries:
-        assert boilerplate._REFERENCES[key].short in body
+        assert references.references()[key].short in body
     assert bibtex.count("{") == bibtex.count("}")
 
 
@@ -304,8 +304,8 @@ def test_the_methods_depend_on_what_was_done() -> None:
     text, bibtex = boilerplate.methods(
         {"has_t1w": False, "denoise": "none", "atlas": "A424approx", "dummy_scans": 4}
     )
-    assert "no T1w image" in text and "approximation" in text and "first 4 volumes" in text
-    assert "aroma" not in bibtex and "BrainLM (Ortega" not in text
+    assert "No T1w image" in text and "approximation" in text and "first 4 volumes" in text
+    assert "aroma" not in bibtex and "encoder (Ortega" not in text
     assert "{n4," not in bibtex and "{brainlm," not in bibtex
     text, bibtex = boilerplate.methods({"source": "fmriprep", "denoise": "aggr"})
     assert "removed aggressively" in text and "{fmriprep," in bibtex
@@ -314,12 +314,20 @@ def test_the_methods_depend_on_what_was_done() -> None:
     assert "untrained" in text
 
 
-def test_every_reference_has_an_entry() -> None:
-    entries = boilerplate._bibtex(list(boilerplate._REFERENCES))
-    assert entries.count("\n@") + 1 == len(boilerplate._REFERENCES)
-    for reference in boilerplate._REFERENCES.values():
+def test_references_are_written_from_their_entries() -> None:
+    table = references.references()
+    assert references.bibtex(list(table)).count("\n@") + 1 == len(table)
+    for key, reference in table.items():
         year = reference.short[-4:]
-        assert f"{year}. " in reference.full and f"year = {{{year}}}" in entries
+        assert year.isdigit() and f", {year}." in reference.full, key
+        assert f"year = {{{year}}}" in reference.bibtex
+        assert not set("{}\\") & set(reference.full + reference.short), key
+    # as PubMed prints them
+    assert table["fastica"].full.startswith("Hyvärinen A. Fast and robust")
+    assert table["brainlm"].full.startswith("Ortega Caro J, Fonseca AHdO, Rizvi SA, et al. ")
+    assert table["power"].short == "Power et al., 2012"
+    assert table["bbr"].short == "Greve & Fischl, 2009"
+    assert "NeuroImage 48(1), 63–72, 2009. https://doi.org/10.1016/" in table["bbr"].full
 
 
 def test_the_columns_of_the_status_table_are_those_that_are_written() -> None:
