@@ -62,6 +62,7 @@ def plot_quality(path: Path, recordings: Sequence[Mapping[str, Any]]) -> None:
                 label=["included", "excluded"],
             )
             axes.set(title=title, xlabel=label, ylabel="recordings")
+            axes.locator_params(axis="x", nbins=6)
             axes.yaxis.get_major_locator().set_params(integer=True)
             if known.any():
                 c.note(axes, f"median {np.median(values[known]):.3g}")
@@ -114,6 +115,7 @@ def plot_statistics(
             axes.hist(known, bins=_bins(np.r_[known, norm]), color=ACCENT)
             _level(axes, norm, f"- - UKB {norm:.3g}", horizontal=False)
             axes.set(title=title, xlabel=f"SD of a recording ({unit})", ylabel="recordings")
+            axes.locator_params(axis="x", nbins=6)
             axes.yaxis.get_major_locator().set_params(integer=True)
 
 
