@@ -1,5 +1,5 @@
 # make demo    a phantom data set through the whole chain, without any download of data
-# make test    the tests but the slow ones       make test-all    all tests
+# make test    the tests but the slow ones, with their coverage     make test-all    all tests
 # make lint    style, types, import contracts, shell      make docs        the documentation site
 # make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
@@ -18,6 +18,8 @@ DOCKER_BUILD ?=
 OLDEST := .venv-oldest
 OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort tests/test_settings.py \
   tests/model --ignore=tests/model/test_transformers.py
+# a file's tests stay together: they share what they compute once
+PARALLEL ?= -n 2 --dist loadfile
 PHANTOM := demo/.phantom
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
@@ -32,10 +34,11 @@ $(INSTALLED): constraints.txt pyproject.toml
 	touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not container and not cluster"
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered \
+	  -m "not slow and not container and not cluster"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not container and not cluster"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not cluster"
 
 # the numerics, the networks and one whole run, with the oldest dependencies that pyproject.toml allows
 test-oldest: $(OLDEST)/.installed
