@@ -149,6 +149,7 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         tags.no_validation = True
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32
         return tags
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Values of parcels to images, ready for nilearn's plotting functions."""
+"""Images that users pass, and values of parcels painted into images for nilearn's plots."""
 
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel as nb
 import numpy as np
 import pandas as pd
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.api.series import value_errors
+
+TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)
 
 
 def to_img(
@@ -53,14 +59,14 @@ def to_img(
     with value_errors():
         found = resources.find_atlas(None if atlas is None else str(atlas), offline=offline)
         labels, affine = found.load()
-    return paint(ordered, np.asarray(labels), affine)
+    return paint(ordered.astype(np.float32), np.asarray(labels), affine)
 
 
 def paint(
-    values: NDArray[np.float64], labels: NDArray[np.int16], affine: NDArray[np.float64]
+    values: NDArray[Any], labels: NDArray[np.int16], affine: NDArray[np.float64]
 ) -> nb.Nifti1Image:
     """Values (424,) or (T, 424) as an image of labels 1 to 424, (X, Y, Z) or (X, Y, Z, T)."""
-    known = np.nan_to_num(values).astype(np.float32)
+    known = np.nan_to_num(values)
     table = np.concatenate([np.zeros_like(known[..., :1]), known], axis=-1).T
     image = nb.Nifti1Image(table[labels.astype(np.int64)], affine)
     image.header.set_xyzt_units("mm", "sec")
@@ -84,3 +90,48 @@ def _in_order(values: Any) -> NDArray[np.float64]:
     if array.shape != (len(names),):
         raise ValueError(f"shape {array.shape}; expected {len(names)} values, one for each parcel")
     return array
+
+
+def load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
+    """An image of three or four dimensions, and its data."""
+    from nilearn.image import load_img
+
+    name = Path(imgs).name if isinstance(imgs, str | Path) else "the image"
+    try:
+        image = load_img(imgs)
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, TypeError, zlib.error, *NIBABEL_ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name}: cannot be read ({reason})") from None
+    if data.size == 0:
+        raise ValueError(f"{name}: shape {data.shape}. The image is empty")
+    if data.ndim not in (3, 4):
+        raise ValueError(f"{name}: shape {data.shape}; a 4-D image is needed")
+    if not np.issubdtype(data.dtype, np.number) and data.dtype != np.bool_:
+        raise ValueError(f"{name}: values of type {data.dtype}; numbers are needed")
+    if np.iscomplexobj(data):
+        raise ValueError(f"{name}: the values are complex; pass their magnitude")
+    return image, data
+
+
+def binary_mask(mask_img: Any) -> nb.Nifti1Image:
+    """A mask as 0 and 1; of several volumes, what any of them marks."""
+    image, data = load(mask_img)
+    finite = np.isfinite(data)
+    if not finite.all():
+        warnings.warn("Non-finite values detected. They do not belong to the mask.", stacklevel=2)
+    mask = finite & (np.where(finite, data, 0) > 0)
+    if mask.ndim == 4:
+        mask = mask.any(axis=3)
+    if not mask.any():
+        raise ValueError("The mask is invalid as it is empty: it masks all data.")
+    return nb.Nifti1Image(mask.astype(np.uint8), image.affine)
+
+
+def repetition_time(image: SpatialImage) -> float | None:
+    """Seconds between volumes as the header records them, None where it does not."""
+    header, zooms = image.header, image.header.get_zooms()
+    unit = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "unknown"
+    if len(zooms) < 4 or zooms[3] <= 0 or unit not in TIME_UNITS:
+        return None
+    return float(zooms[3]) * TIME_UNITS[unit]

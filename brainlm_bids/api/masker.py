@@ -1,7 +1,6 @@
 """`A424Masker`: series of the 424 parcels from images, in the manner of nilearn's maskers."""
 
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from brainlm_bids import resources
-from brainlm_bids.api.images import paint
+from brainlm_bids.api.images import binary_mask, load, paint, repetition_time
 from brainlm_bids.api.series import value_errors
 from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.preproc import affine as affines
@@ -24,8 +24,6 @@ Series = NDArray[np.float64]
 # Shares of the parcels that have data: below the first, an image is refused; below the second,
 # there is a warning.
 LEAST_COVERED, LOW_COVERED = 0.05, 0.5
-TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)
 
 
 class A424Masker(TransformerMixin, BaseEstimator):
@@ -52,7 +50,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
     high_pass, low_pass
         Cut-off frequencies in Hz; None: no filter.
     dtype
-        Type of the series; None: float64.
+        Type of the series; None: float64. "auto": float32.
     offline
         Never download the atlas.
 
@@ -66,6 +64,8 @@ class A424Masker(TransformerMixin, BaseEstimator):
         Names of the 424 columns.
     n_elements_
         424.
+    mask_img_
+        The mask, 0 and 1, or None.
     coverage_
         (424,) share of each parcel's voxels that lie in the image passed to `fit`, (n, 424) for a
         list of images; None if there was none.
@@ -141,7 +141,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         ----------
         imgs
             Image or path in MNI152NLin6Asym, on any grid: 4-D (X, Y, Z, T), or 3-D for values of a
-            map. Or a list of 4-D images.
+            map; a list of 3-D images is one 4-D image. Or a list of 4-D images.
         confounds
             (T, K) array, DataFrame or TSV, regressed out (`nilearn.signal.clean`). A list for a
             list of images.
@@ -174,7 +174,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         return self.transform(imgs, confounds, sample_mask)
 
     def fit_transform(
-        self, X: Any, y: Any = None, confounds: Any = None, sample_mask: Any = None
+        self, imgs: Any, y: Any = None, confounds: Any = None, sample_mask: Any = None
     ) -> "Series | list[Series]":
         """Find the atlas and extract the series of an image, or of each of a list.
 
@@ -182,7 +182,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         """
         del y
         self._find_atlas()
-        extracted = self._extracted(X)
+        extracted = self._extracted(imgs)
         self._describe(extracted)
         return self._cleaned_all(extracted, confounds, sample_mask)
 
@@ -199,9 +199,14 @@ class A424Masker(TransformerMixin, BaseEstimator):
         nibabel.Nifti1Image
         """
         check_is_fitted(self)
-        values = np.asarray(X, dtype=np.float64)
+        values = np.asarray(X)
         if values.ndim not in (1, 2) or values.shape[-1] != self.n_elements_:
-            raise ValueError(f"shape {values.shape}; expected (424,) or (volumes, 424)")
+            raise ValueError(
+                f"Input to 'inverse_transform' has wrong shape {values.shape}; expected (424,) or "
+                "(volumes, 424)"
+            )
+        if not np.issubdtype(values.dtype, np.floating):
+            values = values.astype(np.float64)
         image = self.labels_img_
         return paint(values, np.asarray(image.dataobj), np.asarray(image.affine))
 
@@ -210,6 +215,9 @@ class A424Masker(TransformerMixin, BaseEstimator):
         del input_features
         check_is_fitted(self)
         return np.asarray(self.region_names_, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "atlas_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -226,6 +234,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         self.region_names_ = list(resources.parcels().names)
         self.n_elements_ = len(self.region_names_)
         self._points = affines.labelled_points(np.asarray(labels, dtype=np.int32), affine)
+        self.mask_img_ = None if self.mask_img is None else binary_mask(self.mask_img)
         self.coverage_: NDArray[np.float64] | None = None
         self.t_r_: float | list[float | None] | None = self.t_r
 
@@ -237,12 +246,14 @@ class A424Masker(TransformerMixin, BaseEstimator):
             self.coverage_, self.t_r_ = extracted.coverage, extracted.t_r
 
     def _extracted(self, imgs: Any) -> "_Extracted | list[_Extracted]":
-        if isinstance(imgs, list | tuple):
-            return [self._extract(image) for image in _several(imgs)]
+        if isinstance(imgs, list | tuple) and not imgs:
+            raise ValueError("the list of images is empty")
+        if isinstance(imgs, list | tuple) and len(load(imgs[0])[1].shape) == 4:
+            return [self._extract(image) for image in imgs]
         return self._extract(imgs)
 
     def _extract(self, imgs: Any) -> "_Extracted":
-        image, data = _load(imgs)
+        image, data = load(imgs)
         volumes = data.reshape(*data.shape[:3], -1)
         mask = self._mask(image, volumes)
         names, points = self._points
@@ -257,17 +268,17 @@ class A424Masker(TransformerMixin, BaseEstimator):
         if doubt:
             warnings.warn(doubt, UserWarning, stacklevel=2)
         series = parcellate(operator, np.where(mask[..., None], volumes, 0).astype(np.float32))
-        t_r = _repetition_time(image) if self.t_r is None else self.t_r
+        t_r = repetition_time(image) if self.t_r is None else self.t_r
         return _Extracted(series, coverage.fraction, t_r, data.ndim == 3)
 
     def _mask(self, image: SpatialImage, volumes: NDArray[Any]) -> NDArray[np.bool_]:
         mask = np.isfinite(volumes).all(axis=3) & (volumes != 0).any(axis=3)
-        if self.mask_img is None:
+        if self.mask_img_ is None:
             return np.asarray(mask)
         from nilearn.image import resample_to_img
 
         given = resample_to_img(
-            self.mask_img,
+            self.mask_img_,
             nb.Nifti1Image(mask.astype(np.uint8), image.affine),
             interpolation="nearest",
             copy_header=True,
@@ -295,8 +306,11 @@ class A424Masker(TransformerMixin, BaseEstimator):
         if (self.high_pass, self.low_pass) != (None, None) and extracted.t_r is None:
             raise ValueError("the image's header records no repetition time; pass t_r=, in seconds")
         series = extracted.series
+        dtype = np.float32 if self.dtype == "auto" else self.dtype or np.float64
         if extracted.single:
-            return series[0].astype(self.dtype or np.float64)
+            # a table has rows, also where it has one alone
+            as_table = _get_output_config("transform", self)["dense"] != "default"
+            return (series if as_table else series[0]).astype(dtype)
         known = np.isfinite(series).all(axis=0)
         cleaned = signal.clean(
             series[:, known],
@@ -309,7 +323,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
             t_r=extracted.t_r,
             standardize_confounds=True,
         )
-        result = np.full((len(cleaned), series.shape[1]), np.nan, dtype=self.dtype or np.float64)
+        result = np.full((len(cleaned), series.shape[1]), np.nan, dtype=dtype)
         result[:, known] = cleaned
         return result
 
@@ -340,48 +354,9 @@ def _standardization(given: Any) -> Any:
     return off if given in (None, False) else "zscore_sample" if given is True else given
 
 
-def _load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
-    """An image of three or four dimensions, and its data."""
-    from nilearn.image import load_img
-
-    name = Path(imgs).name if isinstance(imgs, str | Path) else "the image"
-    try:
-        image = load_img(imgs)
-        data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, TypeError, zlib.error, *NIBABEL_ERRORS) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name}: cannot be read ({reason})") from None
-    if data.ndim not in (3, 4):
-        raise ValueError(f"{name}: shape {data.shape}; a 4-D image is needed")
-    if not np.issubdtype(data.dtype, np.number) and data.dtype != np.bool_:
-        raise ValueError(f"{name}: values of type {data.dtype}; numbers are needed")
-    if np.iscomplexobj(data):
-        raise ValueError(f"{name}: the values are complex; pass their magnitude")
-    return image, data
-
-
-def _several(imgs: Sequence[Any]) -> Sequence[Any]:
-    if not imgs:
-        raise ValueError("the list of images is empty")
-    if len(getattr(imgs[0], "shape", ())) == 3:
-        raise ValueError(
-            "a list of 3-D images; join the volumes of a run by nilearn.image.concat_imgs"
-        )
-    return imgs
-
-
 def _one_each(values: Any, n: int, name: str) -> Sequence[Any]:
     if values is None:
         return [None] * n
     if not isinstance(values, list | tuple) or len(values) != n:
         raise ValueError(f"{name}: a list of {n} is needed, one for each image")
     return values
-
-
-def _repetition_time(image: SpatialImage) -> float | None:
-    """Seconds between volumes as the header records them, None where it does not."""
-    header, zooms = image.header, image.header.get_zooms()
-    unit = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "unknown"
-    if len(zooms) < 4 or zooms[3] <= 0 or unit not in TIME_UNITS:
-        return None
-    return float(zooms[3]) * TIME_UNITS[unit]

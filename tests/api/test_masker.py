@@ -92,16 +92,18 @@ def test_parameters_of_nilearn(image: nb.Nifti1Image) -> None:
 
 def test_lists_and_single_volumes(image: nb.Nifti1Image) -> None:
     masker = A424Masker("A424approx")
+    image, short = image.slicer[..., :12], image.slicer[..., :10]
     whole = masker.fit_transform(image)
-    short = image.slicer[..., :10]
     both = masker.fit_transform([image, short], sample_mask=[None, np.arange(4)])
     np.testing.assert_array_equal(both[0], whole)
     assert both[1].shape == (4, 424)
     assert masker.coverage_.shape == (2, 424) and masker.t_r_ == [1.5, 1.5]
     first = image.slicer[..., 0]
     np.testing.assert_allclose(masker.transform(first), whole[0], rtol=1e-6)
-    with pytest.raises(ValueError, match="concat_imgs"):
-        masker.transform([first, first])
+    table = A424Masker("A424approx").set_output(transform="pandas").fit_transform(first)
+    assert table.shape == (1, 424) and list(table) == list(resources.parcels().names)
+    joined = masker.transform([first, image.slicer[..., 1]])
+    np.testing.assert_allclose(joined, whole[:2], rtol=1e-6)
     with pytest.raises(ValueError, match="a list of 2"):
         masker.transform([image, short], confounds=[np.ones((30, 1))])
 
