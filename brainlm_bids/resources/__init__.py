@@ -17,12 +17,12 @@ from brainlm_bids.resources.checkpoint import (
     MODEL_REVISION,
     RANDOM_MODELS,
     UNTRAINED,
-    WEIGHTS_LICENCE,
     ModelResource,
     find_model,
 )
 from brainlm_bids.resources.fetching import FETCHABLE, fetch
 from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
+from brainlm_bids.resources.labels import WEIGHTS_LICENCE
 from brainlm_bids.resources.template import (
     aroma_masks,
     find_template,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import file_sha256, read_text, write_text
+from brainlm_bids.files import file_sha256, write_json, write_text
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.resources.cache import (
     SOURCES,
@@ -19,12 +19,20 @@ from brainlm_bids.resources.cache import (
     reason_of,
     writable_home,
 )
+from brainlm_bids.resources.labels import (
+    ORIGIN_FILE,
+    PUBLISHED,
+    SUMS_FILE,
+    WEIGHTS_LICENCE,
+    model_label,
+    published_name,
+    recorded_sums,
+    stated_licence,
+)
 from brainlm_bids.values import did_you_mean
 
-WEIGHTS_LICENCE = "CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0/)"
 MODEL_REPOSITORY = "vandijklab/brainlm"
 MODEL_REVISION = "4c54e0cccf920d9d6af7c647cb866fc19c60cf26"
-MODEL_FOLDERS = {"111M": "vitmae_111M", "650M": "vitmae_650M", "13M": "old_13M"}
 RANDOM_MODELS = ("tiny", "demo", "13M", "111M", "650M")
 DEMO_FOLDER = Path(__file__).parents[1] / "data" / "demo"
 DEMO = notice(
@@ -71,14 +79,12 @@ def find_model(
     cannot be had, and for cached weights that are not those of the first use. Nothing is ever used
     in place of what was asked for.
     """
-    from brainlm_bids.resources.labels import model_label
-
     if spec == "none":
         return None
-    if spec in MODEL_FOLDERS:
+    if spec in PUBLISHED:
         folder = _published_model(spec, chosen_home(home), offline, sources)
         sha256 = _check_sums(folder)
-        source = f"{MODEL_REPOSITORY}@{MODEL_REVISION}/{MODEL_FOLDERS[spec]}"
+        source = f"{MODEL_REPOSITORY}@{MODEL_REVISION}/{PUBLISHED[spec]}"
         return ModelResource(
             spec, model_label(spec), folder, False, sha256, source, WEIGHTS_LICENCE
         )
@@ -100,14 +106,15 @@ def find_model(
         )
     folder = Path(spec).expanduser()
     if not folder.is_dir():
-        known = (*MODEL_FOLDERS, "demo", "none", *(f"random:{name}" for name in RANDOM_MODELS))
+        known = (*PUBLISHED, "demo", "none", *(f"random:{name}" for name in RANDOM_MODELS))
         raise UserError(
-            f"--model {spec}: neither a folder nor one of {', '.join(MODEL_FOLDERS)}, "
+            f"--model {spec}: neither a folder nor one of {', '.join(PUBLISHED)}, "
             f"demo, random:NAME, none{did_you_mean(spec, known)}"
         )
     sha256 = file_sha256(weights_file(folder))
-    label = model_label(folder)
-    licence = WEIGHTS_LICENCE if folder.name in MODEL_FOLDERS.values() else "as given by the user"
+    published = published_name(folder, sha256, chosen_home(home))
+    label = model_label(published or folder.resolve().name)
+    licence = WEIGHTS_LICENCE if published else stated_licence(folder)
     return ModelResource(spec, label, folder, False, sha256, str(folder.resolve()), licence)
 
 
@@ -127,7 +134,7 @@ def _published_model(name: str, home: Path | None, offline: bool, sources: Sourc
         f"--model FOLDER or --model random:{name}"
     )
     if home is not None:
-        folder = home / "models" / MODEL_FOLDERS[name]
+        folder = home / "models" / PUBLISHED[name]
         try:
             weights_file(folder)
             return folder
@@ -149,9 +156,9 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
     """
     import huggingface_hub as hub
 
-    folder = home / "models" / MODEL_FOLDERS[name]
+    folder = home / "models" / PUBLISHED[name]
     for file in ("config.json", "pytorch_model.bin"):
-        remote = f"{MODEL_FOLDERS[name]}/{file}"
+        remote = f"{PUBLISHED[name]}/{file}"
         url = hub.hf_hub_url(
             MODEL_REPOSITORY, remote, revision=MODEL_REVISION, endpoint=sources.hub
         )
@@ -163,7 +170,14 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
         sha256 = etag if etag is not None and len(etag) == 64 else None
         headers = hub.utils.build_hf_headers()
         download(url, folder / file, sha256, resumable=sha256 is not None, headers=headers)
-    _check_sums(folder)
+    sha256 = _check_sums(folder)
+    origin = {
+        "Name": name,
+        "Sha256": sha256,
+        "Source": f"{MODEL_REPOSITORY}@{MODEL_REVISION}/{PUBLISHED[name]}",
+        "Licence": WEIGHTS_LICENCE,
+    }
+    write_json(folder / ORIGIN_FILE, origin)
     return folder
 
 
@@ -171,14 +185,13 @@ def _check_sums(folder: Path) -> str:
     """Compare config and weights with the sums of their first use; return the weights' sha256."""
     weights = weights_file(folder)
     sums = {path.name: file_sha256(path) for path in (folder / "config.json", weights)}
-    record = folder / "SHA256SUMS"
+    record = folder / SUMS_FILE
     if not is_present(record):
         text = "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items())
         with contextlib.suppress(OSError):  # a read-only cache: the sidecars have the sha256
             write_text(record, text)
         return sums[weights.name]
-    lines = [line.split(maxsplit=1) for line in read_text(record).splitlines()]
-    recorded = {line[1].strip(): line[0] for line in lines if len(line) == 2}
+    recorded = recorded_sums(folder)
     for name, sha256 in sums.items():
         if recorded.get(name) != sha256:
             raise UserError(

@@ -8,10 +8,11 @@ from pathlib import Path
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources.atlas import ATLAS_LICENCE, find_cifti_atlas, real_atlas
 from brainlm_bids.resources.cache import SOURCES, Sources, chosen_home, writable_home
-from brainlm_bids.resources.checkpoint import MODEL_FOLDERS, WEIGHTS_LICENCE, find_model
+from brainlm_bids.resources.checkpoint import find_model
+from brainlm_bids.resources.labels import PUBLISHED, WEIGHTS_LICENCE
 from brainlm_bids.resources.template import TEMPLATE_LICENCE, from_templateflow
 
-FETCHABLE = ("atlas", "cifti-atlas", "template", *MODEL_FOLDERS)
+FETCHABLE = ("atlas", "cifti-atlas", "template", *PUBLISHED)
 
 
 def fetch(

@@ -16,7 +16,6 @@ from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Stopping
 from brainlm_bids.training.processes import start_engine
-from brainlm_bids.training.setup import licence_of
 from brainlm_bids.training.split import (
     Fold,
     cross_validation,
@@ -123,12 +122,12 @@ class Start(NamedTuple):
     def origin(self) -> dict[str, Any]:
         """What the weights began with, under the keys of `brainlm pretrain`."""
         one = self.resource
-        said = {"Source": one.source, "Sha256": one.sha256, "Licence": licence_of(one)}
+        said = {"Source": one.source, "Sha256": one.sha256, "Licence": one.licence}
         return {"Checkpoint": one.name, "StartedFrom": said}
 
     def warnings(self) -> list[dict[str, str]]:
         """The field Warnings of the sidecars of scores and weights."""
-        warnings, licence = list(self.resource.warnings), licence_of(self.resource)
+        warnings, licence = list(self.resource.warnings), self.resource.licence
         if licence == WEIGHTS_LICENCE:
             text = f"Made from weights under {licence}: adapted weights must not be shared."
             warnings.append(notice(Kind.RESTRICTED_LICENCE, text))

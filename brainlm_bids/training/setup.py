@@ -21,7 +21,7 @@ from brainlm_bids.model.config import ARCHITECTURES, ModelConfig, config_content
 from brainlm_bids.model.devices import choose_device, resolve_precision
 from brainlm_bids.model.masking import n_kept
 from brainlm_bids.model.network import Network
-from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model, parcels
+from brainlm_bids.resources import WEIGHTS_LICENCE, find_model, parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.loader import Schedule
 from brainlm_bids.training.objective import default_learning_rate
@@ -101,16 +101,7 @@ def find_start(options: PretrainOptions) -> StartingPoint:
     _check_size(options, model.config)
     network = network_over(_with_ratio(model.config, options), model.module)
     trainable(network, {"vit": True, "decoder": True})
-    return StartingPoint(network, resource.source, resource.sha256, licence_of(resource))
-
-
-def licence_of(resource: ModelResource) -> str:
-    """That of the weights; of a checkpoint of this command, that of what it began with."""
-    file = Path(str(resource.path)) / "training.json"
-    try:
-        return str(read_json(file)["StartedFrom"]["Licence"])
-    except (UserError, KeyError, TypeError):
-        return resource.licence
+    return StartingPoint(network, resource.source, resource.sha256, resource.licence)
 
 
 def _with_ratio(config: ModelConfig, options: PretrainOptions) -> ModelConfig:

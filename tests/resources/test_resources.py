@@ -5,6 +5,7 @@ Downloads are tested against a server on this machine whose faults are chosen pe
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -518,7 +519,8 @@ def test_model_download_resumes_in_another_call(server: Server, tmp_path: Path) 
     assert 1_200_000 < start <= 1_500_000
     assert (folder / "pytorch_model.bin").read_bytes() == weights
     found = sorted(path.name for path in folder.iterdir())
-    assert found == ["SHA256SUMS", "config.json", "pytorch_model.bin"]  # nothing else is left
+    expected = ["SHA256SUMS", "config.json", "origin.json", "pytorch_model.bin"]
+    assert found == expected  # nothing else is left
 
 
 def test_model_download_where_parts_cannot_be_had(server: Server, tmp_path: Path) -> None:
@@ -660,13 +662,66 @@ def test_read_only_cache_of_weights(tmp_path: Path) -> None:
         ("13M", "brainlm13M"),
         ("random:13M", "random13M"),
         ("random:tiny", "randomtiny"),
-        (Path("/a/vitmae_650M"), "brainlm650M"),
-        ("/a/old_13M/", "brainlm13M"),
-        ("/a/brainlm_tiny", "brainlmtiny"),
+        ("brainlm_tiny", "brainlmtiny"),
+        ("vitmae_650M", "vitmae650M"),  # a folder: its name proves nothing
     ],
 )
-def test_model_label(source: str | Path, label: str) -> None:
+def test_model_label(source: str, label: str) -> None:
     assert model_label(source) == label
+
+
+def checkpoint_folder(folder: Path, weights: bytes = b"weights") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(weights)
+    return folder
+
+
+def found(folder: Path, home: Path) -> tuple[str, str]:
+    model = resources.find_model(str(folder), home=home)
+    assert model is not None
+    return model.label, model.licence
+
+
+def test_published_weights_are_recognised_by_their_sum_and_not_by_a_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    mine = checkpoint_folder(tmp_path / "vitmae_111M", b"mine")
+    assert found(mine, home) == ("vitmae111M", "not stated in the folder of the weights")
+    cached = checkpoint_folder(home / "models" / "vitmae_111M", b"theirs")
+    resources.find_model("111M", home=home)  # notes the sums
+    copy = checkpoint_folder(tmp_path / "copy", b"theirs")
+    label, licence = found(copy, home)
+    assert label == "brainlm111M" and licence.startswith("CC BY-NC-ND 4.0")
+    sha256 = hashlib.sha256(b"theirs").hexdigest()
+    (copy / "origin.json").write_text(json.dumps({"Name": "111M", "Sha256": sha256}))
+    assert found(copy, tmp_path / "elsewhere")[0] == "brainlm111M"
+    (copy / "pytorch_model.bin").write_bytes(b"tuned")  # the note is of other weights now
+    assert found(copy, home) == ("copy", "not stated in the folder of the weights")
+    assert cached.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "licence"),
+    [
+        ("README.md", "---\nlicense: cc-by-nc-nd-4.0\n---\n# card\n", "CC BY-NC-ND 4.0 (https"),
+        ("../README.md", "---\ntags: [x]\nlicense: 'mit'\n---\n", "mit"),
+        ("README.md", "license: mit, says the text\n", "not stated"),
+        ("config.json", '{"license": "apache-2.0"}', "apache-2.0"),
+        ("LICENSE", "\nMIT License\n\nPermission is", "MIT License"),
+        (
+            "training.json",
+            '{"StartedFrom": {"Licence": "CC BY-NC-ND 4.0 (x)"}}',
+            "CC BY-NC-ND 4.0 (x)",
+        ),
+        ("training.json", "{broken", "not stated"),
+    ],
+)
+def test_the_licence_is_what_the_folder_states(
+    tmp_path: Path, file: str, text: str, licence: str
+) -> None:
+    folder = checkpoint_folder(tmp_path / "above" / "old_13M")
+    (folder / file).write_text(text)
+    assert found(folder, tmp_path)[1].startswith(licence)
 
 
 def test_fetch_refuses_unknown_words(tmp_path: Path) -> None:

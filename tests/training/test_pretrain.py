@@ -412,8 +412,9 @@ def test_the_licence_goes_with_the_weights(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Adapted released weights, adapted once more: their licence still stands in the checkpoint."""
-    released = tmp_path / "old_13M"
+    released = tmp_path / "released"
     saving.save_checkpoint(released, random_network(SERIES, 7), {})
+    (released / "README.md").write_text("---\nlicense: cc-by-nc-nd-4.0\n---\n")
     source = str(released)
     for name in ("once", "twice"):
         given = replace(parameters(store, tmp_path / name, epochs=1), config=None)
