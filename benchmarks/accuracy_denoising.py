@@ -220,18 +220,17 @@ def planted_right(seed: int) -> float:
 
 def _simulated(seed: int, n_volumes: int) -> Iterator[Row]:
     run = simulator.simulate(seed, n_volumes=n_volumes)
-    with tempfile.TemporaryDirectory() as folder:
-        found = denoising.denoise(run, Path(folder))
-    first = run.n_non_steady
-    missed = max(0, first - found.n_dummy)
-    note = f"{found.n_dummy} volumes left out, {first} are off by more than half a percent"
+    found = denoising.denoise(run)
+    first, n_dummy = run.n_non_steady, found.motion.n_dummy
+    missed = max(0, first - n_dummy)
+    note = f"{n_dummy} volumes left out, {first} are off by more than half a percent"
     stage = "denoised parcels, second simulator"
     yield Row(stage, "non-steady volumes missed", missed, "<= 1", note=note)
     others = denoising.peers(
-        found.raw, found.parameters, found.global_signal, found.n_dummy, run.tr
+        found.raw, found.motion.parameters, found.global_signal, n_dummy, run.tr
     )
     truth = run.series, run.oracle, denoising.simulated_nuisances(run), first
-    noise = found.decisions["noise"]
+    noise = found.decisions.noise
     note = f"{noise.sum()} of {noise.size} components removed"
     yield from _shares(stage, found.denoised, others, truth, note)
 

@@ -28,8 +28,9 @@ from brainlm_bids.phantom.head import Warp, load_warp
 from brainlm_bids.preproc.affine import apply, labelled_points
 from brainlm_bids.preproc.motion import realign as motion
 from brainlm_bids.preproc.registration import ants as registration
-from brainlm_bids.preproc.registration import boundary, transforms
+from brainlm_bids.preproc.registration import boundary
 from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi, brain_mask_t1w
+from brainlm_bids.preproc.registration.transforms import ItkTransform, to_ants
 
 NOISE = 0.02
 N_PEER_VOLUMES = 10  # that the slow peers are given
@@ -191,8 +192,8 @@ def antspyx_motion(case: Case, chosen: np.ndarray) -> np.ndarray:
     """(T, 4, 4) by ants.motion_correction, to our reference."""
     import ants
 
-    fixed = transforms.to_ants(case.reference, case.affine)
-    volumes = [transforms.to_ants(case.bold[..., t], case.affine) for t in chosen]
+    fixed = to_ants(case.reference, case.affine)
+    volumes = [to_ants(case.bold[..., t], case.affine) for t in chosen]
     direction = np.eye(4)
     direction[:3, :3] = fixed.direction
     blank = ants.make_image(
@@ -206,7 +207,7 @@ def antspyx_motion(case: Case, chosen: np.ndarray) -> np.ndarray:
     found = []
     for files in done["motion_parameters"]:
         assert len(files) == 1, files
-        found.append(transforms.read_rigid(files[0]))
+        found.append(ItkTransform.from_file(files[0]).rigid())
     return np.array(found)
 
 
@@ -301,11 +302,11 @@ def antspyx_rigid(case: Case, t1w: np.ndarray) -> np.ndarray:
     import ants
 
     done = ants.registration(
-        transforms.to_ants(t1w, case.t1w_affine),
-        transforms.to_ants(case.reference, case.affine),
+        to_ants(t1w, case.t1w_affine),
+        to_ants(case.reference, case.affine),
         type_of_transform="Rigid",
     )
-    return transforms.read_rigid(done["fwdtransforms"][0])
+    return ItkTransform.from_file(done["fwdtransforms"][0]).rigid()
 
 
 def normalisation_rows(case: Case, quick: bool) -> Iterator[Row]:
@@ -319,23 +320,22 @@ def normalisation_rows(case: Case, quick: bool) -> Iterator[Row]:
     }
     bounds = {"T1w": ("T1w to MNI", "<= 2.0"), "boldref": ("BOLD to MNI, no T1w", "<= 3.5")}
     for kind, (data, affine, mask) in images.items():
-        path = registration.register_to_template(
+        transform = registration.register_to_template(
             data,
             affine,
             template,
             template_affine,
             moving_mask=mask,
             template_mask=template_mask,
-            out_file=case.folder / f"{kind}.h5",
             seed=case.seed,
             kind=kind,  # type: ignore[arg-type]
         )
-        errors = distances(transforms.map_points(case.template_points, path), truths[kind])
+        errors = distances(transform(case.template_points), truths[kind])
         peers = {}
         if not quick:
             for name, type_ in {"affine only": "Affine", "antspyx SyN": "SyN"}.items():
                 theirs = antspyx_transform(case, np.where(mask, data, 0), affine, type_)
-                there = transforms.map_points(case.template_points, theirs)
+                there = ItkTransform.from_file(theirs)(case.template_points)
                 peers[name] = float(np.median(distances(there, truths[kind])))
         stage, bound = bounds[kind]
         note = f"95th percentile {np.percentile(errors, 95):.1f} mm"
@@ -348,8 +348,8 @@ def antspyx_transform(case: Case, brain: np.ndarray, affine: np.ndarray, type_: 
 
     template, mask, template_affine = case.template
     done = ants.registration(
-        transforms.to_ants(np.where(mask, template, 0), template_affine),
-        transforms.to_ants(brain, affine),
+        to_ants(np.where(mask, template, 0), template_affine),
+        to_ants(brain, affine),
         type_of_transform=type_,
         write_composite_transform=True,
     )

@@ -1,22 +1,20 @@
-"""The denoising of one run outside of the graph, by the graph's own interfaces.
+"""The denoising of one simulated run, step by step as the graph does it.
 
 In: a `benchmarks.simulator.Simulation`. Out: its parcels (T, 424) raw and denoised, motion, and
 what peers make of the same parcels.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import simulator
 from brainlm_bids import resources
-from brainlm_bids.interfaces import denoising, functional, images
-from brainlm_bids.parcels import operator as parcellation
+from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
-from brainlm_bids.preproc.affine import apply, compose, grid_points
+from brainlm_bids.preproc import steps
+from brainlm_bids.preproc.affine import apply, compose, grid_points, invert
 from brainlm_bids.preproc.denoising import temporal
 
 Float = NDArray[np.floating]
@@ -28,75 +26,46 @@ class Denoised:
 
     raw: Float
     denoised: Float
-    parameters: Float  # (T, 6), estimated
     global_signal: Float  # (T,)
-    n_dummy: int
-    components: dict[str, Any]
-    decisions: dict[str, Any]
+    motion: steps.Motion
+    components: steps.Components
+    decisions: steps.Decisions
 
 
-def denoise(run: simulator.Simulation, folder: Path, seed: int = 42) -> Denoised:
+def denoise(run: simulator.Simulation, seed: int = 42) -> Denoised:
     """Motion, parcels, ICA-AROMA and filter; the place of the template in the run is known."""
-    bold = images.save_image(folder / "bold.nii", run.bold, run.affine, run.tr)
-    head_motion = functional.Realign(bold=bold).run(cwd=str(folder)).outputs
-    estimate = dict(np.load(head_motion.motion))
-    n_dummy, matrices = int(estimate["n_dummy"]), estimate["matrices"]
-    realigned, _ = images.load_image(head_motion.realigned)
-    mask = images.load_mask(head_motion.brain_mask)
+    realigned = steps.realign(run.bold, run.affine)
+    bold, mask, motion = realigned.bold, realigned.brain_mask, realigned.motion
+    assert motion.matrices is not None
     # all poses are known up to that of the reference: any steady volume tells it
-    steady = n_dummy + 20
-    place = np.linalg.inv(run.affine) @ np.linalg.inv(matrices[steady]) @ run.matrices[steady]
-    factor = temporal.grand_mean_factor(realigned[..., n_dummy:], mask)
+    steady = motion.n_dummy + 20
+    place = compose(invert(run.affine), invert(motion.matrices[steady]), run.matrices[steady])
+    factor = temporal.grand_mean_factor(bold[..., motion.n_dummy :], mask)
     head = simulator.head()
     points = apply(place @ run.affine, head.points)
-    operator, _ = parcellation.build_operator(head.labels, points, mask.shape, mask)
-    parcels = parcellation.parcellate(operator, realigned) * factor
-    np.save(folder / "parcels.npy", parcels)
-    np.savez(folder / "aroma.npz", **_aroma_masks(mask.shape, place))
-    files = _run_interfaces(folder, head_motion, factor, run.tr, seed)
-    return Denoised(
-        raw=parcels,
-        denoised=np.load(files["denoised"]),
-        parameters=estimate["parameters"],
-        global_signal=realigned[mask].mean(axis=0) * factor,
-        n_dummy=n_dummy,
-        components=dict(np.load(files["components"])),
-        decisions=dict(np.load(files["decisions"])),
+    operator, _ = build_operator(head.labels, points, mask.shape, mask)
+    parcels = parcellate(operator, bold) * factor
+    components = steps.decompose(
+        bold, run.affine, mask, n_dummy=motion.n_dummy, factor=factor, seed=seed
     )
+    samples = _aroma_samples(mask.shape, place)
+    decisions = steps.classify(components, mask, motion, samples, run.tr, seed=seed)
+    cleaned = steps.denoise(
+        parcels,
+        run.tr,
+        n_dummy=motion.n_dummy,
+        components=(components.mixing, decisions.noise),
+    )
+    signal = bold[mask].mean(axis=0) * factor
+    return Denoised(parcels, cleaned.series, signal, motion, components, decisions)
 
 
-def _aroma_masks(shape: tuple[int, ...], world_to_voxel: Float) -> dict[str, Any]:
+def _aroma_samples(shape: tuple[int, ...], world_to_voxel: Float) -> steps.AromaSamples:
     masks = resources.aroma_masks()
     voxels = grid_points(masks.csf.shape, compose(world_to_voxel, masks.affine))
     kept = ((voxels > -1) & (voxels < np.array(shape))).all(axis=1)
-    named = {name: getattr(masks, name).ravel()[kept] for name in ("csf", "edge", "out")}
-    return {"voxels": voxels[kept].astype(np.float32), **named}
-
-
-def _run_interfaces(
-    folder: Path, head_motion: Any, factor: float, tr: float, seed: int
-) -> dict[str, str]:
-    common = {"motion": head_motion.motion}
-    image = {"brain_mask": head_motion.brain_mask, **common}
-    decompose = denoising.Decompose(
-        realigned=head_motion.realigned, factor=float(factor), seed=seed, **image
-    )
-    components = decompose.run(cwd=str(folder)).outputs.components
-    classify = denoising.Classify(
-        components=components, aroma=str(folder / "aroma.npz"), tr=tr, seed=seed, **image
-    )
-    decisions = classify.run(cwd=str(folder)).outputs.decisions
-    clean = denoising.Denoise(
-        parcels=str(folder / "parcels.npy"),
-        components=components,
-        decisions=decisions,
-        tr=tr,
-        mode="nonaggr",
-        high_pass=100.0,
-        **common,
-    )
-    denoised = clean.run(cwd=str(folder)).outputs.denoised
-    return {"components": components, "decisions": decisions, "denoised": denoised}
+    named = (mask.ravel()[kept] for mask in (masks.csf, masks.edge, masks.out))
+    return steps.AromaSamples(voxels[kept].astype(np.float32), *named)
 
 
 # --- what it is compared with ----------------------------------------------------------------

@@ -181,7 +181,7 @@ def run_realign(work: str, paths: dict[str, str]) -> Iterator[Any]:
     from brainlm_bids.interfaces.functional import Realign
 
     yield
-    names = ("realigned", "boldref", "brain_mask", "motion")
+    names = ("bold", "boldref", "brain_mask", "motion")
     yield _run(Realign(bold=paths["bold"]), work, names)
 
 
@@ -197,7 +197,7 @@ def run_extract(work: str, paths: dict[str, str]) -> Iterator[Any]:
     from brainlm_bids.interfaces.functional import Extract
 
     yield
-    names = ("realigned", "brain_mask", "motion", "operator", "tissues")
+    names = ("bold", "brain_mask", "motion", "operator", "tissues")
     thresholds = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5}
     given = {name: paths[name] for name in names}
     yield _run(Extract(tr=0.735, **thresholds, **given), work, ("parcels",))

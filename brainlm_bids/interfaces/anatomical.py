@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from nipype.interfaces.base import (
-    File,
-    TraitedSpec,
-    traits,
-)
+from nipype.interfaces.base import File, TraitedSpec, traits
 
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.images import load_image, load_mask, save_image
 
 
@@ -29,14 +26,15 @@ class PrepareT1w(ArrayInterface):
     output_spec = _PrepareT1wOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_t1w
+        from brainlm_bids.preproc import steps
 
         data, affine = load_image(self.inputs.t1w)
-        mask, method = brain_mask_t1w(data, affine)
-        corrected = bias_correct(data, affine, mask)
-        self._results["t1w"] = save_image(folder / "t1w.nii.gz", corrected, affine)
-        self._results["brain_mask"] = save_image(folder / "brain_mask.nii.gz", mask, affine)
-        self._results["method"] = method
+        with errors_about(self.inputs.t1w):
+            anatomy = steps.prepare_t1w(data, affine)
+        self._results["t1w"] = save_image(folder / "t1w.nii.gz", anatomy.t1w, affine)
+        mask = save_image(folder / "brain_mask.nii.gz", anatomy.brain_mask, affine)
+        self._results["brain_mask"] = mask
+        self._results["method"] = anatomy.method
 
 
 class _NormaliseInputs(ArrayInputSpec):
@@ -59,19 +57,14 @@ class Normalise(ArrayInterface):
     output_spec = _NormaliseOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration.ants import register_to_template
+        from brainlm_bids.preproc import steps
 
-        moving, moving_affine = load_image(self.inputs.image)
-        template, template_affine = load_image(self.inputs.template)
-        transform = register_to_template(
-            moving,
-            moving_affine,
-            template,
-            template_affine,
-            moving_mask=load_mask(self.inputs.brain_mask),
-            template_mask=load_mask(self.inputs.template_mask),
-            out_file=folder / "transform.h5",
-            seed=self.inputs.seed,
+        transform = steps.normalise(
+            *load_image(self.inputs.image),
+            load_mask(self.inputs.brain_mask),
+            *load_image(self.inputs.template),
+            load_mask(self.inputs.template_mask),
             kind=self.inputs.kind,
+            seed=self.inputs.seed,
         )
-        self._results["transform"] = str(transform)
+        self._results["transform"] = payloads.save(transform, folder / "transform")

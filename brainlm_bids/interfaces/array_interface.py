@@ -1,7 +1,7 @@
-"""What all interfaces here are: they load arrays, call the kernels of one stage, and save arrays.
+"""The base of all interfaces: they load arrays, call one step, and save what it returns.
 
-Images are NIfTI files, series and matrices `.npy`/`.npz` in the node's folder; files of the
-derivatives are written by the interfaces of `outputs`.
+Images are NIfTI files (`images`), all other records files of `payloads`, in the node's folder;
+files of the derivatives are written by the interfaces of `derivatives`.
 """
 
 import contextlib
@@ -9,15 +9,17 @@ import json
 import os
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     SimpleInterface,
     traits,
 )
+
+from brainlm_bids.errors import UserError
 
 RESOURCES_FILE = "resources.json"
 
@@ -52,10 +54,14 @@ class ArrayInterface(SimpleInterface):
     def _compute(self, folder: Path) -> None:
         raise NotImplementedError
 
-    def _save(self, folder: Path, name: str, **arrays: Any) -> None:
-        path = folder / f"{name}.npz"
-        np.savez(path, **arrays)
-        self._results[name] = str(path)
+
+@contextlib.contextmanager
+def errors_about(subject: str) -> Iterator[None]:
+    """Put the file, or the flag, that a step's error is about in front of it."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{subject}: {error}") from error
 
 
 def _forget_peak_memory() -> None:

@@ -3,33 +3,26 @@ filter and regression, robust scaling.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    File,
-    TraitedSpec,
-    traits,
-)
-from numpy.typing import NDArray
+from nipype.interfaces.base import File, TraitedSpec, traits
 
-from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
-from brainlm_bids.interfaces.images import load_image, load_mask
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
+from brainlm_bids.interfaces.images import load_affine, load_image, load_mask
 
 
 class _DecomposeInputs(ArrayInputSpec):
-    realigned = File(exists=True, mandatory=True)
+    bold = File(exists=True, mandatory=True, desc="realigned")
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     factor = traits.Float(mandatory=True)
-    fwhm = traits.Float(6.0, usedefault=True, desc="smoothing before the ICA, mm")
     seed = traits.Int(mandatory=True)
 
 
 class _DecomposeOutputs(TraitedSpec):
-    components = File(
-        desc="mixing (T - n_dummy, K), maps (K, V), variance (K,), converged, n_iter, n_starts"
-    )
+    components = File(desc="`Components`")
 
 
 class Decompose(ArrayInterface):
@@ -39,27 +32,19 @@ class Decompose(ArrayInterface):
     output_spec = _DecomposeOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.denoising import dimension, ica
+        from brainlm_bids.preproc import steps
 
-        bold, affine = load_image(self.inputs.realigned)
-        mask = load_mask(self.inputs.brain_mask)
-        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
-        series = ica.smooth_series(bold[..., n_dummy:], affine, mask, self.inputs.fwhm)
-        del bold
-        series *= self.inputs.factor
-        samples = dimension.effective_samples(series, mask)
-        n_components = dimension.estimate_dimension(series, n_effective=samples)
-        found = ica.spatial_ica(series, n_components, self.inputs.seed)
-        self._save(
-            folder,
-            "components",
-            mixing=found.mixing,
-            maps=found.maps,
-            variance=found.explained_variance,
-            converged=found.converged,
-            n_iter=found.n_iter,
-            n_starts=found.n_starts,
+        affine = load_affine(self.inputs.bold)
+        # passed without a name, so that the step can release the run when it is done with it
+        components = steps.decompose(
+            load_image(self.inputs.bold)[0],
+            affine,
+            load_mask(self.inputs.brain_mask),
+            n_dummy=payloads.load(steps.Motion, self.inputs.motion).n_dummy,
+            factor=self.inputs.factor,
+            seed=self.inputs.seed,
         )
+        self._results["components"] = payloads.save(components, folder / "components")
 
 
 class _ClassifyInputs(ArrayInputSpec):
@@ -72,9 +57,7 @@ class _ClassifyInputs(ArrayInputSpec):
 
 
 class _ClassifyOutputs(TraitedSpec):
-    decisions = File(
-        desc="max_rp_corr, edge_fract, csf_fract, hfc, variance, noise (K,), reason (K,)"
-    )
+    decisions = File(desc="`Decisions`")
 
 
 class Classify(ArrayInterface):
@@ -84,29 +67,17 @@ class Classify(ArrayInterface):
     output_spec = _ClassifyOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.denoising import aroma, mixture
+        from brainlm_bids.preproc import steps
 
-        components, motion = np.load(self.inputs.components), np.load(self.inputs.motion)
-        mixing = components["mixing"]
-        parameters = motion["parameters"][int(motion["n_dummy"]) :]
-        where = np.load(self.inputs.aroma)
-        thresholded = mixture.threshold_maps(components["maps"])
-        maps = aroma.sample_maps(thresholded, load_mask(self.inputs.brain_mask), where["voxels"])
-        correlation = aroma.max_rp_corr(mixing, parameters, self.inputs.seed)
-        edge, csf = aroma.edge_csf_fractions(maps, where["csf"], where["edge"], where["out"])
-        hfc = aroma.high_frequency_content(mixing, self.inputs.tr)
-        noise, reasons = aroma.classify(correlation, edge, csf, hfc)
-        self._save(
-            folder,
-            "decisions",
-            max_rp_corr=correlation,
-            edge_fract=edge,
-            csf_fract=csf,
-            hfc=hfc,
-            variance=components["variance"],
-            noise=noise,
-            reason=np.array(reasons),
+        decisions = steps.classify(
+            payloads.load(steps.Components, self.inputs.components),
+            load_mask(self.inputs.brain_mask),
+            payloads.load(steps.Motion, self.inputs.motion),
+            payloads.load(steps.AromaSamples, self.inputs.aroma),
+            self.inputs.tr,
+            seed=self.inputs.seed,
         )
+        self._results["decisions"] = payloads.save(decisions, folder / "decisions")
 
 
 class _DenoiseInputs(ArrayInputSpec):
@@ -116,14 +87,14 @@ class _DenoiseInputs(ArrayInputSpec):
     motion = File(exists=True, mandatory=True)
     tr = traits.Float(mandatory=True)
     mode = traits.Str(mandatory=True, desc="nonaggr, aggr, none, or confounds:<strategy>")
-    design = File(exists=True, desc="npz: confounds (T', K), kept (T',), for a strategy")
+    design = File(exists=True, desc="a `Design`, for a strategy")
     high_pass = traits.Float(mandatory=True)
     low_pass = traits.Either(None, traits.Float, usedefault=True)
 
 
 class _DenoiseOutputs(TraitedSpec):
-    denoised = File(desc="(T, 424) npy; non-steady volumes and parcels without data are NaN")
-    cleaning = File(desc="npz: matrix (T', T') that denoises and filters demeaned steady volumes")
+    denoised = File(desc="(T, 424) array; non-steady volumes and parcels without data are NaN")
+    cleaning = File(desc="(T', T') array that denoises and filters demeaned steady volumes")
 
 
 class Denoise(ArrayInterface):
@@ -133,45 +104,31 @@ class Denoise(ArrayInterface):
     output_spec = _DenoiseOutputs
 
     def _compute(self, folder: Path) -> None:
-        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
-        parcels = np.load(self.inputs.parcels)
-        steady = parcels[n_dummy:]
-        cleaning = self._cleaning(self._filter(len(steady)))
-        mean = steady.mean(axis=0)
-        denoised = np.full(parcels.shape, np.nan)
-        # FEAT adds the mean back, so that the series keeps its scale
-        denoised[n_dummy:] = cleaning @ (steady - mean) + mean
-        path = folder / "denoised.npy"
-        np.save(path, denoised)
-        self._results["denoised"] = str(path)
-        self._save(folder, "cleaning", matrix=cleaning)
+        from brainlm_bids.preproc import steps
 
-    def _filter(self, n_volumes: int) -> NDArray[np.float64]:
-        from brainlm_bids.preproc.denoising import temporal
+        with errors_about(f"--denoise {self.inputs.mode}"):
+            denoised = steps.denoise(
+                payloads.load(np.ndarray, self.inputs.parcels),
+                self.inputs.tr,
+                n_dummy=payloads.load(steps.Motion, self.inputs.motion).n_dummy,
+                high_pass=self.inputs.high_pass,
+                low_pass=self.inputs.low_pass,
+                **self._removed(),
+            )
+        self._results["denoised"] = payloads.save(denoised.series, folder / "denoised")
+        self._results["cleaning"] = payloads.save(denoised.cleaning, folder / "cleaning")
 
-        tr, low_pass = self.inputs.tr, self.inputs.low_pass
-        kept = temporal.highpass_matrix(n_volumes, tr, self.inputs.high_pass)
-        if low_pass is None:
-            return kept
-        return np.asarray(temporal.gaussian_lowpass_matrix(n_volumes, tr, low_pass) @ kept)
-
-    def _cleaning(self, temporal_filter: NDArray[np.float64]) -> NDArray[np.float64]:
-        from brainlm_bids.preproc.denoising import aroma, fmriprep
+    def _removed(self) -> dict[str, Any]:
+        """What is removed beside slow and fast changes, as arguments of the step."""
+        from brainlm_bids.preproc import steps
 
         if self.inputs.design:
-            design = np.load(self.inputs.design)
-            try:
-                return fmriprep.confound_cleaning(
-                    design["confounds"], design["kept"], temporal_filter
-                )
-            except ValueError as error:
-                raise UserError(f"--denoise {self.inputs.mode}: {error}") from None
+            return {"design": payloads.load(steps.Design, self.inputs.design)}
         if not self.inputs.components:
-            return temporal_filter
-        mixing = np.load(self.inputs.components)["mixing"]
-        noise = np.load(self.inputs.decisions)["noise"]
-        removal = aroma.removal_matrix(mixing, noise, self.inputs.mode)
-        return np.asarray(temporal_filter @ removal)
+            return {}
+        mixing = payloads.load(steps.Components, self.inputs.components).mixing
+        noise = payloads.load(steps.Decisions, self.inputs.decisions).noise
+        return {"components": (mixing, noise), "mode": self.inputs.mode}
 
 
 class _ScaleInputs(ArrayInputSpec):
@@ -183,7 +140,7 @@ class _ScaleInputs(ArrayInputSpec):
 
 
 class _ScaleOutputs(TraitedSpec):
-    robust = File(desc="npz: series (T', 424), filled (424,), median, iqr (424,), tr")
+    robust = File(desc="a `Scaled`")
 
 
 class Scale(ArrayInterface):
@@ -194,23 +151,15 @@ class Scale(ArrayInterface):
 
     def _compute(self, folder: Path) -> None:
         from brainlm_bids import resources
-        from brainlm_bids.parcels import sampling, scaling
+        from brainlm_bids.parcels import scaling
+        from brainlm_bids.parcels.steps import scale
+        from brainlm_bids.preproc import steps
 
-        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
-        series = np.load(self.inputs.denoised)[n_dummy:]
-        series, tr = sampling.at_rate(series, self.inputs.tr, self.inputs.model_tr)
+        stats = None
         if self.inputs.statistics:
             names = list(resources.parcels().names)
             stats = scaling.load_stats(Path(self.inputs.statistics), names)
-        else:
-            stats = scaling.recording_stats(series)
-        scaled, filled = scaling.scale(series, stats)
-        self._save(
-            folder,
-            "robust",
-            series=scaled,
-            filled=filled,
-            median=stats.median,
-            iqr=stats.iqr,
-            tr=tr,
-        )
+        n_dummy = payloads.load(steps.Motion, self.inputs.motion).n_dummy
+        series = payloads.load(np.ndarray, self.inputs.denoised)[n_dummy:]
+        scaled = scale(series, self.inputs.tr, model_tr=self.inputs.model_tr, stats=stats)
+        self._results["robust"] = payloads.save(scaled, folder / "robust")

@@ -7,7 +7,7 @@ run when their graph runs: their files may have been deleted while the work fold
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -17,15 +17,24 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.context import AnatomicalContext, RunContext, from_plain
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import (
+    load_affine,
     load_image,
     load_mask,
     save_image,
 )
 from brainlm_bids.notices import Kind, notice, to_json
+from brainlm_bids.parcels.connectivity import pearson
+from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, scale_warnings
+from brainlm_bids.parcels.steps import Scaled
+from brainlm_bids.preproc.registration.transforms import ItkTransform
+
+if TYPE_CHECKING:
+    from brainlm_bids.preproc.steps import Components, Decisions
 
 LOG = logging.getLogger("brainlm_bids")
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
@@ -56,26 +65,21 @@ class WriteAnatomical(ArrayInterface):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import transforms
+        from brainlm_bids.preproc import steps
 
         self._context = from_plain(AnatomicalContext, self.inputs.context)
         naming = self._context.naming
         t1w, affine = load_image(self.inputs.t1w)
-        mask = load_mask(self.inputs.brain_mask)
-        _, grid = load_image(self.inputs.template)
+        anatomy = steps.Anatomy(t1w, load_mask(self.inputs.brain_mask), self.inputs.method)
+        grid = load_affine(self.inputs.template)
         shape = load_mask(self.inputs.template_mask).shape
-        images = {"preproc_T1w": (t1w, 1), "brain_mask": (mask, 0)}
-        for key, (data, order) in images.items():
-            resampled = transforms.resample_to(
-                data.astype(np.float32), affine, shape, grid, self.inputs.transform, order
-            )
-            kept = resampled > 0.5 if key == "brain_mask" else resampled.astype(np.float32)
-            path = naming.path(key)
-            with files.atomically(path) as temporary:
-                save_image(temporary, kept, grid)
+        transform = payloads.load(ItkTransform, self.inputs.transform)
+        there = steps.resample_anatomy(anatomy, affine, shape, grid, transform)
+        for key, data in {"preproc_T1w": there.t1w, "brain_mask": there.brain_mask}.items():
+            with files.atomically(naming.path(key)) as temporary:
+                save_image(temporary, data, grid)
             self._sidecar(naming, key)
-            if key == "preproc_T1w":
-                self._figures(naming, t1w, affine, mask, kept)
+        self._figures(naming, t1w, affine, anatomy.brain_mask, there.t1w)
         with files.atomically(naming.path("t1w_to_template")) as temporary:
             shutil.copyfile(self.inputs.transform, temporary)
         self._sidecar(naming, "t1w_to_template")
@@ -143,11 +147,13 @@ class WriteFunctional(ArrayInterface):
     output_spec = _FunctionalOutputs
 
     def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc import steps
+
         self._context = from_plain(RunContext, self.inputs.context)
         self._naming = self._context.naming
         self._written: list[Path] = []
-        self._motion = dict(np.load(self.inputs.motion))
-        self._n_dummy = int(self._motion["n_dummy"])
+        self._motion = payloads.load(steps.Motion, self.inputs.motion)
+        self._n_dummy = self._motion.n_dummy
         self._warnings = list(self._context.warnings)
         if self.inputs.coregistration == "mutual information":
             text = (
@@ -157,23 +163,30 @@ class WriteFunctional(ArrayInterface):
             self._warnings.append(notice(Kind.UNCLEAR_BOUNDARY, text))
         self._mode = self._context.settings.denoise
         self._write_transforms()
-        noise = np.zeros(0, dtype=bool)
-        if self.inputs.components:
-            decisions = dict(np.load(self.inputs.decisions))
-            noise = decisions["noise"]
-            self._check_components(decisions)
-            self._write_components(decisions)
+        components, decisions = self._components()
+        if components is not None and decisions is not None:
+            self._check_components(components, decisions)
+            self._write_components(components, decisions)
         if self.inputs.confounds:
-            self._write_confounds(noise)
+            self._write_confounds(components, decisions)
         if self.inputs.coverage:
             self._write_coverage()
         self._write_series()
         self._results["robust_tsv"] = str(self._naming.path("robust"))
         self._results["written"] = [str(path) for path in self._written]
 
-    def _check_components(self, decisions: dict[str, NDArray[Any]]) -> None:
-        noise, components = decisions["noise"], np.load(self.inputs.components)
-        n_starts, warnings = int(components["n_starts"]), []
+    def _components(self) -> "tuple[Components | None, Decisions | None]":
+        from brainlm_bids.preproc import steps
+
+        if not self.inputs.components:
+            return None, None
+        return (
+            payloads.load(steps.Components, self.inputs.components),
+            payloads.load(steps.Decisions, self.inputs.decisions),
+        )
+
+    def _check_components(self, components: "Components", decisions: "Decisions") -> None:
+        noise, n_starts, warnings = decisions.noise, components.n_starts, []
         if self._mode in ("nonaggr", "aggr") and noise.all():
             self._mode = "none"
             text = (
@@ -181,7 +194,7 @@ class WriteFunctional(ArrayInterface):
                 "run is not denoised."
             )
             warnings.append(notice(Kind.ALL_COMPONENTS_NOISE, text))
-        if not bool(components["converged"]):
+        if not components.converged:
             text = f"The ICA did not converge in {n_starts} starts; the best result was kept."
             warnings.append(notice(Kind.ICA_NOT_CONVERGED, text))
         elif n_starts > 1:
@@ -190,9 +203,9 @@ class WriteFunctional(ArrayInterface):
             LOG.warning("%s: %s", self._naming.stem, warning)
         self._warnings += warnings
 
-    def _check_series(self, demeaned: float | None, robust: dict[str, NDArray[Any]]) -> None:
+    def _check_series(self, demeaned: float | None, robust: Scaled) -> None:
         """Warn about parcels without data, and about a scale that the model does not know."""
-        series, filled = robust["series"], robust["filled"]
+        series, filled = robust.series, robust.filled
         count = int(filled.sum())
         if count:
             text = (
@@ -215,7 +228,8 @@ class WriteFunctional(ArrayInterface):
         values = {"Sources": self._context.sources}
         if self.inputs.matrix:
             path = self._naming.path("boldref_to_t1w")
-            text = itk_affine(np.load(self.inputs.matrix))
+            matrix = payloads.load(np.ndarray, self.inputs.matrix)
+            text = ItkTransform.from_matrix(matrix).content.decode()
             self._written.append(files.write_text(path, text))
             self._sidecar("boldref_to_t1w", values)
         elif self.inputs.transform:
@@ -225,19 +239,21 @@ class WriteFunctional(ArrayInterface):
             self._written.append(path)
             self._sidecar("boldref_to_template", values)
 
-    def _write_confounds(self, noise: NDArray[np.bool_]) -> None:
-        table = dict(np.load(self.inputs.confounds))
-        if noise.any():
-            mixing = np.load(self.inputs.components)["mixing"]
-            for k in np.flatnonzero(noise):
+    def _write_confounds(
+        self, components: "Components | None", decisions: "Decisions | None"
+    ) -> None:
+        table = payloads.load(dict, self.inputs.confounds)
+        if components is not None and decisions is not None:
+            for k in np.flatnonzero(decisions.noise):
                 # fMRIPrep fills the non-steady volumes of these columns with 0 too
-                table[f"aroma_motion_{k + 1:02d}"] = np.r_[np.zeros(self._n_dummy), mixing[:, k]]
+                course = np.r_[np.zeros(self._n_dummy), components.mixing[:, k]]
+                table[f"aroma_motion_{k + 1:02d}"] = course
         self._table(
             "confounds",
             list(table),
             [column.tolist() for column in table.values()],
             Sources=self._context.sources,
-            CentreOfRotation=self._motion.get("centre"),
+            CentreOfRotation=self._motion.centre,
             TranslationUnits="mm",
             RotationUnits="rad",
             **self._acquisition(),
@@ -247,24 +263,20 @@ class WriteFunctional(ArrayInterface):
     def _acquisition(self) -> dict[str, Any]:
         return {
             "RepetitionTime": self._context.tr,
-            "NumberOfVolumes": len(np.load(self.inputs.denoised)),
+            "NumberOfVolumes": len(payloads.load(np.ndarray, self.inputs.denoised)),
             "DummyVolumes": self._n_dummy,
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
-            "InterpolatedShare": self._unseen(),
+            "InterpolatedShare": self._motion.filled,
         }
 
-    def _unseen(self) -> float | None:
-        """Share of the brain's values that lay beyond the field of view and were interpolated."""
-        return float(self._motion["filled"]) if "filled" in self._motion else None
-
     def _motion_summary(self) -> dict[str, float]:
-        if not self.inputs.confounds:
+        if not self.inputs.confounds or self._motion.parameters is None:
             return {}
-        parameters = self._motion["parameters"][self._n_dummy :]
-        confounds = np.load(self.inputs.confounds)
-        outliers = [name for name in confounds.files if name.startswith("motion_outlier")]
+        parameters = self._motion.parameters[self._n_dummy :]
+        confounds = payloads.load(dict, self.inputs.confounds)
+        outliers = [name for name in confounds if name.startswith("motion_outlier")]
         moved = parameters - parameters[0]
         return {
             "MeanFramewiseDisplacement": float(np.nanmean(confounds["framewise_displacement"])),
@@ -273,31 +285,30 @@ class WriteFunctional(ArrayInterface):
             "MotionOutliers": len(outliers),
         }
 
-    def _write_components(self, decisions: dict[str, NDArray[Any]]) -> None:
-        components = dict(np.load(self.inputs.components))
-        mixing = components["mixing"]
-        names = [f"ic_{k + 1:02d}" for k in range(mixing.shape[1])]
-        padded = np.full((self._n_dummy + len(mixing), len(names)), np.nan)
-        padded[self._n_dummy :] = mixing
+    def _write_components(self, components: "Components", decisions: "Decisions") -> None:
+        from brainlm_bids.preproc.steps.denoising import SMOOTHING_FWHM_MM
+
+        names = [f"ic_{k + 1:02d}" for k in range(components.mixing.shape[1])]
+        padded = _padded(components.mixing, self._n_dummy)
         made = {
             "Sources": self._context.sources,
-            "SmoothingFWHM": 6.0,
+            "SmoothingFWHM": SMOOTHING_FWHM_MM,
             "RandomSeed": self._context.settings.random_seed,
-            "Converged": bool(components["converged"]),
-            "Iterations": int(components["n_iter"]),
-            "Starts": int(components["n_starts"]),
+            "Converged": components.converged,
+            "Iterations": components.n_iter,
+            "Starts": components.n_starts,
         }
         self._table("aroma_mixing", names, padded.T.tolist(), **made)
-        labels = ["noise" if bad else "signal" for bad in decisions["noise"]]
-        columns = [names, *(decisions[key].tolist() for key in AROMA_FEATURES), labels]
+        labels = ["noise" if bad else "signal" for bad in decisions.noise]
+        features = [getattr(decisions, name).tolist() for name in AROMA_FEATURES]
         header = ["component", *AROMA_FEATURES, "classification", "reason"]
-        self._table("aroma_metrics", header, [*columns, decisions["reason"].tolist()], **made)
+        columns = [names, *features, labels, decisions.reason.tolist()]
+        self._table("aroma_metrics", header, columns, **made)
 
     def _write_coverage(self) -> None:
-        found = dict(np.load(self.inputs.coverage))
-        parcels = resources.parcels()
-        columns = [parcels.index.tolist(), list(parcels.names)]
-        columns += [found[key].tolist() for key in ("n_voxels", "n_covered", "fraction")]
+        coverage, parcels = payloads.load(Coverage, self.inputs.coverage), resources.parcels()
+        columns = [parcels.index.tolist(), list(parcels.names), coverage.n_voxels.tolist()]
+        columns += [coverage.n_covered.tolist(), coverage.fraction.tolist()]
         header = ["index", "name", "n_voxels", "n_covered", "fraction"]
         self._table("coverage", header, columns, Sources=self._context.sources, **self._spaces())
 
@@ -307,10 +318,10 @@ class WriteFunctional(ArrayInterface):
     def _write_series(self) -> None:
         settings = self._context.settings
         names = list(resources.parcels().names)
-        denoised = np.load(self.inputs.denoised)
+        denoised = payloads.load(np.ndarray, self.inputs.denoised)
         steady = denoised[self._n_dummy :]
         spread = _spread(steady - steady.mean(axis=0))
-        robust = dict(np.load(self.inputs.robust))
+        robust = payloads.load(Scaled, self.inputs.robust)
         self._check_series(spread, robust)
         made = {
             **self._acquisition(),
@@ -322,30 +333,28 @@ class WriteFunctional(ArrayInterface):
             "HighPassCutoff": settings.high_pass,
             "LowPassCutoff": settings.low_pass,
             "StandardDeviationDemeaned": spread,
-            "MissingParcels": _named(names, np.isnan(steady).any(axis=0)),
+            "MissingParcels": _named(names, np.asarray(np.isnan(steady).any(axis=0))),
             "Configuration": self._context.configuration,
             "Warnings": to_json(self._warnings),
         }
         self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            correlation = np.corrcoef(steady.T)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
-        self._table("pearson", names, correlation.T.tolist(), **derived, **self._spaces())
+        self._table("pearson", names, pearson(steady).T.tolist(), **derived, **self._spaces())
         self._write_robust(names, robust, {**made, **derived})
 
     def _regressed(self) -> dict[str, Any]:
         if not self.inputs.design:
             return {}
-        design = np.load(self.inputs.design)
+        from brainlm_bids.preproc import steps
+
+        design = payloads.load(steps.Design, self.inputs.design)
         return {
-            "RegressedConfounds": design["names"].tolist(),
-            "CensoredVolumes": (self._n_dummy + np.flatnonzero(~design["kept"])).tolist(),
+            "RegressedConfounds": design.names.tolist(),
+            "CensoredVolumes": (self._n_dummy + np.flatnonzero(~design.kept)).tolist(),
         }
 
-    def _write_robust(
-        self, names: list[str], robust: dict[str, NDArray[Any]], made: dict[str, Any]
-    ) -> None:
-        series, filled, tr = robust["series"], robust["filled"], float(robust["tr"])
+    def _write_robust(self, names: list[str], robust: Scaled, made: dict[str, Any]) -> None:
+        series, filled, tr = robust.series, robust.filled, robust.tr
         made |= {
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
@@ -374,19 +383,11 @@ def _named(names: list[str], chosen: NDArray[np.bool_]) -> list[str]:
     return [names[k] for k in np.flatnonzero(chosen)]
 
 
-def itk_affine(matrix: NDArray[np.float64]) -> str:
-    """ITK's text form of a RAS+ pull matrix (ITK works in LPS+).
-
-    >>> itk_affine(np.array([[1, 0, 0, 5.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])).split()[-7]
-    '-5.0'
-    """
-    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
-    lps = flip @ matrix @ flip
-    numbers = " ".join(repr(float(x)) for x in [*lps[:3, :3].ravel(), *lps[:3, 3]])
-    return (
-        "#Insight Transform File V1.0\n#Transform 0\n"
-        f"Transform: AffineTransform_double_3_3\nParameters: {numbers}\nFixedParameters: 0 0 0\n"
-    )
+def _padded(mixing: NDArray[np.float64], n_dummy: int) -> NDArray[np.float64]:
+    """Time courses (T, K) of all volumes, NaN before the steady state."""
+    padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
+    padded[n_dummy:] = mixing
+    return padded
 
 
 # --- figures ---------------------------------------------------------------------------------
@@ -436,7 +437,7 @@ class DrawFunctional(ArrayInterface):
 
     def _geometry(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
-        from brainlm_bids.preproc.registration import transforms
+        from brainlm_bids.preproc.registration.transforms import resample_to
 
         boldref, affine = load_image(self.inputs.boldref)
         mask_figure, coreg_figure = naming.figure("boldref_mask"), naming.figure("coregistration")
@@ -445,8 +446,8 @@ class DrawFunctional(ArrayInterface):
         plot_brain_mask(mask_figure, boldref, affine, mask, title=title)
         fixed, fixed_affine = load_image(self.inputs.fixed)
         on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
-        pull = np.load(self.inputs.matrix) if on_t1w else self._pull
-        moved = transforms.resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
+        pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix)
+        moved = resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
         name = "T1w" if on_t1w else naming.space
         plot_registration(
             coreg_figure,
@@ -460,20 +461,12 @@ class DrawFunctional(ArrayInterface):
         )
         return [mask_figure, coreg_figure]
 
-    def _pull(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """World points of the template to those of the BOLD reference."""
-        from brainlm_bids.preproc.affine import apply
-        from brainlm_bids.preproc.registration import transforms
-
-        world = transforms.map_points(points, self.inputs.transform)
-        return apply(np.load(self.inputs.matrix), world) if self.inputs.matrix else world
-
     def _signals(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.motion import plot_carpet, plot_motion
 
-        tr, settings = self._context.tr, self._context.settings
-        motion, confounds = np.load(self.inputs.motion), dict(np.load(self.inputs.confounds))
-        n_dummy = int(motion["n_dummy"])
+        n_dummy, settings = self._n_dummy(), self._context.settings
+        tr = self._context.tr
+        confounds = payloads.load(dict, self.inputs.confounds)
         paths = [naming.figure(name) for name in ("motion", "carpet")]
         plot_motion(
             paths[0],
@@ -485,8 +478,8 @@ class DrawFunctional(ArrayInterface):
         )
         plot_carpet(
             paths[1],
-            np.load(self.inputs.parcels),
-            np.load(self.inputs.denoised),
+            payloads.load(np.ndarray, self.inputs.parcels),
+            payloads.load(np.ndarray, self.inputs.denoised),
             resources.parcels().network_index,
             tr,
             confounds["framewise_displacement"],
@@ -496,23 +489,24 @@ class DrawFunctional(ArrayInterface):
 
     def _components(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.denoising import Limits, plot_aroma
+        from brainlm_bids.preproc import steps
         from brainlm_bids.preproc.denoising import aroma
 
-        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
-        decisions = dict(np.load(self.inputs.decisions))
-        decisions["classification"] = np.where(decisions.pop("noise"), "noise", "signal")
-        mixing = np.load(self.inputs.components)["mixing"]
-        padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
-        padded[n_dummy:] = mixing
+        components = payloads.load(steps.Components, self.inputs.components)
+        decisions = payloads.load(steps.Decisions, self.inputs.decisions)
+        table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
+        table["classification"] = np.where(decisions.noise, "noise", "signal")
+        padded = _padded(components.mixing, self._n_dummy())
         path = naming.figure("components")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
-        plot_aroma(path, decisions, padded, self._context.tr, limits)
+        plot_aroma(path, table, padded, self._context.tr, limits)
         return [path]
 
     def _coverage(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.parcels import plot_coverage
 
-        parcels, fraction = resources.parcels(), np.load(self.inputs.coverage)["fraction"]
+        parcels = resources.parcels()
+        fraction = payloads.load(Coverage, self.inputs.coverage).fraction
         path = naming.figure("coverage")
         plot_coverage(path, fraction, parcels.xyz, parcels.network_index, names=parcels.names)
         return [path]
@@ -521,29 +515,32 @@ class DrawFunctional(ArrayInterface):
         from brainlm_bids.figures.parcels import plot_connectivity, plot_series
 
         networks = resources.parcels().network_index
-        robust = np.load(self.inputs.robust)
+        robust = payloads.load(Scaled, self.inputs.robust)
         paths = [naming.figure(name) for name in ("series", "connectivity")]
-        plot_series(paths[0], robust["series"], float(robust["tr"]), networks)
-        denoised = np.load(self.inputs.denoised)
-        steady = denoised[int(np.load(self.inputs.motion)["n_dummy"]) :]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            plot_connectivity(paths[1], np.corrcoef(steady.T), networks)
+        plot_series(paths[0], robust.series, robust.tr, networks)
+        steady = payloads.load(np.ndarray, self.inputs.denoised)[self._n_dummy() :]
+        plot_connectivity(paths[1], pearson(steady), networks)
         return paths
+
+    def _n_dummy(self) -> int:
+        from brainlm_bids.preproc import steps
+
+        return payloads.load(steps.Motion, self.inputs.motion).n_dummy
 
 
 # --- denoised BOLD ---------------------------------------------------------------------------
 
 
 class _DenoisedBoldInputs(_RunInputs):
-    realigned = File(exists=True, mandatory=True)
+    bold = File(exists=True, mandatory=True, desc="realigned")
     boldref = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     cleaning = File(exists=True, mandatory=True)
     factor = traits.Float(mandatory=True)
     atlas = File(exists=True, mandatory=True, desc="gives the 2 mm grid")
-    transform = File(exists=True, mandatory=True)
-    matrix = File(exists=True)
+    transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
+    matrix = File(exists=True, desc="T1w to BOLD reference")
 
 
 class WriteDenoisedBold(ArrayInterface):
@@ -553,26 +550,25 @@ class WriteDenoisedBold(ArrayInterface):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.affine import apply, grid_points, world_to_voxel
-        from brainlm_bids.preproc.denoising import aroma
-        from brainlm_bids.preproc.registration import transforms
+        from brainlm_bids.preproc import steps
 
         self._context = from_plain(RunContext, self.inputs.context)
         naming = self._context.naming
-        bold, affine = load_image(self.inputs.realigned)
-        mask = load_mask(self.inputs.brain_mask)
-        n_dummy = int(np.load(self.inputs.motion)["n_dummy"])
-        series = bold[mask].T[n_dummy:] * np.float32(self.inputs.factor)
-        del bold
-        mean = series.mean(axis=0)
-        matrix = np.load(self.inputs.cleaning)["matrix"].astype(np.float32)
-        series = matrix @ (series - mean) + mean
         labels, grid = load_image(self.inputs.atlas)
-        points = transforms.map_points(grid_points(labels.shape, grid), self.inputs.transform)
-        if self.inputs.matrix:
-            points = apply(np.load(self.inputs.matrix), points)
-        sampled = aroma.sample_maps(series, mask, world_to_voxel(points, affine))
-        data = np.moveaxis(sampled.reshape(-1, *labels.shape), 0, 3)
+        n_dummy = payloads.load(steps.Motion, self.inputs.motion).n_dummy
+        affine = load_affine(self.inputs.bold)
+        # passed without a name, so that the step can release the run when it is done with it
+        data = steps.resample_denoised(
+            load_image(self.inputs.bold)[0],
+            affine,
+            load_mask(self.inputs.brain_mask),
+            payloads.load(np.ndarray, self.inputs.cleaning),
+            n_dummy=n_dummy,
+            factor=self.inputs.factor,
+            shape=labels.shape,
+            grid=grid,
+            pull=payloads.load_pull(self.inputs.transform, self.inputs.matrix),
+        )
         path = naming.path("denoised_bold")
         with files.atomically(path) as temporary:
             save_image(temporary, data, grid, self._context.tr)

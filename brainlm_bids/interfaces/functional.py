@@ -4,32 +4,16 @@ template, parcels and confounds out.
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    File,
-    TraitedSpec,
-    traits,
-)
-from numpy.typing import NDArray
+from nipype.interfaces.base import File, TraitedSpec, traits
 
-from brainlm_bids.errors import RunSkipped
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
-from brainlm_bids.interfaces.images import (
-    load_image,
-    load_mask,
-    save_image,
-)
-from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
+from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
 
 LOGGER = logging.getLogger(__name__)
 
-# Share of white matter in a template voxel from which on it counts as white matter only.
-PURE_WHITE_MATTER = 0.95
-# Share of the volumes in which a voxel must be in view. All of them would let one volume out of
-# place cost a run the vertex or the cerebellum.
-IN_VIEW = 0.95
 # Steps of a stored run relative to the brain's median: ten in units of grand mean 10000, a small
 # part of any scanner's noise.
 COARSEST_STEP = 1e-3
@@ -42,13 +26,10 @@ class _RealignInputs(ArrayInputSpec):
 
 
 class _RealignOutputs(TraitedSpec):
-    realigned = File(desc="on the reference's grid, int16 with a slope where that is fine enough")
+    bold = File(desc="realigned, int16 with a slope where that is fine enough")
     boldref = File()
     brain_mask = File(desc="brain, and in view in nearly every volume")
-    motion = File(
-        desc="matrices (T, 4, 4), parameters (T, 6), centre (3,) mm, n_dummy, filled (share of the "
-        "brain's values that were out of view and are interpolated in time)"
-    )
+    motion = File(desc="a `Motion`")
 
 
 class Realign(ArrayInterface):
@@ -58,51 +39,21 @@ class Realign(ArrayInterface):
     output_spec = _RealignOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.affine import centre_of_mass
-        from brainlm_bids.preproc.motion import realign as motion
-        from brainlm_bids.preproc.registration.brain import brain_mask_epi
+        from brainlm_bids.preproc import steps
 
         bold, affine = load_image(self.inputs.bold)
-        n_dummy = self._n_dummy(bold)
-        device = self.inputs.device
-        reference = motion.reference_volume(bold, n_dummy, affine=affine, device=device)
-        brain = brain_mask_epi(reference, affine)
-        matrices = motion.realign(bold, affine, reference, device=device)
-        in_view = motion.volumes_in_view(matrices, affine, reference.shape)
-        mask = brain & (in_view >= IN_VIEW * len(matrices))
-        centre = centre_of_mass(brain, affine)
-        parameters = motion.matrices_to_parameters(matrices, centre)
-        # in place: a run is held once
-        realigned = motion.resample(bold, affine, matrices, out=bold)
-        filled = motion.fill_unseen(realigned, matrices, affine, mask)
-        step = float(np.median(reference[mask])) * COARSEST_STEP
-        self._results["realigned"] = save_image(
-            folder / "realigned.nii", realigned, affine, coarsest_step=step
-        )
-        self._results["boldref"] = save_image(folder / "boldref.nii.gz", reference, affine)
-        self._results["brain_mask"] = save_image(folder / "brain_mask.nii.gz", mask, affine)
-        self._save(
-            folder,
-            "motion",
-            matrices=matrices,
-            parameters=parameters,
-            centre=centre,
-            n_dummy=n_dummy,
-            filled=filled,
-        )
-
-    def _n_dummy(self, bold: NDArray[Any]) -> int:
-        from brainlm_bids.preproc.motion import realign as motion
-
-        if self.inputs.dummy_scans is None:
-            return motion.detect_dummy_volumes(motion.volumes_summary(bold))
-        n_dummy, n_volumes = int(self.inputs.dummy_scans), bold.shape[3]
-        if n_volumes - n_dummy < MINIMUM_VOLUMES:
-            raise RunSkipped(
-                f"{Path(self.inputs.bold).name}: {n_volumes} volumes less {n_dummy} dummy scans "
-                f"leave fewer than {MINIMUM_VOLUMES}"
+        with errors_about(self.inputs.bold):
+            # in place: a run is held once
+            run = steps.realign(
+                bold, affine, n_dummy=self.inputs.dummy_scans, device=self.inputs.device, out=bold
             )
-        return n_dummy
+        step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
+        self._results |= {
+            "bold": save_image(folder / "bold.nii", run.bold, affine, coarsest_step=step),
+            "boldref": save_image(folder / "boldref.nii.gz", run.boldref, affine),
+            "brain_mask": save_image(folder / "brain_mask.nii.gz", run.brain_mask, affine),
+            "motion": payloads.save(run.motion, folder / "motion"),
+        }
 
 
 class _CoregisterInputs(ArrayInputSpec):
@@ -114,7 +65,7 @@ class _CoregisterInputs(ArrayInputSpec):
 
 
 class _CoregisterOutputs(TraitedSpec):
-    matrix = File(desc="(4, 4) npy: RAS+ world of the T1w to that of the BOLD reference")
+    matrix = File(desc="(4, 4) array: RAS+ world of the T1w to that of the BOLD reference")
     method = traits.Str(desc="boundary, or mutual information where that was not clear")
 
 
@@ -125,49 +76,39 @@ class Coregister(ArrayInterface):
     output_spec = _CoregisterOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc.registration import boundary
-        from brainlm_bids.preproc.registration.ants import register_rigid
+        from brainlm_bids.preproc import steps
 
-        t1w, t1w_affine = load_image(self.inputs.t1w)
-        t1w_mask = load_mask(self.inputs.t1w_mask)
-        boldref, bold_affine = load_image(self.inputs.boldref)
-        mask = load_mask(self.inputs.brain_mask)
-        matrix = register_rigid(
-            t1w,
-            t1w_affine,
-            boldref,
-            bold_affine,
-            fixed_mask=t1w_mask,
-            moving_mask=mask,
-            seed=self.inputs.seed,
-        )
-        surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, self.inputs.seed)
-        refined = boundary.refine(surface, boldref, bold_affine, mask, matrix)
-        if refined is None:
+        with errors_about(self.inputs.boldref):
+            found = steps.coregister(
+                *load_image(self.inputs.boldref),
+                load_mask(self.inputs.brain_mask),
+                *load_image(self.inputs.t1w),
+                load_mask(self.inputs.t1w_mask),
+                seed=self.inputs.seed,
+            )
+        if found.method != "boundary":
             LOGGER.warning(
                 "%s: no clear boundary of white matter; the registration to the T1w image rests "
                 "on mutual information alone",
                 self.inputs.boldref,
             )
-        path = folder / "matrix.npy"
-        np.save(path, matrix if refined is None else refined)
-        self._results["matrix"] = str(path)
-        self._results["method"] = "mutual information" if refined is None else "boundary"
+        self._results["matrix"] = payloads.save(found.matrix, folder / "matrix")
+        self._results["method"] = found.method
 
 
 class _ProjectInputs(ArrayInputSpec):
     atlas = File(exists=True, mandatory=True, desc="labels on their own grid")
     boldref = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
-    transform = File(exists=True, mandatory=True, desc="of the T1w or the BOLD reference")
-    matrix = File(exists=True, desc="T1w to BOLD reference; absent when transform is the latter's")
+    transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
+    matrix = File(exists=True, desc="T1w to BOLD reference; absent when transform leads there")
 
 
 class _ProjectOutputs(TraitedSpec):
     operator = File(desc="W, sparse (424, voxels)")
-    tissues = File(desc="sparse (2, voxels): white matter, CSF")
-    coverage = File(desc="n_voxels, n_covered, fraction (424,)")
-    aroma = File(desc="voxel coordinates (N, 3) of template voxels in view, csf, edge, out (N,)")
+    tissues = File(desc="sparse (2, voxels): white matter, cerebrospinal fluid")
+    coverage = File(desc="a `Coverage`")
+    aroma = File(desc="an `AromaSamples`")
 
 
 class Project(ArrayInterface):
@@ -177,73 +118,23 @@ class Project(ArrayInterface):
     output_spec = _ProjectOutputs
 
     def _compute(self, folder: Path) -> None:
-        from scipy import sparse
-
-        from brainlm_bids.parcels import operator as parcellation
-        from brainlm_bids.preproc.affine import labelled_points
-
-        mask = load_mask(self.inputs.brain_mask)
-        labels, atlas_affine = load_image(self.inputs.atlas)
-        names, points = labelled_points(labels.astype(np.int32), atlas_affine)
-        operator, coverage = parcellation.build_operator(
-            names, self._locate(points), mask.shape, mask
-        )
-        for name, matrix in (("operator", operator), ("tissues", self._tissues(mask))):
-            path = folder / f"{name}.npz"
-            sparse.save_npz(path, matrix)
-            self._results[name] = str(path)
-        self._save(
-            folder,
-            "coverage",
-            n_voxels=coverage.n_voxels,
-            n_covered=coverage.n_covered,
-            fraction=coverage.fraction,
-        )
-        self._save(folder, "aroma", **self._aroma(mask.shape))
-
-    def _locate(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Template world coordinates (P, 3) to voxel coordinates of the run."""
-        from brainlm_bids.preproc.affine import apply, world_to_voxel
-        from brainlm_bids.preproc.registration.transforms import map_points
-
-        world = map_points(points, self.inputs.transform)
-        if self.inputs.matrix:
-            world = apply(np.load(self.inputs.matrix), world)
-        return world_to_voxel(world, load_image(self.inputs.boldref)[1])
-
-    def _tissues(self, mask: NDArray[np.bool_]) -> Any:
         from brainlm_bids import resources
-        from brainlm_bids.parcels import operator as parcellation
-        from brainlm_bids.preproc.affine import labelled_points, subgrid
+        from brainlm_bids.preproc import steps
 
-        maps, masks = resources.tissue_maps(), resources.aroma_masks()
-        # every second voxel of the 1 mm map is plenty for a mean
-        white = maps.white_matter[::2, ::2, ::2] > PURE_WHITE_MATTER
-        _, white_points = labelled_points(white.astype(np.int32), subgrid(maps.affine, step=2))
-        _, csf_points = labelled_points(masks.csf.astype(np.int32), masks.affine)
-        names = np.repeat([1, 2], [len(white_points), len(csf_points)])
-        points = self._locate(np.concatenate([white_points, csf_points]))
-        # for means over large tissues linear interpolation is as good, and quick
-        return parcellation.build_operator(names, points, mask.shape, mask, 2, order=1)[0]
-
-    def _aroma(self, shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
-        from brainlm_bids import resources
-        from brainlm_bids.preproc.affine import grid_points
-
-        masks = resources.aroma_masks()
-        voxels = self._locate(grid_points(masks.csf.shape, masks.affine))
-        # beyond the volume every map is 0 and adds nothing to a sum
-        inside = ((voxels > -1) & (voxels < np.array(shape))).all(axis=1)
-        return {
-            "voxels": voxels[inside].astype(np.float32),
-            "csf": masks.csf.ravel()[inside],
-            "edge": masks.edge.ravel()[inside],
-            "out": masks.out.ravel()[inside],
-        }
+        projection = steps.project(
+            *load_image(self.inputs.atlas),
+            tissues=resources.tissue_maps(),
+            aroma=resources.aroma_masks(),
+            pull=payloads.load_pull(self.inputs.transform, self.inputs.matrix),
+            brain_mask=load_mask(self.inputs.brain_mask),
+            affine=load_affine(self.inputs.boldref),
+        )
+        for name in ("operator", "tissues", "coverage", "aroma"):
+            self._results[name] = payloads.save(getattr(projection, name), folder / name)
 
 
 class _ExtractInputs(ArrayInputSpec):
-    realigned = File(exists=True, mandatory=True)
+    bold = File(exists=True, mandatory=True, desc="realigned")
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     operator = File(exists=True, mandatory=True)
@@ -253,9 +144,11 @@ class _ExtractInputs(ArrayInputSpec):
     dvars_spike_threshold = traits.Float(mandatory=True)
 
 
-class _ExtractOutputs(TraitedSpec):
-    parcels = File(desc="(T, 424) npy, grand mean 10000, NaN without data")
-    confounds = File(desc="npz, a (T,) array per confound")
+class ExtractOutputs(TraitedSpec):
+    """Of a raw run and of one that fMRIPrep preprocessed."""
+
+    parcels = File(desc="(T, 424) array, grand mean 10000, NaN without data")
+    confounds = File(desc="a (T,) array per confound")
     factor = traits.Float(desc="that scales the run to a grand mean of 10000")
 
 
@@ -263,37 +156,25 @@ class Extract(ArrayInterface):
     """Parcel series and confounds of the realigned run."""
 
     input_spec = _ExtractInputs
-    output_spec = _ExtractOutputs
+    output_spec = ExtractOutputs
 
     def _compute(self, folder: Path) -> None:
-        from scipy import sparse
+        from scipy.sparse import csr_matrix
 
-        from brainlm_bids.parcels import operator as parcellation
-        from brainlm_bids.preproc.denoising import confounds, temporal
+        from brainlm_bids.preproc import steps
 
-        bold, _ = load_image(self.inputs.realigned)
-        mask = load_mask(self.inputs.brain_mask)
-        motion = np.load(self.inputs.motion)
-        n_dummy = int(motion["n_dummy"])
-        factor = temporal.grand_mean_factor(bold[..., n_dummy:], mask)
-        operator = sparse.load_npz(self.inputs.operator)
-        parcels = parcellation.parcellate(operator, bold) * factor
-        tissues = parcellation.parcellate(sparse.load_npz(self.inputs.tissues), bold) * factor
-        brain = np.ascontiguousarray(bold[mask].T)
-        table = confounds.confounds_table(
-            motion["parameters"],
-            motion["matrices"],
-            brain.mean(axis=1, dtype=np.float64) * factor,
-            tissues[:, 1],
-            tissues[:, 0],
-            brain,
-            n_dummy,
+        extracted = steps.extract(
+            load_image(self.inputs.bold)[0],
+            load_mask(self.inputs.brain_mask),
+            payloads.load(steps.Motion, self.inputs.motion),
+            payloads.load(csr_matrix, self.inputs.operator),
+            payloads.load(csr_matrix, self.inputs.tissues),
             self.inputs.tr,
             fd_spike_threshold=self.inputs.fd_spike_threshold,
             dvars_spike_threshold=self.inputs.dvars_spike_threshold,
         )
-        path = folder / "parcels.npy"
-        np.save(path, np.asarray(parcels, dtype=np.float64))
-        self._results["parcels"] = str(path)
-        self._results["factor"] = float(factor)
-        self._save(folder, "confounds", **table)
+        self._results |= {
+            "parcels": payloads.save(extracted.parcels, folder / "parcels"),
+            "confounds": payloads.save(extracted.confounds, folder / "confounds"),
+            "factor": extracted.factor,
+        }

@@ -1,6 +1,8 @@
 """Images between files and arrays: (X, Y, Z) or (X, Y, Z, T) float32 with an affine, RAS+ mm."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,15 @@ from brainlm_bids.errors import UserError
 
 def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """An image's data as float32 and its affine. Raises UserError if the file is damaged."""
-    try:
+    with _named(path):
         return _load_image(path)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors of a file that cannot be read, as one line with its name."""
+    try:
+        yield
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError) as error:
         why = str(error).partition("\n")[0]
         raise UserError(f"{path}: cannot be read ({why}); is it damaged or incomplete?") from error
@@ -34,6 +43,12 @@ def _load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     for t in range(raw.shape[3]):
         data[..., t] = raw[..., t] * float(stored.slope) + float(stored.inter)
     return data, affine
+
+
+def load_affine(path: str) -> NDArray[np.float64]:
+    """The affine of an image, of which only the header is read."""
+    with _named(path):
+        return np.asarray(nb.load(path).affine)  # type: ignore[attr-defined]
 
 
 def load_mask(path: str) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
-"""Nipype interfaces for runs without volumes: fMRIPrep's CIFTI, and parcel series that others made.
+"""Nipype interfaces for runs without volumes: fMRIPrep's CIFTI, and parcel series made elsewhere.
 
-What comes in: a file. What goes out: what the rest of the graph needs of it, in the files that
-`Realign`, `Project` and `Extract` make of a raw run.
+A file in; what the rest of the graph needs of it out, in the files that `Realign`, `Project` and
+`Extract` make of a raw run.
 """
 
 from pathlib import Path
@@ -13,8 +13,9 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
-from brainlm_bids.interfaces.fmriprep import count_non_steady, motion_of, read_confounds
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
+from brainlm_bids.interfaces.fmriprep import read_confounds
 
 
 class _TakeCiftiInputs(ArrayInputSpec):
@@ -25,14 +26,14 @@ class _TakeCiftiInputs(ArrayInputSpec):
 
 
 class _TakeCiftiOutputs(TraitedSpec):
-    parcels = File(desc="(T, 424) npy, grand mean 10000, NaN without data")
-    confounds = File(desc="npz, a (T,) array per confound")
-    coverage = File(desc="n_voxels, n_covered, fraction (424,), of grayordinates")
-    motion = File(desc="parameters (T, 6), n_dummy")
+    parcels = File(desc="(T, 424) array, grand mean 10000, NaN without data")
+    confounds = File(desc="a (T,) array per confound")
+    coverage = File(desc="a `Coverage`, of grayordinates")
+    motion = File(desc="a `Motion`, parameters alone")
 
 
 class TakeCifti(ArrayInterface):
-    """Parcel series of fMRIPrep's grayordinates; the confounds are fMRIPrep's own."""
+    """Parcel series of fMRIPrep's grayordinates, and those of its confounds that a raw run has."""
 
     input_spec = _TakeCiftiInputs
     output_spec = _TakeCiftiOutputs
@@ -40,9 +41,7 @@ class TakeCifti(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         import nibabel as nb
 
-        from brainlm_bids.parcels import operator as parcellation
-        from brainlm_bids.preproc.denoising import temporal
-        from brainlm_bids.preproc.denoising.fmriprep import known_confounds
+        from brainlm_bids.preproc import steps
 
         bold: Any = nb.load(self.inputs.bold)
         atlas: Any = nb.load(self.inputs.labels)
@@ -52,27 +51,16 @@ class TakeCifti(ArrayInterface):
                 "91k is needed (fMRIPrep's --cifti-output 91k)"
             )
         series = np.asarray(bold.dataobj, dtype=np.float32)  # (T, V)
-        labels = np.asarray(atlas.dataobj).ravel().astype(np.int64)
-        table = read_confounds(Path(self.inputs.confounds), len(series))
-        n_dummy = count_non_steady(
-            table, len(series), self.inputs.dummy_scans, Path(self.inputs.bold).name
-        )
-        covered = np.ptp(series[n_dummy:], axis=0) > 0
-        factor = temporal.grand_mean_factor(series[n_dummy:], covered)
-        parcels, coverage = parcellation.label_means(series, labels, covered)
-        path = folder / "parcels.npy"
-        np.save(path, parcels * factor)
-        self._results["parcels"] = str(path)
-        self._save(folder, "confounds", **known_confounds(table))
-        self._save(
-            folder,
-            "coverage",
-            n_voxels=coverage.n_voxels,
-            n_covered=coverage.n_covered,
-            fraction=coverage.fraction,
-        )
-        parameters = motion_of(table, self.inputs.confounds)
-        self._save(folder, "motion", parameters=parameters, n_dummy=n_dummy)
+        table = read_confounds(self.inputs.confounds, len(series))
+        with errors_about(self.inputs.bold):
+            run = steps.take_cifti(
+                series,
+                np.asarray(atlas.dataobj).ravel().astype(np.int64),
+                table,
+                n_dummy=self.inputs.dummy_scans,
+            )
+        for name in ("parcels", "confounds", "coverage", "motion"):
+            self._results[name] = payloads.save(getattr(run, name), folder / name)
 
 
 class _TakeTimeseriesInputs(ArrayInputSpec):
@@ -80,20 +68,19 @@ class _TakeTimeseriesInputs(ArrayInputSpec):
 
 
 class _TakeTimeseriesOutputs(TraitedSpec):
-    denoised = File(desc="(T, 424) npy, as it was given")
-    motion = File(desc="n_dummy, 0")
+    denoised = File(desc="(T, 424) array, as it was given")
+    motion = File(desc="a `Motion`: no volume before the steady state")
 
 
 class TakeTimeseries(ArrayInterface):
-    """A parcel series that others made."""
+    """A parcel series that was made elsewhere; nothing is computed."""
 
     input_spec = _TakeTimeseriesInputs
     output_spec = _TakeTimeseriesOutputs
 
     def _compute(self, folder: Path) -> None:
-        names = resources.parcels().names
-        series = read_timeseries(Path(self.inputs.timeseries), names).values
-        path = folder / "denoised.npy"
-        np.save(path, series)
-        self._results["denoised"] = str(path)
-        self._save(folder, "motion", n_dummy=0)
+        from brainlm_bids.preproc import steps
+
+        series = read_timeseries(Path(self.inputs.timeseries), resources.parcels().names).values
+        self._results["denoised"] = payloads.save(series, folder / "denoised")
+        self._results["motion"] = payloads.save(steps.Motion(n_dummy=0), folder / "motion")

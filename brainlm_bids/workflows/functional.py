@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
 
 Edges = list[tuple[str, str, Sequence[str]]]
-MOTION = ("realigned", "boldref", "brain_mask", "motion")
+MOTION = ("bold", "boldref", "brain_mask", "motion")
 
 
 def _bold_edges(source: str) -> Edges:
     return [
         (source, "project", ("boldref", "brain_mask")),
-        (source, "extract", ("realigned", "brain_mask", "motion")),
-        (source, "decompose", ("realigned", "brain_mask", "motion")),
+        (source, "extract", ("bold", "brain_mask", "motion")),
+        (source, "decompose", ("bold", "brain_mask", "motion")),
         (source, "classify", ("brain_mask", "motion")),
         (source, "denoise", ("motion",)),
         (source, "scale", ("motion",)),

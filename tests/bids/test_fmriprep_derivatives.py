@@ -19,8 +19,8 @@ from brainlm_bids import resources
 from brainlm_bids.bids.fmriprep import find_preprocessed
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_tsv
-from brainlm_bids.interfaces.derivatives import itk_affine
 from brainlm_bids.preproc.denoising.fmriprep import known_confounds, motion_parameters, n_non_steady
+from brainlm_bids.preproc.registration.transforms import ItkTransform
 
 VOLUMES, DUMMIES, TR = 40, 2, 2.0
 SPACE = "MNI152NLin6Asym"
@@ -95,9 +95,9 @@ def _write_fmriprep(root: Path, *, old: bool = False) -> Path:
     _write_confounds(func / f"{STEM}_desc-confounds_{suffix}.tsv")
     coreg = "" if old else "_desc-coreg"
     rigid = func / f"{STEM}_from-{source}_to-T1w_mode-image{coreg}_xfm.txt"
-    rigid.write_text(itk_affine(BOLD_OF_T1W))
+    rigid.write_bytes(ItkTransform.from_matrix(BOLD_OF_T1W).content)
     warp = anat / f"sub-01_from-T1w_to-{SPACE}_mode-image_xfm.txt"
-    warp.write_text(itk_affine(T1W_OF_MNI))
+    warp.write_bytes(ItkTransform.from_matrix(T1W_OF_MNI).content)
     made = [{"Name": "fMRIPrep", "Version": "20.0.7" if old else "25.1.0"}]
     description = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": made}
     (root / "dataset_description.json").write_text(json.dumps(description))
@@ -256,7 +256,7 @@ def test_the_other_template_needs_templateflows_transform(
     home = tmp_path / "templateflow" / f"tpl-{SPACE}"
     home.mkdir(parents=True)
     text = tmp_path / "affine.txt"
-    text.write_text(itk_affine(T1W_OF_MNI))
+    text.write_bytes(ItkTransform.from_matrix(T1W_OF_MNI).content)
     name = f"tpl-{SPACE}_from-MNI152NLin2009cAsym_mode-image_xfm.h5"
     ants.write_transform(ants.read_transform(str(text)), str(home / name))
     done = _call(raw, fmriprep, out, "--denoise", "none", templateflow=home.parent)
@@ -340,7 +340,7 @@ def test_confounds_and_filter_are_removed_together() -> None:
         )
         beta = np.linalg.lstsq(c[kept], y[kept], rcond=None)[0]
         assert np.allclose(found[:, column], y - c @ beta, atol=1e-9)
-    with pytest.raises(ValueError, match="confounds for"):
+    with pytest.raises(UserError, match="confounds for"):
         confound_cleaning(rng.normal(size=(n, 79)), kept, matrix)
 
 

@@ -7,8 +7,11 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from brainlm_bids.interfaces import functional, images
+from brainlm_bids.errors import RunSkipped
+from brainlm_bids.interfaces import functional, images, payloads
+from brainlm_bids.preproc.affine import apply, grid_points
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.steps import Motion
 
 SHAPE = (36, 40, 26)
 AFFINE = np.diag([-5.0, 5.0, 5.0, 1.0])
@@ -18,15 +21,14 @@ WILD = 11
 
 def _run(tmp_path: Path, wild: bool) -> tuple[Any, np.ndarray]:
     """A textured head in 24 volumes, one of them 25 mm out of place, realigned; and the run."""
-    voxels = np.indices(SHAPE).reshape(3, -1).T
-    world = voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    world = grid_points(SHAPE, AFFINE)
     parameters = np.random.default_rng(0).normal(0, 0.3, (24, 6)) * [1, 1, 1, 0.005, 0.005, 0.005]
     if wild:
         parameters[WILD, 2] = 25.0
     rng = np.random.default_rng(1)
     volumes = []
     for push in np.linalg.inv(motion.parameters_to_matrices(parameters, np.zeros(3))):
-        x = world @ push[:3, :3].T + push[:3, 3]
+        x = apply(push, world)
         radius = np.sqrt(((x / [65, 80, 58]) ** 2).sum(axis=1))
         texture = 1000 + 200 * np.cos(x[:, 0] / 6) * np.cos(x[:, 1] / 8) * np.cos(x[:, 2] / 7)
         values = texture / (1 + np.exp(np.clip((radius - 1) * 30, -50, 50)))
@@ -48,27 +50,27 @@ def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> No
     calm = images.load_mask(_run(tmp_path, wild=False)[0].brain_mask)
     mask = images.load_mask(wild[0].brain_mask)
     assert (mask & calm).sum() >= 0.98 * calm.sum()
-    found = np.load(wild[0].motion)
-    assert abs(found["parameters"][WILD, 2] - found["parameters"][WILD - 1, 2] - 25) < 1
-    seen = motion.volumes_in_view(found["matrices"], AFFINE, SHAPE)
-    assert 0 < found["filled"] < 0.02
+    found = payloads.load(Motion, wild[0].motion)
+    assert abs(found.parameters[WILD, 2] - found.parameters[WILD - 1, 2] - 25) < 1
+    seen = motion.volumes_in_view(found.matrices, AFFINE, SHAPE)
+    assert 0 < found.filled < 0.02
     # where the wild volume saw nothing, its values are those of its neighbours in time
     lost = mask & (seen == 23)
-    series = images.load_image(wild[0].realigned)[0][lost]
+    series = images.load_image(wild[0].bold)[0][lost]
     expected = (series[:, WILD - 1] + series[:, WILD + 1]) / 2
     np.testing.assert_allclose(series[:, WILD], expected, atol=1.0)
     assert lost.sum() > 100
 
 
 def test_the_realigned_run_takes_no_more_space_than_the_raw_one(wild: Any) -> None:
-    image = nb.load(wild[0].realigned)
+    image = nb.load(wild[0].bold)
     assert image.get_data_dtype() == np.int16
-    stored = images.load_image(wild[0].realigned)[0]
+    stored = images.load_image(wild[0].bold)[0]
     bold = wild[1].astype(np.float32)
-    found = np.load(wild[0].motion)
-    exact = motion.resample(bold, AFFINE, found["matrices"])
+    found = payloads.load(Motion, wild[0].motion)
+    exact = motion.resample(bold, AFFINE, found.matrices)
     mask = images.load_mask(wild[0].brain_mask) & (
-        motion.volumes_in_view(found["matrices"], AFFINE, SHAPE) == 24
+        motion.volumes_in_view(found.matrices, AFFINE, SHAPE) == 24
     )
     # a thousandth of the brain's median is the coarsest step; half of one is lost at most
     assert np.abs(stored - exact)[mask].max() < 0.51
@@ -83,3 +85,11 @@ def test_a_range_that_is_too_wide_is_stored_as_float(tmp_path: Path) -> None:
 def test_the_device_does_not_void_the_cache() -> None:
     hashes = [functional.Realign(device=d).inputs.get_hashval()[1] for d in ("cpu", "cuda")]
     assert hashes[0] == hashes[1]
+
+
+def test_a_step_does_not_know_the_file_and_its_node_says_it(wild: Any, tmp_path: Path) -> None:
+    path = tmp_path / "short_bold.nii.gz"
+    nb.Nifti1Image(wild[1], AFFINE).to_filename(path)
+    message = "short_bold.nii.gz: 24 volumes less 5 before the steady state leave fewer than 20"
+    with pytest.raises(RunSkipped, match=message):
+        functional.Realign(bold=str(path), dummy_scans=5).run(cwd=str(tmp_path))

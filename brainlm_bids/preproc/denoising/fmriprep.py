@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.denoising.confounds import MOTION_NAMES
 
 Column = NDArray[np.float64]
@@ -55,14 +56,14 @@ def confound_cleaning(
 
     Raises
     ------
-    ValueError
+    UserError
         If as many confounds as kept volumes leave nothing of the series.
     """
     prepared = temporal_filter @ _interpolation(kept)
     columns = prepared @ (design - design[kept].mean(axis=0))
     rank = np.linalg.matrix_rank(columns[kept])
     if rank >= kept.sum() - 1:
-        raise ValueError(f"{rank} independent confounds for {int(kept.sum())} volumes")
+        raise UserError(f"{rank} independent confounds for {int(kept.sum())} volumes")
     fit = np.zeros((columns.shape[1], len(kept)))
     fit[:, kept] = np.linalg.pinv(columns[kept])
     return np.asarray(prepared - columns @ (fit @ prepared))

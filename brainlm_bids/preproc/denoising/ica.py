@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class ICA:
+class Components:
     """Components of one run, ordered by explained variance, maps with a positive skew.
 
     mixing: (T, K) float64 time courses, mean 0; mixing @ unscaled maps explains the normalised
@@ -97,7 +97,7 @@ def spatial_ica(
     max_iter: int = 500,
     tolerance: float = 1e-4,
     max_starts: int = 3,
-) -> ICA:
+) -> Components:
     """Spatial FastICA (log cosh, symmetric) of a (T, V) series: K time courses and z maps.
 
     The series is variance-normalised, whitened by the eigen-vectors of its T × T covariance, and
@@ -125,7 +125,7 @@ def spatial_ica(
     mixing, explained = mixing[:, order], explained[order]
     maps = _z_maps(x, mixing)
     sign = np.where(_skewness(maps) < 0, -1.0, 1.0)
-    return ICA(
+    return Components(
         mixing=mixing * sign,
         maps=maps * sign[:, None].astype(np.float32),
         explained_variance=explained,

@@ -5,7 +5,6 @@ template to those of the moving image. Same seed, same thread count, same result
 """
 
 import logging
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -14,17 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc.affine import grid_points, invert, subgrid, voxel_sizes
+from brainlm_bids.preproc.affine import Matrix, grid_points, invert, subgrid, voxel_sizes
 from brainlm_bids.preproc.registration import boundary, diffeomorphic
 from brainlm_bids.preproc.registration.brain import bias_correct, closed, finite
-from brainlm_bids.preproc.registration.transforms import (
-    composite_of,
-    read_affine,
-    read_rigid,
-    resample_to,
-    store_composite,
-    to_ants,
-)
+from brainlm_bids.preproc.registration.transforms import ItkTransform, resample_to, to_ants
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,15 +30,16 @@ RIM_VOXELS = 2
 MARGIN_VOXELS = 4
 AFFINE_FILE = "linear0GenericAffine.mat"  # ANTs' name, beside what it is a part of
 
-BrainImage = tuple[NDArray[np.float32], NDArray[np.float64]]
+Mask = NDArray[np.bool_]
+BrainImage = tuple[NDArray[np.float32], Matrix]
 
 
 def _brain_image(
     data: NDArray[Any],
-    affine: NDArray[np.float64],
-    mask: NDArray[np.bool_] | None,
+    affine: Matrix,
+    mask: Mask | None,
     margin_mm: float | None = 15.0,
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], Matrix]:
     """The brain alone, cropped with a margin (None: not cropped), at `WORKING_MM` or coarser."""
     brain = finite(data)
     if mask is not None:
@@ -90,14 +83,14 @@ def _run_ants(arguments: list[str], seed: int, out: str) -> None:
 
 def register_rigid(
     fixed: NDArray[Any],
-    fixed_affine: NDArray[np.float64],
+    fixed_affine: Matrix,
     moving: NDArray[Any],
-    moving_affine: NDArray[np.float64],
+    moving_affine: Matrix,
     *,
-    fixed_mask: NDArray[np.bool_] | None = None,
-    moving_mask: NDArray[np.bool_] | None = None,
+    fixed_mask: Mask | None = None,
+    moving_mask: Mask | None = None,
     seed: int,
-) -> NDArray[np.float64]:
+) -> Matrix:
     """The rigid pull (4, 4), float64, RAS+ mm: x_moving = M @ x_fixed.
 
     Mattes' mutual information (contrasts may differ) of the brains, started once from their
@@ -127,19 +120,20 @@ def register_rigid(
                 LOGGER.info("rigid registration from start %d failed: %s", number, error)
                 continue
             end = f"{out}0GenericAffine.mat"
-            shared = _mutual_information(fixed_brain, moving_brain, read_rigid(end))
+            matrix = ItkTransform.from_file(end).rigid()
+            shared = _mutual_information(fixed_brain, moving_brain, matrix)
             coarse.append((shared, end))
         if not coarse:
             raise UserError("the images cannot be registered: do they show the same brain?")
         best = max(coarse, key=lambda pair: pair[0])[1]
         _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (2, 1))], seed, f"{folder}/fine")
-        return read_rigid(f"{folder}/fine0GenericAffine.mat")
+        return ItkTransform.from_file(f"{folder}/fine0GenericAffine.mat").rigid()
 
 
 def _mutual_information(
-    fixed: tuple[NDArray[np.float32], NDArray[np.float64]],
-    moving: tuple[NDArray[np.float32], NDArray[np.float64]],
-    matrix: NDArray[np.float64],
+    fixed: tuple[NDArray[np.float32], Matrix],
+    moving: tuple[NDArray[np.float32], Matrix],
+    matrix: Matrix,
 ) -> float:
     """Mutual information (nats) over the moving image's whole grid, 32 bins a side.
 
@@ -155,27 +149,47 @@ def _mutual_information(
 
 def register_to_template(
     moving: NDArray[Any],
-    moving_affine: NDArray[np.float64],
+    moving_affine: Matrix,
     template: NDArray[Any],
-    template_affine: NDArray[np.float64],
+    template_affine: Matrix,
     *,
-    moving_mask: NDArray[np.bool_],
-    template_mask: NDArray[np.bool_],
-    out_file: Path,
+    moving_mask: Mask,
+    template_mask: Mask,
     seed: int,
     kind: Literal["T1w", "boldref"] = "T1w",
-) -> Path:
-    """Write the ITK composite (h5) that resamples an image into template space; its path.
+) -> ItkTransform:
+    """The non-linear transform that resamples an image into template space.
 
-    As a map of points it goes from the template to the image. Rigid and affine with Mattes' mutual
-    information of the brains at 2 mm; then a T1w image by a greedy diffeomorphism
-    (`diffeomorphic`), and a BOLD reference ("boldref") by the boundary of the template's white
-    matter, or by SyN (Avants et al. 2008, Med. Image Anal. 12) where that is not clear.
+    Rigid and affine with Mattes' mutual information of the brains at 2 mm; then a T1w image by a
+    greedy diffeomorphism (`diffeomorphic`), and a BOLD reference by the boundary of the template's
+    white matter (`boundary`), or by SyN where that is not clear.
+
+    Parameters
+    ----------
+    moving, template
+        (X, Y, Z) images.
+    moving_affine, template_affine
+        (4, 4) of each, voxel to RAS+ mm.
+    moving_mask, template_mask
+        Their brains.
+    seed
+        Of what is drawn at random: the points of the metric and of the surface.
+    kind
+        Whether `moving` is a T1w image or a BOLD reference.
+
+    Returns
+    -------
+    A composite; as a map of points it goes from the template to the image.
 
     Raises
     ------
     UserError
         If the two cannot be brought together.
+
+    References
+    ----------
+    Avants BB, Epstein CL, Grossman M, Gee JC (2008). Symmetric diffeomorphic image registration
+    with cross-correlation. Med. Image Anal. 12:26.
     """
     if kind == "boldref":
         # a T1w image comes without its bias field, a BOLD reference with it
@@ -184,28 +198,23 @@ def register_to_template(
     whole = closed(template_mask, round(6.0 / float(voxel_sizes(template_affine).min())))
     fixed_brain = _brain_image(template, template_affine, whole, None)
     moving_brain = _brain_image(moving, moving_affine, moving_mask)
-    out_file = Path(out_file)
     with TemporaryDirectory() as folder:
         try:
             matrix = _affine_pull(fixed_brain, moving_brain, seed, folder)
-            composite: Path | None = None
             if kind == "T1w":
-                composite = _warp(fixed_brain, moving_brain, matrix, folder)
-            else:
-                surface = boundary.white_surface(template, template_affine, template_mask, seed)
-                bold = moving, moving_affine, moving_mask
-                refined = boundary.refine(surface, *bold, matrix, "affine")
-                if refined is not None:
-                    field = boundary.refine_field(surface, *bold, refined)
-                    grid = _sampled(field, template.shape, template_affine)
-                    composite = composite_of(refined, *grid, folder)
-            if composite is None:
-                LOGGER.warning("no clear boundary of white matter: the BOLD reference is warped")
-                composite = _syn(fixed_brain, moving_brain, seed, folder)
+                return _warp(fixed_brain, moving_brain, matrix)
+            surface = boundary.white_surface(template, template_affine, template_mask, seed)
+            bold = moving, moving_affine, moving_mask
+            refined = boundary.refine(surface, *bold, matrix, "affine")
+            if refined is not None:
+                field = boundary.refine_field(surface, *bold, refined)
+                return ItkTransform.from_field(
+                    refined, *_sampled(field, template.shape, template_affine)
+                )
+            LOGGER.warning("no clear boundary of white matter: the BOLD reference is warped")
+            return _syn(fixed_brain, moving_brain, seed, folder)
         except RuntimeError as error:
             raise UserError(f"the {kind} cannot be registered to the template: {error}") from error
-        store_composite(composite, out_file)
-    return out_file
 
 
 def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Any:
@@ -220,11 +229,11 @@ def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) 
         *("-t", "Affine[0.1]", *_stage(f, m, (4, 2))),
     ]
     _run_ants(stages, seed, f"{folder}/linear")
-    return read_affine(f"{folder}/{AFFINE_FILE}")
+    return ItkTransform.from_file(f"{folder}/{AFFINE_FILE}").matrix()
 
 
-def _warp(fixed: BrainImage, moving: BrainImage, matrix: NDArray[np.float64], folder: str) -> Path:
-    """The composite file of an affine pull and the diffeomorphism of the T1w image after it."""
+def _warp(fixed: BrainImage, moving: BrainImage, matrix: Matrix) -> ItkTransform:
+    """An affine pull and the diffeomorphism of the T1w image after it."""
     image, affine = fixed
     near = ndimage.binary_dilation(image != 0, iterations=RIM_VOXELS)
     index = np.argwhere(near)
@@ -235,11 +244,11 @@ def _warp(fixed: BrainImage, moving: BrainImage, matrix: NDArray[np.float64], fo
     field = diffeomorphic.register(image[box], pulled, near[box])
     margins = [(a, n - b) for a, b, n in zip(low, high, image.shape)]
     whole = np.pad(field, [(0, 0), *margins], mode="edge")
-    return composite_of(matrix, np.moveaxis(whole, 0, -1) @ affine[:3, :3].T, affine, folder)
+    return ItkTransform.from_field(matrix, np.moveaxis(whole, 0, -1) @ affine[:3, :3].T, affine)
 
 
-def _syn(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Path:
-    """The composite file of `_affine_pull` in the same folder and a smooth SyN after it."""
+def _syn(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> ItkTransform:
+    """The result of `_affine_pull`, from the same folder, and a smooth SyN after it."""
     from ants.internal import get_pointer_string
 
     fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
@@ -250,12 +259,12 @@ def _syn(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Path:
         *("-c", "[100x50x0,1e-6,10]", "-f", "4x2x1", "-s", "2x1x0vox"),
     ]
     _run_ants(stages, seed, f"{folder}/out")
-    return Path(f"{folder}/outComposite.h5")
+    return ItkTransform.from_composite(f"{folder}/outComposite.h5")
 
 
 def _sampled(
-    field: boundary.Field, shape: tuple[int, ...], affine: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    field: boundary.Field, shape: tuple[int, ...], affine: Matrix
+) -> tuple[Matrix, Matrix]:
     """A field's displacements (X, Y, Z, 3), mm, on a grid of `FIELD_MM`, and the grid's affine."""
     step = np.maximum(np.round(FIELD_MM / voxel_sizes(affine)), 1)
     grid = subgrid(affine, step=step)

@@ -1,19 +1,31 @@
-"""Transforms between our world and ITK's: RAS+ affines, points (P, 3) in mm and images (X, Y, Z) in
-and out.
+"""Transforms as objects, and images resampled by them: RAS+ affines, points (P, 3) in mm and images
+(X, Y, Z) in and out.
 
 ITK's world is LPS+; this is the only place where one becomes the other. All transforms are pulls:
 they carry points of the fixed image or template to those of the moving image.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from brainlm_bids.preproc.affine import apply, invert, nearest_rotation, voxel_sizes
+from brainlm_bids.preproc.affine import (
+    Matrix,
+    Points,
+    apply,
+    compose,
+    invert,
+    nearest_rotation,
+    voxel_sizes,
+)
+
+PointMap = Callable[[Points], Points]
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Points that are resampled at a time.
@@ -22,73 +34,166 @@ N_PARAMETERS_AFFINE = 12  # 3 × 3 and a translation
 DISPLACEMENT_STEP_MM = 2.0**-10  # a power of 2: the last bits are zeros, which compress well
 
 
-def to_ants(data: NDArray[Any], affine: NDArray[np.float64]) -> Any:
-    import ants
+@dataclass(frozen=True)
+class Chain:
+    """Maps of points, applied one after the other.
 
-    lps = _RAS_LPS @ affine
-    spacing = voxel_sizes(affine)
-    return ants.from_numpy(
-        np.ascontiguousarray(data, dtype=np.float32),
-        origin=lps[:3, 3].tolist(),
-        spacing=spacing.tolist(),
-        # headers store rounded cosines (and rarely shears, which ITK does not know)
-        direction=nearest_rotation(lps[:3, :3] / spacing),
-    )
+    Attributes
+    ----------
+    maps
+        The first is applied first: matrices (4, 4), `ItkTransform`, or any function of points
+        (P, 3), all RAS+ mm. Without any, points stay where they are.
 
-
-def read_rigid(transform_file: str) -> NDArray[np.float64]:
-    """The (4, 4) RAS+ matrix of a rigid ITK transform."""
-    matrix = read_affine(transform_file)
-    matrix[:3, :3] = nearest_rotation(matrix[:3, :3])
-    return matrix
-
-
-def read_affine(transform_file: str) -> NDArray[np.float64]:
-    """The (4, 4) RAS+ matrix of a linear ITK transform."""
-    import ants
-
-    transform = ants.read_transform(transform_file)
-    corners = np.vstack([np.zeros(3), 100.0 * np.eye(3)])
-    mapped = np.array([transform.apply_to_point(corner.tolist()) for corner in corners])
-    lps = np.eye(4)
-    lps[:3, :3] = (mapped[1:] - mapped[0]).T / 100.0
-    lps[:3, 3] = mapped[0]
-    return np.asarray(_RAS_LPS @ lps @ _RAS_LPS)
-
-
-def composite_of(
-    matrix: NDArray[np.float64],
-    displacements: NDArray[np.float64],
-    grid: NDArray[np.float64],
-    folder: str,
-) -> Path:
-    """The composite file of x -> matrix @ (x + u(x)), u (X, Y, Z, 3) in mm on a grid, RAS+."""
-    import ants
-
-    like = to_ants(np.zeros(displacements.shape[:3]), grid)
-    image = ants.from_numpy(
-        (displacements * [-1, -1, 1]).astype(np.float32),
-        origin=like.origin,
-        spacing=like.spacing,
-        direction=like.direction,
-        has_components=True,
-    )
-    linear = _RAS_LPS @ matrix @ _RAS_LPS
-    transforms = [
-        ants.transform_from_displacement_field(image),
-        ants.create_ants_transform(matrix=linear[:3, :3], translation=linear[:3, 3]),
-    ]
-    path = Path(folder) / "fieldComposite.h5"
-    ants.write_transform(ants.compose_ants_transforms(transforms), str(path))
-    return path
-
-
-def store_composite(composite: Path, out_file: Path) -> None:
-    """Copy an ITK composite, compressed, so that equal transforms are equal and small files.
-
-    ITK notes times and the operating system. Displacements are stored in steps of
-    `DISPLACEMENT_STEP_MM`, as float32.
+    Examples
+    --------
+    >>> shift, double = np.eye(4), np.diag([2.0, 2.0, 2.0, 1.0])
+    >>> shift[:3, 3] = 1.0
+    >>> Chain((shift, double))(np.zeros((1, 3)))
+    array([[2., 2., 2.]])
     """
+
+    maps: tuple[PointMap | Matrix, ...] = ()
+
+    def __call__(self, points: Points) -> Points:
+        """Points (P, 3) through all maps."""
+        for step in self.maps:
+            points = step(points) if callable(step) else apply(step, points)
+        return points
+
+
+@dataclass(frozen=True)
+class ItkTransform:
+    """A transform in one of ITK's file formats, as a map of points in RAS+ mm.
+
+    Attributes
+    ----------
+    content
+        The bytes of the file.
+    suffix
+        By which ITK knows the format: ``.h5``, ``.mat`` or ``.txt``.
+
+    Examples
+    --------
+    >>> shift = np.eye(4)
+    >>> shift[:3, 3] = [1.0, 2.0, 3.0]
+    >>> transform = ItkTransform.from_matrix(shift)
+    >>> transform(np.zeros((1, 3)))
+    array([[1., 2., 3.]])
+    >>> transform.matrix()[:3, 3]
+    array([1., 2., 3.])
+    """
+
+    content: bytes
+    suffix: str
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "ItkTransform":
+        """The transform in a file."""
+        return cls(Path(path).read_bytes(), Path(path).suffix)
+
+    @classmethod
+    def from_matrix(cls, matrix: Matrix) -> "ItkTransform":
+        """A linear transform, from a (4, 4) RAS+ matrix, in ITK's text format.
+
+        Examples
+        --------
+        >>> ItkTransform.from_matrix(np.diag([2.0, 1.0, 1.0, 1.0])).content.split(b"\\n")[3]
+        b'Parameters: 2.0 0.0 0.0 0.0 1.0 0.0 0.0 0.0 1.0 0.0 0.0 0.0'
+        """
+        lps = compose(_RAS_LPS, matrix, _RAS_LPS)
+        numbers = " ".join(repr(float(x)) for x in [*lps[:3, :3].ravel(), *lps[:3, 3]])
+        text = (
+            "#Insight Transform File V1.0\n#Transform 0\n"
+            f"Transform: AffineTransform_double_3_3\nParameters: {numbers}\n"
+            "FixedParameters: 0 0 0\n"
+        )
+        return cls(text.encode(), ".txt")
+
+    @classmethod
+    def from_composite(cls, path: str | Path) -> "ItkTransform":
+        """A composite (HDF5) that ITK wrote, made small and repeatable to the byte.
+
+        Times and the operating system, which ITK notes, are left out. Displacements are kept in
+        steps of `DISPLACEMENT_STEP_MM`, as compressed float32.
+        """
+        with TemporaryDirectory() as folder:
+            stored = Path(folder) / "composite.h5"
+            _store(Path(path), stored)
+            return cls.from_file(stored)
+
+    @classmethod
+    def from_field(
+        cls, matrix: Matrix, displacements: NDArray[np.floating], grid: Matrix
+    ) -> "ItkTransform":
+        """The composite of x → matrix @ (x + u(x)).
+
+        Parameters
+        ----------
+        matrix
+            (4, 4) RAS+ mm.
+        displacements
+            u (X, Y, Z, 3), RAS+ mm.
+        grid
+            (4, 4) affine of the voxels of `displacements`.
+        """
+        import ants
+
+        like = to_ants(np.zeros(displacements.shape[:3]), grid)
+        image = ants.from_numpy(
+            (displacements * [-1, -1, 1]).astype(np.float32),
+            origin=like.origin,
+            spacing=like.spacing,
+            direction=like.direction,
+            has_components=True,
+        )
+        linear = compose(_RAS_LPS, matrix, _RAS_LPS)
+        transforms = [
+            ants.transform_from_displacement_field(image),
+            ants.create_ants_transform(matrix=linear[:3, :3], translation=linear[:3, 3]),
+        ]
+        with TemporaryDirectory() as folder:
+            path = f"{folder}/composite.h5"
+            ants.write_transform(ants.compose_ants_transforms(transforms), path)
+            return cls.from_composite(path)
+
+    def __call__(self, points: ArrayLike) -> Points:
+        """Points (P, 3), RAS+ mm, of the fixed image to those of the moving image."""
+        import ants
+        import pandas as pd
+
+        lps = np.asarray(points, dtype=np.float64) * [-1, -1, 1]
+        if not len(lps):
+            return lps
+        table = pd.DataFrame(lps, columns=["x", "y", "z"])
+        with TemporaryDirectory() as folder:
+            path = f"{folder}/transform{self.suffix}"
+            Path(path).write_bytes(self.content)
+            mapped = ants.apply_transforms_to_points(3, table, [path])
+        return np.asarray(mapped[["x", "y", "z"]].to_numpy(dtype=np.float64) * [-1, -1, 1])
+
+    def matrix(self) -> Matrix:
+        """The (4, 4) RAS+ matrix of a linear transform."""
+        import ants
+
+        with TemporaryDirectory() as folder:
+            path = f"{folder}/transform{self.suffix}"
+            Path(path).write_bytes(self.content)
+            transform = ants.read_transform(path)
+        corners = np.vstack([np.zeros(3), 100.0 * np.eye(3)])
+        mapped = np.array([transform.apply_to_point(corner.tolist()) for corner in corners])
+        lps = np.eye(4)
+        lps[:3, :3] = (mapped[1:] - mapped[0]).T / 100.0
+        lps[:3, 3] = mapped[0]
+        return compose(_RAS_LPS, lps, _RAS_LPS)
+
+    def rigid(self) -> Matrix:
+        """The (4, 4) RAS+ matrix of a rigid transform, its rotation exactly orthogonal."""
+        matrix = self.matrix()
+        matrix[:3, :3] = nearest_rotation(matrix[:3, :3])
+        return matrix
+
+
+def _store(composite: Path, out_file: Path) -> None:
     import h5py
 
     with h5py.File(composite) as source, h5py.File(out_file, "w") as target:
@@ -111,51 +216,65 @@ def store_composite(composite: Path, out_file: Path) -> None:
         source.visititems(copy)
 
 
-def map_points(points: NDArray[np.float64], transform_file: str | Path) -> NDArray[np.float64]:
-    """Points (P, 3), RAS+ mm, of the template to those of the image that was registered to it."""
+def to_ants(data: NDArray[Any], affine: Matrix) -> Any:
+    """An image (X, Y, Z) with its RAS+ affine as an ``ants.ANTsImage`` of float32."""
     import ants
-    import pandas as pd
 
-    lps = np.asarray(points, dtype=np.float64) * [-1, -1, 1]
-    if not len(lps):
-        return lps
-    table = pd.DataFrame(lps, columns=["x", "y", "z"])
-    mapped = ants.apply_transforms_to_points(3, table, [str(transform_file)])
-    return np.asarray(mapped[["x", "y", "z"]].to_numpy(dtype=np.float64) * [-1, -1, 1])
+    lps = compose(_RAS_LPS, affine)
+    spacing = voxel_sizes(affine)
+    return ants.from_numpy(
+        np.ascontiguousarray(data, dtype=np.float32),
+        origin=lps[:3, 3].tolist(),
+        spacing=spacing.tolist(),
+        # headers store rounded cosines (and rarely shears, which ITK does not know)
+        direction=nearest_rotation(lps[:3, :3] / spacing),
+    )
 
 
 def resample_to(
     data: NDArray[Any],
-    affine: NDArray[np.float64],
+    affine: Matrix,
     reference_shape: tuple[int, ...],
-    reference_affine: NDArray[np.float64],
-    pull: NDArray[np.float64] | str | Path | Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    reference_affine: Matrix,
+    pull: PointMap | Matrix,
     order: int = 1,
 ) -> NDArray[np.float32]:
-    """An image (X, Y, Z) on the grid of a reference, float32, 0 beyond it; in slabs of slices.
+    """An image on the grid of a reference.
 
-    `pull` carries the reference's world points to the image's: a (4, 4) matrix, the file of a
-    composite transform, or a function of points (P, 3). `order` is the spline's (0: nearest).
+    Parameters
+    ----------
+    data
+        (X, Y, Z).
+    affine
+        (4, 4) of `data`, voxel to RAS+ mm.
+    reference_shape, reference_affine
+        The grid that is wanted.
+    pull
+        Carries the reference's points (P, 3), mm, to the image's: a matrix (4, 4) or a function.
+    order
+        Of the spline; 0 takes the nearest voxel.
+
+    Returns
+    -------
+    float32, of the reference's shape; 0 where the image was not seen.
+
+    Examples
+    --------
+    >>> image, half = np.array([[[1.0, 3.0]]]), np.diag([1.0, 1.0, 0.5, 1.0])
+    >>> resample_to(image, np.eye(4), (1, 1, 3), half, np.eye(4))
+    array([[[1., 2., 3.]]], dtype=float32)
     """
     data = np.asarray(data, dtype=np.float32)
     if order > 1:
         data = ndimage.spline_filter(data, order, output=np.float32)
-    to_voxel = invert(affine)
+    to_voxel, chain = invert(affine), Chain((pull,))
     shape = tuple(int(n) for n in reference_shape)
     out = np.empty(shape, dtype=np.float32)
     step = max(1, SLAB_POINTS // (shape[0] * shape[1]))
     for start in range(0, shape[2], step):
         slab = out[:, :, start : start + step]
         index = np.indices(slab.shape).reshape(3, -1).T + np.array([0, 0, start])
-        voxels = apply(to_voxel, _pull(apply(reference_affine, index), pull))
+        voxels = apply(to_voxel, chain(apply(reference_affine, index)))
         values = ndimage.map_coordinates(data, voxels.T, order=order, prefilter=False)
         slab[...] = values.reshape(slab.shape)
     return out
-
-
-def _pull(points: NDArray[np.float64], pull: Any) -> NDArray[np.float64]:
-    if isinstance(pull, (str, Path)):
-        return map_points(points, pull)
-    if callable(pull):
-        return np.asarray(pull(points))
-    return apply(pull, points)

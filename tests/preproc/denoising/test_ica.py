@@ -62,12 +62,14 @@ def ols(design: np.ndarray, data: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def planted() -> tuple[np.ndarray, ica.ICA]:
+def planted() -> tuple[np.ndarray, ica.Components]:
     series, *_ = plant(3)
     return series, ica.spatial_ica(series, 7, 42)
 
 
-def test_components_are_ordered_signed_and_repeatable(planted: tuple[np.ndarray, ica.ICA]) -> None:
+def test_components_are_ordered_signed_and_repeatable(
+    planted: tuple[np.ndarray, ica.Components],
+) -> None:
     series, first = planted
     assert first.mixing.shape == (150, 7)
     assert first.maps.shape == (7, series.shape[1])
@@ -83,7 +85,7 @@ def test_components_are_ordered_signed_and_repeatable(planted: tuple[np.ndarray,
     assert correlation(first.mixing, other.mixing).max(axis=1).min() > 0.999
 
 
-def test_maps_are_regression_z_scores(planted: tuple[np.ndarray, ica.ICA]) -> None:
+def test_maps_are_regression_z_scores(planted: tuple[np.ndarray, ica.Components]) -> None:
     series, result = planted
     x = ica.normalise_variance(series).astype(np.float64)
     design = np.column_stack([np.ones(150), result.mixing])
@@ -96,7 +98,7 @@ def test_maps_are_regression_z_scores(planted: tuple[np.ndarray, ica.ICA]) -> No
         np.testing.assert_allclose(result.maps[:, voxel], z[1:], rtol=2e-3, atol=2e-3)
 
 
-def test_explained_variance_is_that_of_the_fit(planted: tuple[np.ndarray, ica.ICA]) -> None:
+def test_explained_variance_is_that_of_the_fit(planted: tuple[np.ndarray, ica.Components]) -> None:
     series, result = planted
     x = ica.normalise_variance(series).astype(np.float64)
     x -= x.mean(axis=1, keepdims=True)
@@ -119,7 +121,7 @@ def test_noise_is_normalised_and_structure_is_not() -> None:
     assert np.ptp(deviation[200:-2]) < 0.5 * np.median(deviation[200:-2])
 
 
-def test_failed_starts_are_counted(planted: tuple[np.ndarray, ica.ICA]) -> None:
+def test_failed_starts_are_counted(planted: tuple[np.ndarray, ica.Components]) -> None:
     series, converged = planted
     result = ica.spatial_ica(series, 7, 42, max_iter=2, max_starts=3)
     assert not result.converged

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from brainlm_bids.preproc.affine import apply
 from brainlm_bids.preproc.registration import ants as registration
 from brainlm_bids.preproc.registration import boundary, brain, transforms
 
@@ -21,12 +22,8 @@ def _matrix(angles: list[float], shift: list[float], scale: float = 1.0) -> np.n
     return matrix
 
 
-def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
-
-
 def _brain_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    return _apply(affine, np.argwhere(mask))
+    return apply(affine, np.argwhere(mask))
 
 
 def _moved(
@@ -60,81 +57,77 @@ def test_rigid_is_recovered_across_contrasts(head: Head, slices: slice) -> None:
         seed=1,
     )
     points = _brain_points(mask, affine)
-    error = np.linalg.norm(_apply(found, points) - _apply(truth, points), axis=1)
+    error = np.linalg.norm(apply(found, points) - apply(truth, points), axis=1)
     assert error.mean() <= 0.7
     np.testing.assert_allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-6)
 
 
 def _registered(
-    head: Head, image: np.ndarray, kind: Literal["T1w", "boldref"], path: Path
-) -> np.ndarray:
+    head: Head, image: np.ndarray, kind: Literal["T1w", "boldref"]
+) -> tuple[np.ndarray, transforms.ItkTransform]:
     """Distances (P,), mm, to a known affine over the brain, of an image moved by it."""
     data, mask, affine = head
     truth = _matrix([5, 3, -4], [4, 10, -6], scale=1.06)
     moving, grid = _moved(image, affine, truth)
     moving_mask = _moved(mask, affine, truth, 0)[0] > 0.5
-    registration.register_to_template(
+    transform = registration.register_to_template(
         moving,
         grid,
         data,
         affine,
         moving_mask=moving_mask,
         template_mask=mask,
-        out_file=path,
         seed=3,
         kind=kind,
     )
-    # the file resamples the moving image into the template's space
-    back = transforms.resample_to(moving, grid, data.shape, affine, path)
+    # it resamples the moving image into the template's space
+    back = transforms.resample_to(moving, grid, data.shape, affine, transform)
     # less than 1, being interpolated twice at 4 mm
     assert np.corrcoef(back[mask], image[mask])[0, 1] > 0.8
     points = _brain_points(mask, affine)
-    apart = transforms.map_points(points, path) - _apply(truth, points)
-    return np.linalg.norm(apart, axis=1)
+    return np.linalg.norm(transform(points) - apply(truth, points), axis=1), transform
 
 
-def test_points_of_a_t1w_follow_a_known_affine(head: Head, tmp_path: Path) -> None:
-    assert _registered(head, head[0], "T1w", tmp_path / "xfm.h5").mean() < 1.0
+def test_points_of_a_t1w_follow_a_known_affine(head: Head) -> None:
+    assert _registered(head, head[0], "T1w")[0].mean() < 1.0
 
 
-def test_points_of_a_boldref_follow_a_known_affine_and_repeat(head: Head, tmp_path: Path) -> None:
+def test_points_of_a_boldref_follow_a_known_affine_and_repeat(head: Head) -> None:
     data, mask, _ = head
     t2star = np.where(mask, 1.3 - data / data.max(), 0)
-    files = [tmp_path / f"{name}_xfm.h5" for name in ("a", "b")]
-    errors = [_registered(head, t2star, "boldref", path) for path in files]
+    (errors, first), (_, second) = (_registered(head, t2star, "boldref") for _ in range(2))
     # at 4 mm the boundary is known to a quarter of a voxel
-    assert errors[0].mean() < 1.0
-    # the same seed and one thread: the same file
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert errors.mean() < 1.0
+    # the same seed and one thread: the same bytes
+    assert first == second
 
 
 def test_a_boldref_without_a_boundary_is_warped(
-    head: Head, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    head: Head, caplog: pytest.LogCaptureFixture
 ) -> None:
     """White matter is bright in it: the boundary is refused, mutual information takes over."""
-    errors = _registered(head, head[0], "boldref", tmp_path / "xfm.h5")
+    errors, _ = _registered(head, head[0], "boldref")
     assert "no clear boundary" in caplog.text
     assert errors.mean() < 2.0
 
 
-def test_a_field_and_an_affine_are_one_file(tmp_path: Path) -> None:
+def test_a_field_and_an_affine_are_one_transform() -> None:
     rng = np.random.default_rng(0)
     field = boundary.Field(rng.normal(0, 4, (9, 10, 9, 3)), np.array([-100.0, -130.0, -90.0]))
     matrix = _matrix([5, 3, -4], [4, 10, -6], scale=1.06)
     grid = np.diag([-2.0, 2.0, 2.0, 1.0])
     grid[:3, 3] = [90, -126, -72]
-    path = transforms.composite_of(
-        matrix, *registration._sampled(field, (91, 109, 91), grid), str(tmp_path)
-    )
+    sampled = registration._sampled(field, (91, 109, 91), grid)
+    transform = transforms.ItkTransform.from_field(matrix, *sampled)
     points = rng.uniform(-65, 65, (200, 3))
-    expected = _apply(matrix, points + field.displacement(points))
+    expected = apply(matrix, points + field.displacement(points))
     assert np.abs(field.displacement(points)).max() > 2
-    np.testing.assert_allclose(transforms.map_points(points, path), expected, atol=0.15)
+    np.testing.assert_allclose(transform(points), expected, atol=0.15)
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_a_real_brain_meets_the_template(shared: Path, tmp_path: Path) -> None:
+def test_a_real_brain_meets_the_template(shared: Path) -> None:
     def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nb.Nifti1Image.from_filename(path)
         return np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine)
@@ -153,7 +146,6 @@ def test_a_real_brain_meets_the_template(shared: Path, tmp_path: Path) -> None:
         affine,
         moving_mask=mask,
         template_mask=template_mask,
-        out_file=tmp_path / "xfm.h5",
         seed=1,
     )
     warped = transforms.resample_to(mask, t1w_affine, template.shape, affine, transform) > 0.5

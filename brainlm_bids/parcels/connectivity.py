@@ -1,0 +1,27 @@
+"""Connectivity: a parcel series (T, P) in, correlations (P, P) out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation of all pairs of parcels.
+
+    Parameters
+    ----------
+    series
+        (T, P), NaN in parcels without data.
+
+    Returns
+    -------
+    (P, P); NaN where a parcel has no data or does not vary.
+
+    Examples
+    --------
+    >>> pearson(np.array([[0.0, 1.0, np.nan], [1.0, 0.0, np.nan], [2.0, -1.0, np.nan]])).round(3)
+    array([[ 1., -1., nan],
+           [-1.,  1., nan],
+           [nan, nan, nan]])
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.corrcoef(series.T))

@@ -1,0 +1,77 @@
+"""The steps of a run: arrays in, one frozen record out.
+
+A node of the graph, a notebook and a test call the same functions::
+
+    raw run       realign → coregister → project → extract → denoise
+                     └────→ decompose → classify ──────────────┘
+    fMRIPrep's    take_preprocessed → project → extract_preprocessed → …, or take_cifti → …
+    anatomy       prepare_t1w → normalise
+
+What follows, resampling in time and robust scaling, is `brainlm_bids.parcels.steps.scale`.
+"""
+
+from brainlm_bids.preproc.denoising.ica import Components
+from brainlm_bids.preproc.steps.anatomical import (
+    Anatomy,
+    normalise,
+    prepare_t1w,
+    resample_anatomy,
+)
+from brainlm_bids.preproc.steps.denoising import (
+    Decisions,
+    Denoised,
+    Design,
+    classify,
+    decompose,
+    denoise,
+    resample_denoised,
+)
+from brainlm_bids.preproc.steps.fmriprep import (
+    Grayordinates,
+    extract_preprocessed,
+    select_confounds,
+    take_cifti,
+    take_preprocessed,
+)
+from brainlm_bids.preproc.steps.functional import (
+    AromaSamples,
+    Coregistration,
+    Extracted,
+    Motion,
+    Projection,
+    Realigned,
+    coregister,
+    extract,
+    project,
+    realign,
+)
+
+__all__ = [
+    "Anatomy",
+    "AromaSamples",
+    "Components",
+    "Coregistration",
+    "Decisions",
+    "Denoised",
+    "Design",
+    "Extracted",
+    "Grayordinates",
+    "Motion",
+    "Projection",
+    "Realigned",
+    "classify",
+    "coregister",
+    "decompose",
+    "denoise",
+    "extract",
+    "extract_preprocessed",
+    "normalise",
+    "prepare_t1w",
+    "project",
+    "realign",
+    "resample_anatomy",
+    "resample_denoised",
+    "select_confounds",
+    "take_cifti",
+    "take_preprocessed",
+]

@@ -1,0 +1,137 @@
+"""Steps of the anatomy: a T1w image in; its brain and the way to the template out."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids.preproc.affine import Matrix
+from brainlm_bids.preproc.registration.ants import register_to_template
+from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_t1w
+from brainlm_bids.preproc.registration.transforms import ItkTransform, PointMap, resample_to
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A T1w image and its brain.
+
+    Attributes
+    ----------
+    t1w
+        (X, Y, Z) float32; from `prepare_t1w` without its bias field.
+    brain_mask
+        (X, Y, Z).
+    method
+        How the brain was found: "skull-stripped", "deepbet" or "threshold".
+    """
+
+    t1w: NDArray[np.float32]
+    brain_mask: Mask
+    method: str
+
+
+def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
+    """Find the brain of a T1w image and remove its bias field.
+
+    Parameters
+    ----------
+    t1w
+        (X, Y, Z), with or without the skull.
+    affine
+        (4, 4) voxel to RAS+ mm.
+
+    Returns
+    -------
+    Anatomy
+        On the grid of `t1w`.
+
+    Raises
+    ------
+    UserError
+        If there is no brain in the image.
+    """
+    mask, method = brain_mask_t1w(t1w, affine)
+    return Anatomy(bias_correct(t1w, affine, mask), mask, method)
+
+
+def normalise(
+    image: NDArray[Any],
+    affine: Matrix,
+    brain_mask: Mask,
+    template: NDArray[Any],
+    template_affine: Matrix,
+    template_mask: Mask,
+    *,
+    kind: Literal["T1w", "boldref"] = "T1w",
+    seed: int = 42,
+) -> ItkTransform:
+    """Register a T1w image, or a BOLD reference, to the template, non-linearly.
+
+    Parameters
+    ----------
+    image, template
+        (X, Y, Z).
+    affine, template_affine
+        (4, 4) of each, voxel to RAS+ mm.
+    brain_mask, template_mask
+        Their brains.
+    kind
+        What `image` is. A T1w image is expected without its bias field.
+    seed
+        Of the points at which images are compared.
+
+    Returns
+    -------
+    ItkTransform
+        It resamples the image into template space; as a map of points it leads from the
+        template to the image.
+
+    Raises
+    ------
+    UserError
+        If the two cannot be brought together.
+    """
+    return register_to_template(
+        image,
+        affine,
+        template,
+        template_affine,
+        moving_mask=brain_mask,
+        template_mask=template_mask,
+        seed=seed,
+        kind=kind,
+    )
+
+
+def resample_anatomy(
+    anatomy: Anatomy, affine: Matrix, shape: tuple[int, ...], grid: Matrix, pull: PointMap
+) -> Anatomy:
+    """An anatomy in template space.
+
+    Parameters
+    ----------
+    anatomy
+        On the grid of `affine` (4, 4).
+    shape, grid
+        The template's grid: (X, Y, Z) and its affine (4, 4).
+    pull
+        Points (P, 3), RAS+ mm, of the template to those of the T1w image, see `normalise`.
+
+    Returns
+    -------
+    Anatomy
+        The image interpolated linearly, the mask from the nearest voxel.
+
+    Examples
+    --------
+    >>> anatomy = Anatomy(np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), bool), "deepbet")
+    >>> there = resample_anatomy(anatomy, np.eye(4), (2, 2, 1), np.eye(4), lambda points: points)
+    >>> there.t1w.shape, bool(there.brain_mask.all())
+    ((2, 2, 1), True)
+    """
+    t1w = resample_to(anatomy.t1w, affine, shape, grid, pull, 1)
+    brain = resample_to(anatomy.brain_mask, affine, shape, grid, pull, 0) > 0.5
+    return Anatomy(t1w, brain, anatomy.method)

@@ -1,0 +1,236 @@
+"""Steps over existing fMRIPrep derivatives: its volumes or grayordinates and its confounds in; the
+same records as those of a raw run out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from brainlm_bids.errors import RunSkipped, UserError
+from brainlm_bids.parcels.operator import Coverage, label_means, parcellate
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+from brainlm_bids.preproc.affine import Matrix, centre_of_mass
+from brainlm_bids.preproc.denoising import temporal
+from brainlm_bids.preproc.denoising.fmriprep import (
+    Column,
+    known_confounds,
+    motion_parameters,
+    n_non_steady,
+)
+from brainlm_bids.preproc.registration.brain import brain_mask_epi
+from brainlm_bids.preproc.steps.denoising import Design
+from brainlm_bids.preproc.steps.functional import (
+    Extracted,
+    Mask,
+    Motion,
+    Realigned,
+    check_length,
+)
+
+Confounds = Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class Grayordinates:
+    """What the rest of a run needs of its grayordinates.
+
+    Attributes
+    ----------
+    parcels, confounds
+        See `Extracted`.
+    coverage
+        In grayordinates.
+    motion
+        With parameters.
+    """
+
+    parcels: NDArray[np.float64]
+    confounds: dict[str, Column]
+    coverage: Coverage
+    motion: Motion
+
+
+def take_preprocessed(
+    bold: NDArray[Any],
+    affine: Matrix,
+    confounds: Confounds,
+    *,
+    brain_mask: Mask | None = None,
+    n_dummy: int | None = None,
+) -> Realigned:
+    """Reference, brain and motion of a run that fMRIPrep preprocessed.
+
+    Parameters
+    ----------
+    bold
+        (X, Y, Z, T).
+    affine
+        (4, 4) voxel to RAS+ mm.
+    confounds
+        Columns (T,) of fMRIPrep's table.
+    brain_mask
+        (X, Y, Z); None: the brain is found in the mean of the run.
+    n_dummy
+        Volumes before the steady state; None: those that fMRIPrep marked.
+
+    Returns
+    -------
+    Realigned
+        With `bold` as it is; the reference is the mean of the steady-state volumes, the brain
+        goes as far as there are values.
+
+    Raises
+    ------
+    RunSkipped
+        If fewer than 20 volumes are left.
+    UserError
+        If the mask is of another grid, there is no brain, or motion parameters are missing.
+    """
+    motion = _motion(confounds, bold.shape[3], n_dummy)
+    steady = bold[..., motion.n_dummy :]
+    reference = steady.mean(axis=3, dtype=np.float64).astype(np.float32)
+    brain = brain_mask_epi(reference, affine) if brain_mask is None else brain_mask
+    if brain.shape != reference.shape:
+        raise UserError(f"the brain mask has {brain.shape} voxels, the BOLD {reference.shape}")
+    # fMRIPrep fills what was never in view with 0
+    brain = brain & (steady != 0).any(axis=3)
+    centre = centre_of_mass(brain, affine)
+    return Realigned(
+        bold, reference, brain, Motion(motion.n_dummy, motion.parameters, None, centre)
+    )
+
+
+def extract_preprocessed(
+    bold: NDArray[Any],
+    brain_mask: Mask,
+    operator: sparse.csr_matrix,
+    confounds: Confounds,
+    *,
+    n_dummy: int = 0,
+) -> Extracted:
+    """Average a run that fMRIPrep preprocessed over parcels; the confounds are fMRIPrep's.
+
+    Parameters
+    ----------
+    bold
+        (X, Y, Z, T).
+    brain_mask
+        (X, Y, Z).
+    operator
+        See `project`.
+    confounds
+        Columns (T,) of fMRIPrep's table.
+    n_dummy
+        Volumes before the steady state.
+
+    Returns
+    -------
+    Extracted
+        Parcels at a grand mean of 10000, those confounds that a raw run has too, and the factor.
+    """
+    factor = temporal.grand_mean_factor(bold[..., n_dummy:], brain_mask)
+    parcels = np.asarray(parcellate(operator, bold) * factor, dtype=np.float64)
+    return Extracted(parcels, known_confounds(confounds), factor)
+
+
+def take_cifti(
+    series: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    confounds: Confounds,
+    *,
+    n_dummy: int | None = None,
+) -> Grayordinates:
+    """Average fMRIPrep's grayordinates over parcels.
+
+    Parameters
+    ----------
+    series
+        (T, V).
+    labels
+        (V,), 0 for none, 1 to 424.
+    confounds
+        Columns (T,) of fMRIPrep's table.
+    n_dummy
+        Volumes before the steady state; None: those that fMRIPrep marked.
+
+    Returns
+    -------
+    Grayordinates
+        Parcels at a grand mean of 10000, confounds, coverage and motion.
+
+    Raises
+    ------
+    RunSkipped
+        If fewer than 20 volumes are left.
+    UserError
+        If motion parameters are missing.
+    """
+    motion = _motion(confounds, len(series), n_dummy)
+    steady = series[motion.n_dummy :]
+    covered = np.ptp(steady, axis=0) > 0
+    factor = temporal.grand_mean_factor(steady, covered)
+    parcels, coverage = label_means(series, labels, covered)
+    return Grayordinates(parcels * factor, known_confounds(confounds), coverage, motion)
+
+
+def select_confounds(
+    confounds: NDArray[np.float64],
+    names: list[str],
+    kept: NDArray[np.integer] | None,
+    *,
+    n_dummy: int = 0,
+) -> Design:
+    """The design of the steady-state volumes, from confounds that a strategy chose.
+
+    Parameters
+    ----------
+    confounds
+        (T, K), NaN for n/a.
+    names
+        Of the K columns; cosines are left out, since our own filter, which is narrower, is
+        applied to series and confounds.
+    kept
+        Indices of the volumes that are not censored; None: all.
+    n_dummy
+        Volumes before the steady state.
+
+    Returns
+    -------
+    Design
+        Of T − n_dummy volumes.
+
+    Raises
+    ------
+    RunSkipped
+        If fewer than 20 volumes are left.
+
+    Examples
+    --------
+    >>> design = select_confounds(np.zeros((30, 2)), ["csf", "cosine00"], np.arange(1, 30))
+    >>> design.names.tolist(), int(design.kept.sum())
+    (['csf'], 29)
+    """
+    mask = np.ones(len(confounds), dtype=bool)
+    if kept is not None:
+        mask[:] = False
+        mask[np.asarray(kept)] = True
+    n_kept = int(mask[n_dummy:].sum())
+    if n_kept < MINIMUM_VOLUMES:
+        raise RunSkipped(f"the confounds leave {n_kept} volumes, fewer than {MINIMUM_VOLUMES}")
+    chosen = [k for k, name in enumerate(names) if not name.startswith("cosine")]
+    design = np.nan_to_num(np.asarray(confounds, dtype=np.float64)[:, chosen])
+    return Design(design[n_dummy:], np.array([names[k] for k in chosen]), mask[n_dummy:])
+
+
+def _motion(confounds: Confounds, n_volumes: int, n_dummy: int | None) -> Motion:
+    if n_dummy is None:
+        n_dummy = n_non_steady(confounds)
+    check_length(n_volumes, n_dummy)
+    try:
+        return Motion(n_dummy, motion_parameters(confounds))
+    except KeyError as error:
+        raise UserError(f"the confounds have no column {error}") from None
