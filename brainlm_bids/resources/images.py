@@ -12,7 +12,7 @@ from brainlm_bids.resources.cache import reason_of
 
 REAL_SPACE = "MNI152NLin6Asym"
 EMBEDDED_SPACE = "MNI152NLin2009aSym"
-# 2 mm grid of FSL's MNI152 template, that of A424 (FACTS 3.5): LAS, origin 90, -126, -72
+# 2 mm grid of FSL's MNI152 template, that of A424 : LAS, origin 90, -126, -72
 MNI_2MM_SHAPE = (91, 109, 91)
 MNI_2MM_AFFINE = np.array(
     [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]], dtype=np.float64

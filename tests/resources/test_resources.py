@@ -208,7 +208,7 @@ def test_tissue_maps_and_masks_lie_in_one_space() -> None:
     maps = resources.tissue_maps()
     masks = resources.aroma_masks()
     assert maps.grey_matter.max() == maps.white_matter.max() == 1.0
-    # sizes of the original ICA-AROMA masks (FACTS 3.1)
+    # sizes of the original ICA-AROMA masks
     assert [int(m.sum()) for m in (masks.csf, masks.edge, masks.out)] == [7396, 70408, 670927]
     np.testing.assert_array_equal(masks.affine, resources.MNI_2MM_AFFINE)
     # ventricles are neither grey nor white: the masks and the maps agree on where that is
@@ -372,7 +372,7 @@ def test_published_atlas_is_recognised_under_any_name(shared: Path, tmp_path: Pa
     labels, affine = atlas.load()
     assert np.unique(labels).tolist() == list(range(425)) and (labels == 405).sum() == 1
     np.testing.assert_array_equal(affine, resources.MNI_2MM_AFFINE)
-    # label 120 is missing in the other published volume (FACTS 3.5)
+    # label 120 is missing in the other published volume
     other = resources.find_atlas(str(shared / "atlas" / "A424.nii.gz"))
     assert other.label == "A424custom" and "1 of the 424" in _text(other)
 

@@ -43,7 +43,7 @@ def max_rp_corr(
 ) -> NDArray[np.float64]:
     """AROMA's maximum correlation (K,) of time courses (T, K) with a motion model, 0 … 1.
 
-    The model (FACTS 3.1) holds the 6 parameters (T, 6), their backward differences, and both one
+    The model (ICA_AROMA_functions.py, lines 214-277) holds the 6 parameters (T, 6), their backward differences, and both one
     volume later and earlier: 36 columns; time courses are correlated with them, and their squares
     with the squares. The largest |r| is averaged over random subsets of 90 % of the volumes, or
     over the given `subsets` (S, n) of volume indices. Columns without variance in a subset are
@@ -110,7 +110,7 @@ def _standardise(x: Float) -> NDArray[np.float64]:
 def edge_csf_fractions(
     maps: Float, csf: Float | Bool, edge: Float | Bool, out: Float | Bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AROMA's edge_fract (K,) and csf_fract (K,) of thresholded maps (K, V), FACTS 3.1.
+    """AROMA's edge_fract (K,) and csf_fract (K,) of thresholded maps (K, V).
 
     `csf`, `edge` and `out` (V,) are AROMA's masks at the same voxels (bool, or a fraction of each
     voxel). csf_fract = Σ|z| in CSF / Σ|z|; edge_fract = (Σ|z| outside + Σ|z| at the edge) /
@@ -132,7 +132,7 @@ def edge_csf_fractions(
 def high_frequency_content(mixing: Float, tr: float) -> NDArray[np.float64]:
     """AROMA's HFC (K,) of time courses (T, K): where half of the power above 0.01 Hz lies, 0 … 1.
 
-    0 is 0.01 Hz and 1 the Nyquist frequency (FACTS 3.1). The spectrum is that of MELODIC's
+    0 is 0.01 Hz and 1 the Nyquist frequency. The spectrum is that of MELODIC's
     melodic_FTmix: |DFT|² without the DC row, an odd number of volumes padded with one 0; row i of F
     is the frequency Nyquist · i / F.
     """
@@ -154,7 +154,7 @@ def high_frequency_content(mixing: Float, tr: float) -> NDArray[np.float64]:
 def classify(
     max_rp_corr: Float, edge_fract: Float, csf_fract: Float, hfc: Float
 ) -> tuple[Bool, list[str]]:
-    """AROMA's decision: noise (K,) and, per component, the reasons as text (FACTS 3.1).
+    """AROMA's decision: noise (K,) and, per component, the reasons as text.
 
     Noise when csf_fract > 0.10, or HFC > 0.35, or the motion and edge score
     -19.975 + 9.951·max_rp_corr + 24.833·edge_fract > 0.
@@ -182,7 +182,7 @@ def removal_matrix(mixing: Float, noise: Bool, mode: Mode) -> NDArray[np.float64
     """(T, T) matrix R: R @ series (T, P) has the noise components removed, its mean kept.
 
     "nonaggr" fits all K time courses (T, K) and subtracts the noise part of the fit; "aggr" fits
-    the noise alone (fsl_regfilt; FACTS 3.1). Time courses are demeaned first. The identity with
+    the noise alone (fsl_regfilt). Time courses are demeaned first. The identity with
     "none", when no component is noise, and when all are.
     """
     if mode not in ("nonaggr", "aggr", "none"):

@@ -70,7 +70,7 @@ def dvars(series: NDArray) -> tuple[FloatArray, FloatArray]:
     dvars, std_dvars : (T,), both with the first value NaN. dvars is the root mean square over
         voxels of the difference to the volume before; std_dvars is that over its expectation,
         the voxels' mean of sqrt(2(1 − AR(1))) · IQR / 1.349 (Nichols 2013; the numbers of
-        nipype's ``compute_dvars`` with ``remove_zerovariance``, FACTS 3.4). NaN throughout if no
+        nipype's ``compute_dvars`` with ``remove_zerovariance``). NaN throughout if no
         voxel varies.
     """
     series = np.asarray(series)

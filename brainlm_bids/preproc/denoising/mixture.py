@@ -15,7 +15,7 @@ def threshold_maps(maps: Float) -> NDArray[np.float32]:
     Each map is a mixture of one Gaussian (background) and two Gamma densities (activation and
     deactivation); voxels keep their z where the Gammas' posterior exceeds 0.5 (Beckmann & Smith
     2004, section II-F). Where the mixture cannot be fitted, or leaves nothing, |z| > 2.3 is kept
-    (FACTS 3.6; MELODIC's null-hypothesis map). A map may end up empty.
+    (MELODIC's null-hypothesis map). A map may end up empty.
     """
     return np.stack([_threshold_map(np.asarray(z, dtype=np.float32)) for z in maps])
 

@@ -14,7 +14,7 @@ def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatAr
 
     At every volume a line is fitted to the neighbours by least squares, with Gaussian weights of
     σ = cutoff / 2, out to floor(3σ) volumes; its value there is subtracted; then the mean over
-    time is removed (``fslmaths -bptf``, FACTS 3.3: half amplitude near 0.004 Hz at 100 s).
+    time is removed (``fslmaths -bptf``: half amplitude near 0.004 Hz at 100 s).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def grand_mean_factor(
     ----------
     data : (X, Y, Z, T) with `mask` (X, Y, Z), or a series (T, V) with `mask` (V,) or None.
     mask : the brain.
-    target : 10000 as in FEAT (FACTS 3.2).
+    target : 10000 as in FEAT.
 
     Returns
     -------

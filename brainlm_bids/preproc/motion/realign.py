@@ -48,7 +48,7 @@ def volumes_summary(bold: NDArray, n_volumes: int = 40) -> FloatArray:
     Returns
     -------
     (min(T, n_volumes),) means, the data clipped to [0, 99.8th percentile] (niworkflows
-    ``NonsteadyStatesDetector``, FACTS 3.4).
+    ``NonsteadyStatesDetector``).
     """
     start = np.nan_to_num(np.asarray(bold[..., :n_volumes], dtype=np.float32))
     np.clip(start, 0.0, np.percentile(start, 99.8), out=start)
@@ -65,7 +65,7 @@ def detect_dummy_volumes(global_signal: NDArray) -> int:
     Returns
     -------
     How many volumes from the start have a modified z-score 0.6745·|x − median| / MAD above 3.5
-    (Iglewicz and Hoaglin 1993; fMRIPrep's rule, FACTS 3.4), and those that follow while the
+    (Iglewicz and Hoaglin 1993; fMRIPrep's rule), and those that follow while the
     approach to the steady state, continued as the exponential that it is, is above 0.5 %: drift
     and breathing hide from the rule what a filter still rings on.
 

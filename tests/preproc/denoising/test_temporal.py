@@ -41,7 +41,7 @@ def test_highpass_removes_lines_and_keeps_fast_signal() -> None:
     matrix = temporal.highpass_matrix(490, 0.735)
     time = np.arange(490) * 0.735
     assert np.abs(matrix @ (10000 + 3 * time)).max() < 1e-7
-    # amplitude response of FACTS 3.3: half near 0.004 Hz, all of it at 0.05 Hz
+    # amplitude response of FSL's filter: half near 0.004 Hz, all of it at 0.05 Hz
     for frequency, gain in ((0.004, 0.53), (0.008, 0.96), (0.05, 1.0)):
         wave = np.sin(2 * np.pi * frequency * time)
         middle = slice(150, 340)
