@@ -43,11 +43,11 @@ def max_rp_corr(
 ) -> NDArray[np.float64]:
     """AROMA's maximum correlation (K,) of time courses (T, K) with a motion model, 0 … 1.
 
-    The model (ICA_AROMA_functions.py, lines 214-277) holds the 6 parameters (T, 6), their backward differences, and both one
-    volume later and earlier: 36 columns; time courses are correlated with them, and their squares
-    with the squares. The largest |r| is averaged over random subsets of 90 % of the volumes, or
-    over the given `subsets` (S, n) of volume indices. Columns without variance in a subset are
-    ignored there; 0 when no column ever varies.
+    The model (ICA_AROMA_functions.py, lines 214-277) holds the 6 parameters (T, 6), their backward
+    differences, and both one volume later and earlier: 36 columns; time courses are correlated
+    with them, and their squares with the squares. The largest |r| is averaged over random subsets
+    of 90 % of the volumes, or over the given `subsets` (S, n) of volume indices. Columns without
+    variance in a subset are ignored there; 0 when no column ever varies.
     """
     model = motion_model(parameters)
     n_volumes = mixing.shape[0]

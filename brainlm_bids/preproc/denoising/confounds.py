@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ MOTION_NAMES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 BLOCK_VOXELS = 20_000
 
 
-def framewise_displacement(parameters: NDArray, radius: float = 50.0) -> FloatArray:
+def framewise_displacement(parameters: NDArray[Any], radius: float = 50.0) -> FloatArray:
     """Power's framewise displacement: Σ|Δ translation| + radius · Σ|Δ rotation|.
 
     Parameters
@@ -35,7 +36,7 @@ def framewise_displacement(parameters: NDArray, radius: float = 50.0) -> FloatAr
     return np.concatenate([[np.nan], (steps * scale).sum(axis=1)])
 
 
-def rmsd(matrices: NDArray, translations: NDArray, radius: float = 80.0) -> FloatArray:
+def rmsd(matrices: NDArray[Any], translations: NDArray[Any], radius: float = 80.0) -> FloatArray:
     """Jenkinson's root mean square displacement between neighbouring volumes.
 
     Parameters
@@ -57,7 +58,7 @@ def rmsd(matrices: NDArray, translations: NDArray, radius: float = 80.0) -> Floa
     return np.concatenate([[np.nan], np.sqrt(turned + shifted)])
 
 
-def dvars(series: NDArray) -> tuple[FloatArray, FloatArray]:
+def dvars(series: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Rate of change of the whole brain's signal, plain and standardised.
 
     Parameters
@@ -115,12 +116,12 @@ def cosine_drift(n_volumes: int, tr: float, cutoff: float = 128.0) -> FloatArray
 
 
 def confounds_table(
-    parameters: NDArray,
-    matrices: NDArray | None,
-    global_signal: NDArray,
-    csf: NDArray | None,
-    white_matter: NDArray | None,
-    series: NDArray,
+    parameters: NDArray[Any],
+    matrices: NDArray[Any] | None,
+    global_signal: NDArray[Any],
+    csf: NDArray[Any] | None,
+    white_matter: NDArray[Any] | None,
+    series: NDArray[Any],
     n_dummy: int,
     tr: float,
     fd_spike_threshold: float = 0.5,
@@ -174,7 +175,7 @@ def confounds_table(
     return table
 
 
-def _expanded(name: str, values: NDArray) -> dict[str, FloatArray]:
+def _expanded(name: str, values: NDArray[Any]) -> dict[str, FloatArray]:
     signal = np.asarray(values, dtype=np.float64)
     derivative = np.concatenate([[np.nan], np.diff(signal)])
     return {
@@ -185,7 +186,7 @@ def _expanded(name: str, values: NDArray) -> dict[str, FloatArray]:
     }
 
 
-def _numbered(name: str, columns: NDArray) -> dict[str, FloatArray]:
+def _numbered(name: str, columns: NDArray[Any]) -> dict[str, FloatArray]:
     return {f"{name}{i:02d}": np.asarray(column) for i, column in enumerate(columns.T)}
 
 

@@ -5,6 +5,7 @@ Columns (T,) float64, NaN for n/a; names of 20.x and later.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def known_confounds(confounds: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def confound_cleaning(
-    design: NDArray, kept: NDArray[np.bool_], temporal_filter: NDArray
+    design: NDArray[Any], kept: NDArray[np.bool_], temporal_filter: NDArray[Any]
 ) -> NDArray[np.float64]:
     """The (T, T) matrix that interpolates, filters and regresses demeaned series.
 

@@ -3,6 +3,8 @@ matrices, applied by `matrix @ series (T, V)` to BOLD, parcels and confounds ali
 factor that brings a run to the grand mean 10000.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,7 +81,7 @@ def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatAr
 
 
 def grand_mean_factor(
-    data: NDArray, mask: NDArray[np.bool_] | None = None, target: float = 10000.0
+    data: NDArray[Any], mask: NDArray[np.bool_] | None = None, target: float = 10000.0
 ) -> float:
     """The one number that a run is multiplied with: its median in the brain becomes `target`.
 

@@ -41,7 +41,9 @@ def usable_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def realign(bold: NDArray, affine: NDArray, reference: NDArray, device: Any) -> FloatArray:
+def realign(
+    bold: NDArray[Any], affine: NDArray[Any], reference: NDArray[Any], device: Any
+) -> FloatArray:
     """(T, 4, 4) pull matrices, see `motion.realign`, computed on a torch device.
 
     A batch starts from the last volume of the one before, or from no motion, volume by volume
@@ -117,7 +119,7 @@ class _Sampler:
         self.points = torch.as_tensor(target.points, dtype=torch.float32, device=device)
         self.design = torch.as_tensor(target.design, dtype=torch.float64, device=device)
 
-    def fit(self, which: NDArray, matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def fit(self, which: NDArray[Any], matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Steps (B, 6) and correlations (B,) of the volumes `which` (B,), as `motion._fit`."""
         import torch
 

@@ -8,6 +8,7 @@ A pull matrix M_t maps RAS+ world coordinates of the reference to those of volum
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ STEADY = 0.005
 SLOWEST_DECAY = 0.7
 
 
-def volumes_summary(bold: NDArray, n_volumes: int = 40) -> FloatArray:
+def volumes_summary(bold: NDArray[Any], n_volumes: int = 40) -> FloatArray:
     """Global mean of the first volumes, from which dummy volumes are detected.
 
     Parameters
@@ -55,7 +56,7 @@ def volumes_summary(bold: NDArray, n_volumes: int = 40) -> FloatArray:
     return np.asarray(start.mean(axis=(0, 1, 2), dtype=np.float64))
 
 
-def detect_dummy_volumes(global_signal: NDArray) -> int:
+def detect_dummy_volumes(global_signal: NDArray[Any]) -> int:
     """Number of leading volumes that were acquired before the steady state.
 
     Parameters
@@ -95,7 +96,12 @@ def _approaching(excess: FloatArray, n: int) -> int:
 
 
 def reference_volume(
-    bold: NDArray, n_dummy: int, n_average: int = 16, *, affine: NDArray, device: str = "cpu"
+    bold: NDArray[Any],
+    n_dummy: int,
+    n_average: int = 16,
+    *,
+    affine: NDArray[Any],
+    device: str = "cpu",
 ) -> Volume:
     """Average of realigned steady-state volumes spread over the run.
 
@@ -124,7 +130,7 @@ def reference_volume(
 
 
 def realign(
-    bold: NDArray, affine: NDArray, reference: NDArray, *, device: str = "cpu"
+    bold: NDArray[Any], affine: NDArray[Any], reference: NDArray[Any], *, device: str = "cpu"
 ) -> FloatArray:
     """Rigid motion of every volume against a reference, by Gauss–Newton.
 
@@ -170,7 +176,7 @@ def realign(
 
 
 def resample(
-    bold: NDArray, affine: NDArray, matrices: NDArray, *, out: Volume | None = None
+    bold: NDArray[Any], affine: NDArray[Any], matrices: NDArray[Any], *, out: Volume | None = None
 ) -> Volume:
     """Realigned BOLD, by cubic spline.
 
@@ -206,7 +212,7 @@ def resample(
 
 
 def volumes_in_view(
-    matrices: NDArray, affine: NDArray, shape: tuple[int, int, int]
+    matrices: NDArray[Any], affine: NDArray[Any], shape: tuple[int, int, int]
 ) -> NDArray[np.int32]:
     """In how many volumes each voxel of the reference lies inside what was acquired.
 
@@ -233,7 +239,9 @@ def volumes_in_view(
     return count
 
 
-def fill_unseen(realigned: Volume, matrices: NDArray, affine: NDArray, mask: NDArray) -> float:
+def fill_unseen(
+    realigned: Volume, matrices: NDArray[Any], affine: NDArray[Any], mask: NDArray[Any]
+) -> float:
     """Replace, in place, what the scanner did not see by the same voxel's neighbours in time.
 
     A volume out of place leaves some voxels unseen; there `resample` continues the image by
@@ -268,7 +276,7 @@ def fill_unseen(realigned: Volume, matrices: NDArray, affine: NDArray, mask: NDA
     return float((~seen).sum() / (mask.sum() * len(matrices)))
 
 
-def matrices_to_parameters(matrices: NDArray, centre_mm: NDArray) -> FloatArray:
+def matrices_to_parameters(matrices: NDArray[Any], centre_mm: NDArray[Any]) -> FloatArray:
     """Six motion parameters per volume.
 
     Parameters
@@ -295,7 +303,7 @@ def matrices_to_parameters(matrices: NDArray, centre_mm: NDArray) -> FloatArray:
     return np.hstack([translations, rotations])
 
 
-def parameters_to_matrices(parameters: NDArray, centre_mm: NDArray) -> FloatArray:
+def parameters_to_matrices(parameters: NDArray[Any], centre_mm: NDArray[Any]) -> FloatArray:
     """Inverse of `matrices_to_parameters`: (T, 6) and the same centre to (T, 4, 4).
 
     >>> parameters_to_matrices(np.array([[1.0, 2, 3, 0, 0, 0]]), np.zeros(3))[0, :3, 3]

@@ -3,6 +3,7 @@ its affine, RAS+ mm. Out: a `Target`, points in it with their values and derivat
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Target:
     guard: FloatArray  # (3,) voxels left out at every face
 
 
-def finite_volume(bold: NDArray, t: int) -> Volume:
+def finite_volume(bold: NDArray[Any], t: int) -> Volume:
     """Volume t (X, Y, Z) of a run (X, Y, Z, T); what is not finite is 0."""
     return np.nan_to_num(
         np.asarray(bold[..., t], dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0
@@ -56,7 +57,7 @@ def _head(smooth: Volume) -> NDArray[np.bool_]:
     return mask
 
 
-def make_target(reference: NDArray, affine: NDArray, fwhm_mm: float) -> Target:
+def make_target(reference: NDArray[Any], affine: NDArray[Any], fwhm_mm: float) -> Target:
     """The target of a reference (X, Y, Z) smoothed to `fwhm_mm`.
 
     Raises ValueError if the reference is constant.
