@@ -365,7 +365,12 @@ def _finetune(args: argparse.Namespace) -> int:
     given = given_values(args)
     single = given["split"] == SEEDED_SPLIT
     given["split"] = None if given["split"] is None or single else Path(given["split"])
-    return finetune(Parameters(**given, single=single))
+    options = Parameters(**given, single=single)
+    if options.future is None:
+        return finetune(options)
+    from brainlm_bids.experiments.finetuned_future import finetune_future
+
+    return finetune_future(options)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

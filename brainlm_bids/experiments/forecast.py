@@ -5,10 +5,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids.names import common_stem
@@ -18,12 +18,13 @@ from brainlm_bids.experiments.recordings import Asked, Item, Scaled, find_items
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import (
+    Places,
     errors_by_horizon,
     forecast,
     forecast_origins,
     forecast_span,
+    look_back,
 )
-from brainlm_bids.parcels import scaling
 
 METRICS = ("rmse", "pearson_r", "r2")
 KNOWLEDGE = {
@@ -104,54 +105,6 @@ def _one(
     said = {**_said(item, scaled, places), "ErrorUnits": UNITS[kind]}
     written.append(results.sidecar(item.naming, "forecast_errors", **said, Knows=KNOWLEDGE))
     results.complete(item, "forecast", written)
-
-
-class Places(NamedTuple):
-    """K places from which a recording is predicted: what was seen, and what came, in units of
-    what was seen.
-
-    origins (K,) volumes seen; seen: K series (t, P); location and scale (K, P) turn them back into
-    the series; truth (K, H, P); has_data (P,).
-    """
-
-    origins: NDArray[np.int64]
-    seen: list[Array]
-    location: Array
-    scale: Array
-    truth: Array
-    has_data: NDArray[np.bool_]
-
-
-def look_back(series: ArrayLike, origins: NDArray[np.int64], n_ahead: int, kind: str) -> Places:
-    """Cut a recording (T, P) at its origins, and scale each part by its own volumes alone.
-
-    The series was demeaned over the whole recording, so its past says what its future's mean is:
-    each part is brought to its own median (and, of the "robust" kind, its own interquartile
-    range) again. What comes is expressed in the same units, and nothing knows of it before.
-    """
-    values = np.asarray(series, dtype=np.float64)
-    seen, location, scale, empty = [], [], [], []
-    for origin in origins:
-        past = values[:origin]
-        stats = scaling.recording_stats(past)
-        _, filled = scaling.scale(past, stats)
-        location.append(np.where(filled, 0, past.mean(axis=0) + stats.median))
-        scale.append(np.where(filled | (kind != "robust"), 1, stats.iqr))
-        seen.append(np.where(filled, 0, (past - location[-1]) / scale[-1]))
-        empty.append(filled)
-    truth = [
-        (values[origin : origin + n_ahead] - here) / size
-        for origin, here, size in zip(origins, location, scale, strict=True)
-        if origin + n_ahead <= len(values)
-    ]
-    return Places(
-        origins,
-        seen,
-        np.stack(location),
-        np.stack(scale),
-        np.stack(truth) if truth else np.empty((0, n_ahead, values.shape[1])),
-        ~np.any(empty, axis=0),
-    )
 
 
 def baseline_errors(places: Places, parameters: Parameters) -> Errors:

@@ -20,8 +20,8 @@ from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import configuration_hash
+from brainlm_bids.training.run_folder import claim
 
-RECORD = "experiment.json"
 # What may differ when an experiment goes on: it changes no result, or only adds recordings.
 FREE = frozenset(
     {"results", "device", "offline", "participant_label", "session_label", "task_id", "run_id"}
@@ -112,29 +112,6 @@ class Results:
         return done
 
 
-def claim(folder: Path, about: dict[str, Any]) -> None:
-    """Take a new or empty folder for what `about` says, or go on with one that has the same.
-
-    about: Command, Parameters and what else results depend on. Raises UserError otherwise.
-    """
-    path = folder / RECORD
-    if path.is_file():
-        try:
-            found = files.read_json(path)
-        except UserError as error:
-            raise UserError(f"{error}; give a new folder") from None
-        wanted = files.json_value(about)
-        if {key: found.get(key) for key in wanted} != wanted:
-            raise UserError(
-                f"{folder}: holds the results of {found.get('Command')} with other "
-                f"parameters{_difference(found, wanted)}; give another folder"
-            )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: is neither empty nor an experiment; give a new folder")
-    made = {"GeneratedBy": {"Name": "brainlm-bids", "Version": __version__}}
-    files.write_json(path, {**about, **made})
-
-
 def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:
     """The models of --model, all found before anything is computed."""
     found = [resources.find_model(spec, offline=offline) for spec in dict.fromkeys(specs)]
@@ -156,15 +133,6 @@ def load(model: ModelResource, parameters: Any) -> LoadedModel:
         device=parameters.device,
         precision=parameters.precision,
     )
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The first parameter that differs, for the message."""
-    old, new = found.get("Parameters"), wanted["Parameters"]
-    if not isinstance(old, dict):
-        return ""
-    name = next((key for key in new if old.get(key) != new[key]), None)
-    return "" if name is None else f" ({name}: {old.get(name)}, now {new[name]})"
 
 
 _README = """\

@@ -5,6 +5,8 @@ pass, without any fine-tuning (zero-shot; Ortega Caro et al. 2024 fine-tuned for
 (T, P), robust-scaled at the model's repetition time, coordinates (P, 3) in mm.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,6 +15,7 @@ from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.network import Indices
 from brainlm_bids.model.reconstruction import scores
 from brainlm_bids.model.recording import Array, complete_order, predict, prepare
+from brainlm_bids.parcels import scaling
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 
@@ -142,6 +145,54 @@ def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) 
         )
     first = min(n_seen, last)
     return np.unique(np.linspace(first, last, n_origins).round().astype(np.int64))
+
+
+class Places(NamedTuple):
+    """K places from which a recording is predicted: what was seen, and what came, in units of
+    what was seen.
+
+    origins (K,) volumes seen; seen: K series (t, P); location and scale (K, P) turn them back into
+    the series; truth (K, H, P); has_data (P,).
+    """
+
+    origins: Indices
+    seen: list[NDArray[np.float64]]
+    location: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    has_data: NDArray[np.bool_]
+
+
+def look_back(series: ArrayLike, origins: Indices, n_ahead: int, kind: str) -> Places:
+    """Cut a recording (T, P) at its origins, and scale each part by its own volumes alone.
+
+    The series was demeaned over the whole recording, so its past says what its future's mean is:
+    each part is brought to its own median (and, of the "robust" kind, its own interquartile
+    range) again. What comes is expressed in the same units, and nothing knows of it before.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    seen, location, scale, empty = [], [], [], []
+    for origin in origins:
+        past = values[:origin]
+        stats = scaling.recording_stats(past)
+        _, filled = scaling.scale(past, stats)
+        location.append(np.where(filled, 0, past.mean(axis=0) + stats.median))
+        scale.append(np.where(filled | (kind != "robust"), 1, stats.iqr))
+        seen.append(np.where(filled, 0, (past - location[-1]) / scale[-1]))
+        empty.append(filled)
+    truth = [
+        (values[origin : origin + n_ahead] - here) / size
+        for origin, here, size in zip(origins, location, scale, strict=True)
+        if origin + n_ahead <= len(values)
+    ]
+    return Places(
+        origins,
+        seen,
+        np.stack(location),
+        np.stack(scale),
+        np.stack(truth) if truth else np.empty((0, n_ahead, values.shape[1])),
+        ~np.any(empty, axis=0),
+    )
 
 
 def errors_by_horizon(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArray[np.float64]]:

@@ -28,7 +28,6 @@ from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
 from brainlm_bids.training.finetune_feeds import Frozen, Sample, Whole
-from brainlm_bids.training.finetune_future import finetune_future
 from brainlm_bids.training.finetune_start import Parameters, Start, begin, usable
 from brainlm_bids.training.heads import save_head
 from brainlm_bids.training.prediction_head import PredictionHead
@@ -43,12 +42,19 @@ Indices = NDArray[np.int64]
 
 
 def finetune(given: Parameters) -> int:
-    """Fine-tune for all targets, or for the future; 0, or 1 if a target could not be done.
+    """Fine-tune for all targets.
 
-    Raises UserError for unusable data or arguments.
+    Returns
+    -------
+    int
+        0, or 1 if a target could not be done.
+
+    Raises
+    ------
+    UserError
+        For unusable data or options.
     """
-    start = begin(given)
-    return _all_targets(start) if given.future is None else finetune_future(start)
+    return _all_targets(begin(given))
 
 
 # --- targets ---------------------------------------------------------------------------------

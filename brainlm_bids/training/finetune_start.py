@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.experiments.results import claim
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Stopping
 from brainlm_bids.training.processes import start_engine
+from brainlm_bids.training.run_folder import claim
 from brainlm_bids.training.split import (
     Fold,
     cross_validation,

@@ -8,9 +8,14 @@ from simulated_series import TR, autoregressive_process, robust, write_robust
 
 from brainlm_bids import files, resources
 from brainlm_bids.commands import brainlm as tools
-from brainlm_bids.experiments.forecast import Parameters, baseline_errors, look_back
+from brainlm_bids.experiments.forecast import Parameters, baseline_errors
 from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.future import errors_by_horizon, forecast_origins, patches_span
+from brainlm_bids.model.future import (
+    errors_by_horizon,
+    forecast_origins,
+    look_back,
+    patches_span,
+)
 
 N_AHEAD = 10
 

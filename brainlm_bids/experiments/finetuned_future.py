@@ -1,39 +1,31 @@
-"""`brainlm finetune --future`: the last time patches of windows are hidden, and learnt to predict.
+"""`brainlm finetune --future`: a checkpoint before and after it was fitted to predict the future.
 
-Every window is scaled by the volumes that are seen alone, in training as in testing (see
-`forecast.look_back`), so that nothing tells of what comes but what was before.
+Whole subjects are tested that had no part in the fit, beside the baselines of `brainlm forecast`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
 from brainlm_bids.bids.names import parse
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments import forecast
-from brainlm_bids.experiments.forecast import METRICS, Errors, look_back, predicted
+from brainlm_bids.experiments.forecast import METRICS, Errors, predicted
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.future import (
     errors_by_horizon,
     forecast_origins,
+    look_back,
     patches_span,
-    tokens_before,
 )
-from brainlm_bids.model.recording import complete_order
-from brainlm_bids.model.windows import cut_windows
-from brainlm_bids.resources import parcels
 from brainlm_bids.settings import configuration_hash
-from brainlm_bids.training.early_stopping import fit_with_early_stopping
-from brainlm_bids.training.finetune_start import Start, usable
-from brainlm_bids.training.objective import MaskedPrediction
-from brainlm_bids.training.prediction_head import trainable
-from brainlm_bids.training.processes import in_shares, share
+from brainlm_bids.training.finetune_start import Parameters, Start, begin, usable
+from brainlm_bids.training.future import fit_future
+from brainlm_bids.training.processes import in_shares
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import Fold
 
@@ -41,9 +33,16 @@ BEFORE, AFTER = "before", "after"
 Indices = NDArray[np.int64]
 
 
-def finetune_future(start: Start) -> int:
-    """Fit, test and save every fold; tables and figure over all tested recordings."""
-    given, store = start.given, start.store
+def finetune_future(given: Parameters) -> int:
+    """Fit, test and save every fold; tables and figure over all tested recordings.
+
+    Raises
+    ------
+    UserError
+        For unusable data or options.
+    """
+    start = begin(given)
+    store = start.store
     model = start.model()
     assert given.future is not None
     hidden, seen = patches_span(model, given.future)
@@ -78,7 +77,7 @@ def _fold(
     # the note is written last
     if note.is_file() and files.read_json(note)["Configuration"] == configuration:
         return list(files.read_rows(table))
-    model, curves = _learn(start, places, fold, hidden, seen)
+    model, curves = fit_future(start, places, fold, hidden, seen)
     about = {
         "Configuration": configuration,
         "Task": f"prediction of the last {start.given.future} time patches ({hidden} volumes)",
@@ -109,79 +108,6 @@ def _fold(
         files.write_json(note, about)
     start.engine.wait_for_everyone()
     return list(files.read_rows(table))
-
-
-def _learn(
-    start: Start, places: Indices, fold: Fold, hidden: int, seen: int
-) -> tuple[LoadedModel, list[dict[str, float]]]:
-    given, model = start.given, start.model()
-    visible = tokens_before(model, seen)
-    task = MaskedPrediction(model.network, parcels().xyz, 0.5)
-    task.n_keep = len(visible)
-    weights = trainable(model.network, {"vit": not given.frozen, "decoder": True})
-    on_cuda = start.engine.device.type == "cuda"
-    micro = given.micro_batch or (given.batch if on_cuda else 2)
-
-    def window(place: int, first: int, rng: np.random.Generator) -> tuple[Any, Indices]:
-        """(P, W) scaled by what is seen of it, and the order of its tokens."""
-        part = np.array(start.store.series(place)[first : first + model.window])
-        cut = look_back(part, np.array([seen]), hidden, given.series)
-        whole = np.vstack([cut.seen[0], cut.truth[0]])
-        order = rng.permutation(visible) if model.network.order_matters else visible
-        # a parcel without data in what is seen has no future to learn
-        return np.where(cut.has_data, whole, 0).T.astype(np.float32), complete_order(model, order)
-
-    def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        drawn = []
-        for row in rows:
-            place = int(places[fold.fit[row]])
-            rng = np.random.default_rng([given.seed, epoch, int(row)])
-            last = start.store.recordings[place].n_volumes - model.window
-            drawn.append(window(place, int(rng.integers(last + 1)), rng))
-        yield from _stacked(drawn, micro)
-
-    fixed = [
-        window(place, int(first), np.random.default_rng(given.seed))
-        for place in share(places[fold.validation].tolist(), start.engine)
-        for first in cut_windows(start.store.recordings[place].n_volumes, model.window)
-    ]
-
-    def validate(module: nn.Module) -> Tensor:
-        module.eval()
-        with torch.inference_mode(), start.engine.autocast():
-            found = [
-                module(*(one.to(start.engine.device) for one in tensors)).loss.cpu()
-                for tensors in _stacked(fixed, micro)
-            ]
-        return torch.cat([torch.zeros(0), *found])
-
-    def loss(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
-        losses: Tensor = module(*tensors).loss
-        return losses
-
-    with torch.random.fork_rng():
-        torch.manual_seed(given.seed)
-        group = {"params": weights, "lr": given.learning_rate, "weight_decay": given.weight_decay}
-        _, curves = fit_with_early_stopping(
-            task,
-            [group],
-            len(fold.fit),
-            batches,
-            loss,
-            validate,
-            given.stopping,
-            start.engine,
-        )
-    return model, curves
-
-
-def _stacked(drawn: Sequence[tuple[Any, Indices]], micro: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for first in range(0, len(drawn), micro):
-        some = drawn[first : first + micro]
-        yield (
-            torch.from_numpy(np.stack([one for one, _ in some])),
-            torch.from_numpy(np.stack([order for _, order in some])),
-        )
 
 
 # --- errors ----------------------------------------------------------------------------------

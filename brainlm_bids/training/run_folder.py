@@ -1,0 +1,41 @@
+"""The folder of a run: it is claimed for one set of options, so that results never mix."""
+
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids import __version__, files
+from brainlm_bids.errors import UserError
+
+RECORD = "experiment.json"
+
+
+def claim(folder: Path, about: dict[str, Any]) -> None:
+    """Take a new or empty folder for what `about` says, or go on with one that has the same.
+
+    about: Command, Parameters and what else results depend on. Raises UserError otherwise.
+    """
+    path = folder / RECORD
+    if path.is_file():
+        try:
+            found = files.read_json(path)
+        except UserError as error:
+            raise UserError(f"{error}; give a new folder") from None
+        wanted = files.json_value(about)
+        if {key: found.get(key) for key in wanted} != wanted:
+            raise UserError(
+                f"{folder}: holds the results of {found.get('Command')} with other "
+                f"parameters{_difference(found, wanted)}; give another folder"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is neither empty nor an experiment; give a new folder")
+    made = {"GeneratedBy": {"Name": "brainlm-bids", "Version": __version__}}
+    files.write_json(path, {**about, **made})
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first parameter that differs, for the message."""
+    old, new = found.get("Parameters"), wanted["Parameters"]
+    if not isinstance(old, dict):
+        return ""
+    name = next((key for key in new if old.get(key) != new[key]), None)
+    return "" if name is None else f" ({name}: {old.get(name)}, now {new[name]})"
