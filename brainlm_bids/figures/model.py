@@ -67,12 +67,8 @@ def plot_reconstruction(
     robust = np.asarray(robust, float)
     reconstruction = np.asarray(reconstruction, float)
     quality = _columnwise_r2(robust, reconstruction) if r2 is None else np.asarray(r2, float)
-    usable = np.flatnonzero(np.isfinite(quality))
-    ranked = usable[np.argsort(-quality[usable], kind="stable")]
-    if len(ranked) == 0:
-        raise ValueError("no parcel has both a series and a reconstruction that vary")
     correlation = _columnwise_correlation(robust, reconstruction)
-    shown = {"Best": ranked[0], "Median": ranked[len(ranked) // 2], "Worst": ranked[-1]}
+    shown = _best_median_worst(quality)
     with c.canvas(path, height=6.6) as figure:
         top, bottom = c.split(figure, 2, 1, height_ratios=(3.9, 2.7))
         panels = top.subplots(len(shown), 1, sharex=True)
@@ -88,6 +84,14 @@ def plot_reconstruction(
         left, right = bottom.subplots(1, 2, width_ratios=(1, 1.25))
         _correlation_histogram(left, correlation)
         _baseline_bars(right, metrics)
+
+
+def _best_median_worst(quality: np.ndarray) -> dict[str, int]:
+    usable = np.flatnonzero(np.isfinite(quality))
+    ranked = usable[np.argsort(-quality[usable], kind="stable")]
+    if len(ranked) == 0:
+        raise ValueError("no parcel has both a series and a reconstruction that vary")
+    return {"Best": ranked[0], "Median": ranked[len(ranked) // 2], "Worst": ranked[-1]}
 
 
 def _two_series(axes: Axes, series: np.ndarray, model: np.ndarray, tr: float) -> None:
