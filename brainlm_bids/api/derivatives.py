@@ -10,6 +10,7 @@ import pandas as pd
 from brainlm_bids import files
 from brainlm_bids.api.series import value_errors
 from brainlm_bids.bids.derivatives import Recording, all_recordings, model_labels, read_variables
+from brainlm_bids.bids.names import with_prefix
 
 KEYS = ["participant_id", "session_id", "task", "run", "recording"]
 
@@ -160,13 +161,36 @@ def _joined(
     if participants is None:
         return table
     if isinstance(participants, pd.DataFrame):
-        if "participant_id" not in participants:
-            raise ValueError("the table of participants has no column participant_id")
-        shared = [key for key in ("participant_id", "session_id") if key in participants]
-        return table.merge(participants, on=shared, how="left", validate="many_to_one")
+        return _merged(table, participants)
     with value_errors():
         columns = read_variables(Path(participants).parent, None, recordings)
-    frame = pd.DataFrame(columns, index=table.index).replace("n/a", None)
-    numbers = frame.apply(lambda column: pd.to_numeric(column, errors="coerce"))
-    whole = numbers.isna().sum() == frame.isna().sum()
-    return table.join(frame.where(~whole, numbers), rsuffix="_participants")
+    for name, cells in columns.items():
+        table[name if name not in table else f"{name}_participants"] = _typed(cells)
+    return table
+
+
+def _typed(cells: Sequence[str | None]) -> pd.Series:
+    """A column as numbers, if all of its cells are."""
+    column = pd.Series(cells, dtype=object).replace("n/a", None)
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers if numbers.isna().sum() == column.isna().sum() else column
+
+
+def _merged(table: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame:
+    """The table with a user's own; labels may have their prefixes or not."""
+    if "participant_id" not in participants:
+        raise ValueError("the table of participants has no column participant_id")
+    entities = {"participant_id": "sub", "session_id": "ses"}
+    shared = [key for key in entities if key in participants]
+    given = participants.copy()
+    for key in shared:
+        given[key] = [with_prefix(entities[key], str(label)) for label in given[key]]
+    twice = given[given.duplicated(shared)]
+    if len(twice):
+        raise ValueError(
+            f"the table of participants has two rows for {' '.join(twice[shared].iloc[0])}"
+        )
+    if not given["participant_id"].isin(table["participant_id"]).any():
+        label = given["participant_id"].iloc[0]
+        raise ValueError(f"no participant_id of the table, such as {label!r}, is in the folder")
+    return table.merge(given, on=shared, how="left")

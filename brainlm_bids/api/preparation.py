@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.series import ParcelSeries, value_errors
 from brainlm_bids.parcels.sampling import at_rate
-from brainlm_bids.parcels.scaling import ScalingStats, load_stats, recording_stats, scale
+from brainlm_bids.parcels.scaling import ScalingStats, load_stats
+from brainlm_bids.parcels.steps import scale
 from brainlm_bids.settings import Settings
 
 # "own", a TSV of medians and interquartile ranges, or the statistics themselves.
@@ -55,13 +56,15 @@ def prepare(series: ParcelSeries, *, scaling: Scaling, already_scaled: bool) -> 
     ValueError
         If no parcel can be scaled, or the statistics cannot be read.
     """
-    values, tr = at_rate(series.values, series.tr, Settings.model_tr)
+    model_tr = Settings.model_tr
     if already_scaled:
+        values, tr = at_rate(series.values, series.tr, model_tr)
         filled = ~np.isfinite(values).all(axis=0)
         scaled = np.where(filled, 0.0, values)
     else:
         with value_errors():
-            scaled, filled = scale(values, _statistics(values, scaling))
+            made = scale(series.values, series.tr, model_tr=model_tr, stats=_statistics(scaling))
+        scaled, filled, tr = made.series, made.filled, made.tr
     if filled.all():
         raise ValueError(f"{series.source}: no parcel can be scaled")
     provenance = {
@@ -76,11 +79,11 @@ def prepare(series: ParcelSeries, *, scaling: Scaling, already_scaled: bool) -> 
     return Prepared(scaled.astype(np.float32), tr, provenance)
 
 
-def _statistics(values: NDArray[np.float64], scaling: Scaling) -> ScalingStats:
+def _statistics(scaling: Scaling) -> ScalingStats | None:
+    if scaling == "own":
+        return None
     if isinstance(scaling, ScalingStats):
         return scaling
-    if scaling == "own":
-        return recording_stats(values)
     return load_stats(Path(scaling), list(resources.parcels().names))
 
 
