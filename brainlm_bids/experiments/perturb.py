@@ -87,7 +87,10 @@ class Changes(NamedTuple):
 
 def run(parameters: Parameters) -> int:
     """Perturb all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
-    chosen = find_parcels(parameters.parcels, resources.parcels())
+    try:
+        chosen = find_parcels(parameters.parcels, resources.parcels())
+    except UserError as error:
+        raise UserError(f"--parcels: {error}") from error
     for flag, value in (("--scale", parameters.scale), ("--set", parameters.value)):
         if value is not None and not np.isfinite(value):
             raise UserError(f"{flag} {value}: expected a finite number")

@@ -96,10 +96,11 @@ def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]
 
 
 def _usable(stats: ScalingStats) -> NDArray[np.bool_]:
-    finite = np.isfinite(stats.median) & np.isfinite(stats.iqr) & (stats.iqr > 0)
+    finite = np.asarray(np.isfinite(stats.median) & np.isfinite(stats.iqr) & (stats.iqr > 0))
     if not finite.any():
         return finite
-    return finite & (stats.iqr > SMALLEST_RELATIVE_IQR * np.median(stats.iqr[finite]))
+    least = SMALLEST_RELATIVE_IQR * np.median(stats.iqr[finite])
+    return np.asarray(finite & (stats.iqr > least))
 
 
 def save_stats(path: Path, names: list[str], stats: ScalingStats) -> None:

@@ -27,14 +27,14 @@ def find_parcels(words: Sequence[str], parcels: "Parcels") -> list[int]:
     for word in words:
         if word.isdigit():
             if not 1 <= int(word) <= len(parcels.names):
-                raise UserError(f"--parcels {word}: numbers are 1 … {len(parcels.names)}")
+                raise UserError(f"{word}: numbers are 1 … {len(parcels.names)}")
             found.add(int(word) - 1)
         elif word.lower() in table:
             found.update(table[word.lower()])
         else:
-            raise UserError(f"--parcels {word}: no such parcel or network{_near(word, parcels)}")
+            raise UserError(f"{word}: no such parcel or network{_near(word, parcels)}")
     if len(found) == len(parcels.names):
-        raise UserError("--parcels: these are all parcels; nothing would be left to predict")
+        raise UserError("these are all parcels; nothing would be left to predict")
     return sorted(found)
 
 

@@ -64,7 +64,7 @@ def max_rp_corr(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nan_to_num(np.nanmean(largest, axis=0), nan=0.0)
+        return np.asarray(np.nan_to_num(np.nanmean(largest, axis=0), nan=0.0))
 
 
 def motion_model(parameters: Float) -> NDArray[np.float64]:
@@ -148,7 +148,7 @@ def high_frequency_content(mixing: Float, tr: float) -> NDArray[np.float64]:
     cumulative = np.cumsum(power, axis=0)
     fraction = cumulative / np.maximum(cumulative[-1], 1e-300)
     half = np.argmin(np.abs(fraction - 0.5), axis=0)
-    return ((frequency - HFC_LOWEST_HZ) / (nyquist - HFC_LOWEST_HZ))[half]
+    return np.asarray(((frequency - HFC_LOWEST_HZ) / (nyquist - HFC_LOWEST_HZ))[half])
 
 
 def classify(
@@ -195,6 +195,6 @@ def removal_matrix(mixing: Float, noise: Bool, mode: Mode) -> NDArray[np.float64
     if mode == "none" or not bad.any() or bad.all():
         return identity
     courses = courses - courses.mean(axis=0)
-    if mode == "aggr":
-        return identity - courses[:, bad] @ np.linalg.pinv(courses[:, bad])
-    return identity - courses[:, bad] @ np.linalg.pinv(courses)[bad]
+    noisy = courses[:, bad]
+    fit = np.linalg.pinv(noisy) if mode == "aggr" else np.linalg.pinv(courses)[bad]
+    return np.asarray(identity - noisy @ fit)

@@ -101,4 +101,4 @@ def _unit_norm(series: Float) -> NDArray[np.float32]:
     x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
     norm = np.sqrt(np.einsum("tv,tv->v", x, x))
     norm[norm == 0] = np.inf
-    return x / norm.astype(np.float32)
+    return np.asarray(x / norm.astype(np.float32))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from brainlm_bids.preproc.affine import voxel_sizes
+from brainlm_bids.preproc.affine import nearest_rotation, voxel_sizes
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
@@ -86,7 +86,7 @@ def normalise_variance(series: Float) -> NDArray[np.float32]:
     # a voxel that is all structure must not be divided by almost nothing
     noise = np.maximum(noise, 0.01 * scale)
     x /= noise.astype(np.float32)
-    return x
+    return np.asarray(x)
 
 
 def spatial_ica(
@@ -144,7 +144,7 @@ def covariance(x: NDArray[np.float32]) -> NDArray[np.float64]:
     for start in range(0, n_voxels, _ROWS_AT_ONCE):
         block = x[:, start : start + _ROWS_AT_ONCE]
         total += block @ block.T
-    return total / n_voxels - np.outer(mean, mean)
+    return np.asarray(total / n_voxels - np.outer(mean, mean))
 
 
 def _whiten(
@@ -186,7 +186,8 @@ def _rotate(
             warnings.simplefilter("always")
             ica.fit(whitened.T)
         failed = any(issubclass(w.category, ConvergenceWarning) for w in caught)
-        rotation = _nearest_rotation(np.asarray(ica.components_, dtype=np.float64))
+        # single precision leaves it almost orthogonal
+        rotation = nearest_rotation(np.asarray(ica.components_, dtype=np.float64))
         if not failed:
             return rotation, True, int(ica.n_iter_), start + 1
         contrast = _negentropy(rotation, whitened)
@@ -195,12 +196,6 @@ def _rotate(
     if best is None:
         raise ValueError("max_starts must be at least 1")
     return best[1], False, best[2], max_starts
-
-
-def _nearest_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The orthogonal matrix nearest to one that single precision left almost orthogonal."""
-    u, _, vt = np.linalg.svd(matrix)
-    return u @ vt
 
 
 def _negentropy(rotation: NDArray[np.float64], whitened: NDArray[np.float32]) -> float:
@@ -230,4 +225,4 @@ def _z_maps(x: NDArray[np.float32], mixing: NDArray[np.float64]) -> NDArray[np.f
 def _skewness(maps: NDArray[np.float32]) -> NDArray[np.float64]:
     """Third central moment of each map: only its sign is used."""
     centred = maps - maps.mean(axis=1, dtype=np.float64).astype(np.float32)[:, None]
-    return np.mean(centred**3, axis=1, dtype=np.float64)
+    return np.asarray(np.mean(centred**3, axis=1, dtype=np.float64))

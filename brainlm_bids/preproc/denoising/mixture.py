@@ -96,7 +96,8 @@ def _fit_mixture(
 
 
 def _gaussian(x: Float, mean: float, deviation: float) -> NDArray[np.float64]:
-    return np.exp(-0.5 * ((x - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+    density = np.exp(-0.5 * ((x - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+    return np.asarray(density)
 
 
 def _gamma(distance: Float, mean: float, variance: float) -> NDArray[np.float64]:

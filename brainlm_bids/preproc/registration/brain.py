@@ -125,18 +125,19 @@ def _touch_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
 
 
 def _deepbet(data: NDArray[np.float32], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    import nibabel as nb
+    import nibabel.orientations
     from deepbet import BrainExtraction
-    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
+    orientations: Any = nibabel.orientations  # it has no types
     # the network was trained on RAS+ arrays
-    axes = io_orientation(affine)
+    axes = orientations.io_orientation(affine)
     ras = np.array([[0, 1], [1, 1], [2, 1]])
-    image = nb.as_closest_canonical(nb.Nifti1Image(data, affine))
+    turned = orientations.apply_orientation(data, axes)
     extraction = BrainExtraction(no_gpu=True)
-    probability = extraction.run_model(np.array(image.dataobj, dtype=np.float32))
+    probability = extraction.run_model(np.array(turned, dtype=np.float32))
     mask = extraction.postprocess(probability > 0.5)
-    return np.asarray(apply_orientation(mask, ornt_transform(ras, axes)), dtype=bool)
+    back = orientations.ornt_transform(ras, axes)
+    return np.asarray(orientations.apply_orientation(mask, back), dtype=np.bool_)
 
 
 def brain_mask_epi(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -169,7 +170,7 @@ def brain_mask_epi(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[n
             f"no brain found in the image: its bright region (median {inside:.4g}) hardly differs "
             f"from the rest ({outside:.4g})"
         )
-    return mask
+    return np.asarray(mask)
 
 
 def _open(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
