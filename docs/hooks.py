@@ -5,8 +5,10 @@ notebooks; links to files of the repository that are not part of the site; and a
 built pages, which must load nothing from elsewhere.
 """
 
+import importlib.util
 import re
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -22,17 +24,36 @@ EXTERNAL = re.compile(
 )
 
 
+def _load(path: Path) -> ModuleType:
+    """A module that lies beside this file: MkDocs loads hooks without their folder."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path}: cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+notebook_pages = _load(Path(__file__).with_name("notebook_pages.py"))
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from other files."""
     for source, name in PAGES_FROM_ROOT.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=links_from_root(text)))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        text, pictures = notebook_pages.page_of(path, ROOT / "build" / "notebooks" / path.name)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links that leave docs/ point to the repository."""
-    return links_to_repository(markdown, PurePosixPath("docs") / page.file.src_uri)
+    """Let links that leave docs/ point to the repository, and those to notebooks to their pages."""
+    text = links_to_repository(markdown, PurePosixPath("docs") / page.file.src_uri)
+    return re.sub(r"(?<=\]\()([^):\s]+)\.ipynb\)(?!\{ download)", r"\1.md)", text)
 
 
 def on_post_build(config: MkDocsConfig) -> None:

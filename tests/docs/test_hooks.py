@@ -1,6 +1,8 @@
 """The hooks of the documentation's build."""
 
+import base64
 import importlib.util
+import json
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -57,3 +59,28 @@ def test_a_site_that_loads_from_elsewhere_is_refused(
     page.write_text(html)
     with pytest.raises(hooks.PluginError, match="from elsewhere"):
         hooks.on_post_build(config)
+
+
+def test_a_notebook_becomes_a_page(hooks: ModuleType, tmp_path: Path) -> None:
+    code = {"cell_type": "code", "source": ["1 + 1"], "outputs": [], "execution_count": None}
+    cells = [{"cell_type": "markdown", "source": ["# Title"]}, code]
+    notebook, executed = tmp_path / "sums.ipynb", tmp_path / "build" / "sums.ipynb"
+    notebook.write_text(json.dumps({"cells": cells}))
+    text, pictures = hooks.notebook_pages.page_of(notebook, executed)
+    assert text.startswith("# Title") and "```python\n1 + 1\n```" in text and not pictures
+
+    picture = base64.b64encode(b"a picture").decode()
+    outputs = [
+        {"output_type": "stream", "name": "stderr", "text": ["a warning"]},
+        {"output_type": "execute_result", "data": {"text/plain": ["2"]}},
+        {"output_type": "display_data", "data": {"image/png": picture, "text/plain": ["<Fig>"]}},
+    ]
+    executed.parent.mkdir()
+    executed.write_text(json.dumps({"cells": [cells[0], {**code, "outputs": outputs}]}))
+    text, pictures = hooks.notebook_pages.page_of(notebook, executed)
+    assert pictures == {"sums-0.png": b"a picture"} and "(sums-0.png)" in text
+    assert "\n2\n" in text and "a warning" not in text and "<Fig>" not in text
+    # outputs of an older notebook are not those of this one
+    notebook.write_text(json.dumps({"cells": [cells[0], {**code, "source": ["1 + 2"]}]}))
+    text, pictures = hooks.notebook_pages.page_of(notebook, executed)
+    assert not pictures and "\n2\n" not in text
