@@ -22,7 +22,7 @@ ROOMS = ("bids", "cohort", "experiments", "interfaces", "model", "parcels", "pre
 # numbers, empty arrays, sizes of blocks, and the table of architectures.
 NOT_CONSTANTS = {
     *("ARCHITECTURES", "NOTHING", "ORDER", "TRAINING", "VALIDATION", "TEST"),
-    *("BATCH", "BLOCK_VOXELS", "PATIENCE_OF_PROCESSES"),
+    *("BATCH", "BLOCK_VOXELS", "WAITING_TIME"),
 }
 
 
