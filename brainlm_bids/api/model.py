@@ -28,7 +28,6 @@ from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 
-Pooling = Literal["cls", "mean", "max"]
 NETWORK_SCORES = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
 VERSIONS = ("numpy", "scipy", "torch")
 
@@ -168,7 +167,7 @@ class BrainLM:
         self,
         series: ParcelSeries,
         *,
-        pooling: Pooling = "cls",
+        pooling: Literal["cls", "mean", "max"] = "cls",
         stride: int | None = None,
         token_orders: int = 1,
         tokens: bool = False,
@@ -257,8 +256,9 @@ class BrainLM:
             predictor: pd.DataFrame(table, index=pd.Index(names, name="parcel"))
             for predictor, table in result.parcel_metrics.items()
         }
+        time = pd.Index(np.arange(len(prepared.values)) * prepared.tr, name="time")
         return Reconstruction(
-            pd.DataFrame(result.series, index=_times(prepared), columns=names),
+            pd.DataFrame(result.series, index=time, columns=names),
             pd.DataFrame(result.metrics).T.rename_axis("predictor"),
             pd.concat(per_parcel, names=["predictor"]),
             self._provenance(
@@ -314,9 +314,9 @@ class BrainLM:
             name: {score: float(getattr(result, score)) for score in NETWORK_SCORES}
             for name, result in results.items()
         }
-        names = pd.Index(parcels.names, name="parcel")
+        index = pd.Index(parcels.names, name="parcel")
         return ParcelNetworks(
-            pd.Series(results["model"].labels, index=names, name="label"),
+            pd.Series(results["model"].labels, index=index, name="label"),
             pd.DataFrame(metrics).T.rename_axis("features"),
             self._provenance(
                 prepared, input_gain=input_gain, mask_ratio=mask_ratio, random_state=random_state
@@ -367,9 +367,8 @@ class BrainLM:
                 input_gain=input_gain,
             )
         time = pd.Index((len(prepared.values) + np.arange(n)) * prepared.tr, name="time")
-        columns = list(resources.parcels().names)
         return Forecast(
-            pd.DataFrame(result, index=time, columns=columns),
+            pd.DataFrame(result, index=time, columns=list(resources.parcels().names)),
             self._provenance(prepared, input_gain=input_gain, n=n, random_state=random_state),
         )
 
@@ -398,7 +397,3 @@ class BrainLM:
             "versions": {"brainlm_bids": __version__, **{n: version(n) for n in VERSIONS}},
             **options,
         }
-
-
-def _times(prepared: Prepared) -> pd.Index:
-    return pd.Index(np.arange(len(prepared.values)) * prepared.tr, name="time")
