@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import adjusted_rand_score
 
-N_NETWORKS = 7  # AA-7 (BRAINLM.md 1c)
+N_NETWORKS = 7  # AA-7 (Akiki and Abdallah 2019)
 
 
 class Consensus(NamedTuple):

@@ -83,7 +83,7 @@ def _visible_mean(truth: Array, visible: NDArray[np.bool_]) -> Matrix:
 def _covariance(centred: Matrix, visible: NDArray[np.bool_]) -> Matrix:
     """(P, P), 0 for pairs that are never visible together."""
     shown = visible.astype(np.float64)
-    return (centred @ centred.T) / np.maximum(shown @ shown.T, 1)
+    return np.asarray((centred @ centred.T) / np.maximum(shown @ shown.T, 1))
 
 
 def _best_penalty(

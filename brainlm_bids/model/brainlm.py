@@ -213,7 +213,8 @@ class Decoder(nn.Module):
         x = F.leaky_relu(self.decoder_pred1(self.decoder_norm(x)), 0.1)
         x = self.decoder_pred2(x)[:, 1:]
         x = x.tanh() if self.tanh else x
-        return x.unflatten(1, (-1, n))
+        x = x.unflatten(1, (-1, n))
+        return x
 
 
 class BrainLMOutput(NamedTuple):

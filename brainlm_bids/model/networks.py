@@ -1,7 +1,7 @@
 """Networks: features of parcels come in, a network label per parcel and its agreement go out.
 
-Features (P, F) come from the 13M's tokens or attention, from a reconstruction's connectivity, or,
-as controls that the caller makes, from the raw series and from untrained weights (DESIGN.md 6).
+Features (P, F) are the tokens or the attention of a network with a token per parcel, or the
+connectivity of a reconstruction; and, as controls, of the raw series and of untrained weights.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from brainlm_bids.model.attention import AttentionLayer
 
-N_NETWORKS = 7  # AA-7 (BRAINLM.md 1c)
+N_NETWORKS = 7  # AA-7 (Akiki and Abdallah 2019)
 N_NEIGHBOURS = 10
 N_FOLDS = 10
 
@@ -60,7 +60,7 @@ def correlation_profile(series: ArrayLike) -> NDArray[np.float64]:
     # What is left of a constant after its mean is removed is rounding, not a signal.
     usable = norm > 1e-10 * np.linalg.norm(values, axis=0)
     unit = np.where(usable, centred / np.where(usable, norm, 1), 0)
-    return unit.T @ unit
+    return np.asarray(unit.T @ unit)
 
 
 def _mean_by_parcel(tokens: Tensor, parcel: Tensor, n_parcels: int) -> Tensor:
@@ -72,11 +72,20 @@ def _mean_by_parcel(tokens: Tensor, parcel: Tensor, n_parcels: int) -> Tensor:
 
 
 class Networks(NamedTuple):
-    """What the features of the parcels say of the reference networks.
+    """Clusters of parcels, and how well they agree with reference networks.
 
-    labels (P,) 1 … 7: clusters, each named after a reference network; accuracy: share of parcels
-    whose label is the reference's; adjusted_rand: of the clusters; knn_accuracy: of a k-nearest
-    neighbour classifier, cross-validated; majority: share of the largest network (chance).
+    Attributes
+    ----------
+    labels
+        (P,) 1 … 7: clusters, each named after a reference network.
+    accuracy
+        Share of parcels whose label is that of the reference.
+    adjusted_rand
+        Adjusted Rand index of the clusters.
+    knn_accuracy
+        Of a cross-validated k-nearest-neighbour classifier.
+    majority
+        Share of the largest network, which is chance.
     """
 
     labels: NDArray[np.int64]
@@ -87,15 +96,32 @@ class Networks(NamedTuple):
 
 
 def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Networks:
-    """Cluster parcels by their features and compare with reference networks.
+    """Cluster parcels by their features and compare the clusters with reference networks.
 
-    features (P, F) are centred over parcels and brought to unit length, so that distances are those
-    of a correlation; clusters are Ward's (1963), as many as networks, and named so that most
-    parcels agree (Hungarian method). The name-free measure is adjusted_rand (Hubert & Arabie
-    1985), and knn_accuracy uses the reference only in training folds (10 folds, 10 neighbours, as
-    the paper's kNN on attention; BRAINLM.md 1d). Values that are not finite count as the mean over
-    parcels; parcels without information lie at the origin. `seed` deals the folds. The reference
-    (P,) is 1 … 7.
+    Features are centred over parcels and brought to unit length, so that distances are those of a
+    correlation. There are as many clusters as networks, and they are named so that most parcels
+    agree (Hungarian method). The k-nearest-neighbour classifier uses the reference only in training
+    folds (10 folds, 10 neighbours), as in the paper on attention.
+
+    Parameters
+    ----------
+    features
+        (P, F). Values that are not finite count as the mean over parcels; parcels without
+        information lie at the origin.
+    reference
+        (P,) networks 1 … 7.
+    seed
+        Of the folds.
+
+    Returns
+    -------
+    Networks
+
+    References
+    ----------
+    Ward JH (1963). Hierarchical grouping to optimize an objective function. JASA 58:236.
+    Hubert L, Arabie P (1985). Comparing partitions. Journal of Classification 2:193.
+    Ortega Caro J et al. (2024). BrainLM: a foundation model for brain activity recordings. ICLR.
     """
     # Imported here: it would cost every process that loads a model a second and 100 MB.
     from sklearn.metrics import adjusted_rand_score

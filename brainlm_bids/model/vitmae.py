@@ -61,7 +61,8 @@ class Layer(AttentionLayer):
         assert isinstance(output, nn.ModuleDict)
         x = x + output["dense"](attention(self.layernorm_before(x)))
         inner = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))
-        return x + self.output["dense"](inner)
+        x = x + self.output["dense"](inner)
+        return x
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
         attention = self.attention["attention"]
@@ -233,8 +234,10 @@ class ViTMAE(nn.Module):
         noise = torch.zeros(len(image), rows, columns, device=image.device)
         noise[:, :, first_patch:last_patch] = 1
         masking = mask_by_noise(noise.flatten(1), rows * (columns - n_hidden), stable=stable)
+        output: ViTMAEOutput
         if mode != "predict_last_pixel":
-            return self(image, masking)
+            output = self(image, masking)
+            return output
         in_tokens = end - first_patch * p
         n_zero = max(n_volumes - in_tokens, 0)
         output = self(image, masking, range(first_patch * p - n_zero, first_patch * p))

@@ -1,8 +1,9 @@
 """Fine-tuning: windows (B, P, W) and a target come in; a head's outputs and their loss go out.
 
-The head is that of the reference (vit_image_finetuning_mlp_pred_head.py; BRAINLM.md 1b): an MLP
-D -> D/2 -> D/2 -> C with ReLU and dropout, on CLS or on the mean of the other tokens. In front of
-it stand fixed means and scales of the embedding, those of the recordings that it learns from.
+The head is that of the reference (vit_image_finetuning_mlp_pred_head.py of vandijklab/BrainLM at
+commit b591d88): an MLP D -> D/2 -> D/2 -> C with ReLU and dropout, on CLS or on the mean of the
+other tokens. In front of it stand fixed means and scales of the embedding, those of the recordings
+that it learns from.
 C = 1 for a number (standardised) or two classes (a logit), else one per class. float32.
 """
 
