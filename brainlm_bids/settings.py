@@ -307,7 +307,7 @@ class Settings:
         return self.subset(tuple(row.name for row in rows))
 
     def to_toml(self) -> str:
-        """This configuration as TOML text that `--config-file` reads back."""
+        """Return the settings as TOML text that `--config-file` reads."""
         import tomli_w
 
         values = self.subset(tuple(TABLE))

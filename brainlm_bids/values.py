@@ -43,10 +43,12 @@ class Bounds:
 
     @property
     def low(self) -> float:
+        """Lower bound."""
         return float(self.text[1:-1].split(",")[0])
 
     @property
     def high(self) -> float:
+        """Upper bound."""
         return float(self.text[1:-1].split(",")[1])
 
     def __contains__(self, value: float) -> bool:
@@ -116,6 +118,7 @@ class Option:
 
     @property
     def flag(self) -> str:
+        """Option of the command line, such as `--high-pass`."""
         return f"--{self.name.replace('_', '-')}"
 
     def read(self, text: str) -> Any:

@@ -1,0 +1,1 @@
+"""The Python interface: models, embedders, maskers and derivatives, as arrays and data frames."""

@@ -1,0 +1,1 @@
+"""A call of the BIDS App: planning, resources, execution, status and summary."""

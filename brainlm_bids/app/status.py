@@ -145,9 +145,11 @@ def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
 
 
 def crash_reason(text: str) -> tuple[str, str]:
-    """(kind, message) of the error that ended a node; ours first, else the innermost.
+    r"""Return the kind and message of the error that ended a node.
 
-    >>> crash_reason("Traceback:\\n\\tValueError: bad\\n\\n")
+    An error of this package takes precedence over the innermost one.
+
+    >>> crash_reason("Traceback:\n\tValueError: bad\n\n")
     ('ValueError', 'bad')
     """
     matches = [match for line in text.splitlines() if (match := _ERROR.match(line))]

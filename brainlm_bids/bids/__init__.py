@@ -1,0 +1,1 @@
+"""BIDS data sets: inputs, names, outputs and existing derivatives."""

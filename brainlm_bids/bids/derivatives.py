@@ -38,35 +38,41 @@ class Recording:
 
     @property
     def stem(self) -> str:
+        """File name without description, suffix and extension."""
         return self.naming.stem
 
     @property
     def entities(self) -> dict[str, str]:
+        """BIDS entities of the recording, as spelled in its file names."""
         return parse(self.stem).entities
 
     @property
     def participant(self) -> str:
+        """Participant as in the file names, such as `sub-01`."""
         return self.naming.subject
 
     @property
     def session(self) -> str | None:
+        """Label of the session, None without one."""
         return self.entities.get("ses")
 
     @property
     def series(self) -> Path:
+        """Path of the denoised parcel series."""
         return self.naming.path("denoised")
 
     @property
     def warnings(self) -> list[str]:
-        """Kinds of the warnings in the sidecar, each once."""
+        """Kinds of the warnings in the sidecar, without repetitions."""
         return list(dict.fromkeys(one.kind for one in from_json(self.sidecar.get("Warnings"))))
 
     @property
     def mean_fd(self) -> float | None:
+        """Mean framewise displacement in mm, None if the sidecar does not report it."""
         return self.sidecar.get("MeanFramewiseDisplacement")
 
     def left_out(self, status: str, reason: str) -> "Recording":
-        """The same recording, not counted for a reason."""
+        """Return the same recording, marked as excluded for a reason."""
         return dataclasses.replace(self, status=status, reason=reason)
 
 
@@ -136,16 +142,23 @@ def _nothing(out: Path, space: str, atlas: str) -> str:
 
 
 class Selection(Protocol):
-    """What a call was asked to look at; empty: everything."""
+    """Entities that a call is restricted to; an empty tuple selects everything."""
 
     @property
-    def participant_label(self) -> tuple[str, ...]: ...
+    def participant_label(self) -> tuple[str, ...]:
+        """Labels of participants, without `sub-`."""
+
     @property
-    def session_label(self) -> tuple[str, ...]: ...
+    def session_label(self) -> tuple[str, ...]:
+        """Labels of sessions, without `ses-`."""
+
     @property
-    def task_id(self) -> tuple[str, ...]: ...
+    def task_id(self) -> tuple[str, ...]:
+        """Labels of tasks, without `task-`."""
+
     @property
-    def run_id(self) -> tuple[str, ...]: ...
+    def run_id(self) -> tuple[str, ...]:
+        """Indices of runs, without `run-`."""
 
 
 def selected(path: Path, chosen: Selection) -> bool:

@@ -48,10 +48,12 @@ class Run:
 
     @property
     def is_raw(self) -> bool:
+        """Whether the run starts from raw BOLD."""
         return self.preprocessed is None and not self.timeseries
 
     @property
     def has_volumes(self) -> bool:
+        """Whether the run has images, as opposed to grayordinates or a parcel series."""
         if self.preprocessed is not None:
             return self.preprocessed.space != CIFTI_SPACE
         return not self.timeseries
@@ -72,10 +74,12 @@ class Run:
 
     @property
     def subject(self) -> str:
+        """Label of the subject, without `sub-`."""
         return self.entities["sub"]
 
     @property
     def session(self) -> str | None:
+        """Label of the session, without `ses-`; None without one."""
         return self.entities.get("ses")
 
     @property
@@ -85,6 +89,7 @@ class Run:
 
     @property
     def uri(self) -> str:
+        """BIDS URI of the source, or the address of its file outside the data set."""
         return self.uri_of(self.source)
 
     def uri_of(self, path: Path) -> str:

@@ -100,6 +100,7 @@ class Naming:
 
     @property
     def subject(self) -> str:
+        """Participant as in the file names, such as `sub-01`."""
         return parse(self.stem).subject
 
     def figure(self, key: str, *, model: str = "", number: int = 0) -> Path:

@@ -1,0 +1,1 @@
+"""Analyses over the recordings of a cohort: statistics, means, consensus networks, decoding."""

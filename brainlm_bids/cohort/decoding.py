@@ -167,10 +167,33 @@ def within_fold_p(
     n_permutations: int,
     seed: int,
 ) -> float:
-    """p of held-out predictions, which are kept: targets are shuffled between a fold's subjects.
+    """One-sided p value of given held-out predictions, by permuting targets within folds.
 
-    Exact for one test set: its targets had no part in the training. The quality is the mean
-    squared error, or the AUC. NaN without permutations.
+    The predictions are kept, and the targets are shuffled between the subjects of each test fold.
+    The test is exact for a single test set, because its targets had no part in the training. The
+    quality of a prediction is the mean squared error for a regression, the AUC for classes.
+
+    Parameters
+    ----------
+    truth
+        (N,) target values, or class indices.
+    predictions
+        (N, 2) for a regression, (N, C) probabilities for C classes; see `linear_predictions`.
+    subjects
+        (N,) the subject of each recording.
+    folds
+        Rows of each test fold.
+    n_classes
+        0 for a regression.
+    n_permutations
+        How many shuffled targets the true one is compared with.
+    seed
+        Seed of the permutations.
+
+    Returns
+    -------
+    float
+        The p value, NaN without permutations.
     """
     values, people = np.asarray(truth, dtype=np.float64), np.asarray(subjects)
     if not n_permutations:
@@ -345,8 +368,11 @@ def _chances(
 
 
 def _regression_scores(truth: Array, predictions: Array) -> dict[str, float]:
-    """r2 and pearson_r against the training mean of the folds: with the mean of all, a prediction
-    that knows nothing would be anticorrelated with what was left out of its training."""
+    """Scores of a regression; r2 and pearson_r are relative to the training mean of each fold.
+
+    Relative to the mean of all recordings, predictions without information would correlate
+    negatively with the targets, because each test fold is missing from its training mean.
+    """
     guess, known = predictions[:, 0], predictions[:, 1]
     error, wanted, said = truth - guess, truth - known, guess - known
     spread = np.ptp(said) > 1e-9 * np.abs(guess).max() and np.ptp(wanted) > 0

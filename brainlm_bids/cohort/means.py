@@ -15,8 +15,15 @@ Array = NDArray[np.float64]
 
 
 class Mean(NamedTuple):
-    """value, low and high, each of the shape of one recording's values; bounds are NaN for fewer
-    than two subjects."""
+    """A mean over subjects with its confidence interval.
+
+    Attributes
+    ----------
+    value
+        The mean, of the shape of one recording's values.
+    low, high
+        Bounds of the interval, of the same shape; NaN with fewer than two subjects.
+    """
 
     value: Array
     low: Array

@@ -34,6 +34,7 @@ class Target(NamedTuple):
 
     @property
     def is_regression(self) -> bool:
+        """Whether the target is a number rather than a class."""
         return not self.classes
 
 
@@ -46,6 +47,13 @@ def as_number(text: str | None) -> float:
 
 
 def is_missing(text: str | None) -> bool:
+    """Whether a value of a table is missing.
+
+    Examples
+    --------
+    >>> is_missing("n/a"), is_missing(None), is_missing("0")
+    (True, True, False)
+    """
     return text is None or text.strip() in MISSING
 
 

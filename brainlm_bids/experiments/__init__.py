@@ -1,0 +1,1 @@
+"""Experiments with a trained model: forecasts and perturbations."""

@@ -78,8 +78,15 @@ class Design(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What one set of parcels does: change (P,) of predictions; moved (windows + 1, 3), see
-    `embedding_change`."""
+    """The effect of perturbing one set of parcels.
+
+    Attributes
+    ----------
+    change
+        (P,) mean absolute change of the predictions.
+    moved
+        (windows + 1, 3) changes of the embeddings, see `embedding_change`.
+    """
 
     change: Array
     moved: Array

@@ -17,9 +17,17 @@ from brainlm_bids.model.recording import Array, prepare
 
 
 class Perturbation(NamedTuple):
-    """embedding (N, D): change of every window's CLS; reconstruction (T, P): change of the
-    prediction of the parcels that were not touched, while they were hidden and the changed ones
-    were visible; NaN for the others (in the image models also for those that share a patch)."""
+    """The effect of a perturbation on embeddings and predictions.
+
+    Attributes
+    ----------
+    embedding
+        (N, D) change of the CLS latent of each window.
+    reconstruction
+        (T, P) change of the predictions for the parcels that were not perturbed, made while these
+        were hidden and the perturbed ones visible. NaN for all other parcels, and in the image
+        models also for parcels that share a patch with a perturbed one.
+    """
 
     embedding: Array
     reconstruction: Array
@@ -127,8 +135,19 @@ def random_sets(
 
 
 class NullTest(NamedTuple):
-    """Of each value: mean and standard deviation of its null, z, one-sided p (larger than by
-    chance, (1 + n at least as large) / (1 + n)), and n, how many null values it has."""
+    """A comparison of values with a null distribution for each.
+
+    Attributes
+    ----------
+    mean, sd
+        Mean and standard deviation of the null values.
+    z
+        The value in units of the null's standard deviation from its mean.
+    p
+        One-sided, (1 + number of null values that are at least as large) / (1 + n).
+    n
+        Number of null values.
+    """
 
     mean: NDArray[np.float64]
     sd: NDArray[np.float64]
@@ -159,7 +178,13 @@ def against_null(observed: ArrayLike, null: ArrayLike) -> NullTest:
 
 
 def false_discovery(p: ArrayLike) -> NDArray[np.float64]:
-    """q after Benjamini & Hochberg 1995 over the values that are not NaN."""
+    """False discovery rates q (Benjamini and Hochberg 1995) of p values; NaN are ignored.
+
+    Examples
+    --------
+    >>> false_discovery([0.01, 0.04, np.nan]).tolist()
+    [0.02, 0.04, nan]
+    """
     from scipy.stats import false_discovery_control
 
     values = np.asarray(p, dtype=np.float64)

@@ -49,8 +49,17 @@ class Asked:
 
 
 class Scaled(NamedTuple):
-    """series (T, 424) in interquartile ranges, 0 in parcels without data; tr in s; start: when its
-    first volume was measured, in s from the source's first."""
+    """A robustly scaled series and its timing.
+
+    Attributes
+    ----------
+    series
+        (T, 424) in interquartile ranges, 0 in parcels without data.
+    tr
+        Repetition time, s.
+    start
+        Time of the first volume, in s from the first volume of the source.
+    """
 
     series: Array
     tr: float
@@ -69,6 +78,7 @@ class Item:
 
     @property
     def stem(self) -> str:
+        """File name of the recording in the results, without description and suffix."""
         return self.naming.stem
 
     def read(self) -> Scaled:

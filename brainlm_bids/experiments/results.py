@@ -77,9 +77,11 @@ class Results:
         return files.write_json(path, naming.sidecar(key, {**values, **said}))
 
     def resource(self, label: str) -> ModelResource:
+        """Return the model of this label."""
         return next(one for one in self.models if one.label == label)
 
     def is_complete(self, item: Item, stage: str) -> bool:
+        """Whether the outputs of a recording exist under this configuration."""
         return outputs.is_complete(self.folder, item.stem, stage, self._own(item))
 
     def complete(self, item: Item, stage: str, written: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
-"""Nipype interfaces from parcel series and components to what the model sees: ICA, ICA-AROMA,
-filter and regression, robust scaling.
+"""Nipype interfaces that turn parcel series into a model's input.
+
+ICA, ICA-AROMA, temporal filter and confound regression, robust scaling.
 """
 
 from pathlib import Path

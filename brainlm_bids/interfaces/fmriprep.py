@@ -1,5 +1,7 @@
-"""Nipype interfaces over existing fMRIPrep derivatives: BOLD, masks, confounds, transforms in; the
-same outputs as those of `Realign` and `Extract` out, so that the rest of the graph is one.
+"""Nipype interfaces over existing fMRIPrep derivatives.
+
+They read BOLD, masks, confounds and transforms, and have the outputs of `Realign` and `Extract`,
+so that the rest of the graph is the same for both kinds of input.
 """
 
 from pathlib import Path

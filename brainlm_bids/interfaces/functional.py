@@ -1,5 +1,6 @@
-"""Nipype interfaces of a run before it is cleaned: raw BOLD in; realigned BOLD, its way to the
-template, parcels and confounds out.
+"""Nipype interfaces of a run before denoising.
+
+They take raw BOLD to realigned BOLD, its transforms to the template, parcel series and confounds.
 """
 
 import logging

@@ -1,9 +1,9 @@
-"""Records of the steps between memory and the files that nodes pass on: the only place where they
-are stored and read.
+"""Storage of the records that nodes of the graph pass on.
 
-A record of numbers and arrays is one `.npz`, a key per field; a table of columns likewise; a bare
-array is `.npy`, a sparse matrix scipy's `.npz`, a transform the file that ITK made. Images, which
-have a grid, are NIfTI files (`images`).
+Records of steps are stored and read here and nowhere else. A record of numbers and arrays is one
+`.npz` with a key per field, and so is a table of columns; a single array is a `.npy`, a sparse
+matrix scipy's `.npz`, and a transform the file that ITK wrote. Images, which have a grid, are
+NIfTI files (`images`).
 """
 
 from collections.abc import Mapping

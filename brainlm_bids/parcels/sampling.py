@@ -1,6 +1,4 @@
-"""Sampling in time: a series (T, P) and repetition times in seconds in, the series at the model's
-repetition time out.
-"""
+"""Sampling in time: a parcel series (T, P) is brought to the repetition time of the model."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

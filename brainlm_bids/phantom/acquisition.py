@@ -38,5 +38,6 @@ class Acquisition:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Voxels (X, Y, Z) of a volume."""
         x, y, z = (max(8, round(size / self.voxel)) for size in FIELD_OF_VIEW)
         return x, y, z

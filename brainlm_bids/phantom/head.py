@@ -61,6 +61,7 @@ def _sample(volume: np.ndarray, affine: np.ndarray, points: np.ndarray, outside:
 
 
 def ellipsoid(points: np.ndarray, centre: tuple[float, ...], radii: tuple[float, ...]) -> Any:
+    """Squared distance (N,) of points (D, N) mm from a centre, in units of the radii."""
     shifted = (points - np.array(centre)[:, None]) / np.array(radii)[:, None]
     return np.einsum("in,in->n", shifted, shifted)
 
@@ -199,6 +200,7 @@ def subject_warp(rng: np.random.Generator) -> Warp:
 
 
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map points (3, N) by an affine (4, 4)."""
     return np.asarray(matrix[:3, :3] @ points + matrix[:3, 3:])
 
 

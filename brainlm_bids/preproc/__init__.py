@@ -1,0 +1,1 @@
+"""Preprocessing of fMRI: motion correction, registration, denoising."""

@@ -1,0 +1,1 @@
+"""HTML reports of subjects and cohorts, and the text on methods."""

@@ -95,7 +95,7 @@ def _alarms(subject: Subject) -> list[tuple[Notice, list[str]]]:
 
 
 def _about(subject: Subject, version: str) -> list[tuple[str, str]]:
-    """This program, the programs that wrote the folder, and the version of BIDS."""
+    """Versions of the program, of the programs that wrote the folder, and of BIDS."""
     rows = [("brainlm-bids", version)]
     tools = subject.description.get("GeneratedBy")
     rows += [

@@ -1,7 +1,9 @@
-"""Atlas, template, checkpoint and masks: in comes a word or a path of the user, out comes a frozen
-record of the resource (path or arrays, sha256, source, licence, warnings for the sidecars).
-Volumes are (X, Y, Z), affines 4 x 4 to RAS+ millimetres. Everything is found before the graph is
-built: explicit argument, then the cache, then a download, then what the installed packages embed.
+"""Atlas, template, checkpoint and masks.
+
+A word or a path of the user becomes a frozen record of the resource: path or arrays, sha256,
+source, licence, and warnings for the sidecars. Volumes are (X, Y, Z), affines 4 × 4 to RAS+
+millimetres. Everything is located before the graph is built, in this order: explicit argument,
+cache, download, what the installed packages embed.
 """
 
 from brainlm_bids.resources.atlas import (

@@ -101,6 +101,13 @@ def find_atlas(
 
 
 def real_atlas(home: Path | None, offline: bool, sources: Sources) -> Path:
+    """Return the published A424 from the cache, or download it.
+
+    Raises
+    ------
+    UserError
+        If it is not in the cache and cannot be downloaded.
+    """
     state = "it is not in the cache"
     for cached in (folder / "atlas" / ATLAS_FILE for folder in kept_homes(home)):
         if not is_present(cached):

@@ -47,6 +47,7 @@ def cache_home() -> Path | None:
 
 
 def chosen_home(home: Path | None) -> Path | None:
+    """Return the given folder of the cache, by default that of this user."""
     return cache_home() if home is None else Path(home)
 
 
@@ -62,6 +63,13 @@ def kept_homes(home: Path | None) -> list[Path]:
 
 
 def writable_home(home: Path | None) -> Path:
+    """Return the folder for downloads.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
     if home is None:
         raise UserError("no home folder to keep downloads in: set BRAINLM_BIDS_HOME")
     return home

@@ -20,6 +20,25 @@ MNI_2MM_AFFINE = np.array(
 
 
 def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image.
+
+    Parameters
+    ----------
+    path
+        A file that nibabel reads.
+
+    Returns
+    -------
+    data
+        float32, of the image's shape.
+    affine
+        (4, 4) float64, voxel to RAS+ mm.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read.
+    """
     import zlib
 
     import nibabel as nib
@@ -33,6 +52,7 @@ def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
+    """Make an array read-only, in place, and return it."""
     # cached arrays are shared by all callers of a process
     array.flags.writeable = False
     return array

@@ -159,6 +159,13 @@ def _templateflow_folders(home: Path | None) -> list[Path]:
 
 
 def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tuple[Path, Path, int]:
+    """Return the T1w template, its brain mask and their resolution (mm) from TemplateFlow.
+
+    Raises
+    ------
+    UserError
+        If they are not on this machine and cannot be downloaded.
+    """
     for folder in _templateflow_folders(home):
         for resolution in (2, 1):
             names = _template_names(resolution)

@@ -82,7 +82,7 @@ class Evaluator:
 
 
 def compared(sums: Sums, baseline: BaselineSums) -> dict[str, float]:
-    """mse and r2 of the network ("compared") and of the baselines, on the baselines' windows."""
+    """Scores of the network ("compared") and of the baselines, on the windows of the latter."""
     rows = sums[baseline["windows"], 1:] if baseline else np.empty((0, 4))
     tables = {"compared": rows}
     for name in ("ridge", "mean"):

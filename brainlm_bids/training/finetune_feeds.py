@@ -24,8 +24,19 @@ Indices = NDArray[np.int64]
 
 
 class Sample(NamedTuple):
-    """N recordings: places in the store, names, subjects; vectors: per recording (windows, D),
-    of the untouched model; connectivity (N, pairs)."""
+    """The N recordings to learn from and to predict.
+
+    Attributes
+    ----------
+    places
+        (N,) indices into the store.
+    names, subjects
+        (N,) names of the recordings and their subjects.
+    vectors
+        Embeddings (windows, D) of each recording by the model before fine-tuning.
+    connectivity
+        (N, pairs) correlations of all pairs of parcels.
+    """
 
     places: list[int]
     names: list[str]
@@ -43,9 +54,11 @@ class Frozen:
     def module(
         self, model: LoadedModel, head: PredictionHead, given: Parameters
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
+        """Return the module to fit, here the head alone, and its parameter groups."""
         return head, [_group(head.parameters(), given.head_learning_rate, given)]
 
     def head(self, module: nn.Module) -> nn.Module:
+        """Return the head of the fitted module."""
         return module
 
     def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
@@ -79,6 +92,7 @@ class Whole:
     def module(
         self, model: LoadedModel, head: PredictionHead, given: Parameters
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
+        """Return the module to fit, encoder and head, and its parameter groups."""
         weights = finetuning.trainable(model.network, {"vit": True, "decoder": False})
         module = Finetuned(model.network, head, parcels().xyz, given.pooling)
         return module, [
@@ -87,6 +101,7 @@ class Whole:
         ]
 
     def head(self, module: nn.Module) -> nn.Module:
+        """Return the head of the fitted module."""
         assert isinstance(module, Finetuned)
         return module.head
 

@@ -1,5 +1,7 @@
-"""How `brainlm finetune` begins, whatever it is tuned for: arguments come in; the checkpoint, the
-recordings, the folds of subjects and what must be said of the weights go out.
+"""The start of `brainlm finetune`, whatever the target.
+
+The arguments become the checkpoint, the recordings, the folds of subjects, and the provenance of
+the weights.
 """
 
 import sys
@@ -134,6 +136,7 @@ class Start(NamedTuple):
         return to_json(warnings)
 
     def folds(self, subjects: Sequence[str]) -> list[Fold]:
+        """Return the split of the user, a single split, or the folds of a cross-validation."""
         given = self.given
         if given.split is not None:
             return one_split(subjects, read_split(given.split))

@@ -40,6 +40,7 @@ class FinetunedModel:
 
     @property
     def classes(self) -> Sequence[str]:
+        """Names of the classes; empty for a regression."""
         return tuple(self.said["Classes"])
 
     def predict(self, series: ArrayLike) -> NDArray[np.float64]:

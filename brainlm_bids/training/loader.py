@@ -112,14 +112,17 @@ class Schedule(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Steps of the optimiser in an epoch; the last batch may be smaller."""
         return -(-self.n_windows // self.batch)
 
     @property
     def n_steps(self) -> int:
+        """Steps of the optimiser in all epochs."""
         return self.steps_per_epoch * self.epochs
 
     @property
     def mean_batch(self) -> float:
+        """Windows per step, on average."""
         return self.n_windows / self.steps_per_epoch
 
     def plan(self, first: int, rank: int, world: int, micro: int) -> Iterator[list[MicroBatch]]:

@@ -96,20 +96,24 @@ class Loop:
         optimiser_state: dict[str, Any] | None = None,
         interruption: Callable[[], int] = lambda: 0,
     ) -> None:
-        """
+        """Move a module to the device and give it an optimiser.
+
         Parameters
         ----------
         engine
             See `processes.start_engine`.
+        module
+            The module to fit.
         groups
-            Of weights, as an optimiser takes them: params, weight_decay, and lr where the fit does
-            not set it.
+            Parameter groups as an optimiser takes them: params, weight_decay, and lr where the fit
+            does not set it.
         clip_norm
-            Largest norm of the gradient; 0: any.
+            Largest norm of the gradient; 0 for no limit.
         optimiser_state
-            To go on with.
+            State to continue from.
         interruption
-            Not 0 when this process was asked to stop; all processes learn of it after the step.
+            Returns a number other than 0 when this process was asked to stop; all processes learn
+            of it after the step.
         """
         self.engine, self.clip_norm, self.interruption = engine, clip_norm, interruption
         module = module.to(engine.device)

@@ -26,9 +26,19 @@ ORDER, TRAINING, VALIDATION, TEST = range(4)
 
 
 class Losses(NamedTuple):
-    """Per window (B,): `loss`, the mean error of what was hidden, in the network's units; and over
-    the hidden values of parcels with data, in the units of the series: how many, and the sums of
-    x, x² and (prediction − x)²."""
+    """Loss and sums of each window of a batch, (B,) each.
+
+    Attributes
+    ----------
+    loss
+        Mean error over the hidden values, in units of the network.
+    number
+        Number of hidden values of parcels with data; the sums below are over these.
+    total, squares
+        Sums of x and x², in units of the series.
+    errors
+        Sum of (prediction − x)².
+    """
 
     loss: Tensor
     number: Tensor
@@ -48,7 +58,7 @@ class MaskedPrediction(nn.Module):
     coords: Tensor
 
     def __init__(self, network: Network, coords: ArrayLike, mask_ratio: float) -> None:
-        """coords (P, 3) in mm, in the order of the series' columns."""
+        """Wrap a network; `coords` (P, 3) are in mm, in the order of the series' columns."""
         super().__init__()
         self.network = network
         self.weights = network.module  # registered here, so that it moves and learns with this
@@ -57,7 +67,15 @@ class MaskedPrediction(nn.Module):
         self.register_buffer("coords", xyz, persistent=False)
 
     def forward(self, signal: Tensor, order: Tensor) -> Losses:
-        """signal (B, P, W); order (B, L): the first tokens of each row are seen, in that order."""
+        """Losses of windows of which a part is hidden.
+
+        Parameters
+        ----------
+        signal
+            (B, P, W) windows.
+        order
+            (B, L) a permutation of the tokens; the first of each row are visible, in that order.
+        """
         masking = mask_by_order(order, self.n_keep)
         result = self.network.masked_pass(signal, self.coords, masking)
         return window_losses(

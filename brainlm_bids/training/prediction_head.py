@@ -61,6 +61,7 @@ class PredictionHead(nn.Module):
         self.scale.copy_(torch.from_numpy(np.where(varies, sd, np.inf)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Outputs (…, C) for embeddings (…, D)."""
         x = (x - self.mean) / self.scale
         x = F.relu(self.drop(self.lin1(x)))
         x = F.relu(self.drop(self.lin2(x)))
@@ -75,7 +76,7 @@ class Finetuned(nn.Module):
     def __init__(
         self, network: Network, head: PredictionHead, coords: ArrayLike, pooling: str
     ) -> None:
-        """coords (P, 3) in mm; pooling: "cls" or "mean"."""
+        """Join encoder and head; `coords` (P, 3) in mm, `pooling` "cls" or "mean"."""
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(pooling)
@@ -86,6 +87,7 @@ class Finetuned(nn.Module):
         self.register_buffer("coords", torch.from_numpy(xyz), persistent=False)
 
     def forward(self, signal: Tensor, keep: Tensor) -> Tensor:
+        """Outputs (B, C) for windows (B, P, W), of which the tokens `keep` (B, K) are visible."""
         latent = self.network.encode(signal, self.coords, keep).latent
         return self.head(latent[:, 0] if self.pooling == "cls" else latent[:, 1:].mean(1))
 

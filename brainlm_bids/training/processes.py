@@ -23,7 +23,7 @@ WAITING_TIME = timedelta(hours=6)
 
 
 def start_engine(device: str, precision: str) -> Any:
-    """accelerate on the device of this process (see `devices` for the words)."""
+    """Start accelerate on the device of this process (see `devices` for the names)."""
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 

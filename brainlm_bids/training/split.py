@@ -41,7 +41,13 @@ def split_subjects(subjects: Iterable[str], seed: int) -> dict[str, str]:
 
 
 def read_split(file: Path) -> dict[str, str]:
-    """subject -> part from a TSV with participant_id and split. Raises UserError for others."""
+    """Read which part each subject belongs to, from a TSV with participant_id and split.
+
+    Raises
+    ------
+    UserError
+        If the file is not such a table.
+    """
     try:
         rows = read_rows(file)
         pairs = [(subject_label(row["participant_id"]), row["split"]) for row in rows]

@@ -67,6 +67,7 @@ class Store:
 
     @property
     def n_parcels(self) -> int:
+        """Number of parcels of each volume."""
         return int(self.values.shape[1])
 
     def series(self, index: int) -> Array:

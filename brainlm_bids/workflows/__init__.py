@@ -1,0 +1,1 @@
+"""Nipype workflows of the participant and the group level."""

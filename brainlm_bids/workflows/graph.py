@@ -52,6 +52,7 @@ class Graph:
 
     @property
     def n_nodes(self) -> int:
+        """Number of nodes in the graph."""
         return sum(map(len, self.nodes.values()))
 
     def titles(self) -> dict[str, str]:

@@ -49,6 +49,7 @@ class RecordingPlan:
 
     @property
     def recording(self) -> str:
+        """Name of the recording."""
         return self.series.stage.recording
 
     @property

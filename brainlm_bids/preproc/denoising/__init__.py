@@ -1,0 +1,1 @@
+"""Denoising: confounds, temporal filters, ICA and ICA-AROMA."""

@@ -1,5 +1,7 @@
-"""Confounds. In: motion parameters (T, 6) in mm and rad, mean signals (T,), the brain's series
-(T, V). Out: named columns (T,) float64 with fMRIPrep's names and order; NaN stands for n/a.
+"""Confounds of a run, with fMRIPrep's names and order.
+
+Motion parameters (T, 6) in mm and rad, mean signals (T,) and the series of the brain's voxels
+(T, V) become named columns (T,) of float64, in which NaN stands for n/a.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
-"""How many components a series (T, V) of smooth brain voxels holds: eigenvalues and the noise's
-smoothness in, a number out.
+"""Number of independent components in a series (T, V) of smooth brain voxels.
+
+It is estimated from the eigenvalues of the series and the smoothness of its noise.
 """
 
 import numpy as np

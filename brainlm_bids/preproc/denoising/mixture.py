@@ -31,9 +31,10 @@ def _threshold_map(z: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _mixture_limits(z: NDArray[np.float32], n_bins: int = 2000) -> tuple[float, float] | None:
-    """z below and above which a Gamma's posterior exceeds 0.5 (±inf: nowhere), or None.
+    """Find the z below and above which a Gamma's posterior exceeds 0.5 (±inf: nowhere).
 
-    The EM works on a histogram: 2000 bins give the same limits as 35,000 voxels, in milliseconds.
+    None if the mixture cannot be fitted. The EM works on a histogram: 2000 bins give the same
+    limits as 35,000 voxels, in milliseconds.
     """
     lowest, highest = float(z.min()), float(z.max())
     centre = float(np.median(z))

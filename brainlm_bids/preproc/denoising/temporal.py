@@ -1,6 +1,7 @@
-"""Filters over time. In: numbers of volumes, TR and cut-offs in seconds. Out: float64 (T, T)
-matrices, applied by `matrix @ series (T, V)` to BOLD, parcels and confounds alike; and the one
-factor that brings a run to the grand mean 10000.
+"""Filters over time, and the scaling to a grand mean of 10000.
+
+A filter is a float64 matrix (T, T), made from the number of volumes, the repetition time and a
+cut-off in seconds. `matrix @ series (T, V)` filters BOLD, parcels and confounds alike.
 """
 
 from typing import Any

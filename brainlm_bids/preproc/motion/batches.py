@@ -33,7 +33,23 @@ BATCH = 32
 
 
 def usable_device(device: str) -> str:
-    """ "cpu" or "cuda": what "auto", "cpu" or "cuda" comes down to on this machine."""
+    """Return the device that "auto", "cpu" or "cuda" means on this machine.
+
+    Parameters
+    ----------
+    device
+        "auto", "cpu" or "cuda".
+
+    Returns
+    -------
+    str
+        "cuda" if it is wanted and there is one, otherwise "cpu".
+
+    Examples
+    --------
+    >>> usable_device("cpu")
+    'cpu'
+    """
     if device == "cpu":
         return "cpu"
     import torch

@@ -1,6 +1,8 @@
-"""Head motion. In: BOLD (X, Y, Z, T), anything that can be sliced by volume, with its affine
-(RAS+ mm). Out: one rigid 4 × 4 pull matrix per volume, motion parameters (T, 6) in mm and rad,
-the realigned BOLD as float32 on the reference's grid, and the mask of voxels always in view.
+"""Head motion of a BOLD run (X, Y, Z, T) and its correction.
+
+The motion is one rigid 4 × 4 pull matrix per volume, or parameters (T, 6) in mm and rad. The
+realigned run is float32 on the grid of the reference. Runs may be anything that can be sliced by
+volume; affines carry voxels to RAS+ mm.
 
 A pull matrix M_t maps RAS+ world coordinates of the reference to those of volume t
 (x_volume = M_t @ x_reference): the value at x in the realigned image is volume t sampled there.

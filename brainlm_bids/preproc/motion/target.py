@@ -1,5 +1,7 @@
-"""What a search for head motion compares with, on any device. In: a reference volume (X, Y, Z) with
-its affine, RAS+ mm. Out: a `Target`, points in it with their values and derivatives.
+"""The reference that volumes are aligned with, on any device.
+
+A reference volume (X, Y, Z) with its affine (RAS+ mm) becomes a `Target`: points in and around the
+head with their values and derivatives.
 """
 
 from dataclasses import dataclass

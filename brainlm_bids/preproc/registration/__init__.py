@@ -1,0 +1,1 @@
+"""Registration of BOLD, T1w image and template, brain masks and bias fields."""

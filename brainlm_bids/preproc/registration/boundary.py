@@ -1,11 +1,13 @@
-"""BOLD to T1w by the boundary of white matter. In: a T1w image without bias field, or a template,
-and its brain (X, Y, Z); a BOLD reference; a linear pull (4, 4) that brings them near. Out: that
-pull, refined as a rigid or an affine one, and a smooth field of displacements.
+"""Registration of BOLD and T1w image at the boundary of white matter.
 
-Boundary-based registration (Greve and Fischl 2009, NeuroImage 48:63): grey matter is brighter than
-white matter in T2*-weighted images, so along normals of the white surface the BOLD signal rises.
-Only differences across a few millimetres are looked at: bias field, drop-out and the edges of masks
-do not pull. All pulls carry RAS+ mm of the T1w image to those of the BOLD reference.
+A linear pull (4, 4) that brings a BOLD reference near a T1w image without bias field (or a
+template) is refined as a rigid or an affine one, and by a smooth field of displacements.
+
+Boundary-based registration (Greve and Fischl 2009, NeuroImage 48:63) uses that grey matter is
+brighter than white matter in T2*-weighted images, so that the BOLD signal rises along the normals
+of the white surface. Only differences across a few millimetres count: bias field, drop-out and the
+edges of masks have no influence. All pulls carry RAS+ mm of the T1w image to those of the BOLD
+reference.
 """
 
 from collections.abc import Callable
@@ -222,8 +224,15 @@ def _small_affine(step: FloatArray, centre: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Field:
-    """Displacements in mm: a cubic B-spline with control points (X, Y, Z, 3), mm, every
-    `CONTROL_MM` from `origin` (3,) mm."""
+    """A smooth field of displacements: a cubic B-spline.
+
+    Attributes
+    ----------
+    control
+        (X, Y, Z, 3) displacements of the control points, mm. They lie `CONTROL_MM` apart.
+    origin
+        (3,) position of the first control point, RAS+ mm.
+    """
 
     control: FloatArray
     origin: FloatArray

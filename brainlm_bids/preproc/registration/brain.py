@@ -76,6 +76,28 @@ def brain_mask_t1w(
 
 
 def finite(data: NDArray[Any]) -> NDArray[np.float32]:
+    """Return an image as float32 with zeros in place of values that are not finite.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z).
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) float32.
+
+    Raises
+    ------
+    UserError
+        If no value is finite, or all values are the same: there is no brain in such an image.
+
+    Examples
+    --------
+    >>> finite(np.array([[[np.nan, 2.0]]]))
+    array([[[0., 2.]]], dtype=float32)
+    """
     data = np.asarray(data, dtype=np.float32)
     finite = np.isfinite(data)
     if not finite.any():

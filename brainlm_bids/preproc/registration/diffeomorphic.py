@@ -1,13 +1,14 @@
-"""Non-linear registration of two images of one contrast on one grid: arrays (X, Y, Z) in, a field
-of displacements (3, X, Y, Z) in voxels out.
+"""Non-linear registration of two images (X, Y, Z) of the same contrast on the same grid.
 
-A greedy diffeomorphism (Christensen et al. 1996, IEEE Trans. Image Process. 5:1435; Yushkevich et
-al. 2016, Alzheimers Dement. 12:P607): small smooth steps are composed, coarse grids first. Each
-step solves, in a Gaussian window around every voxel, for the shift that explains what is left of
-the fixed image after the moving one was fitted to it there by a scale and an offset. That is the
-least squares form of local cross-correlation (Lucas and Kanade 1981, IJCAI; the mean of both
-images' gradients: Vercauteren et al. 2009, NeuroImage 45:S61), and takes tens of steps, not
-hundreds. No random numbers; the images' units do not matter.
+The result is a field of displacements (3, X, Y, Z) in voxels.
+
+The method is a greedy diffeomorphism (Christensen et al. 1996, IEEE Trans. Image Process. 5:1435;
+Yushkevich et al. 2016, Alzheimers Dement. 12:P607): small smooth steps are composed, on coarse
+grids first. In a Gaussian window around every voxel, the moving image is fitted to the fixed one
+by a scale and an offset, and the step is the shift that explains what remains of the fixed image.
+That is the least-squares form of local cross-correlation (Lucas and Kanade 1981, IJCAI; the mean of
+both images' gradients: Vercauteren et al. 2009, NeuroImage 45:S61), and takes tens of steps, not
+hundreds. There are no random numbers, and the units of the images do not matter.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
-"""Transforms as objects, and images resampled by them: RAS+ affines, points (P, 3) in mm and images
-(X, Y, Z) in and out.
+"""Transforms as objects, and images resampled by them.
 
-ITK's world is LPS+; this is the only place where one becomes the other. All transforms are pulls:
-they carry points of the fixed image or template to those of the moving image.
+Affines are RAS+, points (P, 3) in mm, images (X, Y, Z). ITK uses LPS+; this is the only place where
+one is converted to the other. All transforms are pulls: they carry points of the fixed image or
+template to those of the moving image.
 """
 
 from collections.abc import Callable
@@ -93,11 +93,21 @@ class ItkTransform:
 
     @classmethod
     def from_matrix(cls, matrix: Matrix) -> "ItkTransform":
-        """A linear transform, from a (4, 4) RAS+ matrix, in ITK's text format.
+        r"""Make a linear transform in ITK's text format.
+
+        Parameters
+        ----------
+        matrix
+            (4, 4) RAS+ mm.
+
+        Returns
+        -------
+        ItkTransform
+            The same map in LPS+, as ITK stores it.
 
         Examples
         --------
-        >>> ItkTransform.from_matrix(np.diag([2.0, 1.0, 1.0, 1.0])).content.split(b"\\n")[3]
+        >>> ItkTransform.from_matrix(np.diag([2.0, 1.0, 1.0, 1.0])).content.split(b"\n")[3]
         b'Parameters: 2.0 0.0 0.0 0.0 1.0 0.0 0.0 0.0 1.0 0.0 0.0 0.0'
         """
         lps = compose(_RAS_LPS, matrix, _RAS_LPS)

@@ -1,5 +1,7 @@
-"""Steps over existing fMRIPrep derivatives: its volumes or grayordinates and its confounds in; the
-same records as those of a raw run out.
+"""Steps over existing fMRIPrep derivatives.
+
+They take fMRIPrep's volumes or grayordinates and its confounds, and return the same records as the
+steps of a raw run.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
-"""Steps of a BOLD run before it is cleaned: volumes in; motion, the way to the T1w image, parcels
-and confounds out.
+"""Steps of a BOLD run before denoising.
+
+They take volumes, and return motion, the transform to the T1w image, parcel series and confounds.
 """
 
 from dataclasses import dataclass
