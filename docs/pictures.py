@@ -209,7 +209,7 @@ def draw_idea() -> None:
     }
     path = IMAGES / "brainlm.png"
     with canvas.canvas(path, height=3.0) as figure:
-        axes = figure.subplots(1, 4, width_ratios=(4, 4, 4, 1))
+        axes = figure.subplots(1, 4, width_ratios=(4, 4, 4, 1.2))
         for axis, (title, values) in zip(axes, panels.items(), strict=False):
             axis.set_facecolor("#d9dde3")
             axis.imshow(values[order], cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
