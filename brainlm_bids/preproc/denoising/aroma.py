@@ -1,7 +1,8 @@
-"""ICA-AROMA: time courses (T, K) and thresholded maps (K, V) in, features and decisions out.
+"""ICA-AROMA: features of components, the decision which are noise, and their removal.
 
-Motion parameters are (T, 6) in mm and radians, times in seconds. The removal of components is a
-(T, T) matrix, so that it reaches unsmoothed voxels, parcels and confounds alike.
+Components are time courses (T, K) and thresholded maps (K, V). Motion parameters are (T, 6) in mm
+and radians, times in seconds. The removal of components is a (T, T) matrix, so that it applies to
+unsmoothed voxels, parcels and confounds alike.
 """
 
 import warnings
@@ -24,7 +25,27 @@ HFC_LOWEST_HZ = 0.01
 
 
 def sample_maps(maps: Float, mask: Bool, voxels: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Maps (K, V) of the mask's voxels at voxel coordinates (N, 3): (K, N), linear, 0 outside."""
+    """Sample maps at voxel coordinates, by linear interpolation.
+
+    Parameters
+    ----------
+    maps
+        (K, V) values at the voxels of the mask.
+    mask
+        (X, Y, Z), V of its voxels are True.
+    voxels
+        (N, 3) voxel coordinates.
+
+    Returns
+    -------
+    ndarray
+        (K, N) float32; 0 outside the mask.
+
+    Examples
+    --------
+    >>> sample_maps(np.array([[1.0, 3.0]]), np.ones((1, 1, 2), bool), np.array([[0.0, 0.0, 0.5]]))
+    array([[2.]], dtype=float32)
+    """
     sampled = np.empty((len(maps), len(voxels)), dtype=np.float32)
     volume = np.zeros(mask.shape, dtype=np.float32)
     for k, values in enumerate(maps):
@@ -41,13 +62,40 @@ def max_rp_corr(
     n_splits: int = 1000,
     subsets: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
-    """AROMA's maximum correlation (K,) of time courses (T, K) with a motion model, 0 … 1.
+    """AROMA's maximum correlation of time courses with a motion model, 0 to 1.
 
-    The model (ICA_AROMA_functions.py, lines 214-277) holds the 6 parameters (T, 6), their backward
-    differences, and both one volume later and earlier: 36 columns; time courses are correlated
-    with them, and their squares with the squares. The largest |r| is averaged over random subsets
-    of 90 % of the volumes, or over the given `subsets` (S, n) of volume indices. Columns without
-    variance in a subset are ignored there; 0 when no column ever varies.
+    The model has 36 columns: the 6 parameters, their backward differences, and both one volume
+    later and earlier. Time courses are correlated with them, and squared time courses with squared
+    columns. The largest |r| is averaged over random subsets of 90 % of the volumes.
+
+    Parameters
+    ----------
+    mixing
+        (T, K) time courses.
+    parameters
+        (T, 6) motion parameters.
+    seed
+        Seed of the random subsets.
+    n_splits
+        Number of subsets.
+    subsets
+        (S, n) indices of volumes; given subsets in place of random ones.
+
+    Returns
+    -------
+    ndarray
+        (K,). Columns without variance in a subset are ignored there; 0 if no column ever varies.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of volumes disagree.
+
+    References
+    ----------
+    Pruim RHR, Mennes M, van Rooij D, et al. (2015). ICA-AROMA: a robust ICA-based strategy for
+    removing motion artifacts from fMRI data. NeuroImage 112:267. In the original code:
+    ICA_AROMA_functions.py, lines 214-277.
     """
     model = motion_model(parameters)
     n_volumes = mixing.shape[0]
@@ -68,7 +116,26 @@ def max_rp_corr(
 
 
 def motion_model(parameters: Float) -> NDArray[np.float64]:
-    """(T, 36): 6 parameters and their differences, as they are, one volume later, one earlier."""
+    """Expand motion parameters to AROMA's model.
+
+    Parameters
+    ----------
+    parameters
+        (T, 6).
+
+    Returns
+    -------
+    ndarray
+        (T, 36): the parameters and their backward differences; then the same one volume later;
+        then one volume earlier.
+
+    Examples
+    --------
+    >>> motion_model(np.ones((3, 6)))[:, [0, 6, 12, 24]]
+    array([[1., 0., 0., 1.],
+           [1., 0., 1., 1.],
+           [1., 0., 1., 0.]])
+    """
     rp6 = np.asarray(parameters, dtype=np.float64)
     rp12 = np.hstack([rp6, np.diff(rp6, axis=0, prepend=rp6[:1])])
     empty = np.zeros((1, rp12.shape[1]))
@@ -82,7 +149,7 @@ def _random_subsets(n_volumes: int, n_splits: int, seed: int) -> NDArray[np.int6
 
 
 def _largest_correlation(chosen: Float, a: Float, b: Float) -> NDArray[np.float64]:
-    """(S, K): largest |r| of each column of a (T, K) with any of b (T, R), per subset (S, T).
+    """Largest |r| of each column of a (T, K) with any of b (T, R) in each subset (S, T): (S, K).
 
     Sums over subsets are matrix products. Columns are standardised over all volumes first, so
     that differences of sums lose no digits.
@@ -110,11 +177,33 @@ def _standardise(x: Float) -> NDArray[np.float64]:
 def edge_csf_fractions(
     maps: Float, csf: Float | Bool, edge: Float | Bool, out: Float | Bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AROMA's edge_fract (K,) and csf_fract (K,) of thresholded maps (K, V).
+    """AROMA's spatial features: how much of a map lies at the edge of the brain and in CSF.
 
-    `csf`, `edge` and `out` (V,) are AROMA's masks at the same voxels (bool, or a fraction of each
-    voxel). csf_fract = Σ|z| in CSF / Σ|z|; edge_fract = (Σ|z| outside + Σ|z| at the edge) /
-    (Σ|z| - Σ|z| in CSF). Both are 0 for an empty map.
+    csf_fract = Σ|z| in CSF / Σ|z|; edge_fract = (Σ|z| outside the brain + Σ|z| at its edge) /
+    (Σ|z| - Σ|z| in CSF).
+
+    Parameters
+    ----------
+    maps
+        (K, V) thresholded z maps.
+    csf, edge, out
+        (V,) AROMA's masks at the same voxels, as bool or as a fraction of each voxel.
+
+    Returns
+    -------
+    edge_fract, csf_fract
+        (K,) each, 0 for an empty map.
+
+    Raises
+    ------
+    ValueError
+        If masks and maps have different numbers of voxels.
+
+    Examples
+    --------
+    >>> csf, edge, out = np.eye(3)
+    >>> edge_csf_fractions(np.array([[2.0, 1.0, 1.0]]), csf, edge, out)
+    (array([1.]), array([0.5]))
     """
     weights = np.stack([np.asarray(m, dtype=np.float64) for m in (csf, edge, out)], axis=1)
     if weights.shape[0] != maps.shape[1]:
@@ -130,11 +219,36 @@ def edge_csf_fractions(
 
 
 def high_frequency_content(mixing: Float, tr: float) -> NDArray[np.float64]:
-    """AROMA's HFC (K,) of time courses (T, K): where half of the power above 0.01 Hz lies, 0 … 1.
+    """AROMA's high-frequency content: the frequency that halves the power, from 0 to 1.
 
-    0 is 0.01 Hz and 1 the Nyquist frequency. The spectrum is that of MELODIC's
-    melodic_FTmix: |DFT|² without the DC row, an odd number of volumes padded with one 0; row i of F
-    is the frequency Nyquist · i / F.
+    Parameters
+    ----------
+    mixing
+        (T, K) time courses.
+    tr
+        Repetition time, s.
+
+    Returns
+    -------
+    ndarray
+        (K,): 0 is 0.01 Hz, 1 the Nyquist frequency; power below 0.01 Hz is ignored.
+
+    Raises
+    ------
+    ValueError
+        If no frequency is above 0.01 Hz.
+
+    Notes
+    -----
+    The spectrum is that of MELODIC's melodic_FTmix: |DFT|² without the DC row, an odd number of
+    volumes padded with one 0; row i of F is the frequency Nyquist · i / F.
+
+    Examples
+    --------
+    An impulse has a flat spectrum.
+
+    >>> high_frequency_content(np.eye(100)[:, :1], tr=2.0).round(2)
+    array([0.5])
     """
     courses = np.asarray(mixing, dtype=np.float64)
     n_padded = courses.shape[0] + courses.shape[0] % 2
@@ -154,10 +268,32 @@ def high_frequency_content(mixing: Float, tr: float) -> NDArray[np.float64]:
 def classify(
     max_rp_corr: Float, edge_fract: Float, csf_fract: Float, hfc: Float
 ) -> tuple[Bool, list[str]]:
-    """AROMA's decision: noise (K,) and, per component, the reasons as text.
+    """AROMA's decision which components are noise.
 
-    Noise when csf_fract > 0.10, or HFC > 0.35, or the motion and edge score
+    A component is noise if csf_fract > 0.10, or hfc > 0.35, or
     -19.975 + 9.951·max_rp_corr + 24.833·edge_fract > 0.
+
+    Parameters
+    ----------
+    max_rp_corr, edge_fract, csf_fract, hfc
+        (K,) features, see the functions above.
+
+    Returns
+    -------
+    noise
+        (K,) bool.
+    reasons
+        K texts that name the thresholds that were exceeded.
+
+    References
+    ----------
+    Pruim RHR, et al. (2015). NeuroImage 112:267; ICA_AROMA_functions.py, lines 484-494.
+
+    Examples
+    --------
+    >>> noise, reasons = classify([0.2, 0.2], [0.1, 0.1], [0.0, 0.5], [0.1, 0.1])
+    >>> noise, reasons
+    (array([False,  True]), ['below every threshold', 'csf_fract 0.500 > 0.10'])
     """
     correlation, edge = np.asarray(max_rp_corr, float), np.asarray(edge_fract, float)
     csf, high = np.asarray(csf_fract, float), np.asarray(hfc, float)
@@ -179,11 +315,35 @@ def _reason(csf: float, hfc: float, score: float) -> str:
 
 
 def removal_matrix(mixing: Float, noise: Bool, mode: Mode) -> NDArray[np.float64]:
-    """(T, T) matrix R: R @ series (T, P) has the noise components removed, its mean kept.
+    """Make the matrix that removes noise components from a series and keeps its mean.
 
-    "nonaggr" fits all K time courses (T, K) and subtracts the noise part of the fit; "aggr" fits
-    the noise alone (fsl_regfilt). Time courses are demeaned first. The identity with
-    "none", when no component is noise, and when all are.
+    Parameters
+    ----------
+    mixing
+        (T, K) time courses; they are demeaned first.
+    noise
+        (K,) bool.
+    mode
+        "nonaggr": fit all time courses and subtract the noise part of the fit. "aggr": fit and
+        subtract the noise alone. Both as in fsl_regfilt. "none": remove nothing.
+
+    Returns
+    -------
+    ndarray
+        R (T, T), to be applied as R @ series (T, P). The identity with "none", when no component
+        is noise, and when all are.
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown, or the numbers of components disagree.
+
+    Examples
+    --------
+    >>> courses = np.array([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]])
+    >>> cleaned = removal_matrix(courses, np.array([True, False]), "aggr") @ courses
+    >>> bool(np.allclose(cleaned[:, 0], 0))
+    True
     """
     if mode not in ("nonaggr", "aggr", "none"):
         raise ValueError(f"unknown mode {mode!r}: nonaggr, aggr or none")

@@ -22,14 +22,24 @@ def framewise_displacement(parameters: NDArray[Any], radius: float = 50.0) -> Fl
 
     Parameters
     ----------
-    parameters : (T, 6) translations in mm, then rotations in rad.
-    radius : of the head, mm.
+    parameters
+        (T, 6) translations in mm, then rotations in rad.
+    radius
+        Radius of the head, mm.
 
     Returns
     -------
-    (T,) mm, the first NaN (Power 2012, NeuroImage 59:2142; the numbers of nipype's
-    ``FramewiseDisplacement``).
+    ndarray
+        (T,) mm, the first NaN; the numbers of nipype's ``FramewiseDisplacement``.
 
+    References
+    ----------
+    Power JD, Barnes KA, Snyder AZ, Schlaggar BL, Petersen SE (2012). Spurious but systematic
+    correlations in functional connectivity MRI networks arise from subject motion. NeuroImage
+    59:2142.
+
+    Examples
+    --------
     >>> framewise_displacement(np.array([[0, 0, 0, 0, 0, 0], [0.1, 0, -0.2, 0, 0.01, 0]])).round(3)
     array([nan, 0.8])
     """
@@ -41,16 +51,30 @@ def framewise_displacement(parameters: NDArray[Any], radius: float = 50.0) -> Fl
 def rmsd(matrices: NDArray[Any], translations: NDArray[Any], radius: float = 80.0) -> FloatArray:
     """Jenkinson's root mean square displacement between neighbouring volumes.
 
+    It is sqrt(R²/5 · trace(AᵀA) + |Δt|²), where A is the relative rotation minus 1.
+
     Parameters
     ----------
-    matrices : (T, 4, 4) rigid.
-    translations : (T, 3) mm, where they move the centre of the brain.
-    radius : of the sphere over which the displacement is averaged, mm.
+    matrices
+        (T, 4, 4) rigid.
+    translations
+        (T, 3) mm, how far they move the centre of the brain.
+    radius
+        R, of the sphere over which the displacement is averaged, mm.
 
     Returns
     -------
-    (T,) mm, the first NaN: sqrt(R²/5 · trace(AᵀA) + |Δt|²), A the relative rotation minus 1
-    (Jenkinson 1999, FMRIB TR99MJ1; FSL's ``rmsdiff``).
+    ndarray
+        (T,) mm, the first NaN; the numbers of FSL's ``rmsdiff``.
+
+    References
+    ----------
+    Jenkinson M (1999). Measuring transformation error by RMS deviation. FMRIB TR99MJ1.
+
+    Examples
+    --------
+    >>> rmsd(np.tile(np.eye(4), (2, 1, 1)), np.array([[0.0, 0, 0], [0.3, 0, 0.4]]))
+    array([nan, 0.5])
     """
     rotations = np.asarray(matrices, dtype=np.float64)[:, :3, :3]
     difference = np.diff(rotations, axis=0)
@@ -65,16 +89,22 @@ def dvars(series: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
 
     Parameters
     ----------
-    series : (T, V) in the brain, raw scale: it is brought to the median 1000 here. Voxels
-        without variance (robust, as below) are left out, as are those with values not finite.
+    series
+        (T, V) in the brain, in any unit: it is scaled to a median of 1000. Voxels with values that
+        are not finite are left out, and voxels whose robust standard deviation (see below) is 0.
 
     Returns
     -------
-    dvars, std_dvars : (T,), both with the first value NaN. dvars is the root mean square over
-        voxels of the difference to the volume before; std_dvars is that over its expectation,
-        the voxels' mean of sqrt(2(1 − AR(1))) · IQR / 1.349 (Nichols 2013; the numbers of
-        nipype's ``compute_dvars`` with ``remove_zerovariance``). NaN throughout if no
-        voxel varies.
+    dvars
+        (T,) root mean square over voxels of the difference to the volume before, the first NaN.
+    std_dvars
+        (T,) the same divided by its expectation, the mean over voxels of
+        sqrt(2(1 − AR(1))) · IQR / 1.349. Both are NaN throughout if no voxel varies.
+
+    References
+    ----------
+    Nichols TE (2013). Notes on creating a standardized version of DVARS. The numbers are those of
+    nipype's ``compute_dvars`` with ``remove_zerovariance``.
     """
     series = np.asarray(series)
     n_volumes = len(series)
@@ -102,14 +132,24 @@ def cosine_drift(n_volumes: int, tr: float, cutoff: float = 128.0) -> FloatArray
 
     Parameters
     ----------
-    n_volumes : T, steady-state volumes only.
-    tr : repetition time, s.
-    cutoff : s.
+    n_volumes
+        T, steady-state volumes only.
+    tr
+        Repetition time, s.
+    cutoff
+        Shortest period, s.
 
     Returns
     -------
-    (T, K): discrete cosine transform of type II without its constant, scaled by sqrt(2/T), with
-    K = floor(2·T·TR / cutoff) − 1 (SPM's basis as nipype and fMRIPrep count it).
+    ndarray
+        (T, K): discrete cosine transform of type II without its constant, scaled by sqrt(2/T), with
+        K = floor(2·T·TR / cutoff) − 1: SPM's basis with the number of columns of nipype and
+        fMRIPrep.
+
+    Examples
+    --------
+    >>> cosine_drift(200, 2.0).shape
+    (200, 5)
     """
     n_columns = max(int(np.floor(2 * n_volumes * (1.0 / cutoff) * tr)), 1) - 1
     time = (np.arange(n_volumes) + 0.5) * np.pi / max(n_volumes, 1)
@@ -133,22 +173,38 @@ def confounds_table(
 
     Parameters
     ----------
-    parameters : (T, 6), see `motion.matrices_to_parameters`.
-    matrices : (T, 4, 4), or None: then there is no `rmsd`.
-    global_signal, csf, white_matter : (T,) mean signals; csf and white_matter may be None (no
-        tissue maps): their columns are left out.
-    series : (T, V) in the brain, realigned, not filtered.
-    n_dummy : leading volumes before the steady state.
-    tr : repetition time, s.
-    fd_spike_threshold : mm. dvars_spike_threshold : of std_dvars.
+    parameters
+        (T, 6), see `motion.realign.matrices_to_parameters`.
+    matrices
+        (T, 4, 4), or None: then there is no `rmsd`.
+    global_signal, csf, white_matter
+        (T,) mean signals. csf and white_matter may be None (no tissue maps); their columns are
+        then left out.
+    series
+        (T, V) in the brain, realigned, not filtered.
+    n_dummy
+        Leading volumes before the steady state.
+    tr
+        Repetition time, s.
+    fd_spike_threshold
+        Framewise displacement above which a volume is an outlier, mm.
+    dvars_spike_threshold
+        Standardised DVARS above which a volume is an outlier.
 
     Returns
     -------
-    Columns in fMRIPrep's order: signals with derivative1, power2, derivative1_power2;
-    std_dvars, dvars, framewise_displacement, rmsd; cosineXX (128 s, over the steady-state
-    volumes, 0 before); non_steady_state_outlierXX; the six motion parameters with the same
-    expansions; motion_outlierXX, one-hot, for volumes above either threshold. A dummy volume
-    has its own column already and gets no second one. First values of differences are NaN.
+    dict
+        Name to (T,) column, in fMRIPrep's order: signals with derivative1, power2,
+        derivative1_power2; std_dvars, dvars, framewise_displacement, rmsd; cosineXX (128 s, over
+        the steady-state volumes, 0 before); non_steady_state_outlierXX; the six motion parameters
+        with the same expansions; motion_outlierXX, one-hot, for volumes above either threshold.
+        A dummy volume has a column of its own already and gets no second one. First values of
+        differences are NaN.
+
+    Raises
+    ------
+    ValueError
+        If a column does not have one value per volume.
     """
     tissue = {"global_signal": global_signal, "csf": csf, "white_matter": white_matter}
     table: dict[str, FloatArray] = {}

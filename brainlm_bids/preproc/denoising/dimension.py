@@ -13,15 +13,30 @@ VOXELS_PER_RESEL = 2.5
 
 
 def effective_samples(series: Float, mask: Bool) -> int:
-    """Number of independent voxels of a smooth (T, V) series that fills `mask` (X, Y, Z).
+    """Number of independent voxels of a smooth series.
 
-    The smoothness is that of the noise: of what remains when the leading third of the principal
-    components is gone (sources are smoother, or less smooth, than noise). It comes from the
-    correlation r of neighbours along each axis: a Gaussian point spread has r = exp(-1 / 4σ²),
-    FWHM = σ √(8 ln 2), in voxels. The independent voxels are V / (2.5 · FWHMx · FWHMy · FWHMz), as
-    MELODIC counts them (it measures the smoothness of the whole series).
+    The smoothness is that of the noise: of what remains without the leading third of the principal
+    components, because sources are smoother, or less smooth, than noise. It follows from the
+    correlation r of neighbours along each axis: a Gaussian point spread has r = exp(-1 / 4σ²) and
+    FWHM = σ √(8 ln 2), in voxels. As in MELODIC, which measures the smoothness of the whole series,
+    the number is V / (2.5 · FWHMx · FWHMy · FWHMz).
 
-    Raises ValueError when the mask does not hold V voxels.
+    Parameters
+    ----------
+    series
+        (T, V).
+    mask
+        (X, Y, Z), V of its voxels are True.
+
+    Returns
+    -------
+    int
+        The number of independent voxels.
+
+    Raises
+    ------
+    ValueError
+        If the mask does not hold V voxels.
     """
     if int(mask.sum()) != series.shape[1]:
         raise ValueError(f"{int(mask.sum())} voxels in the mask, {series.shape[1]} in the series")
@@ -41,13 +56,25 @@ def effective_samples(series: Float, mask: Bool) -> int:
 def estimate_dimension(
     series: Float, cap: int | None = None, n_effective: int | None = None
 ) -> int:
-    """How many components a (T, V) series holds: minimum description length, at most `cap`.
+    """Number of components of a series, by minimum description length.
 
     The series is variance-normalised as for the ICA; the number of components is the rank with the
-    shortest description of its temporal eigenvalues (`dimension_from_eigenvalues`). Smoothed voxels
-    are not independent: `n_effective` comes from `effective_samples`; without it, the voxels are
-    taken as smooth by 2 voxels in every direction (6 mm at 3 mm), which tends to more components.
-    `cap` defaults to `default_cap(T)`.
+    shortest description of its temporal eigenvalues (`dimension_from_eigenvalues`).
+
+    Parameters
+    ----------
+    series
+        (T, V) of smoothed voxels.
+    cap
+        Largest number of components, by default `default_cap(T)`.
+    n_effective
+        Number of independent voxels, see `effective_samples`. By default voxels count as smooth by
+        2 voxels in every direction (6 mm at 3 mm), which tends to more components.
+
+    Returns
+    -------
+    int
+        From 1 to `cap`.
     """
     n_volumes, n_voxels = series.shape
     limit = default_cap(n_volumes) if cap is None else cap
@@ -57,19 +84,52 @@ def estimate_dimension(
 
 
 def default_cap(n_volumes: int) -> int:
-    """A third of the volumes, at most 70: regression needs degrees of freedom that remain."""
+    """Largest number of components to estimate for a run.
+
+    It is a third of the volumes and at most 70, so that the regression of components leaves enough
+    degrees of freedom.
+
+    Examples
+    --------
+    >>> default_cap(90), default_cap(500)
+    (30, 70)
+    """
     return max(1, min(n_volumes // 3, 70))
 
 
 def dimension_from_eigenvalues(eigenvalues: ArrayLike, n_samples: int, cap: int) -> int:
-    """Rank 1 … cap with the shortest description of descending eigenvalues (D,) from N samples.
+    """Rank with the shortest description of the eigenvalues of a covariance.
 
-    Minimum description length of k signals in white noise (Wax & Kailath 1985, IEEE Trans. ASSP
-    33:387; Rissanen), in its form for real data: the likelihood of k free and D - k equal
-    eigenvalues against ½ log N per free parameter, k eigenvalues and Dk - k(k+1)/2 for their axes.
-    It is one of MELODIC's criteria. Chosen by simulation (3 to 40 smooth sources, noise white or
-    coloured in time): it found their number within one where N was right within a factor of two.
-    Minka's Laplace evidence did so for the smallest N alone and overestimated it otherwise.
+    Minimum description length of k signals in white noise, in its form for real data: the
+    likelihood of k free and D - k equal eigenvalues against ½ log N per free parameter, k
+    eigenvalues and Dk - k(k+1)/2 for their axes. It is one of MELODIC's criteria. It was chosen by
+    simulation (3 to 40 smooth sources, noise white or coloured in time), where it found their
+    number within one if N was right within a factor of two. Minka's Laplace evidence did so for the
+    smallest N alone and overestimated the number otherwise.
+
+    Parameters
+    ----------
+    eigenvalues
+        (D,) descending.
+    n_samples
+        N, the number of independent samples.
+    cap
+        Largest rank.
+
+    Returns
+    -------
+    int
+        From 1 to `cap`.
+
+    References
+    ----------
+    Wax M, Kailath T (1985). Detection of signals by information theoretic criteria. IEEE Trans.
+    ASSP 33:387.
+
+    Examples
+    --------
+    >>> dimension_from_eigenvalues([9.0, 5.0, 1.0, 1.0, 1.0, 1.0], n_samples=1000, cap=4)
+    2
     """
     spectrum = np.asarray(eigenvalues, dtype=np.float64)
     # what a filter or the mean has removed is not noise

@@ -1,6 +1,6 @@
-"""What fMRIPrep's tables mean: confounds come in; named columns, volumes to drop, filters go out.
+"""Confounds of existing fMRIPrep derivatives: motion parameters, volumes to drop, regression.
 
-Columns (T,) float64, NaN for n/a; names of 20.x and later.
+Columns are (T,) float64, NaN for n/a, with the names of fMRIPrep 20 and later.
 """
 
 import re
@@ -21,12 +21,34 @@ KNOWN = re.compile(
 
 
 def motion_parameters(confounds: Mapping[str, Column]) -> Column:
-    """(T, 6): translations in mm, then rotations in rad. Raises KeyError for a missing column."""
+    """Motion parameters of a table of confounds.
+
+    Parameters
+    ----------
+    confounds
+        Name to (T,) column.
+
+    Returns
+    -------
+    ndarray
+        (T, 6) translations in mm, then rotations in rad.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+    """
     return np.stack([confounds[name] for name in MOTION_NAMES], axis=1)
 
 
 def n_non_steady(confounds: Mapping[str, Column]) -> int:
-    """Leading volumes that fMRIPrep marked as not in a steady state."""
+    """Count the leading volumes that fMRIPrep marked as not in a steady state.
+
+    Examples
+    --------
+    >>> n_non_steady({"non_steady_state_outlier00": np.array([1.0, 0.0, 0.0])})
+    1
+    """
     marks = [v for name, v in confounds.items() if name.startswith("non_steady_state_outlier")]
     if not marks:
         return 0
@@ -35,14 +57,20 @@ def n_non_steady(confounds: Mapping[str, Column]) -> int:
 
 
 def known_confounds(confounds: Mapping[str, Column]) -> dict[str, Column]:
-    """The columns that our own table has too, in fMRIPrep's order."""
+    """Select the columns that a raw run's table has too, in fMRIPrep's order.
+
+    Examples
+    --------
+    >>> list(known_confounds({"csf": np.zeros(3), "edge_comp_00": np.zeros(3)}))
+    ['csf']
+    """
     return {name: values for name, values in confounds.items() if KNOWN.fullmatch(name)}
 
 
 def confound_cleaning(
     design: NDArray[Any], kept: NDArray[np.bool_], temporal_filter: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """The (T, T) matrix that interpolates, filters and regresses demeaned series.
+    """Make the matrix that interpolates, filters and regresses demeaned series.
 
     Parameters
     ----------
@@ -52,13 +80,25 @@ def confound_cleaning(
         (T,) False for censored volumes: their values are interpolated linearly between their
         neighbours, and they do not take part in the fit.
     temporal_filter
-        (T, T), applied to series and confounds alike, so that the regression brings nothing back
-        that the filter took away (Lindquist 2019, Hum Brain Mapp 40:2358).
+        (T, T), applied to series and confounds alike, so that the regression does not reintroduce
+        what the filter removed (Lindquist 2019, Hum Brain Mapp 40:2358).
+
+    Returns
+    -------
+    ndarray
+        (T, T), to be applied to demeaned series (T, P).
 
     Raises
     ------
     UserError
-        If as many confounds as kept volumes leave nothing of the series.
+        If there are as many confounds as kept volumes, so that nothing of the series would remain.
+
+    Examples
+    --------
+    >>> drift = np.linspace(-1, 1, 5)[:, None]
+    >>> cleaning = confound_cleaning(drift, np.ones(5, dtype=bool), np.eye(5))
+    >>> (cleaning @ (drift + [[0], [1], [-2], [1], [0]])).ravel().round(3) + 0.0
+    array([ 0.,  1., -2.,  1.,  0.])
     """
     prepared = temporal_filter @ _interpolation(kept)
     columns = prepared @ (design - design[kept].mean(axis=0))

@@ -1,4 +1,4 @@
-"""Spatial ICA: a series (T, V) of brain voxels in, time courses (T, K) and z maps (K, V) out.
+"""Spatial ICA: a series (T, V) of brain voxels becomes time courses (T, K) and z maps (K, V).
 
 The series is smoothed (6 mm) and scaled to a grand mean of 10000.
 """
@@ -27,10 +27,21 @@ _ROWS_AT_ONCE = 4096
 class Components:
     """Components of one run, ordered by explained variance, maps with a positive skew.
 
-    mixing: (T, K) float64 time courses, mean 0; mixing @ unscaled maps explains the normalised
-    series. maps: (K, V) float32, z. explained_variance: (K,) fraction of the variance of the
-    normalised series. converged: whether the start that was kept did; n_iter: its iterations;
-    n_starts: how many starts were made.
+    Attributes
+    ----------
+    mixing
+        (T, K) float64 time courses with mean 0; mixing @ unscaled maps explains the normalised
+        series.
+    maps
+        (K, V) float32, z.
+    explained_variance
+        (K,) fraction of the variance of the normalised series.
+    converged
+        Whether the start that was kept converged.
+    n_iter
+        Its number of iterations.
+    n_starts
+        How many starts were made.
     """
 
     mixing: NDArray[np.float64]
@@ -44,10 +55,31 @@ class Components:
 def smooth_series(
     bold: Float, affine: NDArray[np.float64], mask: Bool, fwhm: float
 ) -> NDArray[np.float32]:
-    """Series (T, V) of the mask's voxels, smoothed by a Gaussian of `fwhm` mm inside the mask.
+    """Smooth a run inside a mask and return the series of the mask's voxels.
 
-    `bold` is (X, Y, Z, T), `mask` (X, Y, Z). Smoothing is normalised by the smoothed mask, so that
-    the brain's edge is not darkened by what lies outside (as FSL's and nilearn's masked smoothing).
+    Smoothing is normalised by the smoothed mask, so that values outside do not darken the edge of
+    the brain (as in FSL's and nilearn's masked smoothing).
+
+    Parameters
+    ----------
+    bold
+        (X, Y, Z, T).
+    affine
+        (4, 4) voxel to RAS+ mm.
+    mask
+        (X, Y, Z).
+    fwhm
+        Full width at half maximum of the Gaussian, mm.
+
+    Returns
+    -------
+    ndarray
+        (T, V) float32.
+
+    Examples
+    --------
+    >>> smooth_series(np.full((2, 2, 2, 1), 3.0), np.eye(4), np.ones((2, 2, 2), bool), 2.0)[0, :2]
+    array([3., 3.], dtype=float32)
     """
     sigma = fwhm / np.sqrt(8 * np.log(2.0)) / voxel_sizes(affine)
     inside = mask.astype(np.float32)
@@ -60,11 +92,20 @@ def smooth_series(
 
 
 def normalise_variance(series: Float) -> NDArray[np.float32]:
-    """(T, V) without its mean over time and divided by its noise per voxel, as MELODIC does.
+    """Remove each voxel's mean over time and divide by its noise, as MELODIC does.
 
-    The noise is what remains after the strong part of the first 30 principal components (voxel
-    scores above 2.3 standard deviations) is removed, so that voxels with much structure keep their
-    weight. Constant and non-finite voxels become 0.
+    The noise is what remains without the strong part of the first 30 principal components (voxel
+    scores above 2.3 standard deviations), so that voxels with much structure keep their weight.
+
+    Parameters
+    ----------
+    series
+        (T, V).
+
+    Returns
+    -------
+    ndarray
+        (T, V) float32; constant and non-finite voxels are 0.
     """
     x = np.asarray(series, dtype=np.float32)
     x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -98,16 +139,43 @@ def spatial_ica(
     tolerance: float = 1e-4,
     max_starts: int = 3,
 ) -> Components:
-    """Spatial FastICA (log cosh, symmetric) of a (T, V) series: K time courses and z maps.
+    """Spatial FastICA (log cosh, symmetric) of a series.
 
-    The series is variance-normalised, whitened by the eigen-vectors of its T × T covariance, and
+    The series is variance-normalised, whitened by the eigenvectors of its T × T covariance, and
     rotated by scikit-learn's FastICA from a seeded start. A start that does not converge within
     `max_iter` is followed by another, up to `max_starts`; if none does, the one with the largest
     negentropy is kept and `converged` is False. Maps are regression z scores: the component divided
-    by the residual noise of the voxel (Beckmann & Smith 2004, section II-E). Same bytes for the
-    same input with one BLAS thread.
+    by the residual noise of the voxel. With one BLAS thread, the same input gives the same bytes.
 
-    Raises ValueError when K is not between 1 and T - 1 or the series holds less structure.
+    Parameters
+    ----------
+    series
+        (T, V).
+    n_components
+        K, from 1 to T - 1.
+    seed
+        Seed of the starts.
+    max_iter, tolerance
+        When a start ends.
+    max_starts
+        How many starts are made at most.
+
+    Returns
+    -------
+    Components
+        Time courses and z maps.
+
+    Raises
+    ------
+    ValueError
+        If K is out of range, or the series has a lower rank.
+
+    References
+    ----------
+    Beckmann CF, Smith SM (2004). Probabilistic independent component analysis for functional
+    magnetic resonance imaging. IEEE Trans. Med. Imaging 23:137, section II-E.
+    Hyvärinen A (1999). Fast and robust fixed-point algorithms for independent component analysis.
+    IEEE Trans. Neural Netw. 10:626.
     """
     n_volumes = series.shape[0]
     if not 1 <= n_components < n_volumes:
@@ -136,7 +204,18 @@ def spatial_ica(
 
 
 def covariance(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(T, T) covariance over voxels, about the mean of each volume, summed in blocks of voxels."""
+    """Temporal covariance over voxels, about the mean of each volume.
+
+    Parameters
+    ----------
+    x
+        (T, V).
+
+    Returns
+    -------
+    ndarray
+        (T, T) float64, summed in blocks of voxels.
+    """
     n_volumes, n_voxels = x.shape
     mean = x.mean(axis=1, dtype=np.float64)
     total = np.zeros((n_volumes, n_volumes))

@@ -1,4 +1,4 @@
-"""Thresholds of z maps (K, V) by a mixture of a Gaussian and two Gamma densities."""
+"""Thresholds of z maps (K, V), by a mixture of a Gaussian and two Gamma densities."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,32 @@ FALLBACK_Z = 2.3
 
 
 def threshold_maps(maps: Float) -> NDArray[np.float32]:
-    """(K, V) z maps with every voxel set to 0 that is more probably background than active.
+    """Set voxels to 0 that are more probably background than active.
 
     Each map is a mixture of one Gaussian (background) and two Gamma densities (activation and
-    deactivation); voxels keep their z where the Gammas' posterior exceeds 0.5 (Beckmann & Smith
-    2004, section II-F). Where the mixture cannot be fitted, or leaves nothing, |z| > 2.3 is kept
-    (MELODIC's null-hypothesis map). A map may end up empty.
+    deactivation); voxels keep their z where the posterior of the Gammas exceeds 0.5. If the mixture
+    cannot be fitted, or no voxel remains, |z| > 2.3 is kept (MELODIC's null-hypothesis map).
+
+    Parameters
+    ----------
+    maps
+        (K, V) z.
+
+    Returns
+    -------
+    ndarray
+        (K, V) float32. A map may be empty.
+
+    References
+    ----------
+    Beckmann CF, Smith SM (2004). IEEE Trans. Med. Imaging 23:137, section II-F.
+
+    Examples
+    --------
+    With too few voxels for a mixture, the fixed threshold applies.
+
+    >>> threshold_maps(np.array([[0.5, -3.0, 2.0]]))
+    array([[ 0., -3.,  0.]], dtype=float32)
     """
     return np.stack([_threshold_map(np.asarray(z, dtype=np.float32)) for z in maps])
 
@@ -51,7 +71,7 @@ def _mixture_limits(z: NDArray[np.float32], n_bins: int = 2000) -> tuple[float, 
 
 
 def _outermost(x: Float, background: Float, mean: float) -> tuple[float, float]:
-    """Where, going outwards from the mean, the posterior of the background falls below 0.5."""
+    """Where, from the mean outwards, the background's posterior falls below 0.5."""
     active = background < 0.5
     up, down = active & (x > mean), active & (x < mean)
     high = float(x[np.argmax(up)]) if up.any() else np.inf
@@ -62,10 +82,10 @@ def _outermost(x: Float, background: Float, mean: float) -> tuple[float, float]:
 def _fit_mixture(
     x: Float, weight: Float, mean: float, deviation: float, n_iter: int = 200
 ) -> tuple[NDArray[np.float64], float] | None:
-    """EM of Gaussian + Gamma on both sides; posterior of the Gaussian per bin and its mean.
+    """EM of a Gaussian and a Gamma on both sides; the Gaussian's posterior per bin, and its mean.
 
-    The Gammas' moments are matched (no digamma), and their modes stay beyond one standard deviation
-    of the background: the activation cannot slip under the Gaussian.
+    The Gammas are fitted by their moments (no digamma), and their modes stay beyond one standard
+    deviation of the background, so that the activation does not merge with the Gaussian.
     """
     shares = np.array([0.9, 0.05, 0.05])
     tails = [(3.0 * deviation, deviation**2), (3.0 * deviation, deviation**2)]

@@ -16,23 +16,33 @@ def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatAr
     """FSL's high-pass filter, mean removed.
 
     At every volume a line is fitted to the neighbours by least squares, with Gaussian weights of
-    σ = cutoff / 2, out to floor(3σ) volumes; its value there is subtracted; then the mean over
+    σ = cutoff / 2, out to floor(3σ) volumes, and its value is subtracted; then the mean over
     time is removed (``fslmaths -bptf``: half amplitude near 0.004 Hz at 100 s).
 
     Parameters
     ----------
-    n_volumes : T.
-    tr : repetition time, s.
-    cutoff : full width in seconds, FEAT's ``paradigm_hp``.
+    n_volumes
+        T.
+    tr
+        Repetition time, s.
+    cutoff
+        Full width, s; FEAT's ``paradigm_hp``.
 
     Returns
     -------
-    (T, T) float64.
+    ndarray
+        (T, T) float64.
 
     Raises
     ------
     ValueError
-        T, TR or cut-off not positive.
+        If T, TR or cut-off are not positive.
+
+    Examples
+    --------
+    >>> line = np.linspace(0, 1, 40)
+    >>> bool(np.allclose(highpass_matrix(40, 2.0) @ line, 0))
+    True
     """
     delta = _lags(n_volumes)
     sigma = _sigma_volumes(n_volumes, tr, cutoff)
@@ -51,23 +61,32 @@ def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatAr
 def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatArray:
     """FSL's low-pass filter: a Gaussian of σ = cutoff / 2 seconds.
 
-    The kernel reaches floor(5σ) + 2 volumes and sums to 1; before the first and after the last
-    volume their values are repeated (``fslmaths -bptf``).
+    The kernel has floor(5σ) + 2 volumes on each side and sums to 1; before the first and after the
+    last volume their values are repeated (``fslmaths -bptf``).
 
     Parameters
     ----------
-    n_volumes : T.
-    tr : repetition time, s.
-    cutoff : full width in seconds, on the same scale as that of `highpass_matrix`.
+    n_volumes
+        T.
+    tr
+        Repetition time, s.
+    cutoff
+        Full width, s, on the same scale as that of `highpass_matrix`.
 
     Returns
     -------
-    (T, T) float64; rows sum to 1, so the mean level stays.
+    ndarray
+        (T, T) float64; rows sum to 1, so the mean level stays.
 
     Raises
     ------
     ValueError
-        T, TR or cut-off not positive.
+        If T, TR or cut-off are not positive.
+
+    Examples
+    --------
+    >>> bool(np.allclose(gaussian_lowpass_matrix(40, 2.0, cutoff=8.0) @ np.ones(40), 1))
+    True
     """
     sigma = _sigma_volumes(n_volumes, tr, cutoff)
     reach = int(5 * sigma) + 2
@@ -84,22 +103,31 @@ def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatAr
 def grand_mean_factor(
     data: NDArray[Any], mask: NDArray[np.bool_] | None = None, target: float = 10000.0
 ) -> float:
-    """The one number that a run is multiplied with: its median in the brain becomes `target`.
+    """Factor that scales a run to a median of `target` in the brain.
 
     Parameters
     ----------
-    data : (X, Y, Z, T) with `mask` (X, Y, Z), or a series (T, V) with `mask` (V,) or None.
-    mask : the brain.
-    target : 10000 as in FEAT.
+    data
+        (X, Y, Z, T) with `mask` (X, Y, Z), or a series (T, V) with `mask` (V,) or None.
+    mask
+        The brain.
+    target
+        10000 as in FEAT.
 
     Returns
     -------
-    target / median over all finite values in the mask, all volumes.
+    float
+        target / median over all finite values in the mask, all volumes.
 
     Raises
     ------
     ValueError
-        The mask is empty or the median is not positive: there is no brain to scale by.
+        If the mask is empty or the median is not positive.
+
+    Examples
+    --------
+    >>> grand_mean_factor(np.full((5, 3), 500.0))
+    20.0
     """
     values = np.asarray(data)
     if mask is not None:

@@ -1,8 +1,8 @@
-"""Head motion in batches of volumes, for a GPU. In and out as `motion.realign`.
+"""Head motion of batches of volumes, for a GPU; in and out as in `motion.realign`.
 
-The same least squares at the same points with the same smoothing, spline and stopping rule; on the
-CPU the loop over volumes of `motion` is quicker, and needs no torch. Filters along an axis are
-matrices, so that smoothing and the spline's prefilter are one product per axis.
+The least-squares problem, the points, the smoothing, the spline and the stopping rule are the same.
+On the CPU, the loop over volumes of `motion.realign` is quicker and needs no torch. Filters along
+an axis are matrices, so that smoothing and the spline's prefilter are one product per axis.
 """
 
 from itertools import product
@@ -60,10 +60,31 @@ def usable_device(device: str) -> str:
 def realign(
     bold: NDArray[Any], affine: NDArray[Any], reference: NDArray[Any], device: Any
 ) -> FloatArray:
-    """(T, 4, 4) pull matrices, see `motion.realign`, computed on a torch device.
+    """Rigid motion of every volume against a reference, computed on a torch device.
 
-    A batch starts from the last volume of the one before, or from no motion, volume by volume
-    whatever fits better.
+    A batch starts from the last volume of the one before, or from no motion; for each volume, from
+    whichever fits better.
+
+    Parameters
+    ----------
+    bold
+        (X, Y, Z, T); values that are not finite count as 0.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    reference
+        (X, Y, Z) on the same grid.
+    device
+        A torch device, such as "cuda".
+
+    Returns
+    -------
+    ndarray
+        (T, 4, 4) float64 pull matrices, see `motion.realign`.
+
+    Raises
+    ------
+    ValueError
+        If the reference is constant.
     """
     fine = make_target(reference, affine, SMOOTHING_FWHM_MM)
     coarse = make_target(reference, affine, COARSE_FWHM_MM)

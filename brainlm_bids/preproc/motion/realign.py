@@ -45,13 +45,21 @@ def volumes_summary(bold: NDArray[Any], n_volumes: int = 40) -> FloatArray:
 
     Parameters
     ----------
-    bold : (X, Y, Z, T), raw.
-    n_volumes : how many volumes from the start are looked at.
+    bold
+        (X, Y, Z, T), raw.
+    n_volumes
+        How many volumes from the start are used.
 
     Returns
     -------
-    (min(T, n_volumes),) means, the data clipped to [0, 99.8th percentile] (niworkflows
-    ``NonsteadyStatesDetector``).
+    ndarray
+        (min(T, n_volumes),) means, the data clipped to [0, 99.8th percentile] as in niworkflows'
+        ``NonsteadyStatesDetector``.
+
+    Examples
+    --------
+    >>> volumes_summary(np.full((2, 2, 2, 3), 5.0))
+    array([5., 5., 5.])
     """
     start = np.nan_to_num(np.asarray(bold[..., :n_volumes], dtype=np.float32))
     np.clip(start, 0.0, np.percentile(start, 99.8), out=start)
@@ -59,19 +67,30 @@ def volumes_summary(bold: NDArray[Any], n_volumes: int = 40) -> FloatArray:
 
 
 def detect_dummy_volumes(global_signal: NDArray[Any]) -> int:
-    """Number of leading volumes that were acquired before the steady state.
+    """Count the leading volumes that were acquired before the steady state.
+
+    Two rules apply one after the other. The first is that of fMRIPrep: the leading volumes whose
+    modified z-score 0.6745·|x − median| / MAD exceeds 3.5 (Iglewicz and Hoaglin 1993). Drift and
+    breathing hide from it smaller deviations, which would still ring in a temporal filter. So the
+    approach to the steady state is continued as an exponential, and the volumes that follow count
+    as long as it is above 0.5 %.
 
     Parameters
     ----------
-    global_signal : (T,) global mean, see `volumes_summary`; the first 40 are used.
+    global_signal
+        (T,) global mean, see `volumes_summary`; the first 40 volumes are used.
 
     Returns
     -------
-    How many volumes from the start have a modified z-score 0.6745·|x − median| / MAD above 3.5
-    (Iglewicz and Hoaglin 1993; fMRIPrep's rule), and those that follow while the
-    approach to the steady state, continued as the exponential that it is, is above 0.5 %: drift
-    and breathing hide from the rule what a filter still rings on.
+    int
+        How many volumes to leave out.
 
+    References
+    ----------
+    Iglewicz B, Hoaglin D (1993). How to detect and handle outliers. ASQC Quality Press.
+
+    Examples
+    --------
     >>> detect_dummy_volumes(np.array([140.0, 110.0, 100.2, 99.9, 100.0, 100.1, 99.8, 100.0]))
     2
     """
@@ -84,7 +103,7 @@ def detect_dummy_volumes(global_signal: NDArray[Any]) -> int:
 
 
 def _approaching(excess: FloatArray, n: int) -> int:
-    """Volumes from n on that still exceed the steady state, by the decay of those up to n."""
+    """Count the volumes from n on that still exceed the steady state, by the decay before."""
     if not 0 < n < len(excess):
         return 0
     sign = np.sign(excess[0])
@@ -109,16 +128,23 @@ def reference_volume(
 
     Parameters
     ----------
-    bold : (X, Y, Z, T), raw.
-    n_dummy : leading volumes that are not used (unless there are no others).
-    n_average : how many volumes are averaged.
-    affine : (4, 4) RAS+ mm.
-    device : see `realign`.
+    bold
+        (X, Y, Z, T), raw.
+    n_dummy
+        Leading volumes that are not used (unless there are no others).
+    n_average
+        How many volumes are averaged.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    device
+        See `realign`.
 
     Returns
     -------
-    (X, Y, Z) float32, in the pose of the volume that is most like the others: a volume caught in
-    a movement is not chosen, and the median over volumes keeps it out of the average.
+    ndarray
+        (X, Y, Z) float32, in the position of the volume that is most like the others, so that a
+        volume with motion during its acquisition is not chosen. It is the median over volumes,
+        so that such a volume does not enter the average either.
     """
     n_volumes = bold.shape[3]
     first = n_dummy if n_dummy < n_volumes else 0
@@ -137,28 +163,37 @@ def realign(
     """Rigid motion of every volume against a reference, by Gauss–Newton.
 
     Both images are smoothed to 5 mm FWHM and compared at about 12,000 points in and around the
-    head. The derivatives are those of the reference, computed once (inverse compositional:
-    Baker and Matthews 2004, IJCV 56:221), so a volume's own noise does not bias them; one factor
-    per volume takes up differences of intensity. A search starts from the previous volume's
-    result, or from no motion if that fits better.
+    head. The derivatives are those of the reference, computed once (inverse compositional
+    alignment), so a volume's own noise does not bias them; one factor per volume accounts for
+    differences of intensity. The search starts from the previous volume's result, or from no
+    motion if that fits better.
 
     Parameters
     ----------
-    bold : (X, Y, Z, T); values that are not finite count as 0.
-    affine : (4, 4) voxel to RAS+ mm; oblique, left-handed and anisotropic grids are fine.
-    reference : (X, Y, Z) on the same grid, see `reference_volume`.
-    device : "cpu", "cuda", or "auto" (CUDA if there is one). Without CUDA everything runs on the
-        CPU; on it, volumes are taken in batches (`motion_torch`), with results that differ by
+    bold
+        (X, Y, Z, T); values that are not finite count as 0.
+    affine
+        (4, 4) voxel to RAS+ mm; oblique, left-handed and anisotropic grids are fine.
+    reference
+        (X, Y, Z) on the same grid, see `reference_volume`.
+    device
+        "cpu", "cuda", or "auto" (CUDA if there is one). Without CUDA everything runs on the
+        CPU; with it, volumes are processed in batches (`batches`), with results that differ by
         less than 0.01 mm.
 
     Returns
     -------
-    (T, 4, 4) float64 pull matrices, reference world to volume world.
+    ndarray
+        (T, 4, 4) float64 pull matrices, reference world to volume world.
 
     Raises
     ------
     ValueError
-        Shapes that do not belong together, an empty reference, an unknown device.
+        If the shapes disagree, the reference is constant, or the device is unknown.
+
+    References
+    ----------
+    Baker S, Matthews I (2004). Lucas-Kanade 20 years on: a unifying framework. IJCV 56:221.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
@@ -180,21 +215,27 @@ def realign(
 def resample(
     bold: NDArray[Any], affine: NDArray[Any], matrices: NDArray[Any], *, out: Volume | None = None
 ) -> Volume:
-    """Realigned BOLD, by cubic spline.
+    """Resample a run by its motion, with cubic splines.
 
     Parameters
     ----------
-    bold : (X, Y, Z, T).
-    affine : (4, 4) voxel to RAS+ mm.
-    matrices : (T, 4, 4) pull matrices of `realign`. A volume that did not move goes through the
-        same interpolation as the others (and comes out as it was, to rounding).
-    out : float32 array of the shape of `bold` to write to; `bold` itself may be given, which
+    bold
+        (X, Y, Z, T).
+    affine
+        (4, 4) voxel to RAS+ mm.
+    matrices
+        (T, 4, 4) pull matrices of `realign`. A volume that did not move goes through the same
+        interpolation as the others (and stays as it was, up to rounding).
+    out
+        float32 array of the shape of `bold` to write to; `bold` itself may be given, which
         saves a copy of the run.
 
     Returns
     -------
-    (X, Y, Z, T) float32. Outside the field of view a volume is continued by reflection about its
-    outermost voxel centres: values there are not data (see `volumes_in_view`, `fill_unseen`).
+    ndarray
+        (X, Y, Z, T) float32. Outside the field of view, a volume is continued by reflection about
+        its outermost voxel centres: values there are not data (see `volumes_in_view` and
+        `fill_unseen`).
     """
     if out is None:
         out = np.empty(bold.shape, dtype=np.float32)
@@ -216,18 +257,27 @@ def resample(
 def volumes_in_view(
     matrices: NDArray[Any], affine: NDArray[Any], shape: tuple[int, int, int]
 ) -> NDArray[np.int32]:
-    """In how many volumes each voxel of the reference lies inside what was acquired.
+    """Count the volumes that have each voxel of the reference in their field of view.
 
     Parameters
     ----------
-    matrices : (T, 4, 4) pull matrices.
-    affine : (4, 4) voxel to RAS+ mm.
-    shape : (X, Y, Z) of a volume.
+    matrices
+        (T, 4, 4) pull matrices.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    shape
+        (X, Y, Z) of a volume.
 
     Returns
     -------
-    (X, Y, Z) counts, 0 to T, of the volumes within whose voxels (not only the voxel centres) the
-    voxel's centre falls.
+    ndarray
+        (X, Y, Z) counts, 0 to T. A voxel's centre is in view up to the outer faces of the
+        outermost voxels, not only up to their centres.
+
+    Examples
+    --------
+    >>> volumes_in_view(np.tile(np.eye(4), (3, 1, 1)), np.eye(4), (1, 1, 2))
+    array([[[3, 3]]], dtype=int32)
     """
     i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
     count = np.zeros(shape, dtype=np.int32)
@@ -244,22 +294,28 @@ def volumes_in_view(
 def fill_unseen(
     realigned: Volume, matrices: NDArray[Any], affine: NDArray[Any], mask: NDArray[Any]
 ) -> float:
-    """Replace, in place, what the scanner did not see by the same voxel's neighbours in time.
+    """Replace, in place, values outside the field of view by interpolation in time.
 
-    A volume out of place leaves some voxels unseen; there `resample` continues the image by
-    reflection. Such values become a linear interpolation between the nearest volumes in which the
-    voxel was seen (at the ends of the run: the nearest one).
+    When the head has moved, some voxels of the reference lie outside the field of view of a volume,
+    where `resample` continues the image by reflection. These values are interpolated linearly
+    between the nearest volumes that have the voxel in view (at the ends of the run: copied from the
+    nearest one).
 
     Parameters
     ----------
-    realigned : (X, Y, Z, T) float32, of `resample`; changed.
-    matrices : (T, 4, 4) pull matrices.
-    affine : (4, 4) voxel to RAS+ mm.
-    mask : (X, Y, Z) bool, the voxels that matter, each seen at least once.
+    realigned
+        (X, Y, Z, T) float32, of `resample`; changed in place.
+    matrices
+        (T, 4, 4) pull matrices.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    mask
+        (X, Y, Z) the voxels to fill, each in view at least once.
 
     Returns
     -------
-    The share of the values within the mask that were replaced.
+    float
+        The share of the values in the mask that were replaced.
     """
     shape = mask.shape
     partly = mask & (volumes_in_view(matrices, affine, shape) < len(matrices))
@@ -283,17 +339,23 @@ def matrices_to_parameters(matrices: NDArray[Any], centre_mm: NDArray[Any]) -> F
 
     Parameters
     ----------
-    matrices : (T, 4, 4) rigid pull matrices.
-    centre_mm : (3,) the point that rotations are about, RAS+ mm: the brain's centre of mass.
+    matrices
+        (T, 4, 4) rigid pull matrices.
+    centre_mm
+        (3,) the point that rotations are about, RAS+ mm: the brain's centre of mass.
 
     Returns
     -------
-    (T, 6): trans_x, trans_y, trans_z in mm, where that point moved to (positive: right, anterior,
-    superior); rot_x, rot_y, rot_z in rad about the RAS axes, positive counter-clockwise seen from
-    the axis' positive end (positive rot_x lifts the nose, rot_y tips the head to its right, rot_z
-    turns the nose to the left), with R = Rx · Ry · Rz as in FSL. FSL's own numbers have the same
-    size (for small rotations, on a grid that is not oblique); signs differ with its image axes.
+    ndarray
+        (T, 6). trans_x, trans_y, trans_z in mm: where that point moved to (positive: right,
+        anterior, superior). rot_x, rot_y, rot_z in rad about the RAS axes, positive
+        counter-clockwise seen from the positive end of the axis (positive rot_x lifts the nose,
+        rot_y tips the head to its right, rot_z turns the nose to the left), with R = Rx · Ry · Rz
+        as in FSL. FSL's own numbers have the same size (for small rotations, on a grid that is not
+        oblique); signs differ with its image axes.
 
+    Examples
+    --------
     >>> quarter_turn = np.array([[[0, -1, 0, 0], [1, 0, 0, 5], [0, 0, 1, 0], [0, 0, 0, 1.0]]])
     >>> matrices_to_parameters(quarter_turn, np.array([10.0, 0, 0])).round(4) + 0.0
     array([[-10.    ,  15.    ,   0.    ,   0.    ,   0.    ,   1.5708]])
@@ -306,8 +368,22 @@ def matrices_to_parameters(matrices: NDArray[Any], centre_mm: NDArray[Any]) -> F
 
 
 def parameters_to_matrices(parameters: NDArray[Any], centre_mm: NDArray[Any]) -> FloatArray:
-    """Inverse of `matrices_to_parameters`: (T, 6) and the same centre to (T, 4, 4).
+    """Pull matrices of motion parameters: the inverse of `matrices_to_parameters`.
 
+    Parameters
+    ----------
+    parameters
+        (T, 6) translations in mm, then rotations in rad.
+    centre_mm
+        (3,) the point that rotations are about, RAS+ mm.
+
+    Returns
+    -------
+    ndarray
+        (T, 4, 4).
+
+    Examples
+    --------
     >>> parameters_to_matrices(np.array([[1.0, 2, 3, 0, 0, 0]]), np.zeros(3))[0, :3, 3]
     array([1., 2., 3.])
     """
@@ -324,7 +400,7 @@ def _coefficients(volume: Volume) -> Volume:
 def _align(
     volume: Volume, fine: Target, coarse: Callable[[], Target], previous: FloatArray
 ) -> FloatArray:
-    """Pull matrix of one volume; from blurred images first when the direct way fails."""
+    """Pull matrix of one volume; starts over from blurred images if the first search fails."""
     coefficients = _coefficients(ndimage.gaussian_filter(volume, fine.smoothing, mode="nearest"))
     starts = [previous, np.eye(4)]
     fits = [_fit(coefficients, fine, start) for start in starts]
@@ -346,7 +422,7 @@ def _search(
     start: FloatArray,
     first: tuple[FloatArray, float] | None = None,
 ) -> tuple[FloatArray, float]:
-    """Gauss–Newton from one start, at which `first` is the fit, if it is known.
+    """Gauss–Newton from one start; `first` is the fit at the start, if it is known.
 
     Returns the matrix and the correlation reached there.
     """
@@ -363,9 +439,9 @@ def _search(
 def _fit(coefficients: Volume, target: Target, matrix: FloatArray) -> tuple[FloatArray, float]:
     """One least-squares step.
 
-    The volume seen through `matrix` is taken as gain × (reference moved by a small motion).
-    Returns that motion (3 mm, 3 rad; zeros if the points say nothing) and the correlation of
-    volume and reference before it.
+    The volume seen through `matrix` is modelled as gain × (reference moved by a small motion).
+    Returns that motion (3 mm, 3 rad; zeros if the points do not determine it) and the correlation
+    of volume and reference before it.
     """
     position = apply(in_voxels(matrix, target.affine), target.points).T
     last = np.array(coefficients.shape)[:, None] - 1 - target.guard[:, None]

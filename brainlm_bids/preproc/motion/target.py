@@ -31,7 +31,23 @@ GOOD_CORRELATION = 0.98
 
 @dataclass(frozen=True)
 class Target:
-    """What is computed once of the reference: sampled points, values, and how they change."""
+    """What is computed once from the reference: sampled points, their values, and how they change.
+
+    Attributes
+    ----------
+    points
+        (N, 3) voxel indices.
+    centre
+        (3,) RAS+ mm, the point that rotations are about.
+    design
+        (N, 7) the value at each point, and its change per mm of shift and per rad of rotation.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    smoothing
+        (3,) standard deviation of the Gaussian, in voxels.
+    guard
+        (3,) voxels left out at every face.
+    """
 
     points: FloatArray  # (N, 3) voxel indices
     centre: FloatArray  # (3,) world mm, rotations are about it
@@ -42,14 +58,32 @@ class Target:
 
 
 def finite_volume(bold: NDArray[Any], t: int) -> Volume:
-    """Volume t (X, Y, Z) of a run (X, Y, Z, T); what is not finite is 0."""
+    """Return one volume of a run, with zeros in place of values that are not finite.
+
+    Parameters
+    ----------
+    bold
+        (X, Y, Z, T).
+    t
+        Index of the volume.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) float32.
+
+    Examples
+    --------
+    >>> finite_volume(np.array([[[[1.0, np.nan]]]]), 1)
+    array([[[0.]]], dtype=float32)
+    """
     return np.nan_to_num(
         np.asarray(bold[..., t], dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0
     )
 
 
 def _head(smooth: Volume) -> NDArray[np.bool_]:
-    """The head with two voxels around it: where there is an edge to hold on to."""
+    """The head and two voxels around it: the region with edges that an alignment can use."""
     low, high = np.percentile(smooth, [2, 98])
     if not high > low:
         raise ValueError("the reference volume is constant")
@@ -60,9 +94,26 @@ def _head(smooth: Volume) -> NDArray[np.bool_]:
 
 
 def make_target(reference: NDArray[Any], affine: NDArray[Any], fwhm_mm: float) -> Target:
-    """The target of a reference (X, Y, Z) smoothed to `fwhm_mm`.
+    """Smooth a reference and sample it.
 
-    Raises ValueError if the reference is constant.
+    Parameters
+    ----------
+    reference
+        (X, Y, Z); values that are not finite count as 0.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    fwhm_mm
+        Full width at half maximum of the Gaussian, mm.
+
+    Returns
+    -------
+    Target
+        Points in and around the head, with their values and derivatives.
+
+    Raises
+    ------
+    ValueError
+        If the reference is constant.
     """
     affine = np.asarray(affine, dtype=np.float64)
     voxel_mm = voxel_sizes(affine)
@@ -99,5 +150,23 @@ def _slope(volume: Volume, axis: int) -> FloatArray:
 
 
 def small_motion(step: FloatArray, centre: FloatArray) -> FloatArray:
-    """(3 mm, 3 rad rotation vector) about a centre, as a 4 × 4 rigid matrix."""
+    """Return a rigid motion about a centre as a matrix.
+
+    Parameters
+    ----------
+    step
+        (6,) translation in mm, then a rotation vector in rad.
+    centre
+        (3,) mm.
+
+    Returns
+    -------
+    ndarray
+        (4, 4).
+
+    Examples
+    --------
+    >>> small_motion(np.array([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]), np.zeros(3))[:3, 3]
+    array([1., 2., 3.])
+    """
     return about(centre, Rotation.from_rotvec(step[3:]).as_matrix(), step[:3])
