@@ -65,13 +65,13 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> Path:
+def write_json(path: Path, values: Mapping[str, object]) -> Path:
     """Write a JSON file; NaN becomes null, since JSON has no NaN. Returns its path."""
     text = json.dumps(json_value(values), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n")
 
 
-def json_value(value: Any) -> Any:
+def json_value(value: object) -> Any:
     """A value as JSON reads it back: lists, dictionaries, and None for NaN.
 
     >>> json_value({"r": float("nan"), "shape": (2, 3), "file": Path("a")})
@@ -91,7 +91,7 @@ def json_value(value: Any) -> Any:
 
 
 def write_tsv(
-    path: Path, names: Sequence[str], columns: Iterable[Iterable[Any]], *, digits: int = DIGITS
+    path: Path, names: Sequence[str], columns: Iterable[Iterable[object]], *, digits: int = DIGITS
 ) -> Path:
     """Write columns as TSV; returns its path.
 
@@ -123,6 +123,14 @@ def write_series(path: Path, names: Sequence[str], series: "ArrayLike") -> Path:
 
     values = np.asarray(series, dtype=np.float64)
     return write_tsv(path, names, values.T.tolist())
+
+
+def write_matrix(path: Path, names: Sequence[str], matrix: "ArrayLike") -> Path:
+    """Write a (P, P) array as TSV whose first column, `name`, has the names of the rows."""
+    import numpy as np
+
+    values = np.asarray(matrix, dtype=np.float64)
+    return write_tsv(path, ["name", *names], [names, *values.T.tolist()])
 
 
 def _cell(value: Any, digits: int) -> str:
@@ -196,14 +204,48 @@ def read_tsv(path: Path) -> "tuple[list[str], NDArray[np.float64]]":
     UserError
         If a cell is not a number, or rows differ in length, as in a file that was cut short.
     """
+    return _numbers(path, _table(path), 0)
+
+
+def read_matrix(path: Path) -> "tuple[list[str], NDArray[np.float64]]":
+    """A square TSV of numbers, as `write_matrix` writes it; also one without a column of names.
+
+    Returns
+    -------
+    names : list of str
+        Of the columns.
+    values : (P, P) float64
+        NaN for n/a.
+
+    Raises
+    ------
+    UserError
+        If it is no such table, or its rows are not in the order of its columns.
+    """
+    content = _table(path)
+    first = [line.split(b"\t", 1)[0] for line in content.splitlines()]
+    with_names = first[:1] == [b"name"]
+    names, values = _numbers(path, content, int(with_names))
+    if values.shape[0] != values.shape[1]:
+        raise UserError(f"{path}: is not a square matrix, its shape is {values.shape}")
+    if with_names and first[1:] != [name.encode() for name in names]:
+        raise UserError(f"{path}: its rows are not in the order of its columns")
+    return names, values
+
+
+def _table(path: Path) -> bytes:
+    return read_bytes(path).removeprefix(codecs.BOM_UTF8)
+
+
+def _numbers(path: Path, content: bytes, n_text: int) -> "tuple[list[str], NDArray[np.float64]]":
+    """Names and values of a table, without its first `n_text` columns."""
     import io
 
     import numpy as np
     import pandas as pd
 
-    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
-    names = _decode(path, content.split(b"\n", 1)[0]).rstrip("\r").split("\t")
-    if names == [""]:
+    header = _decode(path, content.split(b"\n", 1)[0]).rstrip("\r").split("\t")
+    if header == [""]:
         raise UserError(f"{path}: is not a table of numbers (its first line is empty)")
     try:
         # five times as fast as float() cell by cell, with the same result
@@ -212,8 +254,9 @@ def read_tsv(path: Path) -> "tuple[list[str], NDArray[np.float64]]":
             sep="\t",
             header=None,
             skiprows=1,
-            names=range(len(names)),
+            names=range(len(header)),
             index_col=False,
+            usecols=range(n_text, len(header)),
             dtype=np.float64,
             keep_default_na=False,
             na_values=["n/a", ""],
@@ -222,9 +265,9 @@ def read_tsv(path: Path) -> "tuple[list[str], NDArray[np.float64]]":
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"{path}: is not a table of numbers ({first})") from None
     # pandas fills what is missing at the end of a row with NaN
-    if content.count(b"\t") != (len(table) + 1) * (len(names) - 1):
+    if content.count(b"\t") != (len(table) + 1) * (len(header) - 1):
         raise UserError(f"{path}: rows of different lengths; was the file cut short?")
-    return names, table.to_numpy()
+    return header[n_text:], table.to_numpy()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -93,7 +93,7 @@ def write_recording(out: Path, stem: str, steady: np.ndarray, *, mean_fd: float 
         files.write_json(
             naming.path("denoised", extension=".json"), naming.sidecar("denoised", sidecar)
         ),
-        files.write_series(naming.path("pearson"), names, correlation),
+        files.write_matrix(naming.path("pearson"), names, correlation),
         files.write_tsv(naming.path("coverage"), header, [*coverage, (covered / 50).tolist()]),
     ]
     outputs.write_record(out, stem, "series", sidecar["Configuration"], written)

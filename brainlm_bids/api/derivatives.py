@@ -1,6 +1,6 @@
 """`load_derivatives`: the tables of an output folder as DataFrames, one row per recording."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,15 @@ import pandas as pd
 
 from brainlm_bids import files
 from brainlm_bids.api.series import value_errors
-from brainlm_bids.bids.derivatives import Recording, all_recordings, model_labels, read_variables
+from brainlm_bids.bids.cohort import all_recordings
+from brainlm_bids.bids.derivatives import Derivative, Recording, find_derivatives
 from brainlm_bids.bids.names import with_prefix
+from brainlm_bids.bids.participants import read_variables
 
 KEYS = ["participant_id", "session_id", "task", "run", "recording"]
+KIND = ["model", "scaling"]
+# Table of `Derivatives` -> key in the table of outputs.
+_TABLES = {"embeddings": "recording_embedding", "windows": "embeddings", "metrics": "metrics"}
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Derivatives:
         A row per recording: participant_id, session_id, task, run, recording (the stem of its
         files), repetition_time, mean_fd, coverage, then the columns of participants.tsv.
     embeddings
-        A row per recording and model: its mean embedding.
+        A row per recording, model and scaling: the mean embedding. scaling: the statistics with
+        which the series were scaled, of the `recording` itself (unless --scaling-stats was given)
+        or of the `cohort`.
     windows
-        A row per window and model: onset, duration, embedding.
+        A row per window, model and scaling: onset, duration, embedding.
     metrics
-        A row per recording, model, mask ratio and predictor: mse, mae, r2, pearson_r.
+        A row per recording, model, scaling, mask ratio and predictor: mse, mae, r2, pearson_r.
     """
 
     recordings: pd.DataFrame
@@ -37,22 +44,32 @@ class Derivatives:
     windows: pd.DataFrame
     metrics: pd.DataFrame
 
-    def features(self, model: str | None = None) -> pd.DataFrame:
+    def features(self, model: str | None = None, scaling: str | None = None) -> pd.DataFrame:
         """(recordings, D) embeddings of one model, indexed by recording: the X of a decoding.
+
+        Parameters
+        ----------
+        model
+            Label of the model. May be left out if the folder has only one.
+        scaling
+            Statistics with which the series were scaled: `recording` or `cohort`. May be left out
+            if the model was given series of one kind only.
 
         Raises
         ------
         ValueError
-            If there are several models and none is named.
+            If there are several kinds of embeddings and none is named, or none of that kind.
         """
         table = self.embeddings
-        labels = sorted(table["model"].unique())
-        if model is None and len(labels) != 1:
-            raise ValueError(f"the folder has embeddings of {labels}; name one of them")
-        chosen = table[table["model"] == (model or labels[0])].set_index("recording")
-        if chosen.empty:
-            raise ValueError(f"no embeddings of {model!r}; the folder has those of {labels}")
-        leading = [*KEYS, "model", "onset", "duration", "n_windows"]
+        for column, label in (("model", model), ("scaling", scaling)):
+            labels = sorted(table[column].unique()) if column in table else []
+            if label is None and len(labels) != 1:
+                raise ValueError(f"the folder has embeddings of {column} {labels}; name one")
+            if label is not None and label not in labels:
+                raise ValueError(f"no embeddings of {column} {label!r}; there are {labels}")
+            table = table[table[column] == (label or labels[0])]
+        chosen = table.set_index("recording")
+        leading = [*KEYS, *KIND, "onset", "duration", "n_windows"]
         return chosen.drop(columns=leading, errors="ignore").dropna(axis=1, how="all")
 
 
@@ -88,15 +105,8 @@ def load_derivatives(
         raise ValueError(f"{folder}: holds no recordings of brainlm-bids")
     table = pd.DataFrame([_row(recording) for recording in recordings])
     table = _joined(table, _participants(folder, participants), recordings)
-    parts: dict[str, list[pd.DataFrame]] = {"embeddings": [], "windows": [], "metrics": []}
-    for recording in recordings:
-        for label in model_labels(recording):
-            for name, frame in _tables(recording, label):
-                parts[name].append(frame)
-    tables = {
-        name: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEYS])
-        for name, frames in parts.items()
-    }
+    known = {(one.naming.stem, one.naming.space, one.naming.atlas): one for one in recordings}
+    tables = {name: _table(find_derivatives(folder, [key]), known) for name, key in _TABLES.items()}
     return Derivatives(table, tables["embeddings"], tables["windows"], tables["metrics"])
 
 
@@ -104,7 +114,7 @@ def _keys(recording: Recording) -> dict[str, Any]:
     entities = recording.entities
     return {
         "participant_id": recording.participant,
-        "session_id": f"ses-{entities['ses']}" if "ses" in entities else None,
+        "session_id": recording.session_id,
         "task": entities.get("task"),
         "run": entities.get("run"),
         "recording": recording.stem,
@@ -120,20 +130,21 @@ def _row(recording: Recording) -> dict[str, Any]:
     }
 
 
-def _tables(recording: Recording, label: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    keys = {
-        "embeddings": "recording_embedding",
-        "windows": "embeddings",
-        "metrics": "metrics",
-    }
-    for name, key in keys.items():
-        path = recording.naming.path(key, model=label)
-        if not path.is_file():
+def _table(
+    found: Sequence[Derivative], recordings: Mapping[tuple[str, str, str], Recording]
+) -> pd.DataFrame:
+    """Files of one kind as one table: whose they are, of which model, and their columns."""
+    frames = []
+    for one in found:
+        recording = recordings.get((one.naming.stem, one.naming.space, one.naming.atlas))
+        if recording is None:
             continue
-        frame = pd.read_csv(path, sep="\t", na_values=["n/a"])
-        for place, (column, value) in enumerate({**_keys(recording), "model": label}.items()):
+        frame = pd.read_csv(one.path, sep="\t", na_values=["n/a"])
+        kind = {"model": one.model, "scaling": one.naming.scaling or "recording"}
+        for place, (column, value) in enumerate({**_keys(recording), **kind}.items()):
             frame.insert(place, column, value)
-        yield name, frame
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEYS, *KIND])
 
 
 def _participants(folder: Path, given: str | Path | pd.DataFrame | None) -> Any:
@@ -163,7 +174,8 @@ def _joined(
     if isinstance(participants, pd.DataFrame):
         return _merged(table, participants)
     with value_errors():
-        columns = read_variables(Path(participants).parent, None, recordings)
+        stems = [recording.stem for recording in recordings]
+        columns = read_variables(Path(participants).parent, None, stems)
     for name, cells in columns.items():
         table[name if name not in table else f"{name}_participants"] = _typed(cells)
     return table

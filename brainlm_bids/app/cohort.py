@@ -11,10 +11,12 @@ from brainlm_bids.app.plan import no_crash
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import DONE, FAILED, SKIPPED, Outcome, Row, read_crashes
 from brainlm_bids.bids import derivatives
-from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Columns, Recording
+from brainlm_bids.bids.cohort import find_cohort, mixed_settings
+from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice, to_json
+from brainlm_bids.bids.participants import Columns, read_variables
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -69,11 +71,12 @@ class Cohort:
             If it holds no series of the selection, or a table of participants is not one.
         """
         atlas = resources.atlas.label
-        recordings = derivatives.find_recordings(settings, resources.space, atlas)
+        recordings = find_cohort(settings, resources.space, atlas)
         space = recordings[0].naming.space
         stem = common_stem(recording.stem for recording in recordings)
-        naming = Naming(str(settings.output_dir), stem, space, atlas)
-        variables = derivatives.read_variables(settings.bids_dir, settings.phenotype, recordings)
+        naming = Naming(str(settings.output_dir), stem, space, atlas, "cohort")
+        stems = [recording.stem for recording in recordings]
+        variables = read_variables(settings.bids_dir, settings.phenotype, stems)
         return cls(settings, resources, run_id, naming, variables, recordings)
 
     @property
@@ -82,13 +85,13 @@ class Cohort:
         return [recording for recording in self.recordings if recording.status == INCLUDED]
 
     @property
-    def models(self) -> dict[str, ModelResource]:
-        """The models by the labels of their outputs at this level."""
-        return {f"{label}cohort": model for label, model in self.resources.models.items()}
+    def models(self) -> Mapping[str, ModelResource]:
+        """The models by their labels."""
+        return self.resources.models
 
     def warnings(self) -> list[Notice]:
         """What the readers of the tables should know."""
-        return [*self.resources.warnings, *derivatives.mixed_settings(self.included)]
+        return [*self.resources.warnings, *mixed_settings(self.included)]
 
     def variables_of(self, recordings: Sequence[Recording]) -> Columns:
         """The variables of some of the recordings."""
@@ -176,7 +179,7 @@ class Cohort:
             outcome.peak_memory_mb,
             outcome.crash_file,
         )
-        source = recording.series.relative_to(recording.naming.output_dir).as_posix()
+        source = recording.path.relative_to(recording.naming.output_dir).as_posix()
         return Row.of_recording(recording.entities, source, merged)
 
     def write_recordings(self) -> None:
@@ -201,7 +204,7 @@ def quality(recording: Recording) -> dict[str, Any]:
     return {
         "stem": recording.stem,
         "participant_id": recording.participant,
-        "session": entities.get("ses"),
+        "session_id": recording.session_id,
         "task": entities.get("task"),
         "run": entities.get("run"),
         "mean_fd": recording.mean_fd,
@@ -220,7 +223,7 @@ def quality_columns(recordings: Sequence[Recording], names: Sequence[str]) -> Co
 def _table_row(recording: Recording) -> dict[str, Any]:
     values = quality(recording)
     return {
-        **{key: values[key] for key in ("participant_id", "session", "task", "run")},
+        **{key: values[key] for key in ("participant_id", "session_id", "task", "run")},
         "recording": recording.stem,
         "status": recording.status,
         "reason": recording.reason or None,

@@ -1,5 +1,6 @@
 """The contexts of a call's recordings: what the nodes that write derivatives know of them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,11 +59,11 @@ def anatomical_context(settings: Settings, t1w: Path, context: RunContext) -> An
     return AnatomicalContext(naming, (bids_uri(t1w, settings.bids_dir),), context.template)
 
 
-def cohort_context(recording: Recording, models: dict[str, ModelResource]) -> RecordingContext:
+def cohort_context(recording: Recording, models: Mapping[str, ModelResource]) -> RecordingContext:
     """What the model stage needs to know of a recording of the cohort; models: by their labels."""
     sidecar = recording.sidecar
     return RecordingContext(
-        naming=recording.naming,
+        naming=replace(recording.naming, scaling="cohort"),
         atlas=AtlasInfo.from_sidecar(sidecar.get("Atlas")),
         template=TemplateInfo.from_sidecar(sidecar.get("Template")),
         warnings=tuple(from_json(sidecar.get("Warnings"))),

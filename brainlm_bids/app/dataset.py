@@ -24,7 +24,7 @@ def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run])
     outputs.write_dataset_files(
         settings.output_dir,
         settings.bids_dir,
-        outputs.describe_labels(list(resources.models)),
+        outputs.describe_labels(),
         settings.fmriprep_dir,
     )
     atlas, labels = resources.atlas, parcels()

@@ -8,7 +8,8 @@ from brainlm_bids import __version__
 from brainlm_bids.app.cohort import QUALITY, Cohort, quality_columns
 from brainlm_bids.app.status import SKIPPED, Outcome
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Columns, Recording
+from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.participants import Columns
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.errors import UserError
@@ -103,7 +104,10 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         }
     )
     complete = outputs.is_complete(
-        settings.output_dir, cohort.naming.stem, f"{label}decoding", configuration
+        settings.output_dir,
+        cohort.naming.stem,
+        outputs.model_stage(label, cohort.naming.scaling, "decoding"),
+        configuration,
     )
     plan = None if complete else DecodingPlan(tuple(targets), confounds, configuration)
     return Decoding(plan, sidecar)

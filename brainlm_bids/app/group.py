@@ -37,7 +37,7 @@ from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.workflows import group as graphs
 from brainlm_bids.workflows.graph import Stage
 from brainlm_bids.workflows.group import ScalingSource
-from brainlm_bids.workflows.plans import COHORT_SERIES, CohortPlan
+from brainlm_bids.workflows.plans import CohortPlan
 
 LOG = logging.getLogger("brainlm_bids")
 # Recordings in one graph: Nipype's own work grows with the square of the number of nodes.
@@ -69,7 +69,7 @@ def run(settings: Settings) -> int:
     _write_methods(cohort)
     if settings.boilerplate_only:
         return EXIT_OK
-    described = outputs.describe_labels(list(cohort.models), GROUP)
+    described = outputs.describe_labels(GROUP)
     outputs.write_dataset_files(settings.output_dir, None, described)
     record_settings(settings, cohort.run_id)
     if not cohort.included:
@@ -198,9 +198,10 @@ def _plan(cohort: Cohort, recording: Recording, statistics: str) -> CohortPlan:
     settings = cohort.settings
     stages = plan_recording(
         settings,
-        Stage(recording.stem, COHORT_SERIES),
+        Stage(recording.stem, outputs.COHORT_SERIES_STAGE),
         cohort_inputs(settings, recording, statistics),
         cohort.models,
+        scaling=cohort.naming.scaling,
         controls=bool(settings.target),
     )
     return CohortPlan(stages, cohort_context(recording, cohort.models))

@@ -39,7 +39,7 @@ from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
 from brainlm_bids.workflows.participant import WORKFLOW, participant_workflow
-from brainlm_bids.workflows.plans import RUN_SERIES, RunPlan
+from brainlm_bids.workflows.plans import RunPlan
 
 LOG = logging.getLogger("brainlm_bids")
 
@@ -134,7 +134,9 @@ def _plan(
 
 def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan:
     inputs = run_inputs(settings, run, resources)
-    stages = plan_recording(settings, Stage(run.stem, RUN_SERIES), inputs, resources.models)
+    stages = plan_recording(
+        settings, Stage(run.stem, outputs.SERIES_STAGE), inputs, resources.models
+    )
     context = run_context(settings, run, resources, stages.series.configuration)
     anatomy = None if run.t1w is None else anatomical_context(settings, run.t1w, context)
     return RunPlan(run, stages, context, anatomy)

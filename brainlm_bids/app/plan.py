@@ -27,7 +27,7 @@ from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.table import MODEL, SERIES
 from brainlm_bids.workflows.graph import Graph, Stage
-from brainlm_bids.workflows.plans import UNTRAINED, ModelPlan, RecordingPlan, StagePlan
+from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan, StagePlan
 
 LOG = logging.getLogger("brainlm_bids")
 
@@ -73,6 +73,7 @@ def plan_recording(
     inputs: Mapping[str, object],
     models: Mapping[str, ModelResource],
     *,
+    scaling: str = "",
     controls: bool = False,
 ) -> RecordingPlan:
     """Compare the configurations of a recording's stages with those that it was computed under.
@@ -85,6 +86,8 @@ def plan_recording(
         Everything that the series depend on.
     models : mapping of str to ModelResource
         By their labels in the names of the outputs.
+    scaling : str
+        Of the series, as in the names of the outputs.
     controls : bool
         Whether each model's control with random weights is run, too.
     """
@@ -92,8 +95,9 @@ def plan_recording(
     key = _series_key(inputs)
     first = StagePlan(series, key, outputs.is_complete(out, *series, key))
 
-    def plan_model(label: str, model: ModelResource, suffix: str = "") -> ModelPlan:
-        stage, own_key = Stage(recording, label + suffix), _model_key(settings, key, model)
+    def plan_model(label: str, model: ModelResource, part: str = "") -> ModelPlan:
+        stage = Stage(recording, outputs.model_stage(label, scaling, part))
+        own_key = _model_key(settings, key, model)
         complete = first.complete and outputs.is_complete(out, *stage, own_key)
         source = model.name if model.path is None else str(model.path.resolve())
         return ModelPlan(stage, own_key, complete, label, source)
@@ -101,7 +105,7 @@ def plan_recording(
     return RecordingPlan(
         first,
         tuple(plan_model(label, model) for label, model in models.items()),
-        tuple(plan_model(label, model, UNTRAINED) for label, model in models.items() if controls),
+        tuple(plan_model(label, model, "untrained") for label, model in models.items() if controls),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from brainlm_bids import files
-from brainlm_bids.bids.names import GROUP
+from brainlm_bids.bids.names import GROUP, session_id, with_prefix
 from brainlm_bids.interfaces.array_interface import RESOURCES_FILE
 from brainlm_bids.workflows.plans import StagePlan
 
@@ -54,7 +54,7 @@ class Row:
     """One recording in the status table."""
 
     participant_id: str
-    session: str | None
+    session_id: str | None
     task: str | None
     run: str | None
     source: str
@@ -75,9 +75,15 @@ class Row:
         source : str
             Its file, relative to the folder that it was read from.
         """
-        session, task, run = (entities.get(entity) for entity in ("ses", "task", "run"))
         cells = _outcome_cells(outcome)
-        return cls(f"sub-{entities['sub']}", session, task, run, source, *cells)
+        return cls(
+            with_prefix("sub", entities["sub"]),
+            session_id(entities),
+            entities.get("task"),
+            entities.get("run"),
+            source,
+            *cells,
+        )
 
     @classmethod
     def of_group(cls, part: str, outcome: Outcome) -> Self:

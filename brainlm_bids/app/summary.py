@@ -56,7 +56,7 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
     embedded = [included[row] for row in rows]
     colours = {
         **cohort.variables_of(embedded),
-        **quality_columns(embedded, ("mean_fd", "coverage", "session", "task", "run")),
+        **quality_columns(embedded, ("mean_fd", "coverage", "session_id", "task", "run")),
     }
     sidecar: dict[str, Any] = {
         "Model": {**model_info(label, model).sidecar(), "untrained": model.random},

@@ -1,35 +1,249 @@
-"""What the group level starts from: the recordings in the output folder, and their variables.
+"""The files of an output folder, found by what they are; the recordings in it.
 
-What comes in: an output folder that `participant` has filled, and tables with a row per
-participant. What goes out: `Recording` values, each with its quality and, if it does not count,
-the reason in one line; columns of variables, a text per recording.
+An output folder that brainlm-bids has filled comes in. `Derivative` values go out: files with the
+key of the table of outputs, the recording and the model that their names tell; and `Recording`
+values: a series with whether it can be used and, if not, the reason in one line.
 """
 
 import dataclasses
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from brainlm_bids.bids.names import build, matches, parse, without_prefix
-from brainlm_bids.bids.outputs import Naming, changed, output_table, read_record, record_path
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids.bids.names import GROUP, Name, matches, parse, session_id, with_prefix
+from brainlm_bids.bids.outputs import (
+    COHORT_SERIES_STAGE,
+    SERIES_STAGE,
+    Naming,
+    Output,
+    changed,
+    output_table,
+    read_record,
+)
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json, read_rows
-from brainlm_bids.notices import Kind, Notice, from_json, notice
-from brainlm_bids.parcels import N_PARCELS
-from brainlm_bids.settings import Settings
+from brainlm_bids.files import read_rows, read_tsv
+from brainlm_bids.notices import from_json
 
 INCLUDED, EXCLUDED, FAILED = "included", "excluded", "failed"
-# What all recordings of a cohort should share.
-PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
+# The stage whose record says that a series is complete.
+_STAGES = {
+    "denoised": SERIES_STAGE,
+    "robust": SERIES_STAGE,
+    "cohort_robust": COHORT_SERIES_STAGE,
+}
+_FORMER_STAGES = {"cohort_robust": "robustcohort"}
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """One file of an output folder.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    key
+        What it is: a key of the table of outputs.
+    naming
+        The recording, space, atlas and scaling that its name tells.
+    model
+        Label of the model; empty for what no model made.
+    formerly
+        Whether it has the name that older versions gave it.
+    """
+
+    path: Path
+    key: str
+    naming: Naming
+    model: str = ""
+    formerly: bool = False
+
+
+def identify(path: Path, output_dir: Path) -> Derivative | None:
+    """What a file of an output folder is, by its name; None for files of other programs.
+
+    A sidecar is identified as the file that it lies beside.
+
+    >>> found = identify(Path("sub-1_task-a_model-demo_desc-windows_embeddings.tsv"), Path("/out"))
+    >>> found.key, found.model, found.naming.stem
+    ('embeddings', 'demo', 'sub-1_task-a')
+    """
+    name = parse(path.name)
+    about = "recording" if "sub" in name.entities else name.subject
+    for formerly in (False, True):
+        for row in _rows(name.suffix, about, formerly):
+            labels = _labels(row.formerly if formerly else row.entities, name)
+            if labels is not None:
+                naming = Naming(
+                    str(output_dir),
+                    name.source,
+                    labels.get("space", ""),
+                    labels.get("atlas", ""),
+                    labels.get("scaling") or row.label("scaling"),
+                )
+                return Derivative(path, row.key, naming, labels.get("model", ""), formerly)
+    return None
+
+
+@cache
+def _rows(suffix: str, about: str, formerly: bool) -> list[Output]:
+    """Rows of the table that a name may be of, those with the most fixed labels first."""
+
+    def fixed(row: Output) -> int:
+        patterns = row.formerly if formerly else row.entities
+        return sum(len(re.sub(r"\{\w+\}", "", p.partition("-")[2])) for p in patterns)
+
+    def possible(row: Output) -> bool:
+        if row.suffix != suffix or (formerly and not row.formerly):
+            return False
+        if row.datatype:
+            return about == "recording"
+        return about == GROUP if row.source else about not in (GROUP, "recording")
+
+    return sorted(filter(possible, output_table().values()), key=fixed, reverse=True)
+
+
+def _labels(patterns: Sequence[str], name: Name) -> dict[str, str] | None:
+    """The labels that a name has where a row of the table leaves them open; None: not its name."""
+    added, labels = name.added, {}
+    for pattern in patterns:
+        entity, _, wanted = pattern.partition("-")
+        label = added.pop(entity, "")
+        if not wanted:
+            if entity == "model" and not label:
+                return None
+            labels[entity] = label
+        elif match := re.fullmatch(_expression(wanted), label):
+            labels |= {key: value or "" for key, value in match.groupdict().items()}
+        else:
+            return None
+    return None if added else labels
+
+
+def _expression(pattern: str) -> str:
+    """A label of older versions, in which model and scaling were parts of one word."""
+    expression = pattern.replace("{model}", "(?P<model>[A-Za-z0-9]+?)")
+    return expression.replace("{scaling}", "(?P<scaling>cohort)?")
+
+
+class Selection(Protocol):
+    """What a call was asked to look at; empty: everything."""
+
+    @property
+    def participant_label(self) -> tuple[str, ...]: ...
+    @property
+    def session_label(self) -> tuple[str, ...]: ...
+    @property
+    def task_id(self) -> tuple[str, ...]: ...
+    @property
+    def run_id(self) -> tuple[str, ...]: ...
+
+
+def selected(stem: str, chosen: Selection) -> bool:
+    """Whether a recording is among the chosen ones."""
+    wanted = {
+        "sub": chosen.participant_label,
+        "ses": chosen.session_label,
+        "task": chosen.task_id,
+        "run": chosen.run_id,
+    }
+    return matches(parse(stem).entities, wanted)
+
+
+def find_derivatives(
+    output_dir: Path, keys: Iterable[str], selection: Selection | None = None
+) -> list[Derivative]:
+    """All files of some kinds in an output folder, sorted by their paths.
+
+    Parameters
+    ----------
+    output_dir
+        The folder.
+    keys
+        Of the table of outputs (`brainlm_bids/data/outputs.toml`).
+    selection
+        Subjects, sessions, tasks and runs; None: all.
+
+    Returns
+    -------
+    list of Derivative
+        A file that is there under its present and its former name is given once.
+    """
+    found: dict[tuple[str, Naming, str], Derivative] = {}
+    for path, key in _candidates(output_dir, keys):
+        one = identify(path, output_dir)
+        if one is None or one.key != key:
+            continue
+        if selection is not None and not selected(one.naming.stem, selection):
+            continue
+        place = one.key, one.naming, one.model
+        if place not in found or found[place].formerly:
+            found[place] = one
+    return sorted(found.values(), key=lambda one: one.path)
+
+
+def _candidates(output_dir: Path, keys: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    for key in dict.fromkeys(keys):
+        row = output_table()[key]
+        ending = f"*_{row.suffix}{row.extension}"
+        folders = [""] if not row.datatype else ["sub-*/", "sub-*/ses-*/"]
+        for folder in folders:
+            for path in output_dir.glob(f"{folder}{row.datatype}/{ending}".lstrip("/")):
+                yield path, key
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; columns of older versions get their present names.
+
+    Raises
+    ------
+    UserError
+        If the file is not a table.
+    """
+    rows = read_rows(path)
+    if not rows or "session" not in rows[0] or "session_id" in rows[0]:
+        return rows
+    for row in rows:
+        label = row["session"]
+        row["session"] = label if label in ("", "n/a") else with_prefix("ses", label)
+    return [
+        {"session_id" if name == "session" else name: cell for name, cell in row.items()}
+        for row in rows
+    ]
+
+
+# --- recordings ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The denoised series of one run: where it is, how good it is, and whether it counts."""
+    """The series of one run, and whether it can be used.
+
+    Attributes
+    ----------
+    naming
+        Of the recording's files.
+    path
+        The series: a table with a row per volume and a column per parcel.
+    configuration
+        Hash of the configuration under which the series was made.
+    sidecar, coverage
+        Of the denoised series; mean covered fraction of the parcels. Known at group level.
+    status, reason
+        `included`, `excluded` by a criterion, or `failed`; why, in one line.
+    """
 
     naming: Naming
+    path: Path
     configuration: str = ""
     sidecar: dict[str, Any] = field(default_factory=dict, hash=False)
     coverage: float | None = None
@@ -52,14 +266,9 @@ class Recording:
         return self.naming.subject
 
     @property
-    def session(self) -> str | None:
-        """Label of the session, None without one."""
-        return self.entities.get("ses")
-
-    @property
-    def series(self) -> Path:
-        """Path of the denoised parcel series."""
-        return self.naming.path("denoised")
+    def session_id(self) -> str | None:
+        """As BIDS' tables write it: `ses-1`."""
+        return session_id(self.entities)
 
     @property
     def warnings(self) -> list[str]:
@@ -75,213 +284,100 @@ class Recording:
         """Return the same recording, marked as excluded for a reason."""
         return dataclasses.replace(self, status=status, reason=reason)
 
+    def read(self, parcels: Sequence[str]) -> NDArray[np.float64]:
+        """The series (volumes, parcels).
 
-def find_recordings(settings: Settings, space: str, atlas: str) -> list[Recording]:
-    """All recordings of the selection in OUTPUT_DIR, in the order of their names.
+        Raises
+        ------
+        UserError
+            If the recording cannot be used, or its columns are not `parcels` in their order.
+        """
+        if self.status != INCLUDED:
+            raise UserError(self.reason)
+        names, values = read_tsv(self.path)
+        if names != list(parcels):
+            raise UserError(f"{self.path}: its columns are not the parcels of A424 in their order")
+        return values
 
-    Where the folder has no series in `space`, but in one other, they are those.
+
+def find_recordings(
+    output_dir: Path,
+    key: str = "denoised",
+    *,
+    space: str | None = None,
+    atlas: str | None = None,
+    selection: Selection | None = None,
+) -> list[Recording]:
+    """The recordings of an output folder that have a series, in the order of their names.
+
+    Parameters
+    ----------
+    output_dir
+        The folder.
+    key
+        Of the series: `denoised`, `robust` or `cohort_robust`.
+    space, atlas
+        Needed where the folder has series in several.
+    selection
+        Subjects, sessions, tasks and runs; None: all.
+
+    Returns
+    -------
+    list of Recording
+        Also those that were not finished, or whose series has changed: they are `failed`.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is none, or there are several kinds.
     """
-    out = settings.output_dir
-    names = [parse(path.name) for path in _denoised(out) if selected(path, settings)]
-    names = [name for name in names if name.get("atlas") == atlas]
-    spaces = {name.get("space") for name in names}
-    if space not in spaces and len(spaces) == 1:
-        space = spaces.pop()
-    stems = sorted(name.source for name in names if name.get("space") == space)
-    if not stems:
-        raise UserError(_nothing(out, space, atlas))
-    found = [_read(Naming(str(out), stem, space, atlas)) for stem in stems]
-    return [_judged(one, settings) for one in found]
-
-
-def all_recordings(out: Path) -> list[Recording]:
-    """All recordings in an output folder, whatever their space and atlas, in order of their names.
-
-    None is judged; one whose files are not whole is there with the reason.
-    """
-    names = [parse(path.name) for path in _denoised(out)]
-    return [
-        _read(Naming(str(out), name.source, name.get("space"), name.get("atlas"))) for name in names
+    every = find_derivatives(output_dir, [key])
+    found = [
+        one
+        for one in every
+        if space in (None, one.naming.space) and atlas in (None, one.naming.atlas)
     ]
+    if not found:
+        raise UserError(_none_of(output_dir, key, every))
+    kinds = sorted({(one.naming.space, one.naming.atlas) for one in found})
+    if len(kinds) > 1:
+        listed = ", ".join(f"--space {space} --atlas {atlas}" for space, atlas in kinds)
+        raise UserError(f"{output_dir}: has series of several kinds; choose one: {listed}")
+    chosen = [one for one in found if selection is None or selected(one.naming.stem, selection)]
+    if not chosen:
+        names = ", ".join(one.naming.stem for one in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise UserError(f"{output_dir}: no recording of the selection; there are {names}{more}")
+    return [recording_of(one) for one in sorted(chosen, key=lambda one: one.naming.stem)]
 
 
-def model_labels(recording: Recording) -> list[str]:
-    """Labels of the models that have embedded a recording, in alphabetical order."""
-    out = Path(recording.naming.output_dir)
-    records = record_path(out, recording.stem, "*")
-    labels = [
-        path.stem.removeprefix(f"{recording.stem}_") for path in records.parent.glob(records.name)
-    ]
-    return sorted(
-        label for label in labels if recording.naming.path("embeddings", model=label).is_file()
-    )
-
-
-def _denoised(out: Path) -> list[Path]:
-    """The denoised series in an output folder."""
-    row = output_table()["denoised"]
-    ending = build("", {"desc": row["desc"]}, row["suffix"], row["extension"])
-    return sorted(out.glob(f"sub-*/**/{row['datatype']}/*_{ending}"))
-
-
-def _nothing(out: Path, space: str, atlas: str) -> str:
-    others = _denoised(out)
+def _none_of(output_dir: Path, key: str, others: Sequence[Derivative]) -> str:
+    name = Naming("", "", "", "").path(key).name
+    level = next(iter(output_table()[key].levels))
     if not others:
-        return f"{out}: holds no parcel series; run the level participant first"
-    example = parse(others[0].name)
+        return (
+            f"{output_dir}: holds no series (*_{name}); give an output folder of brainlm-bids "
+            f"after the level {level}"
+        )
+    example = others[0].naming
     return (
-        f"{out}: no series of the selection with space-{space} and atlas-{atlas}; the folder has, "
-        f"for example, space-{example.get('space')} and atlas-{example.get('atlas')}: give the "
-        "same --atlas, --template and labels as for participant"
+        f"{output_dir}: no series of this space and atlas; the folder has, for example, "
+        f"space-{example.space} and atlas-{example.atlas}"
     )
 
 
-class Selection(Protocol):
-    """Entities that a call is restricted to; an empty tuple selects everything."""
-
-    @property
-    def participant_label(self) -> tuple[str, ...]:
-        """Labels of participants, without `sub-`."""
-
-    @property
-    def session_label(self) -> tuple[str, ...]:
-        """Labels of sessions, without `ses-`."""
-
-    @property
-    def task_id(self) -> tuple[str, ...]:
-        """Labels of tasks, without `task-`."""
-
-    @property
-    def run_id(self) -> tuple[str, ...]:
-        """Indices of runs, without `run-`."""
-
-
-def selected(path: Path, chosen: Selection) -> bool:
-    """Whether a file's entities are among the chosen ones."""
-    wanted = {
-        "sub": chosen.participant_label,
-        "ses": chosen.session_label,
-        "task": chosen.task_id,
-        "run": chosen.run_id,
-    }
-    return matches(parse(path.name).entities, wanted)
-
-
-def _read(naming: Naming) -> Recording:
-    """A recording with its sidecar and coverage, or with what is wrong with its files."""
-    record = read_record(Path(naming.output_dir), naming.stem, "series")
-    series = naming.path("denoised").relative_to(naming.output_dir).as_posix()
-    if record is None or series not in record[1]:
-        return Recording(naming).left_out(
-            FAILED, f"{naming.stem}: its series were not finished; run participant again"
-        )
-    missing = changed(Path(naming.output_dir), record[1])
-    if missing is not None:
-        return Recording(naming).left_out(
-            FAILED, f"{missing}: is missing or not as it was written; run participant again"
-        )
-    try:
-        sidecar = read_json(naming.path("denoised", extension=".json"))
-        coverage = _coverage(naming, sidecar)
-        float(sidecar["RepetitionTime"]), int(sidecar["DummyVolumes"])
-    except UserError as error:
-        return Recording(naming).left_out(FAILED, f"{naming.stem}: {error}")
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        kind = type(error).__name__
-        return Recording(naming).left_out(
-            FAILED, f"{naming.stem}: sidecar or coverage cannot be read ({kind}: {error})"
-        )
-    return Recording(naming, record[0], sidecar, coverage)
-
-
-def _coverage(naming: Naming, sidecar: dict[str, Any]) -> float:
-    """Mean covered fraction of the parcels; of a series made elsewhere, the share with data."""
-    path = naming.path("coverage")
-    if path.is_file():
-        fractions = [float(row["fraction"]) for row in read_rows(path)]
-        return sum(fractions) / len(fractions)
-    return 1.0 - len(sidecar["MissingParcels"]) / N_PARCELS
-
-
-def _judged(one: Recording, settings: Settings) -> Recording:
-    """Left out if it moved too much, or covers too little."""
-    if one.status != INCLUDED or one.coverage is None:
-        return one
-    limit = settings.max_mean_fd
-    if limit is not None and one.mean_fd is not None and one.mean_fd > limit:
-        reason = f"mean FD {one.mean_fd:.3g} mm is above {limit:g} (--max-mean-fd)"
-        return one.left_out(EXCLUDED, reason)
-    if one.coverage < settings.min_coverage:
-        share = f"covers {one.coverage:.3g} of the parcels on average"
-        return one.left_out(
-            EXCLUDED, f"{share}, less than {settings.min_coverage:g} (--min-coverage)"
-        )
-    return one
-
-
-def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
-    """A warning for every setting of the preprocessing in which recordings differ."""
-    warnings = []
-    for key in PREPROCESSING:
-        values: dict[str, list[str]] = {}
-        for one in recordings:
-            text = json.dumps(one.sidecar.get(key), sort_keys=True)
-            values.setdefault(text, []).append(one.stem)
-        if len(values) > 1:
-            rarest = min(values.values(), key=lambda stems: (len(stems), stems))
-            text = (
-                f"Recordings differ in {key}: {len(rarest)} of {len(recordings)}, for example "
-                f"{rarest[0]}, are not like the others. They should be preprocessed alike."
-            )
-            warnings.append(notice(Kind.MIXED_SETTINGS, text))
-    return warnings
-
-
-# --- variables of the participants -----------------------------------------------------------
-
-Columns = dict[str, list[str | None]]
-
-
-def read_variables(
-    bids_dir: Path, phenotype: Path | None, recordings: Sequence[Recording]
-) -> Columns:
-    """Columns of participants.tsv and of a phenotype file, a value per recording.
-
-    A table with session_id is matched by session too. A column in both files is that of the
-    phenotype file. Raises UserError for a file that is no such table.
-    """
-    columns: Columns = {}
-    participants = bids_dir / "participants.tsv"
-    for path in [participants] if participants.is_file() else []:
-        columns |= _matched(path, recordings)
-    if phenotype is not None:
-        columns |= _matched(phenotype, recordings)
-    return columns
-
-
-def _matched(path: Path, recordings: Sequence[Recording]) -> Columns:
-    rows = read_rows(path)
-    if not rows or "participant_id" not in rows[0]:
-        raise UserError(f"{path}: has no column participant_id, or no rows")
-    by_session = "session_id" in rows[0]
-    table: dict[tuple[str, str | None], dict[str, str]] = {}
-    for row in rows:
-        key = _key(row["participant_id"], row["session_id"] if by_session else None)
-        if key in table:
-            raise UserError(
-                f"{path}: two rows for {' '.join(part for part in key if part)}; one per "
-                "participant (and session_id) is expected"
-            )
-        table[key] = row
-    names = [name for name in rows[0] if name not in {"participant_id", "session_id"}]
-    found = [table.get(_key(r.participant, r.session if by_session else None)) for r in recordings]
-    return {name: [None if row is None else row[name] for row in found] for name in names}
-
-
-def _key(participant: str, session: str | None) -> tuple[str, str | None]:
-    return without_prefix("sub", participant), session and without_prefix("ses", session)
+def recording_of(series: Derivative) -> Recording:
+    """A recording, `failed` where its record does not vouch for the series."""
+    naming = series.naming
+    out = Path(naming.output_dir)
+    stage = (_FORMER_STAGES if series.formerly else _STAGES)[series.key]
+    record = read_record(out, naming.stem, stage)
+    listed = series.path.relative_to(out).as_posix()
+    recording = Recording(naming, series.path, "" if record is None else record[0])
+    if record is None or listed not in record[1]:
+        reason = f"{naming.stem}: its series were not finished; run brainlm-bids again"
+        return recording.left_out(FAILED, reason)
+    if changed(out, {listed: record[1][listed]}):
+        reason = f"{listed}: is missing or not as it was written; run brainlm-bids again"
+        return recording.left_out(FAILED, reason)
+    return recording

@@ -183,6 +183,15 @@ def with_prefix(entity: str, label: str) -> str:
     return f"{entity}-{without_prefix(entity, label)}"
 
 
+def session_id(entities: Mapping[str, str]) -> str | None:
+    """The session as BIDS' tables write it; None where there are none.
+
+    >>> session_id({"sub": "01", "ses": "a"})
+    'ses-a'
+    """
+    return with_prefix("ses", entities["ses"]) if "ses" in entities else None
+
+
 def matches(entities: Mapping[str, str], wanted: Mapping[str, Iterable[str]]) -> bool:
     """Whether the labels of a name are among the wanted ones.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__
-from brainlm_bids.bids.names import GROUP, build, parse
+from brainlm_bids.bids.names import GROUP, build, parse, sidecar_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
     DATA,
@@ -43,14 +43,66 @@ NOT_IN_BIDS_YET = (
     "*_tokens.*",
     "*_statmap.*",
     "*_null.*",
+    "*_model-*",
     "experiment.json",
 )
 
 
+@dataclass(frozen=True)
+class Output:
+    """One row of the table of outputs.
+
+    Attributes
+    ----------
+    key
+        Of the row.
+    entities
+        What the name adds to that of the source, such as `atlas` (the label of the run) or
+        `desc-robust` (always this label).
+    suffix, extension
+        Of the name.
+    datatype
+        The folder below the subject; empty for files about the whole data set.
+    levels
+        The analysis levels that write it.
+    source
+        Whether the name begins with that of a recording, or of a group of them.
+    formerly
+        The entities in older output folders.
+    sidecar
+        What the sidecar always says.
+    """
+
+    key: str
+    entities: tuple[str, ...]
+    suffix: str
+    extension: str
+    sidecar: Mapping[str, object]
+    datatype: str = ""
+    levels: tuple[str, ...] = ("participant", GROUP)
+    source: bool = True
+    formerly: tuple[str, ...] = ()
+
+    def label(self, entity: str) -> str:
+        """The label that an entity always has in this row; empty for one that varies."""
+        pairs = (item.partition("-") for item in self.entities)
+        return next((label for name, _, label in pairs if name == entity), "")
+
+    @property
+    def desc(self) -> str:
+        """The desc label, if it has one."""
+        return self.label("desc")
+
+
 @cache
-def output_table() -> dict[str, dict[str, Any]]:
+def output_table() -> dict[str, Output]:
     """The table of outputs, key -> row."""
-    return tomllib.loads(read_text(DATA / "outputs.toml"))
+    rows: dict[str, dict[str, Any]] = tomllib.loads(read_text(DATA / "outputs.toml"))
+    lists = ("entities", "levels", "formerly")
+    return {
+        key: Output(key, **row | {name: tuple(row[name]) for name in lists if name in row})
+        for key, row in rows.items()
+    }
 
 
 @cache
@@ -66,12 +118,25 @@ def figure_title(key: str) -> str:
 
 @dataclass(frozen=True)
 class Naming:
-    """Everything that a name depends on: the source's stem, the space, the atlas."""
+    """Everything that the names of a recording's files depend on.
+
+    Attributes
+    ----------
+    output_dir
+        The output folder.
+    stem
+        Name of the raw file without suffix, `group…` for files about several recordings.
+    space, atlas
+        Labels of the template and the atlas.
+    scaling
+        `cohort` for what was made from series that were scaled with the cohort's statistics.
+    """
 
     output_dir: str
     stem: str
     space: str
     atlas: str
+    scaling: str = ""
 
     def path(self, key: str, *, model: str = "", extension: str | None = None) -> Path:
         """Where the output `key` goes.
@@ -79,18 +144,33 @@ class Naming:
         >>> naming = Naming("/out", "sub-01_task-rest_run-1", "MNI152NLin6Asym", "A424")
         >>> naming.path("denoised", extension=".json").name
         'sub-01_task-rest_run-1_space-MNI152NLin6Asym_atlas-A424_desc-denoised_timeseries.json'
+        >>> naming.path("tokens", model="brainlm13M").name
+        'sub-01_task-rest_run-1_space-MNI152NLin6Asym_atlas-A424_model-brainlm13M_tokens.npz'
         """
+        return self._path(key, output_table()[key].entities, model, extension)
+
+    def existing(self, key: str, *, model: str = "", extension: str | None = None) -> Path:
+        """Where the output `key` is: under its name, or under the one in older folders."""
+        path = self.path(key, model=model, extension=extension)
+        formerly = output_table()[key].formerly
+        if not formerly or path.exists():
+            return path
+        older = self._path(key, formerly, model, extension)
+        return older if older.exists() else path
+
+    def _path(self, key: str, patterns: Sequence[str], model: str, extension: str | None) -> Path:
         row = output_table()[key]
-        values = {"space": self.space, "atlas": self.atlas}
-        entities = {entity: values[entity] for entity in row["entities"]}
-        if "transform" in row:
-            target = "T1w" if key == "boldref_to_t1w" else self.space
-            entities |= {"from": row["transform"], "to": target, "mode": "image"}
-        entities["desc"] = row.get("desc", "").format(model=model)
-        source = self.stem if row.get("stem", True) else ""
-        name = build(source, entities, row["suffix"], extension or row["extension"])
-        folder = self.folder(row["datatype"]) if "datatype" in row else Path(self.output_dir)
-        return folder / str(name)
+        values = {"space": self.space, "atlas": self.atlas, "to": self.space}
+        values |= {"model": model, "scaling": self.scaling}
+        if not model and any("model" in pattern for pattern in patterns):
+            raise ValueError(f"{key}: belongs to a model; which one?")
+        entities = {}
+        for pattern in patterns:
+            entity, _, label = pattern.partition("-")
+            entities[entity] = label.format(**values) or values[entity]
+        name = build(self.stem if row.source else "", entities, row.suffix)
+        folder = self.folder(row.datatype) if row.datatype else Path(self.output_dir)
+        return folder / f"{name}{row.extension if extension is None else extension}"
 
     def folder(self, datatype: str) -> Path:
         """`OUT/sub-01[/ses-01]/<datatype>`."""
@@ -106,15 +186,17 @@ class Naming:
     def figure(self, key: str, *, model: str = "", number: int = 0) -> Path:
         """Where the figure `key` of the report goes; `number` counts figures of the same key."""
         row = figure_table()[key]
-        desc = row["desc"].format(model=model, number=f"{number:02d}")
+        entities = {"desc": row["desc"].format(number=f"{number:02d}")}
+        if row["of"] in ("model", "cohort_model"):
+            entities |= {"model": model, "scaling": self.scaling}
         above = Path(self.output_dir)
         folder = (above if self.subject == GROUP else above / self.subject) / "figures"
-        return folder / str(build(self.stem, {"desc": desc}, row["suffix"], ".svg"))
+        return folder / str(build(self.stem, entities, row["suffix"], ".svg"))
 
-    def sidecar(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def sidecar(self, key: str, values: Mapping[str, object]) -> dict[str, object]:
         """The sidecar's content: what the table always says, then what this run adds."""
         made = {"Name": "brainlm-bids", "Version": __version__}
-        return {**output_table()[key].get("sidecar", {}), "GeneratedBy": made, **values}
+        return {**output_table()[key].sidecar, "GeneratedBy": made, **values}
 
     def uri(self, path: Path) -> str:
         """A BIDS URI of a derivative of this data set."""
@@ -188,7 +270,7 @@ def _merge_description(output_dir: Path, bids_dir: Path, fmriprep_dir: Path | No
         write_json(path, description)
 
 
-def _once(values: Sequence[Any]) -> list[Any]:
+def _once(values: Sequence[object]) -> list[object]:
     """Equal values once, in the order of a canonical text, whoever came first."""
     texts = {json.dumps(value, sort_keys=True): value for value in values}
     return [texts[text] for text in sorted(texts)]
@@ -210,18 +292,29 @@ def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
         write_tsv(path, ["desc_id", "description"], [list(merged), list(merged.values())])
 
 
-def describe_labels(models: Sequence[str], level: str = "participant") -> dict[str, str]:
-    """The desc labels that a level writes with their meaning, for descriptions.tsv."""
-    described: dict[str, str] = {}
+def describe_labels(level: str = "participant") -> dict[str, str]:
+    """The desc labels that a level writes with their meaning, for descriptions.tsv.
+
+    A label that several kinds of file have gets the description of each.
+    """
+    texts: dict[str, dict[str, str]] = {}
     for row in output_table().values():
-        if level not in row.get("levels", ("participant", GROUP)):
-            continue
-        for model in models if "{model}" in row.get("desc", "") else ("",):
-            if "desc" in row:
-                text = row["sidecar"]["Description"]
-                label = row["desc"].format(model=model)
-                described.setdefault(label, f"{text} ({model})" if model else text)
-    return described
+        if row.desc and level in row.levels:
+            about = str(row.sidecar["Description"])
+            texts.setdefault(row.desc, {}).setdefault(row.suffix, about)
+    return {
+        label: "; ".join(
+            f"{suffix}: {text}" if len(by_suffix) > 1 else text
+            for suffix, text in by_suffix.items()
+        )
+        for label, by_suffix in texts.items()
+    }
+
+
+def atlas_path(output_dir: Path, space: str, label: str) -> Path:
+    """Where the image of the atlas lies in an output folder."""
+    entities = {"tpl": space, "atlas": label, "res": "2"}
+    return output_dir / f"tpl-{space}" / str(build("", entities, "dseg", ".nii.gz"))
 
 
 def write_atlas_files(
@@ -230,25 +323,37 @@ def write_atlas_files(
     space: str,
     label: str,
     image: Any,
-    table: Mapping[str, Sequence[Any]],
-    description: Mapping[str, Any],
+    table: Mapping[str, Sequence[object]],
+    description: Mapping[str, object],
 ) -> None:
     """The atlas as it was used: `tpl-<space>/…_dseg.{nii.gz,json,tsv}` and its description."""
-    folder = output_dir / f"tpl-{space}"
-    stem = build("", {"tpl": space, "atlas": label}).stem
-    last = folder / f"{stem}_dseg.tsv"
+    image_path = atlas_path(output_dir, space, label)
+    last = image_path.with_name(f"{build('', {'tpl': space, 'atlas': label}).stem}_dseg.tsv")
     with dataset_lock(output_dir):
         if not last.exists():  # one per space: the same atlas may be used in two
-            with atomically(folder / f"{stem}_res-2_dseg.nii.gz") as temporary:
+            with atomically(image_path) as temporary:
                 image.to_filename(temporary)
             made = {"Resolution": "2 mm isotropic", "SpatialReference": space}
-            write_json(folder / f"{stem}_res-2_dseg.json", {**made, **description})
+            write_json(sidecar_of(image_path), {**made, **description})
             write_tsv(last, list(table), list(table.values()))
         if not (output_dir / f"atlas-{label}_description.json").exists():
             write_json(output_dir / f"atlas-{label}_description.json", description)
 
 
 # --- records: what was computed under which configuration ------------------------------------
+
+# The stages of a run that are complete, or not, as a whole.
+SERIES_STAGE = "series"
+COHORT_SERIES_STAGE = "scaling-cohort"
+
+
+def model_stage(model: str, scaling: str = "", part: str = "") -> str:
+    """The stage of a model's files, under a scaling; part: of those, such as `untrained`.
+
+    >>> model_stage("brainlm13M"), model_stage("brainlm13M", "cohort", "untrained")
+    ('model-brainlm13M', 'model-brainlm13M_scaling-cohort_desc-untrained')
+    """
+    return build("", {"model": model, "scaling": scaling, "desc": part}).stem
 
 
 def record_path(output_dir: Path, stem: str, stage: str) -> Path:

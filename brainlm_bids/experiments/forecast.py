@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
+from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments.autoregression import FORECASTERS, autoregressive
-from brainlm_bids.experiments.recordings import Asked, Item, Scaled, find_items
+from brainlm_bids.experiments.recordings import Asked, Scaled, find_items, read_scaled
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import (
@@ -70,11 +71,11 @@ def run(parameters: Parameters) -> int:
 
 
 def _one(
-    item: Item, *, results: Results, models: Mapping[str, LoadedModel], parameters: Parameters
+    item: Recording, *, results: Results, models: Mapping[str, LoadedModel], parameters: Parameters
 ) -> None:
     if results.is_complete(item, "forecast"):
         return
-    scaled = item.read()
+    scaled = read_scaled(item, parameters)
     n_ahead, kind = parameters.volumes, parameters.series
     context = max(forecast_span(model, n_ahead)[1] for model in models.values())
     origins = forecast_origins(len(scaled.series), n_ahead, context, parameters.origins)
@@ -138,7 +139,7 @@ def predicted(model: LoadedModel, places: Places, parameters: Parameters) -> Arr
 
 
 def _write_series(
-    item: Item,
+    item: Recording,
     label: str,
     model: LoadedModel,
     scaled: Scaled,
@@ -171,7 +172,7 @@ def _write_series(
     return [path, results.sidecar(item.naming, "forecast", label, **said)]
 
 
-def _said(item: Item, scaled: Scaled, places: Places) -> dict[str, Any]:
+def _said(item: Recording, scaled: Scaled, places: Places) -> dict[str, Any]:
     names = resources.parcels().names
     return {
         "Sources": [str(item.path)],
@@ -186,7 +187,7 @@ def _said(item: Item, scaled: Scaled, places: Places) -> dict[str, Any]:
 # --- over subjects ---------------------------------------------------------------------------
 
 
-def _summarise(done: Sequence[Item], results: Results, parameters: Parameters) -> None:
+def _summarise(done: Sequence[Recording], results: Results, parameters: Parameters) -> None:
     tables = [files.read_rows(one.naming.path("forecast_errors")) for one in done]
     subjects = [one.naming.subject for one in done]
     values = np.array(

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
+from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.outputs import Naming, model_stage
 from brainlm_bids.cohort.means import mean_over, subject_means
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.perturbation import (
@@ -31,10 +32,10 @@ from brainlm_bids.experiments.perturbation import (
 )
 from brainlm_bids.experiments.recordings import (
     Asked,
-    Item,
     Scaled,
     atlas_image,
     find_items,
+    read_scaled,
 )
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
@@ -104,7 +105,7 @@ def run(parameters: Parameters) -> int:
     if parameters.scale == 1:
         raise UserError("--scale 1: changes nothing")
     items = find_items(parameters)
-    atlas, affine = atlas_image(items[0], parameters.input)
+    atlas, affine = atlas_image(items[0].naming, parameters.input)
     results = Results(parameters.results, "perturb", parameters)
     design = _design(items, chosen, parameters)
     results.describe(parameters.input)
@@ -124,12 +125,12 @@ def run(parameters: Parameters) -> int:
     return 1 if results.problems else 0
 
 
-def _design(items: Sequence[Item], chosen: list[int], parameters: Parameters) -> Design:
+def _design(items: Sequence[Recording], chosen: list[int], parameters: Parameters) -> Design:
     """Random sets of parcels that have data in all recordings."""
     with_data = np.ones(len(resources.parcels().names), dtype=bool)
     for item in items:
         try:
-            with_data &= (item.read().series != 0).any(axis=0)
+            with_data &= (read_scaled(item, parameters).series != 0).any(axis=0)
         except UserError:
             continue  # said when its turn comes
     groups = resources.parcels().hemisphere if parameters.match == "hemisphere" else None
@@ -144,7 +145,7 @@ def _design(items: Sequence[Item], chosen: list[int], parameters: Parameters) ->
 
 
 def _one(
-    item: Item,
+    item: Recording,
     *,
     label: str,
     model: LoadedModel,
@@ -153,10 +154,10 @@ def _one(
     results: Results,
     parameters: Parameters,
 ) -> None:
-    stage = f"{label}perturb-{design.configuration}"
+    stage = f"{model_stage(label)}_perturb-{design.configuration}"
     if results.is_complete(item, stage):
         return
-    scaled = item.read()
+    scaled = read_scaled(item, parameters)
     has_data: NDArray[np.bool_] = (scaled.series != 0).any(axis=0)
     if not has_data[design.chosen].any():
         raise UserError("none of the parcels to change has data")
@@ -357,7 +358,7 @@ def _write_null(naming: Naming, label: str, found: Changes, null: Changes, desig
 
 
 def _summarise(
-    done: Sequence[Item],
+    done: Sequence[Recording],
     label: str,
     design: Design,
     image: tuple[NDArray[np.int16], Array],

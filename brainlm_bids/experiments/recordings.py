@@ -4,7 +4,7 @@ In: a folder or a file, and a selection. Out: `Item` values in the order of thei
 for the folder of results, with its scaled series (T, 424) at the model's sampling when read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.bids.derivatives import selected
-from brainlm_bids.bids.names import parse
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.derivatives import Recording, find_recordings
+from brainlm_bids.bids.outputs import Naming, atlas_path
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.parcels import scaling
 from brainlm_bids.parcels.sampling import at_rate
 from brainlm_bids.settings import Settings
-from brainlm_bids.training.recordings import Source, find_sources
+from brainlm_bids.training.recordings import SERIES, read_series
 
 Array = NDArray[np.float32]
 
@@ -66,61 +65,30 @@ class Scaled(NamedTuple):
     start: float
 
 
-@dataclass(frozen=True)
-class Item:
-    """A recording: its names in the results, its file, and why it cannot be used, or ""."""
+def find_items(asked: Asked) -> list[Recording]:
+    """The recordings that an experiment is about, named for the folder of results.
 
-    naming: Naming
-    path: Path
-    source: Source | None  # None: a series that others made
-    given_tr: float | None
-    reason: str = ""
-
-    @property
-    def stem(self) -> str:
-        """File name of the recording in the results, without description and suffix."""
-        return self.naming.stem
-
-    def read(self) -> Scaled:
-        """The series. Raises UserError, in one line, for what no number should be made from."""
-        if self.reason:
-            raise UserError(self.reason)
-        if self.source is None:
-            return _others_series(self.path, self.given_tr)
-        series = self.source.read()
-        sidecar = self.path.with_suffix(".json")
-        try:
-            said = read_json(sidecar)
-            return Scaled(series, float(said["RepetitionTime"]), float(said["StartTime"]))
-        except (ValueError, KeyError, TypeError) as error:
-            kind = type(error).__name__
-            raise UserError(f"{sidecar}: cannot be read ({kind}: {error})") from None
-
-
-def find_items(asked: Asked) -> list[Item]:
-    """The recordings that an experiment is about. Raises UserError if there is none."""
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
     if asked.input.is_file():
         return [_one_series(asked)]
     if not asked.input.is_dir():
         raise UserError(f"{asked.input}: no such folder or file")
     if asked.results.resolve() == asked.input.resolve():
         raise UserError(f"{asked.results}: the results need a folder of their own")
-    found = find_sources(asked.input, series=asked.series, space=asked.space, atlas=asked.atlas)
-    chosen = [one for one in found if selected(one.path, asked)]
-    if not chosen:
-        names = ", ".join(one.name for one in found[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise UserError(f"{asked.input}: no recording of the selection; there are {names}{more}")
-    return [_item(asked, one) for one in chosen]
+    found = find_recordings(
+        asked.input, SERIES[asked.series], space=asked.space, atlas=asked.atlas, selection=asked
+    )
+    return [
+        replace(one, naming=replace(one.naming, output_dir=str(asked.results))) for one in found
+    ]
 
 
-def _item(asked: Asked, source: Source) -> Item:
-    name = parse(source.path.name)
-    naming = Naming(str(asked.results), source.name, name.get("space"), name.get("atlas"))
-    return Item(naming, source.path, source, None, source.reason)
-
-
-def _one_series(asked: Asked) -> Item:
+def _one_series(asked: Asked) -> Recording:
+    """A series that others made, as a recording."""
     given = {
         "--participant-label": asked.participant_label,
         "--session-label": asked.session_label,
@@ -135,20 +103,49 @@ def _one_series(asked: Asked) -> Item:
     # the atlas that maps are drawn with; the series does not depend on it
     atlas = resources.find_atlas(None, offline=True)
     naming = Naming(str(asked.results), stem_of(asked.input), atlas.space, atlas.label)
-    return Item(naming, asked.input, None, asked.tr)
+    return Recording(naming, asked.input)
 
 
-def atlas_image(item: Item, folder: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+def read_scaled(recording: Recording, asked: Asked) -> Scaled:
+    """The series that an experiment looks at.
+
+    Raises
+    ------
+    UserError
+        In one line, for what no number should be made from.
+    """
+    if asked.input.is_file():
+        return _others_series(recording.path, asked.tr)
+    series = read_series(recording)
+    sidecar = recording.path.with_suffix(".json")
+    values = read_json(sidecar)
+    try:
+        return Scaled(series, float(values["RepetitionTime"]), float(values["StartTime"]))
+    except (ValueError, KeyError, TypeError) as error:
+        kind = type(error).__name__
+        raise UserError(f"{sidecar}: cannot be read ({kind}: {error})") from None
+
+
+def atlas_image(naming: Naming, source: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Labels 1 … 424 (X, Y, Z) and affine of the atlas that the series were made with.
 
-    folder: the output folder, which holds it. Raises UserError where it does not.
+    Parameters
+    ----------
+    naming
+        Of a recording.
+    source
+        The output folder, which holds the atlas; or the one series that others made.
+
+    Raises
+    ------
+    UserError
+        Where the folder does not hold it.
     """
-    if item.source is None:
+    if source.is_file():
         return resources.find_atlas(None, offline=True).load()
     import nibabel as nb
 
-    space, label = item.naming.space, item.naming.atlas
-    path = folder / f"tpl-{space}" / f"tpl-{space}_atlas-{label}_res-2_dseg.nii.gz"
+    path = atlas_path(source, naming.space, naming.atlas)
     try:
         image: Any = nb.load(path)
         return np.asarray(image.dataobj).astype(np.int16), np.asarray(image.affine, np.float64)

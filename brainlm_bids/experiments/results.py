@@ -13,9 +13,9 @@ from typing import Any
 
 from brainlm_bids import __version__, files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
-from brainlm_bids.experiments.recordings import Item
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
@@ -56,8 +56,7 @@ class Results:
             "DatasetLinks": {"source": link},
         }
         files.write_json(self.folder / "dataset_description.json", values)
-        labels = [model.label for model in self.models]
-        described = outputs.describe_labels(labels, self.command)
+        described = outputs.describe_labels(self.command)
         outputs.write_dataset_files(self.folder, None, described)
         files.write_text(self.folder / "README.md", _README.format(self.command))
 
@@ -80,21 +79,21 @@ class Results:
         """Return the model of this label."""
         return next(one for one in self.models if one.label == label)
 
-    def is_complete(self, item: Item, stage: str) -> bool:
-        """Whether the outputs of a recording exist under this configuration."""
+    def is_complete(self, item: Recording, stage: str) -> bool:
         return outputs.is_complete(self.folder, item.stem, stage, self._own(item))
 
-    def complete(self, item: Item, stage: str, written: Sequence[Path]) -> None:
+    def complete(self, item: Recording, stage: str, written: Sequence[Path]) -> None:
         """Say that a recording is done; written last."""
         outputs.write_record(self.folder, item.stem, stage, self._own(item), written)
 
-    def _own(self, item: Item) -> str:
-        made_under = "" if item.source is None else item.source.configuration
+    def _own(self, item: Recording) -> str:
         status = item.path.stat()
-        content = [made_under, status.st_size, status.st_mtime_ns]
+        content = [item.configuration, status.st_size, status.st_mtime_ns]
         return configuration_hash({"experiment": self.configuration, "series": content})
 
-    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> list[Item]:
+    def each(
+        self, items: Sequence[Recording], work: Callable[[Recording], None]
+    ) -> list[Recording]:
         """Do `work` for all items; those that fail are said and left out. Returns the others."""
         from tqdm import tqdm
 

@@ -1,9 +1,10 @@
 """Nipype interfaces of the group level, after the models: tables, networks, decoding, figures.
 
 Each loads, calls the kernels of `cohort`, and writes. `recordings` are plain dictionaries in the
-order of their names: stem, participant_id, session, task, run, mean_fd, coverage, n_volumes.
+order of their names: stem, participant_id, session_id, task, run, mean_fd, coverage, n_volumes.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.context import from_plain
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.outputs import Naming, model_stage
 from brainlm_bids.errors import UserError
 from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
@@ -24,7 +25,7 @@ from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.parcels import scaling
 
-KEYS = ("participant_id", "session", "task", "run", "recording", "mean_fd", "coverage")
+KEYS = ("participant_id", "session_id", "task", "run", "recording", "mean_fd", "coverage")
 FEATURES = tuple(features.column for features in palette.FEATURES)
 # From here on, tables are also written as Parquet.
 LARGE_COHORT = 1000
@@ -57,8 +58,7 @@ class GroupInterface(ArrayInterface):
 
     def _of(self, recording: Plain) -> Naming:
         """The names of one recording's files."""
-        own = self._naming
-        return Naming(own.output_dir, recording["stem"], own.space, own.atlas)
+        return dataclasses.replace(self._naming, stem=recording["stem"])
 
     def _table(self, key: str, columns: Mapping[str, Sequence[Any]], **values: Any) -> Path:
         path = self._naming.path(key, model=self._label)
@@ -82,7 +82,7 @@ def write_parquet(table: Path) -> Path | None:
     import pandas as pd
 
     path = table.with_suffix(".parquet")
-    texts = dict.fromkeys(("participant_id", "session", "task", "run", "recording"), str)
+    texts = dict.fromkeys(("participant_id", "session_id", "task", "run", "recording"), str)
     frame = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=texts)
     with files.atomically(path) as temporary:
         frame.to_parquet(temporary, index=False)
@@ -203,7 +203,7 @@ class Connectivity(GroupInterface):
         features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         labels = np.zeros((len(self._recordings), len(reference)), dtype=np.int64)
         for row, one in enumerate(self._recordings):
-            _, matrix = files.read_tsv(self._of(one).path("pearson"))
+            _, matrix = files.read_matrix(self._of(one).existing("pearson"))
             features[row] = fisher_z(matrix)
             labels[row] = parcel_networks(matrix, reference, self.inputs.seed).labels
         features.flush()
@@ -426,7 +426,7 @@ class WriteDecoding(GroupInterface):
         outputs.write_record(
             Path(self._naming.output_dir),
             self._naming.stem,
-            f"{self._label}decoding",
+            model_stage(self._label, self._naming.scaling, "decoding"),
             self.inputs.configuration,
             written,
         )

@@ -339,7 +339,9 @@ class WriteFunctional(ArrayInterface):
         }
         self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
-        self._table("pearson", names, pearson(steady).T.tolist(), **derived, **self._spaces())
+        matrix = files.write_matrix(self._naming.path("pearson"), names, pearson(steady))
+        self._written.append(matrix)
+        self._sidecar("pearson", {**derived, **self._spaces()})
         self._write_robust(names, robust, {**made, **derived})
 
     def _regressed(self) -> dict[str, Any]:

@@ -173,11 +173,11 @@ class ScaleToCohort(ArrayInterface):
         try:
             series, tr, source = steady_series(naming, self.inputs.model_tr)
             # read here already, so that a broken file is one recording's failure
-            _, connectivity = files.read_tsv(naming.path("pearson"))
+            _, connectivity = files.read_matrix(naming.existing("pearson"))
         except (UserError, ValueError, KeyError) as error:
             raise UserError(f"{naming.stem}: {error}") from error
         if connectivity.shape != (len(names), len(names)):
-            raise UserError(f"{naming.path('pearson').name}: is not 424 × 424")
+            raise UserError(f"{naming.existing('pearson').name}: is not 424 × 424")
         stats = scaling.load_stats(Path(self.inputs.statistics), names)
         robust, filled = scaling.scale(series, stats)
         kept = robust[:, ~filled]
@@ -202,7 +202,7 @@ class ScaleToCohort(ArrayInterface):
         outputs.write_record(
             Path(naming.output_dir),
             naming.stem,
-            "robustcohort",
+            outputs.COHORT_SERIES_STAGE,
             self.inputs.configuration,
             [path, sidecar],
         )
@@ -274,7 +274,7 @@ class EmbedUntrained(ArrayInterface):
         outputs.write_record(
             Path(naming.output_dir),
             naming.stem,
-            f"{given.label}untrained",
+            outputs.model_stage(given.label, naming.scaling, "untrained"),
             given.configuration,
             [path, note],
         )

@@ -96,7 +96,7 @@ class RunModel(ArrayInterface):
         outputs.write_record(
             Path(self._naming.output_dir),
             self._naming.stem,
-            self.inputs.label,
+            outputs.model_stage(self.inputs.label, self._naming.scaling),
             self.inputs.configuration,
             self._written,
         )
@@ -150,6 +150,11 @@ class RunModel(ArrayInterface):
     def _write(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
         path = self._naming.path(key, model=self.inputs.label)
         self._written.append(files.write_tsv(path, names, columns))
+        self._sidecar(key, **values)
+
+    def _write_matrix(self, key: str, matrix: NDArray[Any], **values: Any) -> None:
+        path = self._naming.path(key, model=self.inputs.label)
+        self._written.append(files.write_matrix(path, self._names, matrix))
         self._sidecar(key, **values)
 
     def _sidecar(self, key: str, **values: Any) -> None:
@@ -213,7 +218,7 @@ class RunModel(ArrayInterface):
         if found.tokens is not None:
             self._write_tokens(found.tokens, onset)
         if found.attention is not None:
-            self._write("attention", self._names, found.attention.T.tolist(), **self._said)
+            self._write_matrix("attention", found.attention, **self._said)
         length = float(found.duration[0])
         plot_embeddings(self._figure("embeddings"), found.vectors, onset, length)
         return found

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
-from brainlm_bids.bids import derivatives
-from brainlm_bids.bids.derivatives import Columns
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.participants import Columns, read_variables
 from brainlm_bids.cohort.decoding import fisher_z, linear_predictions, score, within_fold_p
 from brainlm_bids.cohort.variables import Target, make_target
 from brainlm_bids.errors import UserError
@@ -87,7 +85,6 @@ def _all_targets(start: Start) -> int:
 
 def _variables(given: Parameters, names: Sequence[str]) -> Columns:
     """Columns of participants.tsv and the phenotype file, a value per recording."""
-    recordings = [derivatives.Recording(Naming(str(given.data), one, "", "")) for one in names]
     folder = given.bids_dir or _raw_folder(given.data)
     if folder is None and given.phenotype is None:
         raise UserError(
@@ -95,7 +92,7 @@ def _variables(given: Parameters, names: Sequence[str]) -> Columns:
         )
     if folder is not None and not (folder / "participants.tsv").is_file() and not given.phenotype:
         raise UserError(f"{folder}: holds no participants.tsv; give --bids-dir or --phenotype")
-    return derivatives.read_variables(folder or Path("/nonexistent"), given.phenotype, recordings)
+    return read_variables(folder or Path("/nonexistent"), given.phenotype, names)
 
 
 def _raw_folder(data: Path) -> Path | None:

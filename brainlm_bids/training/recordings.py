@@ -1,61 +1,42 @@
 """What training starts from: the scaled series in an output folder of brainlm-bids.
 
-In: a folder that the level participant (or group) has filled. Out: `Source` values in the order of
-their names, each with its series (T, 424), or the reason in one line why it does not count.
+A folder that the level participant (or group) has filled comes in. The recordings go out in the
+order of their names, each with its series (T, 424), or the reason in one line why it has none.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.names import build, parse
-from brainlm_bids.bids.outputs import changed, output_table, read_record
+from brainlm_bids.bids.derivatives import Recording, find_recordings
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_tsv
 from brainlm_bids.resources import parcels
 
 Array = NDArray[np.float32]
-# --series -> (key in the table of outputs, stage whose record says that the file is complete)
-SERIES = {"robust": ("robust", "series"), "robustcohort": ("cohort_robust", "robustcohort")}
+# --series -> key in the table of outputs
+SERIES = {"robust": "robust", "robustcohort": "cohort_robust"}
 
 
-class Recording(NamedTuple):
-    """A recording to learn from: its name, its subject, and its scaled series (T, P)."""
+class Example(NamedTuple):
+    """A recording to learn from.
+
+    Attributes
+    ----------
+    name, subject
+        `sub-01_ses-1_task-rest`, `sub-01`.
+    series
+        The scaled series (T, P); None where it cannot be used.
+    reason
+        Why there is none, in one line.
+    """
 
     name: str
     subject: str
-    series: Array
-
-
-class LeftOut(NamedTuple):
-    """A recording that cannot be used, and why, in one line."""
-
-    name: str
-    subject: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """The scaled series of one run in an output folder; `reason`: why it cannot be used, or ""."""
-
-    name: str  # the run's entities: sub-01_ses-1_task-rest
-    subject: str  # sub-01
-    path: Path
-    configuration: str = ""
+    series: Array | None
     reason: str = ""
-
-    def read(self) -> Array:
-        """(T, 424) float32. Raises UserError for a file that is no whole scaled series."""
-        names, values = read_tsv(self.path)
-        if tuple(names) != parcels().names:
-            raise UserError(f"{self.path}: its columns are not the parcels of A424 in their order")
-        check_series(values, str(self.path))
-        return values.astype(np.float32)
 
 
 def check_series(values: NDArray[np.floating], name: str) -> None:
@@ -69,65 +50,40 @@ def check_series(values: NDArray[np.floating], name: str) -> None:
         raise UserError(f"{name}: is zero throughout: no parcel has data")
 
 
-def find_sources(
+def find_series(
     output_dir: Path, *, series: str = "robust", space: str | None = None, atlas: str | None = None
-) -> list[Source]:
-    """All scaled series of an output folder, also those that were not finished or have changed.
+) -> list[Recording]:
+    """The recordings of an output folder that have a scaled series.
 
-    series: "robust" (scaled by the recording's own statistics) or "robustcohort" (by the cohort's,
-    which the level group writes). space, atlas: needed where the folder has several. Raises
-    UserError if there is none.
+    Parameters
+    ----------
+    output_dir
+        The folder.
+    series
+        `robust` (scaled with the recording's own statistics) or `robustcohort` (with the cohort's,
+        by the level group).
+    space, atlas
+        Needed where the folder has series in several.
+
+    Raises
+    ------
+    UserError
+        If there is none, or there are several kinds.
     """
-    key, _ = SERIES[series]
-    row = output_table()[key]
-    ending = f"_{build('', {'desc': row['desc']}, row['suffix'], row['extension'])}"
-    found = [
-        (path, *_space_and_atlas(path))
-        for path in sorted(output_dir.glob(f"sub-*/**/{row['datatype']}/*{ending}"))
-    ]
-    found = [one for one in found if space in (None, one[1]) and atlas in (None, one[2])]
-    if not found:
-        level = "participant" if series == "robust" else "group"
-        raise UserError(
-            f"{output_dir}: holds no scaled series (*{ending}); give an output folder of "
-            f"brainlm-bids after the level {level}, or a store"
-        )
-    kinds = sorted({(one[1], one[2]) for one in found})
-    if len(kinds) > 1:
-        said = ", ".join(f"--space {a} --atlas {b}" for a, b in kinds)
-        raise UserError(f"{output_dir}: has series of several kinds; choose one: {said}")
-    return [_source(output_dir, path, series) for path, _, _ in found]
+    return find_recordings(output_dir, SERIES[series], space=space, atlas=atlas)
 
 
-def _space_and_atlas(path: Path) -> tuple[str, str]:
-    name = parse(path.name)
-    return name.get("space"), name.get("atlas")
+def read_series(recording: Recording) -> Array:
+    """The scaled series (T, 424) of a recording; UserError for one that cannot be used."""
+    values = recording.read(parcels().names)
+    check_series(values, str(recording.path))
+    return values.astype(np.float32)
 
 
-def _source(output_dir: Path, path: Path, series: str) -> Source:
-    _, stage = SERIES[series]
-    name = parse(path.name)
-    stem = name.source
-    source = Source(stem, name.subject, path)
-    record = read_record(output_dir, stem, stage)
-    listed = path.relative_to(output_dir).as_posix()
-    if record is None or listed not in record[1]:
-        reason = f"{stem}: its series were not finished; run brainlm-bids again"
-    elif changed(output_dir, {listed: record[1][listed]}):
-        reason = f"{listed}: is missing or not as it was written; run brainlm-bids again"
-    else:
-        reason = ""
-    configuration = record[0] if record else ""
-    return Source(source.name, source.subject, path, configuration, reason)
-
-
-def read_all(sources: Sequence[Source]) -> Iterator[Recording | LeftOut]:
-    """Each source's recording in turn, or why there is none."""
-    for source in sources:
-        if source.reason:
-            yield LeftOut(source.name, source.subject, source.reason)
-            continue
+def read_all(recordings: Sequence[Recording]) -> Iterator[Example]:
+    """Each recording in turn, or why it cannot be used."""
+    for one in recordings:
         try:
-            yield Recording(source.name, source.subject, source.read())
+            yield Example(one.stem, one.participant, read_series(one))
         except UserError as error:
-            yield LeftOut(source.name, source.subject, str(error))
+            yield Example(one.stem, one.participant, None, str(error))

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import ignore
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
@@ -28,14 +29,7 @@ from brainlm_bids.files import (
     write_json,
     write_tsv,
 )
-from brainlm_bids.training.recordings import (
-    LeftOut,
-    Recording,
-    Source,
-    check_series,
-    find_sources,
-    read_all,
-)
+from brainlm_bids.training.recordings import Example, check_series, find_series, read_all
 
 FOLDER = "training_store"  # in the output folder
 FORMAT = 1
@@ -82,7 +76,7 @@ class Store:
 
 def write_store(
     folder: Path,
-    recordings: Iterable[Recording | LeftOut | tuple[str, str, Array]],
+    recordings: Iterable[Example | tuple[str, str, Array]],
     *,
     fingerprint: str = "",
 ) -> Store:
@@ -115,10 +109,10 @@ def _write_rows(file: Path, recordings: Iterable[Any]) -> tuple[int, list[Stored
     n_parcels = first = 0
     with file.open("wb") as stream:
         for item in recordings:
-            if isinstance(item, LeftOut):
-                rows.append(Stored(item.name, item.subject, 0, first, "", item.reason))
+            name, subject, series, reason = Example(*item)
+            if series is None:
+                rows.append(Stored(name, subject, 0, first, "", reason))
                 continue
-            name, subject, series = item
             check_series(np.asarray(series), name)
             n_parcels = n_parcels or series.shape[1]
             if series.shape[1] != n_parcels:
@@ -238,7 +232,7 @@ def find_or_build(
         if check:
             verify(store)
         return store
-    sources = find_sources(data, series=series, space=space, atlas=atlas)
+    sources = find_series(data, series=series, space=space, atlas=atlas)
     above = (data if os.access(data, os.W_OK) else run_dir) / FOLDER
     above.mkdir(parents=True, exist_ok=True)
     with FileLock(above / ".lock"):
@@ -246,7 +240,7 @@ def find_or_build(
 
 
 def _found_or_built(
-    folder: Path, sources: Sequence[Source], data: Path, check: bool, say: Callable[[str], None]
+    folder: Path, sources: Sequence[Recording], data: Path, check: bool, say: Callable[[str], None]
 ) -> Store:
     fingerprint = _fingerprint(sources)
     try:
@@ -267,9 +261,9 @@ def _found_or_built(
     return write_store(folder, read_all(progress), fingerprint=fingerprint)
 
 
-def _fingerprint(sources: Sequence[Source]) -> str:
+def _fingerprint(sources: Sequence[Recording]) -> str:
     said = []
     for one in sources:
         status = one.path.stat()
-        said.append([one.name, one.configuration, one.reason, status.st_size, status.st_mtime_ns])
+        said.append([one.stem, one.configuration, one.reason, status.st_size, status.st_mtime_ns])
     return sha256(json.dumps(said))

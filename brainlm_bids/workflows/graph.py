@@ -25,7 +25,7 @@ class Stage(NamedTuple):
     recording : str
         Name of the recording; of an image that recordings share; or "group", for the cohort.
     name : str
-        As records of completed stages name it: "series", or the label of a model.
+        As records of completed stages name it: `series`, or `model-<label>`.
     """
 
     recording: str

@@ -6,9 +6,8 @@ from brainlm_bids.bids.context import AnatomicalContext, RecordingContext, RunCo
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.workflows.graph import Stage
 
-# Names of stages, as the records of completed stages give them; a model's stage has its label.
-RUN_SERIES, COHORT_SERIES, ANATOMY = "series", "robustcohort", "anatomy"
-UNTRAINED = "untrained"  # behind a model's label: its control with random weights
+# The stage of a T1w image, which has no record; all others: see `bids.outputs`.
+ANATOMY = "anatomy"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def test_eight_calls_at_once_lose_nothing(tmp_path: Path) -> None:
     link = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
     assert link == {"raw": bids.as_uri()}
     described = {row["desc_id"] for row in files.read_rows(out / "descriptions.tsv")}
-    assert {"desc-denoised", "desc-randomtiny"} <= described
+    assert {"desc-denoised", "desc-windows"} <= described
     atlas = nb.load(next((out / "tpl-MNI152NLin6Asym").glob("*_res-2_dseg.nii.gz")))
     assert set(np.unique(np.asarray(atlas.dataobj))) == set(range(425))
     assert len(files.read_rows(next((out / "tpl-MNI152NLin6Asym").glob("*_dseg.tsv")))) == 424
@@ -250,7 +250,7 @@ class Site:
         (self.last() / f"{task}.log").write_text(text)
 
     def status_rows(self, *rows: Sequence[str]) -> None:
-        names = ["participant_id", "session", "task", "run", "source", "status", "reason"]
+        names = ["participant_id", "session_id", "task", "run", "source", "status", "reason"]
         columns = list(zip(*rows, strict=True))
         values = [columns[0], *[["n/a"] * len(rows)] * 3, *columns[1:], *[[12.5] * len(rows)] * 2]
         path = self.out / "logs" / f"{time.time_ns()}_status.tsv"
@@ -722,7 +722,7 @@ def test_apptainer_runs_the_image_as_a_user(
     hostile = {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere", "HOME": str(home)}
     done = as_somebody(command, hostile)
     assert done.code == 0, done.said[-3000:]
-    embedding = next(out.glob("sub-01/func/*_desc-randomtiny_embeddings.tsv"))
+    embedding = next(out.glob("sub-01/func/*_model-randomtiny_desc-windows_embeddings.tsv"))
     assert np.isfinite(files.read_tsv(embedding)[1]).all()
     rows = files.read_rows(next((out / "logs").glob("*_status.tsv")))
     assert [row["status"] for row in rows] == ["done"]

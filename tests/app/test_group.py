@@ -25,8 +25,8 @@ from brainlm_bids.interfaces import cohort as tables
 from brainlm_bids.parcels import scaling
 from brainlm_bids.phantom import write_phantom
 
-LABEL = "randomtinycohort"
-STEM = f"group_task-rest_atlas-{ATLAS}"
+LABEL = "randomtiny"
+COHORT = f"model-{LABEL}_scaling-cohort"
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,15 @@ class Call:
     stderr: str
     rows: dict[str, dict[str, str]]
 
-    def table(self, desc: str, suffix: str) -> list[dict[str, str]]:
-        return read_rows(self.out / f"{STEM}_desc-{desc}_{suffix}.tsv")
+    def path(self, key: str, **values: str) -> Path:
+        naming = Naming(str(self.out), "group_task-rest", SPACE, ATLAS, "cohort")
+        return naming.path(key, model=LABEL, **values)
 
-    def sidecar(self, desc: str, suffix: str) -> dict:
-        return dict(json.loads((self.out / f"{STEM}_desc-{desc}_{suffix}.json").read_text()))
+    def table(self, key: str) -> list[dict[str, str]]:
+        return read_rows(self.path(key))
+
+    def sidecar(self, key: str) -> dict:
+        return files.read_json(self.path(key, extension=".json"))
 
 
 def call(
@@ -90,7 +94,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Call:
 
 
 def _scores(done: Call, target: str, metric: str) -> dict[str, str]:
-    rows = done.table(LABEL, "decoding")
+    rows = done.table("decoding")
     return next(row for row in rows if row["target"] == target and row["metric"] == metric)
 
 
@@ -108,7 +112,7 @@ def test_three_columns_stand_side_by_side(planted: Call) -> None:
     values = [float(row[name]) for name in ("embedding", "connectivity", "random_weights")]
     assert len(set(values)) == 3  # the control is another draw of weights, not the same model
     assert row["n_subjects"] == "24"
-    predictions = planted.table(LABEL, "predictions")
+    predictions = planted.table("predictions")
     ages = {row["participant_id"]: float(row["age"]) for row in read_rows(_raw(planted))}
     own = [row for row in predictions if row["target"] == "age"]
     assert {row["participant_id"]: float(row["truth"]) for row in own} == ages
@@ -126,8 +130,8 @@ def test_a_constant_target_is_said_and_the_rest_goes_on(planted: Call) -> None:
     row = planted.rows[f"decoding of scanner ({LABEL})"]
     assert row["status"] == "skipped"
     assert "same value" in row["reason"]
-    assert "scanner" in planted.sidecar(LABEL, "decoding")["NotDecoded"]
-    assert {row["target"] for row in planted.table(LABEL, "decoding")} == {"age", "noise"}
+    assert "scanner" in planted.sidecar("decoding")["NotDecoded"]
+    assert {row["target"] for row in planted.table("decoding")} == {"age", "noise"}
 
 
 def test_statistics_are_those_of_the_stacked_recordings(planted: Call) -> None:
@@ -160,28 +164,27 @@ def test_recordings_are_scaled_with_the_cohort(planted: Call) -> None:
 
 
 def test_tables_hold_every_recording(planted: Call) -> None:
-    naming = Naming(str(planted.out), "sub-07_task-rest", SPACE, ATLAS)
+    naming = Naming(str(planted.out), "sub-07_task-rest", SPACE, ATLAS, "cohort")
     own = read_rows(naming.path("recording_embedding", model=LABEL))[0]
-    table = planted.table(LABEL, "embeddings")
+    table = planted.table("group_embeddings")
     assert len(table) == 24
     row = next(row for row in table if row["participant_id"] == "sub-07")
     dimensions = [name for name in own if name.startswith("cls_")]
     assert [row[name] for name in dimensions] == [own[name] for name in dimensions]
-    metrics = planted.table(LABEL, "metrics")
+    metrics = planted.table("group_metrics")
     assert {row["predictor"] for row in metrics} >= {"model", "parcel_mean", "ridge"}
     assert len({row["recording"] for row in metrics}) == 24
 
 
 def test_consensus_of_connectivity_is_the_planted_networks(planted: Call) -> None:
     """The series were made of the seven networks: the vote over them finds every parcel."""
-    rows = planted.table(LABEL, "networks")
+    rows = planted.table("group_networks")
     consensus = {r["features"]: r for r in rows if r["participant_id"] == "consensus"}
     assert float(consensus["series"]["accuracy"]) == 1
     assert float(consensus["series"]["adjusted_rand"]) == 1
     assert float(consensus["model"]["accuracy"]) < 0.6
-    stem = f"group_task-rest_space-{SPACE}_atlas-{ATLAS}_desc-{LABEL}"
-    dseg = np.asarray(nb.load(planted.out / f"{stem}consensus_dseg.nii.gz").dataobj)
-    shares = np.asarray(nb.load(planted.out / f"{stem}networks_probseg.nii.gz").dataobj)
+    dseg = np.asarray(nb.load(planted.path("consensus")).dataobj)
+    shares = np.asarray(nb.load(planted.path("network_probability")).dataobj)
     atlas = resources.approximate_atlas()[0]
     assert np.array_equal(dseg > 0, atlas > 0)
     inside = atlas > 0
@@ -227,7 +230,8 @@ def test_methods_say_what_was_done(planted: Call) -> None:
 
 def test_the_same_call_again_computes_nothing(planted: Call, tmp_path: Path) -> None:
     before = hashes(planted.out)
-    times = {p: p.stat().st_mtime_ns for p in planted.out.glob(f"sub-*/func/*{LABEL}*")}
+    times = {p: p.stat().st_mtime_ns for p in planted.out.glob(f"sub-*/func/*{COHORT}*")}
+    assert times
     flags = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
     again = call(planted.out.parent / "raw", planted.out, tmp_path, *flags, "--nprocs", "1")
     assert again.returncode == 0
@@ -263,8 +267,21 @@ def test_the_number_of_processes_changes_no_byte(small: tuple[Path, Path], tmp_p
         found.append(hashes(done.out))
     assert set(found[0]) == set(found[1])
     assert [name for name in found[0] if found[0][name] != found[1][name]] == []
-    assert any("sub-02_task-rest_run-2" in name and LABEL in name for name in found[0])
-    assert not any("sub-03" in name and LABEL in name for name in found[0])
+    assert any("sub-02_task-rest_run-2" in name and COHORT in name for name in found[0])
+    assert not any("sub-03" in name and COHORT in name for name in found[0])
+
+
+def _as_older_versions_wrote_it(naming: Naming) -> None:
+    """Another name for the connectivity, and no column of names in it."""
+    present = naming.path("pearson")
+    names, matrix = files.read_matrix(present)
+    former = present.with_name(f"{naming.stem}_space-{SPACE}_atlas-{ATLAS}_desc-pearson_relmat.tsv")
+    files.write_series(former, names, matrix)
+    present.unlink()
+    written = [naming.path("denoised"), naming.path("denoised", extension=".json"), former]
+    out = Path(naming.output_dir)
+    configuration, _ = outputs.read_record(out, naming.stem, "series") or ("", {})
+    outputs.write_record(out, naming.stem, "series", configuration, written)
 
 
 def test_broken_and_unsuited_recordings_are_listed_and_the_rest_goes_on(
@@ -285,11 +302,12 @@ def test_broken_and_unsuited_recordings_are_listed_and_the_rest_goes_on(
     (out / "logs" / "records" / "sub-01_task-rest_run-1_series.json").unlink()
     blurred = Naming(str(out), "sub-02_task-rest_run-2", SPACE, ATLAS).path("pearson")
     blurred.write_bytes(blurred.read_bytes().replace(b"0.", b"x.", 1))
+    _as_older_versions_wrote_it(Naming(str(out), "sub-02_task-rest_run-1", SPACE, ATLAS))
     labels = [f"0{k}" for k in range(1, 8) if k != 3]
     flags = ("--max-mean-fd", "0.5", "--nprocs", "1", "--participant-label", *labels)
     done = call(small[0], out, tmp_path / "work", *flags, model="none")
     assert done.returncode == 1
-    rows = {row["recording"]: row for row in done.table("cohort", "recordings")}
+    rows = {row["recording"]: row for row in done.table("group_recordings")}
     assert rows["sub-04_task-rest"]["status"] == "excluded"
     assert "mean FD 0.9 mm is above 0.5" in rows["sub-04_task-rest"]["reason"]
     assert rows["sub-05_task-rest"]["status"] == "excluded"
@@ -364,7 +382,7 @@ def test_an_empty_folder_asks_for_participant(small: tuple[Path, Path], tmp_path
 
 
 def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: Path) -> None:
-    from brainlm_bids.bids.derivatives import find_recordings
+    from brainlm_bids.bids.cohort import find_cohort
     from brainlm_bids.settings import Settings
 
     series = np.random.default_rng(0).standard_normal((60, 424)) * 40 + 10000
@@ -378,19 +396,18 @@ def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: P
     written = [naming.path("denoised"), path, naming.path("pearson")]
     outputs.write_record(tmp_path, naming.stem, "series", "x", written)
     settings = Settings(tmp_path, tmp_path, tmp_path, max_mean_fd=0.2)
-    found = find_recordings(settings, "another space", ATLAS)
+    found = find_cohort(settings, "another space", ATLAS)
     assert [(one.status, one.coverage, one.mean_fd) for one in found] == [("included", 0.75, None)]
     assert found[0].naming.space == SPACE
 
 
 def test_sessions_are_matched(small: tuple[Path, Path], tmp_path: Path) -> None:
-    from brainlm_bids.bids.derivatives import Recording, read_variables
+    from brainlm_bids.bids.participants import read_variables
 
     table = tmp_path / "pheno.tsv"
     table.write_text("participant_id\tsession_id\tmood\n01\tses-a\t3\nsub-01\tb\t5\n")
     names = ("sub-01_ses-a_task-rest", "sub-01_ses-b_task-rest", "sub-02_ses-a_task-rest")
-    recordings = [Recording(Naming("/out", name, SPACE, ATLAS)) for name in names]
-    columns = read_variables(small[0], table, recordings)
+    columns = read_variables(small[0], table, names)
     assert columns["mood"] == ["3", "5", None]
     assert columns["age"][0] == columns["age"][1]
 

@@ -200,7 +200,11 @@ def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
 
 
 def test_an_untrained_model_says_so(two_processes: Call) -> None:
-    sidecar = next((two_processes.out / "sub-01" / "func").glob("*desc-randomtiny_embeddings.json"))
+    sidecar = next(
+        (two_processes.out / "sub-01" / "func").glob(
+            "*model-randomtiny_desc-windows_embeddings.json"
+        )
+    )
     values = json.loads(sidecar.read_text())
     assert values["Model"]["untrained"] is True
     assert "untrained_model" in [warning["Kind"] for warning in values["Warnings"]]

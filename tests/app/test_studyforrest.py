@@ -43,11 +43,12 @@ def test_every_promised_file_is_there(func: Path) -> None:
     plain = ("desc-confounds_timeseries", "desc-aroma_mixing", "desc-aroma_metrics")
     tables = [f"{STEM}_{name}" for name in plain]
     tables += [f"{SPACE}_desc-{name}_timeseries" for name in ("denoised", "robust")]
-    tables += [f"{SPACE}_desc-pearson_relmat", f"{SPACE}_desc-coverage_metrics"]
+    tables += [f"{SPACE}_stat-pearsoncorrelation_relmat", f"{SPACE}_desc-coverage_metrics"]
     for model in MODELS:
-        names = (f"{model}_embeddings", f"{model}reconstruction_timeseries", f"{model}_metrics")
-        tables += [f"{SPACE}_desc-{name}" for name in names]
-        assert (func / f"{SPACE}_desc-{model}networks_dseg.nii.gz").is_file()
+        names = ("windows_embeddings", "recording_embeddings", "reconstruction_timeseries")
+        names += ("reconstruction_metrics", "parcels_metrics")
+        tables += [f"{SPACE}_model-{model}_desc-{name}" for name in names]
+        assert (func / f"{SPACE}_model-{model}_desc-networks_dseg.nii.gz").is_file()
     missing = [n for n in tables for e in (".tsv", ".json") if not (func / f"{n}{e}").is_file()]
     assert missing == []
     out = func.parents[1]
@@ -76,7 +77,7 @@ def test_the_head_moved_as_little_as_another_tool_found(func: Path) -> None:
 
 def test_embeddings_have_a_row_per_window_of_the_resampled_run(func: Path) -> None:
     for model, width in zip(MODELS, (16, 32), strict=True):
-        names, table = read_tsv(func / f"{SPACE}_desc-{model}_embeddings.tsv")
+        names, table = read_tsv(func / f"{SPACE}_model-{model}_desc-windows_embeddings.tsv")
         assert names[:3] == ["onset", "duration", "cls_0000"]
         assert len(names) == 2 + width
         # 156 volumes of 2 s are 422 of 0.735 s: two windows of 200 and a right-aligned one
@@ -93,7 +94,7 @@ def test_the_scale_is_that_of_the_training_data(func: Path) -> None:
 def test_networks_are_painted_on_the_atlas(func: Path, shared: Path) -> None:
     atlas = np.asarray(nb.load(shared / "atlas" / "A424+2mm.nii.gz").dataobj).astype(int)
     for model in MODELS:
-        image = nb.load(func / f"{SPACE}_desc-{model}networks_dseg.nii.gz")
+        image = nb.load(func / f"{SPACE}_model-{model}_desc-networks_dseg.nii.gz")
         painted = np.asarray(image.dataobj)
         assert set(np.unique(painted[atlas > 0])) <= set(range(1, 8))
         assert not painted[atlas == 0].any()

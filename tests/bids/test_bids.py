@@ -2,6 +2,7 @@
 whole files only, and many jobs that share one output folder.
 """
 
+import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from brainlm_bids import files
 from brainlm_bids.bids import inputs, outputs
-from brainlm_bids.bids.names import parse
+from brainlm_bids.bids.names import ENTITIES, parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -276,12 +277,51 @@ def test_names_of_all_outputs_are_different_and_in_order() -> None:
     table = outputs.output_table()
     paths = [naming.path(key, model="brainlm13M") for key in table]
     assert len(set(paths)) == len(paths)
-    order = ["sub", "ses", "task", "run", "from", "to", "mode", "space", "atlas", "desc"]
     for path, row in zip(paths, table.values(), strict=True):
-        folder = Path("/out/sub-01/ses-a") / row["datatype"] if "datatype" in row else Path("/out")
+        folder = Path("/out/sub-01/ses-a") / row.datatype if row.datatype else Path("/out")
         assert path.parent == folder
         keys = list(parse(path.name).entities)
-        assert keys == [key for key in order if key in keys]
+        assert keys == [key for key in ENTITIES if key in keys]
+    # of a model, and scaled with the cohort: other files
+    cohort = dataclasses.replace(naming, scaling="cohort")
+    scaled = {cohort.path(key, model="brainlm13M") for key in table}
+    assert scaled & set(paths) == {
+        path
+        for path, row in zip(paths, table.values(), strict=True)
+        if "scaling" not in row.entities
+    }
+    with pytest.raises(ValueError, match="embeddings: belongs to a model"):
+        naming.path("embeddings")
+
+
+def test_a_checkpoint_whose_name_ends_as_ours_do_is_another() -> None:
+    """Each collided once: `brainlm111Mcohort` scaled by itself, `brainlm111M` with the cohort."""
+    naming = outputs.Naming("/out", "sub-01_task-rest", "S", "A424")
+    cohort = dataclasses.replace(naming, scaling="cohort")
+    names = {
+        place.path(key, model=model).name
+        for place in (naming, cohort)
+        for key in ("embeddings", "recording_embedding", "untrained_embedding")
+        for model in ("m", "mcohort", "mrecording", "mcohortrecording", "muntrained")
+    }
+    assert len(names) == 30
+    stages = {
+        outputs.model_stage(model, scaling, part)
+        for model in ("m", "mcohort", "muntrained")
+        for scaling in ("", "cohort")
+        for part in ("", "untrained")
+    }
+    assert len(stages) == 12
+
+
+def test_every_desc_label_of_a_level_is_described() -> None:
+    for level in ("participant", "group", "forecast", "perturb"):
+        described = outputs.describe_labels(level)
+        rows = [row for row in outputs.output_table().values() if level in row.levels]
+        assert set(described) == {row.desc for row in rows if row.desc}
+    text = outputs.describe_labels("group")["reconstruction"]
+    assert text.startswith("timeseries: The robust series as BrainLM predicts it")
+    assert "; metrics: How well masked values" in text
 
 
 def test_eight_jobs_share_one_folder(root: Path) -> None:

@@ -131,7 +131,9 @@ def test_given_series_go_through_scaling_and_the_model(
     said = read_json(func / f"{stem}denoised_timeseries.json")
     assert said["Denoising"] == "none, as given" and said["Sources"] == [files[0].as_uri()]
     assert said["HighPassCutoff"] is None and said["SliceTimingCorrected"] is None
-    assert (func / f"{stem}randomtiny_embeddings.tsv").is_file()
+    assert (
+        func / f"{stem}windows_embeddings.tsv".replace("_desc", "_model-randomtiny_desc")
+    ).is_file()
     assert (out / "sub-07.html").is_file()
     missing = _call(raw, tmp_path / "o2", *flags[:2], *flags[5:])
     assert missing.returncode == 1 and "--timeseries-tr SECONDS" in missing.stdout + missing.stderr

@@ -171,7 +171,9 @@ def test_the_phantom_goes_through_the_whole_job(phantom: Path, out: Path) -> Non
     assert row["motion_error_mm"] < 0.1
     assert row["series_clean_r"] > row["oracle_clean_r"] - 0.1
     func = out / "sub-01" / "func"
-    sidecar = json.loads(next(func.glob("*brainlmdemo_embeddings.json")).read_text())
+    sidecar = json.loads(
+        next(func.glob("*model-brainlmdemo_desc-windows_embeddings.json")).read_text()
+    )
     assert sidecar["Model"]["name"] == "demo" and sidecar["Model"]["untrained"] is False
     assert not list(out.rglob(".tmp-*")) and not list(out.glob(".brainlm*"))
     # the same call again, another work folder: nothing to do
@@ -210,7 +212,7 @@ def test_a_real_scan_goes_through_the_whole_job(shared: Path, tmp_path: Path) ->
     strongest = np.argsort(-np.abs(np.nan_to_num(t)))[:20]
     # the person looks at pictures
     assert (resources.parcels().network_index[strongest] == VISUAL).sum() >= 18
-    _, embeddings = read_tsv(func / f"{space}_desc-brainlmtiny_embeddings.tsv")
+    _, embeddings = read_tsv(func / f"{space}_model-brainlmtiny_desc-windows_embeddings.tsv")
     assert np.isfinite(embeddings).all() and embeddings.shape == (3, 2 + 16)
 
 

@@ -120,7 +120,7 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "failed: sub-00_task-rest_run-1: 30 volumes" in capsys.readouterr().err
     stem = "sub-01_task-rest_run-1_space-MNI152NLin2009aSym_atlas-A424approx"
     names, table = files.read_tsv(
-        results / "sub-01" / "func" / f"{stem}_desc-randomtinyforecast_timeseries.tsv"
+        results / "sub-01" / "func" / f"{stem}_model-randomtiny_desc-forecast_timeseries.tsv"
     )
     assert names[4:] == list(resources.parcels().names)
     # one origin at 50 of 70 volumes, and the end of the recording
@@ -128,7 +128,7 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert np.allclose(table[:, 2], (2 + np.arange(50, 90)) * TR)
     assert table[:, 3].tolist() == [1] * 20 + [0] * 20
     sidecar = files.read_json(
-        results / "sub-01" / "func" / f"{stem}_desc-randomtinyforecast_timeseries.json"
+        results / "sub-01" / "func" / f"{stem}_model-randomtiny_desc-forecast_timeseries.json"
     )
     assert sidecar["Models"]["randomtiny"]["untrained"]
     assert sidecar["Warnings"][0]["Kind"] == "untrained_model"
@@ -140,7 +140,9 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     }  # fmt: skip
     assert {row["n_subjects"] for row in rows} == {"2"}
     assert group.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    own = [files.read_rows(p) for p in sorted(results.glob("sub-*/func/*desc-forecast_*.tsv"))]
+    own = [
+        files.read_rows(p) for p in sorted(results.glob("sub-*/func/*desc-forecast_metrics.tsv"))
+    ]
     for k, row in enumerate(rows):
         mean = np.mean([float(table[k]["rmse"]) for table in own])
         assert float(row["rmse"]) == pytest.approx(mean, rel=1e-5)
@@ -173,7 +175,9 @@ def test_a_series_that_others_made(tmp_path: Path, capsys: pytest.CaptureFixture
         np.save(tmp_path / f"{name}.npy", values)
         assert call(tmp_path / f"{name}.npy", tmp_path / f"to_{name}", "--tr", 0.735) == 0
     tables = [
-        files.read_rows(next((tmp_path / f"to_{name}").glob("sub-*/func/*desc-forecast_*.tsv")))
+        files.read_rows(
+            next((tmp_path / f"to_{name}").glob("sub-*/func/*desc-forecast_metrics.tsv"))
+        )
         for name in ("raw", "scaled")
     ]
     for one, other in zip(*tables, strict=True):

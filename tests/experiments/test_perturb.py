@@ -163,7 +163,7 @@ SMALL = ("--model", "random:tiny", "--mask-ratio", 0.75, "--n-null", 4)
 def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     assert call(out, results, "--parcels", "R_V1", "8", "--set", 30, *SMALL) == 0
-    stem = "group_task-rest_atlas-A424approx_desc-randomtinyperturbation"
+    stem = "group_task-rest_atlas-A424approx_model-randomtiny_desc-perturbation"
     rows = files.read_rows(results / f"{stem}_metrics.tsv")
     changed = [row["name"] for row in rows if row["changed"] == "1"]
     assert changed == ["R_V1", PARCELS.names[7]]
@@ -174,12 +174,14 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
             assert 0.2 - 1e-9 <= float(row["p"]) <= 1 and int(row["n_null"]) <= 4
     own = [
         files.read_rows(path)
-        for path in sorted(results.glob("sub-*/func/*randomtinyperturbation_metrics.tsv"))
+        for path in sorted(
+            results.glob("sub-*/func/*model-randomtiny_desc-perturbation_metrics.tsv")
+        )
     ]
     mean = np.mean([float(table[100]["change"]) for table in own])
     assert float(rows[100]["change"]) == pytest.approx(mean, rel=1e-5)
 
-    image = nb.load(next(results.glob("group*randomtinychange_statmap.nii.gz")))
+    image = nb.load(next(results.glob("group*model-randomtiny_stat-change_statmap.nii.gz")))
     atlas = nb.load(next(out.glob("tpl-*/*dseg.nii.gz")))
     assert np.array_equal(image.affine, atlas.affine)
     values, labels = np.asarray(image.dataobj), np.asarray(atlas.dataobj)

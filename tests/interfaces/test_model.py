@@ -116,8 +116,8 @@ def test_scores_of_parcels_and_of_all_agree(written: _Case) -> None:
 
 
 def test_attention_and_networks(written: _Case) -> None:
-    attention = written.table("attention")
-    assert list(attention.columns) == written.names
+    attention = written.table("attention").set_index("name")
+    assert list(attention.columns) == list(attention.index) == written.names
     rows = attention.to_numpy().sum(axis=1)
     # A query spreads 1 over CLS and the 10 time patches of 424 parcels: 1/10 for a mean patch.
     assert rows == pytest.approx(np.full(424, 0.1), rel=1e-2)

@@ -15,7 +15,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import ARCHITECTURES
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import store as stores
-from brainlm_bids.training.recordings import LeftOut, find_sources
+from brainlm_bids.training.recordings import Example, find_series
 from brainlm_bids.training.setup import PretrainOptions, divide
 from brainlm_bids.training.split import read_split, split_subjects
 from brainlm_bids.training.store import find_or_build, open_store, verify, write_store
@@ -25,7 +25,7 @@ from brainlm_bids.training.store import find_or_build, open_store, verify, write
 
 def test_a_store_gives_back_what_was_stored(tmp_path: Path) -> None:
     recordings = [*low_rank(3, 30), ("short", "sub-9", np.ones((5, P), np.float32))]
-    bad = LeftOut("bad", "sub-8", "holds NaN")
+    bad = Example("bad", "sub-8", None, "holds NaN")
     store = write_store(tmp_path / "store", [*recordings[:2], bad, *recordings[2:]])
     assert [one.name for one in store.recordings] == [
         *(name for name, _, _ in recordings[:2]),
@@ -139,17 +139,17 @@ def test_recordings_that_cannot_be_used_have_a_reason(tmp_path: Path) -> None:
 
 def test_which_series_of_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="holds no scaled series"):
-        find_sources(out)
+    with pytest.raises(UserError, match="holds no series"):
+        find_series(out)
     names = list(output_folder(out, 1))
     with pytest.raises(UserError, match="after the level group"):
-        find_sources(out, series="robustcohort")
+        find_series(out, series="robustcohort")
     other = Naming(str(out), names[0], "MNI152NLin6Asym", "A424").path("robust")
     other.write_text("x\n")
     with pytest.raises(UserError, match="--space MNI152NLin6Asym --atlas A424"):
-        find_sources(out)
-    (found,) = find_sources(out, space=SPACE)
-    assert found.name == names[0] and not found.reason
+        find_series(out)
+    (found,) = find_series(out, space=SPACE)
+    assert found.stem == names[0] and not found.reason
 
 
 # --- the split ---------------------------------------------------------------------------------

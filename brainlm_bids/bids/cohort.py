@@ -1,0 +1,141 @@
+"""What the group level starts from: the recordings of an output folder, with their quality.
+
+An output folder that the participant level has filled comes in. `Recording` values go out, each
+with the reason, in one line, where it is left out.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from brainlm_bids.bids.derivatives import (
+    EXCLUDED,
+    FAILED,
+    INCLUDED,
+    Recording,
+    find_derivatives,
+    recording_of,
+)
+from brainlm_bids.bids.outputs import SERIES_STAGE, Naming, changed, read_record
+from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_json, read_rows
+from brainlm_bids.notices import Kind, Notice, notice
+from brainlm_bids.parcels import N_PARCELS
+from brainlm_bids.settings import Settings
+
+# What all recordings of a cohort should share.
+PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
+
+
+def find_cohort(settings: Settings, space: str, atlas: str) -> list[Recording]:
+    """The recordings of the group level, with their quality, in the order of their names.
+
+    Where the folder has no series in `space`, but in one other, they are those.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    out = settings.output_dir
+    every = find_derivatives(out, ["denoised"], settings)
+    found = [one for one in every if one.naming.atlas == atlas]
+    spaces = {one.naming.space for one in found}
+    if space not in spaces and len(spaces) == 1:
+        space = spaces.pop()
+    found = [one for one in found if one.naming.space == space]
+    if not found:
+        raise UserError(_nothing(out, space, atlas))
+    recordings = [recording_of(one) for one in found]
+    recordings.sort(key=lambda one: one.stem)
+    return [_judged(_with_quality(one), settings) for one in recordings]
+
+
+def all_recordings(output_dir: Path) -> list[Recording]:
+    """All recordings of an output folder, whatever their space and atlas, with their quality.
+
+    In the order of their names. One whose files are not whole is there with the reason.
+    """
+    found = find_derivatives(output_dir, ["denoised"])
+    return [_with_quality(recording_of(one)) for one in found]
+
+
+def _nothing(out: Path, space: str, atlas: str) -> str:
+    others = find_derivatives(out, ["denoised"])
+    if not others:
+        return f"{out}: holds no parcel series; run the level participant first"
+    example = others[0].naming
+    return (
+        f"{out}: no series of the selection with space-{space} and atlas-{atlas}; the folder has, "
+        f"for example, space-{example.space} and atlas-{example.atlas}: give the same --atlas, "
+        "--template and labels as for participant"
+    )
+
+
+def _with_quality(one: Recording) -> Recording:
+    """With its sidecar and coverage, or `failed` with what is wrong with its files."""
+    if one.status != INCLUDED:
+        return one
+    naming = one.naming
+    out = Path(naming.output_dir)
+    record = read_record(out, naming.stem, SERIES_STAGE)
+    missing = None if record is None else changed(out, record[1])
+    if missing is not None:
+        reason = f"{missing}: is missing or not as it was written; run brainlm-bids again"
+        return one.left_out(FAILED, reason)
+    try:
+        sidecar = read_json(naming.path("denoised", extension=".json"))
+        coverage = _coverage(naming, sidecar)
+        float(sidecar["RepetitionTime"]), int(sidecar["DummyVolumes"])
+    except UserError as error:
+        return one.left_out(FAILED, f"{naming.stem}: {error}")
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        kind = type(error).__name__
+        reason = f"{naming.stem}: sidecar or coverage cannot be read ({kind}: {error})"
+        return one.left_out(FAILED, reason)
+    return dataclasses.replace(one, sidecar=sidecar, coverage=coverage)
+
+
+def _coverage(naming: Naming, sidecar: dict[str, Any]) -> float:
+    """Mean covered fraction of the parcels; of a series made elsewhere, the share with data."""
+    path = naming.path("coverage")
+    if path.is_file():
+        fractions = [float(row["fraction"]) for row in read_rows(path)]
+        return sum(fractions) / len(fractions)
+    return 1.0 - len(sidecar["MissingParcels"]) / N_PARCELS
+
+
+def _judged(one: Recording, settings: Settings) -> Recording:
+    """Left out if it moved too much, or covers too little."""
+    if one.status != INCLUDED or one.coverage is None:
+        return one
+    limit = settings.max_mean_fd
+    if limit is not None and one.mean_fd is not None and one.mean_fd > limit:
+        reason = f"mean FD {one.mean_fd:.3g} mm is above {limit:g} (--max-mean-fd)"
+        return one.left_out(EXCLUDED, reason)
+    if one.coverage < settings.min_coverage:
+        share = f"covers {one.coverage:.3g} of the parcels on average"
+        return one.left_out(
+            EXCLUDED, f"{share}, less than {settings.min_coverage:g} (--min-coverage)"
+        )
+    return one
+
+
+def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
+    """A warning for every setting of the preprocessing in which recordings differ."""
+    warnings = []
+    for key in PREPROCESSING:
+        values: dict[str, list[str]] = {}
+        for one in recordings:
+            text = json.dumps(one.sidecar.get(key), sort_keys=True)
+            values.setdefault(text, []).append(one.stem)
+        if len(values) > 1:
+            rarest = min(values.values(), key=lambda stems: (len(stems), stems))
+            text = (
+                f"Recordings differ in {key}: {len(rarest)} of {len(recordings)}, for example "
+                f"{rarest[0]}, are not like the others. They should be preprocessed alike."
+            )
+            warnings.append(notice(Kind.MIXED_SETTINGS, text))
+    return warnings
