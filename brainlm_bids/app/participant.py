@@ -35,6 +35,7 @@ from brainlm_bids.app.status import (
 )
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -134,9 +135,7 @@ def _plan(
 
 def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan:
     inputs = run_inputs(settings, run, resources)
-    stages = plan_recording(
-        settings, Stage(run.stem, outputs.SERIES_STAGE), inputs, resources.models
-    )
+    stages = plan_recording(settings, Stage(run.stem, SERIES_STAGE), inputs, resources.models)
     context = run_context(settings, run, resources, stages.series.configuration)
     anatomy = None if run.t1w is None else anatomical_context(settings, run.t1w, context)
     return RunPlan(run, stages, context, anatomy)
