@@ -15,8 +15,8 @@ from brainlm_bids.bids.cohort import find_cohort, mixed_settings
 from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.bids.participants import Columns, read_variables
+from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage

@@ -6,10 +6,11 @@ A missing file or key leaves its line out; nothing is computed that the files do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.derivatives import identify
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice, from_json, gravest_first
@@ -86,7 +87,7 @@ def gather(output_dir: Path, subject: str) -> Subject:
     page = Subject(label, anatomical, status=status)
     page.description = read_json(output_dir / "dataset_description.json")
     for name in names:
-        files = _Files(path for path in tables if parse(path.name).source == name)
+        files = _Files((path for path in tables if parse(path.name).source == name), output_dir)
         page.runs.append(_run(Naming(str(output_dir), name, "", ""), files))
     page.crashes = read_crashes(output_dir, page.failed)
     return page
@@ -103,37 +104,41 @@ def _anatomical(output_dir: Path, figures: list[Path]) -> list[FigureFile]:
 
 
 class _Files:
-    """The tables and sidecars of one run, by desc and suffix; the last name wins."""
+    """The tables and sidecars of one run, by what they are: keys of the table of outputs."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self.paths: dict[tuple[str, str, str], Path] = {}
+    def __init__(self, paths: Iterable[Path], output_dir: Path) -> None:
+        self.paths: dict[tuple[str, str, str, str], Path] = {}
         self.spaces: set[str] = set()
         for path in paths:
-            name = parse(path.name)
-            self.paths[name.get("desc"), name.suffix, path.suffix] = path
-            if name.get("atlas"):
-                self.spaces.add(f"{name.get('atlas')} in {name.get('space', 'unknown space')}")
+            one = identify(path, output_dir)
+            if one is None:
+                continue
+            place = one.key, one.model, one.naming.scaling, path.suffix
+            if not one.formerly or place not in self.paths:
+                self.paths[place] = path
+            if one.naming.atlas:
+                space = one.naming.space or "unknown space"
+                self.spaces.add(f"{one.naming.atlas} in {space}")
 
-    def json(self, desc: str, suffix: str) -> dict[str, Any]:
-        path = self.paths.get((desc, suffix, ".json"))
+    def json(self, key: str, model: str = "", scaling: str = "") -> dict[str, Any]:
+        path = self.paths.get((key, model, scaling, ".json"))
         return read_json(path) if path else {}
 
-    def tsv(self, desc: str, suffix: str) -> list[Row]:
-        path = self.paths.get((desc, suffix, ".tsv"))
+    def tsv(self, key: str, model: str = "", scaling: str = "") -> list[Row]:
+        path = self.paths.get((key, model, scaling, ".tsv"))
         return read_tsv(path) if path else []
 
-    def models(self) -> list[str]:
-        """Labels of the models; other files of a model carry more than its label in `desc`."""
-        embedded = {desc for desc, suffix, _ in self.paths if suffix == "embeddings"}
-        about = {desc: model_facts.described(self.json(desc, "embeddings")) for desc in embedded}
-        return sorted(desc for desc, model in about.items() if model.get("label", desc) == desc)
+    def models(self) -> list[tuple[str, str]]:
+        """The models by their labels, and the scaling of the series that they were given."""
+        embedded = (place for place in self.paths if place[0] == "embeddings")
+        return sorted({(model, scaling) for _, model, scaling, _ in embedded})
 
 
 def _run(naming: Naming, files: _Files) -> Run:
-    denoised, robust = files.json("denoised", "timeseries"), files.json("robust", "timeseries")
+    denoised, robust = files.json("denoised"), files.json("robust")
     # what both sidecars say, the denoised one says of the run itself
-    sidecar = {**robust, **files.json("confounds", "timeseries"), **denoised}
-    components, coverage = files.tsv("aroma", "metrics"), files.tsv("coverage", "metrics")
+    sidecar = {**robust, **files.json("confounds"), **denoised}
+    components, coverage = files.tsv("aroma_metrics"), files.tsv("coverage")
     run = Run(naming.stem, parse(naming.stem).entities, spaces=sorted(files.spaces))
     run.figures = existing_figures(naming, "run")
     run.filled = [str(parcel) for parcel in as_list(robust.get("FilledParcels"))]
@@ -146,16 +151,18 @@ def _run(naming: Naming, files: _Files) -> Run:
         *run_facts.options(sidecar),
     ]
     run.low_coverage = run_facts.low_coverage(coverage)
-    run.models = [_model(label, naming, files) for label in files.models()]
+    run.models = [_model(naming, files, *model) for model in files.models()]
     run.warnings = _warnings(denoised, robust)
     return run
 
 
-def _model(label: str, naming: Naming, files: _Files) -> Model:
-    sidecar, windows = files.json(label, "embeddings"), files.tsv(label, "embeddings")
+def _model(naming: Naming, files: _Files, model: str, scaling: str) -> Model:
+    sidecar = files.json("embeddings", model, scaling)
+    windows = files.tsv("embeddings", model, scaling)
+    label = f"{model}, series scaled with the cohort" if scaling else model
     about = model_facts.described(sidecar)
-    figures = existing_figures(naming, "model", label)
-    table, verdicts = model_facts.metrics(files.tsv(label, "metrics"))
+    figures = existing_figures(replace(naming, scaling=scaling), "model", model)
+    table, verdicts = model_facts.metrics(files.tsv("metrics", model, scaling))
     return Model(
         label,
         model_facts.facts(about, windows),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids import files
-from brainlm_bids.bids.names import parse
+from brainlm_bids.bids.derivatives import find_derivatives
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.figures.palette import FEATURES
 from brainlm_bids.notices import from_json, gravest_first
@@ -47,7 +47,7 @@ def build_group_report(
         The report, `output_dir/group.html`.
     """
     output_dir = Path(output_dir)
-    naming = Naming(str(output_dir), stem, space, atlas)
+    naming = Naming(str(output_dir), stem, space, atlas, "cohort")
     recordings = read_tsv(naming.path("group_recordings"))
     scaling = read_json(naming.path("scaling", extension=".json"))
     sidecar = read_json(naming.path("group_recordings", extension=".json"))
@@ -77,9 +77,12 @@ def build_group_report(
 
 def _models(naming: Naming) -> list[str]:
     """Labels of the models whose embeddings the folder holds."""
-    pattern = naming.path("group_embeddings", model="*").name
-    paths = Path(naming.output_dir).glob(pattern)
-    return sorted(parse(path.name).get("desc") for path in paths)
+    found = find_derivatives(Path(naming.output_dir), ["group_embeddings"])
+    return sorted(
+        one.model
+        for one in found
+        if (one.naming.stem, one.naming.atlas) == (naming.stem, naming.atlas) and not one.formerly
+    )
 
 
 def _capitalised(text: str) -> str:

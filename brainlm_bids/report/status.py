@@ -8,7 +8,7 @@ from brainlm_bids.bids.names import without_prefix
 from brainlm_bids.report.values import Row, read_tsv, without_na
 
 COLUMNS = (
-    *("participant_id", "session", "task", "run", "source"),
+    *("participant_id", "session_id", "task", "run", "source"),
     *("status", "reason", "seconds", "peak_memory_mb", "crash_file"),
 )
 
@@ -20,7 +20,7 @@ def read_status(output_dir: Path, label: str) -> list[Row]:
         for row in read_tsv(path):
             if without_prefix("sub", row.get("participant_id", "")) != label:
                 continue
-            key = tuple(row.get(column, "") for column in ("session", "task", "run", "source"))
+            key = tuple(row.get(column, "") for column in ("session_id", "task", "run", "source"))
             rows[key] = dict.fromkeys(COLUMNS, "") | without_na(row)
     return [rows[key] for key in sorted(rows)]
 

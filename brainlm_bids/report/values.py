@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids import files
+from brainlm_bids.bids.derivatives import read_table
 from brainlm_bids.errors import UserError
 
 Row = dict[str, str]
@@ -86,6 +87,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_tsv(path: Path) -> list[Row]:
     """Read the rows of a table; none if it is missing or broken."""
     try:
-        return files.read_rows(path)
+        return read_table(path)
     except UserError:
         return []

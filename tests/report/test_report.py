@@ -20,7 +20,7 @@ SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
 TR = 2.0
 T = 60
 STATUS = (
-    "participant_id\tsession\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\t"
+    "participant_id\tsession_id\ttask\trun\tsource\tstatus\treason\tseconds\tpeak_memory_mb\t"
     "crash_file\n"
 )
 
@@ -101,18 +101,21 @@ def output(tmp_path: Path) -> Path:
         {"FilledParcels": ["P1"], "StandardDeviationRobust": 1.66, "Warnings": ["Mind the gap."]},
     )
     model = {"label": "brainlm13M", "family": "brainlm_mae", "sha256": "0123abcd" * 8}
-    _json(func / f"{SPACED}_desc-brainlm13M_embeddings.json", {"Model": model})
-    _tsv(func / f"{SPACED}_desc-brainlm13M_embeddings.tsv", [{"onset": 0, "cls_0000": 1.0}] * 3)
+    _json(func / f"{SPACED}_model-brainlm13M_desc-windows_embeddings.json", {"Model": model})
+    _tsv(
+        func / f"{SPACED}_model-brainlm13M_desc-windows_embeddings.tsv",
+        [{"onset": 0, "cls_0000": 1.0}] * 3,
+    )
     scores = {"model": 0.4125, "parcel_mean": -0.01, "ridge": 0.5217}
     metrics = [
         {"mask_ratio": 0.2, "predictor": p, "mse": 0.5875, "r2": r, "n_windows": 3}
         for p, r in scores.items()
     ]
-    _tsv(func / f"{SPACED}_desc-brainlm13M_metrics.tsv", metrics)
+    _tsv(func / f"{SPACED}_model-brainlm13M_desc-reconstruction_metrics.tsv", metrics)
     pictures = tmp_path / "sub-01" / "figures"
     pictures.mkdir()
-    for desc in ("motion", "coreg", "brainlm13Mnetworks"):
-        (pictures / f"{RUN}_desc-{desc}_bold.svg").write_text("<svg/>")
+    for name in ("desc-motion", "desc-coreg", "model-brainlm13M_desc-networks"):
+        (pictures / f"{RUN}_{name}_bold.svg").write_text("<svg/>")
     (pictures / "sub-01_desc-norm_T1w.svg").write_text("<svg/>")
     return tmp_path
 
@@ -166,7 +169,10 @@ def test_names_from_the_data_do_not_run(output: Path) -> None:
         func / f"{name}_space-S_atlas-A424_desc-robust_timeseries.json",
         {"Warnings": ["<script>alert(2)</script>"], "FilledParcels": ["<script>alert(3)</script>"]},
     )
-    _json(func / f"{name}_desc-m_embeddings.json", {"Model": {"<script>": "<script>alert(4)"}})
+    _json(
+        func / f"{name}_model-m_desc-windows_embeddings.json",
+        {"Model": {"<script>": "<script>alert(4)"}},
+    )
     (pictures / f"{name}_desc-motion_bold.svg").write_text("<svg/>")
     (output / "logs").mkdir()
     (output / "logs" / "crash.txt").write_text("</pre><script>alert(5)</script>")
@@ -194,7 +200,7 @@ def test_grave_warnings_are_boxes_in_the_summary_and_at_the_run(output: Path) ->
     _json(func / f"{name}_desc-denoised_timeseries.json", series)
     of_model = [notice(Kind.PADDED_WINDOW, "Padded."), notice(Kind.UNTRAINED_MODEL, "Untrained.")]
     sidecar = {"Model": {"label": "brainlmrandom"}, "Warnings": to_json(of_model)}
-    _json(func / f"{name}_desc-brainlmrandom_embeddings.json", sidecar)
+    _json(func / f"{name}_model-brainlmrandom_desc-windows_embeddings.json", sidecar)
     path = build_report(output, "01", version="0")
     page = _Page(path)
     for text in ("Approximate.", "Untrained.", "No T1w.", "Padded."):
@@ -229,7 +235,8 @@ def test_the_last_status_of_each_run_of_this_subject_counts(output: Path) -> Non
     secret = output.parent / "secret.txt"
     secret.write_text("not for the report")
     rest, other = "01\t\trest\t\tsub-01/a", "sub-01\t\tb\t\tsub-01/b"
-    (logs / "20260101_status.tsv").write_text(STATUS + f"{rest}\tfailed\tno TR\t1\t9\t\n")
+    older = STATUS.replace("session_id", "session")
+    (logs / "20260101_status.tsv").write_text(older + f"{rest}\tfailed\tno TR\t1\t9\t\n")
     (logs / "20260102_status.tsv").write_text(
         STATUS
         + f"{rest}\tdone\t\t1\t9\t\n{other}\tskipped\t19 volumes\t1\t9\t../secret.txt\n"
@@ -252,6 +259,20 @@ def test_missing_and_broken_files_leave_their_line_out(tmp_path: Path) -> None:
     (func / "sub-07_ses-1_task-a_desc-x_metrics.tsv").write_text("mask_ratio\npredictor\t\tz\n")
     page = _Page(build_report(tmp_path, "07", version="0"))
     assert "ses 1 · task a" in page.text
+
+
+def test_a_model_has_a_part_for_each_scaling_of_the_series(output: Path) -> None:
+    func, model = output / "sub-01" / "func", f"{SPACED}_model-brainlm13M_scaling-cohort"
+    _tsv(func / f"{model}_desc-windows_embeddings.tsv", [{"onset": 0, "cls_0000": 1.0}] * 2)
+    _tsv(func / f"{model}_desc-recording_embeddings.tsv", [{"onset": 0, "cls_0000": 1.0}])
+    # as older versions called it
+    _tsv(func / f"{SPACED}_desc-randomtiny_embeddings.tsv", [{"onset": 0, "cls_0000": 1.0}])
+    run = contents.gather(output, "01").runs[0]
+    assert [model.label for model in run.models] == [
+        "brainlm13M",
+        "brainlm13M, series scaled with the cohort",
+        "randomtiny",
+    ]
 
 
 def test_sentences_about_the_baselines_are_true() -> None:
