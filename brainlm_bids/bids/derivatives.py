@@ -136,16 +136,27 @@ def _expression(pattern: str) -> str:
 
 
 class Selection(Protocol):
-    """What a call was asked to look at; empty: everything."""
+    """Entities that a call is restricted to; an empty tuple selects everything."""
 
     @property
-    def participant_label(self) -> tuple[str, ...]: ...
+    def participant_label(self) -> tuple[str, ...]:
+        """Participants, without `sub-`."""
+        ...
+
     @property
-    def session_label(self) -> tuple[str, ...]: ...
+    def session_label(self) -> tuple[str, ...]:
+        """Sessions, without `ses-`."""
+        ...
+
     @property
-    def task_id(self) -> tuple[str, ...]: ...
+    def task_id(self) -> tuple[str, ...]:
+        """Tasks."""
+        ...
+
     @property
-    def run_id(self) -> tuple[str, ...]: ...
+    def run_id(self) -> tuple[str, ...]:
+        """Runs."""
+        ...
 
 
 def selected(stem: str, chosen: Selection) -> bool:

@@ -80,6 +80,7 @@ class Results:
         return next(one for one in self.models if one.label == label)
 
     def is_complete(self, item: Recording, stage: str) -> bool:
+        """Whether the outputs of a recording exist under this configuration."""
         return outputs.is_complete(self.folder, item.stem, stage, self._own(item))
 
     def complete(self, item: Recording, stage: str, written: Sequence[Path]) -> None:
