@@ -1,7 +1,7 @@
-"""Consensus networks: the networks of many recordings in; shares and one map of all out.
+"""Consensus networks: the most frequent network of each parcel, over many recordings.
 
-labels (N, P) int 1 … 7, the network that each recording gives each parcel; subjects (N,) says whose
-they are, so that somebody with ten runs has no more say than somebody with one.
+labels (N, P) int 1 … 7 are the networks that each recording gives its parcels; subjects (N,) are
+their subjects. Each subject has the same weight, whatever the number of recordings.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,15 @@ N_NETWORKS = 7  # AA-7 (Akiki and Abdallah 2019)
 
 
 class Consensus(NamedTuple):
-    """labels (P,) 1 … 7: the most frequent network; probability (7, P): the share of subjects."""
+    """Networks of a cohort.
+
+    Attributes
+    ----------
+    labels
+        (P,) 1 … 7: the most frequent network.
+    probability
+        (7, P) the share of subjects with each network.
+    """
 
     labels: NDArray[np.int64]
     probability: NDArray[np.float64]
@@ -24,8 +32,25 @@ class Consensus(NamedTuple):
 def consensus(labels: ArrayLike, subjects: Sequence[str]) -> Consensus:
     """Vote over recordings, each subject with the same weight (winner takes all).
 
-    A tie goes to the network with the lower number.
+    Parameters
+    ----------
+    labels
+        (N, P) 1 … 7.
+    subjects
+        (N,) the subject of each recording.
 
+    Returns
+    -------
+    Consensus
+        Networks and shares of subjects. A tie goes to the network with the lower number.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or a label is out of range.
+
+    Examples
+    --------
     >>> consensus([[1, 2], [1, 3], [4, 3]], ["a", "b", "c"]).labels
     array([1, 3])
     """
@@ -43,8 +68,21 @@ def consensus(labels: ArrayLike, subjects: Sequence[str]) -> Consensus:
 
 
 def agreement(labels: ArrayLike, reference: ArrayLike) -> dict[str, float]:
-    """Share of parcels with the reference's label, adjusted Rand index, and the majority's share.
+    """Agreement of labels with a reference.
 
+    Parameters
+    ----------
+    labels, reference
+        (P,) each.
+
+    Returns
+    -------
+    dict
+        "accuracy": share of parcels with the reference's label; "adjusted_rand": adjusted Rand
+        index; "majority": share of the reference's largest network, which is the chance level.
+
+    Examples
+    --------
     >>> agreement([1, 1, 2, 2], [1, 1, 2, 3])["accuracy"]
     0.75
     """

@@ -1,10 +1,10 @@
-"""Decoding: features (N, F) of N recordings and a target (N,) in; predictions and scores out.
+"""Decoding: a target (N,) is predicted from features (N, F) of N recordings.
 
-Nested, repeated cross-validation by subject: all recordings of a person lie on one side, also where
-the penalty is chosen. Features are standardised, and confounds regressed out of them, with what
-the training recordings alone say (Snoek 2019, NeuroImage 184:741). Penalised linear models do not
-change when features are rotated, so that wide features (89,676 correlations) are replaced by their
-N principal scores: the same predictions at a fraction of the time.
+Nested, repeated cross-validation by subject: all recordings of a person are on one side of a split,
+also where the penalty is chosen. Features are standardised, and confounds regressed out of them, by
+the training recordings alone (Snoek 2019, NeuroImage 184:741). Penalised linear models do not
+change when features are rotated, so wide features (89,676 correlations) are replaced by their N
+principal scores: the same predictions at a fraction of the time.
 """
 
 import math
@@ -37,7 +37,15 @@ BLOCK = 8192  # features at a time
 
 
 class Score(NamedTuple):
-    """A metric with its confidence interval (bootstrap over subjects)."""
+    """A metric with its confidence interval (bootstrap over subjects).
+
+    Attributes
+    ----------
+    value
+        The metric.
+    low, high
+        Bounds of the 95 % interval.
+    """
 
     value: float
     low: float
@@ -45,11 +53,20 @@ class Score(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What came of one target with one kind of features.
+    """The result of decoding one target from one kind of features.
 
-    predictions (N,) for a regression, (N, C) probabilities for C classes: each recording's while
-    its subject was left out, averaged over repeats. p: one-sided, of the first repeat's r² or AUC
-    among those with the target shuffled between subjects, NaN without permutations.
+    Attributes
+    ----------
+    predictions
+        (N,) for a regression, (N, C) probabilities for C classes: each recording's while its
+        subject was left out, averaged over repeats.
+    scores
+        Name of a metric to its score.
+    p
+        One-sided p value of the first repeat's r² or AUC, by permuting the target between subjects;
+        NaN without permutations.
+    n_repeats
+        Number of repeats of the cross-validation.
     """
 
     predictions: Array
@@ -59,12 +76,34 @@ class Decoded(NamedTuple):
 
 
 def n_repeats(n_recordings: int) -> int:
-    """Ten repeats up to 1000 recordings, fewer beyond, at least one."""
+    """Number of repeats: ten for up to 1000 recordings, fewer beyond, at least one.
+
+    Examples
+    --------
+    >>> n_repeats(200), n_repeats(2500), n_repeats(40_000)
+    (10, 4, 1)
+    """
     return max(1, min(MAXIMUM_REPEATS, RECORDINGS_FITTED // n_recordings))
 
 
 def fisher_z(matrix: NDArray) -> NDArray:
-    """Fisher z (pairs,) of the correlations above the diagonal of a matrix (P, P)."""
+    """Fisher z of the correlations above the diagonal.
+
+    Parameters
+    ----------
+    matrix
+        (P, P).
+
+    Returns
+    -------
+    ndarray
+        (P·(P − 1) / 2,) row by row.
+
+    Examples
+    --------
+    >>> fisher_z(np.array([[1.0, 0.5], [0.5, 1.0]])).round(4)
+    array([0.5493])
+    """
     pairs = matrix[np.triu_indices(len(matrix), k=1)]
     # a correlation that is 1 after rounding would be infinite
     return np.asarray(np.arctanh(np.clip(pairs, -0.999999, 0.999999)))
@@ -80,7 +119,7 @@ def decode(
     n_permutations: int = 0,
     seed: int = 0,
 ) -> Decoded:
-    """Decode a target from features, and say how far the result is from chance.
+    """Decode a target from features, with confidence intervals and a permutation test.
 
     Parameters
     ----------
@@ -90,16 +129,33 @@ def decode(
         (N,) numbers (`n_classes` 0: ridge regression), or class indices (logistic regression with
         classes of equal weight).
     subjects
-        Whose recordings they are. Folds hold whole subjects.
+        (N,) the subject of each recording. Folds hold whole subjects.
+    n_classes
+        0 for a regression.
     confounds
         (N, K) regressed out of the features inside the training folds.
+    n_permutations
+        How many shuffled targets the true one is compared with; 0 for no test.
     seed
-        Deals folds, permutations and bootstraps: equal for all features that are to be compared.
+        Seed of folds, permutations and bootstraps. Use the same seed for features that are to be
+        compared.
+
+    Returns
+    -------
+    Decoded
+        Predictions of held-out recordings, their scores, and a p value.
 
     Raises
     ------
     UserError
         If there are too many confounds for the recordings.
+
+    Examples
+    --------
+    >>> signal = np.random.default_rng(0).normal(size=(40, 3))
+    >>> people = [f"sub-{k:02d}" for k in range(40)]
+    >>> decode(signal, signal[:, 0], people, seed=0).scores["r2"].value > 0.9
+    True
     """
     values = np.asarray(target, dtype=np.float64)
     people = np.asarray(subjects)
@@ -136,10 +192,28 @@ def linear_predictions(
     n_classes: int = 0,
     seed: int = 0,
 ) -> Array:
-    """Predictions of the test rows by the linear model of `decode`, fitted to the training rows.
+    """Predict the test rows of one split by the linear model of `decode`.
 
-    (n_test, 2) for a regression: the prediction, and the mean of the training rows; (n_test, C)
-    probabilities for C classes. Features may be NaN where unknown.
+    Parameters
+    ----------
+    features
+        (N, F), NaN where unknown.
+    target
+        (N,) numbers, or class indices.
+    subjects
+        (N,) the subject of each recording.
+    split
+        Training rows and test rows.
+    n_classes
+        0 for a regression.
+    seed
+        Seed of the inner folds.
+
+    Returns
+    -------
+    ndarray
+        (n_test, 2) for a regression: the prediction, and the mean of the training rows; (n_test, C)
+        probabilities for C classes.
     """
     people = np.asarray(subjects)
     columns = np.asarray(target, dtype=np.float64)[None]
@@ -151,7 +225,26 @@ def linear_predictions(
 def score(
     truth: ArrayLike, predictions: Array, subjects: Sequence[str], *, n_classes: int, seed: int
 ) -> dict[str, Score]:
-    """Metrics of held-out predictions, with bootstrap intervals over subjects (see `Decoded`)."""
+    """Metrics of held-out predictions, with bootstrap intervals over subjects.
+
+    Parameters
+    ----------
+    truth
+        (N,) target values, or class indices.
+    predictions
+        (N, 2) or (N, C), see `linear_predictions`.
+    subjects
+        (N,) the subject of each recording.
+    n_classes
+        0 for a regression.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Name of a metric to its score.
+    """
     measure = _regression_scores if n_classes == 0 else _classification_scores
     values = np.asarray(truth, dtype=np.float64)
     return _intervals(measure, values, predictions, np.asarray(subjects), seed)
@@ -219,7 +312,7 @@ def _cross_validated(
     fit: Fit,
     seed: int,
 ) -> Array:
-    """(M, N, C) predictions of the M rows of `columns` (M, N), each while its subject was out."""
+    """(M, N, C) predictions of the M rows of `columns` (M, N), each with its subject left out."""
     predictions: Array | None = None
     for train, test in splits(people, OUTER_FOLDS, seed):
         scores = principal_scores(features, train, confounds)
@@ -232,7 +325,28 @@ def _cross_validated(
 
 
 def splits(people: NDArray[np.str_], n_folds: int, seed: int) -> Iterator[Split]:
-    """Rows for training and for testing, whole subjects on either side; blind to the target."""
+    """Split rows for cross-validation, whole subjects on either side, without regard to the target.
+
+    Parameters
+    ----------
+    people
+        (N,) the subject of each row.
+    n_folds
+        Number of folds; as many as subjects if there are fewer.
+    seed
+        Seed of the folds.
+
+    Yields
+    ------
+    train, test
+        Indices of rows.
+
+    Examples
+    --------
+    >>> people = np.array(["a", "a", "b"])
+    >>> [(train.tolist(), test.tolist()) for train, test in splits(people, 5, seed=0)]
+    [([0, 1], [2]), ([2], [0, 1])]
+    """
     names = np.unique(people)
     folds = KFold(min(n_folds, len(names)), shuffle=True, random_state=seed)
     for _, out in folds.split(names):
@@ -241,10 +355,29 @@ def splits(people: NDArray[np.str_], n_folds: int, seed: int) -> Iterator[Split]
 
 
 def principal_scores(features: ArrayLike, train: Indices, confounds: Array | None) -> Array:
-    """(N, R) rows whose scalar products are those of the standardised features, over their number.
+    """Rows with the scalar products of the standardised features, over the number of features.
 
-    Mean, confounds and scale are fitted to the rows `train` alone. Features that do not vary there
+    Mean, confounds and scale are fitted to the training rows alone. Features that do not vary there
     are left out.
+
+    Parameters
+    ----------
+    features
+        (N, F), NaN where unknown.
+    train
+        Indices of the training rows.
+    confounds
+        (N, K), or None.
+
+    Returns
+    -------
+    ndarray
+        (N, R) with R ≤ N, or R ≤ F for narrow features.
+
+    Raises
+    ------
+    UserError
+        If there are too many confounds for the training rows.
     """
     wide = np.asarray(features) if not isinstance(features, np.ndarray) else features
     n_rows, n_features = wide.shape
@@ -292,9 +425,9 @@ def _standardised(block: NDArray, train: Indices, model: Array, inverse: Array) 
 def _fit_ridge(
     scores: Array, columns: Array, split: Split, people: NDArray[np.str_], seed: int
 ) -> Array:
-    """Ridge regression of all columns at once, each with the penalty that its inner folds chose.
+    """Ridge regression of all columns at once, each with the penalty that its inner folds select.
 
-    (M, n_test, 2): predictions, and the training recordings' mean, which is to be beaten.
+    (M, n_test, 2): predictions, and the mean of the training recordings, which is the baseline.
     """
     train, test = split
     targets = columns.T
@@ -439,11 +572,31 @@ def _intervals(
 
 
 def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int) -> Array:
-    """(n, N) targets shuffled between subjects.
+    """Shuffle a target between subjects.
 
     A target that is the same in all recordings of a person moves from person to person; one that
-    differs between them moves as a whole block, between persons with as many recordings
-    (Winkler 2015, NeuroImage 123:253).
+    differs between them moves as a whole block, between persons with as many recordings.
+
+    Parameters
+    ----------
+    values
+        (N,) the target.
+    people
+        (N,) the subject of each recording.
+    n
+        Number of permutations.
+    seed
+        Seed of the permutations.
+
+    Returns
+    -------
+    ndarray
+        (n, N).
+
+    References
+    ----------
+    Winkler AM, Webster MA, Vidaurre D, Nichols TE, Smith SM (2015). Multi-level block permutation.
+    NeuroImage 123:253.
     """
     rng = np.random.default_rng([seed, 2])
     rows = [np.flatnonzero(people == name) for name in np.unique(people)]
@@ -461,7 +614,7 @@ def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int)
 
 
 def _permutation_p(first: Array, values: Array, shuffled: Array, n_classes: int) -> float:
-    """Share of shuffled targets, and of the true one, that are predicted as well as the true."""
+    """Share of targets, the true one among them, that are predicted as well as the true one."""
     if not len(shuffled):
         return math.nan
 

@@ -1,4 +1,4 @@
-"""A cohort in the plane: embeddings (N, D) in; two coordinates per recording out."""
+"""A cohort in the plane: two coordinates for each recording, from embeddings (N, D)."""
 
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -12,7 +12,17 @@ MINIMUM_FOR_UMAP = 2 * NEIGHBOURS
 
 
 class PlaneMap(NamedTuple):
-    """points (N, 2), and what the axes are called."""
+    """Recordings in the plane.
+
+    Attributes
+    ----------
+    method
+        "PCA" or "UMAP".
+    points
+        (N, 2).
+    axes
+        Names of the axes.
+    """
 
     method: str
     points: Array
@@ -20,9 +30,25 @@ class PlaneMap(NamedTuple):
 
 
 def principal_map(features: ArrayLike) -> PlaneMap:
-    """The first two principal components; signs are fixed by the largest loading.
+    """Project recordings onto the first two principal components.
 
-    One recording, or equal ones, lie at the origin.
+    The largest loading of each component is positive. A single recording, or equal ones, are at the
+    origin.
+
+    Parameters
+    ----------
+    features
+        (N, D).
+
+    Returns
+    -------
+    PlaneMap
+        Coordinates, and the share of the variance in the names of the axes.
+
+    Examples
+    --------
+    >>> principal_map([[0.0, 0.0], [2.0, 0.0]]).points.round(6).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
     """
     values = np.asarray(features, dtype=np.float64)
     centred = values - values.mean(axis=0)
@@ -41,7 +67,25 @@ def principal_map(features: ArrayLike) -> PlaneMap:
 
 
 def neighbour_map(features: ArrayLike, seed: int) -> PlaneMap | None:
-    """UMAP (McInnes 2018) where umap-learn is installed and there are enough recordings."""
+    """Map recordings by UMAP, if umap-learn is installed and there are at least 30.
+
+    Parameters
+    ----------
+    features
+        (N, D).
+    seed
+        Seed of UMAP.
+
+    Returns
+    -------
+    PlaneMap or None
+        Coordinates.
+
+    References
+    ----------
+    McInnes L, Healy J, Melville J (2018). UMAP: uniform manifold approximation and projection for
+    dimension reduction. arXiv 1802.03426.
+    """
     values = np.asarray(features, dtype=np.float32)
     if find_spec("umap") is None or len(values) < MINIMUM_FOR_UMAP:
         return None

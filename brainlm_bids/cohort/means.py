@@ -1,4 +1,4 @@
-"""Means over subjects: values of N recordings come in; a mean with its interval goes out.
+"""Means over subjects, with confidence intervals, of values of N recordings.
 
 A subject counts once, whatever the number of recordings.
 """
@@ -31,14 +31,48 @@ class Mean(NamedTuple):
 
 
 def subject_means(values: ArrayLike, subjects: Sequence[str]) -> Array:
-    """(N, …) of recordings -> (S, …) of subjects, in the order of their names; NaN is left out."""
+    """Average the recordings of each subject.
+
+    Parameters
+    ----------
+    values
+        (N, …) of recordings; NaN are ignored.
+    subjects
+        (N,) the subject of each recording.
+
+    Returns
+    -------
+    ndarray
+        (S, …) of subjects, in the order of their names.
+
+    Examples
+    --------
+    >>> subject_means([1.0, 3.0, 8.0], ["a", "a", "b"])
+    array([2., 8.])
+    """
     table, owners = np.asarray(values, dtype=np.float64), np.asarray(subjects)
     return np.stack([mean_over(table[owners == one]) for one in np.unique(owners)])
 
 
 def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) -> Mean:
-    """The mean, and the percentile interval of 1000 draws of subjects with replacement.
+    """Mean over subjects, with a percentile interval of 1000 bootstraps.
 
+    Parameters
+    ----------
+    values
+        (N, …) of recordings; NaN are ignored.
+    subjects
+        (N,) the subject of each recording.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Mean
+        The mean and the bounds of its 95 % interval, (…) each.
+
+    Examples
+    --------
     >>> mean_over_subjects([[1.0], [3.0], [8.0]], ["a", "a", "b"], seed=0).value
     array([5.])
     """
@@ -55,7 +89,13 @@ def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) ->
 
 
 def mean_over(values: Array) -> Array:
-    """(N, …) -> (…): the mean of what is not NaN, NaN where nothing is."""
+    """Mean over the first axis of the values that are not NaN; NaN if there are none.
+
+    Examples
+    --------
+    >>> mean_over(np.array([[1.0, np.nan], [3.0, np.nan]]))
+    array([ 2., nan])
+    """
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0).sum(axis=0)

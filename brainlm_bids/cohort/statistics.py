@@ -1,7 +1,7 @@
-"""Statistics of a cohort: series of many recordings in; median and quartiles per parcel out.
+"""Statistics of a cohort: median and quartiles per parcel over the series of many recordings.
 
 Series are (T, P), NaN in parcels without data; stores are (P, N) float32, the demeaned volumes of
-some recordings side by side, or what reads them: only a few parcels are asked for at a time.
+some recordings side by side, or objects that read these: few parcels are needed at a time.
 
 As for BrainLM's training (convert_ukbiobank_to_arrow.py): each recording minus its parcels' means,
 then median and interquartile range per parcel over the first 200 volumes of all recordings.
@@ -21,7 +21,7 @@ PARCELS_AT_A_TIME = 8
 
 
 class Rows(Protocol):
-    """A store, or something that reads the rows that it is asked for."""
+    """A store, or an object that reads the requested rows of one."""
 
     def __len__(self) -> int: ...
 
@@ -29,9 +29,16 @@ class Rows(Protocol):
 
 
 class PooledStatistics(NamedTuple):
-    """Median and interquartile range per parcel (P,), NaN where no recording has data.
+    """Statistics per parcel, NaN where no recording has data.
 
-    n_values (P,): how many volumes they rest on.
+    Attributes
+    ----------
+    median
+        (P,) median.
+    iqr
+        (P,) interquartile range.
+    n_values
+        (P,) number of volumes that they are computed from.
     """
 
     median: Array
@@ -40,11 +47,22 @@ class PooledStatistics(NamedTuple):
 
 
 def demeaned(series: Array, first: int | None = None) -> Store:
-    """The part of a recording that counts, (P, T'): each parcel's mean removed, the first volumes.
+    """Remove the mean of each parcel and select the first volumes.
 
-    The mean is that of the whole recording; `first` None keeps all volumes. Parcels with a missing
-    value, and those without variation, have no data: NaN throughout.
+    Parameters
+    ----------
+    series
+        (T, P).
+    first
+        Number of volumes to return; None for all. The mean is that of the whole recording.
 
+    Returns
+    -------
+    ndarray
+        (P, T') float32. Parcels with a missing value, and those without variation, are NaN.
+
+    Examples
+    --------
     >>> demeaned(np.array([[1.0, 5.0], [2.0, 5.0], [6.0, 5.0]]), 2)
     array([[-2., -1.],
            [nan, nan]], dtype=float32)
@@ -61,9 +79,30 @@ def pooled_statistics(
 ) -> PooledStatistics:
     """Median and interquartile range per parcel over all volumes of all stores.
 
-    Exactly `numpy.percentile` (25, 50, 75) of each parcel's finite values, and so independent of
-    the order and grouping of the recordings. Holds `parcels_at_a_time` rows of all stores at once
-    (4 bytes a value), and one parcel in float64.
+    They are exactly `numpy.percentile` (25, 50, 75) of each parcel's finite values, and so do not
+    depend on the order and grouping of the recordings.
+
+    Parameters
+    ----------
+    stores
+        (P, N) each.
+    parcels_at_a_time
+        Rows of all stores in memory at once (4 bytes a value), besides one parcel in float64.
+
+    Returns
+    -------
+    PooledStatistics
+        (P,) each.
+
+    Raises
+    ------
+    ValueError
+        If there is no store, or the numbers of parcels differ.
+
+    Examples
+    --------
+    >>> pooled_statistics([np.array([[0.0, 1.0]]), np.array([[2.0]])]).iqr
+    array([1.])
     """
     if not stores:
         raise ValueError("no recordings")

@@ -1,7 +1,7 @@
-"""Variables of a cohort: columns of text as they stand in a TSV in; targets and confounds out.
+"""Variables of a cohort: columns of a TSV become targets and confounds.
 
-A value per recording, None where it is missing. Whatever cannot be decoded says so in one line
-(`UserError`), and the caller goes on with the next.
+Columns have one text per recording, None where it is missing. A column that cannot be decoded
+raises a `UserError` of one line, and the caller continues with the next.
 """
 
 import math
@@ -21,9 +21,20 @@ MAXIMUM_CLASSES = 10
 
 
 class Target(NamedTuple):
-    """What is to be decoded: values (N,) of the recordings `rows` (N,), float or class index.
+    """A target to decode.
 
-    classes is empty for a regression; notes say what was left out, and why.
+    Attributes
+    ----------
+    name
+        Name of its column.
+    rows
+        (N,) the recordings with a value.
+    values
+        (N,) numbers, or indices of classes.
+    classes
+        Names of the classes; empty for a regression.
+    notes
+        What was left out, and why.
     """
 
     name: str
@@ -39,7 +50,13 @@ class Target(NamedTuple):
 
 
 def as_number(text: str | None) -> float:
-    """A number, NaN for what is missing or no number."""
+    """Convert a value of a table to a number; NaN if it is missing or no number.
+
+    Examples
+    --------
+    >>> as_number("2.5"), as_number("n/a")
+    (2.5, nan)
+    """
     try:
         return math.nan if text is None or text in MISSING else float(text)
     except ValueError:
@@ -58,12 +75,35 @@ def is_missing(text: str | None) -> bool:
 
 
 def make_target(name: str, column: Sequence[str | None], subjects: Sequence[str]) -> Target:
-    """Numbers with more than two values are regressed; two values, or words, are classified.
+    """Make a target of a column: a regression of numbers, or a classification.
+
+    Numbers with more than two values are regressed; two values, or words, are classified.
+
+    Parameters
+    ----------
+    name
+        Name of the column.
+    column
+        Text per recording, None where it is missing.
+    subjects
+        The subject of each recording.
+
+    Returns
+    -------
+    Target
+        Values of the recordings that have one.
 
     Raises
     ------
     UserError
         If the column is constant, all missing, or has too few subjects, or too many classes.
+
+    Examples
+    --------
+    >>> people = [f"sub-{k:02d}" for k in range(12)]
+    >>> target = make_target("sex", ["f", "m"] * 6, people)
+    >>> target.classes, target.is_regression
+    (('f', 'm'), False)
     """
     known = np.array([k for k, text in enumerate(column) if not is_missing(text)], dtype=np.int64)
     texts = [str(column[k]).strip() for k in known]
@@ -123,10 +163,28 @@ def _check_subjects(name: str, owners: Sequence[str]) -> None:
 
 
 def design(columns: Mapping[str, Sequence[str | None]]) -> NDArray[np.float64]:
-    """Confounds as a matrix (N, K): numbers as they are, words as indicators of all but the first.
+    """Make a matrix of confounds.
 
-    Missing numbers become the mean, missing words a level of their own. No intercept.
+    Numbers stay as they are; words become indicators of all levels but the first.
+    Missing numbers become the mean, missing words are a level of their own. There is no intercept.
 
+    Parameters
+    ----------
+    columns
+        Name to a text per recording.
+
+    Returns
+    -------
+    ndarray
+        (N, K).
+
+    Raises
+    ------
+    UserError
+        If no recording has a value in a column.
+
+    Examples
+    --------
     >>> design({"site": ["b", "a", "b"], "fd": ["0.1", "n/a", "0.3"]}).tolist()
     [[1.0, 0.1], [0.0, 0.2], [1.0, 0.3]]
     """

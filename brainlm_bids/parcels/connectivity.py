@@ -1,11 +1,11 @@
-"""Connectivity: a parcel series (T, P) in, correlations (P, P) out."""
+"""Functional connectivity: correlations (P, P) of a parcel series (T, P)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation of all pairs of parcels.
+    """Pearson correlation of all pairs of parcels.
 
     Parameters
     ----------
@@ -14,7 +14,8 @@ def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Returns
     -------
-    (P, P); NaN where a parcel has no data or does not vary.
+    ndarray
+        (P, P); NaN where a parcel has no data or does not vary.
 
     Examples
     --------

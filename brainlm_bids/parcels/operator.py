@@ -1,8 +1,8 @@
-"""From an atlas's labels (X, Y, Z) and a run (X, Y, Z, T) to parcel series (T, n_parcels).
+"""Parcel series (T, n_parcels) of a run (X, Y, Z, T), from an atlas's labels.
 
 The atlas's voxel centres are carried into the run's own voxels (coordinates (P, 3)); a sparse
-operator W (n_parcels, X·Y·Z) interpolates and averages there, so that the run is read once and no
-resampled copy of it is made. Every parcel keeps its column: one without data is NaN.
+operator W (n_parcels, X·Y·Z) interpolates and averages there, so that the run is read once and
+never resampled as a whole. Every parcel keeps its column: a parcel without data is NaN.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,17 @@ LEAST_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of each parcel (n_parcels,) lies in the run's mask, in atlas voxels."""
+    """How much of each parcel lies in the run's mask.
+
+    Attributes
+    ----------
+    n_voxels
+        (n_parcels,) voxels of the atlas.
+    n_covered
+        (n_parcels,) those of them in the mask.
+    fraction
+        (n_parcels,) their share.
+    """
 
     n_voxels: NDArray[np.int64]
     n_covered: NDArray[np.int64]
@@ -41,30 +51,53 @@ def build_operator(
     n_parcels: int = N_PARCELS,
     order: Literal[1, 3] = 3,
 ) -> tuple[sparse.csr_matrix, Coverage]:
-    """W (n_parcels, X·Y·Z) float32: each row the mean of a parcel's covered points.
+    """Make the operator that averages a run over parcels.
 
     A point is covered if its nearest voxel is in the mask. Its value is that of the cubic spline
-    through all voxels (Unser 1999, IEEE Signal Proc. Mag. 16:22): the spline's weights and the
-    filter from values to coefficients are both linear, and W is their product. Columns of voxels
-    beyond the mask are then set to 0 and the row is scaled to a sum of 1, so that none of them
-    enters. Where little of a row is left, its points are interpolated linearly among voxels of the
-    mask. Rows of parcels without a covered point are empty. Columns are in C order of `shape`.
+    through all voxels: the spline's weights and the filter from values to coefficients are both
+    linear, and W is their product. Columns of voxels outside the mask are then set to 0 and the row
+    is scaled to a sum of 1, so that such voxels have no influence. If little of a row remains, its
+    points are interpolated linearly among voxels of the mask.
 
     Parameters
     ----------
     labels
         (P,), 1 to `n_parcels`.
     points_vox
-        (P, 3) voxel coordinates in the run's grid; points beyond it or not finite are uncovered.
+        (P, 3) voxel coordinates in the run's grid; points outside it or not finite are uncovered.
     shape, mask
         (X, Y, Z) of the run and its mask.
+    n_parcels
+        Number of parcels of the atlas.
     order
         3: as above; 1: all points linearly among voxels of the mask.
+
+    Returns
+    -------
+    operator
+        W (n_parcels, X·Y·Z) float32, columns in C order of `shape`: each row averages the covered
+        points of a parcel, and is empty without any.
+    coverage
+        How much of each parcel is covered.
 
     Raises
     ------
     ValueError
         If the shapes disagree or a label is out of range.
+
+    References
+    ----------
+    Unser M (1999). Splines: a perfect fit for signal and image processing. IEEE Signal Process.
+    Mag. 16:22.
+
+    Examples
+    --------
+    >>> labels, points = np.array([1, 1]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> mask = np.ones((1, 1, 2), dtype=bool)
+    >>> operator, coverage = build_operator(labels, points, (1, 1, 2), mask, n_parcels=2, order=1)
+    >>> operator.toarray(), coverage.n_covered
+    (array([[0.5, 0.5],
+           [0. , 0. ]], dtype=float32), array([2, 0]))
     """
     labels = np.asarray(labels, dtype=np.int64)
     if mask.shape != tuple(shape) or points_vox.shape != (len(labels), 3):
@@ -105,12 +138,12 @@ def _covered(points: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np
 def _spline_rows(
     points: NDArray[np.float64], rows: NDArray[np.int64], n_rows: int, mask: NDArray[np.bool_]
 ) -> sparse.csr_matrix:
-    """Means over the points of each row of the cubic spline, columns beyond the mask left out.
+    """Means of the cubic spline over the points of each row, without columns outside the mask.
 
     The spline is a product of axes, and so are its weights: per axis, those of the coefficients
     (4 of a B-spline) times the inverse of A, where values = A · coefficients with
     A = (1, 4, 1) / 6 and mirrored ends. A⁻¹ decays as 0.27 to the distance: a row is computed in a
-    box around its points, and its least entries are dropped.
+    box around its points, and its smallest entries are dropped.
     """
     upper = np.array(mask.shape) - 1
     inverses = [_coefficients_of_values(size) for size in mask.shape]
@@ -176,7 +209,7 @@ def _coefficients_of_values(size: int) -> NDArray[np.float64]:
 def _linear_rows(
     points: NDArray[np.float64], rows: NDArray[np.int64], n_rows: int, mask: NDArray[np.bool_]
 ) -> sparse.csr_matrix:
-    """Means over the points of each row of linear interpolation among voxels of the mask."""
+    """Means over the points of each row, interpolated linearly among voxels of the mask."""
     columns, weights = _trilinear(points, mask)
     weights /= np.bincount(rows, minlength=n_rows)[rows]
     kept = weights > 0
@@ -190,7 +223,7 @@ def _linear_rows(
 def _trilinear(
     points: NDArray[np.float64], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Columns and weights (8, P) of the neighbours; 0 beyond the mask, sum 1 over axis 0."""
+    """Columns and weights (8, P) of the neighbours; 0 outside the mask, sum 1 over axis 0."""
     base = np.floor(points).astype(np.int64)
     part = points - base
     upper = np.array(mask.shape) - 1
@@ -208,10 +241,21 @@ def _trilinear(
 
 
 def parcellate(operator: sparse.spmatrix, bold: ArrayLike) -> NDArray[np.float64]:
-    """Parcel series (T, n_parcels) of a run (X, Y, Z, T), NaN for parcels without data.
+    """Average a run over parcels.
 
-    Reads only the voxels that the operator uses, `CHUNK` volumes at a time; `bold` may be in C
-    or Fortran order (as nibabel loads it) and is not copied.
+    Only the voxels that the operator uses are read, `CHUNK` volumes at a time.
+
+    Parameters
+    ----------
+    operator
+        W (n_parcels, X·Y·Z), see `build_operator`.
+    bold
+        (X, Y, Z, T), in C or Fortran order (as nibabel loads it); it is not copied.
+
+    Returns
+    -------
+    ndarray
+        (T, n_parcels), NaN for parcels without data.
 
     Raises
     ------
@@ -241,7 +285,7 @@ def parcellate(operator: sparse.spmatrix, bold: ArrayLike) -> NDArray[np.float64
 def label_means(
     series: NDArray[Any], labels: NDArray[np.int64], covered: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], Coverage]:
-    """Means by label of series without a grid, such as CIFTI's grayordinates.
+    """Average a series without a grid, such as CIFTI's grayordinates, by label.
 
     Parameters
     ----------
@@ -250,7 +294,7 @@ def label_means(
     labels
         (V,), 0 for none, 1 to 424.
     covered
-        (V,) which of them have data.
+        (V,) whether each has data.
 
     Returns
     -------

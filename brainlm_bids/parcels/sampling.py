@@ -15,7 +15,7 @@ KAISER_BETA = 8.0  # stop band below −80 dB (Kaiser 1974)
 def at_rate(
     series: NDArray[np.float64], tr: float, target_tr: float
 ) -> tuple[NDArray[np.float64], float]:
-    """A series at the model's repetition time, or as it is where that is near.
+    """Bring a series to the model's repetition time.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def at_rate(
     Returns
     -------
     series
-        (T', P), see `resample_series`; (T, P) as it came if the repetition times differ by no
+        (T', P), see `resample_series`; the unchanged (T, P) if the repetition times differ by no
         more than 2 % of the target.
     tr
         Its repetition time, s.
@@ -46,9 +46,9 @@ def at_rate(
 def resample_series(series: ArrayLike, tr: float, target_tr: float) -> NDArray[np.float64]:
     """Resample a series in time by a windowed sinc.
 
-    The cut-off is the lower of the two Nyquist frequencies, so that nothing folds back when
-    volumes become fewer. The ends are extended by point reflection. The first volume stays at
-    t = 0, and no sample lies beyond the last volume.
+    The cut-off is the lower of the two Nyquist frequencies, so that there is no aliasing when the
+    rate is reduced. The ends are extended by point reflection. The first volume stays at t = 0,
+    and no sample lies beyond the last volume.
 
     Parameters
     ----------
@@ -59,12 +59,13 @@ def resample_series(series: ArrayLike, tr: float, target_tr: float) -> NDArray[n
 
     Returns
     -------
-    (T', P) with T' = floor((T − 1) · tr / target_tr) + 1.
+    ndarray
+        (T', P) with T' = floor((T − 1) · tr / target_tr) + 1.
 
     Raises
     ------
     ValueError
-        If the series has another shape or a repetition time is not positive.
+        If the series is not 2-D or a repetition time is not positive.
 
     References
     ----------

@@ -1,9 +1,8 @@
-"""Robust scaling: (x − median) / interquartile range per parcel, the parcel's mean removed first.
+"""Robust scaling of demeaned parcel series: (x − median) / interquartile range per parcel.
 
-What comes in: series (T, P), NaN in parcels without data. What goes out: the scaled series, with
-parcels that cannot be scaled filled with 0 (their median) and listed. As in the BrainLM toolkit
-(vandijklab/BrainLM, toolkit/BrainLM_Toolkit.py, "Voxelwise_RobustScaler"), without its operator
-precedence bug.
+Series are (T, P), NaN in parcels without data. Parcels that cannot be scaled are filled with 0
+(their median) and listed. As in the BrainLM toolkit (vandijklab/BrainLM,
+toolkit/BrainLM_Toolkit.py, "Voxelwise_RobustScaler"), without the error in its operator precedence.
 """
 
 import math
@@ -30,7 +29,15 @@ SMALLEST_RELATIVE_IQR = 1e-6
 
 @dataclass(frozen=True)
 class ScalingStats:
-    """Median and interquartile range per parcel (P,), in the units of the series."""
+    """Statistics by which series are scaled, in the units of the series.
+
+    Attributes
+    ----------
+    median
+        (P,) median per parcel.
+    iqr
+        (P,) interquartile range per parcel.
+    """
 
     median: Array
     iqr: Array
@@ -46,7 +53,8 @@ def recording_stats(series: Array) -> ScalingStats:
 
     Returns
     -------
-    Statistics of the demeaned series, (P,) each; NaN where there is no data.
+    ScalingStats
+        Statistics of the demeaned series; NaN for parcels without data.
 
     Examples
     --------
@@ -61,7 +69,7 @@ def recording_stats(series: Array) -> ScalingStats:
 
 
 def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]:
-    """Scale a recording and fill what cannot be scaled.
+    """Scale a recording and fill parcels that cannot be scaled.
 
     Parameters
     ----------
@@ -81,6 +89,14 @@ def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]
     ------
     ValueError
         If the numbers of parcels differ.
+
+    Examples
+    --------
+    >>> series = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan]])
+    >>> scale(series, ScalingStats(np.array([0.0, 0.0]), np.array([0.5, 0.5])))
+    (array([[-2.,  0.],
+           [ 0.,  0.],
+           [ 2.,  0.]]), array([False,  True]))
     """
     values = np.asarray(series, dtype=np.float64)
     if values.shape[1] != len(stats.median):
@@ -104,13 +120,35 @@ def _usable(stats: ScalingStats) -> NDArray[np.bool_]:
 
 
 def save_stats(path: Path, names: list[str], stats: ScalingStats) -> None:
-    """Write statistics as TSV: name, median, iqr."""
+    """Write statistics as TSV with the columns name, median, iqr.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    names
+        (P,) names of the parcels.
+    stats
+        Their statistics.
+    """
     columns = [names, stats.median.tolist(), stats.iqr.tolist()]
     write_tsv(path, ["name", "median", "iqr"], columns, digits=9)
 
 
 def load_stats(path: Path, names: list[str]) -> ScalingStats:
-    """Read statistics for the parcels `names`, in that order, whatever the order in the file.
+    """Read statistics of parcels from a TSV with the columns name, median, iqr.
+
+    Parameters
+    ----------
+    path
+        The file to read; its rows may be in any order.
+    names
+        (P,) names of the parcels to return, in this order.
+
+    Returns
+    -------
+    ScalingStats
+        (P,) each.
 
     Raises
     ------
@@ -138,6 +176,8 @@ def _number(text: str) -> float:
 def far_off(value: float, reference: float) -> bool:
     """Whether a standard deviation differs from its reference by more than `LARGEST_FACTOR`.
 
+    Examples
+    --------
     >>> far_off(20.0, UKB_SD_DEMEANED), far_off(50.0, UKB_SD_DEMEANED)
     (True, False)
     """
@@ -153,6 +193,11 @@ def scale_warnings(demeaned: float | None, scaled: float | None) -> list[Notice]
         Standard deviation of the demeaned series in grand-mean units; None if unknown.
     scaled
         Standard deviation of the robustly scaled series; None if unknown.
+
+    Returns
+    -------
+    list of Notice
+        A warning for each that is far from UK Biobank's.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Parcels by what a user calls them: words come in, indices of columns go out."""
+"""Parcels by name, number or network, as a user gives them."""
 
 import difflib
 from collections.abc import Sequence
@@ -11,10 +11,31 @@ if TYPE_CHECKING:
 
 
 def find_parcels(words: Sequence[str], parcels: "Parcels") -> list[int]:
-    """Indices (0 … 423, sorted, once each) of names, numbers (1 … 424) and networks.
+    """Find the columns of parcels.
 
-    Upper and lower case are the same. Raises UserError for a word that is none of them, with
-    the names that are near.
+    Parameters
+    ----------
+    words
+        Names of parcels, numbers (1 to 424), and names of networks; upper and lower case are the
+        same.
+    parcels
+        The parcels of the atlas.
+
+    Returns
+    -------
+    list of int
+        Indices (0 to 423), sorted, without repetitions.
+
+    Raises
+    ------
+    UserError
+        If a word is none of these, with the most similar names; or if all parcels are selected.
+
+    Examples
+    --------
+    >>> from brainlm_bids.resources import parcels
+    >>> find_parcels(["3", "1"], parcels())
+    [0, 2]
     """
     table: dict[str, list[int]] = {}
     for k, (name, short, network) in enumerate(

@@ -1,4 +1,4 @@
-"""The last step before a model: a parcel series in, the series that a model sees out."""
+"""The last step before a model: a parcel series is resampled in time and scaled."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
-"""Linear and non-linear registration: images (X, Y, Z) with RAS+ affines in, transforms out.
+"""Linear and non-linear registration of images (X, Y, Z) with RAS+ affines, by ANTs (antspyx).
 
-Inside is ANTs (antspyx). All transforms are pulls: they carry points (mm) of the fixed image or
-template to those of the moving image. Same seed, same thread count, same result.
+All transforms are pulls: they carry points (mm) of the fixed image or template to those of the
+moving image. The same seed and number of threads give the same result.
 """
 
 import logging
@@ -91,17 +91,38 @@ def register_rigid(
     moving_mask: Mask | None = None,
     seed: int,
 ) -> Matrix:
-    """The rigid pull (4, 4), float64, RAS+ mm: x_moving = M @ x_fixed.
+    """Register two images of one head rigidly.
 
-    Mattes' mutual information (contrasts may differ) of the brains, started once from their
-    centres of mass and once from the scanner's coordinates (a run that does not see the whole
-    brain has its centre elsewhere); of the two coarse ends, the one with more mutual information
-    is refined.
+    The metric is Mattes' mutual information of the brains, so contrasts may differ. The search
+    starts once from the centres of mass and once from the scanner's coordinates, because the
+    centre of a run that covers part of the brain lies elsewhere. Of the two coarse results, the
+    one with more mutual information is refined.
+
+    Parameters
+    ----------
+    fixed, moving
+        (X, Y, Z) images.
+    fixed_affine, moving_affine
+        (4, 4) of each, voxel to RAS+ mm.
+    fixed_mask, moving_mask
+        Their brains; None for the whole image.
+    seed
+        Seed of the points at which the images are compared.
+
+    Returns
+    -------
+    ndarray
+        M (4, 4) float64, RAS+ mm: x_moving = M @ x_fixed.
 
     Raises
     ------
     UserError
-        If the images cannot be brought together from either start.
+        If the images cannot be registered from either start.
+
+    References
+    ----------
+    Mattes D, Haynor DR, Vesselle H, Lewellen TK, Eubank W (2003). PET-CT image registration in the
+    chest using free-form deformations. IEEE Trans. Med. Imaging 22:120.
     """
     from ants.internal import get_pointer_string
 
@@ -135,9 +156,10 @@ def _mutual_information(
     moving: tuple[NDArray[np.float32], Matrix],
     matrix: Matrix,
 ) -> float:
-    """Mutual information (nats) over the moving image's whole grid, 32 bins a side.
+    """Mutual information (nats) over the moving image's whole grid, with 32 bins for each image.
 
-    On the moving grid, which both ends share, so that they are compared on the same voxels.
+    Both coarse results are evaluated on the moving grid, so that they are compared on the same
+    voxels.
     """
     pulled = resample_to(*fixed, moving[0].shape, moving[1], invert(matrix))
     counts = np.histogram2d(pulled.ravel(), moving[0].ravel(), bins=32)[0]
@@ -158,11 +180,11 @@ def register_to_template(
     seed: int,
     kind: Literal["T1w", "boldref"] = "T1w",
 ) -> ItkTransform:
-    """The non-linear transform that resamples an image into template space.
+    """Find the non-linear transform that resamples an image into template space.
 
-    Rigid and affine with Mattes' mutual information of the brains at 2 mm; then a T1w image by a
-    greedy diffeomorphism (`diffeomorphic`), and a BOLD reference by the boundary of the template's
-    white matter (`boundary`), or by SyN where that is not clear.
+    Rigid and affine registration with Mattes' mutual information of the brains at 2 mm come first.
+    A T1w image is then registered by a greedy diffeomorphism (`diffeomorphic`), a BOLD reference by
+    the boundary of the template's white matter (`boundary`), or by SyN if that boundary is unclear.
 
     Parameters
     ----------
@@ -173,18 +195,19 @@ def register_to_template(
     moving_mask, template_mask
         Their brains.
     seed
-        Of what is drawn at random: the points of the metric and of the surface.
+        Seed of the points of the metric and of the surface.
     kind
         Whether `moving` is a T1w image or a BOLD reference.
 
     Returns
     -------
-    A composite; as a map of points it goes from the template to the image.
+    ItkTransform
+        A composite; as a map of points it goes from the template to the image.
 
     Raises
     ------
     UserError
-        If the two cannot be brought together.
+        If the two cannot be registered.
 
     References
     ----------

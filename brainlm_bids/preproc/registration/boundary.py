@@ -51,7 +51,15 @@ FIELD_ITERATIONS = 60
 
 @dataclass(frozen=True)
 class Surface:
-    """Points (N, 3), RAS+ mm, between white and grey matter, and unit normals out of the white."""
+    """Points between white and grey matter.
+
+    Attributes
+    ----------
+    points
+        (N, 3) RAS+ mm.
+    normals
+        (N, 3) unit vectors from white to grey matter.
+    """
 
     points: FloatArray
     normals: FloatArray
@@ -60,11 +68,26 @@ class Surface:
 def white_surface(
     t1w: NDArray[Any], affine: FloatArray, brain: NDArray[np.bool_], seed: int = 0
 ) -> Surface:
-    """Where a T1w image (X, Y, Z) crosses the level between grey and white matter.
+    """Find where a T1w image crosses the level between grey and white matter.
 
     The level is the middle of the two brighter of three classes (Lloyd's k-means of the
-    intensities). Of all crossings between neighbouring voxels, 20,000 are drawn with `seed`; there
-    are none if the image has no contrast.
+    intensities).
+
+    Parameters
+    ----------
+    t1w
+        (X, Y, Z) without bias field.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    brain
+        (X, Y, Z) mask.
+    seed
+        Seed of the draw: of all crossings between neighbouring voxels, 20,000 are used.
+
+    Returns
+    -------
+    Surface
+        Points and normals; none if the image has no contrast.
     """
     spacing = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(t1w, dtype=np.float32), SMOOTHING_MM / spacing)
@@ -122,25 +145,31 @@ def refine(
     start: FloatArray,
     kind: Literal["rigid", "affine"] = "rigid",
 ) -> FloatArray | None:
-    """The pull (4, 4), RAS+ mm, at which the boundary is sharpest.
+    """Find the pull at which the boundary is sharpest.
 
     Parameters
     ----------
     surface
         See `white_surface`.
     bold, brain
-        The reference (X, Y, Z) and its brain, whose median tells signal from drop-out.
+        The reference (X, Y, Z) and its brain, whose median separates signal from drop-out.
     affine
-        Of `bold`, voxel to RAS+ mm.
+        (4, 4) of `bold`, voxel to RAS+ mm.
     start
         (4, 4) pull that is right within 8 mm.
     kind
-        "rigid": `start` is one and remains one; "affine": with stretches and shears.
+        "rigid": `start` is rigid and so is the result; "affine": with stretches and shears.
 
     Returns
     -------
-    None where the boundary cannot be trusted: too little of it in view, grey matter not brighter
-    than white, or an optimum further from the start than a start can be off.
+    ndarray or None
+        (4, 4) RAS+ mm. None if the boundary cannot be trusted: too little of it is in view, grey
+        matter is not brighter than white, or the optimum is too far from the start.
+
+    References
+    ----------
+    Greve DN, Fischl B (2009). Accurate and robust brain image alignment using boundary-based
+    registration. NeuroImage 48:63.
     """
     seen = _Bold(bold, affine, brain)
     if len(surface.points) == 0:
@@ -162,7 +191,7 @@ def refine(
 
 
 class _Bold:
-    """A BOLD reference that points of the T1w image are looked up in."""
+    """A BOLD reference, sampled at points of the T1w image."""
 
     def __init__(self, bold: NDArray[Any], affine: FloatArray, brain: NDArray[np.bool_]) -> None:
         self.data = np.nan_to_num(np.asarray(bold, dtype=np.float32))
@@ -208,7 +237,7 @@ def _sharpest(
 
 
 def _small_rigid(step: FloatArray, centre: FloatArray) -> FloatArray:
-    """Three shifts (mm) and three turns (mm at `RADIUS_MM`) about a centre, as (4, 4)."""
+    """Three shifts (mm) and three rotations (mm at `RADIUS_MM`) about a centre, as (4, 4)."""
     return about(centre, Rotation.from_rotvec(step[3:6] / RADIUS_MM).as_matrix(), step[:3])
 
 
@@ -238,7 +267,24 @@ class Field:
     origin: FloatArray
 
     def displacement(self, points: FloatArray) -> FloatArray:
-        """(N, 3) mm at points (N, 3), RAS+ mm of the T1w image."""
+        """Displacements at points.
+
+        Parameters
+        ----------
+        points
+            (N, 3) RAS+ mm of the T1w image.
+
+        Returns
+        -------
+        ndarray
+            (N, 3) mm.
+
+        Examples
+        --------
+        >>> field = Field(np.full((5, 5, 5, 3), 1.0), np.full(3, -50.0))
+        >>> field.displacement(np.zeros((1, 3))).round(6)
+        array([[1., 1., 1.]])
+        """
         basis = _basis(points, self.origin, self.control.shape[:3])
         return np.asarray(basis @ self.control.reshape(-1, 3))
 
@@ -250,10 +296,21 @@ def refine_field(
     brain: NDArray[np.bool_],
     matrix: FloatArray,
 ) -> Field:
-    """The smooth field u, so that x -> matrix @ (x + u(x)) sharpens the boundary further.
+    """Find the smooth field u for which x -> matrix @ (x + u(x)) sharpens the boundary further.
 
-    The cost of `refine` plus the bending energy of the control points, by L-BFGS. Arguments as
-    there; `matrix` is what it found.
+    L-BFGS minimises the cost of `refine` plus the bending energy of the control points.
+
+    Parameters
+    ----------
+    surface, bold, affine, brain
+        As for `refine`.
+    matrix
+        (4, 4) pull that `refine` returned.
+
+    Returns
+    -------
+    Field
+        Displacements in the space of the T1w image.
     """
     seen = _Bold(bold, affine, brain)
     low, high = surface.points.min(axis=0), surface.points.max(axis=0)

@@ -1,4 +1,4 @@
-"""Brains and bias fields: images (X, Y, Z) with RAS+ affines in, masks and corrected images out."""
+"""Brain masks and bias fields of images (X, Y, Z) with RAS+ affines."""
 
 import logging
 from typing import Any
@@ -27,9 +27,27 @@ MAX_TOUCH_MM2 = 5000.0
 def bias_correct(
     data: NDArray[Any], affine: NDArray[np.float64], mask: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """The image (X, Y, Z) without its bias field, float32: N4 (Tustison et al. 2010, IEEE TMI).
+    """Remove the bias field of an image, by N4.
 
-    The field is estimated in `mask` (default: voxels above the mean) on a grid of 4 to 8 mm.
+    Parameters
+    ----------
+    data
+        (X, Y, Z); values that are not finite count as 0.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    mask
+        (X, Y, Z) where the field is estimated, on a grid of 4 to 8 mm; by default voxels above the
+        mean.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) float32.
+
+    References
+    ----------
+    Tustison NJ, Avants BB, Cook PA, et al. (2010). N4ITK: improved N3 bias correction. IEEE Trans.
+    Med. Imaging 29:1310.
     """
     import ants
 
@@ -50,15 +68,32 @@ def bias_correct(
 def brain_mask_t1w(
     data: NDArray[Any], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], str]:
-    """The brain of a T1w image (X, Y, Z) and how it was found.
+    """Find the brain of a T1w image.
 
-    "skull-stripped": the image was already; "deepbet": the network of Fisch et al. 2024
-    (Comput. Biol. Med. 179, 108845); "threshold": where that failed.
+    Parameters
+    ----------
+    data
+        (X, Y, Z), with or without the skull.
+    affine
+        (4, 4) voxel to RAS+ mm.
+
+    Returns
+    -------
+    mask
+        (X, Y, Z) bool.
+    method
+        "skull-stripped" if the image was already, "deepbet" for the network, "threshold" if that
+        failed.
 
     Raises
     ------
     UserError
         If there is no brain in the image.
+
+    References
+    ----------
+    Fisch L, Zumdick S, Barkhau C, et al. (2024). deepbet: fast brain extraction of T1-weighted MRI
+    using convolutional neural networks. Comput. Biol. Med. 179:108845.
     """
     data = finite(data)
     stripped = _stripped_brain(data, affine)
@@ -163,15 +198,28 @@ def _deepbet(data: NDArray[np.float32], affine: NDArray[np.float64]) -> NDArray[
 
 
 def brain_mask_epi(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The brain of a BOLD reference (X, Y, Z), by ANTs' getMask.
+    """Find the brain of a BOLD reference by a threshold, as ANTs' getMask does.
 
-    Voxels above the mean, opened with a ball of two voxels, the largest part of them, without
-    holes.
+    The mask holds the voxels above the mean, opened with a ball of two voxels: the largest
+    component, without holes.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z).
+    affine
+        (4, 4) voxel to RAS+ mm.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) bool.
 
     Raises
     ------
     UserError
-        If the image is empty or constant, or what is found is small or no brighter than the rest.
+        If the image is empty or constant, or the bright region is small or hardly differs from the
+        rest.
     """
     data = finite(data)
     bright = data > data.mean()
@@ -206,7 +254,20 @@ def _open(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def closed(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Closing with a ball (voxels), holes filled."""
+    """Close a mask with a ball and fill its holes.
+
+    Parameters
+    ----------
+    mask
+        (X, Y, Z).
+    radius
+        Radius of the ball, in voxels.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) bool.
+    """
     if not mask.any():
         return mask
     padded = np.pad(mask, radius + 1)

@@ -37,14 +37,19 @@ MOST_SMOOTHINGS = 20
 
 
 def register(fixed: NDArray[Any], moving: NDArray[Any], where: NDArray[np.bool_]) -> Array:
-    """The displacements u (3, X, Y, Z), voxels, so that moving(x + u(x)) looks like fixed(x).
+    """Register two images that are already near each other.
 
     Parameters
     ----------
     fixed, moving
-        (X, Y, Z) of one contrast, already near each other.
+        (X, Y, Z) of the same contrast, on the same grid.
     where
-        Voxels of `fixed` that are compared; the field fades outside of them.
+        (X, Y, Z) voxels of `fixed` that are compared; the field fades outside of them.
+
+    Returns
+    -------
+    ndarray
+        Displacements u (3, X, Y, Z), voxels: moving(x + u(x)) looks like fixed(x).
 
     Raises
     ------
@@ -69,7 +74,7 @@ def _unit(image: NDArray[Any], where: NDArray[np.bool_]) -> Array:
 
 
 def _unfolded(field: Array) -> Array:
-    """The field, smoothed until it folds nowhere; a field of small steps needs that hardly ever."""
+    """The field, smoothed until it folds nowhere, which a field of small steps rarely needs."""
     smooth = _Gaussian(field.shape[1:], FIELD_SIGMA)
     for _ in range(MOST_SMOOTHINGS):
         if (jacobian(field) > 0).all():
@@ -79,7 +84,23 @@ def _unfolded(field: Array) -> Array:
 
 
 def jacobian(field: NDArray[Any]) -> Array:
-    """Determinant (X, Y, Z) of the map x -> x + u(x); where it is not positive, the map folds."""
+    """Determinant of the Jacobian of the map x -> x + u(x).
+
+    Parameters
+    ----------
+    field
+        u (3, X, Y, Z), voxels.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z); the map folds where it is not positive.
+
+    Examples
+    --------
+    >>> jacobian(np.zeros((3, 2, 2, 2), np.float32)).min()
+    np.float32(1.0)
+    """
     slopes = np.stack([np.stack(np.gradient(u), axis=-1) for u in field], axis=-2)
     return np.asarray(np.linalg.det(slopes + np.eye(3, dtype=np.float32)))
 

@@ -41,8 +41,8 @@ class Chain:
     Attributes
     ----------
     maps
-        The first is applied first: matrices (4, 4), `ItkTransform`, or any function of points
-        (P, 3), all RAS+ mm. Without any, points stay where they are.
+        In the order of application: matrices (4, 4), `ItkTransform`, or any function of points
+        (P, 3), all RAS+ mm. Without maps, points stay where they are.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class ItkTransform:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "ItkTransform":
-        """The transform in a file."""
+        """Read a transform from a file of ITK."""
         return cls(Path(path).read_bytes(), Path(path).suffix)
 
     @classmethod
@@ -121,10 +121,20 @@ class ItkTransform:
 
     @classmethod
     def from_composite(cls, path: str | Path) -> "ItkTransform":
-        """A composite (HDF5) that ITK wrote, made small and repeatable to the byte.
+        """Read a composite (HDF5) that ITK wrote, and make it smaller and reproducible.
 
-        Times and the operating system, which ITK notes, are left out. Displacements are kept in
-        steps of `DISPLACEMENT_STEP_MM`, as compressed float32.
+        Times and the operating system, which ITK records, are left out. Displacements are rounded
+        to steps of `DISPLACEMENT_STEP_MM` and stored as compressed float32.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        ItkTransform
+            The same bytes for the same transform.
         """
         with TemporaryDirectory() as folder:
             stored = Path(folder) / "composite.h5"
@@ -135,7 +145,7 @@ class ItkTransform:
     def from_field(
         cls, matrix: Matrix, displacements: NDArray[np.floating], grid: Matrix
     ) -> "ItkTransform":
-        """The composite of x → matrix @ (x + u(x)).
+        """Make the composite of x → matrix @ (x + u(x)).
 
         Parameters
         ----------
@@ -145,6 +155,11 @@ class ItkTransform:
             u (X, Y, Z, 3), RAS+ mm.
         grid
             (4, 4) affine of the voxels of `displacements`.
+
+        Returns
+        -------
+        ItkTransform
+            A composite in HDF5.
         """
         import ants
 
@@ -227,7 +242,20 @@ def _store(composite: Path, out_file: Path) -> None:
 
 
 def to_ants(data: NDArray[Any], affine: Matrix) -> Any:
-    """An image (X, Y, Z) with its RAS+ affine as an ``ants.ANTsImage`` of float32."""
+    """Convert an image to antspyx.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z).
+    affine
+        (4, 4) voxel to RAS+ mm.
+
+    Returns
+    -------
+    ants.ANTsImage
+        Of float32.
+    """
     import ants
 
     lps = compose(_RAS_LPS, affine)
@@ -249,7 +277,7 @@ def resample_to(
     pull: PointMap | Matrix,
     order: int = 1,
 ) -> NDArray[np.float32]:
-    """An image on the grid of a reference.
+    """Resample an image onto the grid of a reference.
 
     Parameters
     ----------
@@ -258,15 +286,17 @@ def resample_to(
     affine
         (4, 4) of `data`, voxel to RAS+ mm.
     reference_shape, reference_affine
-        The grid that is wanted.
+        The grid of the reference.
     pull
-        Carries the reference's points (P, 3), mm, to the image's: a matrix (4, 4) or a function.
+        Carries points (P, 3) of the reference, mm, to those of the image: a matrix (4, 4) or a
+        function.
     order
-        Of the spline; 0 takes the nearest voxel.
+        Order of the spline; 0 takes the nearest voxel.
 
     Returns
     -------
-    float32, of the reference's shape; 0 where the image was not seen.
+    ndarray
+        float32, of the reference's shape; 0 outside the image.
 
     Examples
     --------
