@@ -1,0 +1,1 @@
+"""The BrainLM networks: loading, embeddings, reconstructions, network maps."""

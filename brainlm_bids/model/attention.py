@@ -20,7 +20,7 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(width, width, bias=bias)
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, h, L, d)"""
+        """Split tokens into heads: (B, L, D) -> (B, h, L, d)."""
         split: Tensor = x.unflatten(-1, (self.heads, -1))
         return split.transpose(1, 2)
 
@@ -29,6 +29,7 @@ class SelfAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend from each token (B, L, D) to all tokens."""
         q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         return self.mix(q, k, v).transpose(1, 2).flatten(2)  # (B, h, L, d) -> (B, L, D)
 
@@ -39,7 +40,7 @@ class SelfAttention(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """A layer of a transformer that can be asked for the attention that it pays."""
+    """A layer of a transformer that can return its attention."""
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Attention (B, h, stop − start, L) of the queries start … stop, for the layer's input."""

@@ -65,7 +65,7 @@ class TokenConvolution(nn.Module):
         return rows[:, : self.block * width].view(heads, self.block, width)
 
     def forward(self, v: Tensor) -> Tensor:
-        """(B, h, L, d) -> (B, h, L, d)"""
+        """Convolve values (B, h, L, d) along the tokens."""
         n_tokens, reach = v.shape[2], self.weight.shape[2] // 2
         band = self.band().to(v.dtype)
         blocks = []
@@ -90,6 +90,7 @@ class ConvolvedAttention(SelfAttention):
         self.conv = TokenConvolution(heads, kernel)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of queries to keys, plus the convolution of the values, (B, h, L, d)."""
         mixed: Tensor = super().mix(q, k, v) + self.conv(v)
         return mixed
 
@@ -103,6 +104,7 @@ class AddNorm(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Project x, add the residual and normalise, all (B, L, D)."""
         x = self.LayerNorm(self.dense(x) + residual)
         return x
 
@@ -123,11 +125,13 @@ class Layer(AttentionLayer):
         self.output = AddNorm(inner, width, eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Output (B, L, D) of the block for tokens (B, L, D)."""
         x = self.attention["output"](self.attention["self"](x), x)
         x = self.output(F.gelu(self.intermediate["dense"](x)), x)
         return x
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention (B, h, stop − start, L) of the queries start … stop."""
         attention = self.attention["self"]
         assert isinstance(attention, SelfAttention)
         return attention.probabilities(x, start, stop)
@@ -146,6 +150,7 @@ class Embeddings(nn.Module):
         self.pos_embedding = TimePositions(width)
 
     def forward(self, signal: Tensor, xyz: Tensor) -> Tensor:
+        """Tokens (B, L, D), parcel by parcel, for signals (B, P, T) at (B, P, 3) mm."""
         x: Tensor = self.signal_embedding_projection(signal.unflatten(-1, (-1, self.patch)))
         x = x + self.xyz_embedding_projection(xyz).unsqueeze(2)  # (B, P, n, D)
         x = x + self.pos_embedding.pe[: x.shape[2]]
@@ -235,6 +240,22 @@ class BrainLM(nn.Module):
         self.decoder = Decoder(config)
 
     def forward(self, signal: Tensor, xyz: Tensor, masking: Masking) -> BrainLMOutput:
+        """Predict a signal of which a part is hidden.
+
+        Parameters
+        ----------
+        signal
+            (B, P, T) robust-scaled.
+        xyz
+            (B, P, 3) MNI coordinates, mm.
+        masking
+            Which tokens are visible, and in which order.
+
+        Returns
+        -------
+        BrainLMOutput
+            Predictions, mask and latents.
+        """
         latent, _ = self.vit(signal, xyz, masking.keep)
         logits = self.decoder(latent, xyz, masking.restore)
         return BrainLMOutput(logits, masking.mask.view(logits.shape[:3]), latent)

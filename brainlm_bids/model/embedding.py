@@ -149,8 +149,10 @@ def embed(
 
 
 class _Pass(NamedTuple):
-    """The result of one token order: vectors (N, D), means over windows (P, D) and (P, P), and
-    tokens (N, L, D)."""
+    """The result of one token order.
+
+    vectors (N, D); means over windows: parcels (P, D) and attention (P, P); tokens (N, L, D).
+    """
 
     vectors: Array
     parcels: Array | None

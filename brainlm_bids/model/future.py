@@ -148,11 +148,20 @@ def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) 
 
 
 class Places(NamedTuple):
-    """K places from which a recording is predicted: what was seen, and what came, in units of
-    what was seen.
+    """K places in a recording from which its future is predicted.
 
-    origins (K,) volumes seen; seen: K series (t, P); location and scale (K, P) turn them back into
-    the series; truth (K, H, P); has_data (P,).
+    Attributes
+    ----------
+    origins
+        (K,) number of volumes seen.
+    seen
+        K scaled series (t, P), up to each place.
+    location, scale
+        (K, P) statistics that turn scaled values back into those of the series.
+    truth
+        (K, H, P) the volumes that followed, in units of `seen`.
+    has_data
+        (P,) whether a parcel has data.
     """
 
     origins: Indices

@@ -14,8 +14,17 @@ from torch import Tensor
 
 
 class Masking(NamedTuple):
-    """`keep` (B, K) indices of the kept tokens in the order in which the encoder sees them;
-    `restore` (B, L) places of the raster tokens in (kept, removed); `mask` (B, L) 1 = removed."""
+    """Which tokens are visible.
+
+    Attributes
+    ----------
+    keep
+        (B, K) indices of the visible tokens, in the order in which the encoder sees them.
+    restore
+        (B, L) places of the raster tokens in (visible, hidden).
+    mask
+        (B, L) 1 for hidden tokens.
+    """
 
     keep: Tensor
     restore: Tensor
@@ -23,28 +32,72 @@ class Masking(NamedTuple):
 
 
 def n_kept(n_tokens: int, mask_ratio: float) -> int:
-    """Tokens that stay: the reference truncates the float product, int(4240·(1−0.9)) = 423."""
+    """Number of visible tokens; like the reference, it truncates the float product.
+
+    Examples
+    --------
+    >>> n_kept(4240, 0.9)
+    423
+    """
     return int(n_tokens * (1 - mask_ratio))
 
 
 def mask_by_noise(noise: Tensor, n_keep: int, *, stable: bool = False) -> Masking:
-    """noise (B, L): keep the `n_keep` tokens of the smallest noise, in the order of their noise.
+    """Keep the tokens of the smallest noise, in the order of their noise.
 
-    The reference sorts unstably, so that is the default here: tied tokens (one golden case has two)
-    come in the order of this build of torch. `stable` puts them in raster order.
+    Parameters
+    ----------
+    noise
+        (B, L).
+    n_keep
+        Number of visible tokens.
+    stable
+        Whether tied tokens come in raster order. The reference sorts unstably, so that is the
+        default: tied tokens come in an order that depends on the build of torch.
+
+    Returns
+    -------
+    Masking
+        Visible and hidden tokens.
     """
     order = torch.argsort(noise, dim=1, stable=stable)
     return mask_by_order(order, n_keep)
 
 
 def mask_by_order(order: Tensor, n_keep: int) -> Masking:
-    """order (B, L), a permutation per row: its first `n_keep` tokens are kept, in this order."""
+    """Keep the first tokens of an order.
+
+    Parameters
+    ----------
+    order
+        (B, L), a permutation of the tokens per row.
+    n_keep
+        Number of visible tokens.
+
+    Returns
+    -------
+    Masking
+        Visible and hidden tokens.
+
+    Examples
+    --------
+    >>> mask_by_order(torch.tensor([[2, 0, 1]]), 1).mask
+    tensor([[1., 1., 0.]])
+    """
     restore = torch.argsort(order, dim=1)
     return Masking(order[:, :n_keep], restore, (restore >= n_keep).float())
 
 
 def n_passes(mask_ratio: float) -> int:
-    """Passes until every token was masked once: ceil(1 / ratio), safe against rounding of 1/0.2."""
+    """Number of passes until every token was hidden once: ceil(1 / ratio).
+
+    It is safe against rounding of ratios such as 0.2.
+
+    Examples
+    --------
+    >>> n_passes(0.2), n_passes(0.75)
+    (5, 2)
+    """
     return math.ceil(1 / mask_ratio - 1e-9)
 
 

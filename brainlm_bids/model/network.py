@@ -191,38 +191,47 @@ class BrainLMNetwork:
 
     @property
     def grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of a window."""
         return self.config.grid
 
     @property
     def patch(self) -> int:
+        """Volumes of a time patch."""
         return self.config.timepoint_patching_size
 
     @property
     def layers(self) -> Sequence[AttentionLayer]:
+        """The layers of the encoder."""
         return self.module.vit.layers
 
     def tokens_of(self, coords: Tensor, parcels: Sequence[int]) -> Indices:
+        """All time patches of the parcels."""
         rows, columns = self.grid
         return np.flatnonzero(np.repeat(np.isin(np.arange(rows), parcels), columns))
 
     def real_tokens(self, n_volumes: int) -> Indices:
+        """Tokens of time patches with data; padded patches are never seen."""
         rows, columns = self.grid
         n_with_data = -(-min(n_volumes, self.config.window) // self.patch)
         tokens = np.arange(rows * columns)
         return tokens[tokens % columns < n_with_data]
 
     def hidden_values(self, token_mask: Tensor, coords: Tensor) -> Tensor:
+        """Which values (B, P, W) belong to hidden tokens (B, L)."""
         by_patch = token_mask.view(-1, *self.grid, 1)
         return by_patch.expand(-1, -1, -1, self.patch).flatten(2)
 
     def encode(self, signal: Tensor, coords: Tensor, keep: Tensor) -> Encoded:
+        """Encode windows (B, P, W) from the tokens `keep` (B, K); see `Network.encode`."""
         return Encoded(*self.module.vit(signal, _for_each(signal, coords), keep))
 
     def predict(self, signal: Tensor, coords: Tensor, masking: Masking) -> Prediction:
+        """Predict what is hidden, in units of the signal; see `Network.predict`."""
         _, predicted, hidden = self.masked_pass(signal, coords, masking)
         return Prediction(predicted, hidden)
 
     def masked_pass(self, signal: Tensor, coords: Tensor, masking: Masking) -> MaskedPass:
+        """Predict in the network's own units; see `Network.masked_pass`."""
         output = self.module(signal, _for_each(signal, coords), masking)
         hidden = output.mask.unsqueeze(-1).expand_as(output.logits)
         return MaskedPass(signal, output.logits.flatten(2), hidden.flatten(2))
@@ -238,15 +247,18 @@ class BrainLMNetwork:
         loss: str | None = None,
         stable: bool = False,
     ) -> ReferencePass:
+        """Make a pass as the original code does; see `Network.reference_pass`."""
         masking = self.module.masking(_needed(noise), mask_ratio, stable=stable)
         output = self.module(signal, _for_each(signal, coords), masking)
         return ReferencePass(output, self.module.loss(output, signal, loss), masking)
 
     def fixed_tensors(self) -> dict[str, Tensor]:
+        """The tables of positions, by their names in a checkpoint."""
         table = time_positions(self.config.hidden_size)
         return {"vit.embeddings.pos_embedding.pe": table, "decoder.pos_embedding.pe": table.clone()}
 
     def unused_tensors(self) -> dict[str, Tensor]:
+        """The unused prediction layer in the decoder of released checkpoints."""
         # Inherited from the superclass, a ViTMAE of 16² × 3 values in a patch.
         width = self.config.decoder_hidden_size
         return {
@@ -275,21 +287,26 @@ class ViTMAENetwork:
 
     @property
     def grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of a window."""
         return self.config.grid
 
     @property
     def patch(self) -> int:
+        """Volumes of a time patch."""
         return self.config.patch_size
 
     @property
     def margin(self) -> int:
+        """Columns of padding in front of the first volume."""
         return self.module.padding(self._shape)[1]
 
     @property
     def layers(self) -> Sequence[AttentionLayer]:
+        """The layers of the encoder."""
         return self.module.vit.layers
 
     def tokens_of(self, coords: Tensor, parcels: Sequence[int]) -> Indices:
+        """All patches of the picture that contain a row of one of the parcels."""
         rows, columns = self.grid
         order = posterior_to_anterior(coords).numpy()
         parcel_of_row = np.full(rows * self.patch, -1)
@@ -299,22 +316,27 @@ class ViTMAENetwork:
         return np.flatnonzero(np.repeat(concerned, columns))
 
     def real_tokens(self, n_volumes: int) -> Indices:
+        """All tokens, because the padding was shown in training."""
         return np.arange(self.config.n_tokens)
 
     def hidden_values(self, token_mask: Tensor, coords: Tensor) -> Tensor:
+        """Which values (B, P, W) belong to hidden patches (B, L)."""
         by_value = token_mask.unsqueeze(-1).expand(-1, -1, self.patch**2)
         picture = self.module.crop(unpatchify(by_value, self.grid, self.patch), self._shape)
         return picture[:, torch.argsort(posterior_to_anterior(coords))]
 
     def encode(self, signal: Tensor, coords: Tensor, keep: Tensor) -> Encoded:
+        """Encode windows (B, P, W) from the tokens `keep` (B, K); see `Network.encode`."""
         return Encoded(*self.module.vit(self.module.pad(self._picture(signal, coords)), keep))
 
     def predict(self, signal: Tensor, coords: Tensor, masking: Masking) -> Prediction:
+        """Predict what is hidden, in units of the signal; see `Network.predict`."""
         _, predicted, hidden = self.masked_pass(signal, coords, masking)
         back = torch.argsort(posterior_to_anterior(coords))
         return Prediction(predicted[:, back] * self.unit, hidden[:, back])
 
     def masked_pass(self, signal: Tensor, coords: Tensor, masking: Masking) -> MaskedPass:
+        """Predict in the network's own units; see `Network.masked_pass`."""
         picture = self._picture(signal, coords)
         output = self.module(picture, masking)
         return MaskedPass(picture, output.logits, output.mask)
@@ -330,6 +352,7 @@ class ViTMAENetwork:
         loss: str | None = None,
         stable: bool = False,
     ) -> ReferencePass:
+        """Make a pass as the original code does; see `Network.reference_pass`."""
         picture, masking = self._picture(signal, coords), None
         if (mode or self.config.train_mode) == "auto_encode":
             masking = self.module.masking(_needed(noise), mask_ratio, stable=stable)
@@ -340,6 +363,7 @@ class ViTMAENetwork:
         return ReferencePass(output, self.module.loss(output, picture), masking)
 
     def fixed_tensors(self) -> dict[str, Tensor]:
+        """The tables of positions, by their names in a checkpoint."""
         config = self.config
         return {
             "vit.embeddings.position_embeddings": grid_positions(config.hidden_size, config.grid),
@@ -347,6 +371,7 @@ class ViTMAENetwork:
         }
 
     def unused_tensors(self) -> dict[str, Tensor]:
+        """No tensors: everything in a checkpoint is used."""
         return {}
 
     def _picture(self, signal: Tensor, coords: Tensor) -> Tensor:

@@ -34,11 +34,28 @@ def parcel_tokens(latent: Tensor, keep: Tensor, n_parcels: int, n_patches: int) 
 def parcel_attention(
     layer: AttentionLayer, x: Tensor, keep: Tensor, n_parcels: int, n_patches: int, chunk: int = 256
 ) -> Tensor:
-    """Attention between parcels, (B, P, P) rows = queries: the mean over heads and over the time
-    patches of the query and of the key, CLS dropped.
+    """Attention between parcels: the mean over heads, and over time patches of query and key.
 
-    `layer` gets its input x (B, 1 + K, D). Queries go in chunks: the whole (h, L, L) matrix of the
-    13M would take 288 MB.
+    CLS is left out. Queries are processed in chunks, because the whole (h, L, L) matrix of the 13M
+    would take 288 MB.
+
+    Parameters
+    ----------
+    layer
+        A layer of the encoder.
+    x
+        (B, 1 + K, D) its input, CLS first.
+    keep
+        (B, K) the visible tokens.
+    n_parcels, n_patches
+        Rows and columns of the tokens.
+    chunk
+        Number of queries at a time.
+
+    Returns
+    -------
+    Tensor
+        (B, P, P), rows are queries.
     """
     parcel = keep // n_patches  # (B, K)
     one_hot = torch.nn.functional.one_hot(parcel, n_parcels).to(x.dtype)  # (B, K, P)

@@ -57,6 +57,7 @@ class Layer(AttentionLayer):
         self.output = nn.ModuleDict({"dense": nn.Linear(inner, width)})
 
     def forward(self, x: Tensor) -> Tensor:
+        """Output (B, L, D) of the block for tokens (B, L, D)."""
         attention, output = self.attention["attention"], self.attention["output"]
         assert isinstance(output, nn.ModuleDict)
         x = x + output["dense"](attention(self.layernorm_before(x)))
@@ -65,6 +66,7 @@ class Layer(AttentionLayer):
         return x
 
     def probabilities(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Attention (B, h, stop − start, L) of the queries start … stop."""
         attention = self.attention["attention"]
         assert isinstance(attention, SelfAttention)
         return attention.probabilities(self.layernorm_before(x), start, stop)
@@ -86,6 +88,7 @@ class Embeddings(nn.Module):
         )
 
     def forward(self, image: Tensor, keep: Tensor) -> Tensor:
+        """Tokens (B, 1 + K, D), CLS first, of the patches `keep` (B, K) of a padded picture."""
         projection = self.patch_embeddings["projection"]
         assert isinstance(projection, nn.Conv2d)
         plane = projection.weight.sum(1, keepdim=True)  # (D, 1, p, p)
@@ -199,7 +202,22 @@ class ViTMAE(nn.Module):
     def forward(
         self, image: Tensor, masking: Masking, zero_columns: range = range(0)
     ) -> ViTMAEOutput:
-        """image (B, P, T); `zero_columns`: columns of the padded picture set to 0 beforehand."""
+        """Predict a picture of which a part is hidden.
+
+        Parameters
+        ----------
+        image
+            (B, P, T), rows from posterior to anterior, in the network's units.
+        masking
+            Which patches are visible.
+        zero_columns
+            Columns of the padded picture that are set to 0 beforehand.
+
+        Returns
+        -------
+        ViTMAEOutput
+            Predictions, masks and latents.
+        """
         padded = self.pad(image)
         padded[..., zero_columns.start : zero_columns.stop] = 0
         latent, _ = self.vit(padded, masking.keep)
