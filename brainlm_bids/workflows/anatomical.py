@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import AnatomicalContext
 from brainlm_bids.interfaces.anatomical import Normalise, PrepareT1w
-from brainlm_bids.interfaces.derivatives import WriteAnatomical
+from brainlm_bids.interfaces.derivatives.anatomical import WriteAnatomical
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 

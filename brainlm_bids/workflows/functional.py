@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import RunContext
 from brainlm_bids.bids.inputs import Run
-from brainlm_bids.interfaces import derivatives as writers
 from brainlm_bids.interfaces.anatomical import Normalise
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scale
+from brainlm_bids.interfaces.derivatives.bold import WriteDenoisedBold
+from brainlm_bids.interfaces.derivatives.figures import DrawFunctional
+from brainlm_bids.interfaces.derivatives.functional import WriteFunctional
 from brainlm_bids.interfaces.fmriprep import (
     ExtractPreprocessed,
     LoadStrategy,
@@ -166,7 +168,7 @@ def _steps(
     }
     if settings.save_bold:
         steps["save_bold"] = (
-            writers.WriteDenoisedBold(context=context, atlas=inputs.atlas),
+            WriteDenoisedBold(context=context, atlas=inputs.atlas),
             6.0,
         )
     return steps
@@ -188,8 +190,8 @@ def series_steps(
     return {
         "denoise": (denoise, 0.0),
         "scale": (Scale(tr=tr, model_tr=settings.model_tr, **scaling), 0.0),
-        "write": (writers.WriteFunctional(context=context), 0.0),
-        "draw": (writers.DrawFunctional(context=context), 0.0),
+        "write": (WriteFunctional(context=context), 0.0),
+        "draw": (DrawFunctional(context=context), 0.0),
     }
 
 

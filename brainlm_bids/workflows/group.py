@@ -16,7 +16,11 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.variables import Target
-from brainlm_bids.interfaces import cohort, group
+from brainlm_bids.interfaces import group
+from brainlm_bids.interfaces.cohort.decoding import FEATURES, Decode, WriteDecoding
+from brainlm_bids.interfaces.cohort.figures import DrawCohort
+from brainlm_bids.interfaces.cohort.networks import Connectivity, GroupNetworks
+from brainlm_bids.interfaces.cohort.tables import GroupTables
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.embedding import MODEL_MEMORY, model_node
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
@@ -195,11 +199,11 @@ def tables_workflow(
     """Tables, networks, decoding and figures of the cohort."""
     graph = GraphBuilder(TABLES, settings)
     shared = {"naming": naming, "recordings": list(recordings), "sidecar": sidecar}
-    draw = cohort.DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
+    draw = DrawCohort(everyone=list(everyone), statistics=str(statistics), **shared)
     graph.add(FIGURES, make_node(draw, "draw", settings, memory=0.5, always=True))
     if not models:
         return graph.build()
-    interface = cohort.Connectivity(seed=settings.random_seed, **shared)
+    interface = Connectivity(seed=settings.random_seed, **shared)
     connectivity = make_node(interface, "connectivity", settings, memory=1.0, always=True)
     graph.add(CONNECTIVITY, connectivity)
     for model in models:
@@ -208,7 +212,7 @@ def tables_workflow(
             "recordings": [recordings[row] for row in model.rows],
             "sidecar": {**sidecar, **model.sidecar},
         }
-        writer = cohort.GroupTables(
+        writer = GroupTables(
             label=model.label,
             variables=model.variables,
             untrained=model.untrained,
@@ -218,9 +222,7 @@ def tables_workflow(
         name = node_name("tables", model.label)
         table = make_node(writer, name, settings, memory=1.0, always=True)
         graph.add(model.stage("tables"), table)
-        networks = cohort.GroupNetworks(
-            label=model.label, atlas=inputs.atlas, rows=model.rows, **chosen
-        )
+        networks = GroupNetworks(label=model.label, atlas=inputs.atlas, rows=model.rows, **chosen)
         name = node_name("networks", model.label)
         node = make_node(networks, name, settings, memory=1.0, always=True)
         graph.add(model.stage("networks"), node, needs=[CONNECTIVITY])
@@ -243,7 +245,7 @@ def _add_decoding(
     from nipype.pipeline import engine
 
     targets = [_plain_target(target) for target in plan.targets]
-    interface = cohort.WriteDecoding(
+    interface = WriteDecoding(
         label=model.label, targets=targets, configuration=plan.configuration, **chosen
     )
     name, stage = node_name("decoding", model.label), model.stage("decoding")
@@ -253,7 +255,7 @@ def _add_decoding(
         write.inputs.decoded = []
         return
     merge = engine.Node(
-        Merge(len(targets) * len(cohort.FEATURES)),
+        Merge(len(targets) * len(FEATURES)),
         name=node_name("merge", model.label),
         run_without_submitting=True,
     )
@@ -261,10 +263,10 @@ def _add_decoding(
     number = 0
     for place, target in enumerate(targets):
         confounds = plan.confounds[target["name"]]
-        for features in cohort.FEATURES:
+        for features in FEATURES:
             from_table = features != "connectivity"
             rows = target["rows"] if from_table else [model.rows[k] for k in target["rows"]]
-            interface = cohort.Decode(
+            interface = Decode(
                 name=features,
                 rows=rows,
                 target=target["name"],

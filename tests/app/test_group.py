@@ -21,7 +21,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.files import read_rows, read_tsv
-from brainlm_bids.interfaces import cohort as tables
+from brainlm_bids.interfaces.cohort.common import write_parquet
 from brainlm_bids.parcels import scaling
 from brainlm_bids.phantom import write_phantom
 
@@ -417,7 +417,7 @@ def test_parquet_holds_what_the_table_holds(tmp_path: Path) -> None:
     columns = [["sub-01", "sub-02"], ["01", None], [0.123456789, np.nan]]
     files.write_tsv(path, ["participant_id", "run", "cls_0000"], columns)
     pytest.importorskip("pyarrow")
-    frame = pd.read_parquet(tables.write_parquet(path))
+    frame = pd.read_parquet(write_parquet(path))
     assert frame["participant_id"].tolist() == ["sub-01", "sub-02"]
     assert frame["run"][0] == "01"
     assert frame["run"].isna()[1]

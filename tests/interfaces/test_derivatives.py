@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from brainlm_bids.interfaces.derivatives import WriteFunctional
+from brainlm_bids.interfaces.derivatives.functional import WriteFunctional
 from brainlm_bids.preproc.steps import Components, Decisions
 
 

@@ -1,8 +1,4 @@
-"""Nipype interfaces that write the derivatives: what the stages' arrays become under BIDS names.
-
-`context` is what the app knows of a run (see `bids.context`). Nodes with these interfaces always
-run when their graph runs: their files may have been deleted while the work folder was kept.
-"""
+"""The tables of a run: series, confounds, components, coverage, and their sidecars."""
 
 import logging
 import shutil
@@ -14,18 +10,10 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids import outputs
-from brainlm_bids.bids.context import AnatomicalContext, RunContext, from_plain
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.context import RunContext, from_plain
 from brainlm_bids.interfaces import payloads
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
-from brainlm_bids.interfaces.context import Record
-from brainlm_bids.interfaces.images import (
-    load_affine,
-    load_image,
-    load_mask,
-    save_image,
-)
+from brainlm_bids.interfaces.array_interface import ArrayInterface
+from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
@@ -37,89 +25,10 @@ if TYPE_CHECKING:
     from brainlm_bids.preproc.steps import Components, Decisions
 
 LOG = logging.getLogger("brainlm_bids")
-AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 
 
-class _RunInputs(ArrayInputSpec):
-    context = Record(RunContext, mandatory=True)
-
-
-# --- anatomy ---------------------------------------------------------------------------------
-
-
-class _AnatomicalInputs(ArrayInputSpec):
-    context = Record(AnatomicalContext, mandatory=True)
-    t1w = File(exists=True, mandatory=True)
-    brain_mask = File(exists=True, mandatory=True)
-    transform = File(exists=True, mandatory=True)
-    method = traits.Str(mandatory=True)
-    template = File(exists=True, mandatory=True)
-    template_mask = File(exists=True, mandatory=True)
-
-
-class WriteAnatomical(ArrayInterface):
-    """T1w image, brain and transform, in template space, with their figures."""
-
-    input_spec = _AnatomicalInputs
-    output_spec = TraitedSpec
-
-    def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import steps
-
-        self._context = from_plain(AnatomicalContext, self.inputs.context)
-        naming = self._context.naming
-        t1w, affine = load_image(self.inputs.t1w)
-        anatomy = steps.Anatomy(t1w, load_mask(self.inputs.brain_mask), self.inputs.method)
-        grid = load_affine(self.inputs.template)
-        shape = load_mask(self.inputs.template_mask).shape
-        transform = payloads.load(ItkTransform, self.inputs.transform)
-        there = steps.resample_anatomy(anatomy, affine, shape, grid, transform)
-        for key, data in {"preproc_T1w": there.t1w, "brain_mask": there.brain_mask}.items():
-            with files.atomically(naming.path(key)) as temporary:
-                save_image(temporary, data, grid)
-            self._sidecar(naming, key)
-        self._figures(naming, t1w, affine, anatomy.brain_mask, there.t1w)
-        with files.atomically(naming.path("t1w_to_template")) as temporary:
-            shutil.copyfile(self.inputs.transform, temporary)
-        self._sidecar(naming, "t1w_to_template")
-
-    def _sidecar(self, naming: Naming, key: str) -> None:
-        context = self._context
-        values = {"Sources": context.sources, "Template": context.template.name}
-        if key == "brain_mask":
-            values["BrainExtraction"] = self.inputs.method
-        files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
-
-    def _figures(
-        self,
-        naming: Naming,
-        t1w: NDArray[Any],
-        affine: NDArray[np.float64],
-        mask: NDArray[np.bool_],
-        normalised: NDArray[Any],
-    ) -> None:
-        from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
-
-        title = f"{outputs.figure_title('brain_mask')} ({self.inputs.method})"
-        plot_brain_mask(naming.figure("brain_mask"), t1w, affine, mask, title=title)
-        template, grid = load_image(self.inputs.template)
-        plot_registration(
-            naming.figure("normalisation"),
-            template,
-            grid,
-            normalised,
-            {"template brain": load_mask(self.inputs.template_mask)},
-            title=outputs.figure_title("normalisation"),
-            fixed_name=naming.space,
-            moving_name="T1w",
-        )
-
-
-# --- one run ---------------------------------------------------------------------------------
-
-
-class _FunctionalInputs(_RunInputs):
+class _FunctionalInputs(RunInputs):
     """What a run has: series and motion always, the rest where there were volumes."""
 
     motion = File(exists=True, mandatory=True)
@@ -289,7 +198,7 @@ class WriteFunctional(ArrayInterface):
         from brainlm_bids.preproc.steps.denoising import SMOOTHING_FWHM_MM
 
         names = [f"ic_{k + 1:02d}" for k in range(components.mixing.shape[1])]
-        padded = _padded(components.mixing, self._n_dummy)
+        padded = padded_mixing(components.mixing, self._n_dummy)
         made = {
             "Sources": self._context.sources,
             "SmoothingFWHM": SMOOTHING_FWHM_MM,
@@ -383,203 +292,3 @@ def _spread(values: NDArray[np.float64]) -> float | None:
 
 def _named(names: list[str], chosen: NDArray[np.bool_]) -> list[str]:
     return [names[k] for k in np.flatnonzero(chosen)]
-
-
-def _padded(mixing: NDArray[np.float64], n_dummy: int) -> NDArray[np.float64]:
-    """Time courses (T, K) of all volumes, NaN before the steady state."""
-    padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
-    padded[n_dummy:] = mixing
-    return padded
-
-
-# --- figures ---------------------------------------------------------------------------------
-
-
-class _FiguresInputs(_RunInputs):
-    """As those of `WriteFunctional`: what there is is drawn."""
-
-    boldref = File(exists=True)
-    brain_mask = File(exists=True)
-    motion = File(exists=True, mandatory=True)
-    confounds = File(exists=True)
-    components = File(exists=True)
-    decisions = File(exists=True)
-    coverage = File(exists=True)
-    parcels = File(exists=True)
-    denoised = File(exists=True, mandatory=True)
-    robust = File(exists=True, mandatory=True)
-    fixed = File(exists=True, desc="T1w, or the template without one")
-    fixed_mask = File(exists=True)
-    transform = File(exists=True, desc="to the template, where that is what is drawn")
-    matrix = File(exists=True, desc="boldref to T1w")
-    written = traits.List(traits.Str, mandatory=True)
-
-
-class DrawFunctional(ArrayInterface):
-    """The run's figures, and the record that says that its series are complete."""
-
-    input_spec = _FiguresInputs
-    output_spec = TraitedSpec
-
-    def _compute(self, folder: Path) -> None:
-        self._context = from_plain(RunContext, self.inputs.context)
-        naming = self._context.naming
-        drawn = self._series(naming)
-        if self.inputs.boldref:
-            drawn += self._geometry(naming)
-        if self.inputs.confounds:
-            drawn += self._signals(naming)
-        if self.inputs.components:
-            drawn += self._components(naming)
-        if self.inputs.coverage:
-            drawn += self._coverage(naming)
-        configuration = self._context.configuration
-        written = [*(Path(path) for path in self.inputs.written), *drawn]
-        outputs.write_record(Path(naming.output_dir), naming.stem, "series", configuration, written)
-
-    def _geometry(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
-        from brainlm_bids.preproc.registration.transforms import resample_to
-
-        boldref, affine = load_image(self.inputs.boldref)
-        mask_figure, coreg_figure = naming.figure("boldref_mask"), naming.figure("coregistration")
-        mask = load_mask(self.inputs.brain_mask)
-        title = outputs.figure_title("boldref_mask")
-        plot_brain_mask(mask_figure, boldref, affine, mask, title=title)
-        fixed, fixed_affine = load_image(self.inputs.fixed)
-        on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
-        pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix)
-        moved = resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
-        name = "T1w" if on_t1w else naming.space
-        plot_registration(
-            coreg_figure,
-            fixed,
-            fixed_affine,
-            moved,
-            {f"{name} brain": load_mask(self.inputs.fixed_mask)},
-            title=f"BOLD reference in {name} space",
-            fixed_name=name,
-            moving_name="BOLD reference",
-        )
-        return [mask_figure, coreg_figure]
-
-    def _signals(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.motion import plot_carpet, plot_motion
-
-        n_dummy, settings = self._n_dummy(), self._context.settings
-        tr = self._context.tr
-        confounds = payloads.load(dict, self.inputs.confounds)
-        paths = [naming.figure(name) for name in ("motion", "carpet")]
-        plot_motion(
-            paths[0],
-            confounds,
-            tr,
-            n_dummy,
-            settings.fd_spike_threshold,
-            settings.dvars_spike_threshold,
-        )
-        plot_carpet(
-            paths[1],
-            payloads.load(np.ndarray, self.inputs.parcels),
-            payloads.load(np.ndarray, self.inputs.denoised),
-            resources.parcels().network_index,
-            tr,
-            confounds["framewise_displacement"],
-            n_dummy=n_dummy,
-        )
-        return paths
-
-    def _components(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.denoising import Limits, plot_aroma
-        from brainlm_bids.preproc import steps
-        from brainlm_bids.preproc.denoising import aroma
-
-        components = payloads.load(steps.Components, self.inputs.components)
-        decisions = payloads.load(steps.Decisions, self.inputs.decisions)
-        table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
-        table["classification"] = np.where(decisions.noise, "noise", "signal")
-        padded = _padded(components.mixing, self._n_dummy())
-        path = naming.figure("components")
-        limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
-        plot_aroma(path, table, padded, self._context.tr, limits)
-        return [path]
-
-    def _coverage(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.parcels import plot_coverage
-
-        parcels = resources.parcels()
-        fraction = payloads.load(Coverage, self.inputs.coverage).fraction
-        path = naming.figure("coverage")
-        plot_coverage(path, fraction, parcels.xyz, parcels.network_index, names=parcels.names)
-        return [path]
-
-    def _series(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.parcels import plot_connectivity, plot_series
-
-        networks = resources.parcels().network_index
-        robust = payloads.load(Scaled, self.inputs.robust)
-        paths = [naming.figure(name) for name in ("series", "connectivity")]
-        plot_series(paths[0], robust.series, robust.tr, networks)
-        steady = payloads.load(np.ndarray, self.inputs.denoised)[self._n_dummy() :]
-        plot_connectivity(paths[1], pearson(steady), networks)
-        return paths
-
-    def _n_dummy(self) -> int:
-        from brainlm_bids.preproc import steps
-
-        return payloads.load(steps.Motion, self.inputs.motion).n_dummy
-
-
-# --- denoised BOLD ---------------------------------------------------------------------------
-
-
-class _DenoisedBoldInputs(_RunInputs):
-    bold = File(exists=True, mandatory=True, desc="realigned")
-    boldref = File(exists=True, mandatory=True)
-    brain_mask = File(exists=True, mandatory=True)
-    motion = File(exists=True, mandatory=True)
-    cleaning = File(exists=True, mandatory=True)
-    factor = traits.Float(mandatory=True)
-    atlas = File(exists=True, mandatory=True, desc="gives the 2 mm grid")
-    transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
-    matrix = File(exists=True, desc="T1w to BOLD reference")
-
-
-class WriteDenoisedBold(ArrayInterface):
-    """The denoised, filtered BOLD on the atlas' 2 mm grid (`--save-bold`)."""
-
-    input_spec = _DenoisedBoldInputs
-    output_spec = TraitedSpec
-
-    def _compute(self, folder: Path) -> None:
-        from brainlm_bids.preproc import steps
-
-        self._context = from_plain(RunContext, self.inputs.context)
-        naming = self._context.naming
-        labels, grid = load_image(self.inputs.atlas)
-        n_dummy = payloads.load(steps.Motion, self.inputs.motion).n_dummy
-        affine = load_affine(self.inputs.bold)
-        # passed without a name, so that the step can release the run when it is done with it
-        data = steps.resample_denoised(
-            load_image(self.inputs.bold)[0],
-            affine,
-            load_mask(self.inputs.brain_mask),
-            payloads.load(np.ndarray, self.inputs.cleaning),
-            n_dummy=n_dummy,
-            factor=self.inputs.factor,
-            shape=labels.shape,
-            grid=grid,
-            pull=payloads.load_pull(self.inputs.transform, self.inputs.matrix),
-        )
-        path = naming.path("denoised_bold")
-        with files.atomically(path) as temporary:
-            save_image(temporary, data, grid, self._context.tr)
-        values = {
-            "RepetitionTime": self._context.tr,
-            "StartTime": n_dummy * self._context.tr,
-            "TaskName": self._context.task,
-            "Sources": self._context.sources,
-        }
-        files.write_json(
-            naming.path("denoised_bold", extension=".json"), naming.sidecar("denoised_bold", values)
-        )

@@ -1,0 +1,76 @@
+"""What the writers of group files share."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import traits
+
+from brainlm_bids import files
+from brainlm_bids.bids.context import from_plain
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.context import Record
+
+KEYS = ("participant_id", "session_id", "task", "run", "recording", "mean_fd", "coverage")
+# From here on, tables are also written as Parquet.
+LARGE_COHORT = 1000
+
+Plain = dict[str, Any]
+
+
+def key_columns(recordings: Sequence[Plain]) -> dict[str, list[Any]]:
+    """The columns with which every table of the group begins."""
+    return {key: [one["stem" if key == "recording" else key] for one in recordings] for key in KEYS}
+
+
+class GroupInputs(ArrayInputSpec):
+    """Inputs of every writer of group files."""
+
+    naming = Record(Naming, mandatory=True, desc="of the group")
+    recordings = traits.List(traits.Dict, mandatory=True)
+    sidecar = traits.Dict(mandatory=True, desc="fields that all sidecars begin with")
+
+
+class GroupInterface(ArrayInterface):
+    """What the writers of group files share."""
+
+    input_spec = GroupInputs
+    _label = ""
+
+    def _begin(self) -> None:
+        self._naming = from_plain(Naming, self.inputs.naming)
+        self._recordings = list(self.inputs.recordings)
+
+    def _of(self, recording: Plain) -> Naming:
+        """The names of one recording's files."""
+        return dataclasses.replace(self._naming, stem=recording["stem"])
+
+    def _table(self, key: str, columns: Mapping[str, Sequence[Any]], **values: Any) -> Path:
+        path = self._naming.path(key, model=self._label)
+        files.write_tsv(path, list(columns), list(columns.values()))
+        self._sidecar(key, **values)
+        if len(self._recordings) >= LARGE_COHORT:
+            write_parquet(path)
+        return path
+
+    def _sidecar(self, key: str, **values: Any) -> None:
+        path = self._naming.path(key, model=self._label, extension=".json")
+        files.write_json(path, self._naming.sidecar(key, {**self.inputs.sidecar, **values}))
+
+
+def write_parquet(table: Path) -> Path | None:
+    """The same table as Parquet beside the TSV, where pyarrow is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("pyarrow") is None:
+        return None
+    import pandas as pd
+
+    path = table.with_suffix(".parquet")
+    texts = dict.fromkeys(("participant_id", "session_id", "task", "run", "recording"), str)
+    frame = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=texts)
+    with files.atomically(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+    return path

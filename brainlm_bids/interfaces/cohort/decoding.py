@@ -1,0 +1,179 @@
+"""Decoding: each target from each kind of features, and the tables of all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import model_stage
+from brainlm_bids.errors import UserError
+from brainlm_bids.figures import palette
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.cohort.common import (
+    KEYS,
+    GroupInputs,
+    GroupInterface,
+    Plain,
+    key_columns,
+)
+
+FEATURES = tuple(features.column for features in palette.FEATURES)
+
+
+class _DecodeInputs(ArrayInputSpec):
+    features = File(exists=True, mandatory=True, desc="npy (N, F)")
+    rows = traits.List(traits.Int, mandatory=True, desc="of the features, for the target's values")
+    name = traits.Str(mandatory=True, desc="of the features")
+    target = traits.Str(mandatory=True)
+    values = traits.List(traits.Float, mandatory=True)
+    classes = traits.List(traits.Str, mandatory=True)
+    subjects = traits.List(traits.Str, mandatory=True)
+    confounds = traits.List(traits.List(traits.Float), mandatory=True)
+    permutations = traits.Int(mandatory=True)
+    seed = traits.Int(mandatory=True)
+
+
+class _DecodeOutputs(TraitedSpec):
+    decoded = File()
+
+
+class Decode(ArrayInterface):
+    """One target from one kind of features."""
+
+    input_spec = _DecodeInputs
+    output_spec = _DecodeOutputs
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.cohort.decoding import decode
+
+        given = self.inputs
+        features = np.load(given.features, mmap_mode="r")
+        if list(given.rows) != list(range(len(features))):
+            features = features[given.rows]
+        result: Plain = {"target": given.target, "features": given.name}
+        try:
+            found = decode(
+                features,
+                given.values,
+                given.subjects,
+                n_classes=len(given.classes),
+                confounds=np.array(given.confounds, dtype=np.float64).reshape(len(features), -1),
+                n_permutations=given.permutations,
+                seed=given.seed,
+            )
+            result |= {
+                "scores": {name: list(score) for name, score in found.scores.items()},
+                "p": found.p,
+                "n_repeats": found.n_repeats,
+                "predictions": found.predictions.tolist(),
+            }
+        except UserError as error:
+            result["problem"] = str(error)
+        path = folder / "decoded.json"
+        path.write_text(json.dumps(result))
+        self._results["decoded"] = str(path)
+
+
+class _WriteDecodingInputs(GroupInputs):
+    label = traits.Str(mandatory=True)
+    targets = traits.List(traits.Dict, mandatory=True, desc="name, rows, values, classes")
+    decoded = traits.List(File(exists=True), mandatory=True)
+    configuration = traits.Str(mandatory=True)
+
+
+class WriteDecoding(GroupInterface):
+    """All targets of one model: scores side by side, predictions, a figure, and the record."""
+
+    input_spec = _WriteDecodingInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.figures.cohort import plot_decoding
+
+        self._begin()
+        self._label = self.inputs.label
+        found: dict[str, dict[str, Plain]] = {}
+        for path in self.inputs.decoded:
+            one = json.loads(Path(path).read_text())
+            found.setdefault(one["target"], {})[one["features"]] = one
+        problems = {
+            name: one["problem"]
+            for name, by_features in found.items()
+            for one in by_features.values()
+            if "problem" in one
+        }
+        targets = [one for one in self.inputs.targets if one["name"] not in problems]
+        scores = self._scores(targets, found)
+        written = [
+            self._table("decoding", scores, NotDecoded={**self._not_decoded(), **problems}),
+            self._table("predictions", self._predictions(targets, found)),
+        ]
+        if targets:
+            written.append(self._naming.figure("decoding", model=self._label))
+            plot_decoding(written[-1], scores)
+        outputs.write_record(
+            Path(self._naming.output_dir),
+            self._naming.stem,
+            model_stage(self._label, self._naming.scaling, "decoding"),
+            self.inputs.configuration,
+            written,
+        )
+
+    def _not_decoded(self) -> dict[str, str]:
+        return dict(self.inputs.sidecar.get("NotDecoded", {}))
+
+    def _scores(
+        self, targets: Sequence[Plain], found: Mapping[str, Mapping[str, Plain]]
+    ) -> dict[str, list[Any]]:
+        sides = [f"{name}{part}" for name in FEATURES for part in ("", "_low", "_high")]
+        header = ("target", "type", "metric", "n_recordings", "n_subjects", "n_repeats", *sides)
+        columns: dict[str, list[Any]] = {name: [] for name in header}
+        for target in targets:
+            by_features = found[target["name"]]
+            one = by_features[FEATURES[0]]
+            for metric in [*one["scores"], "permutation_p"]:
+                row = {
+                    "target": target["name"],
+                    "type": "classification" if target["classes"] else "regression",
+                    "metric": metric,
+                    "n_recordings": len(target["rows"]),
+                    "n_subjects": len(set(self._subjects(target))),
+                    "n_repeats": one["n_repeats"],
+                }
+                for name in FEATURES:
+                    other = by_features[name]
+                    triple = other["scores"].get(metric, [other["p"], None, None])
+                    row |= dict(zip((name, f"{name}_low", f"{name}_high"), triple))
+                for key in header:
+                    columns[key].append(row[key])
+        return columns
+
+    def _subjects(self, target: Plain) -> list[str]:
+        return [self._recordings[row]["participant_id"] for row in target["rows"]]
+
+    def _predictions(
+        self, targets: Sequence[Plain], found: Mapping[str, Mapping[str, Plain]]
+    ) -> dict[str, list[Any]]:
+        """A row per recording; for a classification, one per recording and class."""
+        header = ("target", *KEYS[:5], "truth", "class", *FEATURES)
+        columns: dict[str, list[Any]] = {name: [] for name in header}
+        for target in targets:
+            classes = target["classes"] or [None]
+            guesses = {
+                name: np.array(found[target["name"]][name]["predictions"]).reshape(-1, len(classes))
+                for name in FEATURES
+            }
+            for i, row in enumerate(target["rows"]):
+                keys = {k: v[0] for k, v in key_columns([self._recordings[row]]).items()}
+                value = target["values"][i]
+                truth = target["classes"][int(value)] if target["classes"] else value
+                for j, name in enumerate(classes):
+                    own = {"target": target["name"], **keys, "truth": truth, "class": name}
+                    own |= {features: float(guesses[features][i, j]) for features in FEATURES}
+                    for key in header:
+                        columns[key].append(own[key])
+        return columns

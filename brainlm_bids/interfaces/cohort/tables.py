@@ -1,0 +1,100 @@
+"""Embeddings and reconstruction metrics of the cohort."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from brainlm_bids import files
+from brainlm_bids.interfaces.cohort.common import GroupInputs, GroupInterface, key_columns
+
+# A colour for each of more words than this says nothing.
+MOST_COLOURS = 10
+
+
+class _TablesInputs(GroupInputs):
+    label = traits.Str(mandatory=True)
+    variables = traits.Dict(mandatory=True, desc="column -> a text per recording, for the maps")
+    untrained = traits.Bool(mandatory=True, desc="whether the control was embedded")
+    seed = traits.Int(mandatory=True)
+
+
+class _TablesOutputs(TraitedSpec):
+    embedding = File(desc="(N, D)")
+    random_weights = File(desc="(N, D)")
+
+
+class GroupTables(GroupInterface):
+    """Embeddings and reconstruction metrics of the cohort by one model, and maps of them."""
+
+    input_spec = _TablesInputs
+    output_spec = _TablesOutputs
+
+    def _compute(self, folder: Path) -> None:
+        self._begin()
+        self._label = self.inputs.label
+        keys = key_columns(self._recordings)
+        embedding, n_windows, names = self._embeddings("recording_embedding")
+        maps = self._maps(embedding)
+        columns = dict(zip(names, embedding.T.tolist()))
+        self._table("group_embeddings", {**keys, "n_windows": n_windows, **columns}, Maps=maps)
+        self._metrics()
+        self._keep(folder, "embedding", embedding)
+        if self.inputs.untrained:
+            self._keep(folder, "random_weights", self._embeddings("untrained_embedding")[0])
+
+    def _keep(self, folder: Path, name: str, values: NDArray[np.float64]) -> None:
+        np.save(folder / f"{name}.npy", values)
+        self._results[name] = str(folder / f"{name}.npy")
+
+    def _embeddings(self, key: str) -> tuple[NDArray[np.float64], list[int], list[str]]:
+        """(N, D), windows of each recording, and the names of the dimensions."""
+        rows, counts, dimensions = [], [], []
+        for one in self._recordings:
+            names, values = files.read_tsv(self._of(one).path(key, model=self._label))
+            dimensions = [name for name in names if name not in {"onset", "duration", "n_windows"}]
+            rows.append(values[0][-len(dimensions) :])
+            counts.append(int(values[0][names.index("n_windows")]) if "n_windows" in names else 0)
+        return np.stack(rows), counts, dimensions
+
+    def _metrics(self) -> None:
+        columns: dict[str, list[Any]] = {}
+        for one in self._recordings:
+            keys = {name: column[0] for name, column in key_columns([one]).items()}
+            for row in files.read_rows(self._of(one).path("metrics", model=self._label)):
+                for name, value in {**keys, **row}.items():
+                    columns.setdefault(name, []).append(value)
+        self._table("group_metrics", columns)
+
+    def _maps(self, embedding: NDArray[np.float64]) -> dict[str, str]:
+        """A picture per variable; column -> file, for the report."""
+        from brainlm_bids.cohort.maps import neighbour_map, principal_map
+        from brainlm_bids.figures.cohort import plot_maps
+
+        planes = [principal_map(embedding), neighbour_map(embedding, self.inputs.seed)]
+        panels = [(one.method, one.points, one.axes) for one in planes if one is not None]
+        drawn = {}
+        for number, (name, column) in enumerate(shown_variables(self.inputs.variables).items()):
+            path = self._naming.figure("embedding_map", model=self._label, number=number)
+            plot_maps(path, panels, name, column)
+            drawn[name] = path.relative_to(self._naming.output_dir).as_posix()
+        return drawn
+
+
+def shown_variables(variables: Mapping[str, Sequence[str | None]]) -> dict[str, list[Any]]:
+    """Variables that colours can show: numbers as floats, or a few words; at most 12."""
+    from brainlm_bids.cohort.variables import as_number, is_missing
+
+    shown: dict[str, list[Any]] = {}
+    for name, column in variables.items():
+        known = [text for text in column if not is_missing(text)]
+        numbers = [as_number(text) for text in column]
+        words = [None if is_missing(text) else str(text) for text in column]
+        if np.isfinite(numbers).sum() == len(known) and len(set(known)) > 2:
+            shown[name] = numbers
+        elif 2 <= len(set(known)) <= MOST_COLOURS:
+            shown[name] = words
+    return dict(list(shown.items())[:12])

@@ -1,0 +1,87 @@
+"""The anatomical derivatives: images and transform in template space, with their figures."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from brainlm_bids import files
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.context import AnatomicalContext, from_plain
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.context import Record
+from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
+from brainlm_bids.preproc.registration.transforms import ItkTransform
+
+
+class _AnatomicalInputs(ArrayInputSpec):
+    context = Record(AnatomicalContext, mandatory=True)
+    t1w = File(exists=True, mandatory=True)
+    brain_mask = File(exists=True, mandatory=True)
+    transform = File(exists=True, mandatory=True)
+    method = traits.Str(mandatory=True)
+    template = File(exists=True, mandatory=True)
+    template_mask = File(exists=True, mandatory=True)
+
+
+class WriteAnatomical(ArrayInterface):
+    """T1w image, brain and transform, in template space, with their figures."""
+
+    input_spec = _AnatomicalInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        from brainlm_bids.preproc import steps
+
+        self._context = from_plain(AnatomicalContext, self.inputs.context)
+        naming = self._context.naming
+        t1w, affine = load_image(self.inputs.t1w)
+        anatomy = steps.Anatomy(t1w, load_mask(self.inputs.brain_mask), self.inputs.method)
+        grid = load_affine(self.inputs.template)
+        shape = load_mask(self.inputs.template_mask).shape
+        transform = payloads.load(ItkTransform, self.inputs.transform)
+        there = steps.resample_anatomy(anatomy, affine, shape, grid, transform)
+        for key, data in {"preproc_T1w": there.t1w, "brain_mask": there.brain_mask}.items():
+            with files.atomically(naming.path(key)) as temporary:
+                save_image(temporary, data, grid)
+            self._sidecar(naming, key)
+        self._figures(naming, t1w, affine, anatomy.brain_mask, there.t1w)
+        with files.atomically(naming.path("t1w_to_template")) as temporary:
+            shutil.copyfile(self.inputs.transform, temporary)
+        self._sidecar(naming, "t1w_to_template")
+
+    def _sidecar(self, naming: Naming, key: str) -> None:
+        context = self._context
+        values = {"Sources": context.sources, "Template": context.template.name}
+        if key == "brain_mask":
+            values["BrainExtraction"] = self.inputs.method
+        files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
+
+    def _figures(
+        self,
+        naming: Naming,
+        t1w: NDArray[Any],
+        affine: NDArray[np.float64],
+        mask: NDArray[np.bool_],
+        normalised: NDArray[Any],
+    ) -> None:
+        from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
+
+        title = f"{outputs.figure_title('brain_mask')} ({self.inputs.method})"
+        plot_brain_mask(naming.figure("brain_mask"), t1w, affine, mask, title=title)
+        template, grid = load_image(self.inputs.template)
+        plot_registration(
+            naming.figure("normalisation"),
+            template,
+            grid,
+            normalised,
+            {"template brain": load_mask(self.inputs.template_mask)},
+            title=outputs.figure_title("normalisation"),
+            fixed_name=naming.space,
+            moving_name="T1w",
+        )

@@ -1,0 +1,153 @@
+"""The figures of a run."""
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import File, TraitedSpec, traits
+
+from brainlm_bids import resources
+from brainlm_bids.bids import outputs
+from brainlm_bids.bids.context import RunContext, from_plain
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.interfaces.array_interface import ArrayInterface
+from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
+from brainlm_bids.interfaces.images import load_image, load_mask
+from brainlm_bids.parcels.connectivity import pearson
+from brainlm_bids.parcels.operator import Coverage
+from brainlm_bids.parcels.steps import Scaled
+
+
+class _FiguresInputs(RunInputs):
+    """As those of `WriteFunctional`: what there is is drawn."""
+
+    boldref = File(exists=True)
+    brain_mask = File(exists=True)
+    motion = File(exists=True, mandatory=True)
+    confounds = File(exists=True)
+    components = File(exists=True)
+    decisions = File(exists=True)
+    coverage = File(exists=True)
+    parcels = File(exists=True)
+    denoised = File(exists=True, mandatory=True)
+    robust = File(exists=True, mandatory=True)
+    fixed = File(exists=True, desc="T1w, or the template without one")
+    fixed_mask = File(exists=True)
+    transform = File(exists=True, desc="to the template, where that is what is drawn")
+    matrix = File(exists=True, desc="boldref to T1w")
+    written = traits.List(traits.Str, mandatory=True)
+
+
+class DrawFunctional(ArrayInterface):
+    """The run's figures, and the record that says that its series are complete."""
+
+    input_spec = _FiguresInputs
+    output_spec = TraitedSpec
+
+    def _compute(self, folder: Path) -> None:
+        self._context = from_plain(RunContext, self.inputs.context)
+        naming = self._context.naming
+        drawn = self._series(naming)
+        if self.inputs.boldref:
+            drawn += self._geometry(naming)
+        if self.inputs.confounds:
+            drawn += self._signals(naming)
+        if self.inputs.components:
+            drawn += self._components(naming)
+        if self.inputs.coverage:
+            drawn += self._coverage(naming)
+        configuration = self._context.configuration
+        written = [*(Path(path) for path in self.inputs.written), *drawn]
+        outputs.write_record(Path(naming.output_dir), naming.stem, "series", configuration, written)
+
+    def _geometry(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
+        from brainlm_bids.preproc.registration.transforms import resample_to
+
+        boldref, affine = load_image(self.inputs.boldref)
+        mask_figure, coreg_figure = naming.figure("boldref_mask"), naming.figure("coregistration")
+        mask = load_mask(self.inputs.brain_mask)
+        title = outputs.figure_title("boldref_mask")
+        plot_brain_mask(mask_figure, boldref, affine, mask, title=title)
+        fixed, fixed_affine = load_image(self.inputs.fixed)
+        on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
+        pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix)
+        moved = resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
+        name = "T1w" if on_t1w else naming.space
+        plot_registration(
+            coreg_figure,
+            fixed,
+            fixed_affine,
+            moved,
+            {f"{name} brain": load_mask(self.inputs.fixed_mask)},
+            title=f"BOLD reference in {name} space",
+            fixed_name=name,
+            moving_name="BOLD reference",
+        )
+        return [mask_figure, coreg_figure]
+
+    def _signals(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures.motion import plot_carpet, plot_motion
+
+        n_dummy, settings = self._n_dummy(), self._context.settings
+        tr = self._context.tr
+        confounds = payloads.load(dict, self.inputs.confounds)
+        paths = [naming.figure(name) for name in ("motion", "carpet")]
+        plot_motion(
+            paths[0],
+            confounds,
+            tr,
+            n_dummy,
+            settings.fd_spike_threshold,
+            settings.dvars_spike_threshold,
+        )
+        plot_carpet(
+            paths[1],
+            payloads.load(np.ndarray, self.inputs.parcels),
+            payloads.load(np.ndarray, self.inputs.denoised),
+            resources.parcels().network_index,
+            tr,
+            confounds["framewise_displacement"],
+            n_dummy=n_dummy,
+        )
+        return paths
+
+    def _components(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures.denoising import Limits, plot_aroma
+        from brainlm_bids.preproc import steps
+        from brainlm_bids.preproc.denoising import aroma
+
+        components = payloads.load(steps.Components, self.inputs.components)
+        decisions = payloads.load(steps.Decisions, self.inputs.decisions)
+        table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
+        table["classification"] = np.where(decisions.noise, "noise", "signal")
+        padded = padded_mixing(components.mixing, self._n_dummy())
+        path = naming.figure("components")
+        limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
+        plot_aroma(path, table, padded, self._context.tr, limits)
+        return [path]
+
+    def _coverage(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures.parcels import plot_coverage
+
+        parcels = resources.parcels()
+        fraction = payloads.load(Coverage, self.inputs.coverage).fraction
+        path = naming.figure("coverage")
+        plot_coverage(path, fraction, parcels.xyz, parcels.network_index, names=parcels.names)
+        return [path]
+
+    def _series(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures.parcels import plot_connectivity, plot_series
+
+        networks = resources.parcels().network_index
+        robust = payloads.load(Scaled, self.inputs.robust)
+        paths = [naming.figure(name) for name in ("series", "connectivity")]
+        plot_series(paths[0], robust.series, robust.tr, networks)
+        steady = payloads.load(np.ndarray, self.inputs.denoised)[self._n_dummy() :]
+        plot_connectivity(paths[1], pearson(steady), networks)
+        return paths
+
+    def _n_dummy(self) -> int:
+        from brainlm_bids.preproc import steps
+
+        return payloads.load(steps.Motion, self.inputs.motion).n_dummy
