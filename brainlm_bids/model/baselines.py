@@ -1,4 +1,4 @@
-"""Baselines of reconstruction: a recording and what is visible of it come in, predictions go out.
+"""Baselines of reconstruction: predictions from the visible part of a recording.
 
 truth (P, T) and visible (P, T) bool -> (P, T) float32; only visible values are used. Of the window
 that is predicted they know what the model is shown in the same pass; the rest of the recording is

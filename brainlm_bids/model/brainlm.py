@@ -1,4 +1,4 @@
-"""BrainLM 13M: parcel series and their MNI coordinates come in, latents and predictions go out.
+"""BrainLM 13M: latents and predictions from parcel series and their MNI coordinates.
 
 A masked autoencoder whose tokens are pairs of a parcel and a time patch of 20 volumes, with the
 coordinates of the parcel projected in (Ortega Caro et al. 2024; modeling_brainlm.py of

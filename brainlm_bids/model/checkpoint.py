@@ -1,4 +1,4 @@
-"""Loading BrainLM: a folder or `random:<name>` comes in, a network ready to use goes out.
+"""Loading BrainLM from a folder, or as an untrained network `random:<name>`.
 
 A folder holds config.json and model.safetensors or pytorch_model.bin under the released names of
 parameters. Loading is strict: the two families lie in one repository, and the original leaves

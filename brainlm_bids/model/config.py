@@ -1,4 +1,4 @@
-"""The architectures of BrainLM: a `config.json` comes in, a checked dataclass goes out.
+"""The architectures of BrainLM, as checked dataclasses that are read from a `config.json`.
 
 Two unrelated networks were published under the name BrainLM: a transformer whose tokens are pairs
 of a parcel and a time patch (13M), and a masked autoencoder over the picture of a recording (111M,

@@ -1,4 +1,4 @@
-"""Embeddings: a scaled series comes in, what the encoder makes of its windows goes out.
+"""Embeddings: the encoder's latents of the windows of a scaled series.
 
 Nothing is hidden from the encoder but padding, where it was not shown padding in training.
 """

@@ -1,4 +1,4 @@
-"""Which tokens a masked autoencoder sees: noise or a seed comes in, index tensors go out.
+"""Which tokens a masked autoencoder sees, as indices drawn from noise or from a seed.
 
 Both families use the scheme of He et al. 2022 (MAE, arXiv 2111.06377, section 3): argsort of a
 noise value per token; the smallest are kept, in that order. L tokens, K of them kept.

@@ -1,4 +1,4 @@
-"""The one face of both networks: windows of parcels come in, latents and predictions go out.
+"""The common interface of both networks: latents and predictions from windows of parcels.
 
 Everything outside of this file knows a `Network` alone. A wrapper owns what a family does to a
 window before its transformer sees it: the 13M takes parcels as they are, with their coordinates;

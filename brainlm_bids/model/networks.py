@@ -1,4 +1,4 @@
-"""Networks: features of parcels come in, a network label per parcel and its agreement go out.
+"""Network maps: a label per parcel from its features, and the agreement with a reference.
 
 Features (P, F) are the tokens or the attention of a network with a token per parcel, or the
 connectivity of a reconstruction; and, as controls, of the raw series and of untrained weights.

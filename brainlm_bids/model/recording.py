@@ -1,4 +1,4 @@
-"""A recording as the networks take it: a scaled series comes in, checked windows go out.
+"""Windows of a recording: a scaled series is checked and cut into the networks' input.
 
 Also the two passes over all of its windows: `encode` (nothing hidden) and `predict` (something
 hidden). Shapes: N windows of P parcels and W volumes; L tokens in a window, of which K are seen.

@@ -1,4 +1,4 @@
-"""BrainLM 111M and 650M: the picture of a recording comes in, latents and predictions go out.
+"""BrainLM 111M and 650M: latents and predictions from the picture of a recording.
 
 A masked autoencoder (MAE; He et al. 2022, arXiv 2111.06377) over the picture (B, P, T) whose rows
 are parcels from posterior to anterior and whose columns are volumes, robust-scaled and divided by

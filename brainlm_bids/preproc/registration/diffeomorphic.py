@@ -137,7 +137,7 @@ class _Level:
         scale = np.clip(covariance / (variance + 1e-3 * self.noise), 0, 4)
         left = self.fixed - self.mean - scale * (warped - mean)
         unexplained = np.maximum(self.variance - scale * covariance, 0) + self.noise
-        # where the moving image is flat (out of its field of view) nothing may be said
+        # where the moving image is flat (out of its field of view) there is no evidence
         seen = variance / (variance + self.noise)
         slopes = (seen * self.slopes + scale * np.stack(np.gradient(warped))) / 2
         weighted = slopes * (self.where / unexplained)
