@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -17,6 +17,12 @@ from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.settings import Settings
+
+if TYPE_CHECKING:
+    from brainlm_bids.model.embedding import Embeddings
+    from brainlm_bids.model.networks import Networks
+    from brainlm_bids.model.reconstruction import Reconstruction
+    from brainlm_bids.model.steps import ModelResults
 
 POOLINGS = {
     "cls": "CLS token after the encoder's last layer norm",
@@ -86,13 +92,10 @@ class RunModel(ArrayInterface):
         self._model = _loaded(*self._loading)
         self._written: list[Path] = []
         self._warnings: list[Notice] = []
-        self._shared = {"seed": self.inputs.seed, "input_gain": self.inputs.input_gain}
-        try:
-            embedded = self._embed()
-            first = self._reconstruct()
-            self._networks(first, embedded)
-        except UserError as error:
-            raise UserError(f"{self.inputs.robust_tsv}: {error}") from None
+        results = self._run()
+        self._write_embeddings(results.embeddings)
+        self._write_reconstructions(results.reconstructions)
+        self._write_networks(results.networks)
         outputs.write_record(
             Path(self._naming.output_dir),
             self._naming.stem,
@@ -100,6 +103,31 @@ class RunModel(ArrayInterface):
             self.inputs.configuration,
             self._written,
         )
+
+    def _run(self) -> "ModelResults":
+        from brainlm_bids.model import steps
+
+        options = steps.ModelOptions(
+            seed=self.inputs.seed,
+            mask_ratios=tuple(self.inputs.mask_ratio),
+            input_gain=self.inputs.input_gain,
+            pooling=self.inputs.pooling,
+            stride=self.inputs.window_stride or None,
+            token_orders=self.inputs.token_orders,
+            tokens=self.inputs.save_tokens,
+        )
+        try:
+            return steps.run_model(
+                self._model,
+                untrained_control(*self._loading),
+                self._series,
+                self._parcels.xyz,
+                self._parcels.network_index,
+                tr=self._tr,
+                options=options,
+            )
+        except UserError as error:
+            raise UserError(f"{self.inputs.robust_tsv}: {error}") from None
 
     def _read_series(self) -> tuple[list[str], NDArray[np.float32]]:
         """Names of the parcels, and the series (T, 424); UserError for anything else."""
@@ -167,61 +195,47 @@ class RunModel(ArrayInterface):
         self._written.append(path)
         return path
 
-    def _embed(self) -> Any:
+    def _write_embeddings(self, embeddings: "Embeddings") -> None:
         from brainlm_bids.figures.model import plot_embeddings
-        from brainlm_bids.model import embedding
 
         options = self.inputs
-        found = embedding.embed(
-            self._model,
-            self._series,
-            self._parcels.xyz,
-            tr=self._tr,
-            stride=options.window_stride or None,
-            pooling=options.pooling,
-            token_orders=options.token_orders,
-            tokens=options.save_tokens,
-            attention=self._model.network.rows_are_parcels,
-            **self._shared,
-        )
-        if found.n_padded:
+        if embeddings.n_padded:
             text = (
-                f"The run is short: it was padded by {found.n_padded} volumes to fill one window "
-                "of the model."
+                f"The run is short: it was padded by {embeddings.n_padded} volumes to fill one "
+                "window of the model."
             )
             self._warnings.append(notice(Kind.PADDED_WINDOW, text))
-        onset = self._start + np.asarray(found.onset)
-        dimensions = [f"{options.pooling}_{k:04d}" for k in range(found.vectors.shape[1])]
-        self._said = {
+        onset = self._start + np.asarray(embeddings.onset)
+        dimensions = [f"{options.pooling}_{k:04d}" for k in range(embeddings.vectors.shape[1])]
+        self._embedding_note = {
             "MaskRatio": 0.0,
             "Pooling": POOLINGS[options.pooling],
             "WindowStride": options.window_stride or self._model.window,
-            "PaddedVolumes": found.n_padded,
-            "TokenOrderSeed": found.token_order_seed,
-            "TokenOrders": 1 if found.spread is None else options.token_orders,
-            "TokenOrderSpread": found.spread,
+            "PaddedVolumes": embeddings.n_padded,
+            "TokenOrderSeed": embeddings.token_order_seed,
+            "TokenOrders": 1 if embeddings.spread is None else options.token_orders,
+            "TokenOrderSpread": embeddings.spread,
             "OnsetReference": "seconds from the first volume of the source run",
         }
         self._write(
             "embeddings",
             ["onset", "duration", *dimensions],
-            [onset.tolist(), list(found.duration), *found.vectors.T.tolist()],
-            **self._said,
+            [onset.tolist(), list(embeddings.duration), *embeddings.vectors.T.tolist()],
+            **self._embedding_note,
         )
-        whole = [[onset[0]], [onset[-1] + found.duration[-1] - onset[0]], [len(onset)]]
+        whole = [[onset[0]], [onset[-1] + embeddings.duration[-1] - onset[0]], [len(onset)]]
         self._write(
             "recording_embedding",
             ["onset", "duration", "n_windows", *dimensions],
-            [*whole, *([value] for value in found.recording.tolist())],
-            **self._said,
+            [*whole, *([value] for value in embeddings.recording.tolist())],
+            **self._embedding_note,
         )
-        if found.tokens is not None:
-            self._write_tokens(found.tokens, onset)
-        if found.attention is not None:
-            self._write_matrix("attention", found.attention, **self._said)
-        length = float(found.duration[0])
-        plot_embeddings(self._figure("embeddings"), found.vectors, onset, length)
-        return found
+        if embeddings.tokens is not None:
+            self._write_tokens(embeddings.tokens, onset)
+        if embeddings.attention is not None:
+            self._write_matrix("attention", embeddings.attention, **self._embedding_note)
+        length = float(embeddings.duration[0])
+        plot_embeddings(self._figure("embeddings"), embeddings.vectors, onset, length)
 
     def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
         """An npz that says what its axes are: parcels, or rows of patches, and time patches."""
@@ -237,35 +251,30 @@ class RunModel(ArrayInterface):
         with files.atomically(path) as temporary:
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
         self._written.append(path)
-        self._sidecar("tokens", **self._said)
+        self._sidecar("tokens", **self._embedding_note)
 
-    def _reconstruct(self) -> NDArray[np.float32]:
-        """Metrics for every mask ratio; series and figure for the first, which is returned."""
+    def _write_reconstructions(self, reconstructions: "tuple[Reconstruction, ...]") -> None:
+        """Metrics for every mask ratio; series and figure for the first."""
         from brainlm_bids.figures.model import plot_reconstruction
-        from brainlm_bids.model.reconstruction import METRICS, reconstruct
+        from brainlm_bids.model.reconstruction import METRICS
 
         pooled: list[dict[str, Any]] = []
         parcels: list[dict[str, Any]] = []
-        found = []
-        for ratio in self.inputs.mask_ratio:
-            one = reconstruct(
-                self._model, self._series, self._parcels.xyz, mask_ratio=ratio, **self._shared
-            )
-            found.append(one)
-            for predictor, scores in one.metrics.items():
+        for ratio, result in zip(self.inputs.mask_ratio, reconstructions, strict=True):
+            for predictor, scores in result.metrics.items():
                 key = {"mask_ratio": ratio, "predictor": predictor}
-                pooled.append({**key, **scores, "n_windows": one.n_windows})
-                table = one.parcel_metrics[predictor]
+                pooled.append({**key, **scores, "n_windows": result.n_windows})
+                table = result.parcel_metrics[predictor]
                 parcels += [
                     {**key, "name": name, **{metric: table[metric][p] for metric in METRICS}}
                     for p, name in enumerate(self._names)
                 ]
         self._write_rows("metrics", pooled)
         self._write_rows("parcel_metrics", parcels)
-        first = found[0]
-        said = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
+        first = reconstructions[0]
+        note = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
         columns = first.series.T.tolist()
-        self._write("reconstruction", self._names, columns, PaddedVolumes=first.n_padded, **said)
+        self._write("reconstruction", self._names, columns, PaddedVolumes=first.n_padded, **note)
         plot_reconstruction(
             self._figure("reconstruction"),
             self._series,
@@ -276,24 +285,24 @@ class RunModel(ArrayInterface):
             names=self._names,
             title=f"Mask ratio {self.inputs.mask_ratio[0]:g}",
         )
-        return np.asarray(first.series)
 
     def _write_rows(self, key: str, rows: list[dict[str, Any]]) -> None:
         self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]])
 
-    def _networks(self, reconstruction: NDArray[np.float32], embedded: Any) -> None:
+    def _write_networks(self, networks: "dict[str, Networks]") -> None:
         from brainlm_bids.figures.model import plot_networks
 
-        scores, labels = {}, {}
-        for name, features in self._features(reconstruction, embedded).items():
-            found = self._cluster(features)
-            scores[name] = {key: float(getattr(found, key)) for key in NETWORK_SCORES}
-            labels[name] = np.asarray(found.labels)
-        self._write_networks(labels["model"], scores)
+        labels = networks["model"].labels
+        scores = {
+            features: {key: float(getattr(result, key)) for key in NETWORK_SCORES}
+            for features, result in networks.items()
+        }
         atlas, affine = load_image(self.inputs.atlas)
+        self._write_network_image(labels, scores, atlas, affine)
+        self._write_network_table(labels)
         plot_networks(
             self._figure("networks"),
-            labels["model"],
+            labels,
             atlas.astype(np.int32),
             affine,
             self._parcels.network_index,
@@ -301,57 +310,15 @@ class RunModel(ArrayInterface):
             title="Networks from the model",
         )
 
-    def _features(
-        self, reconstruction: NDArray[np.float32], embedded: Any
-    ) -> dict[str, NDArray[Any]]:
-        """What the model says of each parcel, and the two controls that it must beat.
-
-        13M: a parcel's tokens, and its row of the attention map. Image models, whose patches span
-        several parcels: the connectivity of the reconstruction made while hidden.
-        """
-        from brainlm_bids.model.networks import correlation_profile
-
-        if embedded.parcels is None:
-            said = {"model": correlation_profile(reconstruction)}
-        else:
-            said = {"model": embedded.parcels, "attention": embedded.attention}
-        return {
-            **said,
-            "series": correlation_profile(self._series),
-            "untrained": self._untrained_features(),
-        }
-
-    def _untrained_features(self) -> NDArray[Any]:
-        from brainlm_bids.model.embedding import embed
-        from brainlm_bids.model.networks import correlation_profile
-        from brainlm_bids.model.reconstruction import reconstruct
-
-        control, xyz = untrained_control(*self._loading), self._parcels.xyz
-        if control.network.rows_are_parcels:
-            return np.asarray(
-                embed(control, self._series, xyz, tr=self._tr, **self._shared).parcels
-            )
-        found = reconstruct(
-            control,
-            self._series,
-            xyz,
-            mask_ratio=self.inputs.mask_ratio[0],
-            with_baselines=False,
-            **self._shared,
-        )
-        return correlation_profile(found.series)
-
-    def _cluster(self, features: NDArray[Any]) -> Any:
-        from brainlm_bids.model.networks import parcel_networks
-
-        return parcel_networks(features, self._parcels.network_index, self.inputs.seed)
-
-    def _write_networks(self, labels: NDArray[Any], scores: dict[str, Any]) -> None:
+    def _write_network_image(
+        self,
+        labels: NDArray[Any],
+        scores: dict[str, Any],
+        atlas: NDArray[Any],
+        affine: NDArray[np.float64],
+    ) -> None:
         import nibabel as nb
 
-        from brainlm_bids.figures.canvas import network_colours
-
-        atlas, affine = load_image(self.inputs.atlas)
         lookup = np.zeros(len(labels) + 1, dtype=np.uint8)
         lookup[1:] = labels
         path = self._naming.path("networks", model=self.inputs.label)
@@ -361,6 +328,10 @@ class RunModel(ArrayInterface):
             image.to_filename(temporary)
         self._written.append(path)
         self._sidecar("networks", Scores=scores)
+
+    def _write_network_table(self, labels: NDArray[Any]) -> None:
+        from brainlm_bids.figures.canvas import network_colours
+
         networks = self._parcels.network_index
         first = [int(np.flatnonzero(networks == k)[0]) for k in range(1, 8)]
         table = self._naming.path("networks", model=self.inputs.label, extension=".tsv")
