@@ -1,13 +1,12 @@
-"""Runs that fMRIPrep preprocessed: a derivatives folder comes in, `Preprocessed` values go out.
+"""Runs in existing fMRIPrep derivatives: a folder comes in, `Preprocessed` values go out.
 
-Names of 20.x and of 25.x are understood. Only the folders of the requested subjects are listed,
-each once, so that a data set of a thousand subjects costs nothing. Nothing is written here.
+The names that fMRIPrep 20 to 25 write are understood. Only the folders of the requested subjects
+are listed, each once, so that a large data set costs nothing. Nothing is written into the folder.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from brainlm_bids.bids.names import parse, with_prefix
 from brainlm_bids.errors import UserError
@@ -16,7 +15,7 @@ from brainlm_bids.files import read_json
 TEMPLATE = "MNI152NLin6Asym"
 OTHER_TEMPLATE = "MNI152NLin2009cAsym"
 CIFTI_SPACE = "fsLR"
-# In the order of preference: what needs the least of us first.
+# In the order of preference: what needs the least further processing first.
 SPACES = (TEMPLATE, CIFTI_SPACE, "T1w", "boldref", OTHER_TEMPLATE)
 IMAGES = (".nii.gz", ".nii")
 CIFTI = ".dtseries.nii"
@@ -24,11 +23,23 @@ CIFTI = ".dtseries.nii"
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What fMRIPrep left of one run.
+    """The files of one run in existing fMRIPrep derivatives.
 
-    bold in `space` (one of SPACES; fsLR is CIFTI 91k); its brain mask, if there is one; the
-    confounds table; for T1w and boldref space the ITK transforms T1w -> template and, for boldref,
-    BOLD reference -> T1w.
+    Attributes
+    ----------
+    stem
+        Name of the raw run without its suffix.
+    bold, space
+        The series, and its space: one of `SPACES`; fsLR is CIFTI 91k.
+    confounds
+        The table of confounds.
+    mask
+        The brain mask of the series.
+    to_template, to_t1w
+        ITK transforms from the T1w to the template (for series in T1w or boldref space), and from
+        the BOLD reference to the T1w (for boldref space).
+    labels
+        The atlas on CIFTI's grayordinates.
     """
 
     stem: str
@@ -38,7 +49,7 @@ class Preprocessed:
     mask: Path | None = None
     to_template: Path | None = None
     to_t1w: Path | None = None
-    labels: Path | None = None  # the atlas on CIFTI's grayordinates
+    labels: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -47,8 +58,8 @@ class Preprocessed:
         return tuple(path for path in found if path is not None)
 
 
-def check_derivatives(root: Path) -> dict[str, Any]:
-    """The dataset_description of an fMRIPrep folder; UserError for anything else."""
+def check_derivatives(root: Path) -> None:
+    """Raise UserError for a folder that fMRIPrep did not write."""
     path = root / "dataset_description.json"
     try:
         description = read_json(path)
@@ -69,16 +80,31 @@ def check_derivatives(root: Path) -> dict[str, Any]:
     if "fmriprep" not in names:
         made = ", ".join(name for name in makers if name) or "an unknown program"
         raise UserError(f"--derivatives {root}: made by {made}, not by fMRIPrep")
-    return dict(description)
 
 
 def find_preprocessed(
     root: Path, subjects: Sequence[str], spaces: Sequence[str] = SPACES
 ) -> list[tuple[Preprocessed | None, str, str]]:
-    """Runs of some subjects: (what was found, the run's stem, why it cannot be used).
+    """Runs of some subjects.
 
-    subjects without `sub-`; all if empty. Of `spaces` the first that a run has is taken. Raises
-    UserError for a subject that is not there.
+    Parameters
+    ----------
+    root
+        The top of fMRIPrep's output folder.
+    subjects
+        Their labels; all if empty.
+    spaces
+        In the order of preference: the first that a run has is taken.
+
+    Returns
+    -------
+    list of tuple
+        For each run its files, or None; its stem; and why it cannot be used, in one line.
+
+    Raises
+    ------
+    UserError
+        For a subject that is not there.
     """
     folders = [root / with_prefix("sub", label) for label in subjects] or sorted(root.glob("sub-*"))
     found = []
@@ -87,7 +113,8 @@ def find_preprocessed(
             continue  # sub-01.html
         if not folder.is_dir():
             raise UserError(
-                f"--derivatives {root}: fMRIPrep left no folder {folder.name}; has it been run?"
+                f"--derivatives {root}: there is no folder {folder.name}; has fMRIPrep been run "
+                "for this participant?"
             )
         for session in [folder, *sorted(folder.glob("ses-*"))]:
             func, anat = session / "func", (session / "anat", folder / "anat")
@@ -118,8 +145,8 @@ def _one_run(
     if space is None:
         there = ", ".join(sorted(bold)) or "no space"
         return None, stem, (
-            f"{stem}: fMRIPrep left BOLD in {there}, not in {' or '.join(spaces)}; run it again "
-            f"with --output-spaces {TEMPLATE}:res-2"
+            f"{stem}: the fMRIPrep derivatives have BOLD in {there}, not in {' or '.join(spaces)}; "
+            f"run fMRIPrep again with --output-spaces {TEMPLATE}:res-2"
         )  # fmt: skip
     confounds = _confounds(files)
     if confounds is None:

@@ -1,7 +1,7 @@
-"""Parcel series that others made: files come in; a series (T, 424) and its repetition time go out.
+"""Parcel series made elsewhere: a file comes in; a series (T, 424) and its repetition time go out.
 
-Numbers in columns: .tsv and .csv (with or without a row of names), .dat and .txt, .npy, and CIFTI
-.ptseries.nii. Missing values are n/a or nan.
+Understood are numbers in columns: .tsv and .csv (with or without a row of names), .dat and .txt,
+.npy, and CIFTI .ptseries.nii. Missing values are n/a or nan.
 """
 
 import csv
@@ -22,17 +22,35 @@ MISSING = ("", "n/a", "nan", "NaN", "NA")
 
 
 class Timeseries(NamedTuple):
-    """values (T, 424) with NaN where missing; tr in s, None where the file does not say."""
+    """A parcel series.
+
+    Attributes
+    ----------
+    values
+        (T, 424), NaN where missing.
+    tr
+        Repetition time in s; None where neither the file nor a JSON beside it records one.
+    """
 
     values: NDArray[np.float64]
     tr: float | None
 
 
 def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
-    """Read a series whose columns are the parcels `names`, or one of as many columns without names.
+    """Read a parcel series.
 
-    Columns with the names of all parcels are brought into their order. Raises UserError, in one
-    line, for anything else.
+    Parameters
+    ----------
+    path
+        The file.
+    names
+        Of the parcels. Columns with these names may be in any order; columns without names must be
+        as many, in the order of the atlas.
+
+    Raises
+    ------
+    UserError
+        For anything else.
     """
     try:
         values, found, tr = _read(path)
@@ -50,14 +68,14 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     elif found and not all(name.isdigit() for name in found):
         strange = next(name for name in found if name not in names)
         raise UserError(
-            f"{path}: its column {strange!r} is no parcel of A424; take the row of "
-            "names away if the columns are in the atlas's order"
+            f"{path}: its column {strange!r} is not a parcel of A424; remove "
+            "the row of names if the columns are in the order of the atlas"
         )
     return Timeseries(values, _sidecar_tr(path) or tr)
 
 
 def stem_of(path: Path) -> str:
-    """The name of a run for a file: its BIDS entities, or its letters and digits as a subject.
+    """The name under which a series is processed: its BIDS entities, or letters and digits.
 
     >>> stem_of(Path("sub-01_task-rest_space-MNI152NLin6Asym_atlas-A424_timeseries.tsv"))
     'sub-01_task-rest'

@@ -294,7 +294,7 @@ def test_two_millimetres_are_preferred_and_subjects_are_found_fast(tmp_path: Pat
         f"sub-0500_task-a_space-{SPACE}_res-2_desc-preproc_bold.nii.gz"
     ]
     assert seconds < 0.5  # one folder is listed, whatever lies beside it
-    with pytest.raises(UserError, match="no folder sub-9999"):
+    with pytest.raises(UserError, match="no folder sub-9999; has fMRIPrep been run"):
         find_preprocessed(tmp_path, ["9999"])
 
 

@@ -98,7 +98,7 @@ def test_what_is_no_series_of_a424_is_said(series: Array, tmp_path: Path) -> Non
             read_timeseries(tmp_path / name, NAMES)
     other = pd.DataFrame(series, columns=[f"Schaefer_{k}" for k in range(424)])
     other.to_csv(tmp_path / "other.tsv", sep="\t", index=False)
-    with pytest.raises(UserError, match="'Schaefer_0' is no parcel of A424"):
+    with pytest.raises(UserError, match="'Schaefer_0' is not a parcel of A424"):
         read_timeseries(tmp_path / "other.tsv", NAMES)
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match=r"broken\.npy: cannot be read"):
