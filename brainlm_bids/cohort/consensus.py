@@ -86,9 +86,9 @@ def agreement(labels: ArrayLike, reference: ArrayLike) -> dict[str, float]:
     >>> agreement([1, 1, 2, 2], [1, 1, 2, 3])["accuracy"]
     0.75
     """
-    found, truth = np.asarray(labels), np.asarray(reference)
+    assigned, truth = np.asarray(labels), np.asarray(reference)
     return {
-        "accuracy": float((found == truth).mean()),
-        "adjusted_rand": float(adjusted_rand_score(truth, found)),
+        "accuracy": float((assigned == truth).mean()),
+        "adjusted_rand": float(adjusted_rand_score(truth, assigned)),
         "majority": float(np.bincount(truth).max() / len(truth)),
     }

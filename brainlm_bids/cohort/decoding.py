@@ -165,10 +165,10 @@ def decode(
     total, first = None, None
     for repeat in range(repeats):
         columns = np.vstack([values, shuffled]) if repeat == 0 else values[None]
-        found = _cross_validated(features, columns, people, confounds, fit, seed + repeat)
+        of_repeat = _cross_validated(features, columns, people, confounds, fit, seed + repeat)
         if repeat == 0:
-            first = found
-        total = found[0] if total is None else total + found[0]
+            first = of_repeat
+        total = of_repeat[0] if total is None else total + of_repeat[0]
     assert total is not None and first is not None
     predictions = total / repeats
     measure = _regression_scores if n_classes == 0 else _classification_scores
@@ -293,8 +293,8 @@ def within_fold_p(
         return math.nan
     shuffled = np.repeat(values[None], n_permutations, axis=0)
     for number, rows in enumerate(folds):
-        own = permuted_targets(values[rows], people[rows], n_permutations, seed + number)
-        shuffled[:, rows] = own
+        permuted = permuted_targets(values[rows], people[rows], n_permutations, seed + number)
+        shuffled[:, rows] = permuted
     everyone = np.repeat(predictions[None], 1 + n_permutations, axis=0)
     return _permutation_p(everyone, values, shuffled, n_classes)
 
@@ -316,10 +316,10 @@ def _cross_validated(
     predictions: Array | None = None
     for train, test in splits(people, OUTER_FOLDS, seed):
         scores = principal_scores(features, train, confounds)
-        found = fit(scores, columns, (train, test), people, seed)
+        fitted = fit(scores, columns, (train, test), people, seed)
         if predictions is None:
-            predictions = np.empty((len(columns), len(people), found.shape[2]))
-        predictions[:, test] = found
+            predictions = np.empty((len(columns), len(people), fitted.shape[2]))
+        predictions[:, test] = fitted
     assert predictions is not None
     return predictions
 
@@ -487,13 +487,13 @@ def _chances(
     n_classes: int,
 ) -> Array:
     """(n_test, C); a class that the training rows lack has probability 0."""
-    found = np.unique(values[train])
+    classes = np.unique(values[train])
     chance = np.zeros((len(test), n_classes))
-    if len(found) == 1:
-        chance[:, found[0]] = 1.0
+    if len(classes) == 1:
+        chance[:, classes[0]] = 1.0
         return chance
     model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=1000)
-    chance[:, found] = model.fit(scores[train], values[train]).predict_proba(scores[test])
+    chance[:, classes] = model.fit(scores[train], values[train]).predict_proba(scores[test])
     return chance
 
 
@@ -507,13 +507,13 @@ def _regression_scores(truth: Array, predictions: Array) -> dict[str, float]:
     negatively with the targets, because each test fold is missing from its training mean.
     """
     guess, known = predictions[:, 0], predictions[:, 1]
-    error, wanted, said = truth - guess, truth - known, guess - known
-    spread = np.ptp(said) > 1e-9 * np.abs(guess).max() and np.ptp(wanted) > 0
+    error, true_gain, predicted_gain = truth - guess, truth - known, guess - known
+    spread = np.ptp(predicted_gain) > 1e-9 * np.abs(guess).max() and np.ptp(true_gain) > 0
     return {
         "mse": float((error**2).mean()),
         "mae": float(np.abs(error).mean()),
-        "r2": float(1 - (error**2).sum() / (wanted**2).sum()) if wanted.any() else math.nan,
-        "pearson_r": float(np.corrcoef(wanted, said)[0, 1]) if spread else math.nan,
+        "r2": float(1 - (error**2).sum() / (true_gain**2).sum()) if true_gain.any() else math.nan,
+        "pearson_r": float(np.corrcoef(true_gain, predicted_gain)[0, 1]) if spread else math.nan,
     }
 
 
@@ -534,12 +534,12 @@ def _auc(labels: NDArray[np.int64], predictions: Array) -> float:
     present = range(predictions.shape[1]) if predictions.shape[1] > 2 else (1,)
     areas = []
     for k in present:
-        own = labels == k
-        n_own, n_other = int(own.sum()), int((~own).sum())
-        if n_own and n_other:
+        in_class = labels == k
+        n_in_class, n_other = int(in_class.sum()), int((~in_class).sum())
+        if n_in_class and n_other:
             # Mann and Whitney's U; a tenth of the time of scikit-learn's curve
-            above = rankdata(predictions[:, k])[own].sum() - n_own * (n_own + 1) / 2
-            areas.append(above / (n_own * n_other))
+            above = rankdata(predictions[:, k])[in_class].sum() - n_in_class * (n_in_class + 1) / 2
+            areas.append(above / (n_in_class * n_other))
     return float(np.mean(areas)) if areas else math.nan
 
 
@@ -558,14 +558,14 @@ def _intervals(
     for _ in range(BOOTSTRAPS):
         chosen = np.concatenate([rows[k] for k in rng.integers(len(names), size=len(names))])
         drawn.append(measure(truth[chosen], predictions[chosen]))
-    found = {}
+    intervals = {}
     tails = [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2]
     for name, value in measure(truth, predictions).items():
-        sample = np.array([one[name] for one in drawn])
+        sample = np.array([scores[name] for scores in drawn])
         sample = sample[np.isfinite(sample)]
         low, high = np.percentile(sample, tails) if sample.size else (math.nan, math.nan)
-        found[name] = Score(value, float(low), float(high))
-    return found
+        intervals[name] = Score(value, float(low), float(high))
+    return intervals
 
 
 # --- permutations ----------------------------------------------------------------------------
@@ -600,8 +600,8 @@ def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int)
     """
     rng = np.random.default_rng([seed, 2])
     rows = [np.flatnonzero(people == name) for name in np.unique(people)]
-    constant = all(np.ptp(values[one]) == 0 for one in rows)
-    sizes = np.array([1 if constant else len(one) for one in rows])
+    constant = all(np.ptp(values[subject_rows]) == 0 for subject_rows in rows)
+    sizes = np.array([1 if constant else len(subject_rows) for subject_rows in rows])
     shuffled = np.empty((n, len(values)))
     for k in range(n):
         source = np.arange(len(rows))

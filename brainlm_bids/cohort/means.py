@@ -51,7 +51,7 @@ def subject_means(values: ArrayLike, subjects: Sequence[str]) -> Array:
     array([2., 8.])
     """
     table, owners = np.asarray(values, dtype=np.float64), np.asarray(subjects)
-    return np.stack([mean_over(table[owners == one]) for one in np.unique(owners)])
+    return np.stack([mean_over(table[owners == subject]) for subject in np.unique(owners)])
 
 
 def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) -> Mean:
@@ -76,16 +76,16 @@ def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) ->
     >>> mean_over_subjects([[1.0], [3.0], [8.0]], ["a", "a", "b"], seed=0).value
     array([5.])
     """
-    own = subject_means(values, subjects)
-    nothing = np.full(own.shape[1:], np.nan)
-    if len(own) < 2:
-        return Mean(mean_over(own), nothing, nothing.copy())
+    means = subject_means(values, subjects)
+    nothing = np.full(means.shape[1:], np.nan)
+    if len(means) < 2:
+        return Mean(mean_over(means), nothing, nothing.copy())
     rng = np.random.default_rng(seed)
-    drawn = [mean_over(own[rng.integers(len(own), size=len(own))]) for _ in range(BOOTSTRAPS)]
-    known = np.isfinite(own).any(axis=0)
+    drawn = [mean_over(means[rng.integers(len(means), size=len(means))]) for _ in range(BOOTSTRAPS)]
+    known = np.isfinite(means).any(axis=0)
     filled = np.where(known, np.stack(drawn), 0)
     low, high = np.nanpercentile(filled, [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2], axis=0)
-    return Mean(mean_over(own), np.where(known, low, nothing), np.where(known, high, nothing))
+    return Mean(mean_over(means), np.where(known, low, nothing), np.where(known, high, nothing))
 
 
 def mean_over(values: Array) -> Array:

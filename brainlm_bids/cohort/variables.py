@@ -113,8 +113,8 @@ def make_target(name: str, column: Sequence[str | None], subjects: Sequence[str]
         missing = len(column) - len(known)
         notes.append(f"{missing} of {len(column)} recordings have no value and are left out")
     if len(set(texts)) < 2:
-        found = f"the same value {texts[0]!r} everywhere" if texts else "no value anywhere"
-        raise UserError(f"--target {name}: {found}; there is nothing to decode")
+        problem = f"the same value {texts[0]!r} everywhere" if texts else "no value anywhere"
+        raise UserError(f"--target {name}: {problem}; there is nothing to decode")
     numbers = np.array([as_number(text) for text in texts])
     if np.isfinite(numbers).all() and len(set(numbers.tolist())) > 2:
         _check_subjects(name, owners)

@@ -132,9 +132,9 @@ def _order(text: str) -> int | None:
 
 
 def _forecast(args: argparse.Namespace) -> int:
-    from brainlm_bids.experiments.forecast import Parameters, run
+    from brainlm_bids.experiments.forecast import ForecastOptions, run
 
-    return run(Parameters(**given_values(args)))
+    return run(ForecastOptions(**given_values(args)))
 
 
 def _add_perturb(commands: Any) -> None:
@@ -163,9 +163,9 @@ def _add_perturb(commands: Any) -> None:
 
 
 def _perturb(args: argparse.Namespace) -> int:
-    from brainlm_bids.experiments.perturb import Parameters, run
+    from brainlm_bids.experiments.perturb import PerturbationOptions, run
 
-    return run(Parameters(**given_values(args)))
+    return run(PerturbationOptions(**given_values(args)))
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

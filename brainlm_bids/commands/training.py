@@ -360,12 +360,12 @@ def _add_evaluation(group: Any) -> None:
 
 def _finetune(args: argparse.Namespace) -> int:
     from brainlm_bids.training.finetune import finetune
-    from brainlm_bids.training.finetune_start import Parameters
+    from brainlm_bids.training.finetune_start import FinetuneOptions
 
     given = given_values(args)
     single = given["split"] == SEEDED_SPLIT
     given["split"] = None if given["split"] is None or single else Path(given["split"])
-    options = Parameters(**given, single=single)
+    options = FinetuneOptions(**given, single=single)
     if options.future is None:
         return finetune(options)
     from brainlm_bids.experiments.finetuned_future import finetune_future

@@ -94,11 +94,11 @@ def autoregressive(seen: ArrayLike, n_volumes: int, order: int | None = None) ->
     reach = model.coefficients.shape[1]
     # newest first, as the coefficients
     past = (values[len(values) - reach :] - model.mean)[::-1].T
-    found = np.empty((n_volumes, values.shape[1]))
+    forecast = np.empty((n_volumes, values.shape[1]))
     for step in range(n_volumes):
-        found[step] = (model.coefficients * past).sum(axis=1)
-        past = np.hstack([found[step][:, None], past])[:, :reach]
-    return found + model.mean
+        forecast[step] = (model.coefficients * past).sum(axis=1)
+        past = np.hstack([forecast[step][:, None], past])[:, :reach]
+    return forecast + model.mean
 
 
 def vector_autoregressive(seen: ArrayLike, n_volumes: int) -> Array:
@@ -110,7 +110,7 @@ def vector_autoregressive(seen: ArrayLike, n_volumes: int) -> Array:
     values = np.asarray(seen, dtype=np.float64)
     mean = values.mean(axis=0)
     centred = values - mean
-    found = np.zeros((n_volumes, values.shape[1]))
+    forecast = np.zeros((n_volumes, values.shape[1]))
     if centred.any():
         transition = _transition(centred, _best_penalty(values))
         radius = float(np.abs(np.linalg.eigvals(transition)).max())
@@ -118,8 +118,8 @@ def vector_autoregressive(seen: ArrayLike, n_volumes: int) -> Array:
         state = centred[-1]
         for step in range(n_volumes):
             state = transition @ state
-            found[step] = state
-    return found + mean
+            forecast[step] = state
+    return forecast + mean
 
 
 def _transition(centred: Array, penalty: float) -> Array:

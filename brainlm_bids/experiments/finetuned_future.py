@@ -23,7 +23,7 @@ from brainlm_bids.model.future import (
     patches_span,
 )
 from brainlm_bids.settings import configuration_hash
-from brainlm_bids.training.finetune_start import Parameters, Start, begin, usable
+from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
 from brainlm_bids.training.future import fit_future
 from brainlm_bids.training.processes import in_shares
 from brainlm_bids.training.saving import save_checkpoint
@@ -33,7 +33,7 @@ BEFORE, AFTER = "before", "after"
 Indices = NDArray[np.int64]
 
 
-def finetune_future(given: Parameters) -> int:
+def finetune_future(options: FinetuneOptions) -> int:
     """Fit, test and save every fold; tables and figure over all tested recordings.
 
     Raises
@@ -41,17 +41,17 @@ def finetune_future(given: Parameters) -> int:
     UserError
         For unusable data or options.
     """
-    start = begin(given)
+    start = begin(options)
     store = start.store
     model = start.model()
-    assert given.future is not None
-    hidden, seen = patches_span(model, given.future)
+    assert options.future is not None
+    hidden, seen = patches_span(model, options.future)
     places, left_out = usable(start, model.window)
     subjects = [store.recordings[place].subject for place in places]
     folds = start.folds(subjects)
     rows: list[dict[str, Any]] = []
     for number, fold in enumerate(folds, start=1):
-        folder = given.run_dir / f"fold-{number}"
+        folder = options.run_dir / f"fold-{number}"
         rows += _fold(start, np.array(places), fold, folder, hidden, seen)
     if start.writes:
         _summarise(start, rows, len(folds), hidden, left_out)
@@ -64,14 +64,14 @@ def _fold(
     """Errors of the tested recordings, a row per recording, predictor and horizon."""
     store = start.store
     names = [[store.recordings[places[k]].name for k in part] for part in (fold.train, fold.test)]
-    said = {
+    identity = {
         "version": __version__,
         "store": store.sha256,
         "checkpoint": start.resource.sha256,
         "names": names,
         "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
     }
-    configuration = configuration_hash(said)
+    configuration = configuration_hash(identity)
     table = folder / "errors.tsv"
     note = folder / "errors.json"
     # the note is written last
@@ -80,10 +80,10 @@ def _fold(
     model, curves = fit_future(start, places, fold, hidden, seen)
     about = {
         "Configuration": configuration,
-        "Task": f"prediction of the last {start.given.future} time patches ({hidden} volumes)",
+        "Task": f"prediction of the last {start.options.future} time patches ({hidden} volumes)",
         **start.origin(),
-        "Frozen": start.given.frozen,
-        "RandomSeed": start.given.seed,
+        "Frozen": start.options.frozen,
+        "RandomSeed": start.options.seed,
         "Train": names[0],
         "Test": names[1],
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
@@ -95,14 +95,14 @@ def _fold(
         save_checkpoint(folder / "checkpoint", model.network, about)
     start.engine.wait_for_everyone()
     device = "cuda" if start.engine.device.type == "cuda" else "cpu"
-    after = load_model(folder / "checkpoint", seed=start.given.seed, device=device)
+    after = load_model(folder / "checkpoint", seed=start.options.seed, device=device)
     models = {BEFORE: start.model(), AFTER: after}
     errors = in_shares(
-        lambda mine: [_test(start, place, models, hidden, seen) for place in mine],
+        lambda assigned: [_test(start, place, models, hidden, seen) for place in assigned],
         places[fold.test].tolist(),
         start.engine,
     )
-    rows = [row for one in errors for row in one]
+    rows = [row for table_rows in errors for row in table_rows]
     if start.writes:
         files.write_tsv(table, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])
         files.write_json(note, about)
@@ -117,32 +117,34 @@ def _test(
     start: Start, place: int, models: dict[str, LoadedModel], hidden: int, seen: int
 ) -> list[dict[str, Any]]:
     """Errors of one recording, a row per predictor and horizon."""
-    given, store = start.given, start.store
-    asked = forecast.Parameters(
-        input=given.data,
-        results=given.run_dir,
+    options, store = start.options, start.store
+    forecast_options = forecast.ForecastOptions(
+        input=options.data,
+        results=options.run_dir,
         volumes=hidden,
-        series=given.series,
-        seed=given.seed,
+        series=options.series,
+        seed=options.seed,
     )
-    series, one = np.array(store.series(place)), store.recordings[place]
-    origins = forecast_origins(len(series), hidden, seen, given.origins)
-    cut = look_back(series, origins, hidden, given.series)
+    series, recording = np.array(store.series(place)), store.recordings[place]
+    origins = forecast_origins(len(series), hidden, seen, options.origins)
+    cut = look_back(series, origins, hidden, options.series)
     known = cut.has_data
     errors: Errors = {
-        name: errors_by_horizon(cut.truth[..., known], predicted(model, cut, asked)[..., known])
+        name: errors_by_horizon(
+            cut.truth[..., known], predicted(model, cut, forecast_options)[..., known]
+        )
         for name, model in models.items()
     }
-    errors |= forecast.baseline_errors(cut, asked)
+    errors |= forecast.baseline_errors(cut, forecast_options)
     return [
         {
-            "recording": one.name,
-            "participant_id": one.subject,
+            "recording": recording.name,
+            "participant_id": recording.subject,
             "predictor": name,
             "horizon": ahead + 1,
-            **{metric: float(found[metric][ahead]) for metric in METRICS},
+            **{metric: float(by_horizon[metric][ahead]) for metric in METRICS},
         }
-        for name, found in errors.items()
+        for name, by_horizon in errors.items()
         for ahead in range(hidden)
     ]
 
@@ -165,7 +167,7 @@ def _summarise(
         for row in rows
     }
     values = np.array([[table[(name, *key)] for key in keys] for name in names])
-    found = mean_over_subjects(values, subjects, start.given.seed)
+    means = mean_over_subjects(values, subjects, start.options.seed)
     columns: dict[str, list[Any]] = {
         "predictor": [name for name, _ in keys],
         "horizon": [ahead for _, ahead in keys],
@@ -173,20 +175,20 @@ def _summarise(
         "n_subjects": [len(set(subjects))] * len(keys),
     }
     for k, metric in enumerate(METRICS):
-        for part, numbers in zip(("", "_low", "_high"), found, strict=True):
+        for part, numbers in zip(("", "_low", "_high"), means, strict=True):
             columns[f"{metric}{part}"] = numbers[:, k].tolist()
-    folder = start.given.run_dir
+    folder = start.options.run_dir
     files.write_tsv(folder / "forecast.tsv", list(columns), list(columns.values()))
-    said = {
+    sidecar = {
         "Description": "Error for each volume ahead in held-out subjects, before and after "
         "fine-tuning and of baselines: mean over subjects, 95 % bootstrap interval",
         "Folds": n_folds,
         "VolumesPredicted": hidden,
         "Knows": forecast.KNOWLEDGE,
-        "ErrorUnits": forecast.UNITS[start.given.series],
+        "ErrorUnits": forecast.UNITS[start.options.series],
         "LeftOut": left_out,
     }
-    files.write_json(folder / "forecast.json", said)
+    files.write_json(folder / "forecast.json", sidecar)
     from brainlm_bids.figures.experiments import plot_horizons
 
     plot_horizons(folder / "forecast.png", columns, [AFTER, BEFORE], start.resource.label)

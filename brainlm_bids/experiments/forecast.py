@@ -15,7 +15,7 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.cohort.means import mean_over_subjects
 from brainlm_bids.experiments.autoregression import FORECASTERS, autoregressive
-from brainlm_bids.experiments.recordings import Asked, Scaled, find_items, read_scaled
+from brainlm_bids.experiments.recordings import ExperimentOptions, Scaled, find_items, read_scaled
 from brainlm_bids.experiments.results import Results, load
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import (
@@ -47,7 +47,7 @@ Errors = dict[str, dict[str, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters(Asked):
+class ForecastOptions(ExperimentOptions):
     """The arguments of `brainlm forecast`."""
 
     volumes: int = 20
@@ -55,73 +55,77 @@ class Parameters(Asked):
     order: int | None = None
 
 
-def run(parameters: Parameters) -> int:
+def run(options: ForecastOptions) -> int:
     """Forecast all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
-    items = find_items(parameters)
-    results = Results(parameters.results, "forecast", parameters)
-    models = {one.label: load(one, parameters) for one in results.models}
+    items = find_items(options)
+    results = Results(options.results, "forecast", options)
+    models = {resource.label: load(resource, options) for resource in results.models}
     # before anything is computed: a horizon without room for the past is the whole call's error
     for model in models.values():
-        forecast_span(model, parameters.volumes)
-    results.describe(parameters.input)
-    work = functools.partial(_one, results=results, models=models, parameters=parameters)
+        forecast_span(model, options.volumes)
+    results.describe(options.input)
+    work = functools.partial(_forecast_recording, results=results, models=models, options=options)
     done = results.each(items, work)
-    _summarise(done, results, parameters)
+    _summarise(done, results, options)
     return 1 if results.problems else 0
 
 
-def _one(
-    item: Recording, *, results: Results, models: Mapping[str, LoadedModel], parameters: Parameters
+def _forecast_recording(
+    item: Recording,
+    *,
+    results: Results,
+    models: Mapping[str, LoadedModel],
+    options: ForecastOptions,
 ) -> None:
     if results.is_complete(item, "forecast"):
         return
-    scaled = read_scaled(item, parameters)
-    n_ahead, kind = parameters.volumes, parameters.series
+    scaled = read_scaled(item, options)
+    n_ahead, kind = options.volumes, options.series
     context = max(forecast_span(model, n_ahead)[1] for model in models.values())
-    origins = forecast_origins(len(scaled.series), n_ahead, context, parameters.origins)
+    origins = forecast_origins(len(scaled.series), n_ahead, context, options.origins)
     places = look_back(scaled.series, origins, n_ahead, kind)
     end = look_back(scaled.series, np.array([len(scaled.series)]), n_ahead, kind)
-    errors, written = baseline_errors(places, parameters), []
+    errors, written = baseline_errors(places, options), []
     known = places.has_data
     for label, model in models.items():
-        guesses = predicted(model, places, parameters)
+        guesses = predicted(model, places, options)
         errors[label] = errors_by_horizon(places.truth[..., known], guesses[..., known])
         everywhere = places._replace(
             origins=np.append(origins, end.origins),
             location=np.vstack([places.location, end.location]),
             scale=np.vstack([places.scale, end.scale]),
         )
-        series = np.concatenate([guesses, predicted(model, end, parameters)])
+        series = np.concatenate([guesses, predicted(model, end, options)])
         written += _write_series(item, label, model, scaled, everywhere, series, results)
     ordered = {name: errors[name] for name in (*models, *FORECASTERS)}
     columns: dict[str, list[Any]] = {}
-    for name, found in ordered.items():
+    for name, by_horizon in ordered.items():
         for ahead in range(n_ahead):
             row = {"predictor": name, "horizon": ahead + 1, "seconds": (ahead + 1) * scaled.tr}
-            row |= {metric: float(found[metric][ahead]) for metric in METRICS}
+            row |= {metric: float(by_horizon[metric][ahead]) for metric in METRICS}
             for key, value in row.items():
                 columns.setdefault(key, []).append(value)
     path = item.naming.path("forecast_errors")
     written.append(files.write_tsv(path, list(columns), list(columns.values())))
-    said = {**_said(item, scaled, places), "ErrorUnits": UNITS[kind]}
-    written.append(results.sidecar(item.naming, "forecast_errors", **said, Knows=KNOWLEDGE))
+    sidecar = {**_provenance(item, scaled, places), "ErrorUnits": UNITS[kind]}
+    written.append(results.sidecar(item.naming, "forecast_errors", **sidecar, Knows=KNOWLEDGE))
     results.complete(item, "forecast", written)
 
 
-def baseline_errors(places: Places, parameters: Parameters) -> Errors:
+def baseline_errors(places: Places, options: ForecastOptions) -> Errors:
     """Errors by horizon of all baselines, each fitted to what was seen at an origin."""
     errors: Errors = {}
     known = places.has_data
     for name, forecaster in FORECASTERS.items():
         chosen = forecaster
         if name == "autoregressive":
-            chosen = functools.partial(autoregressive, order=parameters.order)
-        guesses = np.stack([chosen(past, parameters.volumes) for past in places.seen])
+            chosen = functools.partial(autoregressive, order=options.order)
+        guesses = np.stack([chosen(past, options.volumes) for past in places.seen])
         errors[name] = errors_by_horizon(places.truth[..., known], guesses[..., known])
     return errors
 
 
-def predicted(model: LoadedModel, places: Places, parameters: Parameters) -> Array:
+def predicted(model: LoadedModel, places: Places, options: ForecastOptions) -> Array:
     """(K, H, P): forecasts of the model from all places, in units of what was seen."""
     return np.stack(
         [
@@ -129,9 +133,9 @@ def predicted(model: LoadedModel, places: Places, parameters: Parameters) -> Arr
                 model,
                 past,
                 resources.parcels().xyz,
-                n_volumes=parameters.volumes,
-                seed=parameters.seed,
-                input_gain=parameters.input_gain,
+                n_volumes=options.volumes,
+                seed=options.seed,
+                input_gain=options.input_gain,
             )
             for past in places.seen
         ]
@@ -161,18 +165,18 @@ def _write_series(
     header = ["origin", "horizon", "onset", "measured", *resources.parcels().names]
     path = files.write_tsv(item.naming.path("forecast", model=label), header, columns)
     hidden, context = forecast_span(model, n_ahead)
-    said = {
-        **_said(item, scaled, places),
+    sidecar = {
+        **_provenance(item, scaled, places),
         "VolumesSeen": f"at most {context}",
         "VolumesHidden": hidden,
         "Device": model.placement.device,
         "Precision": model.placement.precision,
         "Columns": COLUMNS,
     }
-    return [path, results.sidecar(item.naming, "forecast", label, **said)]
+    return [path, results.sidecar(item.naming, "forecast", label, **sidecar)]
 
 
-def _said(item: Recording, scaled: Scaled, places: Places) -> dict[str, Any]:
+def _provenance(item: Recording, scaled: Scaled, places: Places) -> dict[str, Any]:
     names = resources.parcels().names
     return {
         "Sources": [str(item.path)],
@@ -187,13 +191,13 @@ def _said(item: Recording, scaled: Scaled, places: Places) -> dict[str, Any]:
 # --- over subjects ---------------------------------------------------------------------------
 
 
-def _summarise(done: Sequence[Recording], results: Results, parameters: Parameters) -> None:
-    tables = [files.read_rows(one.naming.path("forecast_errors")) for one in done]
-    subjects = [one.naming.subject for one in done]
+def _summarise(done: Sequence[Recording], results: Results, options: ForecastOptions) -> None:
+    tables = [files.read_rows(recording.naming.path("forecast_errors")) for recording in done]
+    subjects = [recording.naming.subject for recording in done]
     values = np.array(
         [[[_number(row[metric]) for metric in METRICS] for row in table] for table in tables]
     )
-    found = mean_over_subjects(values, subjects, parameters.seed)
+    means = mean_over_subjects(values, subjects, options.seed)
     columns: dict[str, list[Any]] = {
         "predictor": [row["predictor"] for row in tables[0]],
         "horizon": [int(row["horizon"]) for row in tables[0]],
@@ -202,22 +206,24 @@ def _summarise(done: Sequence[Recording], results: Results, parameters: Paramete
         "n_subjects": [len(set(subjects))] * len(tables[0]),
     }
     for k, metric in enumerate(METRICS):
-        for part, numbers in zip(("", "_low", "_high"), found, strict=True):
+        for part, numbers in zip(("", "_low", "_high"), means, strict=True):
             columns[f"{metric}{part}"] = numbers[:, k].tolist()
-    stem = common_stem(one.stem for one in done)
+    stem = common_stem(recording.stem for recording in done)
     naming = dataclasses.replace(done[0].naming, stem=stem)
     path = naming.path("group_forecast")
     files.write_tsv(path, list(columns), list(columns.values()))
-    said: dict[str, Any] = {
-        "Recordings": [one.stem for one in done],
+    sidecar: dict[str, Any] = {
+        "Recordings": [recording.stem for recording in done],
         "Failed": results.problems,
         "Knows": KNOWLEDGE,
-        "ErrorUnits": UNITS[parameters.series],
+        "ErrorUnits": UNITS[options.series],
     }
-    results.sidecar(naming, "group_forecast", **said)
+    results.sidecar(naming, "group_forecast", **sidecar)
     from brainlm_bids.figures.experiments import plot_horizons
 
-    plot_horizons(path.with_suffix(".png"), columns, [one.label for one in results.models])
+    plot_horizons(
+        path.with_suffix(".png"), columns, [resource.label for resource in results.models]
+    )
     print(path)
 
 

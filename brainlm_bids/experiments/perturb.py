@@ -31,7 +31,7 @@ from brainlm_bids.experiments.perturbation import (
     random_sets,
 )
 from brainlm_bids.experiments.recordings import (
-    Asked,
+    ExperimentOptions,
     Scaled,
     atlas_image,
     find_items,
@@ -51,7 +51,7 @@ DISTANCES = ("distance", "relative_distance", "cosine_distance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters(Asked):
+class PerturbationOptions(ExperimentOptions):
     """The arguments of `brainlm perturb`."""
 
     parcels: tuple[str, ...]
@@ -93,58 +93,58 @@ class Changes(NamedTuple):
     moved: Array
 
 
-def run(parameters: Parameters) -> int:
+def run(options: PerturbationOptions) -> int:
     """Perturb all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
     try:
-        chosen = find_parcels(parameters.parcels, resources.parcels())
+        chosen = find_parcels(options.parcels, resources.parcels())
     except UserError as error:
         raise UserError(f"--parcels: {error}") from error
-    for flag, value in (("--scale", parameters.scale), ("--set", parameters.value)):
+    for flag, value in (("--scale", options.scale), ("--set", options.value)):
         if value is not None and not np.isfinite(value):
             raise UserError(f"{flag} {value}: expected a finite number")
-    if parameters.scale == 1:
+    if options.scale == 1:
         raise UserError("--scale 1: changes nothing")
-    items = find_items(parameters)
-    atlas, affine = atlas_image(items[0].naming, parameters.input)
-    results = Results(parameters.results, "perturb", parameters)
-    design = _design(items, chosen, parameters)
-    results.describe(parameters.input)
+    items = find_items(options)
+    atlas, affine = atlas_image(items[0].naming, options.input)
+    results = Results(options.results, "perturb", options)
+    design = _design(items, chosen, options)
+    results.describe(options.input)
     for resource in results.models:
-        model = load(resource, parameters)
+        model = load(resource, options)
         work = functools.partial(
-            _one,
+            _perturb_recording,
             label=resource.label,
             model=model,
             design=design,
             image=(atlas, affine),
             results=results,
-            parameters=parameters,
+            options=options,
         )
         done = results.each(items, work)
-        _summarise(done, resource.label, design, (atlas, affine), results, parameters)
+        _summarise(done, resource.label, design, (atlas, affine), results, options)
     return 1 if results.problems else 0
 
 
-def _design(items: Sequence[Recording], chosen: list[int], parameters: Parameters) -> Design:
+def _design(items: Sequence[Recording], chosen: list[int], options: PerturbationOptions) -> Design:
     """Random sets of parcels that have data in all recordings."""
     with_data = np.ones(len(resources.parcels().names), dtype=bool)
     for item in items:
         try:
-            with_data &= (read_scaled(item, parameters).series != 0).any(axis=0)
+            with_data &= (read_scaled(item, options).series != 0).any(axis=0)
         except UserError:
             continue  # said when its turn comes
-    groups = resources.parcels().hemisphere if parameters.match == "hemisphere" else None
+    groups = resources.parcels().hemisphere if options.match == "hemisphere" else None
     sets = np.empty((0, len(chosen)), dtype=np.int64)
-    if parameters.n_null:
+    if options.n_null:
         pool = np.flatnonzero(with_data)
-        sets = random_sets(chosen, pool, parameters.n_null, parameters.seed, groups)
+        sets = random_sets(chosen, pool, options.n_null, options.seed, groups)
     return Design(chosen, sets, configuration_hash({"sets": sets.tolist()}))
 
 
 # --- one recording ---------------------------------------------------------------------------
 
 
-def _one(
+def _perturb_recording(
     item: Recording,
     *,
     label: str,
@@ -152,52 +152,54 @@ def _one(
     design: Design,
     image: tuple[NDArray[np.int16], Array],
     results: Results,
-    parameters: Parameters,
+    options: PerturbationOptions,
 ) -> None:
     stage = f"{model_stage(label)}_perturb-{design.configuration}"
     if results.is_complete(item, stage):
         return
-    scaled = read_scaled(item, parameters)
+    scaled = read_scaled(item, options)
     has_data: NDArray[np.bool_] = (scaled.series != 0).any(axis=0)
     if not has_data[design.chosen].any():
         raise UserError("none of the parcels to change has data")
-    before, found, null = _responses(model, scaled, design, parameters)
-    test = against_null(found.change, null.change)
-    windows = against_null(found.moved[:, 0], null.moved[..., 0])
+    before, effect, null = _responses(model, scaled, design, options)
+    test = against_null(effect.change, null.change)
+    windows = against_null(effect.moved[:, 0], null.moved[..., 0])
     naming = item.naming
     names = resources.parcels().names
-    said = {
+    sidecar = {
         "Sources": [str(item.path)],
         "RepetitionTime": scaled.tr,
-        **_said(design, parameters),
-        "Warnings": _warnings(found),
-        "MaskRatio": _mask_ratio(model, parameters),
+        **_provenance(design, options),
+        "Warnings": _warnings(effect),
+        "MaskRatio": _mask_ratio(model, options),
         "ChangedParcelsWithoutData": [names[k] for k in design.chosen if not has_data[k]],
         "Device": model.placement.device,
         "Precision": model.placement.precision,
     }
-    columns = _window_columns(before, scaled.start, found.moved, windows)
+    columns = _window_columns(before, scaled.start, effect.moved, windows)
     written = [
         files.write_tsv(
             naming.path("perturbation_embeddings", model=label), list(columns), [*columns.values()]
         ),
-        results.sidecar(naming, "perturbation_embeddings", label, **said),
-        *_parcel_files(naming, "perturbation", label, found.change, test, design, results, said),
-        *_maps(naming, "perturbation", label, found.change, test.z, image, results, said),
-        _write_null(naming, label, found, null, design),
+        results.sidecar(naming, "perturbation_embeddings", label, **sidecar),
+        *_parcel_files(
+            naming, "perturbation", label, effect.change, test, design, results, sidecar
+        ),
+        *_maps(naming, "perturbation", label, effect.change, test.z, image, results, sidecar),
+        _write_null(naming, label, effect, null, design),
     ]
-    written.append(results.sidecar(naming, "perturbation_null", label, **said))
+    written.append(results.sidecar(naming, "perturbation_null", label, **sidecar))
     results.complete(item, stage, written)
 
 
 def _responses(
-    model: LoadedModel, scaled: Scaled, design: Design, parameters: Parameters
+    model: LoadedModel, scaled: Scaled, design: Design, options: PerturbationOptions
 ) -> tuple[Embeddings, Changes, Changes]:
     """The embedding before, what the chosen parcels do, and what the random sets do."""
     from tqdm import tqdm
 
-    coords, seed = resources.parcels().xyz, parameters.seed
-    gain = parameters.input_gain
+    coords, seed = resources.parcels().xyz, options.seed
+    gain = options.input_gain
     before = embed(model, scaled.series, coords, tr=scaled.tr, seed=seed, input_gain=gain)
     everything = []
     sets = [design.chosen, *design.sets.tolist()]
@@ -205,12 +207,12 @@ def _responses(
         response = perturb(
             model,
             scaled.series,
-            change_parcels(scaled.series, parcels, **parameters.change),
+            change_parcels(scaled.series, parcels, **options.change),
             coords,
             parcels=parcels,
             tr=scaled.tr,
             seed=seed,
-            mask_ratio=_mask_ratio(model, parameters),
+            mask_ratio=_mask_ratio(model, options),
             input_gain=gain,
             embedded=before.vectors,
         )
@@ -221,18 +223,18 @@ def _responses(
             )
         )
     first, *rest = everything
-    changes = np.array([one.change for one in rest]).reshape(len(rest), *first.change.shape)
-    moved = np.array([one.moved for one in rest]).reshape(len(rest), *first.moved.shape)
+    changes = np.array([effect.change for effect in rest]).reshape(len(rest), *first.change.shape)
+    moved = np.array([effect.moved for effect in rest]).reshape(len(rest), *first.moved.shape)
     # a parcel without data is no target: what the model predicts for it means nothing
     empty = (scaled.series == 0).all(axis=0)
     first.change[empty], changes[:, empty] = np.nan, np.nan
     return before, first, Changes(changes, moved)
 
 
-def _warnings(found: Changes) -> list[Notice]:
+def _warnings(effect: Changes) -> list[Notice]:
     """What a reader of the numbers must know."""
-    largest = found.change[np.isfinite(found.change)].max(initial=0)
-    if not np.isfinite(found.change).any():
+    largest = effect.change[np.isfinite(effect.change)].max(initial=0)
+    if not np.isfinite(effect.change).any():
         text = (
             "Other parcels cannot be predicted: every patch of the image model holds a changed "
             "parcel."
@@ -247,19 +249,19 @@ def _warnings(found: Changes) -> list[Notice]:
     return []
 
 
-def _mask_ratio(model: LoadedModel, parameters: Parameters) -> float:
-    return parameters.mask_ratio or model.config.mask_ratio
+def _mask_ratio(model: LoadedModel, options: PerturbationOptions) -> float:
+    return options.mask_ratio or model.config.mask_ratio
 
 
-def _said(design: Design, parameters: Parameters) -> dict[str, Any]:
+def _provenance(design: Design, options: PerturbationOptions) -> dict[str, Any]:
     names = resources.parcels().names
     alike = {"size": "number of parcels", "hemisphere": "number of parcels in each hemisphere"}
     return {
         "ChangedParcels": [names[k] for k in design.chosen],
-        "Change": parameters.change,
+        "Change": options.change,
         "ChangeUnits": "interquartile ranges (value); 0 is the parcel's median",
         "NullSets": len(design.sets),
-        "NullMatchedFor": alike[parameters.match],
+        "NullMatchedFor": alike[options.match],
         "NullDrawnFrom": "parcels with data in all recordings of the call, the changed ones too",
         "P": "(1 + sets with at least this change) / (1 + sets); q: Benjamini-Hochberg",
     }
@@ -296,7 +298,7 @@ def _parcel_files(
     test: NullTest,
     design: Design,
     results: Results,
-    said: dict[str, Any],
+    sidecar: dict[str, Any],
 ) -> list[Path]:
     parcels = resources.parcels()
     columns = {
@@ -311,7 +313,7 @@ def _parcel_files(
     }
     path = naming.path(key, model=label)
     files.write_tsv(path, list(columns), list(columns.values()))
-    return [path, results.sidecar(naming, key, label, **said)]
+    return [path, results.sidecar(naming, key, label, **sidecar)]
 
 
 def _maps(
@@ -322,7 +324,7 @@ def _maps(
     z: Array,
     image: tuple[NDArray[np.int16], Array],
     results: Results,
-    said: dict[str, Any],
+    sidecar: dict[str, Any],
 ) -> list[Path]:
     import nibabel as nb
 
@@ -335,20 +337,20 @@ def _maps(
         picture.header.set_xyzt_units("mm", "sec")
         with files.atomically(path) as temporary:
             picture.to_filename(temporary)
-        written += [path, results.sidecar(naming, f"{key}_{part}", label, **said)]
+        written += [path, results.sidecar(naming, f"{key}_{part}", label, **sidecar)]
     return written
 
 
-def _write_null(naming: Naming, label: str, found: Changes, null: Changes, design: Design) -> Path:
+def _write_null(naming: Naming, label: str, effect: Changes, null: Changes, design: Design) -> Path:
     path = naming.path("perturbation_null", model=label)
     with files.atomically(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             chosen=np.array(design.chosen),
             sets=design.sets,
-            change=found.change,
+            change=effect.change,
             null_change=null.change,
-            moved=found.moved,
+            moved=effect.moved,
             null_moved=null.moved,
         )
     return path
@@ -363,10 +365,12 @@ def _summarise(
     design: Design,
     image: tuple[NDArray[np.int16], Array],
     results: Results,
-    parameters: Parameters,
+    options: PerturbationOptions,
 ) -> None:
-    subjects = [one.naming.subject for one in done]
-    tables = [_read_null(one.naming.path("perturbation_null", model=label)) for one in done]
+    subjects = [recording.naming.subject for recording in done]
+    tables = [
+        _read_null(recording.naming.path("perturbation_null", model=label)) for recording in done
+    ]
 
     def mean(values: list[Array]) -> Array:
         return mean_over(subject_means(np.stack(values), subjects))
@@ -377,29 +381,29 @@ def _summarise(
     null_moved = [t["null_moved"][:, -1, 0] for t in tables]
     together, null_together = mean(moved), mean(null_moved)
     rows = against_null(
-        np.array([*(one[0] for one in moved), together[0]]),
+        np.array([*(distances[0] for distances in moved), together[0]]),
         np.stack([*null_moved, null_together], axis=1),
     )
-    stem = common_stem(one.stem for one in done)
+    stem = common_stem(recording.stem for recording in done)
     naming = dataclasses.replace(done[0].naming, stem=stem)
-    said = {
-        **_said(design, parameters),
-        "Recordings": [one.stem for one in done],
+    sidecar = {
+        **_provenance(design, options),
+        "Recordings": [recording.stem for recording in done],
         "NumberOfSubjects": len(set(subjects)),
         "Failed": results.problems,
     }
     everyone = np.stack([*moved, together])
     columns = {
-        "recording": [*(one.stem for one in done), "mean"],
+        "recording": [*(recording.stem for recording in done), "mean"],
         **{name: everyone[:, k].tolist() for k, name in enumerate(DISTANCES)},
         **_test_columns(rows),
     }
     path = naming.path("group_perturbation_embeddings", model=label)
     files.write_tsv(path, list(columns), list(columns.values()))
-    results.sidecar(naming, "group_perturbation_embeddings", label, **said)
+    results.sidecar(naming, "group_perturbation_embeddings", label, **sidecar)
     key = "group_perturbation"
-    table = _parcel_files(naming, key, label, change, test, design, results, said)[0]
-    _maps(naming, key, label, change, test.z, image, results, said)
+    table = _parcel_files(naming, key, label, change, test, design, results, sidecar)[0]
+    _maps(naming, key, label, change, test.z, image, results, sidecar)
     from brainlm_bids.figures.experiments import plot_perturbation
 
     plot_perturbation(
@@ -411,7 +415,7 @@ def _summarise(
         image,
         resources.parcels(),
         (float(together[0]), null_together),
-        f"{label}: {_count(len(design.chosen), 'parcel')} {_words(parameters)}, "
+        f"{label}: {_count(len(design.chosen), 'parcel')} {_words(options)}, "
         f"{_count(len(design.sets), 'null set')}",
     )
     print(table)
@@ -426,8 +430,8 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
-def _words(parameters: Parameters) -> str:
-    if parameters.lesion:
+def _words(options: PerturbationOptions) -> str:
+    if options.lesion:
         return "set to 0 (lesion)"
-    name, value = next(iter(parameters.change.items()))
+    name, value = next(iter(options.change.items()))
     return f"{'scaled by' if name == 'scale' else 'set to'} {value:g}"

@@ -79,13 +79,13 @@ def perturb(
     others), the reconstruction is NaN throughout. Raises UserError for unusable input.
     """
 
-    def vectors(one: ArrayLike) -> Array:
-        return embed(model, one, coords, tr=tr, seed=seed, input_gain=input_gain).vectors
+    def vectors(values: ArrayLike) -> Array:
+        return embed(model, values, coords, tr=tr, seed=seed, input_gain=input_gain).vectors
 
-    def predicted(one: ArrayLike) -> Array:
+    def predicted(values: ArrayLike) -> Array:
         return reconstruct(
             model,
-            one,
+            values,
             coords,
             mask_ratio=mask_ratio,
             seed=seed,
@@ -124,12 +124,16 @@ def random_sets(
     rng = np.random.default_rng(seed)
     columns = []
     for label in np.unique(labels[chosen]):
-        n_needed, own = int((labels[chosen] == label).sum()), drawable[labels[drawable] == label]
-        if len(own) <= n_needed:
+        n_needed, candidates = (
+            int((labels[chosen] == label).sum()),
+            drawable[labels[drawable] == label],
+        )
+        if len(candidates) <= n_needed:
             raise UserError(
-                f"{n_needed} parcels to change: only {len(own)} have data to draw random sets from"
+                f"{n_needed} parcels to change: only {len(candidates)} have data to draw random "
+                "sets from"
             )
-        drawn = [rng.choice(own, n_needed, replace=False) for _ in range(n_sets)]
+        drawn = [rng.choice(candidates, n_needed, replace=False) for _ in range(n_sets)]
         columns.append(np.array(drawn, dtype=np.int64).reshape(n_sets, n_needed))
     return np.sort(np.hstack(columns), axis=1)
 
@@ -209,8 +213,8 @@ def embedding_change(moved: ArrayLike, before: ArrayLike) -> NDArray[np.float64]
 
     Euclidean distance, the distance relative to the length before, and 1 − cosine.
     """
-    change, old = (np.asarray(one, dtype=np.float64) for one in (moved, before))
-    change, old = (np.vstack([one, one.mean(axis=0)]) for one in (change, old))
+    change, old = (np.asarray(array, dtype=np.float64) for array in (moved, before))
+    change, old = (np.vstack([array, array.mean(axis=0)]) for array in (change, old))
     distance, length = np.linalg.norm(change, axis=1), np.linalg.norm(old, axis=1)
     new = old + change
     cosine = (old * new).sum(axis=1) / (length * np.linalg.norm(new, axis=1))

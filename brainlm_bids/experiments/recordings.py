@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ExperimentOptions:
     """What experiments are asked for alike; field names are those of the command line."""
 
     input: Path
@@ -65,7 +65,7 @@ class Scaled(NamedTuple):
     start: float
 
 
-def find_items(asked: Asked) -> list[Recording]:
+def find_items(options: ExperimentOptions) -> list[Recording]:
     """The recordings that an experiment is about, named for the folder of results.
 
     Raises
@@ -73,40 +73,45 @@ def find_items(asked: Asked) -> list[Recording]:
     UserError
         If there is none.
     """
-    if asked.input.is_file():
-        return [_one_series(asked)]
-    if not asked.input.is_dir():
-        raise UserError(f"{asked.input}: no such folder or file")
-    if asked.results.resolve() == asked.input.resolve():
-        raise UserError(f"{asked.results}: the results need a folder of their own")
-    found = find_recordings(
-        asked.input, SERIES[asked.series], space=asked.space, atlas=asked.atlas, selection=asked
+    if options.input.is_file():
+        return [_single_series(options)]
+    if not options.input.is_dir():
+        raise UserError(f"{options.input}: no such folder or file")
+    if options.results.resolve() == options.input.resolve():
+        raise UserError(f"{options.results}: the results need a folder of their own")
+    recordings = find_recordings(
+        options.input,
+        SERIES[options.series],
+        space=options.space,
+        atlas=options.atlas,
+        selection=options,
     )
     return [
-        replace(one, naming=replace(one.naming, output_dir=str(asked.results))) for one in found
+        replace(recording, naming=replace(recording.naming, output_dir=str(options.results)))
+        for recording in recordings
     ]
 
 
-def _one_series(asked: Asked) -> Recording:
+def _single_series(options: ExperimentOptions) -> Recording:
     """A series that others made, as a recording."""
-    given = {
-        "--participant-label": asked.participant_label,
-        "--session-label": asked.session_label,
-        "--task-id": asked.task_id,
-        "--run-id": asked.run_id,
-        "--space": asked.space,
-        "--atlas": asked.atlas,
+    selections = {
+        "--participant-label": options.participant_label,
+        "--session-label": options.session_label,
+        "--task-id": options.task_id,
+        "--run-id": options.run_id,
+        "--space": options.space,
+        "--atlas": options.atlas,
     }
-    flag = next((flag for flag, value in given.items() if value), None)
+    flag = next((flag for flag, value in selections.items() if value), None)
     if flag:
-        raise UserError(f"{flag}: chooses in an output folder; {asked.input} is one series")
+        raise UserError(f"{flag}: chooses in an output folder; {options.input} is one series")
     # the atlas that maps are drawn with; the series does not depend on it
     atlas = resources.find_atlas(None, offline=True)
-    naming = Naming(str(asked.results), stem_of(asked.input), atlas.space, atlas.label)
-    return Recording(naming, asked.input)
+    naming = Naming(str(options.results), stem_of(options.input), atlas.space, atlas.label)
+    return Recording(naming, options.input)
 
 
-def read_scaled(recording: Recording, asked: Asked) -> Scaled:
+def read_scaled(recording: Recording, options: ExperimentOptions) -> Scaled:
     """The series that an experiment looks at.
 
     Raises
@@ -114,8 +119,8 @@ def read_scaled(recording: Recording, asked: Asked) -> Scaled:
     UserError
         In one line, for what no number should be made from.
     """
-    if asked.input.is_file():
-        return _others_series(recording.path, asked.tr)
+    if options.input.is_file():
+        return _external_series(recording.path, options.tr)
     series = read_series(recording)
     sidecar = recording.path.with_suffix(".json")
     values = read_json(sidecar)
@@ -153,18 +158,18 @@ def atlas_image(naming: Naming, source: Path) -> tuple[NDArray[np.int16], NDArra
         raise UserError(f"{path}: the atlas cannot be read ({error})") from None
 
 
-def _others_series(path: Path, given_tr: float | None) -> Scaled:
+def _external_series(path: Path, given_tr: float | None) -> Scaled:
     names = resources.parcels().names
     try:
-        found = read_timeseries(path, names)
+        timeseries = read_timeseries(path, names)
     except UserError as error:
         raise UserError(str(error).removeprefix("--timeseries ")) from None
-    tr = given_tr or found.tr
+    tr = given_tr or timeseries.tr
     if tr is None:
         raise UserError(f"{path}: no sidecar says its repetition time; give --tr")
-    with_data = np.flatnonzero(np.isfinite(found.values).any(axis=1))
-    n_dummy = int(with_data[0]) if with_data.size else len(found.values)
-    values = found.values[n_dummy:]
+    with_data = np.flatnonzero(np.isfinite(timeseries.values).any(axis=1))
+    n_dummy = int(with_data[0]) if with_data.size else len(timeseries.values)
+    values = timeseries.values[n_dummy:]
     if len(values) < 2:
         raise UserError(f"{path}: has {len(values)} volumes with data")
     start = n_dummy * tr

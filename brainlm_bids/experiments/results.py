@@ -31,13 +31,13 @@ FREE = frozenset(
 class Results:
     """Where an experiment writes, and what all its sidecars say."""
 
-    def __init__(self, folder: Path, command: str, parameters: Any) -> None:
+    def __init__(self, folder: Path, command: str, options: Any) -> None:
         """parameters: a dataclass. Raises UserError where the folder holds something else."""
         self.folder, self.command = folder, command
-        self.models = find_models(parameters.model, parameters.offline)
-        values = {k: v for k, v in dataclasses.asdict(parameters).items() if k not in FREE}
-        values["input"] = str(parameters.input.resolve())
-        weights = {one.label: one.sha256 for one in self.models}
+        self.models = find_models(options.model, options.offline)
+        values = {k: v for k, v in dataclasses.asdict(options).items() if k not in FREE}
+        values["input"] = str(options.input.resolve())
+        weights = {model.label: model.sha256 for model in self.models}
         self.about = {"Command": f"brainlm {command}", "Parameters": values, "Weights": weights}
         claim(folder, self.about)
         self.configuration = configuration_hash({"version": __version__, **self.about})
@@ -67,27 +67,34 @@ class Results:
         if model:
             warnings += self.resource(model).warnings
         shown = [self.resource(model)] if model else self.models
-        said = {
-            "Models": {one.label: {**one.about(), "untrained": one.random} for one in shown},
+        common = {
+            "Models": {
+                resource.label: {**resource.about(), "untrained": resource.random}
+                for resource in shown
+            },
             "Parameters": self.about["Parameters"],
             "Configuration": self.configuration,
             "Warnings": to_json(warnings),
         }
-        return files.write_json(path, naming.sidecar(key, {**values, **said}))
+        return files.write_json(path, naming.sidecar(key, {**values, **common}))
 
     def resource(self, label: str) -> ModelResource:
         """Return the model of this label."""
-        return next(one for one in self.models if one.label == label)
+        return next(model for model in self.models if model.label == label)
 
     def is_complete(self, item: Recording, stage: str) -> bool:
         """Whether the outputs of a recording exist under this configuration."""
-        return outputs.is_complete(self.folder, item.stem, stage, self._own(item))
+        return outputs.is_complete(
+            self.folder, item.stem, stage, self._recording_configuration(item)
+        )
 
     def complete(self, item: Recording, stage: str, written: Sequence[Path]) -> None:
         """Say that a recording is done; written last."""
-        outputs.write_record(self.folder, item.stem, stage, self._own(item), written)
+        outputs.write_record(
+            self.folder, item.stem, stage, self._recording_configuration(item), written
+        )
 
-    def _own(self, item: Recording) -> str:
+    def _recording_configuration(self, item: Recording) -> str:
         status = item.path.stat()
         content = [item.configuration, status.st_size, status.st_mtime_ns]
         return configuration_hash({"experiment": self.configuration, "series": content})
@@ -104,9 +111,9 @@ class Results:
                 work(item)
             except UserError as error:
                 text = str(error)
-                said = text if text.startswith(item.stem) else f"{item.stem}: {text}"
-                self.problems[item.stem] = said
-                print(f"brainlm: failed: {said}", file=sys.stderr)
+                message = text if text.startswith(item.stem) else f"{item.stem}: {text}"
+                self.problems[item.stem] = message
+                print(f"brainlm: failed: {message}", file=sys.stderr)
                 continue
             done.append(item)
         if not done:
@@ -116,8 +123,8 @@ class Results:
 
 def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:
     """The models of --model, all found before anything is computed."""
-    found = [resources.find_model(spec, offline=offline) for spec in dict.fromkeys(specs)]
-    known = [model for model in found if model is not None]
+    models = [resources.find_model(spec, offline=offline) for spec in dict.fromkeys(specs)]
+    known = [model for model in models if model is not None]
     if not known:
         raise UserError("--model none: this command is about a model")
     labels = [model.label for model in known]
@@ -127,13 +134,13 @@ def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:
     return known
 
 
-def load(model: ModelResource, parameters: Any) -> LoadedModel:
+def load(model: ModelResource, options: Any) -> LoadedModel:
     """The network of a resource, where and as precise as was asked for."""
     return load_model(
         model.name if model.path is None else model.path,
-        seed=parameters.seed,
-        device=parameters.device,
-        precision=parameters.precision,
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,
     )
 
 

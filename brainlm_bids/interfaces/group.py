@@ -117,13 +117,13 @@ class PoolStatistics(ArrayInterface):
         report: Plain = {}
         for path in self.inputs.reports:
             report |= files.read_json(Path(path))
-        used = {stem: one["n_volumes"] for stem, one in report.items() if "n_volumes" in one}
+        used = {stem: entry["n_volumes"] for stem, entry in report.items() if "n_volumes" in entry}
         if not used:
             raise UserError(f"{naming.output_dir}: no series of the cohort can be read")
-        found = pooled_statistics([StoreFile(path) for path in self.inputs.stores])
+        pooled = pooled_statistics([StoreFile(path) for path in self.inputs.stores])
         path = naming.path("scaling")
         names = list(resources.parcels().names)
-        stats = scaling.ScalingStats(found.median, found.iqr)
+        stats = scaling.ScalingStats(pooled.median, pooled.iqr)
         scaling.save_stats(path, names, stats)
         subjects = {parse(stem).subject for stem in used}
         values = {
@@ -131,9 +131,11 @@ class PoolStatistics(ArrayInterface):
             "NumberOfRecordings": len(used),
             "NumberOfSubjects": len(subjects),
             "NumberOfVolumes": sum(used.values()),
-            "ParcelsWithoutData": [n for n, k in zip(names, found.n_values) if k == 0],
+            "ParcelsWithoutData": [n for n, k in zip(names, pooled.n_values) if k == 0],
             "Recordings": sorted(used),
-            "Unreadable": {s: one["problem"] for s, one in report.items() if "problem" in one},
+            "Unreadable": {
+                stem: entry["problem"] for stem, entry in report.items() if "problem" in entry
+            },
             "Configuration": self.inputs.configuration,
         }
         sidecar = naming.path("scaling", extension=".json")
@@ -210,7 +212,11 @@ class ScaleToCohort(ArrayInterface):
 
     def _warnings(self, source: Mapping[str, Any], scaled: NDArray[Any]) -> list[Notice]:
         """Those of the series, with the scale that they have now."""
-        kept = [one for one in from_json(source.get("Warnings")) if one.kind != Kind.SCALED_FAR_OFF]
+        kept = [
+            warning
+            for warning in from_json(source.get("Warnings"))
+            if warning.kind != Kind.SCALED_FAR_OFF
+        ]
         spread = float(scaled.std()) if scaled.size else None
         return [*kept, *scaling.scale_warnings(None, spread)]
 
@@ -243,38 +249,38 @@ class EmbedUntrained(ArrayInterface):
         from brainlm_bids.model.embedding import embed
 
         torch.set_num_threads(self.inputs.n_threads)
-        given, naming = self.inputs, from_plain(Naming, self.inputs.naming)
-        _, series = files.read_tsv(Path(given.robust_tsv))
-        sidecar = files.read_json(Path(given.robust_tsv).with_suffix(".json"))
-        twin = untrained_control(given.source, given.seed, given.device, given.precision)
-        found = embed(
+        inputs, naming = self.inputs, from_plain(Naming, self.inputs.naming)
+        _, series = files.read_tsv(Path(inputs.robust_tsv))
+        sidecar = files.read_json(Path(inputs.robust_tsv).with_suffix(".json"))
+        twin = untrained_control(inputs.source, inputs.seed, inputs.device, inputs.precision)
+        embedding = embed(
             twin,
             series.astype(np.float32),
             resources.parcels().xyz,
             tr=float(sidecar["RepetitionTime"]),
-            seed=given.seed,
-            input_gain=given.input_gain,
-            stride=given.window_stride or None,
-            pooling=given.pooling,
-            token_orders=given.token_orders,
+            seed=inputs.seed,
+            input_gain=inputs.input_gain,
+            stride=inputs.window_stride or None,
+            pooling=inputs.pooling,
+            token_orders=inputs.token_orders,
         )
-        names = [f"{given.pooling}_{k:04d}" for k in range(found.vectors.shape[1])]
+        names = [f"{inputs.pooling}_{k:04d}" for k in range(embedding.vectors.shape[1])]
         made = {
-            "Sources": [naming.uri(Path(given.robust_tsv))],
-            "Pooling": POOLINGS[given.pooling],
-            "RandomSeed": given.seed + 1,
-            "NumberOfWindows": len(found.onset),
-            "Configuration": given.configuration,
+            "Sources": [naming.uri(Path(inputs.robust_tsv))],
+            "Pooling": POOLINGS[inputs.pooling],
+            "RandomSeed": inputs.seed + 1,
+            "NumberOfWindows": len(embedding.onset),
+            "Configuration": inputs.configuration,
             "Warnings": to_json([resources.UNTRAINED]),
         }
-        path = naming.path("untrained_embedding", model=given.label)
-        files.write_tsv(path, names, [[value] for value in found.recording.tolist()])
-        note = naming.path("untrained_embedding", model=given.label, extension=".json")
+        path = naming.path("untrained_embedding", model=inputs.label)
+        files.write_tsv(path, names, [[value] for value in embedding.recording.tolist()])
+        note = naming.path("untrained_embedding", model=inputs.label, extension=".json")
         files.write_json(note, naming.sidecar("untrained_embedding", made))
         outputs.write_record(
             Path(naming.output_dir),
             naming.stem,
-            outputs.model_stage(given.label, naming.scaling, "untrained"),
-            given.configuration,
+            outputs.model_stage(inputs.label, naming.scaling, "untrained"),
+            inputs.configuration,
             [path, note],
         )

@@ -62,13 +62,13 @@ def _impute(
         seen = visible[:, volumes[0]]
         if not seen.any() or seen.all():
             continue
-        of_seen, given = covariance[np.ix_(seen, seen)], centred[np.ix_(seen, volumes)]
+        of_seen, known = covariance[np.ix_(seen, seen)], centred[np.ix_(seen, volumes)]
         if complete:
             np.fill_diagonal(of_seen, of_seen.diagonal() + penalty)
-            weights = cho_solve(cho_factor(of_seen), given)
+            weights = cho_solve(cho_factor(of_seen), known)
         else:
             values, vectors = np.linalg.eigh(of_seen)
-            weights = (vectors / (np.clip(values, 0, None) + penalty)) @ (vectors.T @ given)
+            weights = (vectors / (np.clip(values, 0, None) + penalty)) @ (vectors.T @ known)
         result[np.ix_(~seen, volumes)] = covariance[np.ix_(~seen, seen)] @ weights
     return result
 

@@ -173,8 +173,8 @@ def predict(
     def work(part: slice) -> tuple[Tensor, Tensor]:
         signal = place.to_device(prepared.signal[windows[part]])
         masking = mask_by_order(place.to_device(torch.from_numpy(orders[part])), n_keep)
-        found = model.network.predict(signal, prepared.coords.to(place.device), masking)
-        return found.values.float().cpu(), found.hidden.cpu()
+        prediction = model.network.predict(signal, prepared.coords.to(place.device), masking)
+        return prediction.values.float().cpu(), prediction.hidden.cpu()
 
     shape = (len(windows), *prepared.signal.shape[1:])
     predictions, hidden = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=bool)

@@ -124,7 +124,7 @@ def real_atlas(home: Path | None, offline: bool, sources: Sources) -> Path:
 
 
 def find_cifti_atlas(
-    given: Path | None = None,
+    path: Path | None = None,
     *,
     home: Path | None = None,
     offline: bool = False,
@@ -134,8 +134,8 @@ def find_cifti_atlas(
 
     Raises UserError where it cannot be had. There is no approximation of it.
     """
-    if given is not None:
-        return given
+    if path is not None:
+        return path
     folder = chosen_home(home)
     for cached in (kept / "atlas" / CIFTI_ATLAS_FILE for kept in kept_homes(folder)):
         if is_present(cached) and file_sha256(cached) == CIFTI_ATLAS_SHA256:

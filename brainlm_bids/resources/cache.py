@@ -37,9 +37,9 @@ SOURCES = Sources()
 
 def cache_home() -> Path | None:
     """Return `$BRAINLM_BIDS_HOME`, else ~/.cache/brainlm-bids; None for a user without a home."""
-    given = os.environ.get("BRAINLM_BIDS_HOME")
-    if given:
-        return Path(given).expanduser()
+    folder = os.environ.get("BRAINLM_BIDS_HOME")
+    if folder:
+        return Path(folder).expanduser()
     try:
         return Path.home() / ".cache" / "brainlm-bids"
     except RuntimeError:
@@ -53,8 +53,8 @@ def chosen_home(home: Path | None) -> Path | None:
 
 def _shipped() -> Path | None:
     """What an image carries (`docker/bake.py`), laid out as the cache; never written to."""
-    given = os.environ.get("BRAINLM_BIDS_SHIPPED")
-    return Path(given) if given else None
+    folder = os.environ.get("BRAINLM_BIDS_SHIPPED")
+    return Path(folder) if folder else None
 
 
 def kept_homes(home: Path | None) -> list[Path]:
@@ -148,10 +148,10 @@ def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> 
     import requests
     from tqdm import tqdm
 
-    asked = {**headers, "Accept-Encoding": "identity"}
+    request_headers = {**headers, "Accept-Encoding": "identity"}
     if start:
-        asked["Range"] = f"bytes={start}-"
-    with requests.get(url, stream=True, timeout=TIMEOUT, headers=asked) as response:
+        request_headers["Range"] = f"bytes={start}-"
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=request_headers) as response:
         if start and response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # nothing is missing; the caller's sum tells whether that is true
         response.raise_for_status()

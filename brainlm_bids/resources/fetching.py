@@ -20,22 +20,22 @@ def fetch(
     *,
     home: Path | None = None,
     sources: Sources = SOURCES,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> list[Path]:
     """Bring resources into the cache: "atlas", "cifti-atlas", "template", "13M", "111M", "650M".
 
     What is there already, whole, is not fetched again. Returns the files or folders. Raises
     UserError for an unknown word, no network, a wrong sha256, a cache that cannot be written.
     """
-    wanted: Sequence[str] = list(what)
-    unknown = [word for word in wanted if word not in FETCHABLE]
+    words: Sequence[str] = list(what)
+    unknown = [word for word in words if word not in FETCHABLE]
     if unknown:
         raise UserError(f"cannot fetch {', '.join(unknown)}: choose from {', '.join(FETCHABLE)}")
     folder = writable_home(chosen_home(home))
-    return [_fetch_one(word, folder, sources, say) for word in wanted]
+    return [_fetch_resource(word, folder, sources, report) for word in words]
 
 
-def _fetch_one(word: str, home: Path, sources: Sources, say: Callable[[str], None]) -> Path:
+def _fetch_resource(word: str, home: Path, sources: Sources, report: Callable[[str], None]) -> Path:
     if word == "atlas":
         path, licence = real_atlas(home, False, sources), ATLAS_LICENCE
     elif word == "cifti-atlas":
@@ -43,9 +43,9 @@ def _fetch_one(word: str, home: Path, sources: Sources, say: Callable[[str], Non
     elif word == "template":
         path, licence = from_templateflow(home, False, sources)[0], TEMPLATE_LICENCE
     else:
-        say(f"{word}: licence of the weights: {WEIGHTS_LICENCE}")
+        report(f"{word}: licence of the weights: {WEIGHTS_LICENCE}")
         model = find_model(word, home=home, sources=sources)
         assert model is not None and model.path is not None
         path, licence = model.path, model.licence
-    say(f"{word}: {path} ({licence})")
+    report(f"{word}: {path} ({licence})")
     return path

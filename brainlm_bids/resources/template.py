@@ -178,15 +178,15 @@ def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tup
     folder = writable_home(home) / "templateflow" / f"tpl-{REAL_SPACE}"
     t1w, mask = (folder / name for name in _template_names(2))
     common: Entities = {"resolution": 2, "extension": ".nii.gz"}
-    wanted: dict[Path, Entities] = {
+    requested: dict[Path, Entities] = {
         t1w: {**common, "suffix": "T1w", "desc": None},
         mask: {**common, "suffix": "mask", "desc": "brain"},
     }
-    _download({path: names for path, names in wanted.items() if not is_present(path)}, sources)
+    _download({path: names for path, names in requested.items() if not is_present(path)}, sources)
     return t1w, mask, 2
 
 
-def _download(wanted: Mapping[Path, Entities], sources: Sources) -> None:
+def _download(requested: Mapping[Path, Entities], sources: Sources) -> None:
     """Bring files of the template with TemplateFlow's client: path in our cache -> entities.
 
     A broken download of the client leaves a file cut short under its final name. So it works in a
@@ -199,18 +199,18 @@ def _download(wanted: Mapping[Path, Entities], sources: Sources) -> None:
     options: dict[str, Any] = {"use_datalad": False, "autoupdate": False, "timeout": TIMEOUT}
     if sources.templateflow is not None:
         options["s3_root"] = sources.templateflow
-    cache = next(iter(wanted)).parents[1]
+    cache = next(iter(requested)).parents[1]
     with _one_line_errors(cache):
-        for target in wanted:
+        for target in requested:
             target.parent.mkdir(parents=True, exist_ok=True)
         # not below tpl-<space>: the client reads entities from the whole path
         with tempfile.TemporaryDirectory(dir=cache, prefix=".tmp-") as folder:
             stubs = Path(folder) / "client" / f"tpl-{REAL_SPACE}"
             stubs.mkdir(parents=True)
-            for target in wanted:
+            for target in requested:
                 (stubs / target.name).touch()
             client = TemplateFlowClient(root=stubs.parent, **options)
-            for target, entities in wanted.items():
+            for target, entities in requested.items():
                 brought = client.get(REAL_SPACE, raise_empty=True, **entities)
                 _check_image(brought)
                 brought.replace(target)
@@ -306,10 +306,10 @@ def _unit_scaled(image: Any) -> np.ndarray:
 def aroma_masks() -> AromaMasks:
     """Load ICA-AROMA's three masks (Pruim 2015, Apache-2.0) from the package ica_aroma_py."""
     # the folder alone is needed: importing the package would run its own checks and imports
-    found = find_spec("ica_aroma_py")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("ica_aroma_py")
+    if spec is None or not spec.submodule_search_locations:
         raise UserError("the package ica-aroma-py, which carries AROMA's masks, is not installed")
-    folder = Path(next(iter(found.submodule_search_locations))) / "resources"
+    folder = Path(next(iter(spec.submodule_search_locations))) / "resources"
     masks = {name: load_volume(folder / f"mask_{name}.nii.gz") for name in ("csf", "edge", "out")}
     csf, edge, out = (read_only(data > 0.5) for data, _ in masks.values())
     return AromaMasks(csf, edge, out, read_only(masks["csf"][1]))

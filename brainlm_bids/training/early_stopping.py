@@ -107,13 +107,13 @@ class _EarlyStopping:
         for epoch in range(1, self.stopping.epochs + 1):
             order = np.random.default_rng([self.stopping.seed, epoch]).permutation(self.n_rows)
             for rows in np.array_split(order, self.steps_per_epoch):
-                mine, divisor = share(rows, self.loop.engine), float(len(rows))
-                if not len(mine):
+                assigned, divisor = share(rows, self.loop.engine), float(len(rows))
+                if not len(assigned):
                     # All processes take part in a step: this one with a row that does not count.
-                    mine, divisor = rows[:1], math.inf
+                    assigned, divisor = rows[:1], math.inf
                 yield [
                     (torch.tensor(divisor), *tensors)
-                    for tensors in self._micro_batches(mine, epoch)
+                    for tensors in self._micro_batches(assigned, epoch)
                 ]
 
     def loss(self, module: nn.Module, tensors: Tensors) -> Tensor:

@@ -30,14 +30,14 @@ class Evaluator:
     def sums(self, windows: WindowSet, stream: int) -> Sums:
         """(windows, 5): loss, number, total, squares and errors of every window."""
         device = self.engine.device
-        mine = self._share(len(windows), self.micro)
+        assigned = self._share(len(windows), self.micro)
         rows = []
         with torch.no_grad():
-            for some, weights in mine:
+            for some, weights in assigned:
                 batch = windows[MicroBatch(stream, 0, some, weights)]
                 losses = self.task(batch.signal.to(device), batch.order.to(device))
                 rows.append(torch.stack([value.double() for value in losses], dim=1))
-        return self._collect([some for some, _ in mine], torch.cat(rows), len(windows))
+        return self._collect([some for some, _ in assigned], torch.cat(rows), len(windows))
 
     def baselines(self, windows: WindowSet, stream: int, n: int) -> BaselineSums:
         """Ridge regression and the parcel's mean on `n` of the windows, evenly over them."""
@@ -45,10 +45,10 @@ class Evaluator:
         if not n:
             return {}
         chosen = np.linspace(0, len(windows) - 1, n).astype(np.int64)
-        mine = self._share(n, 1)
-        rows = [self._baselines_of(windows, stream, int(chosen[some[0]])) for some, _ in mine]
+        assigned = self._share(n, 1)
+        rows = [self._baselines_of(windows, stream, int(chosen[some[0]])) for some, _ in assigned]
         table = torch.from_numpy(np.stack(rows)).to(self.engine.device)
-        sums = self._collect([some for some, _ in mine], table, n)
+        sums = self._collect([some for some, _ in assigned], table, n)
         ridge, mean = sums[:, :4].tolist(), sums[:, 4:].tolist()
         return {"windows": chosen.tolist(), "ridge": ridge, "mean": mean}
 
@@ -58,10 +58,10 @@ class Evaluator:
 
     def _collect(self, windows: list[NDArray], rows: Tensor, n: int) -> Sums:
         """Rows of all processes in the order of the windows."""
-        mine = torch.from_numpy(np.concatenate(windows)).to(self.engine.device)
-        places, everyones = self.engine.gather((mine, rows))
+        assigned = torch.from_numpy(np.concatenate(windows)).to(self.engine.device)
+        places, gathered = self.engine.gather((assigned, rows))
         result = np.empty((n, rows.shape[1]))
-        result[places.cpu().numpy()] = everyones.cpu().numpy()
+        result[places.cpu().numpy()] = gathered.cpu().numpy()
         return result
 
     def _baselines_of(self, windows: WindowSet, stream: int, window: int) -> Sums:

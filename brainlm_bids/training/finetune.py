@@ -26,7 +26,7 @@ from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
 from brainlm_bids.training.finetune_feeds import Frozen, Sample, Whole
-from brainlm_bids.training.finetune_start import Parameters, Start, begin, usable
+from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
 from brainlm_bids.training.heads import save_head
 from brainlm_bids.training.prediction_head import PredictionHead
 from brainlm_bids.training.processes import in_shares, share
@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
-def finetune(given: Parameters) -> int:
+def finetune(options: FinetuneOptions) -> int:
     """Fine-tune for all targets.
 
     Returns
@@ -52,47 +52,48 @@ def finetune(given: Parameters) -> int:
     UserError
         For unusable data or options.
     """
-    return _all_targets(begin(given))
+    return _all_targets(begin(options))
 
 
 # --- targets ---------------------------------------------------------------------------------
 
 
 def _all_targets(start: Start) -> int:
-    given, store = start.given, start.store
+    options, store = start.options, start.store
     places, left_out = usable(start, 20)
-    columns = _variables(given, [store.recordings[k].name for k in places])
-    unknown = next((name for name in given.target if name not in columns), None)
+    columns = _variables(options, [store.recordings[k].name for k in places])
+    unknown = next((name for name in options.target if name not in columns), None)
     if unknown:
         known = ", ".join(columns) or "none"
         raise UserError(f"--target {unknown}: no such column; there are: {known}")
     sample = _sample(start, places)
     problems = []
-    for name in dict.fromkeys(given.target):
+    for name in dict.fromkeys(options.target):
         try:
             target = make_target(name, columns[name], sample.subjects)
-            _one_target(start, sample, target, left_out)
+            _fit_target(start, sample, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:
                 raise  # the others may be waiting for this process
             problems.append(str(error))
-    if len(problems) == len(set(given.target)):
+    if len(problems) == len(set(options.target)):
         raise UserError("; ".join(problems))
     for problem in problems:
         print(f"brainlm: failed: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
-def _variables(given: Parameters, names: Sequence[str]) -> Columns:
+def _variables(options: FinetuneOptions, names: Sequence[str]) -> Columns:
     """Columns of participants.tsv and the phenotype file, a value per recording."""
-    folder = given.bids_dir or _raw_folder(given.data)
-    if folder is None and given.phenotype is None:
+    folder = options.bids_dir or _raw_folder(options.data)
+    if folder is None and options.phenotype is None:
         raise UserError(
-            f"{given.data}: does not say where participants.tsv is; give --bids-dir or --phenotype"
+            f"{options.data}: does not say where participants.tsv is; give --bids-dir or "
+            "--phenotype"
         )
-    if folder is not None and not (folder / "participants.tsv").is_file() and not given.phenotype:
+    if folder is not None and not (folder / "participants.tsv").is_file() and not options.phenotype:
         raise UserError(f"{folder}: holds no participants.tsv; give --bids-dir or --phenotype")
-    return read_variables(folder or Path("/nonexistent"), given.phenotype, names)
+    return read_variables(folder or Path("/nonexistent"), options.phenotype, names)
 
 
 def _raw_folder(data: Path) -> Path | None:
@@ -110,19 +111,21 @@ def _sample(start: Start, places: list[int]) -> Sample:
     """Embed every recording with the untouched model, once; and its connectivity."""
     from tqdm import tqdm
 
-    given, store, model = start.given, start.store, start.model()
+    options, store, model = start.options, start.store, start.model()
 
     def vectors_of(place: int) -> NDArray[np.float32]:
         series = np.array(store.series(place))
-        found = embed(model, series, parcels().xyz, tr=1.0, seed=given.seed, pooling=given.pooling)
-        return found.vectors
+        embedding = embed(
+            model, series, parcels().xyz, tr=1.0, seed=options.seed, pooling=options.pooling
+        )
+        return embedding.vectors
 
-    def some(mine: list[int]) -> list[NDArray[np.float32]]:
+    def embed_assigned(assigned: list[int]) -> list[NDArray[np.float32]]:
         quiet = None if start.writes else True
-        bar = tqdm(mine, desc="embedding", unit="recording", disable=quiet)
+        bar = tqdm(assigned, desc="embedding", unit="recording", disable=quiet)
         return [vectors_of(place) for place in bar]
 
-    vectors = in_shares(some, places, start.engine)
+    vectors = in_shares(embed_assigned, places, start.engine)
     # only the process that writes compares with it
     connectivity = [_connectivity(store.series(k)) if start.writes else NOTHING for k in places]
     rows = [store.recordings[place] for place in places]
@@ -137,19 +140,19 @@ def _connectivity(series: NDArray[np.float32]) -> NDArray[np.float32]:
     return fisher_z(matrix).astype(np.float32)
 
 
-def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
+def _fit_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
     """All folds of one target, its tables and its figure."""
-    own = _subset(sample, target.rows)
-    folds = start.folds(own.subjects)
+    subset = _subset(sample, target.rows)
+    folds = start.folds(subset.subjects)
     n_classes = len(target.classes)
     tested = np.concatenate([fold.test for fold in folds])
-    folder = start.given.run_dir / _safe(target.name)
+    folder = start.options.run_dir / _safe(target.name)
     width = 2 if n_classes == 0 else n_classes
-    found = {name: np.full((len(own.names), width), np.nan) for name in PREDICTORS}
+    by_predictor = {name: np.full((len(subset.names), width), np.nan) for name in PREDICTORS}
     for number, fold in enumerate(folds, start=1):
-        saved = _fold(start, own, target, fold, folder / f"fold-{number}")
+        saved = _fold(start, subset, target, fold, folder / f"fold-{number}")
         for name in PREDICTORS:
-            found[name][fold.test] = saved[name]
+            by_predictor[name][fold.test] = saved[name]
     if not start.writes:
         return
     curves = [
@@ -157,7 +160,7 @@ def _one_target(start: Start, sample: Sample, target: Target, left_out: dict[str
         for number in range(1, len(folds) + 1)
         for row in files.read_rows(folder / f"fold-{number}" / "curves.tsv")
     ]
-    _tables(start, own, target, folds, found, tested, folder, left_out)
+    _tables(start, subset, target, folds, by_predictor, tested, folder, left_out)
     files.write_tsv(
         folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
     )
@@ -176,40 +179,44 @@ def _subset(sample: Sample, rows: Indices) -> Sample:
 
 
 def _safe(name: str) -> str:
-    return "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
+    return "".join(
+        character if character.isalnum() or character in "-_" else "-" for character in name
+    )
 
 
-def _fold(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> dict[str, Array]:
+def _fold(
+    start: Start, sample: Sample, target: Target, fold: Fold, folder: Path
+) -> dict[str, Array]:
     """Predictions of the test rows by all predictors; those of an earlier call, if complete."""
-    configuration = _configuration(start, own, target, fold)
+    configuration = _configuration(start, sample, target, fold)
     file = folder / "predictions.npz"
     saved = _saved(file, configuration)
     if saved is not None:
         return saved
-    learnt = _learn_head(start, own, target, fold, folder)
+    learnt = _learn_head(start, sample, target, fold, folder)
     if start.writes:
-        found = _peers(start, own, target, fold)
+        predictions = _comparison_predictions(start, sample, target, fold)
         if not target.classes:
-            learnt = np.hstack([learnt, found["baseline"][:, 1:]])
-        found |= {"configuration": np.array(configuration), "finetuned": learnt}
+            learnt = np.hstack([learnt, predictions["baseline"][:, 1:]])
+        predictions |= {"configuration": np.array(configuration), "finetuned": learnt}
         with files.atomically(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **found)
+            np.savez(stream, allow_pickle=False, **predictions)
     start.engine.wait_for_everyone()
     saved = _saved(file, configuration)
     assert saved is not None
     return saved
 
 
-def _configuration(start: Start, own: Sample, target: Target, fold: Fold) -> str:
-    said = {
+def _configuration(start: Start, sample: Sample, target: Target, fold: Fold) -> str:
+    identity = {
         "version": __version__,
         "store": start.store.sha256,
         "checkpoint": start.resource.sha256,
         "target": [target.name, target.values.tolist(), target.classes],
-        "names": own.names,
+        "names": sample.names,
         "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
     }
-    return configuration_hash(said)
+    return configuration_hash(identity)
 
 
 def _saved(file: Path, configuration: str) -> dict[str, Array] | None:
@@ -221,15 +228,19 @@ def _saved(file: Path, configuration: str) -> dict[str, Array] | None:
         return {name: content[name] for name in PREDICTORS}
 
 
-def _peers(start: Start, own: Sample, target: Target, fold: Fold) -> dict[str, Array]:
+def _comparison_predictions(
+    start: Start, sample: Sample, target: Target, fold: Fold
+) -> dict[str, Array]:
     """Predictions of the test rows by what does not learn with the model."""
     n_classes, values = len(target.classes), target.values
     split = (fold.train, fold.test)
-    shared = {"n_classes": n_classes, "seed": start.given.seed}
-    means = np.stack([one.mean(axis=0, dtype=np.float64) for one in own.vectors])
+    shared = {"n_classes": n_classes, "seed": start.options.seed}
+    means = np.stack([vectors.mean(axis=0, dtype=np.float64) for vectors in sample.vectors])
     return {
-        "linear_probe": linear_predictions(means, values, own.subjects, split, **shared),
-        "connectivity": linear_predictions(own.connectivity, values, own.subjects, split, **shared),
+        "linear_probe": linear_predictions(means, values, sample.subjects, split, **shared),
+        "connectivity": linear_predictions(
+            sample.connectivity, values, sample.subjects, split, **shared
+        ),
         "baseline": _baseline(values[fold.train], len(fold.test), n_classes),
     }
 
@@ -242,46 +253,46 @@ def _baseline(train: Array, n_test: int, n_classes: int) -> Array:
     return np.tile(share, (n_test, 1))
 
 
-def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: Path) -> Array:
+def _learn_head(start: Start, sample: Sample, target: Target, fold: Fold, folder: Path) -> Array:
     """Fit one fold, save it, and predict its test rows: (n_test, 1) or (n_test, C)."""
-    given, n_classes = start.given, len(target.classes)
+    options, n_classes = start.options, len(target.classes)
     mean, scale = finetuning.standard(target.values[fold.fit]) if n_classes == 0 else (0.0, 1.0)
-    wanted = torch.from_numpy(((target.values - mean) / scale).astype(np.float32))
+    targets = torch.from_numpy(((target.values - mean) / scale).astype(np.float32))
     weights = torch.from_numpy(finetuning.class_weights(target.values[fold.fit], n_classes)).float()
     model = start.model()
     with torch.random.fork_rng():
         # of the head's first weights and of the dropout
-        torch.manual_seed(given.seed)
+        torch.manual_seed(options.seed)
         outputs_of = finetuning.n_outputs(n_classes)
-        head = PredictionHead(model.embedding_dim, outputs_of, given.dropout)
-        head.standardise(np.concatenate([own.vectors[k] for k in fold.fit]))
+        head = PredictionHead(model.embedding_dim, outputs_of, options.dropout)
+        head.standardise(np.concatenate([sample.vectors[k] for k in fold.fit]))
         feed: Frozen | Whole
-        feed = Frozen(own) if given.frozen else Whole(own, start, model)
-        module, groups = feed.module(model, head, given)
+        feed = Frozen(sample) if options.frozen else Whole(sample, start, model)
+        module, groups = feed.module(model, head, options)
         loss = _loss(n_classes, weights.to(start.engine.device))
 
         def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
             chosen = fold.fit[rows]
             for piece, tensors in feed.pieces(chosen, epoch):
-                yield *tensors, wanted[chosen[piece]]
+                yield *tensors, targets[chosen[piece]]
 
         def validate(current: nn.Module) -> Tensor:
             rows = share(fold.validation, start.engine)
             if not len(rows):
                 return torch.zeros(0)
-            found = torch.from_numpy(feed.outputs(current, rows)).float()
-            return finetuning.losses(found, wanted[rows], n_classes, weights)
+            predicted = torch.from_numpy(feed.outputs(current, rows)).float()
+            return finetuning.losses(predicted, targets[rows], n_classes, weights)
 
         module, curves = fit_with_early_stopping(
-            module, groups, len(fold.fit), batches, loss, validate, given.stopping, start.engine
+            module, groups, len(fold.fit), batches, loss, validate, options.stopping, start.engine
         )
     if start.writes:
         names = list(curves[0])
         files.write_tsv(folder / "curves.tsv", names, [[r[k] for r in curves] for k in names])
-        said = _head_said(start, own, target, fold, mean, scale)
-        save_head(folder, feed.head(module), said)
-        if not given.frozen:
-            save_checkpoint(folder, model.network, said)
+        provenance = _head_provenance(start, sample, target, fold, mean, scale)
+        save_head(folder, feed.head(module), provenance)
+        if not options.frozen:
+            save_checkpoint(folder, model.network, provenance)
     tested = in_shares(
         lambda rows: list(feed.outputs(module, np.array(rows))), fold.test.tolist(), start.engine
     )
@@ -290,29 +301,29 @@ def _learn_head(start: Start, own: Sample, target: Target, fold: Fold, folder: P
 
 def _loss(n_classes: int, weights: Tensor) -> LossesOf:
     def loss(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
-        *inputs, wanted = tensors
-        return finetuning.losses(module(*inputs).float(), wanted, n_classes, weights)
+        *inputs, targets = tensors
+        return finetuning.losses(module(*inputs).float(), targets, n_classes, weights)
 
     return loss
 
 
-def _head_said(
-    start: Start, own: Sample, target: Target, fold: Fold, mean: float, scale: float
+def _head_provenance(
+    start: Start, sample: Sample, target: Target, fold: Fold, mean: float, scale: float
 ) -> dict[str, Any]:
-    given = start.given
+    options = start.options
     return {
         "Target": target.name,
         "Classes": list(target.classes),
         "TargetMean": mean,
         "TargetScale": scale,
-        "Pooling": given.pooling,
-        "Dropout": given.dropout,
-        "Frozen": given.frozen,
+        "Pooling": options.pooling,
+        "Dropout": options.dropout,
+        "Frozen": options.frozen,
         **start.origin(),
-        "RandomSeed": given.seed,
-        "Fitted": [own.names[k] for k in fold.fit],
-        "Validation": [own.names[k] for k in fold.validation],
-        "Test": [own.names[k] for k in fold.test],
+        "RandomSeed": options.seed,
+        "Fitted": [sample.names[k] for k in fold.fit],
+        "Validation": [sample.names[k] for k in fold.validation],
+        "Test": [sample.names[k] for k in fold.test],
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
         "Warnings": start.warnings(),
     }
@@ -323,26 +334,26 @@ def _head_said(
 
 def _tables(
     start: Start,
-    own: Sample,
+    sample: Sample,
     target: Target,
     folds: Sequence[Fold],
-    found: dict[str, Array],
+    by_predictor: dict[str, Array],
     tested: Indices,
     folder: Path,
     left_out: dict[str, str],
 ) -> None:
-    given, n_classes = start.given, len(target.classes)
+    options, n_classes = start.options, len(target.classes)
     truth = target.values[tested]
-    subjects = [own.subjects[k] for k in tested]
+    subjects = [sample.subjects[k] for k in tested]
     place = {int(row): k for k, row in enumerate(tested)}
     parts = [np.array([place[int(row)] for row in fold.test]) for fold in folds]
     rows: list[dict[str, Any]] = []
     for name in PREDICTORS:
-        predictions = found[name][tested]
-        shared = {"n_classes": n_classes, "seed": given.seed}
+        predictions = by_predictor[name][tested]
+        shared = {"n_classes": n_classes, "seed": options.seed}
         scores = score(truth, predictions, subjects, **shared)
         p = within_fold_p(
-            truth, predictions, subjects, parts, n_permutations=given.permutations, **shared
+            truth, predictions, subjects, parts, n_permutations=options.permutations, **shared
         )
         for metric, value in scores.items():
             rows.append(
@@ -363,12 +374,12 @@ def _tables(
     files.write_tsv(
         folder / "decoding.tsv", list(rows[0]), [[row[k] for row in rows] for k in rows[0]]
     )
-    _write_predictions(own, target, folds, found, folder / "predictions.tsv")
-    said = {
+    _write_predictions(sample, target, folds, by_predictor, folder / "predictions.tsv")
+    sidecar = {
         "Description": "Scores of held-out recordings: fine-tuned, a linear probe of the untouched "
         "embedding, connectivity, and the mean or shares of the training recordings",
         "Checkpoint": start.resource.source,
-        "Frozen": given.frozen,
+        "Frozen": options.frozen,
         "Classes": list(target.classes),
         "Notes": list(target.notes),
         "LeftOut": left_out,
@@ -376,7 +387,7 @@ def _tables(
         "PermutationP": "targets shuffled between the subjects of a test fold, predictions kept",
         "Warnings": start.warnings(),
     }
-    files.write_json(folder / "decoding.json", said)
+    files.write_json(folder / "decoding.json", sidecar)
     from brainlm_bids.figures.experiments import plot_finetuning
 
     curves = [files.read_rows(folder / f"fold-{k + 1}" / "curves.tsv") for k in range(len(folds))]
@@ -384,7 +395,11 @@ def _tables(
 
 
 def _write_predictions(
-    own: Sample, target: Target, folds: Sequence[Fold], found: dict[str, Array], path: Path
+    sample: Sample,
+    target: Target,
+    folds: Sequence[Fold],
+    by_predictor: dict[str, Array],
+    path: Path,
 ) -> None:
     """A row per tested recording; for a classification, one per recording and class."""
     rows = []
@@ -396,12 +411,12 @@ def _write_predictions(
                 rows.append(
                     {
                         "target": target.name,
-                        "participant_id": own.subjects[row],
-                        "recording": own.names[row],
+                        "participant_id": sample.subjects[row],
+                        "recording": sample.names[row],
                         "fold": number,
                         "truth": truth,
                         "class": name,
-                        **{key: float(found[key][row, column]) for key in PREDICTORS},
+                        **{key: float(by_predictor[key][row, column]) for key in PREDICTORS},
                     }
                 )
     files.write_tsv(path, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])

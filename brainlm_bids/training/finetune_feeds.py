@@ -16,7 +16,7 @@ from brainlm_bids.model.recording import prepare
 from brainlm_bids.model.windows import pad_to_window
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import prediction_head as finetuning
-from brainlm_bids.training.finetune_start import Parameters, Start
+from brainlm_bids.training.finetune_start import FinetuneOptions, Start
 from brainlm_bids.training.prediction_head import Finetuned, PredictionHead
 
 Array = NDArray[np.float64]
@@ -48,14 +48,14 @@ class Sample(NamedTuple):
 class Frozen:
     """Embeddings of the untouched model feed the head alone."""
 
-    def __init__(self, own: Sample) -> None:
-        self._own = own
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
 
     def module(
-        self, model: LoadedModel, head: PredictionHead, given: Parameters
+        self, model: LoadedModel, head: PredictionHead, options: FinetuneOptions
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
         """Return the module to fit, here the head alone, and its parameter groups."""
-        return head, [_group(head.parameters(), given.head_learning_rate, given)]
+        return head, [_group(head.parameters(), options.head_learning_rate, options)]
 
     def head(self, module: nn.Module) -> nn.Module:
         """Return the head of the fitted module."""
@@ -65,7 +65,7 @@ class Frozen:
         """One window of each recording, drawn anew in each epoch."""
         chosen = []
         for row in rows:
-            vectors = self._own.vectors[row]
+            vectors = self._sample.vectors[row]
             chosen.append(vectors[np.random.default_rng([epoch, row]).integers(len(vectors))])
         yield np.arange(len(rows)), (torch.from_numpy(np.stack(chosen)),)
 
@@ -74,30 +74,31 @@ class Frozen:
         module.eval()
         device = next(module.parameters()).device
         with torch.inference_mode():
-            found = [
-                module(torch.from_numpy(self._own.vectors[row]).to(device)).mean(0) for row in rows
+            means = [
+                module(torch.from_numpy(self._sample.vectors[row]).to(device)).mean(0)
+                for row in rows
             ]
-        return torch.stack(found).double().cpu().numpy()
+        return torch.stack(means).double().cpu().numpy()
 
 
 class Whole:
     """Windows of the store feed encoder and head."""
 
-    def __init__(self, own: Sample, start: Start, model: LoadedModel) -> None:
-        self._own, self._store, self._model = own, start.store, model
-        self._seed, self._engine = start.given.seed, start.engine
+    def __init__(self, sample: Sample, start: Start, model: LoadedModel) -> None:
+        self._sample, self._store, self._model = sample, start.store, model
+        self._seed, self._engine = start.options.seed, start.engine
         on_cuda = start.engine.device.type == "cuda"
-        self._micro = start.given.micro_batch or (start.given.batch if on_cuda else 2)
+        self._micro = start.options.micro_batch or (start.options.batch if on_cuda else 2)
 
     def module(
-        self, model: LoadedModel, head: PredictionHead, given: Parameters
+        self, model: LoadedModel, head: PredictionHead, options: FinetuneOptions
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
         """Return the module to fit, encoder and head, and its parameter groups."""
         weights = finetuning.trainable(model.network, {"vit": True, "decoder": False})
-        module = Finetuned(model.network, head, parcels().xyz, given.pooling)
+        module = Finetuned(model.network, head, parcels().xyz, options.pooling)
         return module, [
-            _group(weights, given.learning_rate, given),
-            _group(head.parameters(), given.head_learning_rate, given),
+            _group(weights, options.learning_rate, options),
+            _group(head.parameters(), options.head_learning_rate, options),
         ]
 
     def head(self, module: nn.Module) -> nn.Module:
@@ -118,7 +119,7 @@ class Whole:
 
     def _window(self, row: int, epoch: int) -> tuple[NDArray[np.float32], Indices]:
         rng = np.random.default_rng([self._seed, epoch, row])
-        series = self._store.series(self._own.places[row])
+        series = self._store.series(self._sample.places[row])
         window = self._model.window
         first = int(rng.integers(max(len(series) - window, 0) + 1))
         part = np.array(series[first : first + window])
@@ -132,20 +133,22 @@ class Whole:
     def outputs(self, module: nn.Module, rows: Indices) -> Array:
         """(n, C): the mean over the windows of each recording, tokens in the embedding's order."""
         module.eval()
-        found = []
+        means = []
         for row in rows:
-            series = np.array(self._store.series(self._own.places[row]))
+            series = np.array(self._store.series(self._sample.places[row]))
             prepared = prepare(self._model, series, parcels().xyz)
             order = self._order(len(series), np.random.default_rng(self._seed))
             keep = torch.from_numpy(order).to(self._engine.device)
             parts = []
             with torch.inference_mode(), self._engine.autocast():
                 for signal in prepared.signal.split(self._micro):
-                    own = signal.to(self._engine.device)
-                    parts.append(module(own, keep.expand(len(own), -1)).float().cpu())
-            found.append(torch.cat(parts).mean(0))
-        return torch.stack(found).double().numpy()
+                    batch = signal.to(self._engine.device)
+                    parts.append(module(batch, keep.expand(len(batch), -1)).float().cpu())
+            means.append(torch.cat(parts).mean(0))
+        return torch.stack(means).double().numpy()
 
 
-def _group(weights: Iterable[nn.Parameter], rate: float, given: Parameters) -> dict[str, Any]:
-    return {"params": list(weights), "lr": rate, "weight_decay": given.weight_decay}
+def _group(
+    weights: Iterable[nn.Parameter], rate: float, options: FinetuneOptions
+) -> dict[str, Any]:
+    return {"params": list(weights), "lr": rate, "weight_decay": options.weight_decay}

@@ -29,7 +29,7 @@ from brainlm_bids.training.store import Store, find_or_build
 
 
 @dataclass(frozen=True)
-class Parameters:
+class FinetuneOptions:
     """The arguments of `brainlm finetune`."""
 
     checkpoint: str
@@ -72,33 +72,37 @@ class Parameters:
 FREE = frozenset({"run_dir", "device", "micro_batch", "offline"})
 
 
-def begin(given: Parameters) -> "Start":
+def begin(options: FinetuneOptions) -> "Start":
     """The checkpoint, the recordings and the machine. Raises UserError for what cannot be used."""
-    if bool(given.target) == (given.future is not None):
+    if bool(options.target) == (options.future is not None):
         raise UserError("give either --target or --future")
-    resource = find_model(given.checkpoint, offline=given.offline)
+    resource = find_model(options.checkpoint, offline=options.offline)
     if resource is None:
-        raise UserError(f"{given.checkpoint}: holds no weights")
-    given.run_dir.mkdir(parents=True, exist_ok=True)
-    if given.run_dir.resolve() == given.data.resolve():
-        raise UserError(f"{given.run_dir}: the run needs a folder of its own")
-    engine = start_engine(given.device, given.precision)
+        raise UserError(f"{options.checkpoint}: holds no weights")
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    if options.run_dir.resolve() == options.data.resolve():
+        raise UserError(f"{options.run_dir}: the run needs a folder of its own")
+    engine = start_engine(options.device, options.precision)
     with engine.main_process_first():
-        store = _claimed_store(given, resource)
-    return Start(resource, store, engine, given)
+        store = _claimed_store(options, resource)
+    return Start(resource, store, engine, options)
 
 
-def _claimed_store(given: Parameters, resource: ModelResource) -> Store:
-    values = {k: v for k, v in asdict(given).items() if k not in FREE}
-    values["data"] = str(given.data.resolve())
+def _claimed_store(options: FinetuneOptions, resource: ModelResource) -> Store:
+    values = {k: v for k, v in asdict(options).items() if k not in FREE}
+    values["data"] = str(options.data.resolve())
     about = {
         "Command": "brainlm finetune",
         "Parameters": values,
         "Checkpoint": {"sha256": resource.sha256, "source": resource.source},
     }
-    claim(given.run_dir, about)
+    claim(options.run_dir, about)
     return find_or_build(
-        given.data, given.run_dir, series=given.series, space=given.space, atlas=given.atlas
+        options.data,
+        options.run_dir,
+        series=options.series,
+        space=options.space,
+        atlas=options.atlas,
     )
 
 
@@ -108,13 +112,13 @@ class Start(NamedTuple):
     resource: ModelResource
     store: Store
     engine: Any
-    given: Parameters
+    options: FinetuneOptions
 
     def model(self) -> LoadedModel:
         """The checkpoint, untouched, where it is to be used."""
         source = self.resource.path or self.resource.name
         device = "cuda" if self.engine.device.type == "cuda" else "cpu"
-        return load_model(source, seed=self.given.seed, device=device)
+        return load_model(source, seed=self.options.seed, device=device)
 
     @property
     def writes(self) -> bool:
@@ -123,9 +127,13 @@ class Start(NamedTuple):
 
     def origin(self) -> dict[str, Any]:
         """What the weights began with, under the keys of `brainlm pretrain`."""
-        one = self.resource
-        said = {"Source": one.source, "Sha256": one.sha256, "Licence": one.licence}
-        return {"Checkpoint": one.name, "StartedFrom": said}
+        checkpoint = self.resource
+        origin = {
+            "Source": checkpoint.source,
+            "Sha256": checkpoint.sha256,
+            "Licence": checkpoint.licence,
+        }
+        return {"Checkpoint": checkpoint.name, "StartedFrom": origin}
 
     def warnings(self) -> list[dict[str, str]]:
         """The field Warnings of the sidecars of scores and weights."""
@@ -137,24 +145,24 @@ class Start(NamedTuple):
 
     def folds(self, subjects: Sequence[str]) -> list[Fold]:
         """Return the split of the user, a single split, or the folds of a cross-validation."""
-        given = self.given
-        if given.split is not None:
-            return one_split(subjects, read_split(given.split))
-        if given.single:
-            return one_split(subjects, split_subjects(subjects, given.seed))
-        return cross_validation(subjects, given.folds, given.seed)
+        options = self.options
+        if options.split is not None:
+            return one_split(subjects, read_split(options.split))
+        if options.single:
+            return one_split(subjects, split_subjects(subjects, options.seed))
+        return cross_validation(subjects, options.folds, options.seed)
 
 
 def usable(start: Start, shortest: int) -> tuple[list[int], dict[str, str]]:
     """Recordings with enough volumes; and why the others are left out, which is also said."""
     store = start.store
     chosen, left_out = [], {}
-    for index, one in enumerate(store.recordings):
-        reason = one.reason
-        if not reason and one.n_volumes < shortest:
-            reason = f"has {one.n_volumes} volumes; {shortest} are needed"
+    for index, recording in enumerate(store.recordings):
+        reason = recording.reason
+        if not reason and recording.n_volumes < shortest:
+            reason = f"has {recording.n_volumes} volumes; {shortest} are needed"
         if reason:
-            left_out[one.name] = reason
+            left_out[recording.name] = reason
         else:
             chosen.append(index)
     for name, reason in left_out.items() if start.writes else ():

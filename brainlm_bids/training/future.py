@@ -46,18 +46,18 @@ def fit_future(
     curves
         A row per epoch.
     """
-    given, model = start.given, start.model()
+    options, model = start.options, start.model()
     visible = tokens_before(model, seen)
     task = MaskedPrediction(model.network, parcels().xyz, 0.5)
     task.n_keep = len(visible)
-    weights = trainable(model.network, {"vit": not given.frozen, "decoder": True})
+    weights = trainable(model.network, {"vit": not options.frozen, "decoder": True})
     on_cuda = start.engine.device.type == "cuda"
-    micro = given.micro_batch or (given.batch if on_cuda else 2)
+    micro = options.micro_batch or (options.batch if on_cuda else 2)
 
     def window(place: int, first: int, rng: np.random.Generator) -> tuple[Any, Indices]:
         """(P, W) scaled by what is seen of it, and the order of its tokens."""
         part = np.array(start.store.series(place)[first : first + model.window])
-        cut = look_back(part, np.array([seen]), hidden, given.series)
+        cut = look_back(part, np.array([seen]), hidden, options.series)
         whole = np.vstack([cut.seen[0], cut.truth[0]])
         order = rng.permutation(visible) if model.network.order_matters else visible
         # a parcel without data in what is seen has no future to learn
@@ -67,13 +67,13 @@ def fit_future(
         drawn = []
         for row in rows:
             place = int(places[fold.fit[row]])
-            rng = np.random.default_rng([given.seed, epoch, int(row)])
+            rng = np.random.default_rng([options.seed, epoch, int(row)])
             last = start.store.recordings[place].n_volumes - model.window
             drawn.append(window(place, int(rng.integers(last + 1)), rng))
         yield from _stacked(drawn, micro)
 
     fixed = [
-        window(place, int(first), np.random.default_rng(given.seed))
+        window(place, int(first), np.random.default_rng(options.seed))
         for place in share(places[fold.validation].tolist(), start.engine)
         for first in cut_windows(start.store.recordings[place].n_volumes, model.window)
     ]
@@ -81,19 +81,23 @@ def fit_future(
     def validate(module: nn.Module) -> Tensor:
         module.eval()
         with torch.inference_mode(), start.engine.autocast():
-            found = [
-                module(*(one.to(start.engine.device) for one in tensors)).loss.cpu()
+            losses = [
+                module(*(tensor.to(start.engine.device) for tensor in tensors)).loss.cpu()
                 for tensors in _stacked(fixed, micro)
             ]
-        return torch.cat([torch.zeros(0), *found])
+        return torch.cat([torch.zeros(0), *losses])
 
     def loss(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
         losses: Tensor = module(*tensors).loss
         return losses
 
     with torch.random.fork_rng():
-        torch.manual_seed(given.seed)
-        group = {"params": weights, "lr": given.learning_rate, "weight_decay": given.weight_decay}
+        torch.manual_seed(options.seed)
+        group = {
+            "params": weights,
+            "lr": options.learning_rate,
+            "weight_decay": options.weight_decay,
+        }
         _, curves = fit_with_early_stopping(
             task,
             [group],
@@ -101,7 +105,7 @@ def fit_future(
             batches,
             loss,
             validate,
-            given.stopping,
+            options.stopping,
             start.engine,
         )
     return model, curves
@@ -111,6 +115,6 @@ def _stacked(drawn: Sequence[tuple[Any, Indices]], micro: int) -> Iterator[tuple
     for first in range(0, len(drawn), micro):
         some = drawn[first : first + micro]
         yield (
-            torch.from_numpy(np.stack([one for one, _ in some])),
+            torch.from_numpy(np.stack([signal for signal, _ in some])),
             torch.from_numpy(np.stack([order for _, order in some])),
         )

@@ -24,38 +24,40 @@ from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.prediction_head import PredictionHead
 
 
-def save_head(folder: Path, head: nn.Module, said: Mapping[str, Any]) -> None:
+def save_head(folder: Path, head: nn.Module, provenance: Mapping[str, Any]) -> None:
     """Write a head and how it was made."""
     tensors = {k: v.detach().cpu().float().contiguous() for k, v in head.state_dict().items()}
     with files.atomically(folder / "head.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    files.write_json(folder / "head.json", said)
+    files.write_json(folder / "head.json", provenance)
 
 
 class FinetunedModel:
     """A checkpoint and its head, ready to predict."""
 
-    def __init__(self, model: LoadedModel, head: PredictionHead, said: Mapping[str, Any]) -> None:
-        self.model, self.head, self.said = model, head, dict(said)
+    def __init__(
+        self, model: LoadedModel, head: PredictionHead, provenance: Mapping[str, Any]
+    ) -> None:
+        self.model, self.head, self.provenance = model, head, dict(provenance)
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes; empty for a regression."""
-        return tuple(self.said["Classes"])
+        return tuple(self.provenance["Classes"])
 
     def predict(self, series: ArrayLike) -> NDArray[np.float64]:
         """A scaled series (T, 424) -> (1,) in the target's unit, or probabilities (C,)."""
-        found = embed(
+        embedding = embed(
             self.model,
             series,
             parcels().xyz,
             tr=1.0,
-            seed=int(self.said["RandomSeed"]),
-            pooling=str(self.said["Pooling"]),
+            seed=int(self.provenance["RandomSeed"]),
+            pooling=str(self.provenance["Pooling"]),
         )
         with torch.inference_mode():
-            output = self.head(torch.from_numpy(found.vectors)).mean(0, keepdim=True)
-        mean, scale = float(self.said["TargetMean"]), float(self.said["TargetScale"])
+            output = self.head(torch.from_numpy(embedding.vectors)).mean(0, keepdim=True)
+        mean, scale = float(self.provenance["TargetMean"]), float(self.provenance["TargetScale"])
         return finetuning.predictions(output.double().numpy(), len(self.classes), mean, scale)[0]
 
 
@@ -66,16 +68,16 @@ def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> Finetu
     UserError for a folder that is not whole, and for a checkpoint that is another one.
     """
     try:
-        said = files.read_json(folder / "head.json")
+        provenance = files.read_json(folder / "head.json")
         tensors = load_file(folder / "head.safetensors")
     except (OSError, UserError, SafetensorError) as error:
         raise UserError(f"{folder}: holds no whole head ({error})") from None
-    name, base = str(said["Checkpoint"]), said["StartedFrom"]
+    name, base = str(provenance["Checkpoint"]), provenance["StartedFrom"]
     if (folder / "model.safetensors").is_file():
         model = load_model(folder, seed=0)
     else:
         source = checkpoint or _where(name)
-        model = load_model(source, seed=int(said["RandomSeed"]))
+        model = load_model(source, seed=int(provenance["RandomSeed"]))
         if model.sha256 != base["Sha256"]:
             raise UserError(
                 f"{source}: is not the checkpoint that {folder} was fitted with "
@@ -83,10 +85,10 @@ def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> Finetu
             )
     head = PredictionHead(len(tensors["mean"]), len(tensors["lin3.bias"]))
     head.load_state_dict(tensors)
-    return FinetunedModel(model, head.eval(), said)
+    return FinetunedModel(model, head.eval(), provenance)
 
 
 def _where(name: str) -> Path | str:
     """The folder of a checkpoint by the name that it was given by, from the cache if published."""
-    found = find_model(name, offline=True)
-    return name if found is None or found.path is None else found.path
+    resource = find_model(name, offline=True)
+    return name if resource is None or resource.path is None else resource.path

@@ -50,8 +50,8 @@ def in_shares(
     from accelerate.utils import gather_object
 
     world = engine.num_processes
-    mine = share(list(rows), engine)
-    entries = list(function(mine)) if mine else []
+    assigned = share(list(rows), engine)
+    entries = list(function(assigned)) if assigned else []
     if world == 1:
         return entries
     parts = gather_object([entries])

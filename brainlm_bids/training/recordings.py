@@ -82,8 +82,8 @@ def read_series(recording: Recording) -> Array:
 
 def read_all(recordings: Sequence[Recording]) -> Iterator[Example]:
     """Each recording in turn, or why it cannot be used."""
-    for one in recordings:
+    for recording in recordings:
         try:
-            yield Example(one.stem, one.participant, read_series(one))
+            yield Example(recording.stem, recording.participant, read_series(recording))
         except UserError as error:
-            yield Example(one.stem, one.participant, None, str(error))
+            yield Example(recording.stem, recording.participant, None, str(error))

@@ -17,14 +17,14 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
     path = folder / RECORD
     if path.is_file():
         try:
-            found = files.read_json(path)
+            recorded = files.read_json(path)
         except UserError as error:
             raise UserError(f"{error}; give a new folder") from None
-        wanted = files.json_value(about)
-        if {key: found.get(key) for key in wanted} != wanted:
+        requested = files.json_value(about)
+        if {key: recorded.get(key) for key in requested} != requested:
             raise UserError(
-                f"{folder}: holds the results of {found.get('Command')} with other "
-                f"parameters{_difference(found, wanted)}; give another folder"
+                f"{folder}: holds the results of {recorded.get('Command')} with other "
+                f"parameters{_difference(recorded, requested)}; give another folder"
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is neither empty nor an experiment; give a new folder")
@@ -32,9 +32,9 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
     files.write_json(path, {**about, **made})
 
 
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _difference(recorded: dict[str, Any], requested: dict[str, Any]) -> str:
     """The first parameter that differs, for the message."""
-    old, new = found.get("Parameters"), wanted["Parameters"]
+    old, new = recorded.get("Parameters"), requested["Parameters"]
     if not isinstance(old, dict):
         return ""
     name = next((key for key in new if old.get(key) != new[key]), None)

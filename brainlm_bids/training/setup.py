@@ -117,8 +117,10 @@ def _check_size(options: PretrainOptions, config: ModelConfig) -> None:
     """Refuse a checkpoint of another architecture than the options name."""
     if options.size is None and options.config is None:
         return
-    wanted = ARCHITECTURES[options.size] if options.size else read_config(Path(str(options.config)))
-    ours, theirs = config_content(wanted), config_content(config)
+    requested = (
+        ARCHITECTURES[options.size] if options.size else read_config(Path(str(options.config)))
+    )
+    ours, theirs = config_content(requested), config_content(config)
     keys = [key for key in ours if key != "mask_ratio" and ours[key] != theirs.get(key)]
     if keys:
         text = ", ".join(f"{key} {theirs.get(key)} (not {ours[key]})" for key in keys[:3])

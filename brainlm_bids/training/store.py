@@ -66,8 +66,8 @@ class Store:
 
     def series(self, index: int) -> Array:
         """(T, P) of a recording: a view, nothing is read yet."""
-        one = self.recordings[index]
-        return self.values[one.first_volume : one.first_volume + one.n_volumes]
+        recording = self.recordings[index]
+        return self.values[recording.first_volume : recording.first_volume + recording.n_volumes]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that reads windows maps the file itself; pickle would copy the volumes.
@@ -196,9 +196,9 @@ def _stored(row: dict[str, str]) -> Stored:
 def verify(store: Store) -> None:
     """Compare every recording with its sha256. Raises UserError that names those that differ."""
     bad = [
-        one.name
-        for index, one in enumerate(store.recordings)
-        if not one.reason and sha256(store.series(index)) != one.sha256
+        recording.name
+        for index, recording in enumerate(store.recordings)
+        if not recording.reason and sha256(store.series(index)) != recording.sha256
     ]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -215,7 +215,7 @@ def find_or_build(
     space: str | None = None,
     atlas: str | None = None,
     check: bool = True,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> Store:
     """The store `data`, or that of the output folder `data`, built where needed.
 
@@ -236,11 +236,15 @@ def find_or_build(
     above = (data if os.access(data, os.W_OK) else run_dir) / FOLDER
     above.mkdir(parents=True, exist_ok=True)
     with FileLock(above / ".lock"):
-        return _found_or_built(above / f"desc-{series}", sources, data, check, say)
+        return _open_or_build(above / f"desc-{series}", sources, data, check, report)
 
 
-def _found_or_built(
-    folder: Path, sources: Sequence[Recording], data: Path, check: bool, say: Callable[[str], None]
+def _open_or_build(
+    folder: Path,
+    sources: Sequence[Recording],
+    data: Path,
+    check: bool,
+    report: Callable[[str], None],
 ) -> Store:
     fingerprint = _fingerprint(sources)
     try:
@@ -251,19 +255,27 @@ def _found_or_built(
             return store
     except UserError as error:
         if folder.exists():
-            say(f"{error}: done now")
+            report(f"{error}: done now")
     from tqdm import tqdm
 
     if folder.is_relative_to(data):
         ignore(data, [f"{FOLDER}"])
-    say(f"reading {len(sources)} series of {data} into {folder}")
+    report(f"reading {len(sources)} series of {data} into {folder}")
     progress = tqdm(sources, desc="store", unit="recording", disable=None)
     return write_store(folder, read_all(progress), fingerprint=fingerprint)
 
 
 def _fingerprint(sources: Sequence[Recording]) -> str:
-    said = []
-    for one in sources:
-        status = one.path.stat()
-        said.append([one.stem, one.configuration, one.reason, status.st_size, status.st_mtime_ns])
-    return sha256(json.dumps(said))
+    states = []
+    for recording in sources:
+        status = recording.path.stat()
+        states.append(
+            [
+                recording.stem,
+                recording.configuration,
+                recording.reason,
+                status.st_size,
+                status.st_mtime_ns,
+            ]
+        )
+    return sha256(json.dumps(states))

@@ -129,9 +129,9 @@ def _options(command: str) -> Any:
 
     return {
         "pretrain": setup.PretrainOptions,
-        "finetune": finetune_start.Parameters,
-        "forecast": forecast.Parameters,
-        "perturb": perturb.Parameters,
+        "finetune": finetune_start.FinetuneOptions,
+        "forecast": forecast.ForecastOptions,
+        "perturb": perturb.PerturbationOptions,
     }[command]
 
 

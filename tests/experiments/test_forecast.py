@@ -8,7 +8,7 @@ from simulated_series import TR, autoregressive_process, robust, write_robust
 
 from brainlm_bids import files, resources
 from brainlm_bids.commands import brainlm as tools
-from brainlm_bids.experiments.forecast import Parameters, baseline_errors
+from brainlm_bids.experiments.forecast import ForecastOptions, baseline_errors
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import (
     errors_by_horizon,
@@ -26,8 +26,8 @@ def test_baselines_reach_what_theory_says() -> None:
     series = autoregressive_process(phi, (900, 300), seed=0)
     origins = np.arange(500, 891, 30)
     places = look_back(series, origins, N_AHEAD, "robust")
-    parameters = Parameters(input=Path(), results=Path(), volumes=N_AHEAD, order=1)
-    found = baseline_errors(places, parameters)
+    options = ForecastOptions(input=Path(), results=Path(), volumes=N_AHEAD, order=1)
+    found = baseline_errors(places, options)
     ahead = np.arange(1, N_AHEAD + 1)
     assert np.abs(found["autoregressive"]["r2"] - phi ** (2 * ahead)).max() < 0.03
     assert np.abs(found["autoregressive"]["pearson_r"] - phi**ahead).max() < 0.03
@@ -45,7 +45,7 @@ def test_the_scaling_of_the_whole_recording_tells_nothing() -> None:
     found = [
         baseline_errors(
             look_back(series, np.array([200, 210, 220]), 20, "robust"),
-            Parameters(input=Path(), results=Path(), volumes=20),
+            ForecastOptions(input=Path(), results=Path(), volumes=20),
         )
         for series in (noise, robust(noise))
     ]

@@ -273,7 +273,7 @@ def test_atlas_download_that_goes_wrong(
     else:
         del server.content["/atlas.nii.gz"]
     with pytest.raises(UserError) as caught:
-        resources.fetch(["atlas"], home=tmp_path, sources=server.sources, say=lambda _: None)
+        resources.fetch(["atlas"], home=tmp_path, sources=server.sources, report=lambda _: None)
     assert "\n" not in str(caught.value)
     if fault == "other file":
         assert "sha256" in str(caught.value)
@@ -294,7 +294,7 @@ def test_unwritable_cache(server: Server, pinned: bytes, tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")  # also refuses root, unlike permissions
     home = tmp_path / "file" / "cache"
     with pytest.raises(UserError, match="cannot write"):
-        resources.fetch(["atlas"], home=home, sources=server.sources, say=lambda _: None)
+        resources.fetch(["atlas"], home=home, sources=server.sources, report=lambda _: None)
     assert resources.find_atlas(None, home=home, sources=server.sources).approximate
     assert resources.find_template(None, home=home, offline=True).t1w is None
     with pytest.raises(UserError, match="random:13M"):
@@ -320,7 +320,7 @@ def test_cache_folder_of_the_environment(
 ) -> None:
     assert resources.cache_home() == tmp_path / "user" / ".cache" / "brainlm-bids"
     monkeypatch.setenv("BRAINLM_BIDS_HOME", str(tmp_path / "elsewhere"))
-    (path,) = resources.fetch(["atlas"], sources=server.sources, say=lambda _: None)
+    (path,) = resources.fetch(["atlas"], sources=server.sources, report=lambda _: None)
     assert path == tmp_path / "elsewhere" / "atlas" / "A424+2mm.nii.gz"
 
 
@@ -481,7 +481,7 @@ def parts_of_weights(server: Server) -> list[int]:
 def test_model_download_cache_and_sums(server: Server, tmp_path: Path) -> None:
     weights = serve_model(server)
     said: list[str] = []
-    (folder,) = resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=said.append)
+    (folder,) = resources.fetch(["111M"], home=tmp_path, sources=server.sources, report=said.append)
     assert "CC BY-NC-ND 4.0" in said[0]
     assert folder == tmp_path / "models" / "vitmae_111M"
     model = resources.find_model("111M", home=tmp_path, offline=True)
@@ -509,12 +509,12 @@ def test_model_download_resumes_in_another_call(server: Server, tmp_path: Path) 
     weights = serve_model(server, size=2_000_000)
     server.supply[WEIGHTS] = 1_500_000
     with pytest.raises(UserError, match="cannot download"):
-        resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=lambda _: None)
+        resources.fetch(["111M"], home=tmp_path, sources=server.sources, report=lambda _: None)
     folder = tmp_path / "models" / "vitmae_111M"
     assert not (folder / "pytorch_model.bin").exists() and not (folder / "SHA256SUMS").exists()
     server.requests.clear()
     del server.supply[WEIGHTS]
-    resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=lambda _: None)
+    resources.fetch(["111M"], home=tmp_path, sources=server.sources, report=lambda _: None)
     (start,) = parts_of_weights(server)
     assert 1_200_000 < start <= 1_500_000
     assert (folder / "pytorch_model.bin").read_bytes() == weights
@@ -589,7 +589,7 @@ def test_download_shows_its_progress(
     serve_model(server)
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    resources.fetch(["111M"], home=tmp_path, sources=server.sources, say=lambda _: None)
+    resources.fetch(["111M"], home=tmp_path, sources=server.sources, report=lambda _: None)
     assert "pytorch_model.bin: 100%" in screen.getvalue() and "300k/300k" in screen.getvalue()
 
 

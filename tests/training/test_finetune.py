@@ -278,7 +278,7 @@ def test_an_image_model_finds_it_too(cohort: tuple[Path, Path], tmp_path: Path) 
     rows = files.read_rows(run / "age" / "predictions.tsv")
     predicted = {row["recording"]: float(row["finetuned"]) for row in rows}
     store = find_or_build(cohort[0], run)
-    name = loaded.said["Test"][0]
+    name = loaded.provenance["Test"][0]
     index = next(k for k, one in enumerate(store.recordings) if one.name == name)
     found = loaded.predict(np.array(store.series(index)))
     assert found[0] == pytest.approx(predicted[name], rel=1e-4)
@@ -308,7 +308,7 @@ def test_the_encoder_learns_and_is_loaded_again(
         for row in files.read_rows(run / "age" / "predictions.tsv")
     }
     loaded, store = load_finetuned(fold), find_or_build(cohort[0], run)
-    assert sorted(predicted) == sorted(loaded.said["Test"])
+    assert sorted(predicted) == sorted(loaded.provenance["Test"])
     for k, one in enumerate(store.recordings):
         if one.name in predicted:
             found = loaded.predict(np.array(store.series(k)))
@@ -365,7 +365,7 @@ def test_a_frozen_head_knows_its_checkpoint(
     rows = files.read_rows(run / "group" / "predictions.tsv")
     wanted = {(row["recording"], row["class"]): float(row["finetuned"]) for row in rows}
     store = find_or_build(cohort[0], run)
-    name = loaded.said["Test"][0]
+    name = loaded.provenance["Test"][0]
     index = next(k for k, one in enumerate(store.recordings) if one.name == name)
     found = loaded.predict(np.array(store.series(index)))
     assert found[1] == pytest.approx(wanted[name, "young"], rel=1e-4)
@@ -383,7 +383,7 @@ def test_nothing_of_the_test_fold_is_known(
     store = find_or_build(cohort[0], tmp_path)
     few = ("--target", "age", "--split", "--frozen", "--epochs", 3)
     assert call(cohort, checkpoint, tmp_path / "a", *few) == 0
-    tested = load_finetuned(tmp_path / "a" / "age" / "fold-1").said["Test"]
+    tested = load_finetuned(tmp_path / "a" / "age" / "fold-1").provenance["Test"]
     changed = [
         (one.name, one.subject, store.series(k) * (9.0 if one.name in tested else 1.0))
         for k, one in enumerate(store.recordings)
@@ -397,10 +397,10 @@ def test_nothing_of_the_test_fold_is_known(
     files.write_tsv(tmp_path / "raw" / "participants.tsv", list(table), list(table.values()))
     assert call((tmp_path / "changed", tmp_path / "raw"), checkpoint, tmp_path / "b", *few) == 0
     heads = [load_finetuned(tmp_path / run / "age" / "fold-1") for run in "ab"]
-    assert heads[1].said["Test"] == tested
+    assert heads[1].provenance["Test"] == tested
     for name, value in heads[0].head.state_dict().items():
         assert torch.equal(value, heads[1].head.state_dict()[name]), name
-    assert heads[0].said["TargetMean"] == heads[1].said["TargetMean"]
+    assert heads[0].provenance["TargetMean"] == heads[1].provenance["TargetMean"]
     tables = [tmp_path / run / "age" / "predictions.tsv" for run in "ab"]
     first, second = (files.read_rows(file) for file in tables)
     assert [row["baseline"] for row in first] == [row["baseline"] for row in second]
