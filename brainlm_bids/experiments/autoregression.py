@@ -1,7 +1,7 @@
-"""Baselines of forecasts: the volumes seen so far come in, the volumes that follow go out.
+"""Baselines of forecasts: predict the next volumes from the volumes seen so far.
 
 seen (T, P) float64 -> (H, P), volume h is h + 1 ahead of the last one seen. Everything is fitted to
-`seen` alone: what lies behind it is not known to any of them.
+`seen` alone; no baseline uses later volumes.
 """
 
 from collections.abc import Callable
@@ -156,7 +156,7 @@ def median(seen: ArrayLike, n_volumes: int) -> Array:
     return np.repeat(middle[None], n_volumes, axis=0)
 
 
-# name in the tables -> forecaster; the first two know nothing of dynamics
+# name in the tables -> forecaster; the first two do not model dynamics
 FORECASTERS: dict[str, Forecaster] = {
     "median": median,
     "persistence": persistence,

@@ -1,4 +1,4 @@
-"""`brainlm forecast`: recordings and models come in; predicted series and their errors go out."""
+"""`brainlm forecast`: predict the volumes after an origin, and compute the errors."""
 
 import dataclasses
 import functools
@@ -60,7 +60,7 @@ def run(options: ForecastOptions) -> int:
     items = find_items(options)
     results = Results(options.results, "forecast", options)
     models = {resource.label: load(resource, options) for resource in results.models}
-    # before anything is computed: a horizon without room for the past is the whole call's error
+    # Checked first: a horizon that leaves no room for past volumes is an error of the whole call.
     for model in models.values():
         forecast_span(model, options.volumes)
     results.describe(options.input)

@@ -1,4 +1,4 @@
-"""`brainlm perturb`: recordings, models and parcels come in; changes beside a null go out.
+"""`brainlm perturb`: how changing some parcels changes predictions, tested against a null.
 
 The same random sets of parcels serve all recordings and models, so that means over subjects have
 a null of their own.
@@ -132,7 +132,7 @@ def _design(items: Sequence[Recording], chosen: list[int], options: Perturbation
         try:
             with_data &= (read_scaled(item, options).series != 0).any(axis=0)
         except UserError:
-            continue  # said when its turn comes
+            continue  # reported when this recording is processed
     groups = resources.parcels().hemisphere if options.match == "hemisphere" else None
     sets = np.empty((0, len(chosen)), dtype=np.int64)
     if options.n_null:
@@ -232,7 +232,7 @@ def _responses(
 
 
 def _warnings(effect: Changes) -> list[Notice]:
-    """What a reader of the numbers must know."""
+    """Warnings that a reader of the results needs."""
     largest = effect.change[np.isfinite(effect.change)].max(initial=0)
     if not np.isfinite(effect.change).any():
         text = (

@@ -1,4 +1,4 @@
-"""Perturbation in silico: parcels are changed; what the model makes of the change goes out.
+"""Perturbation in silico: how the output of a model responds to changed parcels.
 
 Series (T, P) robust-scaled at the model's TR, coordinates (P, 3) in mm.
 """

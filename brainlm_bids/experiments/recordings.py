@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentOptions:
-    """What experiments are asked for alike; field names are those of the command line."""
+    """Options that all experiments share; field names are those of the command line."""
 
     input: Path
     results: Path
@@ -66,7 +66,7 @@ class Scaled(NamedTuple):
 
 
 def find_items(options: ExperimentOptions) -> list[Recording]:
-    """The recordings that an experiment is about, named for the folder of results.
+    """Find the recordings of an experiment, named for the results folder.
 
     Raises
     ------
@@ -112,12 +112,12 @@ def _single_series(options: ExperimentOptions) -> Recording:
 
 
 def read_scaled(recording: Recording, options: ExperimentOptions) -> Scaled:
-    """The series that an experiment looks at.
+    """Read the scaled series that an experiment uses.
 
     Raises
     ------
     UserError
-        In one line, for what no number should be made from.
+        If the series cannot be used.
     """
     if options.input.is_file():
         return _external_series(recording.path, options.tr)
@@ -166,7 +166,7 @@ def _external_series(path: Path, given_tr: float | None) -> Scaled:
         raise UserError(str(error).removeprefix("--timeseries ")) from None
     tr = given_tr or timeseries.tr
     if tr is None:
-        raise UserError(f"{path}: no sidecar says its repetition time; give --tr")
+        raise UserError(f"{path}: no sidecar gives its repetition time; give --tr")
     with_data = np.flatnonzero(np.isfinite(timeseries.values).any(axis=1))
     n_dummy = int(with_data[0]) if with_data.size else len(timeseries.values)
     values = timeseries.values[n_dummy:]

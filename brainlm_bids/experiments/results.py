@@ -1,4 +1,4 @@
-"""The folder of an experiment's results: parameters come in; what is complete, and files, go out.
+"""The results folder of an experiment: which recordings are complete, and writing the files.
 
 One experiment per folder. A recording is the unit of failure and of resumption: the same command
 again computes what is not there, and other parameters are refused, so that nothing is overwritten
@@ -22,14 +22,14 @@ from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.run_folder import claim
 
-# What may differ when an experiment goes on: it changes no result, or only adds recordings.
+# Options that may differ when an experiment is resumed: they change no result or add recordings.
 FREE = frozenset(
     {"results", "device", "offline", "participant_label", "session_label", "task_id", "run_id"}
 )
 
 
 class Results:
-    """Where an experiment writes, and what all its sidecars say."""
+    """Output folder of an experiment, and the fields that all its sidecars share."""
 
     def __init__(self, folder: Path, command: str, options: Any) -> None:
         """parameters: a dataclass. Raises UserError where the folder holds something else."""
@@ -89,7 +89,7 @@ class Results:
         )
 
     def complete(self, item: Recording, stage: str, written: Sequence[Path]) -> None:
-        """Say that a recording is done; written last."""
+        """Record that a recording is complete; this is written last."""
         outputs.write_record(
             self.folder, item.stem, stage, self._recording_configuration(item), written
         )
@@ -102,7 +102,7 @@ class Results:
     def each(
         self, items: Sequence[Recording], work: Callable[[Recording], None]
     ) -> list[Recording]:
-        """Do `work` for all items; those that fail are said and left out. Returns the others."""
+        """Do `work` for all items. Failures are reported and skipped; returns the other items."""
         from tqdm import tqdm
 
         done = []
@@ -135,7 +135,7 @@ def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:
 
 
 def load(model: ModelResource, options: Any) -> LoadedModel:
-    """The network of a resource, where and as precise as was asked for."""
+    """Load the network of a resource on the requested device with the requested precision."""
     return load_model(
         model.name if model.path is None else model.path,
         seed=options.seed,

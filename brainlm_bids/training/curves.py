@@ -1,4 +1,4 @@
-"""The curves of a training: rows of numbers come in; TSV, PNG and TensorBoard files go out."""
+"""Learning curves, written as TSV, PNG and TensorBoard files."""
 
 import math
 import time

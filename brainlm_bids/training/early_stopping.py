@@ -1,4 +1,4 @@
-"""Fine-tuning by the loop: rows to learn from come in; the best weights and the curves go out.
+"""Fine-tuning with early stopping: returns the best weights and the learning curves.
 
 An epoch takes every row once. The weights that are kept are those of the epoch with the smallest
 validation loss; some epochs without a better one end the training.
@@ -27,7 +27,7 @@ Curves = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Stopping:
-    """How long and in which batches it is learnt; field names are those of the command line."""
+    """Epochs, patience, batch size and seed; field names are those of the command line."""
 
     epochs: int
     patience: int

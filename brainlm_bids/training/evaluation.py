@@ -1,4 +1,4 @@
-"""How good a network is: windows come in; error and R² beside simple predictors go out.
+"""Evaluate a network on windows: error and R², beside those of simple predictors.
 
 Windows and masks are the same each time, and the work is shared by the processes. Sums are those of
 `objective.Losses`, a row per window.
@@ -22,7 +22,7 @@ BaselineSums = Mapping[str, Any]
 
 
 class Evaluator:
-    """Scores `task`, which lies on the device of an engine, in passes of `micro` windows."""
+    """Scores `task`, which is on the device of an engine, in passes of `micro` windows."""
 
     def __init__(self, engine: Any, task: MaskedPrediction, micro: int) -> None:
         self.engine, self.task, self.micro = engine, task, micro

@@ -1,4 +1,4 @@
-"""`brainlm finetune --target`: recordings and a variable come in; a head, scores and peers go out.
+"""`brainlm finetune --target`: fit a head to a variable, and compare it with other predictors.
 
 For each fold: head (and encoder) are fitted, stopped by validation subjects, and tested on subjects
 that had no part in it. A linear probe of the untouched embedding, connectivity, and what one knows
@@ -97,7 +97,7 @@ def _variables(options: FinetuneOptions, names: Sequence[str]) -> Columns:
 
 
 def _raw_folder(data: Path) -> Path | None:
-    """Where the output folder says that its raw data lie."""
+    """Folder of the raw data, as recorded in the output folder."""
     try:
         link = files.read_json(data / "dataset_description.json")["DatasetLinks"]["raw"]
     except (UserError, KeyError, TypeError):
@@ -231,7 +231,7 @@ def _saved(file: Path, configuration: str) -> dict[str, Array] | None:
 def _comparison_predictions(
     start: Start, sample: Sample, target: Target, fold: Fold
 ) -> dict[str, Array]:
-    """Predictions of the test rows by what does not learn with the model."""
+    """Predictions of the test rows by the methods that do not fine-tune the model."""
     n_classes, values = len(target.classes), target.values
     split = (fold.train, fold.test)
     shared = {"n_classes": n_classes, "seed": start.options.seed}

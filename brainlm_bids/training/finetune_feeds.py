@@ -1,4 +1,4 @@
-"""What feeds fine-tuning, encoder frozen or not: rows of recordings come in, tensors go out.
+"""Data for fine-tuning, with a frozen encoder or not: from rows of recordings to tensors.
 
 A row is a recording's place in the `Sample`.
 """

@@ -64,11 +64,11 @@ class FinetuneOptions:
 
     @property
     def stopping(self) -> Stopping:
-        """How long and in which batches it is learnt."""
+        """Number of epochs, patience, batch size and seed of the fit."""
         return Stopping(self.epochs, self.patience, self.batch, self.seed)
 
 
-# What may differ when a run goes on.
+# Options that may differ when a run is resumed.
 FREE = frozenset({"run_dir", "device", "micro_batch", "offline"})
 
 
@@ -122,7 +122,7 @@ class Start(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process writes files and log lines."""
         return bool(self.engine.is_main_process)
 
     def origin(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class Start(NamedTuple):
 
 
 def usable(start: Start, shortest: int) -> tuple[list[int], dict[str, str]]:
-    """Recordings with enough volumes; and why the others are left out, which is also said."""
+    """Recordings with enough volumes, and why each of the others is left out (also reported)."""
     store = start.store
     chosen, left_out = [], {}
     for index, recording in enumerate(store.recordings):

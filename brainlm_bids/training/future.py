@@ -1,4 +1,4 @@
-"""Fine-tuning for the future: the last time patches of windows are hidden and learnt to predict.
+"""Fine-tuning for forecasts: the model learns to predict the hidden last patches of windows.
 
 Every window is scaled by the volumes that are seen alone (`model.future.look_back`): nothing that
 goes in depends on the volumes that are predicted.

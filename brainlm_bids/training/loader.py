@@ -1,4 +1,4 @@
-"""Windows of a store, as a run reads them: a plan of micro-batches comes in, tensors go out.
+"""Windows of a store: load the tensors of a plan of micro-batches.
 
 A window and its mask depend on the seed, the epoch and the window's index alone: neither the number
 of processes nor a resumption changes them. Windows (b, P, W) float32; token orders (b, L) int64.

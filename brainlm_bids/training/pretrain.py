@@ -1,4 +1,4 @@
-"""`brainlm pretrain`: series and an architecture come in; checkpoints, curves and a record go out.
+"""`brainlm pretrain`: train an architecture on series; write checkpoints, curves and a record.
 
 The windows and masks of a step come from the seed, so the losses do not depend on the number of
 processes, and a run that was killed goes on as if it had not been.

@@ -1,4 +1,4 @@
-"""Checkpoints and the state of a run: modules come in, files that are whole or not there go out.
+"""Save checkpoints and the state of a run; a file is written completely or not at all.
 
 A checkpoint is a folder in the released layout (config.json, model.safetensors), as `brainlm-bids
 --model` takes it. The state holds everything that a run needs to go on as if it had never stopped.

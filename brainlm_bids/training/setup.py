@@ -1,4 +1,4 @@
-"""What a pre-training starts from: options come in; split, network and record go out.
+"""Set up a pre-training from its options: the split, the network and the record of the run.
 
 Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A folder that has a
 record is continued if the record is the same, and refused with the difference otherwise.
