@@ -7,7 +7,6 @@ and the page of options in the documentation come from this table. A new setting
 
 # ruff: noqa: RUF009  (`setting` makes fields of a dataclass)
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import sha256
 from brainlm_bids.table import (
     BRAINLM,
     COHORT,
@@ -363,7 +363,7 @@ def configuration_hash(values: dict[str, Any]) -> str:
     False
     """
     text = json.dumps(values, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256(text)[:16]
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
+from brainlm_bids.bids.headers import LONGEST_TR
 from brainlm_bids.errors import UserError
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
@@ -23,7 +24,6 @@ from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 SeriesLike: TypeAlias = Any
 # Values, repetition time where it is known, what they came from, notes.
 Understood: TypeAlias = tuple[NDArray[np.float64], float | None, str, tuple[str, ...]]
-LONGEST_TR = 30.0  # seconds; beyond it the value is in milliseconds, or not a repetition time
 
 
 @dataclass(frozen=True)

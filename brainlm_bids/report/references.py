@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+
+from brainlm_bids.files import DATA, read_text
 
 # More authors than this are cut to the first `_SHOWN`.
 _MOST_AUTHORS, _SHOWN = 5, 3
@@ -63,7 +64,7 @@ def bibtex(keys: Sequence[str]) -> str:
 @cache
 def references() -> dict[str, Reference]:
     """All references, by key."""
-    text = (resources.files("brainlm_bids") / "data" / "methods.bib").read_text(encoding="utf-8")
+    text = read_text(DATA / "methods.bib")
     return {match[1]: _reference(match[0]) for match in _ENTRY.finditer(text)}
 
 
