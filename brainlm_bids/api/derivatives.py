@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from brainlm_bids import files
-from brainlm_bids.api.series import value_errors
+from brainlm_bids.api.errors import value_errors
 from brainlm_bids.bids.cohort import all_recordings
 from brainlm_bids.bids.derivatives import Derivative, Recording, find_derivatives
 from brainlm_bids.bids.names import with_prefix

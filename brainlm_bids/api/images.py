@@ -12,7 +12,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.api.series import value_errors
+from brainlm_bids.api.errors import value_errors
 
 TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainlm_bids import __version__, resources
+from brainlm_bids.api.errors import value_errors
 from brainlm_bids.api.preparation import Prepared, Scaling, prepare
 from brainlm_bids.api.results import (
     Embedding,
@@ -22,7 +23,6 @@ from brainlm_bids.api.series import (
     is_many,
     read_many,
     read_series,
-    value_errors,
 )
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import to_json

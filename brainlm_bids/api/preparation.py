@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.api.series import ParcelSeries, value_errors
+from brainlm_bids.api.errors import value_errors
+from brainlm_bids.api.series import ParcelSeries
 from brainlm_bids.parcels.sampling import at_rate
 from brainlm_bids.parcels.scaling import ScalingStats, load_stats
 from brainlm_bids.parcels.steps import scale

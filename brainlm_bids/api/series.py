@@ -4,8 +4,7 @@ Arrays, tables, files and 4-D images come in; `ParcelSeries` goes out: (T, 424) 
 A424 atlas, NaN where a parcel has no data, with its repetition time in seconds.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,8 +15,8 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
+from brainlm_bids.api.errors import value_errors
 from brainlm_bids.bids.headers import LONGEST_TR
-from brainlm_bids.errors import UserError
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 # One recording: an array (T, 424), a table with a column per parcel, a file, or a 4-D image.
@@ -38,15 +37,6 @@ class ParcelSeries:
     tr: float
     source: str
     notes: tuple[str, ...] = ()
-
-
-@contextmanager
-def value_errors() -> Iterator[None]:
-    """Raise what kernels and readers refuse as ValueError, which Python users expect."""
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(str(error)) from error
 
 
 def is_many(x: Any) -> bool:
