@@ -230,7 +230,7 @@ def test_the_wrapper_runs_it(phantom: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert "sub-01_task-rest_bold.nii.gz: series, brainlmdemo" in done.stdout
+    assert "sub-01_task-rest_bold.nii.gz: series, model-brainlmdemo" in done.stdout
     assert (tmp_path / "o").stat().st_uid == os.getuid()
 
 
