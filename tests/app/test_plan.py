@@ -32,7 +32,11 @@ def test_a_stage_is_pending_until_it_is_complete_under_its_configuration(
     settings: Settings,
 ) -> None:
     plan = plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True)
-    assert [pending.stage.name for pending in plan.pending] == ["series", "tiny", "tinyuntrained"]
+    assert [pending.stage.name for pending in plan.pending] == [
+        "series",
+        "model-tiny",
+        "model-tiny_desc-untrained",
+    ]
     for stage in plan.pending:
         complete(settings, stage)
     assert plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True).pending == ()
@@ -88,8 +92,8 @@ def test_a_failed_model_leaves_the_series_done(settings: Settings) -> None:
     plan = plan_recording(settings, SERIES, {}, MODELS)
     complete(settings, plan.series)
     outcome = evaluate(settings, plan, graph(settings), "now", stopped=True)
-    assert [stage.stage.name for stage in outcome.unfinished] == ["tiny"]
-    assert outcome.reason == "sub-01_task-rest: the call was stopped before tiny was finished"
+    assert [stage.stage.name for stage in outcome.unfinished] == ["model-tiny"]
+    assert outcome.reason == "sub-01_task-rest: the call was stopped before model-tiny was finished"
     complete(settings, plan.models[0])
     assert evaluate(settings, plan, graph(settings), "now", stopped=False).status == "done"
     again = plan_recording(settings, SERIES, {}, MODELS)
