@@ -42,7 +42,7 @@ def test_a_stage_is_pending_until_it_is_complete_under_its_configuration(
     assert plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True).pending == ()
     other = Settings(**{**vars(settings), "pooling": "mean"})
     changed = plan_recording(other, SERIES, {"bold": "a"}, MODELS)
-    assert [pending.stage.name for pending in changed.pending] == ["tiny"]
+    assert [pending.stage.name for pending in changed.pending] == ["model-tiny"]
     # models are never newer than the series that they were made from
     changed = plan_recording(settings, SERIES, {"bold": "b"}, MODELS)
     assert [pending.stage.name for pending in changed.pending] == ["series", "tiny"]
