@@ -45,12 +45,12 @@ def test_a_stage_is_pending_until_it_is_complete_under_its_configuration(
     assert [pending.stage.name for pending in changed.pending] == ["model-tiny"]
     # models are never newer than the series that they were made from
     changed = plan_recording(settings, SERIES, {"bold": "b"}, MODELS)
-    assert [pending.stage.name for pending in changed.pending] == ["series", "tiny"]
+    assert [pending.stage.name for pending in changed.pending] == ["series", "model-tiny"]
     first = plan.series.configuration
     outputs.write_record(settings.output_dir, *SERIES, "older", [])
     again = plan_recording(settings, SERIES, {"bold": "a"}, MODELS)
     assert again.series.configuration == first
-    assert [pending.stage.name for pending in again.pending] == ["series", "tiny"]
+    assert [pending.stage.name for pending in again.pending] == ["series", "model-tiny"]
 
 
 def graph(settings: Settings) -> Graph:
@@ -58,7 +58,7 @@ def graph(settings: Settings) -> Graph:
     from nipype.pipeline import engine
 
     builder = GraphBuilder("graph", settings)
-    for stage in (SERIES, Stage(SERIES.recording, "tiny")):
+    for stage in (SERIES, Stage(SERIES.recording, "model-tiny")):
         node = engine.Node(IdentityInterface(fields=["x"]), name=f"node_{stage.name}")
         builder.add(stage, node, needs=[SERIES] if stage != SERIES else [])
     return builder.build()
