@@ -28,7 +28,6 @@ from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 
-NETWORK_SCORES = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
 VERSIONS = ("numpy", "scipy", "torch")
 
 
@@ -310,10 +309,7 @@ class BrainLM:
                 input_gain=input_gain,
                 seed=random_state,
             )
-        metrics = {
-            name: {score: float(getattr(result, score)) for score in NETWORK_SCORES}
-            for name, result in results.items()
-        }
+        metrics = {name: result.scores() for name, result in results.items()}
         index = pd.Index(parcels.names, name="parcel")
         return ParcelNetworks(
             pd.Series(results["model"].labels, index=index, name="label"),

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.api.series import ParcelSeries
-from brainlm_bids.parcels.sampling import at_rate
+from brainlm_bids.parcels.sampling import RESAMPLING, at_rate
 from brainlm_bids.parcels.scaling import ScalingStats, load_stats
 from brainlm_bids.parcels.steps import scale
 from brainlm_bids.settings import Settings
 
 # "own", a TSV of medians and interquartile ranges, or the statistics themselves.
 Scaling = str | Path | ScalingStats
-RESAMPLING = "Kaiser-windowed sinc"
 
 
 @dataclass(frozen=True)

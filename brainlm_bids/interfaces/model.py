@@ -29,7 +29,6 @@ POOLINGS = {
     "mean": "mean over the other tokens after the encoder's last layer norm",
     "max": "maximum over the other tokens after the encoder's last layer norm",
 }
-NETWORK_SCORES = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
 
 
 @lru_cache(maxsize=2)
@@ -293,10 +292,7 @@ class RunModel(ArrayInterface):
         from brainlm_bids.figures.model import plot_networks
 
         labels = networks["model"].labels
-        scores = {
-            features: {key: float(getattr(result, key)) for key in NETWORK_SCORES}
-            for features, result in networks.items()
-        }
+        scores = {features: result.scores() for features, result in networks.items()}
         atlas, affine = load_image(self.inputs.atlas)
         self._write_network_image(labels, scores, atlas, affine)
         self._write_network_table(labels)

@@ -111,6 +111,10 @@ class Networks(NamedTuple):
     knn_accuracy: float
     majority: float
 
+    def scores(self) -> dict[str, float]:
+        """Return every agreement by its name, as tables and sidecars list them."""
+        return {name: float(value) for name, value in self._asdict().items() if name != "labels"}
+
 
 def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Networks:
     """Cluster parcels by their features and compare the clusters with reference networks.

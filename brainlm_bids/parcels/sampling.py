@@ -9,6 +9,8 @@ MINIMUM_VOLUMES = 20
 # A series stays as it is where its repetition time differs by no more than this share.
 TR_TOLERANCE = 0.02
 LOBES = 12  # zero crossings of the sinc on each side
+# How sidecars and provenances describe it.
+RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 KAISER_BETA = 8.0  # stop band below −80 dB (Kaiser 1974)
 
 

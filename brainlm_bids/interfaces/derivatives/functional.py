@@ -17,6 +17,7 @@ from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, p
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
+from brainlm_bids.parcels.sampling import RESAMPLING
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, scale_warnings
 from brainlm_bids.parcels.steps import Scaled
 from brainlm_bids.preproc.registration.transforms import ItkTransform
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from brainlm_bids.preproc.steps import Components, Decisions
 
 LOG = logging.getLogger("brainlm_bids")
-RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 
 
 class _FunctionalInputs(RunInputs):
