@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
+from brainlm_bids.resources.atlas import Atlas
 
 TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)
@@ -56,10 +57,24 @@ def to_img(
     423.0
     """
     ordered = _in_order(values)
+    _, labels, affine = load_atlas(atlas, offline=offline)
+    return paint(ordered.astype(np.float32), labels, affine)
+
+
+def load_atlas(
+    atlas: str | Path | None, *, offline: bool
+) -> tuple[Atlas, NDArray[np.int16], NDArray[np.float64]]:
+    """The atlas, its labels (X, Y, Z) and its affine; a warning if it is not the one expected.
+
+    Whoever names no atlas expects A424: the approximation in its place must not go unnoticed.
+    """
     with value_errors():
         found = resources.find_atlas(None if atlas is None else str(atlas), offline=offline)
         labels, affine = found.load()
-    return paint(ordered.astype(np.float32), np.asarray(labels), affine)
+    if atlas is None:
+        for notice in found.warnings:
+            warnings.warn(str(notice), UserWarning, stacklevel=3)
+    return found, np.asarray(labels, dtype=np.int16), affine
 
 
 def paint(

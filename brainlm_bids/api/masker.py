@@ -15,8 +15,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from brainlm_bids import resources
-from brainlm_bids.api.errors import value_errors
-from brainlm_bids.api.images import binary_mask, load, paint, repetition_time
+from brainlm_bids.api.images import binary_mask, load, load_atlas, paint, repetition_time
 from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.preproc import affine as affines
 
@@ -226,14 +225,11 @@ class A424Masker(TransformerMixin, BaseEstimator):
         return tags
 
     def _find_atlas(self) -> None:
-        with value_errors():
-            spec = None if self.atlas is None else str(self.atlas)
-            self.atlas_ = resources.find_atlas(spec, offline=self.offline)
-            labels, affine = self.atlas_.load()
-        self.labels_img_ = nb.Nifti1Image(np.asarray(labels, dtype=np.int16), affine)
+        self.atlas_, labels, affine = load_atlas(self.atlas, offline=self.offline)
+        self.labels_img_ = nb.Nifti1Image(labels, affine)
         self.region_names_ = list(resources.parcels().names)
         self.n_elements_ = len(self.region_names_)
-        self._points = affines.labelled_points(np.asarray(labels, dtype=np.int32), affine)
+        self._points = affines.labelled_points(labels, affine)
         self.mask_img_ = None if self.mask_img is None else binary_mask(self.mask_img)
         self.coverage_: NDArray[np.float64] | None = None
         self.t_r_: float | list[float | None] | None = self.t_r

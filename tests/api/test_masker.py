@@ -138,3 +138,13 @@ def test_values_to_an_image_and_back() -> None:
         to_img(values.rename({values.index[0]: "x"}), atlas="A424approx")
     with pytest.raises(ValueError, match="424 values"):
         to_img(np.zeros(423))
+
+
+def test_the_approximation_in_place_of_the_atlas_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRAINLM_BIDS_HOME", str(tmp_path))
+    with pytest.warns(UserWarning, match="approximation"):
+        assert A424Masker(offline=True).fit().atlas_.label == "A424approx"
+    with pytest.warns(UserWarning, match="approximation"):
+        to_img(np.zeros(424), offline=True)
