@@ -46,7 +46,7 @@ def test_a_result_in_bfloat16_is_not_complete_for_float32(
     assert cli.main(arguments) == 0
     sidecar = read_json(next((tmp_path / "out").rglob("*_embeddings.json")))
     assert sidecar["Precision"] == "float32"
-    done, again = "complete, nothing to do", "randomtiny"
+    done, again = "complete, nothing to do", "model-randomtiny"
     assert planned() == planned("--precision", "float32") == done
     assert planned("--precision", "bfloat16") == again
     # on a machine with a GPU

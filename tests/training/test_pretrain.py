@@ -217,7 +217,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(store: Store, tmp_path: Path
     given = parameters(store, cut, **more)
     words = [
         sys.executable, "-c",
-        "import sys, time; from brainlm_bids.training.loop import Loop\n"
+        "import sys, time, torch; from brainlm_bids.training.loop import Loop\n"
+        # sums are rounded alike only where as many threads share them
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
         "step = Loop.step\n"
         "def slow(self, *a): time.sleep(0.2); return step(self, *a)\n"
         "Loop.step = slow\n"
