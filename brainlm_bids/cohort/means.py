@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainlm_bids.cohort.decoding import BOOTSTRAPS, COVERAGE
+from brainlm_bids.cohort.scores import BOOTSTRAPS, COVERAGE
 
 Array = NDArray[np.float64]
 

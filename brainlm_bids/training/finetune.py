@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
 from brainlm_bids.bids.participants import Columns, read_variables
-from brainlm_bids.cohort.decoding import fisher_z, linear_predictions, score, within_fold_p
+from brainlm_bids.cohort.decoding import fisher_z, linear_predictions, score
+from brainlm_bids.cohort.permutations import within_fold_p
 from brainlm_bids.cohort.variables import Target, make_target
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.embedding import embed

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.bids.names import with_prefix
-from brainlm_bids.cohort.decoding import splits
+from brainlm_bids.cohort.folds import splits
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, sha256
 
@@ -87,7 +87,7 @@ class Fold:
 
 
 def cross_validation(subjects: Sequence[str], n_folds: int, seed: int) -> list[Fold]:
-    """Folds of whole subjects, blind to the target: those of `cohort.decoding`.
+    """Folds of whole subjects, blind to the target: those of `cohort.folds`.
 
     Raises
     ------

@@ -15,7 +15,9 @@ from small_models import SMALL_IMAGE
 from torch import nn
 
 from brainlm_bids import files, resources
-from brainlm_bids.cohort.decoding import decode, linear_predictions, splits, within_fold_p
+from brainlm_bids.cohort.decoding import decode, linear_predictions
+from brainlm_bids.cohort.folds import splits
+from brainlm_bids.cohort.permutations import within_fold_p
 from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel, load_model, random_network

@@ -1,0 +1,135 @@
+"""Permutation tests of held-out predictions: targets are shuffled between subjects."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainlm_bids.cohort.folds import Indices
+from brainlm_bids.cohort.scores import auc
+
+Array = NDArray[np.float64]
+
+
+def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int) -> Array:
+    """Shuffle a target between subjects.
+
+    A target that is the same in all recordings of a person moves from person to person; one that
+    differs between them moves as a whole block, between persons with as many recordings.
+
+    Parameters
+    ----------
+    values
+        (N,) the target.
+    people
+        (N,) the subject of each recording.
+    n
+        Number of permutations.
+    seed
+        Seed of the permutations.
+
+    Returns
+    -------
+    ndarray
+        (n, N).
+
+    References
+    ----------
+    Winkler AM, Webster MA, Vidaurre D, Nichols TE, Smith SM (2015). Multi-level block permutation.
+    NeuroImage 123:253-268.
+    """
+    rng = np.random.default_rng([seed, 2])
+    rows = [np.flatnonzero(people == name) for name in np.unique(people)]
+    constant = all(np.ptp(values[subject_rows]) == 0 for subject_rows in rows)
+    sizes = np.array([1 if constant else len(subject_rows) for subject_rows in rows])
+    shuffled = np.empty((n, len(values)))
+    for k in range(n):
+        source = np.arange(len(rows))
+        for size in np.unique(sizes):
+            alike = np.flatnonzero(sizes == size)
+            source[alike] = rng.permutation(alike)
+        for here, there in enumerate(source):
+            shuffled[k, rows[here]] = values[rows[there][0]] if constant else values[rows[there]]
+    return shuffled
+
+
+def permutation_p(predictions: Array, values: Array, shuffled: Array, n_classes: int) -> float:
+    """Share of targets, the true one among them, that are predicted as well as the true one.
+
+    Parameters
+    ----------
+    predictions
+        (1 + M, N, C) predictions of the true target and of the shuffled ones.
+    values
+        (N,) the true target.
+    shuffled
+        (M, N) shuffled targets.
+    n_classes
+        0 for a regression, which is judged by its mean squared error; classes by the AUC.
+
+    Returns
+    -------
+    float
+        NaN without shuffled targets.
+    """
+    if not len(shuffled):
+        return math.nan
+
+    def quality(truth: Array, predicted: Array) -> float:
+        if n_classes == 0:
+            return -float(((truth - predicted[:, 0]) ** 2).mean())
+        return auc(truth.astype(np.int64), predicted)
+
+    true = quality(values, predictions[0])
+    chance = np.array([quality(t, p) for t, p in zip(shuffled, predictions[1:], strict=True)])
+    return float((1 + (chance >= true - 1e-12 * abs(true)).sum()) / (1 + len(shuffled)))
+
+
+def within_fold_p(
+    truth: ArrayLike,
+    predictions: Array,
+    subjects: Sequence[str],
+    folds: Sequence[Indices],
+    *,
+    n_classes: int,
+    n_permutations: int,
+    seed: int,
+) -> float:
+    """One-sided p value of given held-out predictions, by permuting targets within folds.
+
+    The predictions are kept, and the targets are shuffled between the subjects of each test fold.
+    The test is exact for a single test set, because its targets had no part in the training. The
+    quality of a prediction is the mean squared error for a regression, the AUC for classes.
+
+    Parameters
+    ----------
+    truth
+        (N,) target values, or class indices.
+    predictions
+        (N, 2) for a regression, (N, C) probabilities for C classes; see `linear_predictions`.
+    subjects
+        (N,) the subject of each recording.
+    folds
+        Rows of each test fold.
+    n_classes
+        0 for a regression.
+    n_permutations
+        How many shuffled targets the true one is compared with.
+    seed
+        Seed of the permutations.
+
+    Returns
+    -------
+    float
+        The p value, NaN without permutations.
+    """
+    values, people = np.asarray(truth, dtype=np.float64), np.asarray(subjects)
+    if not n_permutations:
+        return math.nan
+    shuffled = np.repeat(values[None], n_permutations, axis=0)
+    for number, rows in enumerate(folds):
+        permuted = permuted_targets(values[rows], people[rows], n_permutations, seed + number)
+        shuffled[:, rows] = permuted
+    everyone = np.repeat(predictions[None], 1 + n_permutations, axis=0)
+    return permutation_p(everyone, values, shuffled, n_classes)

@@ -1,0 +1,43 @@
+"""Permutation tests keep their error rate, and the recordings of a person together."""
+
+import numpy as np
+
+from brainlm_bids.cohort import decoding, readouts
+from brainlm_bids.cohort.permutations import permutation_p, permuted_targets
+
+
+def test_p_is_uniform_without_an_effect() -> None:
+    """Of 60 data sets of noise, with two recordings of everybody, few are 'significant'.
+
+    Recordings of a person are alike, and so are their targets: a shuffle of recordings instead of
+    people would call most of these significant.
+    """
+    rng = np.random.default_rng(8)
+    people = np.repeat([f"s{k:02d}" for k in range(15)], 2).tolist()
+    found = []
+    for _ in range(60):
+        features = np.repeat(rng.standard_normal((15, 5)), 2, axis=0)
+        features += 0.1 * rng.standard_normal((30, 5))
+        target = np.repeat(rng.standard_normal(15), 2)
+        columns = np.vstack([target, permuted_targets(target, np.array(people), 39, 0)])
+        predicted = decoding._cross_validated(
+            features, columns, np.array(people), None, readouts.fit_ridge, 0
+        )
+        found.append(permutation_p(predicted, target, columns[1:], 0))
+    # binomial(60, 0.05): more than 8 has a probability of 0.3 %
+    assert sum(p <= 0.05 for p in found) <= 8
+    assert 0.35 < np.mean(found) < 0.65
+
+
+def test_shuffled_targets_stay_with_their_persons() -> None:
+    people = np.repeat(["a", "b", "c", "d"], [1, 2, 3, 2])
+    constant = np.repeat([10.0, 20.0, 30.0, 40.0], [1, 2, 3, 2])
+    for row in permuted_targets(constant, people, 20, 0):
+        per_person = [set(row[people == name]) for name in "abcd"]
+        assert all(len(values) == 1 for values in per_person)
+        assert sorted(v for one in per_person for v in one) == [10, 20, 30, 40]
+    blocks = np.array([1.0, 2, 3, 4, 5, 6, 7, 8])
+    for row in permuted_targets(blocks, people, 20, 0):
+        # only b and d have as many recordings as one another
+        assert row[[0, 3, 4, 5]].tolist() == [1, 4, 5, 6]
+        assert row[1:3].tolist() in ([2, 3], [7, 8])
