@@ -6,6 +6,7 @@ import numpy as np
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.dataset import write_atlas_files
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.parcels.scaling import recording_stats, scale
 
@@ -42,7 +43,7 @@ def write_atlas(out: Path) -> None:
     import nibabel as nb
 
     labels, affine = resources.approximate_atlas()
-    outputs.write_atlas_files(
+    write_atlas_files(
         out,
         space=SPACE,
         label=ATLAS,

@@ -9,8 +9,9 @@ from brainlm_bids.app.context import model_info
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import EXIT_OK
 from brainlm_bids.bids import inputs as bids_inputs
-from brainlm_bids.bids import outputs
+from brainlm_bids.bids.dataset import write_atlas_files, write_dataset_files
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.outputs import describe_labels
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.table import SERIES
@@ -21,10 +22,10 @@ def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run])
     import nibabel as nb
     import numpy as np
 
-    outputs.write_dataset_files(
+    write_dataset_files(
         settings.output_dir,
         settings.bids_dir,
-        outputs.describe_labels(),
+        describe_labels(),
         settings.fmriprep_dir,
     )
     atlas, labels = resources.atlas, parcels()
@@ -39,7 +40,7 @@ def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run])
         "y": labels.xyz[:, 1].tolist(),
         "z": labels.xyz[:, 2].tolist(),
     }
-    outputs.write_atlas_files(
+    write_atlas_files(
         settings.output_dir,
         space=resources.space,
         label=atlas.label,

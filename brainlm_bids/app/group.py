@@ -30,6 +30,7 @@ from brainlm_bids.app.status import (
 )
 from brainlm_bids.app.summary import summarise
 from brainlm_bids.bids import derivatives, outputs
+from brainlm_bids.bids.dataset import write_dataset_files
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP, build
 from brainlm_bids.errors import UserError
@@ -70,7 +71,7 @@ def run(settings: Settings) -> int:
     if settings.boilerplate_only:
         return EXIT_OK
     described = outputs.describe_labels(GROUP)
-    outputs.write_dataset_files(settings.output_dir, None, described)
+    write_dataset_files(settings.output_dir, None, described)
     record_settings(settings, cohort.run_id)
     if not cohort.included:
         raise UserError(

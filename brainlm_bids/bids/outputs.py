@@ -1,51 +1,20 @@
-"""Names, sidecars and whole files of the derivatives, driven by `data/outputs.toml`.
+"""Names and sidecars of the derivatives, driven by `data/outputs.toml`, and their records.
 
-What comes in: a key of the table, the source's entities, values. What goes out: a file that is
-there whole or not at all, under its BIDS name, with the sidecar that says how it was made.
+What comes in: a key of the table, the source's entities, values. What goes out: the BIDS name of a
+file, the sidecar that says how it was made, and whether a stage of a run is complete.
 """
 
-import contextlib
-import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__
-from brainlm_bids.bids.names import GROUP, build, parse, sidecar_of
+from brainlm_bids.bids.names import GROUP, build, parse
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import (
-    DATA,
-    atomically,
-    read_json,
-    read_rows,
-    read_text,
-    write_json,
-    write_text,
-    write_tsv,
-)
-
-BIDS_VERSION = "1.11.0"
-CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
-NOT_IN_BIDS_YET = (
-    "*.html",
-    "figures",
-    "*_timeseries.*",
-    "*_relmat.*",
-    "*_embeddings.*",
-    "*_xfm.*",
-    "*_mixing.*",
-    "*_metrics.*",
-    "*_scaling.*",
-    "group_*",
-    "*_tokens.*",
-    "*_statmap.*",
-    "*_null.*",
-    "*_model-*",
-    "experiment.json",
-)
+from brainlm_bids.files import DATA, read_json, read_text, write_json
 
 
 @dataclass(frozen=True)
@@ -189,6 +158,23 @@ class Naming:
         entities = {"desc": row["desc"].format(number=f"{number:02d}")}
         if row["of"] in ("model", "cohort_model"):
             entities |= {"model": model, "scaling": self.scaling}
+        return self._figure(row, entities)
+
+    def existing_figure(self, key: str, *, model: str = "", number: int = 0) -> Path:
+        """Where the figure `key` is: under its name, or under the one in older folders.
+
+        >>> naming = Naming("/out", "sub-01_task-rest", "MNI152NLin6Asym", "A424", "cohort")
+        >>> naming.figure("networks", model="brainlmdemo").name
+        'sub-01_task-rest_model-brainlmdemo_scaling-cohort_desc-networks_bold.svg'
+        """
+        path, row = self.figure(key, model=model, number=number), figure_table()[key]
+        if "formerly" not in row or path.exists():
+            return path
+        values = {"model": model, "scaling": self.scaling, "number": f"{number:02d}"}
+        older = self._figure(row, {"desc": row["formerly"].format(**values)})
+        return older if older.exists() else path
+
+    def _figure(self, row: Mapping[str, Any], entities: Mapping[str, str]) -> Path:
         above = Path(self.output_dir)
         folder = (above if self.subject == GROUP else above / self.subject) / "figures"
         return folder / str(build(self.stem, entities, row["suffix"], ".svg"))
@@ -201,95 +187,6 @@ class Naming:
     def uri(self, path: Path) -> str:
         """A BIDS URI of a derivative of this data set."""
         return f"bids::{path.relative_to(self.output_dir).as_posix()}"
-
-
-def write_dataset_files(
-    output_dir: Path,
-    bids_dir: Path | None,
-    descriptions: Mapping[str, str],
-    fmriprep_dir: Path | None = None,
-) -> None:
-    """The files of the data set as a whole; array jobs that share the folder take turns.
-
-    bids_dir: None keeps the description of a folder that has one.
-    """
-    with dataset_lock(output_dir):
-        if bids_dir is not None:
-            _merge_description(output_dir, bids_dir, fmriprep_dir)
-        _merge_lines(output_dir / ".bidsignore", NOT_IN_BIDS_YET)
-        _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
-        readme = output_dir / "README.md"
-        if not readme.exists():
-            write_text(readme, read_text(DATA / "README_outputs.md"))
-
-
-def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
-    """Add patterns to the folder's .bidsignore."""
-    with dataset_lock(output_dir):
-        _merge_lines(output_dir / ".bidsignore", patterns)
-
-
-@contextlib.contextmanager
-def dataset_lock(output_dir: Path) -> Iterator[None]:
-    """Hold the lock of an output folder."""
-    from filelock import FileLock
-
-    logs = output_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    with FileLock(logs / ".lock", timeout=300):
-        yield
-
-
-def _merge_description(output_dir: Path, bids_dir: Path, fmriprep_dir: Path | None) -> None:
-    """Add this call's sources to the description; what other calls or the user wrote stays."""
-    path = output_dir / "dataset_description.json"
-    present = read_json(path) if path.exists() else {}
-    raw = read_json(bids_dir / "dataset_description.json")
-    sources = [{"URL": bids_dir.as_uri(), "DOI": raw.get("DatasetDOI", "n/a")}]
-    links = {"raw": bids_dir.as_uri()}
-    made = [{"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}]
-    if fmriprep_dir is not None:
-        source = read_json(fmriprep_dir / "dataset_description.json")
-        links["fmriprep"] = fmriprep_dir.as_uri()
-        sources.append({"URL": links["fmriprep"], "DOI": source.get("DatasetDOI", "n/a")})
-        made += source.get("GeneratedBy") or []
-    others = [one for one in present.get("GeneratedBy", []) if one.get("Name") != "brainlm-bids"]
-    links = {**present.get("DatasetLinks", {}), **links}
-    # a data set that moved: its old place is linked no more
-    known = [one for one in present.get("SourceDatasets", []) if one.get("URL") in links.values()]
-    description = {
-        "Name": f"brainlm-bids derivatives of {raw.get('Name', bids_dir.name)}",
-        **present,
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": _once([*made, *others]),
-        "SourceDatasets": _once([*sources, *known]),
-        "DatasetLinks": links,
-    }
-    if present != description:
-        write_json(path, description)
-
-
-def _once(values: Sequence[object]) -> list[object]:
-    """Equal values once, in the order of a canonical text, whoever came first."""
-    texts = {json.dumps(value, sort_keys=True): value for value in values}
-    return [texts[text] for text in sorted(texts)]
-
-
-def _merge_lines(path: Path, lines: Sequence[str]) -> None:
-    present = read_text(path).splitlines() if path.exists() else []
-    missing = [line for line in lines if line not in present]
-    if missing:
-        write_text(path, "\n".join([*present, *missing]) + "\n")
-
-
-def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
-    present: dict[str, str] = {}
-    if path.exists():
-        present = {row["desc_id"]: row["description"] for row in read_rows(path)}
-    merged = dict(sorted((present | {f"desc-{k}": v for k, v in descriptions.items()}).items()))
-    if merged != present:
-        write_tsv(path, ["desc_id", "description"], [list(merged), list(merged.values())])
 
 
 def describe_labels(level: str = "participant") -> dict[str, str]:
@@ -315,29 +212,6 @@ def atlas_path(output_dir: Path, space: str, label: str) -> Path:
     """Where the image of the atlas lies in an output folder."""
     entities = {"tpl": space, "atlas": label, "res": "2"}
     return output_dir / f"tpl-{space}" / str(build("", entities, "dseg", ".nii.gz"))
-
-
-def write_atlas_files(
-    output_dir: Path,
-    *,
-    space: str,
-    label: str,
-    image: Any,
-    table: Mapping[str, Sequence[object]],
-    description: Mapping[str, object],
-) -> None:
-    """The atlas as it was used: `tpl-<space>/…_dseg.{nii.gz,json,tsv}` and its description."""
-    image_path = atlas_path(output_dir, space, label)
-    last = image_path.with_name(f"{build('', {'tpl': space, 'atlas': label}).stem}_dseg.tsv")
-    with dataset_lock(output_dir):
-        if not last.exists():  # one per space: the same atlas may be used in two
-            with atomically(image_path) as temporary:
-                image.to_filename(temporary)
-            made = {"Resolution": "2 mm isotropic", "SpatialReference": space}
-            write_json(sidecar_of(image_path), {**made, **description})
-            write_tsv(last, list(table), list(table.values()))
-        if not (output_dir / f"atlas-{label}_description.json").exists():
-            write_json(output_dir / f"atlas-{label}_description.json", description)
 
 
 # --- records: what was computed under which configuration ------------------------------------

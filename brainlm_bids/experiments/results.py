@@ -13,6 +13,7 @@ from typing import Any
 
 from brainlm_bids import __version__, files, resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.dataset import BIDS_VERSION, CODE_URL, write_dataset_files
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
@@ -46,10 +47,10 @@ class Results:
     def describe(self, source: Path) -> None:
         """The files that make the folder a BIDS derivative of `source`."""
         link = (source if source.is_dir() else source.parent).resolve().as_uri()
-        made = {"Name": "brainlm-bids", "Version": __version__, "CodeURL": outputs.CODE_URL}
+        made = {"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}
         values = {
             "Name": f"brainlm {self.command}",
-            "BIDSVersion": outputs.BIDS_VERSION,
+            "BIDSVersion": BIDS_VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [made],
             "SourceDatasets": [{"URL": link}],
@@ -57,7 +58,7 @@ class Results:
         }
         files.write_json(self.folder / "dataset_description.json", values)
         described = outputs.describe_labels(self.command)
-        outputs.write_dataset_files(self.folder, None, described)
+        write_dataset_files(self.folder, None, described)
         files.write_text(self.folder / "README.md", _README.format(self.command))
 
     def sidecar(self, naming: Naming, key: str, model: str = "", **values: Any) -> Path:

@@ -138,6 +138,8 @@ def _run(naming: Naming, files: _Files) -> Run:
     denoised, robust = files.json("denoised"), files.json("robust")
     # what both sidecars say, the denoised one says of the run itself
     sidecar = {**robust, **files.json("confounds"), **denoised}
+    if "MotionOutliers" not in sidecar:  # older sidecars did not count them
+        sidecar |= run_facts.counted_outliers(files.tsv("confounds"))
     components, coverage = files.tsv("aroma_metrics"), files.tsv("coverage")
     run = Run(naming.stem, parse(naming.stem).entities, spaces=sorted(files.spaces))
     run.figures = existing_figures(naming, "run")

@@ -48,7 +48,7 @@ def existing_figures(naming: Naming, about: str, model: str = "") -> Sections:
     for key, row in figure_table().items():
         if row["of"] != about:
             continue
-        path = naming.figure(key, model=model)
+        path = naming.existing_figure(key, model=model)
         if path.is_file():
             found.setdefault(row["section"], []).append(figure_file(key, path, naming))
     return found

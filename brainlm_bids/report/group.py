@@ -22,6 +22,13 @@ from brainlm_bids.report.group_model import Model, gather_model
 from brainlm_bids.report.page import environment, methods_text
 from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv, without_na
 
+# Columns of the table of recordings that the page shows; one that a folder lacks stays empty.
+_SHOWN = (
+    *("recording", "participant_id", "session_id", "task", "run", "status", "reason", "mean_fd"),
+    *("coverage", "n_volumes", "repetition_time", "parcels_without_data", "sd_demeaned"),
+    "warnings",
+)
+
 
 def build_group_report(
     output_dir: Path, stem: str, space: str, atlas: str, *, version: str
@@ -48,7 +55,9 @@ def build_group_report(
     """
     output_dir = Path(output_dir)
     naming = Naming(str(output_dir), stem, space, atlas, "cohort")
-    recordings = read_tsv(naming.path("group_recordings"))
+    recordings = [
+        {**dict.fromkeys(_SHOWN, ""), **row} for row in read_tsv(naming.path("group_recordings"))
+    ]
     scaling = read_json(naming.path("scaling", extension=".json"))
     sidecar = read_json(naming.path("group_recordings", extension=".json"))
     warnings = gravest_first(from_json(sidecar.get("Warnings")))
@@ -61,7 +70,7 @@ def build_group_report(
             facts=_facts(recordings, scaling, models),
             warnings=warnings,
             recordings=[_with_link(row, output_dir) for row in recordings],
-            not_complete=[row for row in recordings if row.get("reason") not in (None, "", "n/a")],
+            not_complete=[row for row in recordings if row["reason"] not in ("", "n/a")],
             scaling=scaling,
             figures=existing_figures(naming, "cohort"),
             models=models,
@@ -81,7 +90,7 @@ def _models(naming: Naming) -> list[str]:
     return sorted(
         one.model
         for one in found
-        if (one.naming.stem, one.naming.atlas) == (naming.stem, naming.atlas) and not one.formerly
+        if (one.naming.stem, one.naming.atlas) == (naming.stem, naming.atlas)
     )
 
 
@@ -116,7 +125,7 @@ def _with_link(row: Row, output_dir: Path) -> dict[str, str]:
     """A recording's row, with its subject's report if there is one."""
     shown = without_na(row)
     for key in ("mean_fd", "coverage", "sd_demeaned"):
-        shown[key] = number(row.get(key), 3)
-    shown["warnings"] = shown.get("warnings", "").replace(",", ", ").replace("_", " ")
-    page = f"{row.get('participant_id', '')}.html"
+        shown[key] = number(shown[key], 3)
+    shown["warnings"] = shown["warnings"].replace(",", ", ").replace("_", " ")
+    page = f"{row['participant_id']}.html"
     return {**shown, "report": page if (output_dir / page).is_file() else ""}

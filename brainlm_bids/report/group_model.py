@@ -69,7 +69,7 @@ def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model
     shown
         Warnings that the report shows elsewhere.
     """
-    sidecar = read_json(naming.path("group_embeddings", model=label, extension=".json"))
+    sidecar = read_json(naming.existing("group_embeddings", model=label, extension=".json"))
     about = model_facts.described(sidecar)
     model = Model(label)
     model.about = [
@@ -83,8 +83,8 @@ def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model
         path = Path(naming.output_dir) / str(relative)
         if path.is_file():
             model.maps.append((str(name), figure_file("embedding_map", path, naming)))
-    model.metrics = _mean_metrics(read_tsv(naming.path("group_metrics", model=label)))
-    model.networks = _mean_networks(read_tsv(naming.path("group_networks", model=label)))
+    model.metrics = _mean_metrics(read_tsv(naming.existing("group_metrics", model=label)))
+    model.networks = _mean_networks(read_tsv(naming.existing("group_networks", model=label)))
     model.figures = existing_figures(naming, "cohort_model", label)
     _add_decoding(model, naming)
     return model
@@ -121,7 +121,7 @@ def _mean_networks(rows: list[Row]) -> list[tuple[str, ...]]:
             if (row.get("participant_id") == "consensus") == (kind == "consensus")
         ]
         for features in dict.fromkeys(row.get("features", "") for row in group):
-            chosen = [row for row in group if row.get("features") == features]
+            chosen = [row for row in group if row.get("features", "") == features]
             name = f"{kind}, {NETWORK_FEATURES.get(features, features)}"
             if kind == "consensus":
                 cells = tuple(_three_decimals(chosen[0].get(key)) for key in keys)
@@ -137,8 +137,8 @@ def _three_decimals(value: object) -> str:
 
 
 def _add_decoding(model: Model, naming: Naming) -> None:
-    rows = read_tsv(naming.path("decoding", model=model.label))
-    sidecar = read_json(naming.path("decoding", model=model.label, extension=".json"))
+    rows = read_tsv(naming.existing("decoding", model=model.label))
+    sidecar = read_json(naming.existing("decoding", model=model.label, extension=".json"))
     for target in dict.fromkeys(row["target"] for row in rows):
         lines = [row for row in rows if row["target"] == target]
         first = lines[0]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, far_off
+from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
 from brainlm_bids.report.values import Fact, Row, as_float, number
 
 # Key in the sidecar of the denoised series: label in the report
@@ -55,6 +56,17 @@ def motion(sidecar: Mapping[str, Any]) -> list[Fact]:
         share = f"{100 * outliers / volumes:.0f} % of the volumes" if volumes else ""
         facts.append(Fact("Motion outliers", str(outliers), share))
     return facts
+
+
+def counted_outliers(confounds: list[Row]) -> dict[str, int]:
+    """Number of motion outliers, by the columns of a table of confounds; none without a table.
+
+    >>> counted_outliers([{"csf": "0.1", "motion_outlier00": "1", "motion_outlier01": "0"}])
+    {'MotionOutliers': 2}
+    """
+    if not confounds:
+        return {}
+    return {"MotionOutliers": sum(name.startswith(MOTION_OUTLIER) for name in confounds[0])}
 
 
 def components(table: list[Row]) -> list[Fact]:

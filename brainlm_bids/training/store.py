@@ -18,8 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.bids.dataset import ignore
 from brainlm_bids.bids.derivatives import Recording
-from brainlm_bids.bids.outputs import ignore
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
     file_sha256,

@@ -25,6 +25,7 @@ from brainlm_bids import files
 from brainlm_bids.app.plugins import read_plugin_file
 from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.dataset import write_atlas_files, write_dataset_files
 from brainlm_bids.errors import UserError
 from brainlm_bids.phantom import write_phantom
 from brainlm_bids.settings import Settings
@@ -102,10 +103,10 @@ def test_eight_calls_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_a_description_keeps_what_other_calls_and_the_user_wrote(tmp_path: Path) -> None:
     raw, prepared = dataset(tmp_path / "raw"), dataset(tmp_path / "prep", "fMRIPrep")
     out = tmp_path / "out"
-    outputs.write_dataset_files(out, raw, {}, prepared)
+    write_dataset_files(out, raw, {}, prepared)
     path = out / "dataset_description.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "Authors": ["A. Author"]}))
-    outputs.write_dataset_files(out, raw, {})
+    write_dataset_files(out, raw, {})
     merged = json.loads(path.read_text())
     assert merged["DatasetLinks"] == {"raw": raw.as_uri(), "fmriprep": prepared.as_uri()}
     urls = [one["URL"] for one in merged["SourceDatasets"]]
@@ -113,11 +114,11 @@ def test_a_description_keeps_what_other_calls_and_the_user_wrote(tmp_path: Path)
     assert {one["Name"] for one in merged["GeneratedBy"]} == {"brainlm-bids", "fMRIPrep"}
     assert merged["Authors"] == ["A. Author"]
     before = path.stat().st_mtime_ns
-    outputs.write_dataset_files(out, raw, {}, prepared)
+    write_dataset_files(out, raw, {}, prepared)
     assert path.stat().st_mtime_ns == before, "the order of calls changes the file"
     # a data set that moved is linked where it is now, and no more where it was
     moved = raw.rename(tmp_path / "moved")
-    outputs.write_dataset_files(out, moved, {})
+    write_dataset_files(out, moved, {})
     merged = json.loads(path.read_text())
     assert raw.as_uri() not in [one["URL"] for one in merged["SourceDatasets"]]
 
@@ -125,7 +126,7 @@ def test_a_description_keeps_what_other_calls_and_the_user_wrote(tmp_path: Path)
 def test_an_atlas_used_in_two_spaces_is_there_twice(tmp_path: Path) -> None:
     image = nb.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4))
     for space in ("MNI152NLin2009aSym", "MNI152NLin6Asym"):
-        outputs.write_atlas_files(
+        write_atlas_files(
             tmp_path, space=space, label="A424", image=image, table={"index": [1]}, description={}
         )
         stem = f"tpl-{space}/tpl-{space}_atlas-A424"

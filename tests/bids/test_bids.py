@@ -14,6 +14,7 @@ import pytest
 
 from brainlm_bids import files
 from brainlm_bids.bids import inputs, outputs
+from brainlm_bids.bids.dataset import write_dataset_files
 from brainlm_bids.bids.names import ENTITIES, parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
@@ -252,7 +253,7 @@ def test_nothing_is_written_into_the_data_set(sessions: Path) -> None:
     before = state()
     _found(sessions, bids_database_dir=sessions.parent / "index")
     _found(sessions)
-    outputs.write_dataset_files(sessions.parent / "out", sessions, {})
+    write_dataset_files(sessions.parent / "out", sessions, {})
     assert state() == before
 
 
@@ -335,7 +336,7 @@ def test_eight_jobs_share_one_folder(root: Path) -> None:
             start.wait()
             for repeat in range(5):
                 label = f"job{number}x{repeat}"
-                outputs.write_dataset_files(out, root, {label: f"made by {label}"})
+                write_dataset_files(out, root, {label: f"made by {label}"})
         except BaseException as error:
             errors.append(error)
 
@@ -362,7 +363,7 @@ def test_what_a_user_wrote_stays(root: Path) -> None:
     out.mkdir()
     (out / ".bidsignore").write_text("mine\n")
     (out / "README.md").write_text("my notes\n")
-    outputs.write_dataset_files(out, root, {})
+    write_dataset_files(out, root, {})
     assert (out / ".bidsignore").read_text().splitlines()[0] == "mine"
     assert (out / "README.md").read_text() == "my notes\n"
 

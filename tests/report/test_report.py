@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,14 +10,18 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
+from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.report import contents, model_facts, references, status
 from brainlm_bids.report import methods as boilerplate
+from brainlm_bids.report.group import build_group_report
 from brainlm_bids.report.subject import build_report
 
 RUN = "sub-01_task-rest_run-1"
-SPACED = f"{RUN}_space-MNI152NLin6Asym_atlas-A424"
+SPACE = "MNI152NLin6Asym"
+SPACED = f"{RUN}_space-{SPACE}_atlas-A424"
+GROUP = "group_task-rest"
 TR = 2.0
 T = 60
 STATUS = (
@@ -357,3 +362,121 @@ def test_the_columns_of_the_status_table_are_those_that_are_written() -> None:
     from brainlm_bids.app.status import Row
 
     assert tuple(field.name for field in fields(Row)) == status.COLUMNS
+
+
+# --- folders of older versions -----------------------------------------------------------------
+
+# The name of a file before version 0.1, by its present one.
+FORMER = {
+    f"{SPACED}_model-m_desc-windows_embeddings": f"{SPACED}_desc-m_embeddings",
+    f"{SPACED}_model-m_scaling-cohort_desc-windows_embeddings": f"{SPACED}_desc-mcohort_embeddings",
+    f"{SPACED}_model-m_desc-reconstruction_metrics": f"{SPACED}_desc-m_metrics",
+    f"{RUN}_model-m_desc-reconstruction_bold": f"{RUN}_desc-mreconstruction_bold",
+    f"{RUN}_model-m_desc-networks_bold": f"{RUN}_desc-mnetworks_bold",
+    f"{RUN}_model-m_scaling-cohort_desc-embeddings_bold": f"{RUN}_desc-mcohortembeddings_bold",
+    **{
+        f"group_task-rest_{present}": f"group_task-rest_{former}"
+        for present, former in {
+            "atlas-A424_model-m_scaling-cohort_desc-recording_embeddings": (
+                "atlas-A424_desc-mcohort_embeddings"
+            ),
+            "atlas-A424_model-m_scaling-cohort_desc-reconstruction_metrics": (
+                "atlas-A424_desc-mcohort_metrics"
+            ),
+            "atlas-A424_model-m_scaling-cohort_networks": "atlas-A424_desc-mcohort_networks",
+            "atlas-A424_model-m_scaling-cohort_decoding": "atlas-A424_desc-mcohort_decoding",
+            "model-m_scaling-cohort_desc-map00_embeddings": "desc-mcohortmap00_embeddings",
+            "model-m_scaling-cohort_desc-consensus_networks": "desc-mcohortconsensus_networks",
+            "model-m_scaling-cohort_desc-probability_networks": "desc-mcohortprobability_networks",
+            "model-m_scaling-cohort_desc-scores_decoding": "desc-mcohortscores_decoding",
+        }.items()
+    },
+}
+
+
+def _folder(root: Path) -> Path:
+    """One run and the cohort with the results of a model, under their present names."""
+    run, cohort = Naming(str(root), RUN, SPACE, "A424"), Naming(str(root), GROUP, SPACE, "A424")
+    cohort = replace(cohort, scaling="cohort")
+    about = {"Model": {"label": "m", "licence": "MIT"}}
+    sidecar = {"RepetitionTime": TR, "NumberOfVolumes": T, "MotionOutliers": 3}
+    _json(run.path("denoised", extension=".json"), sidecar)
+    columns = {"csf": 1.0, "motion_outlier00": 0, "motion_outlier01": 1, "motion_outlier02": 0}
+    _tsv(run.path("confounds"), [columns] * 2)
+    scores = {"mask_ratio": 0.2, "predictor": "model", "mse": 0.1234, "r2": 0.5, "n_windows": 3}
+    drawn = [run.figure(key) for key in ("motion", "carpet")]
+    for naming in (run, replace(run, scaling="cohort")):
+        _tsv(naming.path("embeddings", model="m"), [{"onset": 0, "cls_0000": 1.0}])
+        _json(naming.path("embeddings", model="m", extension=".json"), about)
+    _tsv(run.path("metrics", model="m"), [scores])
+    drawn += [run.figure(key, model="m") for key in ("reconstruction", "networks")]
+    drawn.append(replace(run, scaling="cohort").figure("embeddings", model="m"))
+    keys = ("embedding_map", "consensus", "network_probability", "decoding")
+    drawn += [cohort.figure(key, model="m") for key in keys]
+    _tsv(cohort.path("group_recordings"), [{"recording": RUN, "status": "included"}])
+    _tsv(cohort.path("group_embeddings", model="m"), [{"recording": RUN, "cls_0000": 1.0}])
+    maps = {"age": cohort.figure("embedding_map", model="m").relative_to(root).as_posix()}
+    sidecar = {**about, "Maps": maps}
+    _json(cohort.path("group_embeddings", model="m", extension=".json"), sidecar)
+    _tsv(cohort.path("group_metrics", model="m"), [scores])
+    _tsv(
+        cohort.path("group_networks", model="m"),
+        [{"participant_id": "consensus", "features": "model"}],
+    )
+    decoded = {"target": "age", "type": "regression", "n_recordings": 9, "n_subjects": 9}
+    decoded |= {"n_repeats": 1, "embedding": 0.6}
+    measures = ("pearson_r", "permutation_p")
+    _tsv(cohort.path("decoding", model="m"), [{**decoded, "metric": name} for name in measures])
+    for path in drawn:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<svg/>")
+    return root
+
+
+def _renamed(folder: Path, renames: dict[str, str]) -> None:
+    done = set()
+    for path in sorted(folder.glob("**/*.*")):
+        stem = path.name.partition(".")[0]
+        if stem in renames:
+            path.rename(path.with_name(path.name.replace(stem, renames[stem])))
+            done.add(stem)
+    assert done == set(renames)
+    for path in folder.glob("*.json"):
+        text = path.read_text()
+        for present, former in renames.items():
+            text = text.replace(present, former)
+        path.write_text(text)
+
+
+def _pages(folder: Path) -> list[str]:
+    subject = build_report(folder, "01", version="0")
+    group = build_group_report(folder, GROUP, SPACE, "A424", version="0")
+    return [subject.read_text(), group.read_text()]
+
+
+def test_reports_of_a_folder_with_names_of_older_versions_lose_nothing(tmp_path: Path) -> None:
+    """They are those of the same folder under the present names, but for the figures' paths."""
+    present = _pages(_folder(tmp_path / "present"))
+    former_folder = _folder(tmp_path / "former")
+    _renamed(former_folder, FORMER)
+    former = _pages(former_folder)
+    for page, other in zip(present, former, strict=True):
+        for name, older in FORMER.items():
+            page = page.replace(name, older)
+        assert page == other
+    # the test's folder has what it is about
+    assert len(_Page(former_folder / "sub-01.html").figures()) == 5
+    assert len(_Page(former_folder / "group.html").figures()) == 4
+    assert "0.1234" in former[0]
+    assert "0.123 (0.000)" in former[1]
+
+
+def test_motion_outliers_of_older_folders_are_counted(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    before = _cards(build_report(folder, "01", version="0"))
+    sidecar = next(folder.glob("**/*desc-denoised_timeseries.json"))
+    _json(sidecar, {"RepetitionTime": TR, "NumberOfVolumes": T})
+    assert _cards(build_report(folder, "01", version="0")) == before
+    assert before["Motion outliers"] == "3 | 5 % of the volumes"
+    next(folder.glob("**/*desc-confounds_timeseries.tsv")).unlink()
+    assert "Motion outliers" not in _cards(build_report(folder, "01", version="0"))

@@ -20,6 +20,7 @@ from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.sampling import RESAMPLING
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, scale_warnings
 from brainlm_bids.parcels.steps import Scaled
+from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
 from brainlm_bids.preproc.registration.transforms import ItkTransform
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class WriteFunctional(ArrayInterface):
             return {}
         parameters = self._motion.parameters[self._n_dummy :]
         confounds = payloads.load(dict, self.inputs.confounds)
-        outliers = [name for name in confounds if name.startswith("motion_outlier")]
+        outliers = [name for name in confounds if name.startswith(MOTION_OUTLIER)]
         moved = parameters - parameters[0]
         return {
             "MeanFramewiseDisplacement": float(np.nanmean(confounds["framewise_displacement"])),

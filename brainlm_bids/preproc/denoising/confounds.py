@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 MOTION_NAMES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+# With a number: the one-hot column of a motion outlier.
+MOTION_OUTLIER = "motion_outlier"
 # Voxels are taken in blocks, so that no second copy of a long run is made.
 BLOCK_VOXELS = 20_000
 
@@ -228,7 +230,7 @@ def confounds_table(
     # comparisons with NaN are False: the first volume is never a spike
     spikes = (displacement > fd_spike_threshold) | (standardised > dvars_spike_threshold)
     spikes[:n_dummy] = False
-    table |= _numbered("motion_outlier", np.eye(n_volumes)[:, spikes])
+    table |= _numbered(MOTION_OUTLIER, np.eye(n_volumes)[:, spikes])
     _check_lengths(table, n_volumes)
     return table
 
