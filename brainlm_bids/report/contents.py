@@ -16,7 +16,7 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts, run_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
-from brainlm_bids.report.model_facts import WEIGHTS_LICENCE, MetricRow
+from brainlm_bids.report.model_facts import MetricRow
 from brainlm_bids.report.status import read_crashes, read_status
 from brainlm_bids.report.values import Fact, Row, as_list, read_json, read_tsv
 
@@ -31,7 +31,7 @@ class Model:
     verdicts: list[str] = field(default_factory=list)
     figures: list[FigureFile] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
-    licence: str = WEIGHTS_LICENCE
+    licence: str = model_facts.NO_LICENCE
 
 
 @dataclass

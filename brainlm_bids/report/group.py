@@ -17,7 +17,7 @@ from brainlm_bids.bids.derivatives import find_derivatives
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.figures.palette import FEATURES
 from brainlm_bids.notices import from_json, gravest_first
-from brainlm_bids.report.figure_files import existing_figures
+from brainlm_bids.report.figure_files import existing_figures, sections
 from brainlm_bids.report.group_model import Model, gather_model
 from brainlm_bids.report.page import environment, methods_text
 from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv, without_na
@@ -28,6 +28,8 @@ _SHOWN = (
     *("coverage", "n_volumes", "repetition_time", "parcels_without_data", "sd_demeaned"),
     "warnings",
 )
+# The part of a model that the table of figures does not list; it stands first.
+_WITHOUT_FIGURE = "Reconstruction"
 
 
 def build_group_report(
@@ -74,6 +76,8 @@ def build_group_report(
             scaling=scaling,
             figures=existing_figures(naming, "cohort"),
             models=models,
+            cohort_parts=sections("cohort"),
+            model_parts=[_WITHOUT_FIGURE, *sections("cohort_model")],
             features=[_capitalised(features.label) for features in FEATURES],
             version=version,
             series_methods=(output_dir / "logs" / "CITATION.md").is_file(),

@@ -13,7 +13,6 @@ from brainlm_bids.figures.palette import FEATURES, NETWORK_FEATURES
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
-from brainlm_bids.report.model_facts import WEIGHTS_LICENCE
 from brainlm_bids.report.values import Fact, Row, as_float, joined, number, read_json, read_tsv
 
 _METRICS = {
@@ -54,7 +53,7 @@ class Model:
     not_decoded: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     regressed_out: list[str] = field(default_factory=list)
-    licence: str = WEIGHTS_LICENCE
+    licence: str = model_facts.NO_LICENCE
 
 
 def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model:

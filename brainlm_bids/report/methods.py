@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from brainlm_bids.report import model_facts
 from brainlm_bids.report.references import bibtex, cite, reference_list
 from brainlm_bids.report.values import joined
 
@@ -226,8 +227,7 @@ def _model(model: Mapping[str, Any]) -> str:
     if model.get("untrained"):
         line += ": random, untrained weights, used as a control"
     elif model.get("sha256"):
-        licence = model.get("licence") or "CC BY-NC-ND 4.0"
-        line += f": weights with SHA-256 {model['sha256']}, licence {licence}"
+        line += f": weights with SHA-256 {model['sha256']}, licence: {model_facts.licence(model)}"
     return " ".join([f"{line}.", *([model["warning"]] if model.get("warning") else [])])
 
 

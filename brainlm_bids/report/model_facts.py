@@ -8,7 +8,7 @@ from typing import Any
 
 from brainlm_bids.report.values import Fact, Row, as_float, joined, number
 
-WEIGHTS_LICENCE = "CC BY-NC-ND 4.0"
+NO_LICENCE = "none is recorded"
 
 # These come first, in this order.
 _FIRST = ("label", "family", "source", "sha256", "untrained", "licence")
@@ -32,9 +32,13 @@ def described(sidecar: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def licence(model: Mapping[str, Any]) -> str:
-    """The licence of the weights."""
-    usual = "none (random weights)" if model.get("untrained") else WEIGHTS_LICENCE
-    return str(model.get("licence") or usual)
+    """The licence of the weights, as the sidecar records it.
+
+    >>> licence({"label": "brainlm13M"}), licence({"licence": "MIT"})
+    ('none is recorded', 'MIT')
+    """
+    unknown = "none (random weights)" if model.get("untrained") else NO_LICENCE
+    return str(model.get("licence") or unknown)
 
 
 def facts(model: Mapping[str, Any], windows: list[Row]) -> list[Fact]:

@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from brainlm_bids.files import DATA, read_text
+from brainlm_bids.resources import WEIGHTS_LICENCE_NAME
 
 _LINK = re.compile(r"https?://[^\s&<>\"']+[^\s&<>\"'.,;)]")
 
@@ -27,8 +28,19 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     templates.filters["href"] = lambda path: "./" + quote(str(path))
+    templates.filters["anchor"] = anchor
     templates.globals["css"] = Markup(_data("report.css"))
+    templates.globals["weights_licence"] = WEIGHTS_LICENCE_NAME
     return templates
+
+
+def anchor(heading: str) -> str:
+    """The identifier of a heading in a page.
+
+    >>> anchor("Embedding map")
+    'embedding-map'
+    """
+    return heading.lower().replace(" ", "-")
 
 
 def _data(name: str) -> str:

@@ -14,7 +14,7 @@ from brainlm_bids.notices import Notice, gravest_first
 from brainlm_bids.report import figure_files
 from brainlm_bids.report.contents import Run, Subject, gather
 from brainlm_bids.report.figure_files import FigureFile
-from brainlm_bids.report.page import environment, markdown, methods_text
+from brainlm_bids.report.page import anchor, environment, markdown, methods_text
 
 # It is shown without a figure too: it lists the parcels without data.
 _ALWAYS_SHOWN = "Parcels"
@@ -72,15 +72,15 @@ class _Section:
 
 
 def _section(index: int, run: Run) -> _Section:
-    anchor = f"run-{index}"
+    name = f"run-{index}"
     entities = {key: value for key, value in run.entities.items() if key != "sub"}
     title = " · ".join(f"{key} {value}" for key, value in entities.items())
     parts = [
-        (heading, f"{anchor}-{heading.lower()}", run.figures.get(heading, []))
+        (heading, f"{name}-{anchor(heading)}", run.figures.get(heading, []))
         for heading in figure_files.sections("run")
         if heading in run.figures or heading == _ALWAYS_SHOWN
     ]
-    return _Section(anchor, title, run, parts)
+    return _Section(name, title, run, parts)
 
 
 def _alarms(subject: Subject) -> list[tuple[Notice, list[str]]]:

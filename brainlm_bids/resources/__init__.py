@@ -24,7 +24,7 @@ from brainlm_bids.resources.checkpoint import (
 )
 from brainlm_bids.resources.fetching import FETCHABLE, fetch
 from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
-from brainlm_bids.resources.labels import WEIGHTS_LICENCE
+from brainlm_bids.resources.labels import WEIGHTS_LICENCE, WEIGHTS_LICENCE_NAME
 from brainlm_bids.resources.template import (
     aroma_masks,
     find_template,
@@ -44,6 +44,7 @@ __all__ = [
     "SOURCES",
     "UNTRAINED",
     "WEIGHTS_LICENCE",
+    "WEIGHTS_LICENCE_NAME",
     "ModelResource",
     "Parcels",
     "Sources",

@@ -13,7 +13,9 @@ from brainlm_bids.files import read_json, read_text
 # Published checkpoints and their folders in the repository of the weights on Hugging Face.
 PUBLISHED = {"111M": "vitmae_111M", "650M": "vitmae_650M", "13M": "old_13M"}
 DEMO = "demo"  # the checkpoint that comes with this package
-WEIGHTS_LICENCE = "CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0/)"
+# Of the published weights.
+WEIGHTS_LICENCE_NAME = "CC BY-NC-ND 4.0"
+WEIGHTS_LICENCE = f"{WEIGHTS_LICENCE_NAME} (https://creativecommons.org/licenses/by-nc-nd/4.0/)"
 NOT_STATED = "not stated in the folder of the weights"
 SUMS_FILE = "SHA256SUMS"  # written beside downloaded weights
 ORIGIN_FILE = "origin.json"  # likewise: which published weights they are

@@ -10,13 +10,14 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.outputs import Naming, figure_table
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels import N_PARCELS
-from brainlm_bids.report import contents, model_facts, references, status
+from brainlm_bids.report import contents, figure_files, model_facts, references, status
 from brainlm_bids.report import methods as boilerplate
 from brainlm_bids.report.group import build_group_report
 from brainlm_bids.report.subject import build_report
+from brainlm_bids.resources import WEIGHTS_LICENCE
 
 RUN = "sub-01_task-rest_run-1"
 SPACE = "MNI152NLin6Asym"
@@ -312,7 +313,7 @@ def test_the_methods_cite_what_they_name_and_nothing_else() -> None:
         "brain_extraction": "deepbet",
         "has_t1w": True,
         "template": "MNI152NLin6Asym",
-        "models": [{"label": "brainlm13M", "sha256": "ff00"}],
+        "models": [{"label": "brainlm13M", "sha256": "ff00", "licence": WEIGHTS_LICENCE}],
     }
     text, bibtex = boilerplate.methods(facts)
     for words in ("brainlm-bids 1.2.3", "nipype 1.10.0", "ff00", "CC BY-NC-ND 4.0", "deepbet"):
@@ -480,3 +481,45 @@ def test_motion_outliers_of_older_folders_are_counted(tmp_path: Path) -> None:
     assert before["Motion outliers"] == "3 | 5 % of the volumes"
     next(folder.glob("**/*desc-confounds_timeseries.tsv")).unlink()
     assert "Motion outliers" not in _cards(build_report(folder, "01", version="0"))
+
+
+# --- order and licence ---------------------------------------------------------------------------
+
+
+def test_the_order_of_sections_is_that_of_the_table_of_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _folder(tmp_path)
+
+    def headings() -> list[str]:
+        text = build_group_report(folder, GROUP, SPACE, "A424", version="0").read_text()
+        entries = re.findall(r'<a href="#([\w-]+)">(.*?)</a>', text)
+        sections = re.findall(r'id="([\w-]+)">\n?<h[123]>(.*?)</h', text)
+        sections += re.findall(r'<h3 id="([\w-]+)">(.*?)</h3>', text)
+        assert {anchor for anchor, _ in entries} == {anchor for anchor, _ in sections}
+        return [name for _, name in entries]
+
+    of_models = ["m", "Reconstruction", "Embedding map", "Networks", "Decoding"]
+    assert headings()[:8] == ["Summary", "Cohort", "Scaling", *of_models]
+    table = dict(reversed(figure_table().items()))
+    monkeypatch.setattr(figure_files, "figure_table", lambda: table)
+    of_models = ["m", "Reconstruction", "Decoding", "Networks", "Embedding map"]
+    assert headings()[:8] == ["Summary", "Scaling", "Cohort", *of_models]
+
+
+def test_no_licence_is_assumed(output: Path) -> None:
+    """The sidecar of the model records none; the page's last section is on BrainLM's weights."""
+    text = _Page(build_report(output, "01", version="0")).text
+    assert "Licence of the weights: none is recorded" in text
+    sidecar = next(output.glob("**/*_embeddings.json"))
+    for model, expected in (
+        ({"label": "m", "licence": "MIT"}, "MIT"),
+        ({"label": "m", "untrained": True}, "none (random weights)"),
+        ({"label": "m", "licence": WEIGHTS_LICENCE}, WEIGHTS_LICENCE),
+    ):
+        _json(sidecar, {"Model": model})
+        text = _Page(build_report(output, "01", version="0")).text
+        assert f"Licence of the weights: {expected}" in text
+    text, _ = boilerplate.methods({"models": [{"label": "m", "sha256": "ff00"}]})
+    assert "licence: none is recorded" in text
+    assert "CC BY" not in text
