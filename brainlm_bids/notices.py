@@ -125,6 +125,17 @@ class Kind(StrEnum):
         Level.WARNING,
         "The recordings of the cohort were not preprocessed alike.",
     )
+    PARTICIPANTS_ROWS = (
+        "participants_rows",
+        Level.NOTE,
+        "Rows of a table of participants are repeated or name no participant.",
+    )
+    PARTICIPANTS_UNCLEAR = (
+        "participants_unclear",
+        Level.WARNING,
+        "Values of a table of participants are not used: its rows contradict each other, or it "
+        "cannot be read.",
+    )
     # experiments
     NO_UNCHANGED_PATCH = (
         "no_unchanged_patch",

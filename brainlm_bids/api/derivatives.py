@@ -1,5 +1,6 @@
 """`load_derivatives`: the tables of an output folder as DataFrames, one row per recording."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +176,10 @@ def _joined(
         return _merged(table, participants)
     with value_errors():
         stems = [recording.stem for recording in recordings]
-        columns = read_variables(Path(participants).parent, None, stems)
-    for name, cells in columns.items():
+        found = read_variables(None, Path(participants), stems)
+    for one in found.notices:
+        warnings.warn(one.text, stacklevel=3)
+    for name, cells in found.columns.items():
         table[name if name not in table else f"{name}_participants"] = _typed(cells)
     return table
 

@@ -15,7 +15,7 @@ from brainlm_bids.bids.cohort import find_cohort, mixed_settings
 from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.bids.participants import Columns, read_variables
+from brainlm_bids.bids.participants import Columns, Variables, read_variables
 from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
@@ -43,8 +43,8 @@ class Cohort:
         Of the call.
     naming : Naming
         Of the files about the cohort.
-    variables : dict of str to list
-        Columns of the tables of participants, a value per recording.
+    people : Variables
+        Columns of the tables of participants, a value per recording, and what is wrong with them.
     recordings : list of Recording
         All of the selection, also those that are left out.
     """
@@ -53,7 +53,7 @@ class Cohort:
     resources: Resources
     run_id: str
     naming: Naming
-    variables: Columns
+    people: Variables
     recordings: list[Recording]
     _plans: dict[str, RecordingPlan] = field(default_factory=dict)
     _outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -76,8 +76,16 @@ class Cohort:
         stem = common_stem(recording.stem for recording in recordings)
         naming = Naming(str(settings.output_dir), stem, space, atlas, "cohort")
         stems = [recording.stem for recording in recordings]
-        variables = read_variables(settings.bids_dir, settings.phenotype, stems)
-        return cls(settings, resources, run_id, naming, variables, recordings)
+        needed = bool(settings.target or settings.regress_out)
+        people = read_variables(settings.bids_dir, settings.phenotype, stems, needed=needed)
+        for one in people.notices:
+            LOG.warning(one.text)
+        return cls(settings, resources, run_id, naming, people, recordings)
+
+    @property
+    def variables(self) -> Columns:
+        """Columns of the tables of participants, a value per recording."""
+        return self.people.columns
 
     @property
     def included(self) -> list[Recording]:
@@ -91,7 +99,11 @@ class Cohort:
 
     def warnings(self) -> list[Notice]:
         """What the readers of the tables should know."""
-        return [*self.resources.warnings, *mixed_settings(self.included)]
+        return [
+            *self.resources.warnings,
+            *self.people.notices,
+            *mixed_settings(self.included),
+        ]
 
     def variables_of(self, recordings: Sequence[Recording]) -> Columns:
         """The variables of some of the recordings."""

@@ -94,7 +94,10 @@ def _variables(options: FinetuneOptions, names: Sequence[str]) -> Columns:
         )
     if folder is not None and not (folder / "participants.tsv").is_file() and not options.phenotype:
         raise UserError(f"{folder}: holds no participants.tsv; give --bids-dir or --phenotype")
-    return read_variables(folder or Path("/nonexistent"), options.phenotype, names)
+    found = read_variables(folder, options.phenotype, names)
+    for one in found.notices:
+        print(f"brainlm: {one.text}", file=sys.stderr)
+    return found.columns
 
 
 def _raw_folder(data: Path) -> Path | None:

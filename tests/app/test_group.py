@@ -375,6 +375,16 @@ def test_slips_are_said_in_one_line(
     assert len(done.stderr.strip().splitlines()) <= 2  # the atlas' warning, and this
 
 
+@pytest.mark.parametrize("text", ["", "participant_id\tage\n01\t30\n01\t31\n\n"])
+def test_a_broken_participants_table_stops_nothing_that_does_not_need_it(
+    small: tuple[Path, Path], tmp_path: Path, text: str
+) -> None:
+    files.write_text(tmp_path / "raw" / "participants.tsv", text)
+    done = call(tmp_path / "raw", small[1], tmp_path / "work", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "participants.tsv" in done.stderr
+
+
 def test_an_empty_folder_asks_for_participant(small: tuple[Path, Path], tmp_path: Path) -> None:
     done = call(small[0], tmp_path / "nothing", tmp_path / "work")
     assert done.returncode == 2
@@ -399,17 +409,6 @@ def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: P
     found = find_cohort(settings, "another space", ATLAS)
     assert [(one.status, one.coverage, one.mean_fd) for one in found] == [("included", 0.75, None)]
     assert found[0].naming.space == SPACE
-
-
-def test_sessions_are_matched(small: tuple[Path, Path], tmp_path: Path) -> None:
-    from brainlm_bids.bids.participants import read_variables
-
-    table = tmp_path / "pheno.tsv"
-    table.write_text("participant_id\tsession_id\tmood\n01\tses-a\t3\nsub-01\tb\t5\n")
-    names = ("sub-01_ses-a_task-rest", "sub-01_ses-b_task-rest", "sub-02_ses-a_task-rest")
-    columns = read_variables(small[0], table, names)
-    assert columns["mood"] == ["3", "5", None]
-    assert columns["age"][0] == columns["age"][1]
 
 
 def test_parquet_holds_what_the_table_holds(tmp_path: Path) -> None:
