@@ -2,7 +2,8 @@
 
 On a CPU, one window at a time (larger batches are slower there). On CUDA, large batches: one that
 does not fit into memory is halved and tried again, and if a single window does not fit, the model
-moves to the CPU with a warning.
+moves to the CPU with a warning. The precision never changes: all windows of a recording, and the
+control beside it, are computed in the one that their record names.
 """
 
 import warnings
@@ -20,7 +21,10 @@ T = TypeVar("T")
 
 
 class Placement:
-    """Device, precision and batch size of one module; all may change when memory runs out."""
+    """Device, precision and batch size of one module.
+
+    Device and batch size may change when memory runs out.
+    """
 
     def __init__(self, module: nn.Module, device: str, precision: str, batch_size: int) -> None:
         self.module = module.to(device)
@@ -61,19 +65,23 @@ class Placement:
         if tried > 1:
             self.batch_size = tried // 2
         else:
+            slow = ", which is slow there" if self.precision == "bfloat16" else ""
             warnings.warn(
-                "one window does not fit into the memory of the CUDA device; going on with the CPU",
+                "one window does not fit into the memory of the CUDA device; going on with the CPU "
+                f"in {self.precision}{slow}",
                 RuntimeWarning,
                 stacklevel=2,
             )
             self.module.to("cpu")
-            self.device, self.precision, self.batch_size = "cpu", "float32", 1
+            self.device, self.batch_size = "cpu", 1
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
-            return nullcontext()
+            # else cuDNN's convolutions round to the 10 bits of TF32, a thousand times more coarsely
+            exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+            return nullcontext() if self.device == "cpu" else exact
         return torch.autocast(self.device, dtype=torch.bfloat16)
 
 

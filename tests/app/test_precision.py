@@ -1,4 +1,4 @@
-"""Outputs of one precision are not complete for a call with another."""
+"""Outputs of one precision are not complete for a call with another; the device is no reason."""
 
 import json
 from pathlib import Path
@@ -53,3 +53,11 @@ def test_a_result_in_bfloat16_is_not_complete_for_float32(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert planned() == planned("--device", "cuda") == again
     assert planned("--precision", "float32") == planned("--device", "cpu") == done
+    # and the other way round; the series, of which nothing is said, are never made again
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main([*arguments, "--precision", "bfloat16"]) == 0
+    assert planned("--precision", "bfloat16") == done
+    assert planned() == again
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert planned() == planned("--device", "cuda") == done
+    assert planned("--precision", "float32") == planned("--device", "cpu") == again

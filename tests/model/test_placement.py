@@ -32,7 +32,7 @@ class _Memory:
 def _on_a_device(batch_size: int) -> Placement:
     """A CPU that is taken for another device, so that running out of memory can be played."""
     placement = Placement(nn.Linear(1, 1), "cpu", "float32", batch_size)
-    placement.device = "meta"
+    placement.device = "mtia"  # a device that autocast knows
     return placement
 
 
@@ -41,7 +41,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
     parts = list(placement.batches(7, work))
     assert [item for _, items in parts for item in items] == list(range(7))
     assert work.tried == [7, 3, 3, 1]
-    assert placement.batch_size == 3 and placement.device == "meta"
+    assert placement.batch_size == 3 and placement.device == "mtia"
     again = _Memory(3)
     list(placement.batches(4, again))
     assert again.tried == [3, 1]  # what fitted once is tried first
@@ -53,12 +53,36 @@ def test_the_cpu_is_the_last_resort() -> None:
     def recovered(part: slice) -> list[int]:
         return [part.start] if placement.device == "cpu" else work(part)
 
-    with pytest.warns(RuntimeWarning, match="going on with the CPU"):
+    with pytest.warns(RuntimeWarning, match="going on with the CPU in float32$"):
         parts = list(placement.batches(2, recovered))
     assert [items for _, items in parts] == [[0], [1]]
     assert (placement.device, placement.precision, placement.batch_size) == ("cpu", "float32", 1)
     with pytest.raises(torch.OutOfMemoryError):
         list(placement.batches(1, _Memory(0)))
+
+
+def test_the_precision_stays_when_memory_runs_out() -> None:
+    """The record of a stage names one precision: that of all windows."""
+    placement, linear = _on_a_device(1), nn.Linear(8, 8)
+    placement.precision = "bfloat16"
+
+    def work(part: slice) -> torch.dtype:
+        if placement.device != "cpu":
+            raise torch.OutOfMemoryError("not enough")
+        return linear(torch.ones(1, 8)).dtype
+
+    with pytest.warns(RuntimeWarning, match="in bfloat16, which is slow there"):
+        parts = list(placement.batches(2, work))
+    assert [dtype for _, dtype in parts] == [torch.bfloat16] * 2
+    assert (placement.device, placement.precision) == ("cpu", "bfloat16")
+
+
+def test_float32_is_not_rounded_to_tf32_on_a_gpu() -> None:
+    placement = _on_a_device(1)
+    before = torch.backends.cudnn.allow_tf32
+    ((_, allowed),) = placement.batches(1, lambda part: torch.backends.cudnn.allow_tf32)
+    assert not allowed
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_words_that_are_not_known_are_refused() -> None:

@@ -179,6 +179,7 @@ class WriteFunctional(ArrayInterface):
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
             "InterpolatedShare": self._motion.filled,
+            "MotionEstimationDevice": self._motion.device,
         }
 
     def _motion_summary(self) -> dict[str, float]:

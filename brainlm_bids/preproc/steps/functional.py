@@ -24,6 +24,7 @@ from brainlm_bids.preproc.affine import (
 )
 from brainlm_bids.preproc.denoising import confounds, temporal
 from brainlm_bids.preproc.motion import realign as realignment
+from brainlm_bids.preproc.motion.batches import usable_device
 from brainlm_bids.preproc.registration import boundary
 from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
@@ -36,8 +37,7 @@ Mask = NDArray[np.bool_]
 
 # Share of white matter in a template voxel from which on it counts as white matter only.
 PURE_WHITE_MATTER = 0.95
-# Share of the volumes in which a voxel must be in view. All of them would let one volume out of
-# place cost a run the vertex or the cerebellum.
+# Share of the volumes in which a voxel must be in view; with all, one bad volume cost the vertex.
 IN_VIEW = 0.95
 
 
@@ -49,14 +49,15 @@ class Motion:
     ----------
     n_dummy
         Volumes before the steady state.
-    parameters
-        (T, 6) translations in mm, then rotations in rad; None where they are not known.
-    matrices
-        (T, 4, 4) pulls, reference to volume, RAS+ mm; None where only parameters are known.
+    parameters, matrices
+        (T, 6) translations in mm, then rotations in rad; (T, 4, 4) pulls, reference to volume,
+        RAS+ mm. None where they are not known.
     centre
         (3,) mm, about which the rotations are.
     filled
-        Share of the brain's values that were out of view and are interpolated in time.
+        Share of the brain's values out of view, which are interpolated in time.
+    device
+        On which the motion was estimated, "cpu" or "cuda"; None where it was not.
     """
 
     n_dummy: int
@@ -64,6 +65,7 @@ class Motion:
     matrices: NDArray[np.float64] | None = None
     centre: NDArray[np.float64] | None = None
     filled: float | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,10 +168,8 @@ class Extracted:
 def check_length(n_volumes: int, n_dummy: int) -> None:
     """Raise RunSkipped where too few volumes are left for the model."""
     if n_volumes - n_dummy < MINIMUM_VOLUMES:
-        raise RunSkipped(
-            f"{n_volumes} volumes less {n_dummy} before the steady state leave fewer than "
-            f"{MINIMUM_VOLUMES}"
-        )
+        less = f"{n_volumes} volumes less {n_dummy} before the steady state"
+        raise RunSkipped(f"{less} leave fewer than {MINIMUM_VOLUMES}")
 
 
 def realign(
@@ -221,9 +221,8 @@ def realign(
     realigned = realignment.resample(bold, affine, matrices, out=out)
     filled = realignment.fill_unseen(realigned, matrices, affine, mask)
     parameters = realignment.matrices_to_parameters(matrices, centre)
-    return Realigned(
-        realigned, reference, mask, Motion(n_dummy, parameters, matrices, centre, filled)
-    )
+    motion = Motion(n_dummy, parameters, matrices, centre, filled, usable_device(device))
+    return Realigned(realigned, reference, mask, motion)
 
 
 def coregister(
