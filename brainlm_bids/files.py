@@ -6,6 +6,8 @@ be read is reported in one line that names it.
 
 import codecs
 import contextlib
+import errno
+import gzip
 import hashlib
 import json
 import math
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 
 # What the package itself holds.
 DATA = Path(__file__).parent / "data"
+# Why a file cannot be written although the program is right: a full disk, a quota, no permission.
+CANNOT_WRITE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EIO, errno.ENAMETOOLONG),
+    }
+)
 # Significant digits in TSV files: those of a float32, of which every series is made.
 DIGITS = 7
 
@@ -34,19 +43,31 @@ def atomically(path: Path) -> Iterator[Path]:
     The temporary name keeps the extensions (libraries go by them) and lies in the same folder, so
     that the rename is atomic.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=f"-{path.name}")
-    os.close(handle)
-    temporary = Path(name)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=f"-{path.name}")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            # mkstemp makes files that only their owner reads; the others of the lab read these too
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the name of the file to errors of the disk, which do not tell it."""
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files that only their owner reads; the others of the lab read these too
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in CANNOT_WRITE:
+            error.filename = str(path)
+        raise
 
 
 def _umask() -> int:
@@ -144,14 +165,78 @@ def _cell(value: Any, digits: int) -> str:
 # --- reading ---------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Report whatever is wrong with a file in one line that names it and says what to do.
+
+    The block reads that file and does nothing else. Libraries raise errors of any kind for a
+    damaged file.
+
+    Raises
+    ------
+    UserError
+        For every error in the block.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: {why_unreadable(path, error)}") from error
+
+
+def why_unreadable(path: Path, error: BaseException) -> str:
+    """What is wrong with a file that could not be read, and what to do, in one line."""
+    if path.is_symlink() and not path.exists():
+        return (
+            "has not been fetched (it is a link to a file that is not there); get it, for example "
+            "with `datalad get` or `git annex get`"
+        )
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, PermissionError):
+        return f"cannot be read by user {os.getuid()}; change its permissions"
+    if path.is_dir():
+        return "is a folder, not a file"
+    with contextlib.suppress(OSError):
+        found = _placeholder(path)
+        if found is not None:
+            return found
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"cannot be read ({' '.join(str(why).split())}); is it damaged or incomplete?"
+
+
+def _placeholder(path: Path) -> str | None:
+    """What stands in place of a file that has never been fetched, in words."""
+    with path.open("rb") as handle:
+        start = handle.read(40)
+    if not start:
+        return "is empty (0 bytes); fetch or copy it again"
+    if start.startswith(b"/annex/objects/"):
+        return "has not been fetched (it is a pointer of git-annex); get it with `datalad get`"
+    if start.startswith(b"version https://git-lfs"):
+        return "has not been fetched (it is a pointer of Git LFS); get it with `git lfs pull`"
+    return None
+
+
+def check_readable(path: Path, *, whole: bool = False) -> None:
+    """Raise UserError if a file is not there, not a file, empty, or was never fetched.
+
+    whole: also if it is compressed, and cut short or damaged by its own checksum.
+    """
+    with reading(path):
+        if _placeholder(path) is not None:
+            raise EOFError
+        if whole and path.name.endswith(".gz"):
+            with gzip.open(path) as handle:
+                while handle.read(1 << 20):
+                    pass
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises UserError, naming it, if it cannot be read."""
-    try:
+    with reading(path):
         return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def read_text(path: Path) -> str:
@@ -292,8 +377,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits."""
-    with path.open("rb") as handle:
+    """SHA-256 of a file's content, as 64 hexadecimal digits. Raises UserError, naming it."""
+    with reading(path), path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -80,7 +80,23 @@ class Kind(StrEnum):
     NO_T1W = (
         "no_t1w",
         Level.WARNING,
-        "There was no T1w image: the BOLD reference was registered to the template directly.",
+        "There was no T1w image that could be used: the BOLD reference was registered to the "
+        "template directly.",
+    )
+    T1W_OF_OTHER_SESSION = (
+        "t1w_of_other_session",
+        Level.NOTE,
+        "The run's session has no T1w image: one of another session was used.",
+    )
+    T1W_OF_SEVERAL = (
+        "t1w_of_several",
+        Level.NOTE,
+        "There are several T1w images of the session; the first was used.",
+    )
+    T1W_DAMAGED = (
+        "t1w_damaged",
+        Level.WARNING,
+        "The first T1w image cannot be read; the next was used.",
     )
     UNCLEAR_BOUNDARY = (
         "unclear_boundary",

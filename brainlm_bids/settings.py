@@ -91,6 +91,10 @@ class Settings:
         default_text="in memory",
         help="folder in which the PyBIDS index is kept, so that later calls need not make it "
         "again")
+    anat_fallback: bool = setting(
+        False, DATA, SERIES, by_content=True,
+        help="process runs whose T1w image is damaged, or was never fetched, without it: their "
+        "BOLD reference is registered to the template directly, which is less accurate")
     derivatives: tuple[str, ...] = setting(
         (), DATA, SERIES, by_content=True, spellings=("-d",), metavar="fmriprep=PATH",
         convert=_fmriprep_folder, default_text="start from the raw BOLD",

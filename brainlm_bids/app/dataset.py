@@ -1,5 +1,6 @@
 """What a participant call writes besides the recordings: the data set's files, methods, reports."""
 
+import logging
 import platform
 import sys
 from collections.abc import Sequence
@@ -7,14 +8,20 @@ from collections.abc import Sequence
 from brainlm_bids import __version__, files
 from brainlm_bids.app.context import model_info
 from brainlm_bids.app.resources import Resources
-from brainlm_bids.app.status import EXIT_OK
+from brainlm_bids.app.status import EXIT_FAILED, EXIT_OK
 from brainlm_bids.bids import inputs as bids_inputs
-from brainlm_bids.bids.dataset import write_atlas_files, write_dataset_files
+from brainlm_bids.bids.dataset import (
+    read_description,
+    write_atlas_files,
+    write_dataset_files,
+)
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import describe_labels
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.table import SERIES
+
+LOG = logging.getLogger("brainlm_bids")
 
 
 def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run]) -> None:
@@ -27,6 +34,8 @@ def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run])
         settings.bids_dir,
         describe_labels(),
         settings.fmriprep_dir,
+        # a BIDS_DIR that is no data set may be given beside parcel series
+        linked=not settings.timeseries or bool(read_description(settings.bids_dir)),
     )
     atlas, labels = resources.atlas, parcels()
     data, affine = atlas.load()
@@ -106,8 +115,18 @@ def write_reports(
     """
     from brainlm_bids.report.subject import build_report
 
+    code = EXIT_OK
     for subject, subject_runs in bids_inputs.by_subject(runs).items():
-        text = None if resources is None else _methods(settings, resources, subject_runs)[0]
-        path = build_report(settings.output_dir, subject, version=__version__, methods=text)
+        try:
+            text = None if resources is None else _methods(settings, resources, subject_runs)[0]
+            path = build_report(settings.output_dir, subject, version=__version__, methods=text)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in files.CANNOT_WRITE:
+                raise
+            # the others have theirs
+            text = f"sub-{subject}: internal error in its report ({type(error).__name__}: {error})"
+            LOG.error("%s; please report it", text, exc_info=settings.verbose > 0)
+            code = EXIT_FAILED
+            continue
         print(f"report: {path}", file=sys.stderr)
-    return EXIT_OK
+    return code

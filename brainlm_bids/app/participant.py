@@ -10,10 +10,17 @@ import os
 import shutil
 from collections.abc import Sequence
 
+from brainlm_bids import files
 from brainlm_bids.app import group, messages
 from brainlm_bids.app.context import anatomical_context, run_context
 from brainlm_bids.app.dataset import write_dataset, write_reports
-from brainlm_bids.app.execution import execute, make_folders, new_run_id, record_settings
+from brainlm_bids.app.execution import (
+    crash_folder,
+    execute,
+    make_folders,
+    new_run_id,
+    record_settings,
+)
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
 from brainlm_bids.app.resources import (
     Resources,
@@ -80,14 +87,13 @@ def _run_participant(settings: Settings) -> int:
     settings = with_precision(settings, resources)
     for text in resources.warnings:
         LOG.warning(text)
-    runs = [with_space_resources(run, settings, resources) for run in runs]
-    plans, rows = _plan(settings, runs, resources)
+    run_id = new_run_id()
+    plans, rows = _plan(settings, runs, resources, run_id)
     if settings.dry_run:
         return _print_plans(plans, rows)
-    write_dataset(settings, resources, runs)
+    write_dataset(settings, resources, [plan.run for plan in plans])
     if settings.boilerplate_only:
         return EXIT_OK
-    run_id = new_run_id()
     record_settings(settings, run_id)
     pending = [plan for plan in plans if plan.stages.pending]
     graph, signal = _execute(settings, resources, pending, run_id) if pending else (None, None)
@@ -97,13 +103,29 @@ def _run_participant(settings: Settings) -> int:
         for plan in plans
     ]
     rows.sort(key=lambda row: row.source)
-    write_status(settings.output_dir, run_id, rows)
-    if not stopped and any(row.status != CACHED for row in rows):
-        write_reports(settings, runs, resources)
-    print_table(rows, settings.output_dir)
+    code = max(exit_code(rows), _finish(settings, runs, resources, rows, run_id, stopped=stopped))
     if signal is not None:
         raise signal
-    return exit_code(rows)
+    return code
+
+
+def _finish(
+    settings: Settings,
+    runs: Sequence[Run],
+    resources: Resources,
+    rows: Sequence[Row],
+    run_id: str,
+    *,
+    stopped: bool,
+) -> int:
+    """The status table and the reports. The last screen has the rows, also on a full disk."""
+    try:
+        write_status(settings.output_dir, run_id, rows)
+        if not stopped and any(row.status != CACHED for row in rows):
+            return write_reports(settings, runs, resources)
+        return EXIT_OK
+    finally:
+        print_table(rows, settings.output_dir)
 
 
 def _row(run: Run, outcome: Outcome) -> Row:
@@ -114,26 +136,51 @@ def _row(run: Run, outcome: Outcome) -> Row:
 
 
 def _plan(
-    settings: Settings, runs: Sequence[Run], resources: Resources
+    settings: Settings, runs: Sequence[Run], resources: Resources, run_id: str
 ) -> tuple[list[RunPlan], list[Row]]:
     """Plans for the runs that can be processed, rows for those that cannot."""
     plans, rows = [], []
     for run in runs:
-        if run.problem is not None:
-            LOG.error("failed: %s", run.problem)
-            rows.append(_row(run, Outcome(FAILED, run.problem)))
-            continue
-        if run.skip is not None:
-            LOG.warning("skipped: %s", run.skip)
-            rows.append(_row(run, Outcome(SKIPPED, run.skip)))
-            continue
-        for text in run.warnings:
-            LOG.warning(text)
-        plans.append(_plan_run(settings, run, resources))
+        plan = _plan_run(settings, run, resources)
+        if isinstance(plan, RunPlan):
+            plans.append(plan)
+        else:
+            rows.append(_left_out(settings, plan, run_id))
     return plans, rows
 
 
-def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan:
+def _left_out(settings: Settings, run: Run, run_id: str) -> Row:
+    """The row of a run that cannot be processed, or is left out by a stated policy."""
+    if run.problem is None:
+        LOG.warning("skipped: %s", run.skip)
+        return _row(run, Outcome(SKIPPED, run.skip or ""))
+    LOG.error("failed: %s", run.problem)
+    crash = None
+    if run.traceback and not settings.dry_run:
+        crash = crash_folder(settings, run_id) / f"planning-{run.stem}.txt"
+        files.write_text(crash, run.traceback)
+    elif run.traceback:
+        LOG.error(run.traceback)
+    return _row(run, Outcome(FAILED, run.problem, crash_file=crash))
+
+
+def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | Run:
+    """The plan of a run; or the run with the reason why there is none."""
+    if run.problem is not None or run.skip is not None:
+        return run
+    try:
+        run = with_space_resources(run, settings, resources)
+        if run.problem is not None:
+            return run
+        plan = _make_plan(settings, run, resources)
+    except Exception as error:
+        return run.broken(error)
+    for warning in run.warnings:
+        LOG.warning(warning.text)
+    return plan
+
+
+def _make_plan(settings: Settings, run: Run, resources: Resources) -> RunPlan:
     inputs = run_inputs(settings, run, resources)
     stages = plan_recording(settings, Stage(run.stem, SERIES_STAGE), inputs, resources.models)
     context = run_context(settings, run, resources, stages.series.configuration)

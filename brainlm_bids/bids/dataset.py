@@ -49,14 +49,16 @@ def write_dataset_files(
     bids_dir: Path | None,
     descriptions: Mapping[str, str],
     fmriprep_dir: Path | None = None,
+    *,
+    linked: bool = True,
 ) -> None:
     """The files of the data set as a whole; array jobs that share the folder take turns.
 
-    bids_dir: None keeps the description of a folder that has one.
+    bids_dir: None keeps the description of a folder that has one. linked: whether it is a source.
     """
     with dataset_lock(output_dir):
         if bids_dir is not None:
-            _merge_description(output_dir, bids_dir, fmriprep_dir)
+            _merge_description(output_dir, bids_dir if linked else None, fmriprep_dir)
         _merge_lines(output_dir / ".bidsignore", NOT_IN_BIDS_YET)
         _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
         readme = output_dir / "README.md"
@@ -81,25 +83,51 @@ def dataset_lock(output_dir: Path) -> Iterator[None]:
         yield
 
 
-def _merge_description(output_dir: Path, bids_dir: Path, fmriprep_dir: Path | None) -> None:
+def read_description(folder: Path) -> dict[str, Any]:
+    """The description of a source data set; empty where there is none, or it is damaged.
+
+    Only its name and its DOI are copied: they are not worth refusing a data set for. Older
+    editors save it as Latin-1.
+    """
+    path = folder / "dataset_description.json"
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        content = path.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+        values = json.loads(text)
+        return values if isinstance(values, dict) else {}
+    return {}
+
+
+def _merge_description(output_dir: Path, bids_dir: Path | None, fmriprep_dir: Path | None) -> None:
     """Add this call's sources to the description; what other calls or the user wrote stays."""
     path = output_dir / "dataset_description.json"
     present = read_json(path) if path.exists() else {}
-    raw = read_json(bids_dir / "dataset_description.json")
-    sources = [{"URL": bids_dir.as_uri(), "DOI": raw.get("DatasetDOI", "n/a")}]
-    links = {"raw": bids_dir.as_uri()}
+    links, sources, name = {}, [], "given parcel series"
+    if bids_dir is not None:
+        raw = read_description(bids_dir)
+        links["raw"] = bids_dir.as_uri()
+        sources.append({"URL": links["raw"], "DOI": raw.get("DatasetDOI", "n/a")})
+        name = raw.get("Name") or bids_dir.name
     made = [{"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}]
     if fmriprep_dir is not None:
-        source = read_json(fmriprep_dir / "dataset_description.json")
+        source = read_description(fmriprep_dir)
         links["fmriprep"] = fmriprep_dir.as_uri()
         sources.append({"URL": links["fmriprep"], "DOI": source.get("DatasetDOI", "n/a")})
-        made += source.get("GeneratedBy") or []
-    others = [one for one in present.get("GeneratedBy", []) if one.get("Name") != "brainlm-bids"]
+        made += _dictionaries(source.get("GeneratedBy"))
+    others = [
+        one
+        for one in _dictionaries(present.get("GeneratedBy"))
+        if one.get("Name") != "brainlm-bids"
+    ]
     links = {**present.get("DatasetLinks", {}), **links}
     # a data set that moved: its old place is linked no more
-    known = [one for one in present.get("SourceDatasets", []) if one.get("URL") in links.values()]
+    before = _dictionaries(present.get("SourceDatasets"))
+    known = [one for one in before if one.get("URL") in links.values()]
     description = {
-        "Name": f"brainlm-bids derivatives of {raw.get('Name', bids_dir.name)}",
+        "Name": f"brainlm-bids derivatives of {name}",
         **present,
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
@@ -107,8 +135,14 @@ def _merge_description(output_dir: Path, bids_dir: Path, fmriprep_dir: Path | No
         "SourceDatasets": _once([*sources, *known]),
         "DatasetLinks": links,
     }
+    # BIDS wants no empty ones
+    description = {key: value for key, value in description.items() if value not in ([], {})}
     if present != description:
         write_json(path, description)
+
+
+def _dictionaries(values: object) -> list[dict[str, Any]]:
+    return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
 
 
 def _once(values: Sequence[object]) -> list[object]:

@@ -4,11 +4,15 @@ A data set or files, and a selection, come in. `Run` values go out. What is wron
 known by then and recorded in one line, so that a broken run never reaches the workflow.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.anatomy import Anatomy
 from brainlm_bids.bids.fmriprep import (
     CIFTI_SPACE,
     SPACES,
@@ -26,14 +30,11 @@ from brainlm_bids.bids.layout import find_files
 from brainlm_bids.bids.names import matches, parse
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Notice
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
 from brainlm_bids.values import did_you_mean
-
-# T1w images by the labels of subject and session, and by those of the subject alone.
-T1wImages = dict[tuple[str, str], list[Path]]
-_ANY_SESSION = "*"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Run:
         Its files in existing fMRIPrep derivatives, if it starts from those.
     timeseries
         Whether the source is a parcel series that was made elsewhere.
+    traceback
+        Of an error of the program, for which it cannot be processed.
     """
 
     source: Path
@@ -71,6 +74,21 @@ class Run:
     warnings: tuple[Notice, ...] = ()
     preprocessed: Preprocessed | None = None
     timeseries: bool = False
+    traceback: str = field(default="", hash=False)
+
+    def broken(self, error: Exception) -> "Run":
+        """The run with an error that concerns it alone, as its problem in one line.
+
+        Anything but an unusable file is an error of the program, and says so.
+        """
+        if isinstance(error, UserError):
+            return replace(self, problem=" ".join(str(error).split()))
+        if isinstance(error, OSError):
+            name = error.filename or self.source
+            return replace(self, problem=f"{name}: {error.strerror or error}")
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        problem = f"{self.source.name}: internal error ({text}); please report it"
+        return replace(self, problem=problem, traceback=traceback.format_exc())
 
     @property
     def is_raw(self) -> bool:
@@ -143,12 +161,19 @@ def find_runs(settings: Settings) -> list[Run]:
     files = find_files(settings)
     if not files.bold:
         raise UserError(f"{settings.bids_dir}: {_no_match(files.every_bold, settings)}")
-    t1w: T1wImages = {}
-    for path in files.t1w:
-        name = parse(path.name)
-        t1w.setdefault((name.get("sub"), name.get("ses")), []).append(path)
-        t1w.setdefault((name.get("sub"), _ANY_SESSION), []).append(path)
-    return [_describe(path, t1w, settings.bids_dir) for path in files.bold]
+    anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback)
+    return [
+        _guarded(Run(path, settings.bids_dir, {}), partial(_describe, anatomy=anatomy))
+        for path in files.bold
+    ]
+
+
+def _guarded(run: Run, describe: Callable[[Run], Run]) -> Run:
+    """What is found out about a run; whatever goes wrong is its own problem."""
+    try:
+        return describe(run)
+    except Exception as error:
+        return run.broken(error)
 
 
 def given_timeseries(settings: Settings, parcels: Sequence[str]) -> list[Run]:
@@ -160,39 +185,43 @@ def given_timeseries(settings: Settings, parcels: Sequence[str]) -> list[Run]:
         Of the call.
     parcels
         Names of the atlas's parcels.
-
-    Raises
-    ------
-    UserError
-        If two files would have the same name in the outputs.
     """
-    runs = [_describe_timeseries(path, settings, parcels) for path in settings.timeseries]
-    stems = [run.stem for run in runs]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        raise UserError(f"--timeseries: two files would both be called {twice}; rename one")
-    return sorted(runs, key=lambda run: run.stem)
+    describe = partial(_describe_timeseries, settings=settings, parcels=parcels)
+    runs = [
+        _guarded(Run(path, path.parent, {}, timeseries=True), describe)
+        for path in dict.fromkeys(settings.timeseries)
+    ]
+    stems = Counter(run.stem for run in runs)
+    return sorted(
+        (run if stems[run.stem] == 1 else _of_one_name(run) for run in runs),
+        key=lambda run: (run.stem, run.source),
+    )
 
 
-def _describe_timeseries(path: Path, settings: Settings, parcels: Sequence[str]) -> Run:
-    def run(**values: Any) -> Run:
-        return Run(path, path.parent, timeseries=True, **values)
+def _of_one_name(run: Run) -> Run:
+    problem = f"--timeseries {run.source}: another file would also be called {run.stem}; rename one"
+    return replace(run, problem=problem)
 
+
+def _describe_timeseries(run: Run, settings: Settings, parcels: Sequence[str]) -> Run:
+    path = run.source
     try:
+        check_readable(path)
         values, tr = read_timeseries(path, parcels)
     except UserError as error:
-        return run(metadata={}, problem=f"--timeseries {error}")
+        return replace(run, problem=f"--timeseries {error}")
     tr = settings.timeseries_tr or tr
     if tr is None:
         problem = (
             f"{path.name}: neither the file nor a JSON file beside it has a repetition time; give "
             "--timeseries-tr SECONDS"
         )
-        return run(metadata={}, problem=problem)
+        return replace(run, problem=problem)
+    run = replace(run, metadata={"RepetitionTime": tr})
     if len(values) < MINIMUM_VOLUMES:
         short = f"{path.name}: {len(values)} volumes, fewer than {MINIMUM_VOLUMES}"
-        return run(metadata={"RepetitionTime": tr}, skip=short)
-    return run(metadata={"RepetitionTime": tr})
+        return replace(run, skip=short)
+    return run
 
 
 def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
@@ -203,12 +232,14 @@ def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     if not chosen:
         names = [stem for _, stem, _ in found]
         raise UserError(f"--derivatives {root}: {_no_match(names, settings)}")
+    raw_dir = settings.bids_dir
     runs = []
     for source, stem, reason in sorted(chosen, key=lambda one: one[1]):
         if source is None:
             runs.append(Run(root / f"{stem}_bold.nii.gz", root, {}, problem=reason))
-        else:
-            runs.append(_describe_preprocessed(source, root, settings.bids_dir))
+            continue
+        run = Run(source.bold, root, {}, preprocessed=source)
+        runs.append(_guarded(run, partial(_describe_preprocessed, source=source, raw_dir=raw_dir)))
     return runs
 
 
@@ -227,22 +258,20 @@ def _is_selected(entities: dict[str, str], settings: Settings) -> bool:
     return matches(entities, wanted)
 
 
-def _describe_preprocessed(source: Preprocessed, root: Path, bids_dir: Path) -> Run:
+def _describe_preprocessed(run: Run, source: Preprocessed, raw_dir: Path) -> Run:
     """One run of fMRIPrep; what its sidecar lacks is taken from the raw run's."""
-    raw = bids_dir / source.bold.relative_to(root).with_name(f"{source.stem}_bold.nii.gz")
-    try:
-        metadata = read_metadata(raw, bids_dir) | read_metadata(source.bold, root)
-    except UserError as error:
-        broken = f"{source.bold.name}: its sidecar {error}"
-        return Run(source.bold, root, {}, problem=broken, preprocessed=source)
-    problem = metadata_problem(source.bold, metadata)
-    if problem is not None:
-        return Run(source.bold, root, metadata, problem=problem, preprocessed=source)
+    for path in source.files:
+        check_readable(path)
+    raw = raw_dir / run.source.relative_to(run.bids_dir).with_name(f"{source.stem}_bold.nii.gz")
+    metadata = read_metadata(raw, raw_dir) | read_metadata(run.source, run.bids_dir)
+    run = _with_metadata(run, metadata)
+    if run.problem is not None:
+        return run
     if source.space == CIFTI_SPACE:
-        look = look_at_cifti(source.bold)
+        look = look_at_cifti(run.source)
     else:
-        look = look_at_image(source.bold, float(metadata["RepetitionTime"]))
-    return Run(source.bold, root, metadata, None, *look, source)
+        look = look_at_image(run.source, run.tr)
+    return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
 def _no_match(names: Sequence[str], settings: Settings) -> str:
@@ -262,25 +291,27 @@ def _no_match(names: Sequence[str], settings: Settings) -> str:
     return "no BOLD run matches the selection; nothing to do"
 
 
-def _describe(path: Path, t1w: T1wImages, bids_dir: Path) -> Run:
-    """One run with its metadata (sidecars inherited) and whatever is wrong with it."""
-    try:
-        metadata = read_metadata(path, bids_dir)
-    except UserError as error:
-        return Run(path, bids_dir, {}, None, f"{path.name}: its sidecar {error}")
+def _describe(run: Run, anatomy: Anatomy) -> Run:
+    """A raw run with its metadata (sidecars inherited) and whatever is wrong with it."""
+    path = run.source
     name = parse(path.name)
-    # of its session, else the subject's first
-    subject, session = name.get("sub"), name.get("ses")
-    images = t1w.get((subject, session)) or t1w.get((subject, _ANY_SESSION))
-    anatomical = images[0] if images else None
     if name.get("echo") or name.get("part"):
-        parts = f"{path.name}: multi-echo and complex-valued runs are not supported"
-        return Run(path, bids_dir, metadata, anatomical, skip=parts)
-    problem = metadata_problem(path, metadata)
-    if problem is not None:
-        return Run(path, bids_dir, metadata, anatomical, problem)
-    look = look_at_image(path, float(metadata["RepetitionTime"]))
-    return Run(path, bids_dir, metadata, anatomical, *look)
+        text = f"{path.name}: multi-echo and complex-valued runs are not supported"
+        return replace(run, skip=text)
+    check_readable(path)
+    run = _with_metadata(run, read_metadata(path, run.bids_dir))
+    if run.problem is not None:
+        return run
+    look = look_at_image(path, run.tr)
+    if look.problem or look.skip:
+        return replace(run, problem=look.problem, skip=look.skip)
+    t1w = anatomy.of(name)
+    warnings = (*look.warnings, *t1w.warnings)
+    return replace(run, t1w=t1w.path, problem=t1w.problem, warnings=warnings)
+
+
+def _with_metadata(run: Run, metadata: dict[str, Any]) -> Run:
+    return replace(run, metadata=metadata, problem=metadata_problem(run.source, metadata))
 
 
 def by_subject(runs: Iterable[Run]) -> dict[str, list[Run]]:

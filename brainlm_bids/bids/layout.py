@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from brainlm_bids.bids.dataset import read_description
 from brainlm_bids.bids.names import matches, parse, without_prefix
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json
+from brainlm_bids.files import check_readable, read_json
 from brainlm_bids.settings import Settings
 from brainlm_bids.values import did_you_mean
 
@@ -70,11 +71,8 @@ def _check_labels(settings: Settings) -> None:
 def _index(settings: Settings) -> "BIDSLayout":
     from bids import BIDSLayout, BIDSLayoutIndexer
 
-    if not (settings.bids_dir / "dataset_description.json").is_file():
-        raise UserError(
-            f"{settings.bids_dir}: there is no dataset_description.json; is this the top of a "
-            "BIDS data set?"
-        )
+    if not settings.skip_bids_validation:
+        _check_description(settings.bids_dir)
     # Sidecars are read run by run below: PyBIDS stops at the first broken one, and takes three
     # times as long.
     indexer = BIDSLayoutIndexer(
@@ -85,13 +83,28 @@ def _index(settings: Settings) -> "BIDSLayout":
     try:
         return BIDSLayout(
             settings.bids_dir,
-            validate=not settings.skip_bids_validation,
+            validate=False,  # of the description, which PyBIDS wants to be UTF-8
             indexer=indexer,
             database_path=settings.bids_database_dir,
         )
     except (ValueError, TypeError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{settings.bids_dir}: not readable as BIDS: {first}") from error
+
+
+def _check_description(bids_dir: Path) -> None:
+    path = bids_dir / "dataset_description.json"
+    if not path.is_file():
+        raise UserError(
+            f"{bids_dir}: there is no dataset_description.json; is this the top of a BIDS data "
+            "set? (--skip-bids-validation goes on without)"
+        )
+    if not read_description(bids_dir):
+        check_readable(path)
+        raise UserError(
+            f"{path}: is not a valid JSON object; repair it, or go on without "
+            "(--skip-bids-validation)"
+        )
 
 
 def _ignored(settings: Settings) -> Iterator[str | re.Pattern[str]]:

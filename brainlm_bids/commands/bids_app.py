@@ -16,6 +16,7 @@ from brainlm_bids import __version__
 from brainlm_bids.app import machine
 from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options, add_positional
 from brainlm_bids.errors import Stopped, UserError
+from brainlm_bids.files import CANNOT_WRITE
 from brainlm_bids.settings import TABLE, Settings, read_toml, rows_in
 from brainlm_bids.table import GROUP_LEVEL, POSITIONAL, SECTIONS
 from brainlm_bids.values import Option
@@ -121,7 +122,9 @@ def _check_files(settings: Settings) -> None:
     for row in TABLE.values():
         value = getattr(settings, row.name)
         for path in (value if row.several else (value,)) if row.file else ():
-            if path is not None and not path.is_file():
+            # what was never fetched costs its own run, where there may be others
+            waits = row.several and path is not None and path.is_symlink()
+            if path is not None and not path.is_file() and not waits:
                 raise UserError(f"{row.flag} {path}: there is no such file")
     folder = settings.fmriprep_dir
     if folder is not None and not folder.is_dir():
@@ -149,10 +152,8 @@ def _check_numbers(settings: Settings) -> None:
 
 def _check_folders(settings: Settings) -> None:
     bids_dir, output_dir = settings.bids_dir, settings.output_dir
-    if not bids_dir.is_dir():
-        raise UserError(f"BIDS_DIR {bids_dir} is not a folder")
-    if not os.access(bids_dir, os.R_OK | os.X_OK):
-        raise UserError(f"BIDS_DIR {bids_dir}: cannot be read by user {os.getuid()}")
+    if not settings.timeseries:  # given series need no data set
+        _check_bids_dir(bids_dir)
     if output_dir.resolve() == bids_dir.resolve():
         raise UserError(
             f"OUTPUT_DIR is BIDS_DIR ({bids_dir}): nothing may be written into the raw data; "
@@ -163,6 +164,13 @@ def _check_folders(settings: Settings) -> None:
             f"--work-dir {settings.work_dir} lies in BIDS_DIR: nothing may be written into the "
             "raw data; give a folder outside of it"
         )
+
+
+def _check_bids_dir(bids_dir: Path) -> None:
+    if not bids_dir.is_dir():
+        raise UserError(f"BIDS_DIR {bids_dir} is not a folder")
+    if not os.access(bids_dir, os.R_OK | os.X_OK):
+        raise UserError(f"BIDS_DIR {bids_dir}: cannot be read by user {os.getuid()}")
 
 
 def _inside(path: Path, folder: Path) -> bool:
@@ -205,6 +213,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("brainlm-bids: stopped; the same command continues", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+            # a full disk is no error of the program, and nothing that was finished is lost
+            where = error.filename or "the output or work folder"
+            print(
+                f"brainlm-bids: {where}: cannot be written ({error.strerror}); mend that, and the "
+                "same command continues",
+                file=sys.stderr,
+            )
+            return EXIT_FAILED
         import traceback
 
         traceback.print_exc()

@@ -1,0 +1,106 @@
+"""The T1w image of a run: which one is taken, and what is wrong with those that are not."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from brainlm_bids.bids.names import Name, parse
+from brainlm_bids.errors import UserError
+from brainlm_bids.files import check_readable, reading
+from brainlm_bids.notices import Kind, Notice, notice
+
+
+class T1w(NamedTuple):
+    """The T1w image of a run.
+
+    Attributes
+    ----------
+    path
+        The image; None without one.
+    problem
+        Why the run cannot be processed, in one line.
+    warnings
+        What should be known of the choice.
+    """
+
+    path: Path | None = None
+    problem: str | None = None
+    warnings: tuple[Notice, ...] = ()
+
+
+class Anatomy:
+    """The T1w images of some subjects. Each is looked at once, when a run asks for it.
+
+    Parameters
+    ----------
+    images
+        In the order in which they are tried.
+    fallback
+        Whether a run whose T1w images are all damaged is processed without one.
+    """
+
+    def __init__(self, images: Iterable[Path], *, fallback: bool) -> None:
+        self._of_subject: dict[str, list[Path]] = {}
+        for path in images:
+            self._of_subject.setdefault(parse(path.name).get("sub"), []).append(path)
+        self._fallback = fallback
+        self._faults: dict[Path, str | None] = {}
+
+    def of(self, run: Name) -> T1w:
+        """The T1w image of a run: the first of its session that can be read, else of any other."""
+        every = self._of_subject.get(run.get("sub"), [])
+        own = [path for path in every if parse(path.name).get("ses") == run.get("ses")]
+        images = [*own, *(path for path in every if path not in own)]
+        damaged: list[str] = []
+        for path in images:
+            fault = self._fault(path)
+            if fault is None:
+                return T1w(path, None, tuple(_notices(path, damaged, own, run)))
+            damaged.append(fault)
+        if not images:
+            return T1w()
+        if self._fallback:
+            text = (
+                f"{damaged[0]}. As --anat-fallback asks, the run is processed without a T1w "
+                "image: the BOLD reference was registered to the template directly, which is less "
+                "accurate. Check the alignment before using the parcel series."
+            )
+            return T1w(warnings=(notice(Kind.NO_T1W, text),))
+        return T1w(problem=f"{damaged[0]}; or process the run without it (--anat-fallback)")
+
+    def _fault(self, path: Path) -> str | None:
+        if path not in self._faults:
+            self._faults[path] = _fault_of(path)
+        return self._faults[path]
+
+
+def _fault_of(path: Path) -> str | None:
+    """What is wrong with an image, in one line."""
+    import nibabel as nb
+
+    try:
+        check_readable(path, whole=True)
+        with reading(path):
+            nb.load(path).dataobj[..., -1]  # type: ignore[attr-defined]  # the end of the file
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _notices(
+    path: Path, damaged: Sequence[str], own: Sequence[Path], run: Name
+) -> Iterable[Notice]:
+    if damaged:
+        text = f"{damaged[0]}. Another T1w image, {path.name}, was used."
+        yield notice(Kind.T1W_DAMAGED, text)
+    if path not in own:
+        session = run.get("ses")
+        where = f"Session {session}" if session else "The subject's folder without session"
+        text = f"{where} has no T1w image that can be read; {path.name} was used."
+        yield notice(Kind.T1W_OF_OTHER_SESSION, text)
+    elif not damaged and len(own) > 1:
+        text = (
+            f"There are {len(own)} T1w images of this session; {path.name} was used. Another can "
+            "be chosen with --bids-filter-file."
+        )
+        yield notice(Kind.T1W_OF_SEVERAL, text)
