@@ -104,6 +104,12 @@ class Kind(StrEnum):
         "The BOLD reference and the T1w image were registered by mutual information, "
         "not by the boundary of white matter.",
     )
+    SUSPECT_REGISTRATION = (
+        "suspect_registration",
+        Level.DANGER,
+        "A number by which the registration is judged is beyond its limit: it has probably failed, "
+        "or T1w and BOLD are not of one person.",
+    )
     ALL_COMPONENTS_NOISE = (
         "all_components_noise",
         Level.DANGER,
@@ -220,6 +226,16 @@ def _one_from_json(value: Any) -> Notice:
         level = str(value.get("Level", Level.WARNING.value))
         return Notice(str(value["Kind"]), level, str(value.get("Text", "")))
     return notice(Kind.UNCLASSIFIED, str(value))
+
+
+def dangers(notices: Iterable[Notice]) -> list[Notice]:
+    """Those because of which results must not be interpreted, each once.
+
+    >>> grave = notice(Kind.DEMO_MODEL, "Demo.")
+    >>> [one.text for one in dangers([notice(Kind.NO_T1W, "No T1w."), grave, grave])]
+    ['Demo.']
+    """
+    return [one for one in dict.fromkeys(notices) if one.level == Level.DANGER]
 
 
 def gravest_first(notices: Iterable[Notice]) -> list[Notice]:

@@ -212,6 +212,9 @@ class Settings:
     min_coverage: float = setting(
         0.5, GROUP_LEVEL, COHORT, by_content=True, bounds="[0, 1]", metavar="F",
         help="exclude recordings that cover a smaller fraction of the parcels on average")
+    include_suspect: bool = setting(
+        False, GROUP_LEVEL, COHORT, by_content=True,
+        help="also include recordings whose registration has probably failed, by its numbers")
     target: tuple[str, ...] = setting(
         (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
         help="columns of participants.tsv to predict from the embeddings: numbers by regression, "

@@ -11,6 +11,7 @@ import numpy as np
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Notice, to_json
 
 SPACE, ATLAS, NETWORK = "MNI152NLin2009aSym", "A424approx", 5
 TR, VOLUMES, DUMMIES = 0.735, 60, 2
@@ -62,7 +63,14 @@ def write_participants(raw: Path, labels: list[str], age: np.ndarray, noise: np.
     files.write_tsv(raw / "participants.tsv", list(columns), list(columns.values()))
 
 
-def write_recording(out: Path, stem: str, steady: np.ndarray, *, mean_fd: float = 0.1) -> Naming:
+def write_recording(
+    out: Path,
+    stem: str,
+    steady: np.ndarray,
+    *,
+    mean_fd: float = 0.1,
+    warnings: tuple[Notice, ...] = (),
+) -> Naming:
     """Denoised series, coverage, connectivity, sidecars and the record of one run."""
     naming = Naming(str(out), stem, SPACE, ATLAS)
     parcels = resources.parcels()
@@ -81,7 +89,7 @@ def write_recording(out: Path, stem: str, steady: np.ndarray, *, mean_fd: float 
         "Atlas": {"Name": ATLAS},
         "Template": {"Name": SPACE},
         "Configuration": f"simulated-{stem}",
-        "Warnings": [],
+        "Warnings": to_json(warnings),
     }
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.corrcoef(steady.T)

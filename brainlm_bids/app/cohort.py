@@ -12,6 +12,7 @@ from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import DONE, FAILED, SKIPPED, Outcome, Row, read_crashes
 from brainlm_bids.bids import derivatives
 from brainlm_bids.bids.cohort import find_cohort, mixed_settings
+from brainlm_bids.bids.context import REGISTRATION_FIELDS
 from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
@@ -26,6 +27,13 @@ LOG = logging.getLogger("brainlm_bids")
 STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, derivatives.FAILED: FAILED}
 # Measures of quality that --regress-out may name besides the columns of the tables.
 QUALITY = ("mean_fd", "coverage", "n_volumes")
+# How well a recording was registered: columns of the table of recordings, fields of sidecars.
+REGISTRATION_COLUMNS = {
+    "registration_contrast": REGISTRATION_FIELDS["contrast"],
+    "registration_cost": REGISTRATION_FIELDS["cost"],
+    "brain_overlap": REGISTRATION_FIELDS["overlap"],
+    "template_dice": REGISTRATION_FIELDS["dice"],
+}
 _NOT_SCALED = Outcome(FAILED, "not scaled: the statistics of the cohort could not be computed")
 
 
@@ -203,6 +211,7 @@ class Cohort:
         values = {
             "MaximumMeanFramewiseDisplacement": self.settings.max_mean_fd,
             "MinimumCoverage": self.settings.min_coverage,
+            "SuspectRegistrations": "included" if self.settings.include_suspect else "excluded",
             "Warnings": to_json(self.warnings()),
         }
         sidecar = self.naming.path("group_recordings", extension=".json")
@@ -223,6 +232,7 @@ def quality(recording: Recording) -> dict[str, Any]:
         "coverage": recording.coverage,
         "n_volumes": None if volumes is None else volumes - dummies,
         "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
+        **{name: sidecar.get(field) for name, field in REGISTRATION_COLUMNS.items()},
     }
 
 
@@ -239,7 +249,7 @@ def _table_row(recording: Recording) -> dict[str, Any]:
         "recording": recording.stem,
         "status": recording.status,
         "reason": recording.reason or None,
-        **{key: values[key] for key in (*QUALITY, "sd_demeaned")},
+        **{key: values[key] for key in (*QUALITY, "sd_demeaned", *REGISTRATION_COLUMNS)},
         "repetition_time": recording.sidecar.get("RepetitionTime"),
         "parcels_without_data": len(recording.sidecar.get("MissingParcels") or []),
         "warnings": ",".join(recording.warnings) or None,

@@ -224,6 +224,7 @@ def _write_methods(cohort: Cohort) -> None:
             "scaling_volumes": settings.scaling_volumes,
             "max_mean_fd": settings.max_mean_fd,
             "min_coverage": settings.min_coverage,
+            "include_suspect": settings.include_suspect,
             "models": list(cohort.resources.models),
             "targets": settings.target,
             "regress_out": settings.regress_out,

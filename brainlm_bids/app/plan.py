@@ -21,8 +21,9 @@ from brainlm_bids.app.status import (
     used_resources,
 )
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.derivatives import Recording, warnings_of_series
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.notices import dangers
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.table import MODEL, SERIES
@@ -136,7 +137,8 @@ def evaluate(
         Whether a signal ended the call.
     """
     if graph is None or not plan.pending:
-        return Outcome(CACHED, "complete under the same configuration")
+        reason = "complete under the same configuration"
+        return Outcome(CACHED, "; ".join([reason, *_dangers(settings, plan)]))
     seconds, memory = used_resources(
         settings.work_dir, graph.names(pending.stage for pending in plan.pending)
     )
@@ -146,7 +148,7 @@ def evaluate(
         if not outputs.is_complete(settings.output_dir, *pending.stage, pending.configuration)
     )
     if not unfinished:
-        return Outcome(DONE, "", seconds, memory)
+        return Outcome(DONE, "; ".join(_dangers(settings, plan)), seconds, memory)
     crash = find_crash(settings, graph, [pending.stage for pending in unfinished], run_id)
     if crash is None:
         reason = f"{plan.recording}: {no_crash(unfinished[0].stage, stopped)}"
@@ -155,6 +157,12 @@ def evaluate(
         return Outcome(FAILED, reason, seconds, memory, None, unfinished)
     status = SKIPPED if crash.skipped else FAILED
     return Outcome(status, crash.reason, seconds, memory, crash.path, unfinished)
+
+
+def _dangers(settings: Settings, plan: RecordingPlan) -> list[str]:
+    """Why the results of a recording must not be interpreted although they are complete."""
+    found = warnings_of_series(settings.output_dir, *plan.series.stage)
+    return [one.text for one in dangers(found)]
 
 
 def find_crash(

@@ -25,6 +25,8 @@ from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.settings import Settings
 
+# Warnings because of which a recording is left out, unless they are asked for.
+SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 # What all recordings of a cohort should share.
 PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
 
@@ -108,7 +110,7 @@ def _coverage(naming: Naming, sidecar: dict[str, Any]) -> float:
 
 
 def _judged(one: Recording, settings: Settings) -> Recording:
-    """Left out if it moved too much, or covers too little."""
+    """Left out if it moved too much, covers too little, or was probably not registered."""
     if one.status != INCLUDED or one.coverage is None:
         return one
     limit = settings.max_mean_fd
@@ -120,6 +122,9 @@ def _judged(one: Recording, settings: Settings) -> Recording:
         return one.left_out(
             EXCLUDED, f"{share}, less than {settings.min_coverage:g} (--min-coverage)"
         )
+    suspect = [note for note in one.notices if note.kind in SUSPECT]
+    if suspect and not settings.include_suspect:
+        return one.left_out(EXCLUDED, f"{suspect[0].text} (--include-suspect)")
     return one
 
 

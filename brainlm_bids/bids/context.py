@@ -24,6 +24,13 @@ ATLAS_FIELDS = {
     "source": "Source",
     "approximate": "Approximate",
 }
+# How well a run was registered, by the names of `brainlm_bids.preproc.registration.quality`.
+REGISTRATION_FIELDS = {
+    "contrast": "RegistrationContrast",
+    "cost": "RegistrationCost",
+    "overlap": "BrainOverlap",
+    "dice": "TemplateDice",
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ key of the table of outputs, the recording and the model that their names tell; 
 values: a series with whether it can be used and, if not, the reason in one line.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +28,8 @@ from brainlm_bids.bids.outputs import (
     read_record,
 )
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_rows, read_tsv
-from brainlm_bids.notices import from_json
+from brainlm_bids.files import read_json, read_rows, read_tsv
+from brainlm_bids.notices import Notice, from_json
 
 INCLUDED, EXCLUDED, FAILED = "included", "excluded", "failed"
 # The stage whose record says that a series is complete.
@@ -284,7 +285,12 @@ class Recording:
     @property
     def warnings(self) -> list[str]:
         """Kinds of the warnings in the sidecar, without repetitions."""
-        return list(dict.fromkeys(one.kind for one in from_json(self.sidecar.get("Warnings"))))
+        return list(dict.fromkeys(one.kind for one in self.notices))
+
+    @property
+    def notices(self) -> list[Notice]:
+        """The warnings in the sidecar."""
+        return from_json(self.sidecar.get("Warnings"))
 
     @property
     def mean_fd(self) -> float | None:
@@ -309,6 +315,31 @@ class Recording:
         if names != list(parcels):
             raise UserError(f"{self.path}: its columns are not the parcels of A424 in their order")
         return values
+
+
+def warnings_of_series(output_dir: Path, stem: str, stage: str = SERIES_STAGE) -> list[Notice]:
+    """The warnings in the sidecars of a recording's series, each once; none where there are none.
+
+    Parameters
+    ----------
+    output_dir
+        The folder.
+    stem
+        Of the recording.
+    stage
+        That made the series, as its record names it.
+    """
+    record = read_record(output_dir, stem, stage)
+    found: list[Notice] = []
+    for name in () if record is None else record[1]:
+        path = output_dir / name
+        if path.suffix != ".json":
+            continue
+        one = identify(path, output_dir)
+        if one is not None and one.key in _STAGES:
+            with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere
+                found += from_json(read_json(path).get("Warnings"))
+    return list(dict.fromkeys(found))
 
 
 def find_recordings(

@@ -48,6 +48,7 @@ class _NormaliseInputs(ArrayInputSpec):
 
 class _NormaliseOutputs(TraitedSpec):
     transform = File(desc="ITK composite: resamples the image into template space")
+    quality = File(desc="a `Quality`")
 
 
 class Normalise(ArrayInterface):
@@ -59,7 +60,7 @@ class Normalise(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
-        transform = steps.normalise(
+        found = steps.normalise(
             *load_image(self.inputs.image),
             load_mask(self.inputs.brain_mask),
             *load_image(self.inputs.template),
@@ -67,4 +68,5 @@ class Normalise(ArrayInterface):
             kind=self.inputs.kind,
             seed=self.inputs.seed,
         )
-        self._results["transform"] = payloads.save(transform, folder / "transform")
+        self._results["transform"] = payloads.save(found.transform, folder / "transform")
+        self._results["quality"] = payloads.save(found.quality, folder / "quality")

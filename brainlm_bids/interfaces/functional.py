@@ -68,6 +68,7 @@ class _CoregisterInputs(ArrayInputSpec):
 class _CoregisterOutputs(TraitedSpec):
     matrix = File(desc="(4, 4) array: RAS+ world of the T1w to that of the BOLD reference")
     method = traits.Str(desc="boundary, or mutual information where that was not clear")
+    quality = File(desc="a `Quality`")
 
 
 class Coregister(ArrayInterface):
@@ -95,6 +96,7 @@ class Coregister(ArrayInterface):
             )
         self._results["matrix"] = payloads.save(found.matrix, folder / "matrix")
         self._results["method"] = found.method
+        self._results["quality"] = payloads.save(found.quality, folder / "quality")
 
 
 class _ProjectInputs(ArrayInputSpec):
@@ -103,6 +105,7 @@ class _ProjectInputs(ArrayInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
     matrix = File(exists=True, desc="T1w to BOLD reference; absent when transform leads there")
+    template_mask = File(exists=True, desc="for a run that was registered elsewhere")
 
 
 class _ProjectOutputs(TraitedSpec):
@@ -110,6 +113,7 @@ class _ProjectOutputs(TraitedSpec):
     tissues = File(desc="sparse (2, voxels): white matter, cerebrospinal fluid")
     coverage = File(desc="a `Coverage`")
     aroma = File(desc="an `AromaSamples`")
+    quality = File(desc="a `Quality`, with template_mask")
 
 
 class Project(ArrayInterface):
@@ -122,6 +126,7 @@ class Project(ArrayInterface):
         from brainlm_bids import resources
         from brainlm_bids.preproc import steps
 
+        template = self.inputs.template_mask
         projection = steps.project(
             *load_image(self.inputs.atlas),
             tissues=resources.tissue_maps(),
@@ -129,7 +134,10 @@ class Project(ArrayInterface):
             pull=payloads.load_pull(self.inputs.transform, self.inputs.matrix),
             brain_mask=load_mask(self.inputs.brain_mask),
             affine=load_affine(self.inputs.boldref),
+            template_brain=(load_mask(template), load_affine(template)) if template else None,
         )
+        if projection.quality is not None:
+            self._results["quality"] = payloads.save(projection.quality, folder / "quality")
         for name in ("operator", "tissues", "coverage", "aroma"):
             self._results[name] = payloads.save(getattr(projection, name), folder / name)
 

@@ -41,6 +41,7 @@ class Run:
     name: str
     entities: dict[str, str]
     facts: list[Fact] = field(default_factory=list)
+    registration: list[Fact] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
     low_coverage: list[tuple[str, str]] = field(default_factory=list)
     figures: Sections = field(default_factory=dict)
@@ -152,6 +153,7 @@ def _run(naming: Naming, files: _Files) -> Run:
         *run_facts.scale(sidecar),
         *run_facts.options(sidecar),
     ]
+    run.registration = run_facts.registration(sidecar)
     run.low_coverage = run_facts.low_coverage(coverage)
     run.models = [_model(naming, files, *model) for model in files.models()]
     run.warnings = _warnings(denoised, robust)

@@ -128,8 +128,9 @@ def _facts(recordings: list[Row], scaling: dict[str, Any], models: list[Model]) 
 def _with_link(row: Row, output_dir: Path) -> dict[str, str]:
     """A recording's row, with its subject's report if there is one."""
     shown = without_na(row)
-    for key in ("mean_fd", "coverage", "sd_demeaned"):
-        shown[key] = number(shown[key], 3)
+    measures = ("mean_fd", "coverage", "sd_demeaned", "registration_contrast", "template_dice")
+    for key in measures:
+        shown[key] = number(row.get(key), 3)
     shown["warnings"] = shown["warnings"].replace(",", ", ").replace("_", " ")
     page = f"{row['participant_id']}.html"
     return {**shown, "report": page if (output_dir / page).is_file() else ""}

@@ -53,8 +53,8 @@ def cohort_methods(facts: Mapping[str, Any]) -> tuple[str, str]:
     ----------
     facts
         `scaling_stats` (name of a given file, or None), `scaling_volumes` (None: all),
-        `max_mean_fd` in mm (None: no limit), `min_coverage`, `models` (labels), `targets`,
-        `regress_out`, `permutations`, `version`, `versions`.
+        `max_mean_fd` in mm (None: no limit), `min_coverage`, `include_suspect`, `models`
+        (labels), `targets`, `regress_out`, `permutations`, `version`, `versions`.
 
     Returns
     -------
@@ -241,6 +241,11 @@ def _cohort_scaling(facts: Mapping[str, Any]) -> str:
     ]
     if facts["max_mean_fd"] is not None:
         limits.append(f"whose mean framewise displacement was above {facts['max_mean_fd']:g} mm")
+    if not facts.get("include_suspect"):
+        limits.append(
+            "whose registration had probably failed (contrast and cost at the boundary of white "
+            "matter, overlap of brain masks)"
+        )
     excluded = f"Recordings {' or '.join(limits)} were excluded."
     if facts["scaling_stats"] is not None:
         return f"{excluded} Series were scaled with the statistics in {facts['scaling_stats']}."

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from brainlm_bids.bids.context import REGISTRATION_FIELDS
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, far_off
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
+from brainlm_bids.preproc.registration import quality
 from brainlm_bids.report.values import Fact, Row, as_float, number
 
 # Key in the sidecar of the denoised series: label in the report
@@ -67,6 +69,16 @@ def counted_outliers(confounds: list[Row]) -> dict[str, int]:
     if not confounds:
         return {}
     return {"MotionOutliers": sum(name.startswith(MOTION_OUTLIER) for name in confounds[0])}
+
+
+def registration(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """The numbers by which the registration is judged, each with its limit."""
+    numbers = {name: as_float(sidecar.get(field)) for name, field in REGISTRATION_FIELDS.items()}
+    normalised = "boldref" if sidecar.get("Coregistration") is None else "T1w"
+    return [
+        Fact(limit.about, f"{value:.3g}{limit.unit}", str(limit), not limit.holds(value))
+        for limit, value in quality.judged(quality.Quality(**numbers), normalised)
+    ]
 
 
 def components(table: list[Row]) -> list[Fact]:

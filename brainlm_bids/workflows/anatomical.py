@@ -19,7 +19,8 @@ def anatomical_workflow(
 ) -> Workflow:
     """Bias field, brain, normalisation and derivatives of one T1w image.
 
-    The nodes `prepare` (t1w, brain_mask) and `normalise` (transform) feed the functional graphs.
+    The nodes `prepare` (t1w, brain_mask) and `normalise` (transform, quality) feed the functional
+    graphs.
     """
     workflow = make_workflow(name)
     prepare = make_node(PrepareT1w(t1w=t1w), "prepare", settings, memory=3.0)
@@ -51,7 +52,7 @@ def anatomical_workflow(
                 write,
                 [("t1w", "t1w"), ("brain_mask", "brain_mask"), ("method", "method")],
             ),
-            (normalise, write, [("transform", "transform")]),
+            (normalise, write, [("transform", "transform"), ("quality", "quality")]),
         ]
     )
     return workflow

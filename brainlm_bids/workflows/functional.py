@@ -87,6 +87,7 @@ STRATEGY: Edges = [
 ]
 BOLD_OF_FMRIPREP: Edges = [
     *_bold_edges("take"),
+    ("project", "write", ("quality",)),
     ("take", "project", ("transform", "matrix")),
     ("take", "draw", ("transform", "matrix")),
 ]
@@ -161,7 +162,7 @@ def _steps(
     tr, seed = context.tr, settings.random_seed
     steps: dict[str, tuple[ArrayInterface, float]] = {
         **_first_steps(run, tr, settings),
-        "project": (Project(atlas=inputs.atlas), 0.0),
+        "project": (_project(run, inputs), 0.0),
         "decompose": (Decompose(seed=seed), 4.0),
         "classify": (Classify(tr=tr, seed=seed), 0.2),
         **series_steps(context, settings),
@@ -226,6 +227,12 @@ def _first_steps(
     return steps
 
 
+def _project(run: Run, inputs: Inputs) -> Project:
+    if run.is_raw:
+        return Project(atlas=inputs.atlas)
+    return Project(atlas=inputs.atlas, template_mask=inputs.template_mask)
+
+
 def _feed(
     workflow: Workflow, nodes: dict[str, Node], source: str, target: str, names: Sequence[str]
 ) -> None:
@@ -262,6 +269,7 @@ def _connect_template(
     for name in [*located, "write", "draw"]:
         target = functional.get_node(name)
         functional.connect([(normalise, target, [("transform", "transform")])])
+    functional.connect([(normalise, functional.get_node("write"), [("quality", "quality")])])
     draw = functional.get_node("draw")
     draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
 
@@ -280,12 +288,14 @@ def _connect_t1w(
     for name in [*located, "write", "draw"]:
         functional.connect([(coregister, functional.get_node(name), [("matrix", "matrix")])])
     write = functional.get_node("write")
-    functional.connect([(coregister, write, [("method", "coregistration")])])
+    pairs = [("method", "coregistration"), ("quality", "quality")]
+    functional.connect([(coregister, write, pairs)])
     pairs = [
         ("prepare.t1w", "coregister.t1w"),
         ("prepare.brain_mask", "coregister.t1w_mask"),
         ("prepare.t1w", "draw.fixed"),
         ("prepare.brain_mask", "draw.fixed_mask"),
+        ("normalise.quality", "write.t1w_quality"),
         *(("normalise.transform", f"{name}.transform") for name in located),
     ]
     parent.connect([(anatomical, functional, pairs)])

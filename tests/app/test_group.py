@@ -22,6 +22,7 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.interfaces.cohort.common import write_parquet
+from brainlm_bids.notices import Kind, notice
 from brainlm_bids.parcels import scaling
 from brainlm_bids.phantom import write_phantom
 
@@ -299,11 +300,13 @@ def test_broken_and_unsuited_recordings_are_listed_and_the_rest_goes_on(
     torn.write_bytes(torn.read_bytes().replace(b"\n", b"\t", 5))
     cut = write_recording(out, "sub-07_task-rest", series).path("denoised")
     cut.write_bytes(cut.read_bytes()[:-100])
+    suspect = (notice(Kind.SUSPECT_REGISTRATION, "The registration has probably failed."),)
+    write_recording(out, "sub-08_task-rest", series, warnings=suspect)
     (out / "logs" / "records" / "sub-01_task-rest_run-1_series.json").unlink()
     blurred = Naming(str(out), "sub-02_task-rest_run-2", SPACE, ATLAS).path("pearson")
     blurred.write_bytes(blurred.read_bytes().replace(b"0.", b"x.", 1))
     _as_older_versions_wrote_it(Naming(str(out), "sub-02_task-rest_run-1", SPACE, ATLAS))
-    labels = [f"0{k}" for k in range(1, 8) if k != 3]
+    labels = [f"0{k}" for k in range(1, 9) if k != 3]
     flags = ("--max-mean-fd", "0.5", "--nprocs", "1", "--participant-label", *labels)
     done = call(small[0], out, tmp_path / "work", *flags, model="none")
     assert done.returncode == 1
@@ -312,6 +315,8 @@ def test_broken_and_unsuited_recordings_are_listed_and_the_rest_goes_on(
     assert "mean FD 0.9 mm is above 0.5" in rows["sub-04_task-rest"]["reason"]
     assert rows["sub-05_task-rest"]["status"] == "excluded"
     assert "0.292 of the parcels" in rows["sub-05_task-rest"]["reason"]
+    assert rows["sub-08_task-rest"]["status"] == "excluded"
+    assert "has probably failed. (--include-suspect)" in rows["sub-08_task-rest"]["reason"]
     assert rows["sub-06_task-rest"]["status"] == "failed"
     assert "desc-denoised_timeseries.tsv" in rows["sub-06_task-rest"]["reason"]
     assert "not as it was written" in rows["sub-07_task-rest"]["reason"]

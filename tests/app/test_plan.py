@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from brainlm_bids import files
 from brainlm_bids.app.execution import crash_folder, execute
 from brainlm_bids.app.plan import evaluate, plan_recording
 from brainlm_bids.bids import outputs
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
@@ -133,3 +136,22 @@ def test_a_failure_is_logged_at_once_with_its_reason(
     lines = [record.getMessage() for record in caplog.records if record.name == "brainlm_bids"]
     failed = "sub-first: series failed: ValueError in first: the reason"
     assert lines == [failed, "sub-second: series done (1 of 2 steps)"]
+
+
+def test_a_danger_of_the_series_is_the_reason_of_a_run_that_is_done(settings: Settings) -> None:
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    naming = Naming(str(settings.output_dir), SERIES.recording, "MNI152NLin6Asym", "A424")
+    texts = ["The registration has probably failed.", "No T1w image."]
+    warnings = [notice(Kind.SUSPECT_REGISTRATION, texts[0]), notice(Kind.NO_T1W, texts[1])]
+    written = []
+    for key in ("denoised", "robust", "confounds"):
+        path = naming.path(key, extension=".json")
+        written.append(files.write_json(path, {"Warnings": to_json(warnings)}))
+    outputs.write_record(settings.output_dir, *SERIES, plan.series.configuration, written)
+    complete(settings, plan.models[0])
+    outcome = evaluate(settings, plan, graph(settings), "now", stopped=False)
+    assert (outcome.status, outcome.reason) == ("done", texts[0])
+    again = plan_recording(settings, SERIES, {}, MODELS)
+    cached = evaluate(settings, again, None, "now", stopped=False)
+    assert cached.status == "cached"
+    assert cached.reason == f"complete under the same configuration; {texts[0]}"

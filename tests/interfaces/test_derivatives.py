@@ -1,11 +1,15 @@
 """What the writers of the derivatives note about a run."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.derivatives.functional import WriteFunctional
+from brainlm_bids.notices import Kind
+from brainlm_bids.preproc.registration.quality import Quality
 from brainlm_bids.preproc.steps import Components, Decisions
 
 
@@ -40,3 +44,27 @@ def test_what_the_ica_could_not_do_is_reported(
     for message, text in zip(caplog.messages, reported, strict=True):
         assert message.startswith("sub-01_task-rest: ") and text in message
     assert len(writer._warnings) == sum("only" not in text for text in reported)
+
+
+def test_the_numbers_of_the_registration_are_fields_and_bad_ones_a_danger(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = payloads.save(Quality(contrast=2.7, cost=0.83, overlap=0.88), tmp_path / "quality")
+    t1w = payloads.save(Quality(dice=0.98), tmp_path / "t1w_quality")
+    matrix = payloads.save(np.eye(4), tmp_path / "matrix")
+    writer = WriteFunctional(quality=found, t1w_quality=t1w, matrix=matrix)
+    writer._naming = SimpleNamespace(stem="sub-01_task-rest")
+    writer._warnings = []
+    writer._quality = writer._registration()
+    assert writer._quality_fields() == {
+        "RegistrationContrast": 2.7,
+        "RegistrationCost": 0.83,
+        "BrainOverlap": 0.88,
+        "TemplateDice": 0.98,
+    }
+    assert [warning.kind for warning in writer._warnings] == [Kind.SUSPECT_REGISTRATION]
+    assert "T1w and BOLD are not of one person" in caplog.text
+    writer = WriteFunctional()
+    writer._warnings = []
+    writer._quality = writer._registration()
+    assert (writer._quality_fields(), writer._warnings) == ({}, [])

@@ -98,6 +98,10 @@ def output(tmp_path: Path) -> Path:
             "MaximumTranslation": 0.25,
             "MaximumRotation": 0.5,
             "MotionOutliers": 2,
+            "Coregistration": "boundary",
+            "RegistrationContrast": 2.7,
+            "RegistrationCost": 0.62,
+            "TemplateDice": 0.981,
             "StandardDeviationDemeaned": 20.8,
             "Atlas": "A424",
         },
@@ -148,6 +152,9 @@ def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
     assert "0.2 ridge 0.5875 n/a 0.5217 n/a 3" in page.text
     assert "better than the parcel mean, but not better than ridge regression" in page.text
     assert "0123abcd" * 8 in page.text and "CC BY-NC-ND 4.0" in page.text
+    assert "at the boundary of white matter 2.7 % at least 3.5 % probably failed" in page.text
+    assert "at the boundary of white matter 0.62 below 0.8 fine" in page.text
+    assert "with the template's (Dice) 0.981 at least 0.965 fine" in page.text
     assert "1.2.3" in page.text
     assert "Mind the gap." in page.text
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.context import AnatomicalContext, from_plain
+from brainlm_bids.bids.context import REGISTRATION_FIELDS, AnatomicalContext, from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
+from brainlm_bids.notices import to_json
+from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
 
 
@@ -24,6 +26,7 @@ class _AnatomicalInputs(ArrayInputSpec):
     t1w = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     transform = File(exists=True, mandatory=True)
+    quality = File(exists=True, mandatory=True, desc="a `Quality`")
     method = traits.Str(mandatory=True)
     template = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
@@ -57,9 +60,12 @@ class WriteAnatomical(ArrayInterface):
 
     def _sidecar(self, naming: Naming, key: str) -> None:
         context = self._context
-        values = {"Sources": context.sources, "Template": context.template.name}
+        values: dict[str, Any] = {"Sources": context.sources, "Template": context.template.name}
         if key == "brain_mask":
             values["BrainExtraction"] = self.inputs.method
+        quality = payloads.load(Quality, self.inputs.quality)
+        values[REGISTRATION_FIELDS["dice"]] = quality.dice
+        values["Warnings"] = to_json(registration_warnings(quality))
         files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
 
     def _figures(

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.context import RunContext, from_plain
+from brainlm_bids.bids.context import REGISTRATION_FIELDS, RunContext, from_plain
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
@@ -21,6 +22,7 @@ from brainlm_bids.parcels.sampling import RESAMPLING
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, scale_warnings
 from brainlm_bids.parcels.steps import Scaled
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
+from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class _FunctionalInputs(RunInputs):
     transform = File(exists=True, desc="boldref to template, without a T1w")
     matrix = File(exists=True, desc="boldref to T1w")
     coregistration = traits.Str(desc="how boldref and T1w were registered")
+    quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
+    t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
     design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
 
 
@@ -65,6 +69,7 @@ class WriteFunctional(ArrayInterface):
         self._motion = payloads.load(steps.Motion, self.inputs.motion)
         self._n_dummy = self._motion.n_dummy
         self._warnings = list(self._context.warnings)
+        self._quality = self._registration()
         if self.inputs.coregistration == "mutual information":
             text = (
                 "The boundary of white matter is not clear in the BOLD reference: it was "
@@ -84,6 +89,21 @@ class WriteFunctional(ArrayInterface):
         self._write_series()
         self._results["robust_tsv"] = str(self._naming.path("robust"))
         self._results["written"] = [str(path) for path in self._written]
+
+    def _registration(self) -> Quality:
+        """What is known of the run's way into template space; a warning if it looks wrong."""
+        quality = Quality()
+        if self.inputs.quality:
+            quality = payloads.load(Quality, self.inputs.quality)
+        if self.inputs.t1w_quality:
+            of_t1w = payloads.load(Quality, self.inputs.t1w_quality)
+            quality = replace(quality, dice=of_t1w.dice)
+        normalised = "T1w" if self.inputs.matrix else "boldref"
+        suspect = registration_warnings(quality, normalised)
+        for warning in suspect:
+            LOG.warning("%s: %s", self._naming.stem, warning)
+        self._warnings += suspect
+        return quality
 
     def _components(self) -> "tuple[Components | None, Decisions | None]":
         from brainlm_bids.preproc import steps
@@ -135,7 +155,7 @@ class WriteFunctional(ArrayInterface):
         self._written.append(files.write_json(path, self._naming.sidecar(key, values)))
 
     def _write_transforms(self) -> None:
-        values = {"Sources": self._context.sources}
+        values = {"Sources": self._context.sources, **self._quality_fields()}
         if self.inputs.matrix:
             path = self._naming.path("boldref_to_t1w")
             matrix = payloads.load(np.ndarray, self.inputs.matrix)
@@ -178,9 +198,16 @@ class WriteFunctional(ArrayInterface):
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
+            **self._quality_fields(),
             "InterpolatedShare": self._motion.filled,
             "MotionEstimationDevice": self._motion.device,
         }
+
+    def _quality_fields(self) -> dict[str, float]:
+        numbers = {
+            field: getattr(self._quality, name) for name, field in REGISTRATION_FIELDS.items()
+        }
+        return {field: number for field, number in numbers.items() if number is not None}
 
     def _motion_summary(self) -> dict[str, float]:
         if not self.inputs.confounds or self._motion.parameters is None:

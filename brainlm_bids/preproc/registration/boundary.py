@@ -21,6 +21,7 @@ from scipy import ndimage, optimize, sparse
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.preproc.affine import about, apply, compose, invert, voxel_sizes
+from brainlm_bids.preproc.registration.transforms import Chain, PointMap
 
 FloatArray = NDArray[np.float64]
 
@@ -190,6 +191,39 @@ def refine(
     return matrix
 
 
+def contrasts(
+    surface: Surface,
+    bold: NDArray[Any],
+    affine: FloatArray,
+    brain: NDArray[np.bool_],
+    pull: PointMap | FloatArray,
+) -> FloatArray:
+    """Contrast of grey to white matter in a BOLD reference, along a surface.
+
+    Parameters
+    ----------
+    surface, bold, affine, brain
+        As for `refine`.
+    pull
+        Points (P, 3) of the surface's space to those of the reference, or a matrix (4, 4).
+
+    Returns
+    -------
+    ndarray
+        (P,) Q = 200 (grey - white) / (grey + white), %, at the points where there is signal.
+    """
+    return _Bold(bold, affine, brain).contrast(pull, surface, REACH_MM)
+
+
+def mean_cost(contrasts: FloatArray) -> float:
+    """The cost that `refine` minimises, of contrasts (P,) in %.
+
+    >>> mean_cost(np.array([0.0]))
+    1.0
+    """
+    return float((1 - np.tanh(SLOPE * contrasts)).mean())
+
+
 class _Bold:
     """A BOLD reference, sampled at points of the T1w image."""
 
@@ -198,16 +232,16 @@ class _Bold:
         self.to_voxel = invert(affine)
         self.floor = FLOOR * float(np.median(self.data[brain])) if brain.any() else np.inf
 
-    def sample(self, matrix: FloatArray, points: FloatArray) -> FloatArray:
-        """Trilinear values (N,) at points (N, 3) pulled by a matrix, NaN out of view."""
-        voxels = apply(self.to_voxel @ matrix, points)
+    def sample(self, pull: PointMap | FloatArray, points: FloatArray) -> FloatArray:
+        """Trilinear values (N,) at points (N, 3) after a pull, NaN out of view."""
+        voxels = apply(self.to_voxel, Chain((pull,))(points))
         values = ndimage.map_coordinates(self.data, voxels.T, order=1, cval=np.nan)
         return np.asarray(values, dtype=np.float64)
 
-    def contrast(self, matrix: FloatArray, surface: Surface, reach: float) -> FloatArray:
+    def contrast(self, pull: PointMap | FloatArray, surface: Surface, reach: float) -> FloatArray:
         """(grey − white) / mean in percent, at the points where there is signal."""
         white, grey = (
-            self.sample(matrix, surface.points + side * reach * surface.normals) for side in (-1, 1)
+            self.sample(pull, surface.points + side * reach * surface.normals) for side in (-1, 1)
         )
         lit = white + grey > self.floor  # NaN is not
         return np.asarray(200 * (grey - white)[lit] / (grey + white)[lit])
@@ -223,7 +257,7 @@ def _sharpest(
 ) -> FloatArray:
     def cost(step: FloatArray) -> float:
         contrast = seen.contrast(start @ small(step, centre), surface, reach)
-        return float((1 - np.tanh(SLOPE * contrast)).mean()) if len(contrast) else 2.0
+        return mean_cost(contrast) if len(contrast) else 2.0
 
     n_parameters = 6 if small is _small_rigid else 12
     found = optimize.minimize(

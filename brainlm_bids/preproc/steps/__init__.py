@@ -13,6 +13,7 @@ What follows, resampling in time and robust scaling, is `brainlm_bids.parcels.st
 from brainlm_bids.preproc.denoising.ica import Components
 from brainlm_bids.preproc.steps.anatomical import (
     Anatomy,
+    Normalised,
     normalise,
     prepare_t1w,
     resample_anatomy,
@@ -34,16 +35,18 @@ from brainlm_bids.preproc.steps.fmriprep import (
     take_preprocessed,
 )
 from brainlm_bids.preproc.steps.functional import (
-    AromaSamples,
-    Coregistration,
     Extracted,
     Motion,
-    Projection,
     Realigned,
-    coregister,
     extract,
-    project,
     realign,
+)
+from brainlm_bids.preproc.steps.registration import (
+    AromaSamples,
+    Coregistration,
+    Projection,
+    coregister,
+    project,
 )
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "Extracted",
     "Grayordinates",
     "Motion",
+    "Normalised",
     "Projection",
     "Realigned",
     "classify",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from brainlm_bids.preproc.affine import Matrix
 from brainlm_bids.preproc.registration.ants import register_to_template
 from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_t1w
+from brainlm_bids.preproc.registration.quality import Quality, of_normalisation
 from brainlm_bids.preproc.registration.transforms import ItkTransform, PointMap, resample_to
 
 Mask = NDArray[np.bool_]
@@ -31,6 +32,24 @@ class Anatomy:
     t1w: NDArray[np.float32]
     brain_mask: Mask
     method: str
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """The way from the template to an image.
+
+    Attributes
+    ----------
+    transform
+        It resamples the image into template space; as a map of points it leads from the template
+        to the image.
+    quality
+        Dice coefficient of the normalised brain with the template's; for a BOLD reference also
+        contrast and cost at the boundary of the template's white matter.
+    """
+
+    transform: ItkTransform
+    quality: Quality
 
 
 def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
@@ -67,7 +86,7 @@ def normalise(
     *,
     kind: Literal["T1w", "boldref"] = "T1w",
     seed: int = 42,
-) -> ItkTransform:
+) -> Normalised:
     """Register a T1w image, or a BOLD reference, to the template, non-linearly.
 
     Parameters
@@ -85,16 +104,15 @@ def normalise(
 
     Returns
     -------
-    ItkTransform
-        It resamples the image into template space; as a map of points it leads from the
-        template to the image.
+    Normalised
+        The transform, and numbers to judge it by.
 
     Raises
     ------
     UserError
         If the two cannot be brought together.
     """
-    return register_to_template(
+    transform = register_to_template(
         image,
         affine,
         template,
@@ -104,6 +122,8 @@ def normalise(
         seed=seed,
         kind=kind,
     )
+    moving, fixed = (image, affine, brain_mask), (template, template_affine, template_mask)
+    return Normalised(transform, of_normalisation(*moving, *fixed, transform, kind=kind, seed=seed))
 
 
 def resample_anatomy(

@@ -15,7 +15,8 @@ from brainlm_bids.preproc.denoising.fmriprep import confound_cleaning
 from brainlm_bids.preproc.denoising.ica import Components, smooth_series, spatial_ica
 from brainlm_bids.preproc.denoising.mixture import threshold_maps
 from brainlm_bids.preproc.registration.transforms import PointMap
-from brainlm_bids.preproc.steps.functional import AromaSamples, Mask, Motion
+from brainlm_bids.preproc.steps.functional import Mask, Motion
+from brainlm_bids.preproc.steps.registration import AromaSamples
 
 # ICA-AROMA smooths by 6 mm before the decomposition.
 SMOOTHING_FWHM_MM = 6.0

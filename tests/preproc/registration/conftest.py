@@ -1,4 +1,4 @@
-"""A head that the tests of the registration share."""
+"""Heads that the tests of the registration share."""
 
 import os
 
@@ -8,6 +8,7 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 import numpy as np
 import pytest
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+from registration_scene import Scene, make_scene
 
 Head = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -18,3 +19,9 @@ def head() -> Head:
     image = load_mni152_template(resolution=4)
     mask = load_mni152_brain_mask(resolution=4).get_fdata() > 0.5
     return image.get_fdata().astype(np.float32), mask, image.affine
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    """See `make_scene`; 2 mm and 3.5 mm."""
+    return make_scene()

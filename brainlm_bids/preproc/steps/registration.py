@@ -1,0 +1,221 @@
+"""Steps that bring a run, its T1w image and the atlas together.
+
+They take volumes and masks, and return transforms, operators, and numbers to judge them by.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from brainlm_bids.parcels.operator import Coverage, build_operator
+from brainlm_bids.preproc.affine import (
+    Matrix,
+    Points,
+    grid_points,
+    invert,
+    labelled_points,
+    subgrid,
+    world_to_voxel,
+)
+from brainlm_bids.preproc.registration import boundary, quality
+from brainlm_bids.preproc.registration.ants import register_rigid
+from brainlm_bids.preproc.registration.quality import Quality
+from brainlm_bids.preproc.registration.transforms import PointMap
+
+if TYPE_CHECKING:
+    from brainlm_bids.resources.template import AromaMasks, TissueMaps
+
+Mask = NDArray[np.bool_]
+
+# Share of white matter in a template voxel from which on it counts as white matter only.
+PURE_WHITE_MATTER = 0.95
+
+
+@dataclass(frozen=True)
+class Coregistration:
+    """A rigid registration of a BOLD reference to a T1w image.
+
+    Attributes
+    ----------
+    matrix
+        (4, 4) RAS+ mm, points of the T1w image to those of the BOLD reference.
+    method
+        "boundary", or "mutual information" where the boundary of white matter is not clear.
+    quality
+        Contrast and cost at the boundary of white matter, and overlap of the brains, at `matrix`.
+    """
+
+    matrix: Matrix
+    method: str
+    quality: Quality
+
+
+@dataclass(frozen=True)
+class AromaSamples:
+    """ICA-AROMA's masks at the places of a run that they cover.
+
+    Attributes
+    ----------
+    voxels
+        (N, 3) float32 voxel coordinates in the run.
+    csf, edge, out
+        (N,) whether the place is in the ventricles, at the brain's edge, outside the brain.
+    """
+
+    voxels: NDArray[np.float32]
+    csf: Mask
+    edge: Mask
+    out: Mask
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Where atlas, tissues and masks lie in the voxels of a run.
+
+    Attributes
+    ----------
+    operator
+        W, (424, X·Y·Z) sparse: ``W @ voxels`` are the means of the parcels.
+    tissues
+        (2, X·Y·Z) sparse: means over white matter and over cerebrospinal fluid.
+    coverage
+        How much of each parcel is in view.
+    aroma
+        See `AromaSamples`.
+    quality
+        Dice coefficient of the run's brain with the template's; None where it was not asked for.
+    """
+
+    operator: sparse.csr_matrix
+    tissues: sparse.csr_matrix
+    coverage: Coverage
+    aroma: AromaSamples
+    quality: Quality | None = None
+
+
+def coregister(
+    boldref: NDArray[Any],
+    affine: Matrix,
+    brain_mask: Mask,
+    t1w: NDArray[Any],
+    t1w_affine: Matrix,
+    t1w_mask: Mask,
+    *,
+    seed: int = 42,
+) -> Coregistration:
+    """Register a BOLD reference to a T1w image: the brains first, then the boundary.
+
+    Parameters
+    ----------
+    boldref, t1w
+        (X, Y, Z); the T1w image without its bias field.
+    affine, t1w_affine
+        (4, 4) of each, voxel to RAS+ mm.
+    brain_mask, t1w_mask
+        Their brains.
+    seed
+        Of the points at which images are compared.
+
+    Returns
+    -------
+    Coregistration
+        The rigid matrix, which of the two methods it rests on, and numbers to judge it by.
+
+    Raises
+    ------
+    UserError
+        If the images cannot be brought together.
+
+    References
+    ----------
+    Greve DN, Fischl B (2009). Accurate and robust brain image alignment using boundary-based
+    registration. NeuroImage 48:63.
+    """
+    matrix = register_rigid(
+        t1w,
+        t1w_affine,
+        boldref,
+        affine,
+        fixed_mask=t1w_mask,
+        moving_mask=brain_mask,
+        seed=seed,
+    )
+    surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, seed)
+    refined = boundary.refine(surface, boldref, affine, brain_mask, matrix)
+    method = "boundary"
+    if refined is None:
+        method, refined = "mutual information", matrix
+    contrast, cost = quality.at_boundary(surface, boldref, affine, brain_mask, refined)
+    overlap = quality.overlap_in_view(t1w_mask, t1w_affine, brain_mask, affine, invert(refined))
+    return Coregistration(refined, method, Quality(contrast, cost, overlap=overlap))
+
+
+def project(
+    atlas: NDArray[Any],
+    atlas_affine: Matrix,
+    *,
+    tissues: "TissueMaps",
+    aroma: "AromaMasks",
+    pull: PointMap,
+    brain_mask: Mask,
+    affine: Matrix,
+    template_brain: tuple[Mask, Matrix] | None = None,
+) -> Projection:
+    """Find where an atlas, tissues and ICA-AROMA's masks lie in the voxels of a run.
+
+    Parameters
+    ----------
+    atlas
+        (X, Y, Z) labels, 1 to 424, on a grid of their own in template space.
+    atlas_affine
+        (4, 4) of that grid, voxel to RAS+ mm.
+    tissues, aroma
+        Maps in template space, see `brainlm_bids.resources`.
+    pull
+        Points (P, 3), RAS+ mm, of the template to those of the BOLD reference.
+    brain_mask
+        (X, Y, Z) of the run.
+    affine
+        (4, 4) of the run.
+    template_brain
+        The template's brain mask (X, Y, Z) and its affine (4, 4), where a run that was registered
+        elsewhere is to be compared with it.
+
+    Returns
+    -------
+    Projection
+        The operators that average over parcels and tissues, and the places of the masks.
+    """
+
+    def in_run(points: Points) -> Points:
+        return world_to_voxel(pull(points), affine)
+
+    labels, points = labelled_points(atlas, atlas_affine)
+    operator, coverage = build_operator(labels, in_run(points), brain_mask.shape, brain_mask)
+    labels, points = _tissue_points(tissues, aroma)
+    # for means over large tissues linear interpolation is as good, and quick
+    means, _ = build_operator(labels, in_run(points), brain_mask.shape, brain_mask, 2, order=1)
+    voxels = in_run(grid_points(aroma.csf.shape, aroma.affine))
+    # beyond the volume every map is 0 and adds nothing to a sum
+    inside = ((voxels > -1) & (voxels < np.array(brain_mask.shape))).all(axis=1)
+    samples = AromaSamples(
+        voxels[inside].astype(np.float32),
+        *(mask.ravel()[inside] for mask in (aroma.csf, aroma.edge, aroma.out)),
+    )
+    if template_brain is None:
+        return Projection(operator, means, coverage, samples)
+    dice = quality.overlap_in_view(brain_mask, affine, *template_brain, pull)
+    return Projection(operator, means, coverage, samples, Quality(dice=dice))
+
+
+def _tissue_points(tissues: "TissueMaps", aroma: "AromaMasks") -> tuple[NDArray[np.int64], Points]:
+    """Points (P, 3) of white matter (1) and cerebrospinal fluid (2), mm in template space."""
+    # every second voxel of the 1 mm map is plenty for a mean
+    white = tissues.white_matter[::2, ::2, ::2] > PURE_WHITE_MATTER
+    _, white_points = labelled_points(white, subgrid(tissues.affine, step=2))
+    _, csf_points = labelled_points(aroma.csf, aroma.affine)
+    labels = np.repeat([1, 2], [len(white_points), len(csf_points)])
+    return labels, np.concatenate([white_points, csf_points])
