@@ -97,7 +97,9 @@ def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
         )
         located = run(
             "project",
-            functional.Project(atlas=atlas, transform=normalised.transform),
+            functional.Project(
+                atlas=atlas, transform=normalised.transform, min_parcel_coverage=0.5
+            ),
             realigned,
             coregistered,
         )

@@ -190,7 +190,7 @@ def run_project(work: str, paths: dict[str, str]) -> Iterator[Any]:
 
     yield
     given = {name: paths[name] for name in ("atlas", "boldref", "brain_mask", "transform")}
-    yield _run(Project(**given), work, ("operator", "tissues"))
+    yield _run(Project(**given, min_parcel_coverage=0.5), work, ("operator", "tissues"))
 
 
 def run_extract(work: str, paths: dict[str, str]) -> Iterator[Any]:

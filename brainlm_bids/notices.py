@@ -123,7 +123,7 @@ class Kind(StrEnum):
     FILLED_PARCELS = (
         "filled_parcels",
         Level.WARNING,
-        "Parcels without data were replaced by their median for the model.",
+        "Parcels without data, or hardly covered, were replaced by their median for the model.",
     )
     SCALE_FAR_OFF = (
         "scale_far_off",

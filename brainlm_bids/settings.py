@@ -156,6 +156,10 @@ class Settings:
         None, PREPROCESSING, (SERIES, COHORT), by_content=True, file=True, metavar="FILE",
         default_text="statistics of each recording; at group level, of the cohort",
         help="TSV file with the median and interquartile range of each parcel, used for scaling")
+    min_parcel_coverage: float = setting(
+        0.5, PREPROCESSING, SERIES, bounds="[0, 1]", metavar="F",
+        help="parcels of which a smaller fraction lies in the brain of a run are n/a in its "
+        "series; for the model they are replaced by their median")
     save_bold: bool = setting(
         False, PREPROCESSING, SERIES,
         help="also write the denoised BOLD series in template space (large files)")

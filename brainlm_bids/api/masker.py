@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.preproc import affine as affines
 
 Series = NDArray[np.float64]
-# Shares of the parcels that have data: below the first, an image is refused; below the second,
+# Shares of the parcels that have a series: below the first, an image is refused; below the second,
 # there is a warning.
 LEAST_COVERED, LOW_COVERED = 0.05, 0.5
 
@@ -30,7 +31,8 @@ class A424Masker(TransformerMixin, BaseEstimator):
 
     The labels are never resampled: the image is interpolated at the centres of the atlas's voxels
     (cubic spline) and averaged there, as `brainlm-bids` does it, since A424 has parcels of one and
-    of eighteen voxels. There are always 424 columns; a parcel without data is NaN.
+    of eighteen voxels. There are always 424 columns; a parcel without data, or of which too little
+    lies in the image, is NaN.
 
     Parameters
     ----------
@@ -40,6 +42,9 @@ class A424Masker(TransformerMixin, BaseEstimator):
     mask_img
         Image; voxels outside of it do not count. By default a voxel counts if it is finite in all
         volumes and not 0 in all of them.
+    min_parcel_coverage
+        Fraction of a parcel, from 0 to 1, that must lie in the image (and in the mask) for the
+        parcel to have a series, as in `brainlm-bids --min-parcel-coverage`. 0: any data will do.
     t_r
         Repetition time in seconds; by default that of the image's header. Needed by the filters.
     standardize
@@ -89,6 +94,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         atlas: str | Path | None = None,
         *,
         mask_img: Any = None,
+        min_parcel_coverage: float = 0.5,
         t_r: float | None = None,
         standardize: str | None = None,
         detrend: bool = False,
@@ -99,6 +105,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
     ) -> None:
         self.atlas = atlas
         self.mask_img = mask_img
+        self.min_parcel_coverage = min_parcel_coverage
         self.t_r = t_r
         self.standardize = standardize
         self.detrend = detrend
@@ -150,18 +157,18 @@ class A424Masker(TransformerMixin, BaseEstimator):
         Returns
         -------
         numpy.ndarray
-            (T, 424), or (424,) for a 3-D image; NaN in parcels without data. A list for a list of
-            images.
+            (T, 424), or (424,) for a 3-D image; NaN in parcels without data, or covered by
+            less than `min_parcel_coverage`. A list for a list of images.
 
         Raises
         ------
         ValueError
-            If an image cannot be read or covers hardly any parcel.
+            If an image cannot be read or covers hardly any parcel, or a parameter is not allowed.
 
         Warns
         -----
         UserWarning
-            If less than half of the parcels have data.
+            If less than half of the parcels have a series.
         """
         check_is_fitted(self)
         return self._cleaned_all(self._extracted(imgs), confounds, sample_mask)
@@ -254,18 +261,22 @@ class A424Masker(TransformerMixin, BaseEstimator):
         mask = self._mask(image, volumes)
         names, points = self._points
         located = affines.world_to_voxel(points, np.asarray(image.affine, dtype=np.float64))
-        operator, coverage = build_operator(names, located, mask.shape, mask)
-        share = float((coverage.n_covered > 0).mean())
-        if share < LEAST_COVERED:
-            raise ValueError(
-                f"the image covers {share:.0%} of the parcels of A424; is it in MNI152NLin6Asym?"
-            )
-        doubt = low_coverage(coverage.fraction)
+        least = self._least_coverage()
+        operator, coverage = build_operator(names, located, mask.shape, mask, min_coverage=least)
+        doubt = low_coverage(coverage.reaches(least), least)
+        if coverage.reaches(least).mean() < LEAST_COVERED:
+            raise ValueError(doubt)
         if doubt:
             warnings.warn(doubt, UserWarning, stacklevel=2)
         series = parcellate(operator, np.where(mask[..., None], volumes, 0).astype(np.float32))
         t_r = repetition_time(image) if self.t_r is None else self.t_r
         return _Extracted(series, coverage.fraction, t_r, data.ndim == 3)
+
+    def _least_coverage(self) -> float:
+        least = self.min_parcel_coverage
+        if not isinstance(least, Real) or not 0 <= least <= 1:
+            raise ValueError(f"min_parcel_coverage={least!r}; expected a number from 0 to 1")
+        return float(least)
 
     def _mask(self, image: SpatialImage, volumes: NDArray[Any]) -> NDArray[np.bool_]:
         mask = np.isfinite(volumes).all(axis=3) & (volumes != 0).any(axis=3)
@@ -334,12 +345,13 @@ class _Extracted:
     single: bool
 
 
-def low_coverage(coverage: NDArray[np.float64]) -> str | None:
-    """A sentence, if less than half of the parcels (424,) have data."""
-    share = float((coverage > 0).mean())
+def low_coverage(seen: NDArray[np.bool_], least: float) -> str | None:
+    """A sentence, if less than half of the parcels are seen (424,), by a fraction of `least`."""
+    share = float(seen.mean())
     if share >= LOW_COVERED:
         return None
-    return f"only {share:.0%} of the parcels of A424 have data; is the image in MNI152NLin6Asym?"
+    what = f"are covered by at least {least:.0%}" if least else "have data"
+    return f"only {share:.0%} of the parcels of A424 {what}; is the image in MNI152NLin6Asym?"
 
 
 def _standardization(given: Any) -> Any:

@@ -139,11 +139,12 @@ def _of_image(x: Any, offline: bool) -> Understood:
     masker = A424Masker(offline=offline)
     values = np.asarray(masker.fit_transform(x))
     source = "an image" if isinstance(x, SpatialImage) else Path(x).name
-    coverage = np.asarray(masker.coverage_)
-    notes = [low_coverage(coverage), *(str(warning) for warning in masker.atlas_.warnings)]
-    n_missing = int((coverage == 0).sum())
+    seen = np.asarray(np.isfinite(values).all(axis=0))
+    least = masker.min_parcel_coverage
+    notes = [low_coverage(seen, least), *(str(warning) for warning in masker.atlas_.warnings)]
+    n_missing = int((~seen).sum())
     if n_missing:
-        notes.append(f"{n_missing} parcels have no voxel in the image")
+        notes.append(f"{n_missing} parcels are covered by less than {least:.0%}: they are missing")
     tr = masker.t_r_ if isinstance(masker.t_r_, float) else None
     return values, tr, source, tuple(note for note in notes if note)
 

@@ -111,8 +111,12 @@ def _recorded_settings(settings: Settings, run: Run) -> RecordedSettings:
         low_pass=settings.low_pass,
         fd_spike_threshold=settings.fd_spike_threshold,
         dvars_spike_threshold=settings.dvars_spike_threshold,
+        min_parcel_coverage=settings.min_parcel_coverage,
         random_seed=settings.random_seed,
     )
     if run.timeseries:
-        return replace(recorded, denoise="none, as given", high_pass=None, low_pass=None)
+        given = "none, as given"
+        return replace(
+            recorded, denoise=given, high_pass=None, low_pass=None, min_parcel_coverage=None
+        )
     return recorded

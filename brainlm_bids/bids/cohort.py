@@ -28,7 +28,10 @@ from brainlm_bids.settings import Settings
 # Warnings because of which a recording is left out, unless they are asked for.
 SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 # What all recordings of a cohort should share.
-PREPROCESSING = ("Denoising", "HighPassCutoff", "LowPassCutoff", "Atlas", "Template", "GeneratedBy")
+PREPROCESSING = (
+    *("Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
+    *("Atlas", "Template", "GeneratedBy"),
+)
 
 
 def find_cohort(settings: Settings, space: str, atlas: str) -> list[Recording]:

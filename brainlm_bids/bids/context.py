@@ -161,6 +161,7 @@ class RecordedSettings:
     low_pass: float | None
     fd_spike_threshold: float
     dvars_spike_threshold: float
+    min_parcel_coverage: float | None
     random_seed: int
 
 

@@ -106,6 +106,7 @@ class _ProjectInputs(ArrayInputSpec):
     transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
     matrix = File(exists=True, desc="T1w to BOLD reference; absent when transform leads there")
     template_mask = File(exists=True, desc="for a run that was registered elsewhere")
+    min_parcel_coverage = traits.Float(mandatory=True)
 
 
 class _ProjectOutputs(TraitedSpec):
@@ -135,6 +136,7 @@ class Project(ArrayInterface):
             brain_mask=load_mask(self.inputs.brain_mask),
             affine=load_affine(self.inputs.boldref),
             template_brain=(load_mask(template), load_affine(template)) if template else None,
+            min_parcel_coverage=self.inputs.min_parcel_coverage,
         )
         if projection.quality is not None:
             self._results["quality"] = payloads.save(projection.quality, folder / "quality")

@@ -23,6 +23,7 @@ class _TakeCiftiInputs(ArrayInputSpec):
     confounds = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True, desc="A424.dlabel.nii")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
+    min_parcel_coverage = traits.Float(mandatory=True)
 
 
 class _TakeCiftiOutputs(TraitedSpec):
@@ -58,6 +59,7 @@ class TakeCifti(ArrayInterface):
                 np.asarray(atlas.dataobj).ravel().astype(np.int64),
                 table,
                 n_dummy=self.inputs.dummy_scans,
+                min_parcel_coverage=self.inputs.min_parcel_coverage,
             )
         for name in ("parcels", "confounds", "coverage", "motion"):
             self._results[name] = payloads.save(getattr(run, name), folder / name)

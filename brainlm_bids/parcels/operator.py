@@ -42,6 +42,27 @@ class Coverage:
     n_covered: NDArray[np.int64]
     fraction: NDArray[np.float64]
 
+    def reaches(self, minimum: float) -> NDArray[np.bool_]:
+        """Whether each parcel has data, and at least this fraction of it is covered: (n_parcels,).
+
+        Parameters
+        ----------
+        minimum
+            From 0 to 1; 0 keeps every parcel with data.
+
+        Returns
+        -------
+        ndarray
+            (n_parcels,) of bool.
+
+        Examples
+        --------
+        >>> counts = np.array([4, 4, 4]), np.array([0, 1, 2])
+        >>> Coverage(*counts, counts[1] / counts[0]).reaches(0.5)
+        array([False, False,  True])
+        """
+        return np.asarray((self.n_covered > 0) & (self.fraction >= minimum))
+
 
 def build_operator(
     labels: NDArray[np.int64],
@@ -50,6 +71,7 @@ def build_operator(
     mask: NDArray[np.bool_],
     n_parcels: int = N_PARCELS,
     order: Literal[1, 3] = 3,
+    min_coverage: float = 0.0,
 ) -> tuple[sparse.csr_matrix, Coverage]:
     """Make the operator that averages a run over parcels.
 
@@ -71,14 +93,16 @@ def build_operator(
         Number of parcels of the atlas.
     order
         3: as above; 1: all points linearly among voxels of the mask.
+    min_coverage
+        Rows of parcels of which a smaller fraction is covered stay empty: their series are missing.
 
     Returns
     -------
     operator
         W (n_parcels, X·Y·Z) float32, columns in C order of `shape`: each row averages the covered
-        points of a parcel, and is empty without any.
+        points of a parcel, and is empty without any or with too few.
     coverage
-        How much of each parcel is covered.
+        How much of each parcel is covered, whatever `min_coverage` is.
 
     Raises
     ------
@@ -108,9 +132,9 @@ def build_operator(
     covered = _covered(points_vox, mask)
     n_voxels = np.bincount(rows, minlength=n_parcels)
     n_covered = np.bincount(rows[covered], minlength=n_parcels)
-    fraction = n_covered / np.maximum(n_voxels, 1)
-    points, rows = points_vox[covered], rows[covered]
-    coverage = Coverage(n_voxels, n_covered, fraction)
+    coverage = Coverage(n_voxels, n_covered, n_covered / np.maximum(n_voxels, 1))
+    used = covered & coverage.reaches(min_coverage)[rows]
+    points, rows = points_vox[used], rows[used]
     if order == 1:
         return _linear_rows(points, rows, n_parcels, mask).astype(np.float32), coverage
     splines = _spline_rows(points, rows, n_parcels, mask)
@@ -283,7 +307,10 @@ def parcellate(operator: sparse.spmatrix, bold: ArrayLike) -> NDArray[np.float64
 
 
 def label_means(
-    series: NDArray[Any], labels: NDArray[np.int64], covered: NDArray[np.bool_]
+    series: NDArray[Any],
+    labels: NDArray[np.int64],
+    covered: NDArray[np.bool_],
+    min_coverage: float = 0.0,
 ) -> tuple[NDArray[np.float64], Coverage]:
     """Average a series without a grid, such as CIFTI's grayordinates, by label.
 
@@ -295,13 +322,15 @@ def label_means(
         (V,), 0 for none, 1 to 424.
     covered
         (V,) whether each has data.
+    min_coverage
+        Parcels of which a smaller fraction has data are missing.
 
     Returns
     -------
     means
-        (T, 424), NaN where no point of a parcel has data.
+        (T, 424), NaN where no point of a parcel has data, or too few have.
     coverage
-        Points per parcel, and those with data.
+        Points per parcel, and those with data, whatever `min_coverage` is.
     """
     n_points = np.bincount(labels, minlength=N_PARCELS + 1)[1:]
     used = np.flatnonzero(covered & (labels > 0))
@@ -310,5 +339,6 @@ def label_means(
     shape = (N_PARCELS, len(labels))
     operator = sparse.csr_matrix((share, (labels[used] - 1, used)), shape=shape)
     means = np.asarray(operator @ np.asarray(series, dtype=np.float64).T).T
-    means[:, n_covered == 0] = np.nan
-    return means, Coverage(n_points, n_covered, n_covered / np.maximum(n_points, 1))
+    coverage = Coverage(n_points, n_covered, n_covered / np.maximum(n_points, 1))
+    means[:, ~coverage.reaches(min_coverage)] = np.nan
+    return means, coverage

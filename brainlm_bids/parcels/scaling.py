@@ -173,6 +173,47 @@ def _number(text: str) -> float:
     return math.nan if text == "n/a" else float(text)
 
 
+def filled_warnings(
+    filled: NDArray[np.bool_], fractions: Array, min_coverage: float | None
+) -> list[Notice]:
+    """Warn about parcels for which a model is given the median.
+
+    Parameters
+    ----------
+    filled
+        (P,) True for these parcels.
+    fractions
+        (P,) covered fraction of each parcel; NaN where it is not known.
+    min_coverage
+        Fraction below which a parcel has no series; None: there is no limit.
+
+    Returns
+    -------
+    list of Notice
+        One, with their numbers by reason; none without such a parcel.
+
+    Examples
+    --------
+    >>> filled, fractions = np.array([True, True, False]), np.array([0.0, 0.2, 1.0])
+    >>> filled_warnings(filled, fractions, 0.5)[0].text.partition(": ")[2]
+    '1 without data or variation, 1 of which less than 50 % lies in the brain of the run.'
+    """
+    count = int(filled.sum())
+    if not count:
+        return []
+    least = min_coverage or 0.0
+    low = int((filled & (fractions > 0) & (fractions < least)).sum())
+    reasons = [
+        (count - low, "without data or variation"),
+        (low, f"of which less than {100 * least:g} % lies in the brain of the run"),
+    ]
+    listed = ", ".join(f"{n} {reason}" for n, reason in reasons if n)
+    start = (
+        "1 parcel was replaced by its" if count == 1 else f"{count} parcels were replaced by their"
+    )
+    return [notice(Kind.FILLED_PARCELS, f"{start} median for the model: {listed}.")]
+
+
 def far_off(value: float, reference: float) -> bool:
     """Whether a standard deviation differs from its reference by more than `LARGEST_FACTOR`.
 

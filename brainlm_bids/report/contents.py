@@ -18,7 +18,7 @@ from brainlm_bids.report import model_facts, run_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
 from brainlm_bids.report.model_facts import MetricRow
 from brainlm_bids.report.status import read_crashes, read_status
-from brainlm_bids.report.values import Fact, Row, as_list, read_json, read_tsv
+from brainlm_bids.report.values import Fact, Row, as_float, as_list, read_json, read_tsv
 
 
 @dataclass
@@ -149,7 +149,11 @@ def _run(naming: Naming, files: _Files) -> Run:
         *run_facts.acquisition(sidecar),
         *run_facts.motion(sidecar),
         *run_facts.components(components),
-        *run_facts.parcels(coverage, run.filled if "FilledParcels" in robust else None),
+        *run_facts.parcels(
+            coverage,
+            run.filled if "FilledParcels" in robust else None,
+            as_float(denoised.get("MinimumParcelCoverage")),
+        ),
         *run_facts.scale(sidecar),
         *run_facts.options(sidecar),
     ]

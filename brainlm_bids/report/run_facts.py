@@ -93,8 +93,11 @@ def components(table: list[Row]) -> list[Fact]:
     return [Fact("Noise components", f"{len(noise)} of {len(table)}", note, odd)]
 
 
-def parcels(coverage: list[Row], filled: list[str] | None) -> list[Fact]:
-    """How many parcels the run covers, and how many have no data (None: unknown)."""
+def parcels(coverage: list[Row], filled: list[str] | None, minimum: float | None) -> list[Fact]:
+    """How many parcels the run covers, and how many have no series (None: unknown).
+
+    minimum: the covered fraction below which a parcel has no series.
+    """
     facts = []
     if coverage:
         fractions = [as_float(row.get("fraction")) or 0.0 for row in coverage]
@@ -103,6 +106,10 @@ def parcels(coverage: list[Row], filled: list[str] | None) -> list[Fact]:
         note = f"{low} of them by less than half" if low else "all by at least half"
         value = f"{covered} of {len(fractions)}"
         facts.append(Fact("Parcels covered", value, note, covered < len(fractions)))
+        if minimum:
+            hardly = sum(0 < fraction < minimum for fraction in fractions)
+            note = f"covered by less than {100 * minimum:g} %: n/a in the series"
+            facts.append(Fact("Parcels hardly covered", str(hardly), note, hardly > 0))
     if filled is not None:
         note = "replaced by the median for the model"
         facts.append(Fact("Parcels without data", str(len(filled)), note, bool(filled)))

@@ -162,7 +162,7 @@ def _steps(
     tr, seed = context.tr, settings.random_seed
     steps: dict[str, tuple[ArrayInterface, float]] = {
         **_first_steps(run, tr, settings),
-        "project": (_project(run, inputs), 0.0),
+        "project": (_project(run, inputs, settings), 0.0),
         "decompose": (Decompose(seed=seed), 4.0),
         "classify": (Classify(tr=tr, seed=seed), 0.2),
         **series_steps(context, settings),
@@ -227,10 +227,11 @@ def _first_steps(
     return steps
 
 
-def _project(run: Run, inputs: Inputs) -> Project:
-    if run.is_raw:
-        return Project(atlas=inputs.atlas)
-    return Project(atlas=inputs.atlas, template_mask=inputs.template_mask)
+def _project(run: Run, inputs: Inputs, settings: Settings) -> Project:
+    project = Project(atlas=inputs.atlas, min_parcel_coverage=settings.min_parcel_coverage)
+    if not run.is_raw:
+        project.inputs.template_mask = inputs.template_mask
+    return project
 
 
 def _feed(

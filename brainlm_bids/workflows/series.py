@@ -58,6 +58,7 @@ def series_workflow(
             confounds=str(source.confounds),
             labels=str(source.labels),
             dummy_scans=settings.dummy_scans,
+            min_parcel_coverage=settings.min_parcel_coverage,
         )
         steps["take"] = take, 2.0
         if settings.strategy is not None:

@@ -39,14 +39,27 @@ def test_masker_agrees_with_nilearn(image: nb.Nifti1Image) -> None:
     assert np.min(r) > 0.999
 
 
-def test_masker_keeps_424_columns(image: nb.Nifti1Image) -> None:
+def test_masker_keeps_424_columns_and_leaves_out_parcels_that_are_hardly_seen(
+    image: nb.Nifti1Image,
+) -> None:
     cut = nb.Nifti1Image(np.asarray(image.dataobj)[:, :, 19:], image.affine.copy())
     cut.affine[2, 3] += 19 * 4
-    masker = A424Masker("A424approx")
-    series = masker.fit_transform(cut)
-    missing = masker.coverage_ == 0
-    assert series.shape == (30, 424) and missing.any()
-    assert np.isnan(series[:, missing]).all() and np.isfinite(series[:, ~missing]).all()
+    masker, every = A424Masker("A424approx"), A424Masker("A424approx", min_parcel_coverage=0)
+    series, all_seen = masker.fit_transform(cut), every.fit_transform(cut)
+    np.testing.assert_array_equal(masker.coverage_, every.coverage_)
+    missing, hardly = masker.coverage_ == 0, masker.coverage_ < 0.5
+    assert missing.any() and (hardly & ~missing).any()
+    for values, absent in ((series, hardly), (all_seen, missing)):
+        assert values.shape == (30, 424)
+        np.testing.assert_array_equal(np.isnan(values), np.tile(absent, (30, 1)))
+    np.testing.assert_array_equal(series[:, ~hardly], all_seen[:, ~hardly])
+    # what the limit is for: such series are not those of their parcels
+    whole = every.fit_transform(image)
+    r = [np.corrcoef(all_seen[:, k], whole[:, k])[0, 1] for k in range(424)]
+    assert np.median(np.array(r)[hardly & ~missing]) < np.median(np.array(r)[~hardly])
+    for wrong in (50, -0.1, "half", None):
+        with pytest.raises(ValueError, match="expected a number from 0 to 1"):
+            A424Masker("A424approx", min_parcel_coverage=wrong).fit(cut)
 
 
 def _moved(image: nb.Nifti1Image, by: float) -> nb.Nifti1Image:
@@ -57,7 +70,7 @@ def _moved(image: nb.Nifti1Image, by: float) -> nb.Nifti1Image:
 
 def test_an_image_elsewhere_is_refused_or_warned_about(image: nb.Nifti1Image) -> None:
     masker = A424Masker("A424approx").fit()
-    with pytest.raises(ValueError, match="is it in MNI152NLin6Asym"):
+    with pytest.raises(ValueError, match=r"only 0% .* is the image in MNI152NLin6Asym"):
         masker.transform(_moved(image, 500))
     half = _moved(image, 125)
     with pytest.warns(UserWarning, match=r"only \d+% of the parcels"):

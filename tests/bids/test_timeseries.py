@@ -131,6 +131,7 @@ def test_given_series_go_through_scaling_and_the_model(
     said = read_json(func / f"{stem}denoised_timeseries.json")
     assert said["Denoising"] == "none, as given" and said["Sources"] == [files[0].as_uri()]
     assert said["HighPassCutoff"] is None and said["SliceTimingCorrected"] is None
+    assert said["MissingParcels"] == {NAMES[7]: None}
     assert (
         func / f"{stem}windows_embeddings.tsv".replace("_desc", "_model-randomtiny_desc")
     ).is_file()
@@ -152,6 +153,13 @@ def test_means_by_label_are_those_of_a_loop() -> None:
         expected = values[:, own].mean(axis=1) if own.any() else np.full(11, np.nan)
         assert np.allclose(means[:, parcel], expected, equal_nan=True)
     assert np.isnan(means[:, 8]).all()
+    limited, unchanged = label_means(values, labels, covered, 0.7)
+    np.testing.assert_array_equal(unchanged.fraction, coverage.fraction)
+    hardly = np.array(
+        [np.mean(covered[labels == k + 1]) < 0.7 if k != 8 else 1 for k in range(424)]
+    )
+    assert 100 < hardly.sum() < 324
+    np.testing.assert_array_equal(limited, np.where(hardly, np.nan, means))
 
 
 def test_grayordinates_of_fmriprep(series: Array, raw: Path, tmp_path: Path, shared: Path) -> None:
@@ -164,6 +172,9 @@ def test_grayordinates_of_fmriprep(series: Array, raw: Path, tmp_path: Path, sha
     parcels = np.concatenate([np.zeros((VOLUMES, 1)), np.nan_to_num(series)], axis=1)
     data = parcels[:, index] + 0.1 * rng.normal(size=(VOLUMES, len(index)))
     data[:, index == 8] = 0
+    for parcel, share in ((20, 0.6), (21, 0.4)):  # without data, in that share of the parcel
+        points = np.flatnonzero(index == parcel + 1)
+        data[:, points[: round(share * len(points))]] = 0
     root = tmp_path / "fmriprep"
     func = root / "sub-01" / "func"
     func.mkdir(parents=True)
@@ -195,4 +206,13 @@ def test_grayordinates_of_fmriprep(series: Array, raw: Path, tmp_path: Path, sha
         truth = matrix @ (series[:, parcel] - series[:, parcel].mean())
         assert np.corrcoef(found[:, parcel], truth)[0, 1] > 0.99
     said = read_json(next(out.rglob("*desc-denoised_timeseries.json")))
-    assert said["SliceTimingCorrected"] is True and said["MissingParcels"] == [NAMES[7]]
+    assert said["SliceTimingCorrected"] is True and said["MinimumParcelCoverage"] == 0.5
+    assert said["MissingParcels"] == {NAMES[7]: 0, NAMES[20]: pytest.approx(0.4, abs=0.02)}
+    robust = read_json(next(out.rglob("*desc-robust_timeseries.json")))
+    assert robust["FilledParcels"] == [NAMES[7], NAMES[20]]
+    assert [one["Text"] for one in robust["Warnings"] if one["Kind"] == "filled_parcels"] == [
+        "2 parcels were replaced by their median for the model: 1 without data or variation, 1 of "
+        "which less than 50 % lies in the brain of the run."
+    ]
+    page = (out / "sub-01.html").read_text()
+    assert "Parcels hardly covered" in page and "less than 50" in page

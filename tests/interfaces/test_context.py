@@ -42,7 +42,7 @@ CONTEXT = RunContext(
     sources=("bids:raw:sub-01/func/sub-01_task-rest_bold.nii.gz",),
     registration="BOLD reference to T1w",
     configuration="0123456789abcdef",
-    settings=RecordedSettings("nonaggr", 100.0, None, 0.5, 1.5, 42),
+    settings=RecordedSettings("nonaggr", 100.0, None, 0.5, 1.5, 0.5, 42),
     slice_timing_corrected=None,
     scaling_statistics="this recording",
 )

@@ -75,6 +75,32 @@ def test_voxels_beyond_the_mask_never_enter(scene: tuple) -> None:
     assert 0.5 < coverage.n_covered.sum() / labels.size < 0.7
 
 
+@pytest.mark.parametrize("order", [1, 3])
+def test_parcels_below_the_least_coverage_have_no_series(order: int) -> None:
+    """Parcel k of 5 has 8 points, 2 k of them in the mask."""
+    mask = np.zeros((10, 8, 5), dtype=bool)
+    points = np.array([(9 - x, y, k) for k in range(5) for x in range(8) for y in [3]], dtype=float)
+    names = np.repeat(np.arange(1, 6), 8)
+    for k in range(5):
+        mask[10 - 2 * k :, :, k] = True
+    bold = np.random.default_rng(0).normal(size=(*mask.shape, 7))
+
+    def series(least: float) -> tuple[np.ndarray, parcellation.Coverage]:
+        operator, coverage = parcellation.build_operator(
+            names, points, mask.shape, mask, 5, order=order, min_coverage=least
+        )
+        return parcellation.parcellate(operator, bold), coverage
+
+    every, coverage = series(0.0)
+    np.testing.assert_array_equal(coverage.fraction, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_array_equal(np.isnan(every), np.tile([True, *[False] * 4], (7, 1)))
+    half, unchanged = series(0.5)
+    np.testing.assert_array_equal(unchanged.fraction, coverage.fraction)
+    np.testing.assert_array_equal(half[:, :2], np.nan)
+    np.testing.assert_array_equal(half[:, 2:], every[:, 2:])
+    assert np.isfinite(series(1.0)[0]).sum() == 7
+
+
 def test_parcel_out_of_view_is_nan_and_partial_parcel_counts() -> None:
     shape = (6, 6, 6)
     points = np.array([[1.0, 1, 1], [1.5, 1, 1], [-3, 0, 0], [5.4, 5, 5], [9, 9, 9], [np.nan] * 3])

@@ -104,6 +104,7 @@ def output(tmp_path: Path) -> Path:
             "TemplateDice": 0.981,
             "StandardDeviationDemeaned": 20.8,
             "Atlas": "A424",
+            "MinimumParcelCoverage": 0.5,
         },
     )
     _json(
@@ -143,6 +144,7 @@ def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
     assert cards["Motion outliers"].startswith("2 |")
     assert cards["Noise components"] == "2 of 4 | 40 % of the components’ variance"
     assert cards["Parcels covered"] == "423 of 424 | 1 of them by less than half"
+    assert cards["Parcels hardly covered"] == "1 | covered by less than 50 %: n/a in the series"
     assert cards["Parcels without data"].startswith("1 |")
     assert cards["SD of the parcel series"].startswith("20.8 | 0.50 × that of")
     assert cards["SD of the scaled series"].startswith("1.66 | 2.00 × that of")

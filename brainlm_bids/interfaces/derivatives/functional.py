@@ -19,7 +19,12 @@ from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.sampling import RESAMPLING
-from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, scale_warnings
+from brainlm_bids.parcels.scaling import (
+    UKB_SD_DEMEANED,
+    UKB_SD_ROBUST,
+    filled_warnings,
+    scale_warnings,
+)
 from brainlm_bids.parcels.steps import Scaled
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
@@ -136,13 +141,8 @@ class WriteFunctional(ArrayInterface):
     def _check_series(self, demeaned: float | None, robust: Scaled) -> None:
         """Warn about parcels without data, and about a scale that the model does not know."""
         series, filled = robust.series, robust.filled
-        count = int(filled.sum())
-        if count:
-            text = (
-                f"{count} parcel{'s have' if count > 1 else ' has'} no data in this run; the model "
-                "was given the median instead."
-            )
-            self._warnings.append(notice(Kind.FILLED_PARCELS, text))
+        minimum = self._context.settings.min_parcel_coverage
+        self._warnings += filled_warnings(filled, self._fractions(), minimum)
         self._warnings += scale_warnings(demeaned, _spread(series[:, ~filled]))
 
     def _table(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
@@ -250,6 +250,12 @@ class WriteFunctional(ArrayInterface):
         header = ["index", "name", "n_voxels", "n_covered", "fraction"]
         self._table("coverage", header, columns, Sources=self._context.sources, **self._spaces())
 
+    def _fractions(self) -> NDArray[np.float64]:
+        """Covered fraction of each parcel; NaN where it is not known."""
+        if not self.inputs.coverage:
+            return np.full(len(resources.parcels().names), np.nan)
+        return payloads.load(Coverage, self.inputs.coverage).fraction
+
     def _spaces(self) -> dict[str, Any]:
         return self._context.spaces()
 
@@ -271,7 +277,10 @@ class WriteFunctional(ArrayInterface):
             "HighPassCutoff": settings.high_pass,
             "LowPassCutoff": settings.low_pass,
             "StandardDeviationDemeaned": spread,
-            "MissingParcels": _named(names, np.asarray(np.isnan(steady).any(axis=0))),
+            "MinimumParcelCoverage": settings.min_parcel_coverage,
+            "MissingParcels": {
+                names[k]: self._fractions()[k] for k in np.flatnonzero(np.isnan(steady).any(axis=0))
+            },
             "Configuration": self._context.configuration,
             "Warnings": to_json(self._warnings),
         }

@@ -145,6 +145,7 @@ def take_cifti(
     confounds: Confounds,
     *,
     n_dummy: int | None = None,
+    min_parcel_coverage: float = 0.5,
 ) -> Grayordinates:
     """Average fMRIPrep's grayordinates over parcels.
 
@@ -158,6 +159,8 @@ def take_cifti(
         Columns (T,) of fMRIPrep's table.
     n_dummy
         Volumes before the steady state; None: those that fMRIPrep marked.
+    min_parcel_coverage
+        Parcels of which a smaller fraction of grayordinates has data have no series.
 
     Returns
     -------
@@ -175,7 +178,7 @@ def take_cifti(
     steady = series[motion.n_dummy :]
     covered = np.ptp(steady, axis=0) > 0
     factor = temporal.grand_mean_factor(steady, covered)
-    parcels, coverage = label_means(series, labels, covered)
+    parcels, coverage = label_means(series, labels, covered, min_parcel_coverage)
     return Grayordinates(parcels * factor, known_confounds(confounds), coverage, motion)
 
 

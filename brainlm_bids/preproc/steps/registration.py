@@ -163,6 +163,7 @@ def project(
     brain_mask: Mask,
     affine: Matrix,
     template_brain: tuple[Mask, Matrix] | None = None,
+    min_parcel_coverage: float = 0.5,
 ) -> Projection:
     """Find where an atlas, tissues and ICA-AROMA's masks lie in the voxels of a run.
 
@@ -183,6 +184,8 @@ def project(
     template_brain
         The template's brain mask (X, Y, Z) and its affine (4, 4), where a run that was registered
         elsewhere is to be compared with it.
+    min_parcel_coverage
+        Parcels of which a smaller fraction of voxels lies in the brain mask have no series.
 
     Returns
     -------
@@ -194,7 +197,9 @@ def project(
         return world_to_voxel(pull(points), affine)
 
     labels, points = labelled_points(atlas, atlas_affine)
-    operator, coverage = build_operator(labels, in_run(points), brain_mask.shape, brain_mask)
+    operator, coverage = build_operator(
+        labels, in_run(points), brain_mask.shape, brain_mask, min_coverage=min_parcel_coverage
+    )
     labels, points = _tissue_points(tissues, aroma)
     # for means over large tissues linear interpolation is as good, and quick
     means, _ = build_operator(labels, in_run(points), brain_mask.shape, brain_mask, 2, order=1)
