@@ -20,6 +20,9 @@ OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort te
   tests/model --ignore=tests/model/test_transformers.py
 # a file's tests stay together: they share what they compute once
 PARALLEL ?= -n 2 --dist loadfile
+# A thread per process, since two processes share the cores: threads that wait for one another
+# would take more than half of the time.
+test test-all test-oldest: export OMP_NUM_THREADS = 1
 PHANTOM := demo/.phantom
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
@@ -42,13 +45,14 @@ test-all: $(INSTALLED)
 
 # the numerics, the networks and one whole run, with the oldest dependencies that pyproject.toml allows
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -m "not slow and not container and not cluster" $(OLDEST_TESTS)
+	$(OLDEST)/bin/python -m pytest $(PARALLEL) \
+	  -m "not slow and not container and not cluster" $(OLDEST_TESTS)
 
 $(OLDEST)/.installed: constraints.txt pyproject.toml .ci/oldest.py
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet $(TORCH)
 	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e . pytest hypothesis
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e . pytest pytest-xdist hypothesis
 	touch $@
 
 test-container: $(INSTALLED)
