@@ -43,6 +43,7 @@ from brainlm_bids.app.status import (
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import SERIES_STAGE
+from brainlm_bids.errors import UserError
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -81,8 +82,9 @@ def _run_participant(settings: Settings) -> int:
     else:
         runs = bids_inputs.find_runs(settings)
     make_folders(settings)
+    taken = [run for run in runs if run.taken]
     if settings.reports_only:
-        return write_reports(settings, runs)
+        return write_reports(settings, taken)
     resources = find_resources(settings)
     settings = with_precision(settings, resources)
     for text in resources.warnings:
@@ -90,7 +92,8 @@ def _run_participant(settings: Settings) -> int:
     run_id = new_run_id()
     plans, rows = _plan(settings, runs, resources, run_id)
     if settings.dry_run:
-        return _print_plans(plans, rows)
+        _print_plans(plans, rows)
+        return _code(rows, taken)
     write_dataset(settings, resources, [plan.run for plan in plans])
     if settings.boilerplate_only:
         return EXIT_OK
@@ -103,10 +106,20 @@ def _run_participant(settings: Settings) -> int:
         for plan in plans
     ]
     rows.sort(key=lambda row: row.source)
-    code = max(exit_code(rows), _finish(settings, runs, resources, rows, run_id, stopped=stopped))
+    code = _finish(settings, taken, resources, rows, run_id, stopped=stopped)
     if signal is not None:
         raise signal
-    return code
+    return max(code, _code(rows, taken))
+
+
+def _code(rows: Sequence[Row], taken: Sequence[Run]) -> int:
+    """The exit code of a call by its rows; UserError if there was nothing to do."""
+    if not taken:
+        raise UserError(
+            f"nothing to do: {len(rows)} files look like BOLD runs, and none is taken; the rows of "
+            "the status table say why"
+        )
+    return exit_code(rows)
 
 
 def _finish(
@@ -188,14 +201,13 @@ def _make_plan(settings: Settings, run: Run, resources: Resources) -> RunPlan:
     return RunPlan(run, stages, context, anatomy)
 
 
-def _print_plans(plans: Sequence[RunPlan], rows: Sequence[Row]) -> int:
+def _print_plans(plans: Sequence[RunPlan], rows: Sequence[Row]) -> None:
     """The dry run: a line per run with its pending stages, or why it is left out."""
     for row in rows:
         print(f"{row.source}: {row.status}: {row.reason}")
     for plan in plans:
         pending = [stage.stage.name for stage in plan.stages.pending]
         print(f"{plan.run.source.name}: {', '.join(pending) or 'complete, nothing to do'}")
-    return exit_code(rows)
 
 
 # --- executing -------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Outcome:
 class Row:
     """One recording in the status table."""
 
-    participant_id: str
+    participant_id: str | None
     session_id: str | None
     task: str | None
     run: str | None
@@ -77,7 +77,7 @@ class Row:
         """
         cells = _outcome_cells(outcome)
         return cls(
-            with_prefix("sub", entities["sub"]),
+            with_prefix("sub", entities["sub"]) if "sub" in entities else None,
             session_id(entities),
             entities.get("task"),
             entities.get("run"),

@@ -4,11 +4,14 @@ The names that fMRIPrep 20 to 25 write are understood. Only the folders of the r
 are listed, each once, so that a large data set costs nothing. Nothing is written into the folder.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from brainlm_bids.bids.names import parse, with_prefix
+from brainlm_bids.bids.left_out import combined_of, expected_folder, one_of_each
+from brainlm_bids.bids.names import Name, parse, with_prefix
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 
@@ -19,6 +22,8 @@ CIFTI_SPACE = "fsLR"
 SPACES = (TEMPLATE, CIFTI_SPACE, "T1w", "boldref", OTHER_TEMPLATE)
 IMAGES = (".nii.gz", ".nii")
 CIFTI = ".dtseries.nii"
+SURFACE = ".func.gii"
+_AGAIN = f"run fMRIPrep again with --output-spaces {TEMPLATE}:res-2"
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,35 @@ def check_derivatives(root: Path) -> None:
         raise UserError(f"--derivatives {root}: made by {made}, not by fMRIPrep")
 
 
+class Candidate(NamedTuple):
+    """What looks like a run.
+
+    Attributes
+    ----------
+    stem
+        Name of the raw run without its suffix.
+    path
+        One of its files.
+    files
+        What is used of it; None if it cannot be.
+    reason
+        Why it cannot be used, in one line.
+    taken
+        Whether it would be processed if it were complete. What fMRIPrep writes in forms that are
+        not supported, or beside the run that is used, is not.
+    """
+
+    stem: str
+    path: Path
+    files: Preprocessed | None
+    reason: str = ""
+    taken: bool = True
+
+
 def find_preprocessed(
     root: Path, subjects: Sequence[str], spaces: Sequence[str] = SPACES
-) -> list[tuple[Preprocessed | None, str, str]]:
-    """Runs of some subjects.
+) -> list[Candidate]:
+    """Everything that looks like a run of some subjects.
 
     Parameters
     ----------
@@ -95,11 +125,6 @@ def find_preprocessed(
         Their labels; all if empty.
     spaces
         In the order of preference: the first that a run has is taken.
-
-    Returns
-    -------
-    list of tuple
-        For each run its files, or None; its stem; and why it cannot be used, in one line.
 
     Raises
     ------
@@ -120,64 +145,146 @@ def find_preprocessed(
             func, anat = session / "func", (session / "anat", folder / "anat")
             if func.is_dir():
                 found += _runs(func, anat, spaces)
-    return found
+        found += _elsewhere(folder, root)
+    return _once_each(found, root)
 
 
-def _runs(
-    func: Path, anat: Iterable[Path], spaces: Sequence[str]
-) -> list[tuple[Preprocessed | None, str, str]]:
+def _once_each(found: Sequence[Candidate], root: Path) -> list[Candidate]:
+    """The candidates, of which those with the name of another run are not taken."""
+    twins = dict(one_of_each([one.path for one in found if one.files is not None], root)[1])
+    return [
+        one._replace(files=None, reason=twins[one.path], taken=False) if one.path in twins else one
+        for one in found
+    ]
+
+
+def _runs(func: Path, anat: Iterable[Path], spaces: Sequence[str]) -> list[Candidate]:
     files: dict[str, list[Path]] = {}
     for path in sorted(func.iterdir()):
-        files.setdefault(parse(path.name).source, []).append(path)
+        files.setdefault(_raw_stem(path), []).append(path)
     warps = [path for folder in anat if folder.is_dir() for path in sorted(folder.iterdir())]
+    series = {stem: [path for path in own if is_series(path)] for stem, own in files.items()}
+    stems = [stem for stem, bold in series.items() if bold]
     runs = []
-    for stem, own in files.items():
-        if any(parse(path.name).suffix == "bold" for path in own):
-            runs.append(_one_run(stem, own, warps, spaces))
+    for stem in stems:
+        reason = _not_supported(stem, series[stem], stems)
+        if reason is None:
+            runs.append(_one_run(stem, files[stem], warps, spaces))
+        else:
+            runs.append(Candidate(stem, series[stem][0], None, f"{stem}: {reason}", taken=False))
     return runs
 
 
-def _one_run(
-    stem: str, files: list[Path], warps: list[Path], spaces: Sequence[str]
-) -> tuple[Preprocessed | None, str, str]:
+def _elsewhere(folder: Path, root: Path) -> Iterator[Candidate]:
+    """Series of a subject that lie where fMRIPrep writes none."""
+    told = set()
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        if Path(where).name == "func" and Path(where).parent.name.startswith(("sub-", "ses-")):
+            continue
+        for path in (Path(where) / name for name in sorted(names)):
+            stem = _raw_stem(path)
+            if is_series(path) and (where, stem) not in told:
+                told.add((where, stem))
+                place = path.parent.relative_to(root).as_posix()
+                expected = expected_folder(path).as_posix()
+                reason = f"lies in {place}, and fMRIPrep writes series into {expected}; move it"
+                yield Candidate(stem, path, None, f"{path.name}: {reason}", taken=False)
+
+
+def is_series(path: Path) -> bool:
+    """Whether a file is named like a BOLD series of fMRIPrep, of any version."""
+    name = parse(path.name)
+    if name.suffix == "bold":
+        return name.extension in (*IMAGES, CIFTI, SURFACE)
+    return _is_old(path)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a series has a name of fMRIPrep 1.0 or 1.1: …_bold_space-<space>_preproc.nii.gz."""
+    name = parse(path.name)
+    return name.suffix == "preproc" and "bold" in name.parts and name.extension in IMAGES
+
+
+def _raw_stem(path: Path) -> str:
+    return parse(path.name).source.removesuffix("_bold")
+
+
+def _not_supported(stem: str, bold: Sequence[Path], stems: Sequence[str]) -> str | None:
+    """Why a run is in no form that could be used under any option, and what to do."""
+    names = [parse(path.name) for path in bold]
+    if {"echo", "part"} & set(names[0].entities):
+        combined = combined_of(stem, stems)
+        if combined is not None:
+            return f"is a part of {combined}, which is used"
+        return "a single echo or part of a run, without the combined series; run fMRIPrep again"
+    if all(map(_is_old, bold)):
+        return "is named as by fMRIPrep 1.0 or 1.1; run fMRIPrep again (20.2 or later)"
+    if any(_space(name) in SPACES for name in names):
+        return None
+    if any(name.extension == CIFTI for name in names):
+        density = next(name.get("den") or "?" for name in names if name.extension == CIFTI)
+        return (
+            f"has CIFTI with {density} grayordinates alone, and A424 is defined for 91k; run "
+            f"fMRIPrep again with --cifti-output 91k, or with --output-spaces {TEMPLATE}:res-2"
+        )
+    there = ", ".join(sorted({name.get("space") or "no space" for name in names}))
+    return f"the fMRIPrep derivatives have BOLD in {there} alone; {_AGAIN}"
+
+
+def _space(name: Name) -> str | None:
+    """The space of a series that can be read; None for others."""
+    if name.suffix == "bold" and name.extension == CIFTI and name.get("den") == "91k":
+        return CIFTI_SPACE
+    if name.suffix == "bold" and name.get("desc") == "preproc" and name.extension in IMAGES:
+        return name.get("space", "boldref")
+    return None
+
+
+def _one_run(stem: str, files: list[Path], warps: list[Path], spaces: Sequence[str]) -> Candidate:
     bold = _bold_by_space(files)
     space = next((name for name in spaces if name in bold), None)
     if space is None:
-        there = ", ".join(sorted(bold)) or "no space"
-        return None, stem, (
+        there = ", ".join(sorted(bold))
+        way = " or give --denoise confounds:simple, which grayordinates allow" * (
+            CIFTI_SPACE in bold and CIFTI_SPACE not in spaces
+        )
+        return Candidate(stem, min(bold.values()), None, (
             f"{stem}: the fMRIPrep derivatives have BOLD in {there}, not in {' or '.join(spaces)}; "
-            f"run fMRIPrep again with --output-spaces {TEMPLATE}:res-2"
-        )  # fmt: skip
+            f"{_AGAIN}{way}"
+        ))  # fmt: skip
+
+    def missing(what: str) -> Candidate:
+        return Candidate(stem, bold[space], None, f"{stem}: {what}")
+
     confounds = _confounds(files)
     if confounds is None:
-        return None, stem, f"{stem}: there is no desc-confounds table beside {bold[space].name}"
+        return missing(f"there is no desc-confounds table beside {bold[space].name}")
     to_template = _transform(warps, "T1w", TEMPLATE) if space in ("T1w", "boldref") else None
     to_t1w = _boldref_to_t1w(files) if space == "boldref" else None
     if space in ("T1w", "boldref") and to_template is None:
-        return None, stem, (
-            f"{stem}: BOLD is in {space} space, and there is no from-T1w_to-{TEMPLATE} transform; "
-            f"run fMRIPrep again with --output-spaces {TEMPLATE}:res-2"
-        )  # fmt: skip
+        return missing(
+            f"BOLD is in {space} space, and there is no from-T1w_to-{TEMPLATE} transform; {_AGAIN}"
+        )
     if space == "boldref" and to_t1w is None:
-        return None, stem, f"{stem}: there is no transform from the BOLD reference to the T1w"
+        return missing("there is no transform from the BOLD reference to the T1w")
     mask = _mask_of(bold[space], files)
-    return Preprocessed(stem, bold[space], space, confounds, mask, to_template, to_t1w), stem, ""
+    used = Preprocessed(stem, bold[space], space, confounds, mask, to_template, to_t1w)
+    return Candidate(stem, used.bold, used)
 
 
 def _bold_by_space(files: list[Path]) -> dict[str, Path]:
     """The BOLD of each space; of several resolutions that of 2 mm, or the first."""
     found: dict[str, Path] = {}
-    for path in files:
+    # compressed ones first: what lies beside them uncompressed is a copy for another program
+    for path in sorted(files, key=lambda path: (path.suffix != ".gz", path)):
         name = parse(path.name)
-        if name.suffix != "bold":
-            continue
-        if name.extension == CIFTI and name.get("den") == "91k":
-            found[CIFTI_SPACE] = path
-        if name.get("desc") == "preproc" and name.extension in IMAGES:
-            space = name.get("space", "boldref")
-            # Of several, 2 mm is what the atlas has; 1 mm is eight times the size.
-            if space not in found or name.get("res") == "2":
-                found[space] = path
+        space = _space(name)
+        # Of several, 2 mm is what the atlas has; 1 mm is eight times the size.
+        if space is not None and (
+            space not in found or (name.get("res") == "2" != parse(found[space].name).get("res"))
+        ):
+            found[space] = path
     return found
 
 

@@ -6,7 +6,7 @@ known by then and recorded in one line, so that a broken run never reaches the w
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,15 @@ from brainlm_bids.bids.headers import (
     read_metadata,
 )
 from brainlm_bids.bids.layout import find_files
-from brainlm_bids.bids.names import matches, parse
+from brainlm_bids.bids.left_out import combined_of
+from brainlm_bids.bids.names import parse, with_prefix, without_prefix
+from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Notice
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
-from brainlm_bids.values import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Run:
         Whether the source is a parcel series that was made elsewhere.
     traceback
         Of an error of the program, for which it cannot be processed.
+    taken
+        Whether the call is about it. A file that only looks like a run is there with the reason.
     """
 
     source: Path
@@ -75,6 +78,7 @@ class Run:
     preprocessed: Preprocessed | None = None
     timeseries: bool = False
     traceback: str = field(default="", hash=False)
+    taken: bool = True
 
     def broken(self, error: Exception) -> "Run":
         """The run with an error that concerns it alone, as its problem in one line.
@@ -114,12 +118,16 @@ class Run:
     @property
     def entities(self) -> dict[str, str]:
         """Entities as the file name spells them (`run-1` stays `1`, `run-01` stays `01`)."""
-        return parse(self.stem).entities
+        entities = parse(self.stem).entities
+        if "sub" not in entities:  # only of what is not taken: that of its folder, if there is one
+            folders = self.source.relative_to(self.bids_dir).parts
+            entities |= parse(next((one for one in folders if one.startswith("sub-")), "")).entities
+        return entities
 
     @property
     def subject(self) -> str:
-        """Label of the subject, without `sub-`."""
-        return self.entities["sub"]
+        """Label of the subject, without `sub-`; empty for what is not taken and names none."""
+        return self.entities.get("sub", "")
 
     @property
     def session(self) -> str | None:
@@ -159,12 +167,29 @@ def find_runs(settings: Settings) -> list[Run]:
     if settings.fmriprep_dir is not None:
         return _find_preprocessed(settings, settings.fmriprep_dir)
     files = find_files(settings)
-    if not files.bold:
-        raise UserError(f"{settings.bids_dir}: {_no_match(files.every_bold, settings)}")
+    if not files.bold and not files.left_out:
+        raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
     anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback)
+    stems = {parse(path.name).stem for path in files.bold}
+    describe = partial(_describe, anatomy=anatomy, stems=stems)
+    runs = [_guarded(Run(path, settings.bids_dir, {}), describe) for path in files.bold]
+    runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
+    runs += _without_runs(settings.bids_dir, settings, runs)
+    return sorted(runs, key=lambda run: run.source)
+
+
+def _not_taken(path: Path, reason: str, root: Path) -> Run:
+    return Run(path, root, {}, skip=reason, taken=False)
+
+
+def _without_runs(root: Path, settings: Settings, runs: Sequence[Run]) -> list[Run]:
+    """A row for every participant that was asked for by name and has no run."""
+    known = {run.subject for run in runs}
+    folders = [root / with_prefix("sub", label) for label in settings.participant_label]
     return [
-        _guarded(Run(path, settings.bids_dir, {}), partial(_describe, anatomy=anatomy))
-        for path in files.bold
+        _not_taken(folder, f"{folder.name}: has no BOLD run of the selection", root)
+        for folder in folders
+        if without_prefix("sub", folder.name) not in known
     ]
 
 
@@ -227,20 +252,24 @@ def _describe_timeseries(run: Run, settings: Settings, parcels: Sequence[str]) -
 def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     """Runs of fMRIPrep's output folder, in the order of their names."""
     check_derivatives(root)
+    wanted = wanted_labels(settings)
     found = find_preprocessed(root, settings.participant_label, _spaces(settings))
-    chosen = [one for one in found if _is_selected(parse(one[1]).entities, settings)]
+    chosen = [one for one in found if is_selected(one.stem, wanted)]
     if not chosen:
-        names = [stem for _, stem, _ in found]
-        raise UserError(f"--derivatives {root}: {_no_match(names, settings)}")
-    raw_dir = settings.bids_dir
+        names = [one.stem for one in found]
+        raise UserError(f"--derivatives {root}: {no_match(names, settings)}")
+    describe = partial(_describe_preprocessed, raw_dir=settings.bids_dir)
     runs = []
-    for source, stem, reason in sorted(chosen, key=lambda one: one[1]):
-        if source is None:
-            runs.append(Run(root / f"{stem}_bold.nii.gz", root, {}, problem=reason))
-            continue
-        run = Run(source.bold, root, {}, preprocessed=source)
-        runs.append(_guarded(run, partial(_describe_preprocessed, source=source, raw_dir=raw_dir)))
-    return runs
+    for one in chosen:
+        if one.files is not None:
+            run = Run(one.path, root, {}, preprocessed=one.files)
+            runs.append(_guarded(run, describe))
+        elif one.taken:
+            runs.append(Run(one.path, root, {}, problem=one.reason))
+        else:
+            runs.append(_not_taken(one.path, one.reason, root))
+    runs += _without_runs(root, settings, runs)
+    return sorted(runs, key=lambda run: run.source)
 
 
 def _spaces(settings: Settings) -> Sequence[str]:
@@ -253,13 +282,10 @@ def _spaces(settings: Settings) -> Sequence[str]:
     return SPACES
 
 
-def _is_selected(entities: dict[str, str], settings: Settings) -> bool:
-    wanted = {"ses": settings.session_label, "task": settings.task_id, "run": settings.run_id}
-    return matches(entities, wanted)
-
-
-def _describe_preprocessed(run: Run, source: Preprocessed, raw_dir: Path) -> Run:
+def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
     """One run of fMRIPrep; what its sidecar lacks is taken from the raw run's."""
+    source = run.preprocessed
+    assert source is not None
     for path in source.files:
         check_readable(path)
     raw = raw_dir / run.source.relative_to(run.bids_dir).with_name(f"{source.stem}_bold.nii.gz")
@@ -274,30 +300,15 @@ def _describe_preprocessed(run: Run, source: Preprocessed, raw_dir: Path) -> Run
     return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
-def _no_match(names: Sequence[str], settings: Settings) -> str:
-    """Why no run matches the selection: the first label that none of these files has."""
-    for flag, entity, labels in (
-        ("--session-label", "ses", settings.session_label),
-        ("--task-id", "task", settings.task_id),
-        ("--run-id", "run", settings.run_id),
-    ):
-        there = sorted({parse(name).entities.get(entity, "") for name in names} - {""})
-        for label in labels:
-            if not any(matches({entity: known}, {entity: [label]}) for known in there):
-                return (
-                    f"no BOLD run matches {flag} {label}{did_you_mean(label, there)} "
-                    f"(there are: {', '.join(there) or 'none'})"
-                )
-    return "no BOLD run matches the selection; nothing to do"
+def _describe(run: Run, anatomy: Anatomy, stems: Collection[str]) -> Run:
+    """A raw run with its metadata (sidecars inherited) and whatever is wrong with it.
 
-
-def _describe(run: Run, anatomy: Anatomy) -> Run:
-    """A raw run with its metadata (sidecars inherited) and whatever is wrong with it."""
+    stems: of all runs.
+    """
     path = run.source
     name = parse(path.name)
     if name.get("echo") or name.get("part"):
-        text = f"{path.name}: multi-echo and complex-valued runs are not supported"
-        return replace(run, skip=text)
+        return replace(run, skip=_part_of_a_run(path, stems))
     check_readable(path)
     run = _with_metadata(run, read_metadata(path, run.bids_dir))
     if run.problem is not None:
@@ -308,6 +319,17 @@ def _describe(run: Run, anatomy: Anatomy) -> Run:
     t1w = anatomy.of(name)
     warnings = (*look.warnings, *t1w.warnings)
     return replace(run, t1w=t1w.path, problem=t1w.problem, warnings=warnings)
+
+
+def _part_of_a_run(path: Path, stems: Collection[str]) -> str:
+    """Why one echo, or one part of a complex image, is not processed."""
+    combined = combined_of(path.name, stems)
+    if combined is not None:
+        return f"{path.name}: is a part of {combined}, which is used"
+    return (
+        f"{path.name}: multi-echo and complex-valued runs are not supported; combine them, for "
+        "example with fMRIPrep, and start from its derivatives"
+    )
 
 
 def _with_metadata(run: Run, metadata: dict[str, Any]) -> Run:

@@ -5,22 +5,30 @@ A data set and a selection come in; paths go out. Nothing is written into the da
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from brainlm_bids.bids.dataset import read_description
-from brainlm_bids.bids.names import matches, parse, without_prefix
+from brainlm_bids.bids.left_out import (
+    NO_RAW_DATA,
+    LeftOut,
+    is_ignored,
+    is_valid,
+    lonely_reason,
+    look_for_bold,
+    one_of_each,
+    read_bidsignore,
+    why_left_out,
+    why_never,
+)
+from brainlm_bids.bids.selection import Query, is_selected, read_filters, wanted_labels
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable, read_json
+from brainlm_bids.files import check_readable
 from brainlm_bids.settings import Settings
 from brainlm_bids.values import did_you_mean
 
 if TYPE_CHECKING:
     from bids import BIDSLayout
-
-# Entities as PyBIDS calls them, with labels; or the content of --bids-filter-file for one kind.
-Query = dict[str, object]
 
 
 class Selected(NamedTuple):
@@ -30,12 +38,15 @@ class Selected(NamedTuple):
     ----------
     bold, t1w
         Sorted by their paths.
+    left_out
+        What looks like a run of the selection and is not taken.
     every_bold
-        Names of all BOLD files of the data set, where none is selected.
+        Names of all that looks like a BOLD run of these participants.
     """
 
     bold: list[Path]
     t1w: list[Path]
+    left_out: list[LeftOut]
     every_bold: list[str]
 
 
@@ -49,13 +60,42 @@ def find_files(settings: Settings) -> Selected:
     """
     _check_labels(settings)
     layout = _index(settings)
-    filters = _read_filters(settings.bids_filter_file)
-    bold = _query(layout, filters, "bold", {"suffix": "bold", **_selection(settings)}, settings)
-    if not bold:
-        every = _query(layout, {}, "bold", {"suffix": "bold"}, replace(settings, run_id=()))
-        return Selected([], [], [path.name for path in every])
+    filters = read_filters(settings.bids_filter_file)
+    wanted = wanted_labels(settings)
+    indexed = set(_query(layout, {}, "bold", {"suffix": "bold", **_subjects(settings)}, settings))
+    asked = indexed
+    if "bold" in filters:
+        query = {"suffix": "bold", **_subjects(settings)}
+        asked = set(_query(layout, filters, "bold", query, settings))
+    asked = {path for path in asked if is_selected(path.name, wanted)}
+    there = look_for_bold(settings.bids_dir, settings.output_dir, settings.participant_label)
+    rules = [] if settings.skip_bids_validation else read_bidsignore(settings.bids_dir)
+    ignored = {path for path in (*asked, *there.bold) if is_ignored(path, settings.bids_dir, rules)}
+    usable = sorted(path for path in asked - ignored if why_never(path) is None)
+    bold, left_out = one_of_each(usable, settings.bids_dir)
+    for path in sorted((asked | (set(there.bold) - indexed)) - set(usable)):
+        if is_selected(path.name, wanted):
+            left_out.append(LeftOut(path, _why(path, path in ignored, settings)))
+    left_out += [
+        LeftOut(path, lonely_reason(path))
+        for path in there.lonely
+        if is_selected(path.name, wanted)
+    ]
     t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
-    return Selected(bold, t1w, [])
+    return Selected(bold, t1w, left_out, sorted({path.name for path in (*indexed, *there.bold)}))
+
+
+def _why(path: Path, ignored: bool, settings: Settings) -> str:
+    if ignored:
+        return (
+            f"{path.name}: .bidsignore names it; remove the pattern, or give --skip-bids-validation"
+        )
+    if settings.bids_database_dir is not None and is_valid(path, settings.bids_dir):
+        return (
+            f"{path.name}: is not in the index that --bids-database-dir keeps; delete the folder "
+            "of the index, so that it is made again"
+        )
+    return why_never(path) or why_left_out(path, settings.bids_dir)
 
 
 def _check_labels(settings: Settings) -> None:
@@ -109,7 +149,7 @@ def _check_description(bids_dir: Path) -> None:
 
 def _ignored(settings: Settings) -> Iterator[str | re.Pattern[str]]:
     """Folders that hold no raw data, and the subjects that nobody asked for."""
-    yield from ("code", "stimuli", "sourcedata", "models", "derivatives", "phenotype")
+    yield from (re.compile(f"^/{name}(/|$)") for name in NO_RAW_DATA)
     yield re.compile(r"/\.")
     if settings.output_dir.is_relative_to(settings.bids_dir):
         relative = settings.output_dir.relative_to(settings.bids_dir)
@@ -126,17 +166,6 @@ def _subjects(settings: Settings) -> Query:
     return {"subject": list(settings.participant_label)}
 
 
-def _selection(settings: Settings) -> Query:
-    chosen = _subjects(settings)
-    for key, entity, labels in (
-        ("session", "ses", settings.session_label),
-        ("task", "task", settings.task_id),
-    ):
-        if labels:
-            chosen[key] = [without_prefix(entity, label) for label in labels]
-    return chosen
-
-
 def _query(
     layout: "BIDSLayout",
     filters: dict[str, Query],
@@ -150,24 +179,4 @@ def _query(
         found = layout.get(return_type="filename", invalid_filters="allow", **merged)
     except (ValueError, TypeError) as error:
         raise UserError(f"--bids-filter-file {settings.bids_filter_file}: {error}") from error
-    paths = sorted(Path(path) for path in found)
-    if name == "bold" and settings.run_id:
-        # not in the query: runs are compared as numbers, --run-id 1 means run-1 and run-01
-        wanted = {"run": settings.run_id}
-        paths = [path for path in paths if matches(parse(path.name).entities, wanted)]
-    return paths
-
-
-def _read_filters(path: Path | None) -> dict[str, Query]:
-    if path is None:
-        return {}
-    try:
-        filters = read_json(path)
-    except UserError as error:
-        raise UserError(f"--bids-filter-file {error}") from None
-    if not all(isinstance(value, dict) for value in filters.values()):
-        raise UserError(f'--bids-filter-file {path}: expected {{"bold": {{…}}, "t1w": {{…}}}}')
-    unknown = sorted(set(filters) - {"bold", "t1w"})
-    if unknown:
-        raise UserError(f'--bids-filter-file {path}: {unknown[0]!r} is neither "bold" nor "t1w"')
-    return filters
+    return sorted(Path(path) for path in found)

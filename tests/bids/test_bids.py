@@ -184,16 +184,24 @@ def test_selection(sessions: Path) -> None:
 
 
 def test_labels_that_do_not_exist_are_refused_with_those_that_do(sessions: Path) -> None:
-    with pytest.raises(UserError, match=r"no BOLD run matches --task-id sleep \(there are: "):
+    """What was asked, by all options, and what there is."""
+    there = r"\(there are 12, of participants 01, 02; sessions a, b; tasks nback, rest; run numb"
+    with pytest.raises(UserError, match=rf"no BOLD run matches --task-id sleep {there}"):
         _found(sessions, task_id=("sleep",))
     with pytest.raises(UserError, match=r"--task-id ret; did you mean rest\?"):
         _found(sessions, task_id=("ret",))
-    with pytest.raises(UserError, match=r"--session-label c \(there are: a, b\)"):
+    with pytest.raises(UserError, match=rf"matches --session-label c --run-id 1 {there}"):
         _found(sessions, session_label=("c",), run_id=("1",))
-    with pytest.raises(UserError, match=r"--run-id 7 \(there are: 02, 1\)"):
+    with pytest.raises(UserError, match=r"--run-id 7 .*; run numbers 02, 1\)"):
         _found(sessions, run_id=("7",))
+    with pytest.raises(UserError, match=r"--participant-label 01 --task-id nback --run-id 1 \("):
+        _found(sessions, participant_label=("01",), task_id=("nback",), run_id=("1",))
     with pytest.raises(UserError, match=r"no folder sub-1 in .*; did you mean 01\?"):
         _found(sessions, participant_label=("1",))
+    path = sessions.parent / "filter.json"
+    _json(path, {"bold": {"task": "sleep"}})
+    with pytest.raises(UserError, match=rf"matches --bids-filter-file {path} {there}"):
+        _found(sessions, bids_filter_file=path)
 
 
 def test_order_and_words_of_entities(sessions: Path) -> None:

@@ -290,7 +290,7 @@ def test_two_millimetres_are_preferred_and_subjects_are_found_fast(tmp_path: Pat
     started = time.monotonic()
     found = find_preprocessed(tmp_path, ["0500"])
     seconds = time.monotonic() - started
-    assert [one[0].bold.name for one in found if one[0]] == [
+    assert [one.files.bold.name for one in found if one.files] == [
         f"sub-0500_task-a_space-{SPACE}_res-2_desc-preproc_bold.nii.gz"
     ]
     assert seconds < 0.5  # one folder is listed, whatever lies beside it

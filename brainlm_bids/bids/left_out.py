@@ -1,0 +1,308 @@
+"""Files of a raw data set that look like BOLD runs and are not taken: why, and what to do.
+
+A data set and what PyBIDS finds in it come in. Paths go out, each with its reason in one line, so
+that no recording vanishes without a word.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from brainlm_bids.bids.names import ENTITIES, alphanumeric, build, parse, with_prefix
+from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_text
+
+# Folders of a data set that hold no raw data.
+NO_RAW_DATA = ("code", "stimuli", "sourcedata", "models", "derivatives", "phenotype")
+NIFTI = (".nii", ".nii.gz")
+OTHER_IMAGES = (".img", ".mgz", ".mgh", ".nii.bz2", ".nii.xz", ".nii.zst", ".mnc")
+_BOLD = tuple(f"_bold{extension}" for extension in (*NIFTI, *OTHER_IMAGES))
+_ABOUT_BOLD = ("_bold.json", "_events.tsv")
+
+
+class LeftOut(NamedTuple):
+    """A file that is not taken, and the reason in one line."""
+
+    path: Path
+    reason: str
+
+
+class OnDisk(NamedTuple):
+    """What a folder holds.
+
+    Attributes
+    ----------
+    bold
+        Images that are named like BOLD runs, whatever else is wrong with them.
+    lonely
+        Sidecars and tables of events in folders `func` that hold no image of such a run.
+    """
+
+    bold: list[Path]
+    lonely: list[Path]
+
+
+# --- what is there ---------------------------------------------------------------------------
+
+
+def look_for_bold(bids_dir: Path, output_dir: Path, participants: Sequence[str]) -> OnDisk:
+    """All files of a data set that look like BOLD runs, or like what belongs to one.
+
+    Parameters
+    ----------
+    bids_dir
+        The data set. Folders without raw data, hidden ones, and other data sets in it are left out.
+    output_dir
+        Left out, too.
+    participants
+        Only the folders of these; everything if empty.
+    """
+    tops = sorted(_entries(bids_dir), key=lambda entry: entry.name)
+    wanted = {with_prefix("sub", label) for label in participants}
+    found = OnDisk([], [])
+    for entry in tops:
+        if entry.name in NO_RAW_DATA or (wanted and entry.name not in wanted):
+            continue
+        if entry.is_dir():
+            _search(Path(entry.path), output_dir, found, set())
+        elif _is_bold(entry.name):
+            found.bold.append(Path(entry.path))
+    return found
+
+
+def _search(folder: Path, output_dir: Path, found: OnDisk, above: set[Path]) -> None:
+    real = folder.resolve()
+    if real in above or folder == output_dir or (folder / "dataset_description.json").exists():
+        return  # a link in a circle, our own files, another data set
+    entries = sorted(_entries(folder), key=lambda entry: entry.name)
+    bold = [Path(entry.path) for entry in entries if _is_bold(entry.name)]
+    found.bold.extend(bold)
+    if folder.name == "func":
+        found.lonely.extend(_lonely([entry.name for entry in entries], folder))
+    for entry in entries:
+        if entry.is_dir():
+            _search(Path(entry.path), output_dir, found, above | {real})
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith("."))
+    except PermissionError:
+        raise UserError(f"{folder}: cannot be listed by user {os.getuid()}") from None
+
+
+def _is_bold(name: str) -> bool:
+    return name.lower().endswith(_BOLD)
+
+
+def _lonely(names: Sequence[str], folder: Path) -> Iterator[Path]:
+    """The first of the files about a run of which there is no image."""
+    extensions = (*NIFTI, *OTHER_IMAGES)
+    images = [parse(name).entities.items() for name in names if name.lower().endswith(extensions)]
+    told = set()
+    for name in names:
+        entities = parse(name).entities
+        if not name.endswith(_ABOUT_BOLD) or any(entities.items() <= one for one in images):
+            continue
+        stem = parse(name).stem
+        if stem not in told:
+            told.add(stem)
+            yield folder / name
+
+
+def lonely_reason(path: Path) -> str:
+    """Why there is no run beside a file about one."""
+    return f"{path.name}: there is no image {parse(path.name).stem}_bold.nii.gz beside it"
+
+
+# --- .bidsignore -----------------------------------------------------------------------------
+
+
+def read_bidsignore(bids_dir: Path) -> list[tuple[re.Pattern[str], bool]]:
+    """Patterns of a data set's .bidsignore, and whether each ignores or takes back."""
+    path = bids_dir / ".bidsignore"
+    lines = read_text(path).splitlines() if path.is_file() else []
+    texts = [line.strip() for line in lines]
+    return [
+        (_pattern(text.removeprefix("!")), not text.startswith("!"))
+        for text in texts
+        if text and not text.startswith("#")
+    ]
+
+
+def is_ignored(path: Path, bids_dir: Path, rules: Iterable[tuple[re.Pattern[str], bool]]) -> bool:
+    """Whether .bidsignore names a file: the last pattern that fits decides, as in git."""
+    relative = path.relative_to(bids_dir).as_posix()
+    ignored = False
+    for pattern, ignores in rules:
+        if pattern.fullmatch(relative):
+            ignored = ignores
+    return ignored
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A pattern of .gitignore as an expression for paths of files.
+
+    >>> bool(_pattern("extra/").fullmatch("sub-01/extra/a_bold.nii"))
+    True
+    >>> bool(_pattern("/*_bold.nii").fullmatch("sub-01/a_bold.nii"))
+    False
+    """
+    anchored = "/" in text.rstrip("/")
+    folder = text.endswith("/")
+    expression = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", text.strip("/")):
+        known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+        if part.startswith("[") and part.endswith("]"):
+            expression += part.replace("[!", "[^")
+        else:
+            expression += known.get(part, re.escape(part))
+    before = "" if anchored else "(?:.*/)?"
+    return re.compile(f"{before}{expression}" + ("/.*" if folder else "(?:/.*)?"))
+
+
+# --- why a file is not taken -----------------------------------------------------------------
+
+
+def why_never(path: Path) -> str | None:
+    """Why a file that looks like a BOLD run can never be one, and what to do; None if it can."""
+    extension = _extension(path)
+    labels = parse(path.name).entities
+    if path.is_dir():
+        return f"{path.name}: is a folder that is named like an image; move the image out of it"
+    if extension not in NIFTI:
+        return f"{path.name}: {extension} is not NIfTI; convert it to .nii.gz"
+    if "sub" not in labels:
+        return f"{path.name}: its name has no sub-<label>; rename it"
+    if {"space", "desc"} & set(labels):
+        return (
+            f"{path.name}: is a derivative, not raw data; give its data set as "
+            "--derivatives fmriprep=PATH, or move it into derivatives"
+        )
+    return None
+
+
+def is_valid(path: Path, bids_dir: Path) -> bool:
+    """Whether a file has a name, and lies in a folder, that BIDS knows."""
+    from bids_validator import BIDSValidator
+
+    return bool(BIDSValidator().is_bids(f"/{path.relative_to(bids_dir).as_posix()}"))
+
+
+def why_left_out(path: Path, bids_dir: Path) -> str:
+    """Why a file that could be a BOLD run is not taken as one, and what to do."""
+    extension = _extension(path)
+    fault = _fault_of_name(path, extension) or _fault_of_place(path, bids_dir)
+    proposal = _proposal(path, extension)
+    return (
+        f"{path.name}: {fault or 'its name is not valid BIDS'}; {proposal}or give "
+        "--skip-bids-validation"
+    )
+
+
+def _extension(path: Path) -> str:
+    name = path.name.lower()
+    extensions = (*NIFTI[::-1], *OTHER_IMAGES)
+    return next((text for text in extensions if name.endswith(text)), path.suffix)
+
+
+def _fault_of_name(path: Path, extension: str) -> str | None:
+    name = parse(path.name)
+    labels = name.entities
+    word = next((part for part in name.parts if "-" not in part), None)
+    odd = next(
+        (f"{k}-{v}" for k, v in labels.items() if not re.fullmatch("[0-9a-zA-Z+]+", v)), None
+    )
+    if "task" not in labels:
+        return "its name has no task-<label>, which BIDS requires"
+    if odd is not None:
+        return f"BIDS allows only letters and digits in a label, unlike {odd}"
+    if word is not None:
+        return f"{word!r} in its name is no entity with a label"
+    unknown = next((entity for entity in labels if entity not in ENTITIES), None)
+    if unknown is not None:
+        return f"{unknown!r} in its name is no entity of BIDS"
+    if not path.name.endswith(f"_bold{extension}"):
+        return f"BIDS names end in _bold{extension}, in lower case"
+    known = [entity for entity in ENTITIES if entity in labels]
+    if known != list(labels):
+        return f"BIDS has the entities in the order {', '.join(known)}"
+    return None
+
+
+def _fault_of_place(path: Path, bids_dir: Path) -> str | None:
+    expected = expected_folder(path)
+    folder = path.parent.relative_to(bids_dir)
+    if folder == expected:
+        return None
+    return f"it lies in {folder.as_posix()}, and BIDS expects it in {expected.as_posix()}"
+
+
+def expected_folder(path: Path) -> Path:
+    """Where BIDS expects a BOLD image, by its name."""
+    labels = parse(path.name).entities
+    parts = [with_prefix(entity, labels[entity]) for entity in ("sub", "ses") if entity in labels]
+    return Path(*parts, "func")
+
+
+def _proposal(path: Path, extension: str) -> str:
+    """A valid name that is near to that of a file; nothing where there is none."""
+    entities: dict[str, str] = {}
+    last = ""
+    for part in parse(path.name).parts:
+        entity, dash, label = part.partition("-")
+        if dash and entity.lower() in ENTITIES:
+            last = entity.lower()
+            entities[last] = alphanumeric(label)
+        elif last:
+            entities[last] += alphanumeric(part)
+    entities.setdefault("task", "rest")
+    proposed = Path(str(build("", entities, "bold", extension)))
+    place = expected_folder(proposed) / proposed
+    if not is_valid(Path("/") / place, Path("/")):
+        return ""
+    if proposed.name == path.name:
+        return f"move it there (as {place.as_posix()}), "
+    return f"rename it, with its sidecars, for example to {proposed.name}, "
+
+
+# --- files about one run ---------------------------------------------------------------------
+
+
+def one_of_each(paths: Iterable[Path], root: Path) -> tuple[list[Path], list[LeftOut]]:
+    """One image of every run, and the others: uncompressed duplicates, and copies elsewhere.
+
+    Of several, the one in BIDS' own folder is taken, and the compressed one of those: programs that
+    need uncompressed images write theirs beside it, and some change it.
+    """
+    by_run: dict[str, list[Path]] = {}
+    for path in paths:
+        # in the graph's names all punctuation is the same
+        by_run.setdefault(re.sub(r"\W", "_", parse(path.name).source), []).append(path)
+    left_out = []
+    for same in by_run.values():
+        same.sort(key=lambda path: _preference(path, root))
+        left_out += [LeftOut(path, _twin(path, same[0], root)) for path in same[1:]]
+    return sorted(same[0] for same in by_run.values()), left_out
+
+
+def _preference(path: Path, root: Path) -> tuple[bool, bool, str]:
+    elsewhere = path.parent.relative_to(root) != expected_folder(path)
+    return elsewhere, path.suffix != ".gz", path.as_posix()
+
+
+def _twin(path: Path, taken: Path, root: Path) -> str:
+    other = taken.relative_to(root).as_posix()
+    if parse(path.name).source == parse(taken.name).source:
+        return f"{path.name}: the same run as {other}, which is used; remove or rename one of them"
+    return f"{path.name}: differs from {other} in punctuation alone; rename one of them"
+
+
+def combined_of(name: str, stems: Iterable[str]) -> str | None:
+    """The run that an echo, or a part of a complex image, belongs to, if that is there, too."""
+    parts = [part for part in parse(name).parts if part.partition("-")[0] not in ("echo", "part")]
+    combined = "_".join(parts)
+    return combined if combined in set(stems) else None
