@@ -240,17 +240,22 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark.
+    """The text of a UTF-8 file, or of a UTF-16 one that says so, without a byte-order mark.
 
     Raises
     ------
     UserError
-        If there is no such file, or it is not UTF-8.
+        If there is no such file, or it is neither.
     """
     return _decode(path, read_bytes(path))
 
 
 def _decode(path: Path, content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: is damaged UTF-16 text; save it as UTF-8") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -319,7 +324,10 @@ def read_matrix(path: Path) -> "tuple[list[str], NDArray[np.float64]]":
 
 
 def _table(path: Path) -> bytes:
-    return read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    content = read_bytes(path)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _decode(path, content).encode()
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _numbers(path: Path, content: bytes, n_text: int) -> "tuple[list[str], NDArray[np.float64]]":

@@ -79,7 +79,7 @@ READERS: list[Callable[[Path], Any]] = [files.read_json, files.read_tsv, files.r
     ("content", "text"),
     [
         ("é".encode("latin-1"), "is not UTF-8 text (byte 1 is 0xe9)"),
-        ("{}".encode("utf-16"), "is not UTF-8 text (byte 1 is 0xff)"),
+        ("{}".encode("utf-16")[:-1], "is damaged UTF-16 text"),
         (None, "there is no such file"),
     ],
 )

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.bids.headers import LONGEST_TR
+from brainlm_bids.bids.spreadsheets import numbers
+from brainlm_bids.parcels.columns import check_index, check_series, find_columns, match_names
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 # One recording: an array (T, 424), a table with a column per parcel, a file, or a 4-D image.
@@ -50,9 +52,9 @@ def read_series(x: SeriesLike, tr: float | None = None, *, offline: bool = False
     Parameters
     ----------
     x
-        Array (T, 424) in the atlas's order; DataFrame whose columns are the parcels' names, in any
-        order; path of a .tsv, .csv, .txt, .dat, .npy or .ptseries.nii; 4-D image, or the path of
-        one (.nii, .nii.gz), in MNI152NLin6Asym.
+        Array (T, 424) in the atlas's order; DataFrame whose columns are the parcels' names or
+        numbers, in any order; path of a .tsv, .csv, .txt, .dat, .npy or .ptseries.nii; 4-D image,
+        or the path of one (.nii, .nii.gz), in MNI152NLin6Asym.
     tr
         Repetition time in seconds. May be omitted where the file, its JSON sidecar or the image's
         header records it.
@@ -84,6 +86,7 @@ def read_series(x: SeriesLike, tr: float | None = None, *, offline: bool = False
         found = _of_file(Path(x))
     else:
         found = (_of_array(x), None, "an array", ())
+        _check_shape(found[0])
     values, known, source, notes = found
     _check_values(values, source)
     return ParcelSeries(values, _repetition_time(tr, known, source), source, notes)
@@ -98,19 +101,28 @@ def _of_array(x: Any) -> NDArray[np.float64]:
         raise ValueError(f"{type(x).__name__}: not an array of numbers ({error})") from None
 
 
+def _check_shape(values: NDArray[np.float64]) -> None:
+    try:
+        check_series(values, len(resources.parcels().names), named=False)
+    except ValueError as error:
+        raise ValueError(f"an array: {error}") from None
+
+
 def _of_table(table: pd.DataFrame) -> NDArray[np.float64]:
     names = list(resources.parcels().names)
-    columns = [str(column) for column in table.columns]
-    if sorted(columns) != sorted(names):
-        unknown = [column for column in columns if column not in names]
-        missing = [name for name in names if name not in columns]
-        what = f"{unknown[0]!r} is no parcel of A424" if unknown else f"{missing[0]!r} is missing"
-        raise ValueError(
-            f"the table has {len(columns)} columns, and {what}; its columns must be the names of "
-            "the 424 parcels (in any order), or hand in an array in the atlas's order"
-        )
-    ordered = table.set_axis(columns, axis=1)[names]
-    return ordered.to_numpy(dtype=np.float64, na_value=np.nan)
+    if match_names([str(name) for name in table.index], names) is not None:
+        table = table.T  # a row for each parcel
+    places, index = find_columns([str(column) for column in table.columns], names)
+    for place in index:
+        column = pd.to_numeric(table.iloc[:, place], errors="coerce")
+        check_index(column.to_numpy(dtype=np.float64, na_value=np.nan), str(table.columns[place]))
+    ordered = table.iloc[:, places]
+    try:
+        values = ordered.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        values = numbers([[str(cell) for cell in row] for row in ordered.to_numpy().tolist()])
+    check_series(values, len(names), named=True)
+    return values
 
 
 def _of_file(path: Path) -> Understood:
@@ -150,14 +162,6 @@ def _of_image(x: Any, offline: bool) -> Understood:
 
 
 def _check_values(values: NDArray[np.float64], source: str) -> None:
-    n_parcels = len(resources.parcels().names)
-    if values.ndim != 2 or values.shape[1] != n_parcels:
-        transposed = values.ndim == 2 and values.shape[0] == n_parcels
-        hint = "; transpose it" if transposed else ""
-        raise ValueError(
-            f"{source}: shape {values.shape}; expected (volumes, {n_parcels}), a column for each "
-            f"parcel of A424{hint}"
-        )
     if len(values) < MINIMUM_VOLUMES:
         raise ValueError(f"{source}: {len(values)} volumes; {MINIMUM_VOLUMES} are needed")
     finite = np.isfinite(values).all(axis=0)

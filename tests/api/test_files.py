@@ -55,7 +55,7 @@ def test_a_cifti_parcel_series(model: BrainLM, series: np.ndarray, tmp_path: Pat
     ("name", "content", "message"),
     [
         ("a.tsv", b"", "empty"),
-        ("a.tsv", b"\xff\xfe\x00", "cannot be read|not.*text"),
+        ("a.tsv", b"\xff\xfe\x00", "damaged UTF-16 text"),
         ("a.csv", b"5,2\n3\n", "cannot be read"),
         ("a.npy", b"\x93NUMPY", "cannot be read"),
         ("a.ptseries.nii", b"no image", "cannot be read"),
