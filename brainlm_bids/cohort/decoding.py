@@ -50,7 +50,17 @@ class Decoded(NamedTuple):
 
 
 def n_repeats(n_recordings: int) -> int:
-    """Number of repeats: ten for up to 1000 recordings, fewer beyond, at least one.
+    """Number of repeats of the cross-validation: ten for up to 1000 recordings, fewer for more.
+
+    Parameters
+    ----------
+    n_recordings
+        Number of recordings.
+
+    Returns
+    -------
+    int
+        At least one.
 
     Examples
     --------

@@ -89,7 +89,17 @@ def mean_over_subjects(values: ArrayLike, subjects: Sequence[str], seed: int) ->
 
 
 def mean_over(values: Array) -> Array:
-    """Mean over the first axis of the values that are not NaN; NaN if there are none.
+    """Mean over the first axis of the values that are not NaN.
+
+    Parameters
+    ----------
+    values
+        (N, …).
+
+    Returns
+    -------
+    ndarray
+        (…), NaN where all values are.
 
     Examples
     --------

@@ -50,7 +50,17 @@ class Target(NamedTuple):
 
 
 def as_number(text: str | None) -> float:
-    """Convert a value of a table to a number; NaN if it is missing or no number.
+    """Convert a value of a table to a number.
+
+    Parameters
+    ----------
+    text
+        The value.
+
+    Returns
+    -------
+    float
+        NaN if it is missing or not a number.
 
     Examples
     --------
@@ -65,6 +75,16 @@ def as_number(text: str | None) -> float:
 
 def is_missing(text: str | None) -> bool:
     """Whether a value of a table is missing.
+
+    Parameters
+    ----------
+    text
+        The value.
+
+    Returns
+    -------
+    bool
+        True for None, an empty text, "n/a" and the like.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Baselines of forecasts: predict the next volumes from the volumes seen so far.
 
-seen (T, P) float64 -> (H, P), volume h is h + 1 ahead of the last one seen. Everything is fitted to
-`seen` alone; no baseline uses later volumes.
+seen (T, P) -> (H, P), where volume h is h + 1 volumes ahead of the last one seen. Everything is
+fitted to `seen` alone; no baseline uses later volumes.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Forecaster = Callable[[ArrayLike, int], Array]
 MAXIMUM_ORDER = 10
 VOLUMES_PER_COEFFICIENT = 5
-# × the mean eigenvalue of the lagged products; the one that forecasts best is taken
+# × the mean eigenvalue of the lagged products; the one with the best forecasts is used
 PENALTIES = tuple(10.0 ** np.arange(-3, 4.0))
 HELD_OUT = 0.25  # last share of the seen volumes, on which the penalty is chosen
 
@@ -22,7 +22,16 @@ HELD_OUT = 0.25  # last share of the seen volumes, on which the penalty is chose
 class Autoregression(NamedTuple):
     """Models x(t) − μ = Σ φ_k (x(t − k) − μ) + e of P parcels.
 
-    mean (P,); coefficients (P, K), 0 beyond a parcel's order; order (P,); variance (P,) of e.
+    Attributes
+    ----------
+    mean
+        (P,) μ.
+    coefficients
+        (P, K) φ, 0 beyond a parcel's order.
+    order
+        (P,) order of each model.
+    variance
+        (P,) variance of e.
     """
 
     mean: Array
@@ -34,9 +43,31 @@ class Autoregression(NamedTuple):
 def fit_autoregression(seen: ArrayLike, order: int | None = None) -> Autoregression:
     """Fit an autoregression to each parcel by the Yule–Walker equations (Levinson–Durbin).
 
-    order: the same for all, or None: each parcel's own, of the smallest AIC = T log σ² + 2 p
-    (Akaike 1974) among 0 … 10, fewer in short series. The biased autocovariance makes every model
-    stationary, so that forecasts decay to the mean. Constant parcels have order 0.
+    The biased autocovariance makes every model stationary, so that forecasts decay to the mean.
+    Constant parcels have order 0.
+
+    Parameters
+    ----------
+    seen
+        (T, P) volumes.
+    order
+        Order of all models. None: for each parcel the order of 0 … 10 (fewer in short series) with
+        the smallest AIC = T log σ² + 2 p.
+
+    Returns
+    -------
+    Autoregression
+        A model for each parcel.
+
+    Raises
+    ------
+    ValueError
+        If there are not more volumes than coefficients.
+
+    References
+    ----------
+    Akaike H (1974). A new look at the statistical model identification. IEEE Transactions on
+    Automatic Control 19:716-723.
     """
     values = np.asarray(seen, dtype=np.float64)
     n_volumes, n_parcels = values.shape
@@ -45,7 +76,7 @@ def fit_autoregression(seen: ArrayLike, order: int | None = None) -> Autoregress
         raise ValueError(f"order {highest} for {n_volumes} volumes")
     mean = values.mean(axis=0)
     covariance = _autocovariance(values - mean, highest)
-    # rounding of a constant parcel is no variance
+    # the rounding errors of a constant parcel are not variance
     varies = covariance[0] > 1e-20 * (1 + mean**2)
     covariance = np.where(varies, covariance, 0)
     models, variances = _levinson_durbin(covariance)
@@ -85,6 +116,22 @@ def _levinson_durbin(covariance: Array) -> tuple[Array, Array]:
 def autoregressive(seen: ArrayLike, n_volumes: int, order: int | None = None) -> Array:
     """Forecast each parcel from its own past, see `fit_autoregression`.
 
+    Parameters
+    ----------
+    seen
+        (T, P) volumes.
+    n_volumes
+        Number of volumes to predict, H.
+    order
+        Order of the models, or None to choose it by AIC.
+
+    Returns
+    -------
+    ndarray
+        (H, P).
+
+    Examples
+    --------
     >>> seen = np.array([[1.0], [-1.0]] * 50)
     >>> bool(autoregressive(seen, 1, order=1)[0, 0] > 0.9)
     True
@@ -92,7 +139,7 @@ def autoregressive(seen: ArrayLike, n_volumes: int, order: int | None = None) ->
     values = np.asarray(seen, dtype=np.float64)
     model = fit_autoregression(values, order)
     reach = model.coefficients.shape[1]
-    # newest first, as the coefficients
+    # the latest volume first, like the coefficients
     past = (values[len(values) - reach :] - model.mean)[::-1].T
     forecast = np.empty((n_volumes, values.shape[1]))
     for step in range(n_volumes):
@@ -104,8 +151,21 @@ def autoregressive(seen: ArrayLike, n_volumes: int, order: int | None = None) ->
 def vector_autoregressive(seen: ArrayLike, n_volumes: int) -> Array:
     """Forecast all parcels from all: x(t + 1) − μ = A (x(t) − μ), A by ridge regression.
 
-    The penalty is the one that best forecasts, one volume ahead, the last quarter of `seen` from a
-    fit to the first three. A model that would grow (spectral radius above 1) is scaled down to 1.
+    The penalty is the one with the best forecasts, one volume ahead, of the last quarter of `seen`
+    when fitted to the first three. A model that would grow (spectral radius above 1) is scaled down
+    to a radius of 1.
+
+    Parameters
+    ----------
+    seen
+        (T, P) volumes.
+    n_volumes
+        Number of volumes to predict, H.
+
+    Returns
+    -------
+    ndarray
+        (H, P).
     """
     values = np.asarray(seen, dtype=np.float64)
     mean = values.mean(axis=0)
@@ -146,12 +206,44 @@ def _best_penalty(values: Array) -> float:
 
 
 def persistence(seen: ArrayLike, n_volumes: int) -> Array:
-    """The last volume, again and again."""
+    """Repeat the last volume.
+
+    Parameters
+    ----------
+    seen
+        (T, P) volumes.
+    n_volumes
+        Number of volumes to predict, H.
+
+    Returns
+    -------
+    ndarray
+        (H, P).
+    """
     return np.repeat(np.asarray(seen, dtype=np.float64)[-1:], n_volumes, axis=0)
 
 
 def median(seen: ArrayLike, n_volumes: int) -> Array:
-    """Each parcel's median over the volumes seen."""
+    """Repeat each parcel's median over the volumes seen.
+
+    Parameters
+    ----------
+    seen
+        (T, P) volumes.
+    n_volumes
+        Number of volumes to predict, H.
+
+    Returns
+    -------
+    ndarray
+        (H, P).
+
+    Examples
+    --------
+    >>> median([[1.0], [2.0], [6.0]], 2)
+    array([[2.],
+           [2.]])
+    """
     middle = np.median(np.asarray(seen, dtype=np.float64), axis=0)
     return np.repeat(middle[None], n_volumes, axis=0)
 

@@ -1,6 +1,6 @@
 """`brainlm finetune --future`: a checkpoint before and after it was fitted to predict the future.
 
-Whole subjects are tested that had no part in the fit, beside the baselines of `brainlm forecast`.
+It is tested on subjects that had no part in the fit, beside the baselines of `brainlm forecast`.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,22 @@ Indices = NDArray[np.int64]
 
 
 def finetune_future(options: FinetuneOptions) -> int:
-    """Fit, test and save every fold; tables and figure over all tested recordings.
+    """Fit, test and save every fold; write tables and a figure over all tested recordings.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+
+    Returns
+    -------
+    int
+        0.
 
     Raises
     ------
     UserError
-        For unusable data or options.
+        For data or options that cannot be used.
     """
     start = begin(options)
     store = start.store
@@ -74,7 +84,7 @@ def _fold(
     configuration = configuration_hash(identity)
     table = folder / "errors.tsv"
     note = folder / "errors.json"
-    # the note is written last
+    # errors.json is written last
     if note.is_file() and files.read_json(note)["Configuration"] == configuration:
         return list(files.read_rows(table))
     model, curves = fit_future(start, places, fold, hidden, seen)

@@ -56,7 +56,23 @@ class ForecastOptions(ExperimentOptions):
 
 
 def run(options: ForecastOptions) -> int:
-    """Forecast all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
+    """Forecast all chosen recordings.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+
+    Returns
+    -------
+    int
+        0, or 1 if a recording failed.
+
+    Raises
+    ------
+    UserError
+        If no recording could be used.
+    """
     items = find_items(options)
     results = Results(options.results, "forecast", options)
     models = {resource.label: load(resource, options) for resource in results.models}
@@ -113,7 +129,20 @@ def _forecast_recording(
 
 
 def baseline_errors(places: Places, options: ForecastOptions) -> Errors:
-    """Errors by horizon of all baselines, each fitted to what was seen at an origin."""
+    """Errors of all baselines, each fitted to the volumes before an origin.
+
+    Parameters
+    ----------
+    places
+        K origins, with H volumes to predict at each.
+    options
+        The options of the command.
+
+    Returns
+    -------
+    dict
+        Name of a baseline to its errors by horizon, (H,) per metric.
+    """
     errors: Errors = {}
     known = places.has_data
     for name, forecaster in FORECASTERS.items():
@@ -126,7 +155,22 @@ def baseline_errors(places: Places, options: ForecastOptions) -> Errors:
 
 
 def predicted(model: LoadedModel, places: Places, options: ForecastOptions) -> Array:
-    """(K, H, P): forecasts of the model from all places, in units of what was seen."""
+    """Forecast from all origins with a model.
+
+    Parameters
+    ----------
+    model
+        The model.
+    places
+        K origins.
+    options
+        The options of the command.
+
+    Returns
+    -------
+    ndarray
+        (K, H, P), scaled as the volumes before each origin.
+    """
     return np.stack(
         [
             forecast(
@@ -151,7 +195,7 @@ def _write_series(
     guesses: Array,
     results: Results,
 ) -> list[Path]:
-    """The predictions in units of the scaled series, those behind its end too."""
+    """Write the predictions in units of the scaled series, also those beyond its end."""
     n_places, n_ahead, _ = guesses.shape
     series = guesses * places.scale[:, None] + places.location[:, None]
     at = (places.origins[:, None] + np.arange(n_ahead)).ravel()

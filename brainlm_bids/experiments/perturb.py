@@ -1,15 +1,14 @@
-"""`brainlm perturb`: how changing some parcels changes predictions, tested against a null.
+"""`brainlm perturb`: how changing some parcels changes predictions, tested against random sets.
 
-The same random sets of parcels serve all recordings and models, so that means over subjects have
-a null of their own.
+All recordings and models share the same random sets of parcels, so that means over subjects can
+also be tested against them.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from brainlm_bids import files, resources
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
-from brainlm_bids.bids.outputs import Naming, model_stage
+from brainlm_bids.bids.outputs import model_stage
 from brainlm_bids.cohort.means import mean_over, subject_means
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.perturbation import (
-    NullTest,
+    Changes,
+    Design,
     against_null,
     change_parcels,
     embedding_change,
@@ -29,6 +29,15 @@ from brainlm_bids.experiments.perturbation import (
     mean_change,
     perturb,
     random_sets,
+)
+from brainlm_bids.experiments.perturbation_files import (
+    DISTANCES,
+    null_columns,
+    read_null,
+    window_columns,
+    write_maps,
+    write_null,
+    write_parcels,
 )
 from brainlm_bids.experiments.recordings import (
     ExperimentOptions,
@@ -47,7 +56,6 @@ from brainlm_bids.settings import configuration_hash
 Array = NDArray[np.float64]
 # Predictions are float32 of about one interquartile range.
 SMALLEST_CHANGE = 1e-6
-DISTANCES = ("distance", "relative_distance", "cosine_distance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,37 +72,30 @@ class PerturbationOptions(ExperimentOptions):
 
     @property
     def change(self) -> dict[str, float]:
-        """As `change_parcels` takes it."""
+        """The change as keyword arguments of `change_parcels`."""
         if self.scale is not None:
             return {"scale": self.scale}
         return {"value": 0.0 if self.value is None else self.value}
 
 
-class Design(NamedTuple):
-    """chosen (K,) parcels to change; sets (N, K) random ones; folder of the atlas."""
-
-    chosen: list[int]
-    sets: NDArray[np.int64]
-    configuration: str
-
-
-class Changes(NamedTuple):
-    """The effect of perturbing one set of parcels.
-
-    Attributes
-    ----------
-    change
-        (P,) mean absolute change of the predictions.
-    moved
-        (windows + 1, 3) changes of the embeddings, see `embedding_change`.
-    """
-
-    change: Array
-    moved: Array
-
-
 def run(options: PerturbationOptions) -> int:
-    """Perturb all chosen recordings; 0, or 1 if one failed. Raises UserError if none could be."""
+    """Perturb all chosen recordings.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+
+    Returns
+    -------
+    int
+        0, or 1 if a recording failed.
+
+    Raises
+    ------
+    UserError
+        If no recording could be used.
+    """
     try:
         chosen = find_parcels(options.parcels, resources.parcels())
     except UserError as error:
@@ -176,17 +177,17 @@ def _perturb_recording(
         "Device": model.placement.device,
         "Precision": model.placement.precision,
     }
-    columns = _window_columns(before, scaled.start, effect.moved, windows)
+    columns = window_columns(before, scaled.start, effect.moved, windows)
     written = [
         files.write_tsv(
             naming.path("perturbation_embeddings", model=label), list(columns), [*columns.values()]
         ),
         results.sidecar(naming, "perturbation_embeddings", label, **sidecar),
-        *_parcel_files(
+        *write_parcels(
             naming, "perturbation", label, effect.change, test, design, results, sidecar
         ),
-        *_maps(naming, "perturbation", label, effect.change, test.z, image, results, sidecar),
-        _write_null(naming, label, effect, null, design),
+        *write_maps(naming, "perturbation", label, effect.change, test.z, image, results, sidecar),
+        write_null(naming, label, effect, null, design),
     ]
     written.append(results.sidecar(naming, "perturbation_null", label, **sidecar))
     results.complete(item, stage, written)
@@ -195,7 +196,7 @@ def _perturb_recording(
 def _responses(
     model: LoadedModel, scaled: Scaled, design: Design, options: PerturbationOptions
 ) -> tuple[Embeddings, Changes, Changes]:
-    """The embedding before, what the chosen parcels do, and what the random sets do."""
+    """The embedding before, and the changes by the chosen parcels and by the random sets."""
     from tqdm import tqdm
 
     coords, seed = resources.parcels().xyz, options.seed
@@ -225,7 +226,7 @@ def _responses(
     first, *rest = everything
     changes = np.array([effect.change for effect in rest]).reshape(len(rest), *first.change.shape)
     moved = np.array([effect.moved for effect in rest]).reshape(len(rest), *first.moved.shape)
-    # a parcel without data is no target: what the model predicts for it means nothing
+    # what the model predicts for a parcel without data has no meaning
     empty = (scaled.series == 0).all(axis=0)
     first.change[empty], changes[:, empty] = np.nan, np.nan
     return before, first, Changes(changes, moved)
@@ -267,95 +268,6 @@ def _provenance(design: Design, options: PerturbationOptions) -> dict[str, Any]:
     }
 
 
-def _window_columns(
-    before: Embeddings, start: float, moved: Array, test: NullTest
-) -> dict[str, list[Any]]:
-    n_windows = len(before.onset)
-    return {
-        "window": [*range(1, n_windows + 1), "mean"],
-        "onset": [*(start + before.onset).tolist(), None],
-        "duration": [*before.duration.tolist(), None],
-        **{name: moved[:, k].tolist() for k, name in enumerate(DISTANCES)},
-        **_test_columns(test),
-    }
-
-
-def _test_columns(test: NullTest) -> dict[str, list[Any]]:
-    return {
-        "null_mean": test.mean.tolist(),
-        "null_sd": test.sd.tolist(),
-        "z": test.z.tolist(),
-        "p": test.p.tolist(),
-        "n_null": test.n.tolist(),
-    }
-
-
-def _parcel_files(
-    naming: Naming,
-    key: str,
-    label: str,
-    change: Array,
-    test: NullTest,
-    design: Design,
-    results: Results,
-    sidecar: dict[str, Any],
-) -> list[Path]:
-    parcels = resources.parcels()
-    columns = {
-        "index": parcels.index.tolist(),
-        "name": list(parcels.names),
-        "hemisphere": list(parcels.hemisphere),
-        "network": list(parcels.network),
-        "changed": [int(k in set(design.chosen)) for k in range(len(parcels.names))],
-        "change": change.tolist(),
-        **_test_columns(test),
-        "q": false_discovery(test.p).tolist(),
-    }
-    path = naming.path(key, model=label)
-    files.write_tsv(path, list(columns), list(columns.values()))
-    return [path, results.sidecar(naming, key, label, **sidecar)]
-
-
-def _maps(
-    naming: Naming,
-    key: str,
-    label: str,
-    change: Array,
-    z: Array,
-    image: tuple[NDArray[np.int16], Array],
-    results: Results,
-    sidecar: dict[str, Any],
-) -> list[Path]:
-    import nibabel as nb
-
-    labels, affine = image
-    written = []
-    for part, values in (("change", change), ("z", z)):
-        path = naming.path(f"{key}_{part}", model=label)
-        lookup = np.concatenate([[0], values]).astype(np.float32)
-        picture = nb.Nifti1Image(lookup[labels.astype(np.int64)], affine)
-        picture.header.set_xyzt_units("mm", "sec")
-        with files.atomically(path) as temporary:
-            picture.to_filename(temporary)
-        written += [path, results.sidecar(naming, f"{key}_{part}", label, **sidecar)]
-    return written
-
-
-def _write_null(naming: Naming, label: str, effect: Changes, null: Changes, design: Design) -> Path:
-    path = naming.path("perturbation_null", model=label)
-    with files.atomically(path) as temporary, temporary.open("wb") as stream:
-        np.savez(
-            stream,
-            chosen=np.array(design.chosen),
-            sets=design.sets,
-            change=effect.change,
-            null_change=null.change,
-            moved=effect.moved,
-            null_moved=null.moved,
-        )
-    return path
-
-
 # --- over subjects ---------------------------------------------------------------------------
 
 
@@ -369,7 +281,7 @@ def _summarise(
 ) -> None:
     subjects = [recording.naming.subject for recording in done]
     tables = [
-        _read_null(recording.naming.path("perturbation_null", model=label)) for recording in done
+        read_null(recording.naming.path("perturbation_null", model=label)) for recording in done
     ]
 
     def mean(values: list[Array]) -> Array:
@@ -396,14 +308,14 @@ def _summarise(
     columns = {
         "recording": [*(recording.stem for recording in done), "mean"],
         **{name: everyone[:, k].tolist() for k, name in enumerate(DISTANCES)},
-        **_test_columns(rows),
+        **null_columns(rows),
     }
     path = naming.path("group_perturbation_embeddings", model=label)
     files.write_tsv(path, list(columns), list(columns.values()))
     results.sidecar(naming, "group_perturbation_embeddings", label, **sidecar)
     key = "group_perturbation"
-    table = _parcel_files(naming, key, label, change, test, design, results, sidecar)[0]
-    _maps(naming, key, label, change, test.z, image, results, sidecar)
+    table = write_parcels(naming, key, label, change, test, design, results, sidecar)[0]
+    write_maps(naming, key, label, change, test.z, image, results, sidecar)
     from brainlm_bids.figures.experiments import plot_perturbation
 
     plot_perturbation(
@@ -419,11 +331,6 @@ def _summarise(
         f"{_count(len(design.sets), 'null set')}",
     )
     print(table)
-
-
-def _read_null(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as content:
-        return {name: content[name] for name in content.files}
 
 
 def _count(n: int, word: str) -> str:

@@ -33,6 +33,39 @@ class Perturbation(NamedTuple):
     reconstruction: Array
 
 
+class Design(NamedTuple):
+    """Parcels to change in all recordings of an experiment.
+
+    Attributes
+    ----------
+    chosen
+        (K,) indices of the parcels to change.
+    sets
+        (M, K) random sets of as many parcels.
+    configuration
+        Hash of the random sets.
+    """
+
+    chosen: list[int]
+    sets: NDArray[np.int64]
+    configuration: str
+
+
+class Changes(NamedTuple):
+    """The effect of perturbing one set of parcels.
+
+    Attributes
+    ----------
+    change
+        (P,) mean absolute change of the predictions.
+    moved
+        (windows + 1, 3) changes of the embeddings, see `embedding_change`.
+    """
+
+    change: NDArray[np.float64]
+    moved: NDArray[np.float64]
+
+
 def change_parcels(
     series: ArrayLike,
     parcels: Sequence[int],
@@ -40,11 +73,34 @@ def change_parcels(
     scale: float | None = None,
     value: float | None = None,
 ) -> NDArray[np.float64]:
-    """A copy of (T, P) in which the columns `parcels` are multiplied by `scale` or set to `value`.
+    """Copy a series and change some of its parcels.
 
-    A lesion is `value=0`: the mean of a robust-scaled parcel, and what the model was shown in
-    place of data that are missing. Raises UserError for parcels that do not exist.
+    A lesion is `value=0`: the median of a robust-scaled parcel, and what the model sees in place of
+    missing data.
 
+    Parameters
+    ----------
+    series
+        (T, P).
+    parcels
+        Indices of the columns to change.
+    scale
+        Factor for these columns.
+    value
+        Value for these columns; give either `scale` or `value`.
+
+    Returns
+    -------
+    ndarray
+        (T, P).
+
+    Raises
+    ------
+    UserError
+        For parcels that do not exist.
+
+    Examples
+    --------
     >>> change_parcels([[1.0, 2.0]], [1], scale=3)
     array([[1., 6.]])
     """
@@ -71,12 +127,43 @@ def perturb(
     input_gain: float = 1.0,
     embedded: Array | None = None,
 ) -> Perturbation:
-    """What the model makes of `changed` (T, P), which differs from `series` in `parcels`.
+    """Compute how embedding and predictions respond to changed parcels.
 
-    Both go through the model with the same token order and the same masks. Changes are in the
-    units of embedding and series. `embedded`: the embedding (N, D) of `series`, where it is known.
-    Where `parcels` leave nothing to hide (those of an image model that share patches with all
-    others), the reconstruction is NaN throughout. Raises UserError for unusable input.
+    Both series go through the model with the same token order and the same masks.
+
+    Parameters
+    ----------
+    model
+        The model.
+    series
+        (T, P) robust-scaled series.
+    changed
+        (T, P), which differs from `series` in `parcels`.
+    coords
+        (P, 3) centres of the parcels, mm.
+    parcels
+        Indices of the changed parcels.
+    tr
+        Repetition time, s.
+    seed
+        Seed of token order and masks.
+    mask_ratio
+        Share of the tokens that is masked for the predictions.
+    input_gain
+        Factor on the series before it enters the model.
+    embedded
+        (N, D) embedding of `series`, where it is known.
+
+    Returns
+    -------
+    Perturbation
+        Changes in the units of embedding and series. Predictions are NaN throughout where nothing
+        is left to mask: image models in which every patch holds a changed parcel.
+
+    Raises
+    ------
+    UserError
+        For input that cannot be used.
     """
 
     def vectors(values: ArrayLike) -> Array:
@@ -113,11 +200,36 @@ def random_sets(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
-    """(n_sets, K) sets of as many parcels as `parcels` (K,), drawn from `pool` without replacement.
+    """Draw random sets of parcels, without replacement within a set.
 
-    groups (P,): draw as many of each group (hemisphere) as `parcels` has. `parcels` may be drawn
-    again, so that a set which is itself random is one of them. Raises UserError for a pool that is
-    too small.
+    Parameters
+    ----------
+    parcels
+        (K,) indices of the parcels to match. They may be drawn too, so that a choice which is
+        itself random is one of the sets.
+    pool
+        Indices of the parcels to draw from.
+    n_sets
+        Number of sets.
+    seed
+        Seed of the draws.
+    groups
+        (P,) group of each parcel (hemisphere): each set holds as many of each group as `parcels`.
+
+    Returns
+    -------
+    ndarray
+        (n_sets, K) indices.
+
+    Raises
+    ------
+    UserError
+        If the pool is too small.
+
+    Examples
+    --------
+    >>> random_sets([0, 1], range(10), n_sets=3, seed=0).shape
+    (3, 2)
     """
     chosen, drawable = np.asarray(parcels), np.asarray(pool)
     labels = np.zeros(max(chosen.max(), drawable.max()) + 1) if groups is None else np.array(groups)
@@ -161,8 +273,22 @@ class NullTest(NamedTuple):
 
 
 def against_null(observed: ArrayLike, null: ArrayLike) -> NullTest:
-    """Compare values (…) with those of K random sets (K, …); NaN in either is left out.
+    """Compare values with those of random sets.
 
+    Parameters
+    ----------
+    observed
+        (…) values.
+    null
+        (K, …) values of K random sets; NaN are left out.
+
+    Returns
+    -------
+    NullTest
+        (…) each.
+
+    Examples
+    --------
     >>> float(against_null(3.0, [1.0, 2.0, 4.0]).p)
     0.5
     """
@@ -182,7 +308,22 @@ def against_null(observed: ArrayLike, null: ArrayLike) -> NullTest:
 
 
 def false_discovery(p: ArrayLike) -> NDArray[np.float64]:
-    """False discovery rates q (Benjamini and Hochberg 1995) of p values; NaN are ignored.
+    """False discovery rates of p values.
+
+    Parameters
+    ----------
+    p
+        p values; NaN are ignored.
+
+    Returns
+    -------
+    ndarray
+        q values, NaN where p is.
+
+    References
+    ----------
+    Benjamini Y, Hochberg Y (1995). Controlling the false discovery rate: a practical and powerful
+    approach to multiple testing. Journal of the Royal Statistical Society B 57:289-300.
 
     Examples
     --------
@@ -200,7 +341,23 @@ def false_discovery(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def mean_change(reconstruction: ArrayLike) -> NDArray[np.float64]:
-    """(T, P) -> (P,): the mean absolute change over volumes, NaN for parcels without a value."""
+    """Average the absolute change of the predictions over volumes.
+
+    Parameters
+    ----------
+    reconstruction
+        (T, P) changes; NaN are left out.
+
+    Returns
+    -------
+    ndarray
+        (P,), NaN for parcels without a value.
+
+    Examples
+    --------
+    >>> mean_change([[1.0, np.nan], [-3.0, np.nan]]).tolist()
+    [2.0, nan]
+    """
     values = np.abs(np.asarray(reconstruction, dtype=np.float64))
     known = np.isfinite(values)
     count = known.sum(axis=0)
@@ -209,9 +366,25 @@ def mean_change(reconstruction: ArrayLike) -> NDArray[np.float64]:
 
 
 def embedding_change(moved: ArrayLike, before: ArrayLike) -> NDArray[np.float64]:
-    """How far embeddings moved by `moved` (N, D) from `before`: (N + 1, 3), the last row of means.
+    """Measure how far embeddings moved.
 
-    Euclidean distance, the distance relative to the length before, and 1 − cosine.
+    Parameters
+    ----------
+    moved
+        (N, D) change of each window's embedding.
+    before
+        (N, D) embeddings before the change.
+
+    Returns
+    -------
+    ndarray
+        (N + 1, 3): Euclidean distance, the distance divided by the length of the embedding before,
+        and 1 − cosine. The last row is that of the mean embedding.
+
+    Examples
+    --------
+    >>> embedding_change([[0.0, 3.0]], [[4.0, 0.0]])[0].round(2).tolist()
+    [3.0, 0.75, 0.2]
     """
     change, old = (np.asarray(array, dtype=np.float64) for array in (moved, before))
     change, old = (np.vstack([array, array.mean(axis=0)]) for array in (change, old))

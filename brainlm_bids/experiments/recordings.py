@@ -1,7 +1,7 @@
-"""What an experiment starts from: recordings of an output folder, or one series that others made.
+"""Input of an experiment: recordings of an output folder, or one series made elsewhere.
 
-In: a folder or a file, and a selection. Out: `Item` values in the order of their names, each named
-for the folder of results, with its scaled series (T, 424) at the model's sampling when read.
+A folder or a file, and a selection, become recordings in the order of their names. Each is named
+for the results folder and has, once read, its scaled series (T, 424) at the model's sampling rate.
 """
 
 from dataclasses import dataclass, replace
@@ -68,6 +68,16 @@ class Scaled(NamedTuple):
 def find_items(options: ExperimentOptions) -> list[Recording]:
     """Find the recordings of an experiment, named for the results folder.
 
+    Parameters
+    ----------
+    options
+        Input, results folder and selection.
+
+    Returns
+    -------
+    list of Recording
+        In the order of their names.
+
     Raises
     ------
     UserError
@@ -93,7 +103,7 @@ def find_items(options: ExperimentOptions) -> list[Recording]:
 
 
 def _single_series(options: ExperimentOptions) -> Recording:
-    """A series that others made, as a recording."""
+    """A series made elsewhere, as a recording."""
     selections = {
         "--participant-label": options.participant_label,
         "--session-label": options.session_label,
@@ -104,7 +114,7 @@ def _single_series(options: ExperimentOptions) -> Recording:
     }
     flag = next((flag for flag, value in selections.items() if value), None)
     if flag:
-        raise UserError(f"{flag}: chooses in an output folder; {options.input} is one series")
+        raise UserError(f"{flag}: selects in an output folder; {options.input} is a single series")
     # the atlas that maps are drawn with; the series does not depend on it
     atlas = resources.find_atlas(None, offline=True)
     naming = Naming(str(options.results), stem_of(options.input), atlas.space, atlas.label)
@@ -113,6 +123,18 @@ def _single_series(options: ExperimentOptions) -> Recording:
 
 def read_scaled(recording: Recording, options: ExperimentOptions) -> Scaled:
     """Read the scaled series that an experiment uses.
+
+    Parameters
+    ----------
+    recording
+        One of `find_items`.
+    options
+        The options of the experiment.
+
+    Returns
+    -------
+    Scaled
+        The series and its timing.
 
     Raises
     ------
@@ -132,19 +154,26 @@ def read_scaled(recording: Recording, options: ExperimentOptions) -> Scaled:
 
 
 def atlas_image(naming: Naming, source: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Labels 1 … 424 (X, Y, Z) and affine of the atlas that the series were made with.
+    """Read the atlas that the series were made with.
 
     Parameters
     ----------
     naming
-        Of a recording.
+        That of a recording.
     source
-        The output folder, which holds the atlas; or the one series that others made.
+        The output folder, which holds the atlas; or the one series made elsewhere.
+
+    Returns
+    -------
+    labels
+        (X, Y, Z) int16, 1 … 424 and 0 outside.
+    affine
+        (4, 4) to RAS+ mm.
 
     Raises
     ------
     UserError
-        Where the folder does not hold it.
+        If the folder does not hold it.
     """
     if source.is_file():
         return resources.find_atlas(None, offline=True).load()
@@ -174,6 +203,6 @@ def _external_series(path: Path, given_tr: float | None) -> Scaled:
         raise UserError(f"{path}: has {len(values)} volumes with data")
     start = n_dummy * tr
     values, tr = at_rate(values, tr, Settings.model_tr)
-    # what is scaled already does not change: its median is 0 and its interquartile range 1
+    # a series that is already scaled does not change: median 0 and interquartile range 1
     scaled, _ = scaling.scale(values, scaling.recording_stats(values))
     return Scaled(scaled.astype(np.float32), tr, start)

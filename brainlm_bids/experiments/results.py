@@ -1,8 +1,8 @@
 """The results folder of an experiment: which recordings are complete, and writing the files.
 
-One experiment per folder. A recording is the unit of failure and of resumption: the same command
-again computes what is not there, and other parameters are refused, so that nothing is overwritten
-and a table never mixes two experiments.
+There is one experiment per folder. A recording is the unit of failure and of resumption: the same
+command, given again, computes what is missing. Other parameters are refused, so that nothing is
+overwritten and a table never mixes two experiments.
 """
 
 import dataclasses
@@ -33,7 +33,22 @@ class Results:
     """Output folder of an experiment, and the fields that all its sidecars share."""
 
     def __init__(self, folder: Path, command: str, options: Any) -> None:
-        """parameters: a dataclass. Raises UserError where the folder holds something else."""
+        """Claim the folder for one experiment.
+
+        Parameters
+        ----------
+        folder
+            The results folder.
+        command
+            "forecast" or "perturb".
+        options
+            Dataclass of the options of the command.
+
+        Raises
+        ------
+        UserError
+            If the folder holds something else.
+        """
         self.folder, self.command = folder, command
         self.models = find_models(options.model, options.offline)
         values = {k: v for k, v in dataclasses.asdict(options).items() if k not in FREE}
@@ -45,7 +60,13 @@ class Results:
         self.problems: dict[str, str] = {}
 
     def describe(self, source: Path) -> None:
-        """The files that make the folder a BIDS derivative of `source`."""
+        """Write the files that make the folder a BIDS derivative.
+
+        Parameters
+        ----------
+        source
+            The data set, or the series, that the results derive from.
+        """
         link = (source if source.is_dir() else source.parent).resolve().as_uri()
         made = {"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}
         values = {
@@ -62,7 +83,24 @@ class Results:
         files.write_text(self.folder / "README.md", _README.format(self.command))
 
     def sidecar(self, naming: Naming, key: str, model: str = "", **values: Any) -> Path:
-        """Write what stands beside the output `key`."""
+        """Write the sidecar of an output.
+
+        Parameters
+        ----------
+        naming
+            Names the file.
+        key
+            Key in the table of outputs.
+        model
+            Label of the model; none for an output of all models.
+        **values
+            Fields beside those that all sidecars share.
+
+        Returns
+        -------
+        Path
+            The sidecar.
+        """
         path = naming.path(key, model=model, extension=".json")
         warnings = list(values.pop("Warnings", []))
         if model:
@@ -80,17 +118,51 @@ class Results:
         return files.write_json(path, naming.sidecar(key, {**values, **common}))
 
     def resource(self, label: str) -> ModelResource:
-        """Return the model of this label."""
+        """Return the model of a label.
+
+        Parameters
+        ----------
+        label
+            The model's label in file names.
+
+        Returns
+        -------
+        ModelResource
+            The model.
+        """
         return next(model for model in self.models if model.label == label)
 
     def is_complete(self, item: Recording, stage: str) -> bool:
-        """Whether the outputs of a recording exist under this configuration."""
+        """Whether the outputs of a recording exist under this configuration.
+
+        Parameters
+        ----------
+        item
+            The recording.
+        stage
+            Stage of the experiment.
+
+        Returns
+        -------
+        bool
+            True if nothing is left to compute.
+        """
         return outputs.is_complete(
             self.folder, item.stem, stage, self._recording_configuration(item)
         )
 
     def complete(self, item: Recording, stage: str, written: Sequence[Path]) -> None:
-        """Record that a recording is complete; this is written last."""
+        """Record that a recording is complete, after all its files are written.
+
+        Parameters
+        ----------
+        item
+            The recording.
+        stage
+            Stage of the experiment.
+        written
+            Files of the stage.
+        """
         outputs.write_record(
             self.folder, item.stem, stage, self._recording_configuration(item), written
         )
@@ -103,7 +175,25 @@ class Results:
     def each(
         self, items: Sequence[Recording], work: Callable[[Recording], None]
     ) -> list[Recording]:
-        """Do `work` for all items. Failures are reported and skipped; returns the other items."""
+        """Process all recordings; failures are reported and skipped.
+
+        Parameters
+        ----------
+        items
+            The recordings.
+        work
+            Processes one of them.
+
+        Returns
+        -------
+        list of Recording
+            Those that did not fail.
+
+        Raises
+        ------
+        UserError
+            If all failed.
+        """
         from tqdm import tqdm
 
         done = []
@@ -123,20 +213,53 @@ class Results:
 
 
 def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:
-    """The models of --model, all found before anything is computed."""
+    """Find the models of --model, before anything is computed.
+
+    Parameters
+    ----------
+    specs
+        Names or folders.
+    offline
+        Whether downloads are forbidden.
+
+    Returns
+    -------
+    list of ModelResource
+        One for each, in the same order.
+
+    Raises
+    ------
+    UserError
+        If one cannot be found, or two have the same label.
+    """
     models = [resources.find_model(spec, offline=offline) for spec in dict.fromkeys(specs)]
     known = [model for model in models if model is not None]
     if not known:
-        raise UserError("--model none: this command is about a model")
+        raise UserError("--model none: this command needs a model")
     labels = [model.label for model in known]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice:
-        raise UserError(f"--model: two models are called {twice} in file names; rename a folder")
+    repeated = next((label for label in labels if labels.count(label) > 1), None)
+    if repeated:
+        raise UserError(
+            f"--model: two models have the label {repeated} in file names; rename a folder"
+        )
     return known
 
 
 def load(model: ModelResource, options: Any) -> LoadedModel:
-    """Load the network of a resource on the requested device with the requested precision."""
+    """Load the network of a resource on the requested device with the requested precision.
+
+    Parameters
+    ----------
+    model
+        The model.
+    options
+        Seed, device and precision.
+
+    Returns
+    -------
+    LoadedModel
+        The network, ready to use.
+    """
     return load_model(
         model.name if model.path is None else model.path,
         seed=options.seed,
@@ -148,6 +271,6 @@ def load(model: ModelResource, options: Any) -> LoadedModel:
 _README = """\
 # Results of `brainlm {}`
 
-`experiment.json` has the parameters. Every table lies beside a sidecar (`.json`) that says how it
+`experiment.json` has the parameters. Every table has a sidecar (`.json`) that records how it
 was made. How to read the numbers: docs/experiments.md of brainlm-bids.
 """

@@ -9,7 +9,7 @@ from types import TracebackType
 from brainlm_bids.files import atomically, write_tsv
 
 Row = Mapping[str, float]
-# Panel of the figure -> columns of the curves and what the legend calls them.
+# Panel of the figure -> columns of the curves and their labels in the legend.
 PANELS: dict[str, dict[str, str]] = {
     "loss": {"train_loss": "training", "validation_loss": "validation"},
     "mean squared error": {
@@ -22,13 +22,41 @@ PANELS: dict[str, dict[str, str]] = {
 
 
 def write_curves(file: Path, history: Sequence[Row]) -> Path:
-    """One row per epoch; the columns are those of the first row."""
+    """Write the learning curves as a table.
+
+    Parameters
+    ----------
+    file
+        The TSV file.
+    history
+        A row per epoch, all with the same columns.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     names = list(history[0])
     return write_tsv(file, names, [[row[name] for row in history] for name in names])
 
 
 def draw_curves(file: Path, history: Sequence[Row], title: str) -> Path:
-    """The curves of loss, error and R² over epochs, beside the baselines."""
+    """Draw loss, error and R² over epochs, beside the baselines.
+
+    Parameters
+    ----------
+    file
+        The PNG file.
+    history
+        A row per epoch.
+    title
+        Title of the figure.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -47,15 +75,20 @@ def draw_curves(file: Path, history: Sequence[Row], title: str) -> Path:
 
 
 class Board:
-    """TensorBoard's event files of a run; scalars over training steps.
+    """TensorBoard's event files of a run: scalars over training steps.
 
-    What an interrupted part of the run had written from step `first` on is taken back.
+    Parameters
+    ----------
+    folder
+        Folder of the event files.
+    first
+        Events that an interrupted run wrote from this step on are discarded.
     """
 
     def __init__(self, folder: Path, first: int) -> None:
         from tensorboardX import SummaryWriter
 
-        # Files are named by the second: one that goes on at once must not take the other's name.
+        # TensorBoard names files by the second; a run that resumes at once needs another name.
         self._writer = SummaryWriter(
             str(folder), purge_step=first, filename_suffix=f".step{first}.{time.time_ns() % 10**9}"
         )
@@ -72,7 +105,17 @@ class Board:
         self._writer.close()
 
     def write(self, group: str, values: Row, step: int) -> None:
-        """Numbers as `group/name`; those that there are not (NaN) are left out."""
+        """Write numbers as `group/name`; NaN are left out.
+
+        Parameters
+        ----------
+        group
+            First part of the names.
+        values
+            Name to number.
+        step
+            Training step.
+        """
         for name, value in values.items():
             if math.isfinite(value):
                 self._writer.add_scalar(f"{group}/{name}", value, step)

@@ -1,7 +1,7 @@
 """Fine-tuning with early stopping: returns the best weights and the learning curves.
 
-An epoch takes every row once. The weights that are kept are those of the epoch with the smallest
-validation loss; some epochs without a better one end the training.
+An epoch uses every row once. The weights that are kept are those of the epoch with the smallest
+validation loss; training ends after some epochs without a better one.
 """
 
 import math
@@ -45,44 +45,50 @@ def fit_with_early_stopping(
     stopping: Stopping,
     engine: Any,
 ) -> tuple[nn.Module, Curves]:
-    """Train a module.
+    """Fit a module.
 
     Parameters
     ----------
+    module
+        The module to fit.
     groups
-        Of weights, as an optimiser takes them, with lr and weight_decay.
+        Parameter groups as an optimiser takes them: params, lr and weight_decay.
     n_rows
-        Rows to learn from.
+        Number of training rows.
     micro_batches
         (rows, epoch) -> tensors of some of these rows, in pieces.
     losses_of
-        (module, tensors) -> (b,) a loss per row.
+        (module, tensors) -> (b,) losses, one per row.
     validate
-        module -> (v,) losses of the share of this process.
+        module -> (v,) validation losses of the rows of this process.
+    stopping
+        Epochs, patience, batch size and seed.
+    engine
+        See `processes.start_engine`.
 
     Returns
     -------
     module
         With its best weights, in evaluation mode.
     curves
-        A row per epoch: epoch, train_loss, validation_loss. Epoch 0 is the beginning.
+        A row per epoch: epoch, train_loss, validation_loss. Epoch 0 is before the first step.
 
     Raises
     ------
     UserError
-        For a loss that is not finite.
+        If a loss is not finite.
     """
     loop = Loop(engine, module, groups)
     fit = _EarlyStopping(n_rows, micro_batches, losses_of, validate, stopping, loop)
     loop.run(fit, Progress())
     trained = loop.trained
     trained.load_state_dict(fit.kept, strict=False)
-    engine.free_memory()  # it would hold every module and optimiser that it ever prepared
+    engine.free_memory()  # otherwise it keeps every module and optimiser that it has prepared
     return trained.eval(), fit.curves
 
 
 class _EarlyStopping:
-    """A `Fit` of rows that stops by the validation loss."""
+    """A `Fit` of rows that the validation loss stops."""
 
     def __init__(
         self,
@@ -103,13 +109,13 @@ class _EarlyStopping:
         self._losses = [torch.zeros(0)]
 
     def steps(self, first: int) -> Iterator[list[tuple[Tensor, ...]]]:
-        """Micro-batches, each behind the number of rows of its step."""
+        """Micro-batches; the first tensor of each is the number of rows of its step."""
         for epoch in range(1, self.stopping.epochs + 1):
             order = np.random.default_rng([self.stopping.seed, epoch]).permutation(self.n_rows)
             for rows in np.array_split(order, self.steps_per_epoch):
                 assigned, divisor = share(rows, self.loop.engine), float(len(rows))
                 if not len(assigned):
-                    # All processes take part in a step: this one with a row that does not count.
+                    # All processes take part in a step: this one with a row of weight 0.
                     assigned, divisor = rows[:1], math.inf
                 yield [
                     (torch.tensor(divisor), *tensors)
@@ -152,7 +158,7 @@ class _EarlyStopping:
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of what can learn; the rest stays as it is."""
+    """Copies of the trainable weights; the others do not change."""
     return {
         name: weight.detach().clone()
         for name, weight in module.named_parameters()

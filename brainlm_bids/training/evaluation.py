@@ -1,6 +1,6 @@
 """Evaluate a network on windows: error and R², beside those of simple predictors.
 
-Windows and masks are the same each time, and the work is shared by the processes. Sums are those of
+Windows and masks are the same each time, and the processes share the work. Sums are those of
 `objective.Losses`, a row per window.
 """
 
@@ -17,18 +17,41 @@ from brainlm_bids.training.loader import MicroBatch, WindowSet, shares
 from brainlm_bids.training.objective import MaskedPrediction, hidden_values, mse_and_r2
 
 Sums = NDArray[np.float64]
-# windows: which; ridge, mean: (windows, 4) sums as lists; empty: there are no baselines
+# windows: indices; ridge, mean: (windows, 4) sums as lists; empty without baselines
 BaselineSums = Mapping[str, Any]
 
 
 class Evaluator:
-    """Scores `task`, which is on the device of an engine, in passes of `micro` windows."""
+    """Score a task on the device of an engine.
+
+    Parameters
+    ----------
+    engine
+        See `processes.start_engine`.
+    task
+        The network to score.
+    micro
+        Number of windows in a forward pass.
+    """
 
     def __init__(self, engine: Any, task: MaskedPrediction, micro: int) -> None:
         self.engine, self.task, self.micro = engine, task, micro
 
     def sums(self, windows: WindowSet, stream: int) -> Sums:
-        """(windows, 5): loss, number, total, squares and errors of every window."""
+        """Compute losses and sums of squares of every window.
+
+        Parameters
+        ----------
+        windows
+            The windows.
+        stream
+            Stream of random numbers of the masks (VALIDATION or TEST).
+
+        Returns
+        -------
+        ndarray
+            (windows, 5): loss, number, total, squares and errors, see `objective.Losses`.
+        """
         device = self.engine.device
         assigned = self._share(len(windows), self.micro)
         rows = []
@@ -40,7 +63,23 @@ class Evaluator:
         return self._collect([some for some, _ in assigned], torch.cat(rows), len(windows))
 
     def baselines(self, windows: WindowSet, stream: int, n: int) -> BaselineSums:
-        """Ridge regression and the parcel's mean on `n` of the windows, evenly over them."""
+        """Score ridge regression and the parcel's mean on some of the windows.
+
+        Parameters
+        ----------
+        windows
+            The windows.
+        stream
+            Stream of random numbers of the masks.
+        n
+            Number of windows, spaced evenly over all.
+
+        Returns
+        -------
+        dict
+            windows: their indices; ridge, mean: (n, 4) number, total, squares and errors. Empty for
+            n = 0.
+        """
         n = min(n, len(windows))
         if not n:
             return {}
@@ -82,7 +121,21 @@ class Evaluator:
 
 
 def compared(sums: Sums, baseline: BaselineSums) -> dict[str, float]:
-    """Scores of the network ("compared") and of the baselines, on the windows of the latter."""
+    """Score the network and the baselines on the windows of the baselines.
+
+    Parameters
+    ----------
+    sums
+        (windows, 5), see `Evaluator.sums`.
+    baseline
+        Sums of the baselines, see `Evaluator.baselines`.
+
+    Returns
+    -------
+    dict
+        compared_mse, compared_r2 (the network), ridge_mse, ridge_r2, mean_mse and mean_r2; NaN
+        without baselines.
+    """
     rows = sums[baseline["windows"], 1:] if baseline else np.empty((0, 4))
     tables = {"compared": rows}
     for name in ("ridge", "mean"):

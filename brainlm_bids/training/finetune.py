@@ -1,8 +1,9 @@
 """`brainlm finetune --target`: fit a head to a variable, and compare it with other predictors.
 
-For each fold: head (and encoder) are fitted, stopped by validation subjects, and tested on subjects
-that had no part in it. A linear probe of the untouched embedding, connectivity, and what one knows
-without looking at the data are tested on the same folds.
+In each fold, the head (and the encoder) are fitted to some subjects, validation subjects stop the
+fit, and it is tested on subjects that had no part in it. Three other predictors are tested on the
+same folds: a linear probe of the embedding before fine-tuning, connectivity, and the mean or the
+class shares of the training recordings.
 """
 
 import sys
@@ -17,8 +18,7 @@ from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
 from brainlm_bids.bids.participants import Columns, read_variables
-from brainlm_bids.cohort.decoding import fisher_z, linear_predictions, score
-from brainlm_bids.cohort.permutations import within_fold_p
+from brainlm_bids.cohort.decoding import fisher_z, linear_predictions
 from brainlm_bids.cohort.variables import Target, make_target
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.embedding import embed
@@ -28,13 +28,13 @@ from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
 from brainlm_bids.training.finetune_feeds import Frozen, Sample, Whole
 from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
+from brainlm_bids.training.finetune_tables import PREDICTORS, write_tables
 from brainlm_bids.training.heads import save_head
 from brainlm_bids.training.prediction_head import PredictionHead
 from brainlm_bids.training.processes import in_shares, share
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import Fold
 
-PREDICTORS = ("finetuned", "linear_probe", "connectivity", "baseline")
 NOTHING = np.zeros(0, dtype=np.float32)
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -43,15 +43,20 @@ Indices = NDArray[np.int64]
 def finetune(options: FinetuneOptions) -> int:
     """Fine-tune for all targets.
 
+    Parameters
+    ----------
+    options
+        The options of the command.
+
     Returns
     -------
     int
-        0, or 1 if a target could not be done.
+        0, or 1 if a target failed.
 
     Raises
     ------
     UserError
-        For unusable data or options.
+        For data or options that cannot be used.
     """
     return _all_targets(begin(options))
 
@@ -66,7 +71,7 @@ def _all_targets(start: Start) -> int:
     unknown = next((name for name in options.target if name not in columns), None)
     if unknown:
         known = ", ".join(columns) or "none"
-        raise UserError(f"--target {unknown}: no such column; there are: {known}")
+        raise UserError(f"--target {unknown}: no such column; the columns are: {known}")
     sample = _sample(start, places)
     problems = []
     for name in dict.fromkeys(options.target):
@@ -75,7 +80,7 @@ def _all_targets(start: Start) -> int:
             _fit_target(start, sample, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:
-                raise  # the others may be waiting for this process
+                raise  # other processes may be waiting for this one
             problems.append(str(error))
     if len(problems) == len(set(options.target)):
         raise UserError("; ".join(problems))
@@ -89,15 +94,15 @@ def _variables(options: FinetuneOptions, names: Sequence[str]) -> Columns:
     folder = options.bids_dir or _raw_folder(options.data)
     if folder is None and options.phenotype is None:
         raise UserError(
-            f"{options.data}: does not say where participants.tsv is; give --bids-dir or "
+            f"{options.data}: does not record where participants.tsv is; give --bids-dir or "
             "--phenotype"
         )
     if folder is not None and not (folder / "participants.tsv").is_file() and not options.phenotype:
-        raise UserError(f"{folder}: holds no participants.tsv; give --bids-dir or --phenotype")
-    found = read_variables(folder, options.phenotype, names)
-    for one in found.notices:
-        print(f"brainlm: {one.text}", file=sys.stderr)
-    return found.columns
+        raise UserError(f"{folder}: has no participants.tsv; give --bids-dir or --phenotype")
+    table = read_variables(folder, options.phenotype, names)
+    for warning in table.notices:
+        print(f"brainlm: {warning.text}", file=sys.stderr)
+    return table.columns
 
 
 def _raw_folder(data: Path) -> Path | None:
@@ -112,7 +117,7 @@ def _raw_folder(data: Path) -> Path | None:
 
 
 def _sample(start: Start, places: list[int]) -> Sample:
-    """Embed every recording with the untouched model, once; and its connectivity."""
+    """Embed every recording with the model before fine-tuning, and compute its connectivity."""
     from tqdm import tqdm
 
     options, store, model = start.options, start.store, start.model()
@@ -130,7 +135,7 @@ def _sample(start: Start, places: list[int]) -> Sample:
         return [vectors_of(place) for place in bar]
 
     vectors = in_shares(embed_assigned, places, start.engine)
-    # only the process that writes compares with it
+    # used by the writing process alone
     connectivity = [_connectivity(store.series(k)) if start.writes else NOTHING for k in places]
     rows = [store.recordings[place] for place in places]
     names, subjects = [row.name for row in rows], [row.subject for row in rows]
@@ -164,7 +169,7 @@ def _fit_target(start: Start, sample: Sample, target: Target, left_out: dict[str
         for number in range(1, len(folds) + 1)
         for row in files.read_rows(folder / f"fold-{number}" / "curves.tsv")
     ]
-    _tables(start, subset, target, folds, by_predictor, tested, folder, left_out)
+    write_tables(start, subset, target, folds, by_predictor, tested, folder, left_out)
     files.write_tsv(
         folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
     )
@@ -197,12 +202,12 @@ def _fold(
     saved = _saved(file, configuration)
     if saved is not None:
         return saved
-    learnt = _learn_head(start, sample, target, fold, folder)
+    finetuned = _learn_head(start, sample, target, fold, folder)
     if start.writes:
         predictions = _comparison_predictions(start, sample, target, fold)
         if not target.classes:
-            learnt = np.hstack([learnt, predictions["baseline"][:, 1:]])
-        predictions |= {"configuration": np.array(configuration), "finetuned": learnt}
+            finetuned = np.hstack([finetuned, predictions["baseline"][:, 1:]])
+        predictions |= {"configuration": np.array(configuration), "finetuned": finetuned}
         with files.atomically(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **predictions)
     start.engine.wait_for_everyone()
@@ -265,10 +270,10 @@ def _learn_head(start: Start, sample: Sample, target: Target, fold: Fold, folder
     weights = torch.from_numpy(finetuning.class_weights(target.values[fold.fit], n_classes)).float()
     model = start.model()
     with torch.random.fork_rng():
-        # of the head's first weights and of the dropout
+        # for the initial weights of the head, and dropout
         torch.manual_seed(options.seed)
-        outputs_of = finetuning.n_outputs(n_classes)
-        head = PredictionHead(model.embedding_dim, outputs_of, options.dropout)
+        n_outputs = finetuning.n_outputs(n_classes)
+        head = PredictionHead(model.embedding_dim, n_outputs, options.dropout)
         head.standardise(np.concatenate([sample.vectors[k] for k in fold.fit]))
         feed: Frozen | Whole
         feed = Frozen(sample) if options.frozen else Whole(sample, start, model)
@@ -331,96 +336,3 @@ def _head_provenance(
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
         "Warnings": start.warnings(),
     }
-
-
-# --- tables ----------------------------------------------------------------------------------
-
-
-def _tables(
-    start: Start,
-    sample: Sample,
-    target: Target,
-    folds: Sequence[Fold],
-    by_predictor: dict[str, Array],
-    tested: Indices,
-    folder: Path,
-    left_out: dict[str, str],
-) -> None:
-    options, n_classes = start.options, len(target.classes)
-    truth = target.values[tested]
-    subjects = [sample.subjects[k] for k in tested]
-    place = {int(row): k for k, row in enumerate(tested)}
-    parts = [np.array([place[int(row)] for row in fold.test]) for fold in folds]
-    rows: list[dict[str, Any]] = []
-    for name in PREDICTORS:
-        predictions = by_predictor[name][tested]
-        shared = {"n_classes": n_classes, "seed": options.seed}
-        scores = score(truth, predictions, subjects, **shared)
-        p = within_fold_p(
-            truth, predictions, subjects, parts, n_permutations=options.permutations, **shared
-        )
-        for metric, value in scores.items():
-            rows.append(
-                {
-                    "target": target.name,
-                    "type": "classification" if n_classes else "regression",
-                    "predictor": name,
-                    "metric": metric,
-                    "value": value.value,
-                    "low": value.low,
-                    "high": value.high,
-                    "permutation_p": None if name == "baseline" else p,
-                    "n_recordings": len(tested),
-                    "n_subjects": len(set(subjects)),
-                    "n_folds": len(folds),
-                }
-            )
-    files.write_tsv(
-        folder / "decoding.tsv", list(rows[0]), [[row[k] for row in rows] for k in rows[0]]
-    )
-    _write_predictions(sample, target, folds, by_predictor, folder / "predictions.tsv")
-    sidecar = {
-        "Description": "Scores of held-out recordings: fine-tuned, a linear probe of the untouched "
-        "embedding, connectivity, and the mean or shares of the training recordings",
-        "Checkpoint": start.resource.source,
-        "Frozen": options.frozen,
-        "Classes": list(target.classes),
-        "Notes": list(target.notes),
-        "LeftOut": left_out,
-        "Intervals": "95 % of 1000 bootstrap samples of subjects, predictions kept",
-        "PermutationP": "targets shuffled between the subjects of a test fold, predictions kept",
-        "Warnings": start.warnings(),
-    }
-    files.write_json(folder / "decoding.json", sidecar)
-    from brainlm_bids.figures.experiments import plot_finetuning
-
-    curves = [files.read_rows(folder / f"fold-{k + 1}" / "curves.tsv") for k in range(len(folds))]
-    plot_finetuning(folder / "decoding.png", rows, curves)
-
-
-def _write_predictions(
-    sample: Sample,
-    target: Target,
-    folds: Sequence[Fold],
-    by_predictor: dict[str, Array],
-    path: Path,
-) -> None:
-    """A row per tested recording; for a classification, one per recording and class."""
-    rows = []
-    for number, fold in enumerate(folds, start=1):
-        for row in fold.test:
-            value = target.values[row]
-            truth = target.classes[int(value)] if target.classes else value
-            for column, name in enumerate(target.classes or (None,)):
-                rows.append(
-                    {
-                        "target": target.name,
-                        "participant_id": sample.subjects[row],
-                        "recording": sample.names[row],
-                        "fold": number,
-                        "truth": truth,
-                        "class": name,
-                        **{key: float(by_predictor[key][row, column]) for key in PREDICTORS},
-                    }
-                )
-    files.write_tsv(path, list(rows[0]), [[row[k] for row in rows] for k in rows[0]])

@@ -1,6 +1,6 @@
-"""Data for fine-tuning, with a frozen encoder or not: from rows of recordings to tensors.
+"""Data for fine-tuning, with a frozen encoder or without: from rows of recordings to tensors.
 
-A row is a recording's place in the `Sample`.
+A row is the index of a recording in the `Sample`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 
 
 class Frozen:
-    """Embeddings of the untouched model feed the head alone."""
+    """Feed the head with embeddings of the model before fine-tuning."""
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
@@ -54,15 +54,56 @@ class Frozen:
     def module(
         self, model: LoadedModel, head: PredictionHead, options: FinetuneOptions
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
-        """Return the module to fit, here the head alone, and its parameter groups."""
+        """Return the module to fit, here the head alone, and its parameter groups.
+
+        Parameters
+        ----------
+        model
+            The checkpoint; not fitted.
+        head
+            The head.
+        options
+            The options of the command.
+
+        Returns
+        -------
+        module
+            The head.
+        groups
+            Parameter groups as an optimiser takes them.
+        """
         return head, [_group(head.parameters(), options.head_learning_rate, options)]
 
     def head(self, module: nn.Module) -> nn.Module:
-        """Return the head of the fitted module."""
+        """Return the head of the fitted module.
+
+        Parameters
+        ----------
+        module
+            The fitted module.
+
+        Returns
+        -------
+        Module
+            The head.
+        """
         return module
 
     def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
-        """One window of each recording, drawn anew in each epoch."""
+        """Draw one window of each recording, anew in each epoch.
+
+        Parameters
+        ----------
+        rows
+            (b,) rows of the sample.
+        epoch
+            Number of the epoch.
+
+        Yields
+        ------
+        piece, tensors
+            Indices into `rows`, and the inputs of the module for these: embeddings (b, D).
+        """
         chosen = []
         for row in rows:
             vectors = self._sample.vectors[row]
@@ -70,7 +111,20 @@ class Frozen:
         yield np.arange(len(rows)), (torch.from_numpy(np.stack(chosen)),)
 
     def outputs(self, module: nn.Module, rows: Indices) -> Array:
-        """(n, C): the mean over the windows of each recording."""
+        """Predict recordings.
+
+        Parameters
+        ----------
+        module
+            The fitted module.
+        rows
+            (n,) rows of the sample.
+
+        Returns
+        -------
+        ndarray
+            (n, C): the mean over the windows of each recording.
+        """
         module.eval()
         device = next(module.parameters()).device
         with torch.inference_mode():
@@ -82,7 +136,7 @@ class Frozen:
 
 
 class Whole:
-    """Windows of the store feed encoder and head."""
+    """Feed encoder and head with windows of the store."""
 
     def __init__(self, sample: Sample, start: Start, model: LoadedModel) -> None:
         self._sample, self._store, self._model = sample, start.store, model
@@ -93,7 +147,24 @@ class Whole:
     def module(
         self, model: LoadedModel, head: PredictionHead, options: FinetuneOptions
     ) -> tuple[nn.Module, list[dict[str, Any]]]:
-        """Return the module to fit, encoder and head, and its parameter groups."""
+        """Return the module to fit, encoder and head, and its parameter groups.
+
+        Parameters
+        ----------
+        model
+            The checkpoint; its encoder is fitted.
+        head
+            The head.
+        options
+            The options of the command.
+
+        Returns
+        -------
+        module
+            Encoder and head.
+        groups
+            Parameter groups as an optimiser takes them.
+        """
         weights = finetuning.trainable(model.network, {"vit": True, "decoder": False})
         module = Finetuned(model.network, head, parcels().xyz, options.pooling)
         return module, [
@@ -102,12 +173,37 @@ class Whole:
         ]
 
     def head(self, module: nn.Module) -> nn.Module:
-        """Return the head of the fitted module."""
+        """Return the head of the fitted module.
+
+        Parameters
+        ----------
+        module
+            The fitted module.
+
+        Returns
+        -------
+        Module
+            The head.
+        """
         assert isinstance(module, Finetuned)
         return module.head
 
     def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
-        """A random window of each recording, its tokens in random order; equal lengths together."""
+        """Draw a random window of each recording, its tokens in random order.
+
+        Parameters
+        ----------
+        rows
+            (b,) rows of the sample.
+        epoch
+            Number of the epoch.
+
+        Yields
+        ------
+        piece, tensors
+            Indices into `rows`, and the inputs of the module for these: windows (p, P, W) and token
+            orders (p, K). Windows with as many tokens are together.
+        """
         drawn = [self._window(int(row), epoch) for row in rows]
         lengths = np.array([len(order) for _, order in drawn])
         for length in np.unique(lengths):
@@ -131,7 +227,20 @@ class Whole:
         return rng.permutation(tokens) if network.order_matters else tokens
 
     def outputs(self, module: nn.Module, rows: Indices) -> Array:
-        """(n, C): the mean over the windows of each recording, tokens in the embedding's order."""
+        """Predict recordings, with one token order for all their windows.
+
+        Parameters
+        ----------
+        module
+            The fitted module.
+        rows
+            (n,) rows of the sample.
+
+        Returns
+        -------
+        ndarray
+            (n, C): the mean over the windows of each recording.
+        """
         module.eval()
         means = []
         for row in rows:

@@ -1,7 +1,7 @@
-"""The start of `brainlm finetune`, whatever the target.
+"""What every `brainlm finetune` begins with, whatever the target.
 
-The arguments become the checkpoint, the recordings, the folds of subjects, and the provenance of
-the weights.
+The options become the checkpoint, the recordings, the folds of subjects, and the provenance of the
+weights.
 """
 
 import sys
@@ -73,12 +73,28 @@ FREE = frozenset({"run_dir", "device", "micro_batch", "offline"})
 
 
 def begin(options: FinetuneOptions) -> "Start":
-    """The checkpoint, the recordings and the machine. Raises UserError for what cannot be used."""
+    """Find the checkpoint, open the store, and start the devices.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+
+    Returns
+    -------
+    Start
+        What every fold begins with.
+
+    Raises
+    ------
+    UserError
+        For data or options that cannot be used.
+    """
     if bool(options.target) == (options.future is not None):
         raise UserError("give either --target or --future")
     resource = find_model(options.checkpoint, offline=options.offline)
     if resource is None:
-        raise UserError(f"{options.checkpoint}: holds no weights")
+        raise UserError(f"{options.checkpoint}: has no weights")
     options.run_dir.mkdir(parents=True, exist_ok=True)
     if options.run_dir.resolve() == options.data.resolve():
         raise UserError(f"{options.run_dir}: the run needs a folder of its own")
@@ -115,7 +131,13 @@ class Start(NamedTuple):
     options: FinetuneOptions
 
     def model(self) -> LoadedModel:
-        """The checkpoint, untouched, where it is to be used."""
+        """Load the checkpoint as it was before fine-tuning.
+
+        Returns
+        -------
+        LoadedModel
+            On the device of the engine.
+        """
         source = self.resource.path or self.resource.name
         device = "cuda" if self.engine.device.type == "cuda" else "cpu"
         return load_model(source, seed=self.options.seed, device=device)
@@ -126,7 +148,13 @@ class Start(NamedTuple):
         return bool(self.engine.is_main_process)
 
     def origin(self) -> dict[str, Any]:
-        """What the weights began with, under the keys of `brainlm pretrain`."""
+        """Provenance of the weights, under the same keys as in `brainlm pretrain`.
+
+        Returns
+        -------
+        dict
+            Checkpoint and StartedFrom.
+        """
         checkpoint = self.resource
         origin = {
             "Source": checkpoint.source,
@@ -136,7 +164,13 @@ class Start(NamedTuple):
         return {"Checkpoint": checkpoint.name, "StartedFrom": origin}
 
     def warnings(self) -> list[dict[str, str]]:
-        """The field Warnings of the sidecars of scores and weights."""
+        """Collect the warnings for the sidecars of scores and weights.
+
+        Returns
+        -------
+        list of dict
+            Kind, level and text of each.
+        """
         warnings, licence = list(self.resource.warnings), self.resource.licence
         if licence == WEIGHTS_LICENCE:
             text = f"Made from weights under {licence}: adapted weights must not be shared."
@@ -144,7 +178,23 @@ class Start(NamedTuple):
         return to_json(warnings)
 
     def folds(self, subjects: Sequence[str]) -> list[Fold]:
-        """Return the split of the user, a single split, or the folds of a cross-validation."""
+        """Return the split of the user, a single split, or the folds of a cross-validation.
+
+        Parameters
+        ----------
+        subjects
+            (N,) the subject of each recording.
+
+        Returns
+        -------
+        list of Fold
+            Whole subjects in each part.
+
+        Raises
+        ------
+        UserError
+            If there are too few subjects.
+        """
         options = self.options
         if options.split is not None:
             return one_split(subjects, read_split(options.split))
@@ -154,7 +204,27 @@ class Start(NamedTuple):
 
 
 def usable(start: Start, shortest: int) -> tuple[list[int], dict[str, str]]:
-    """Recordings with enough volumes, and why each of the others is left out (also reported)."""
+    """Select the recordings with enough volumes; the others are reported.
+
+    Parameters
+    ----------
+    start
+        The store.
+    shortest
+        Number of volumes that a recording needs.
+
+    Returns
+    -------
+    chosen
+        Indices into the store.
+    left_out
+        Name of each other recording to the reason.
+
+    Raises
+    ------
+    UserError
+        If no recording can be used.
+    """
     store = start.store
     chosen, left_out = [], {}
     for index, recording in enumerate(store.recordings):

@@ -1,7 +1,7 @@
-"""Fine-tuning for forecasts: the model learns to predict the hidden last patches of windows.
+"""Fine-tuning for forecasts: the model learns to predict the masked last patches of windows.
 
-Every window is scaled by the volumes that are seen alone (`model.future.look_back`): nothing that
-goes in depends on the volumes that are predicted.
+Every window is scaled by its visible volumes alone (`model.future.look_back`): no input depends on
+the volumes to predict.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,10 +34,14 @@ def fit_future(
 
     Parameters
     ----------
+    start
+        Checkpoint, store and options.
     places
         Indices of recordings in the store; the fold counts in rows of it.
+    fold
+        Training and validation rows.
     hidden, seen
-        Volumes of a window that are hidden, and volumes before them.
+        Number of masked volumes of a window, and of visible volumes before them.
 
     Returns
     -------
@@ -45,6 +49,11 @@ def fit_future(
         The fitted checkpoint.
     curves
         A row per epoch.
+
+    Raises
+    ------
+    UserError
+        If a loss is not finite.
     """
     options, model = start.options, start.model()
     visible = tokens_before(model, seen)
@@ -60,7 +69,7 @@ def fit_future(
         cut = look_back(part, np.array([seen]), hidden, options.series)
         whole = np.vstack([cut.seen[0], cut.truth[0]])
         order = rng.permutation(visible) if model.network.order_matters else visible
-        # a parcel without data in what is seen has no future to learn
+        # a parcel without visible data has no future to learn
         return np.where(cut.has_data, whole, 0).T.astype(np.float32), complete_order(model, order)
 
     def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:

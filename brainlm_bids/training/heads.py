@@ -1,7 +1,7 @@
 """Fine-tuned heads as files: `head.safetensors` and `head.json` beside a checkpoint.
 
-A folder without weights of its own (the encoder was frozen) names the checkpoint that it belongs
-to; loading compares its sha256.
+With a frozen encoder the folder has no weights of its own and names the checkpoint that it belongs
+to; loading compares the checksum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,17 @@ from brainlm_bids.training.prediction_head import PredictionHead
 
 
 def save_head(folder: Path, head: nn.Module, provenance: Mapping[str, Any]) -> None:
-    """Write a head and how it was made."""
+    """Write a head and its provenance.
+
+    Parameters
+    ----------
+    folder
+        Where the files go.
+    head
+        The head.
+    provenance
+        Content of `head.json`.
+    """
     tensors = {k: v.detach().cpu().float().contiguous() for k, v in head.state_dict().items()}
     with files.atomically(folder / "head.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
@@ -46,7 +56,18 @@ class FinetunedModel:
         return tuple(self.provenance["Classes"])
 
     def predict(self, series: ArrayLike) -> NDArray[np.float64]:
-        """A scaled series (T, 424) -> (1,) in the target's unit, or probabilities (C,)."""
+        """Predict the target of a recording.
+
+        Parameters
+        ----------
+        series
+            (T, 424) scaled series.
+
+        Returns
+        -------
+        ndarray
+            (1,) in the target's unit, or probabilities (C,).
+        """
         embedding = embed(
             self.model,
             series,
@@ -64,14 +85,28 @@ class FinetunedModel:
 def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> FinetunedModel:
     """Load a fold of `brainlm finetune`.
 
-    checkpoint: of a frozen encoder, where it does not lie any more where head.json says. Raises
-    UserError for a folder that is not whole, and for a checkpoint that is another one.
+    Parameters
+    ----------
+    folder
+        Folder of the fold.
+    checkpoint
+        Checkpoint of a frozen encoder, if it is no longer where head.json says.
+
+    Returns
+    -------
+    FinetunedModel
+        Ready to predict.
+
+    Raises
+    ------
+    UserError
+        If the folder is incomplete, or the checkpoint is another one.
     """
     try:
         provenance = files.read_json(folder / "head.json")
         tensors = load_file(folder / "head.safetensors")
     except (OSError, UserError, SafetensorError) as error:
-        raise UserError(f"{folder}: holds no whole head ({error})") from None
+        raise UserError(f"{folder}: has no complete head ({error})") from None
     name, base = str(provenance["Checkpoint"]), provenance["StartedFrom"]
     if (folder / "model.safetensors").is_file():
         model = load_model(folder, seed=0)
@@ -89,6 +124,6 @@ def load_finetuned(folder: Path, checkpoint: Path | str | None = None) -> Finetu
 
 
 def _where(name: str) -> Path | str:
-    """The folder of a checkpoint by the name that it was given by, from the cache if published."""
+    """Folder of a checkpoint from the name it was given by; published ones are in the cache."""
     resource = find_model(name, offline=True)
     return name if resource is None or resource.path is None else resource.path

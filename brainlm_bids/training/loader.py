@@ -23,8 +23,17 @@ Indices = NDArray[np.int64]
 class MicroBatch(NamedTuple):
     """What one process reads for one forward pass.
 
-    windows: indices in the epoch; weights: what each counts in the step's mean, 0 for windows that
-    only fill up the shares of processes.
+    Attributes
+    ----------
+    stream
+        Stream of random numbers.
+    epoch
+        Number of the epoch.
+    windows
+        (b,) indices of windows in the epoch.
+    weights
+        (b,) weight of each window in the mean of the step; 0 for windows that only make the shares
+        of the processes equally large.
     """
 
     stream: int
@@ -34,7 +43,17 @@ class MicroBatch(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """signal (b, P, W), order (b, L), weights (b,), windows (b,): see `MicroBatch`."""
+    """Tensors of a `MicroBatch`.
+
+    Attributes
+    ----------
+    signal
+        (b, P, W) windows.
+    order
+        (b, L) orders of the tokens.
+    weights, windows
+        (b,) as in the `MicroBatch`.
+    """
 
     signal: Tensor
     order: Tensor
@@ -43,7 +62,21 @@ class Batch(NamedTuple):
 
 
 class WindowSet(Dataset[Batch]):
-    """Seeded random windows of some recordings of a store, `copies` per recording and epoch."""
+    """Seeded random windows of some recordings of a store.
+
+    Parameters
+    ----------
+    store
+        The store.
+    recordings
+        Indices into the store.
+    config
+        Configuration of the network: length of a window and number of tokens.
+    seed
+        Seed of windows and masks.
+    copies
+        Windows per recording and epoch.
+    """
 
     def __init__(
         self,
@@ -61,7 +94,22 @@ class WindowSet(Dataset[Batch]):
         return len(self.recordings) * self.copies
 
     def locate(self, stream: int, epoch: int, window: int) -> tuple[int, int, Indices]:
-        """(recording in the store, first volume, order of tokens) of a window."""
+        """Find where a window is cut.
+
+        Parameters
+        ----------
+        stream, epoch, window
+            As in a `MicroBatch`, for a single window.
+
+        Returns
+        -------
+        recording
+            Index into the store.
+        first
+            First volume.
+        order
+            (L,) order of the tokens.
+        """
         recording = self.recordings[window // self.copies]
         n_volumes = self.store.recordings[recording].n_volumes
         return recording, *draw(self.config, n_volumes, (self.seed, stream, epoch, window))
@@ -83,10 +131,28 @@ class WindowSet(Dataset[Batch]):
 
 
 def shares(windows: Indices, rank: int, world: int, micro: int) -> list[tuple[Indices, NDArray]]:
-    """One process's part of a step, in micro-batches of ≤ `micro`: [(windows, weights), …].
+    """Divide a step among processes and into micro-batches.
 
-    Every process gets as many, of equal sizes: windows of weight 0 fill up the last ones. Over all
-    processes the weights sum to 1.
+    Parameters
+    ----------
+    windows
+        (n,) windows of the step.
+    rank, world
+        Index of this process, and number of processes.
+    micro
+        Largest number of windows of a micro-batch.
+
+    Returns
+    -------
+    list of tuple
+        (windows, weights) of each micro-batch of this process. All processes have as many, of the
+        same sizes; windows of weight 0 fill up the last ones. Over all processes the weights sum to
+        1.
+
+    Examples
+    --------
+    >>> [(part.tolist(), weights.tolist()) for part, weights in shares(np.arange(4), 0, 2, micro=1)]
+    [([0], [0.25]), ([2], [0.25])]
     """
     n = len(windows)
     per_rank = -(-n // world)
@@ -103,7 +169,19 @@ def shares(windows: Indices, rank: int, world: int, micro: int) -> list[tuple[In
 
 
 class Schedule(NamedTuple):
-    """The steps of a training: `epochs` over `n_windows` each, ≤ `batch` windows a step."""
+    """The steps of a training.
+
+    Attributes
+    ----------
+    n_windows
+        Number of windows of an epoch.
+    batch
+        Largest number of windows of a step.
+    epochs
+        Number of epochs.
+    seed
+        Seed of the order of the windows.
+    """
 
     n_windows: int
     batch: int
@@ -126,7 +204,22 @@ class Schedule(NamedTuple):
         return self.n_windows / self.steps_per_epoch
 
     def plan(self, first: int, rank: int, world: int, micro: int) -> Iterator[list[MicroBatch]]:
-        """The micro-batches of each step from step `first` on, to the end of the training."""
+        """Plan the micro-batches of the remaining steps.
+
+        Parameters
+        ----------
+        first
+            Number of steps taken already.
+        rank, world
+            Index of this process, and number of processes.
+        micro
+            Largest number of windows of a micro-batch.
+
+        Yields
+        ------
+        list of MicroBatch
+            Those of a step.
+        """
         for epoch in range(first // self.steps_per_epoch, self.epochs):
             steps = batches(self.n_windows, self.batch, self.seed, epoch)
             skipped = first - epoch * self.steps_per_epoch
@@ -140,7 +233,24 @@ class Schedule(NamedTuple):
 def load(
     windows: WindowSet, plan: Iterator[list[MicroBatch]], *, workers: int, pin: bool
 ) -> Iterator[list[Batch]]:
-    """Read the micro-batches of each step; `workers` processes read ahead, over epochs too."""
+    """Read the micro-batches of each step.
+
+    Parameters
+    ----------
+    windows
+        The windows.
+    plan
+        Micro-batches of each step, see `Schedule.plan`.
+    workers
+        Number of processes that read ahead, also beyond the end of an epoch.
+    pin
+        Whether to pin the memory of the tensors, for a GPU.
+
+    Yields
+    ------
+    list of Batch
+        Those of a step.
+    """
     ahead: list[int] = []
 
     def flat() -> Iterator[MicroBatch]:

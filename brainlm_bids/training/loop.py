@@ -1,8 +1,8 @@
-"""The loop of every training: micro-batches come in, the weights of a module change.
+"""The training loop, common to pretraining and fine-tuning.
 
-A step accumulates the gradients of its micro-batches over all processes, clips their norm and lets
-the optimiser act. What is trained, and what happens after a step and after an epoch, is a `Fit`:
-pre-training saves and scores, fine-tuning stops early.
+A step accumulates the gradients of its micro-batches over all processes, clips their norm and
+updates the weights. A `Fit` defines what is trained, and what happens after a step and after an
+epoch: pretraining saves and scores, fine-tuning stops early.
 """
 
 import math
@@ -22,16 +22,16 @@ Tensors = Sequence[Tensor]
 
 @dataclass
 class Progress:
-    """Where a training stands: steps taken, and numbers of the epoch that is under way.
+    """Progress of a training: steps taken, and numbers of the current epoch.
 
     Attributes
     ----------
     step
-        Steps since the beginning.
+        Number of steps taken.
     losses, norms
-        Of the steps of this epoch: loss, and norm of the gradient before it was clipped.
+        Loss, and norm of the gradient before clipping, of each step of this epoch.
     seconds, waiting
-        Time in steps and time waiting for micro-batches, of this epoch.
+        Seconds spent in steps, and waiting for micro-batches, in this epoch.
     """
 
     step: int = 0
@@ -41,45 +41,117 @@ class Progress:
     waiting: float = 0.0
 
     def begin_epoch(self) -> None:
-        """Forget the numbers of the epoch that has ended."""
+        """Reset the numbers of the epoch."""
         self.losses, self.norms, self.seconds, self.waiting = [], [], 0.0, 0.0
 
 
 class Fit(Protocol):
-    """What the loop trains."""
+    """What the loop trains, and how."""
 
     @property
     def n_steps(self) -> int:
-        """Steps of the whole training, if nothing ends it before."""
+        """Number of steps of the whole training, unless something ends it earlier."""
         ...
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps of an epoch."""
         ...
 
     def steps(self, first: int) -> Iterator[Sequence[Tensors]]:
-        """The micro-batches of this process for every step from `first` on; at least one each."""
+        """Micro-batches of this process for every remaining step.
+
+        Parameters
+        ----------
+        first
+            Number of steps taken already.
+
+        Yields
+        ------
+        list of tensors
+            At least one micro-batch per step.
+        """
         ...
 
     def loss(self, module: nn.Module, tensors: Tensors) -> Tensor:
-        """What a micro-batch adds to the loss of its step: the sum over all is that loss."""
+        """Contribution of a micro-batch to the loss of its step.
+
+        Parameters
+        ----------
+        module
+            The module to fit.
+        tensors
+            A micro-batch.
+
+        Returns
+        -------
+        Tensor
+            A scalar; the sum over the micro-batches of all processes is the loss of the step.
+        """
         ...
 
     def learning_rate(self, step: int) -> float | None:
-        """Of a step; None: as the groups of weights say."""
+        """Learning rate of a step.
+
+        Parameters
+        ----------
+        step
+            Number of steps taken before.
+
+        Returns
+        -------
+        float or None
+            None for the rates of the parameter groups.
+        """
         ...
 
     def after_epoch(self, progress: Progress) -> bool:
-        """Score, save, and say whether to go on."""
+        """Score and save.
+
+        Parameters
+        ----------
+        progress
+            Progress of the training.
+
+        Returns
+        -------
+        bool
+            Whether to continue.
+        """
         ...
 
     def after_step(self, progress: Progress, interrupted: bool) -> bool:
-        """Report, save, and say whether to go on; comes after `after_epoch`."""
+        """Report and save; called after `after_epoch` at the end of an epoch.
+
+        Parameters
+        ----------
+        progress
+            Progress of the training.
+        interrupted
+            Whether a process was asked to stop.
+
+        Returns
+        -------
+        bool
+            Whether to continue.
+        """
         ...
 
     def diverged(self, progress: Progress, loss: float, norm: float) -> str:
-        """What to tell the user when the loss or the gradient is not finite any more."""
+        """Message for the user when the loss or the gradient is no longer finite.
+
+        Parameters
+        ----------
+        progress
+            Progress of the training.
+        loss, norm
+            Loss and norm of the gradient of the step.
+
+        Returns
+        -------
+        str
+            What happened, and what to do.
+        """
         ...
 
 
@@ -125,17 +197,24 @@ class Loop:
 
     @property
     def trained(self) -> nn.Module:
-        """The module itself, as it was handed in."""
+        """The module as it was passed in, without the wrapper of the engine."""
         module: nn.Module = self.engine.unwrap_model(self.module)
         return module
 
     def run(self, fit: Fit, progress: Progress) -> None:
-        """Take the steps that are left, until the fit ends it.
+        """Take the remaining steps, until the fit ends the training.
+
+        Parameters
+        ----------
+        fit
+            What to train, and how.
+        progress
+            Progress of the training; updated.
 
         Raises
         ------
         UserError
-            When the loss or the gradient is not finite.
+            If the loss or the gradient is not finite.
         """
         self.module.train()
         for batches in _timed(fit.steps(progress.step), progress):
@@ -148,9 +227,26 @@ class Loop:
                 return
 
     def step(self, fit: Fit, progress: Progress, batches: Sequence[Tensors]) -> bool:
-        """Accumulate over the micro-batches, agree on the loss, take the step.
+        """Accumulate the gradients of the micro-batches of all processes, and take a step.
 
-        Returns whether any process was asked to stop.
+        Parameters
+        ----------
+        fit
+            What to train, and how.
+        progress
+            Progress of the training; updated.
+        batches
+            Micro-batches of this process.
+
+        Returns
+        -------
+        bool
+            Whether any process was asked to stop.
+
+        Raises
+        ------
+        UserError
+            If the loss or the gradient is not finite.
         """
         rate = fit.learning_rate(progress.step)
         for group in self.optimiser.param_groups if rate is not None else ():
@@ -183,7 +279,7 @@ class Loop:
 
 
 def _timed(steps: Iterator[Sequence[Tensors]], progress: Progress) -> Iterator[Sequence[Tensors]]:
-    """Count the seconds that the training waits for micro-batches."""
+    """Measure the time spent waiting for micro-batches."""
     while True:
         began = time.monotonic()
         batches = next(steps, None)

@@ -1,8 +1,9 @@
-"""Learning by masked prediction: windows (B, P, W) come in, the loss of each window goes out.
+"""Masked prediction: from windows (B, P, W) to the loss of each window.
 
-Windows are robust-scaled, P parcels × W volumes; L tokens, of which K are seen. Also what a run
-draws (windows and masks, from seeds alone), the learning rate of a step, and the parameters that
-decay. float32; nothing here knows files or processes.
+Windows are robust-scaled, P parcels × W volumes, and have L tokens, of which K are visible. The
+module also draws windows and masks (from seeds alone), gives the learning rate of a step, and
+selects the parameters with weight decay. All tensors are float32; nothing here uses files or
+processes.
 """
 
 import math
@@ -18,10 +19,10 @@ from brainlm_bids.model.config import ModelConfig
 from brainlm_bids.model.masking import mask_by_order, n_kept
 from brainlm_bids.model.network import Network
 
-# Windows per step of the released checkpoints' training records, which the peaks of the learning
-# rate (`config.peak_learning_rate`) belong to.
+# Windows per step in the training records of the released checkpoints, to which the peak learning
+# rates (`config.peak_learning_rate`) belong.
 PEAK_BATCH = 256
-# Streams of random numbers of a run's seed.
+# Streams of random numbers from the seed of a run.
 ORDER, TRAINING, VALIDATION, TEST = range(4)
 
 
@@ -48,33 +49,48 @@ class Losses(NamedTuple):
 
 
 class MaskedPrediction(nn.Module):
-    """A network with what it needs to be trained: the parcels' places and the share that is hidden.
+    """A network with the parcels' coordinates and the number of visible tokens, for training.
 
-    Each window counts the same in a batch, so the loss of a batch does not depend on how it is
-    spread over devices. (The reference pools the hidden values of a device's batch, which is the
-    same number but for the padding of the image models.)
+    All windows of a batch have the same weight, so the loss of a batch does not depend on how it is
+    distributed over devices. (The reference implementation pools the masked values of a device's
+    batch, which gives the same number except for the padding of the image models.)
     """
 
     coords: Tensor
 
     def __init__(self, network: Network, coords: ArrayLike, mask_ratio: float) -> None:
-        """Wrap a network; `coords` (P, 3) are in mm, in the order of the series' columns."""
+        """Wrap a network.
+
+        Parameters
+        ----------
+        network
+            The network.
+        coords
+            (P, 3) centres of the parcels in mm, in the order of the series' columns.
+        mask_ratio
+            Share of the tokens that is masked.
+        """
         super().__init__()
         self.network = network
-        self.weights = network.module  # registered here, so that it moves and learns with this
+        self.weights = network.module  # registers it as a submodule
         self.n_keep = n_kept(network.config.n_tokens, mask_ratio)
         xyz = torch.as_tensor(np.asarray(coords, dtype=np.float32))
         self.register_buffer("coords", xyz, persistent=False)
 
     def forward(self, signal: Tensor, order: Tensor) -> Losses:
-        """Losses of windows of which a part is hidden.
+        """Losses of partly masked windows.
 
         Parameters
         ----------
         signal
             (B, P, W) windows.
         order
-            (B, L) a permutation of the tokens; the first of each row are visible, in that order.
+            (B, L) permutations of the tokens; the first K of each row are visible, in that order.
+
+        Returns
+        -------
+        Losses
+            (B,) each.
         """
         masking = mask_by_order(order, self.n_keep)
         result = self.network.masked_pass(signal, self.coords, masking)
@@ -88,7 +104,20 @@ class MaskedPrediction(nn.Module):
 
 
 def hidden_values(task: MaskedPrediction, order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(P, W): which values of a window an order of tokens (L,) hides."""
+    """Find the values that are masked.
+
+    Parameters
+    ----------
+    task
+        The network.
+    order
+        (L,) order of the tokens of a window.
+
+    Returns
+    -------
+    ndarray
+        (P, W) bool.
+    """
     tokens = torch.ones(1, len(order))
     tokens[0, order[: task.n_keep]] = 0
     return task.network.hidden_values(tokens, task.coords.cpu())[0].numpy().astype(bool)
@@ -97,7 +126,22 @@ def hidden_values(task: MaskedPrediction, order: NDArray[np.int64]) -> NDArray[n
 def window_losses(
     prediction: Tensor, truth: Tensor, hidden: Tensor, *, unit: float = 1.0, kind: str = "mse"
 ) -> Losses:
-    """All (B, P, W), `hidden` 1 where a value was hidden; `unit`: the network's, in the series'."""
+    """Losses and sums of windows.
+
+    Parameters
+    ----------
+    prediction, truth, hidden
+        (B, P, W); `hidden` is 1 where a value was masked.
+    unit
+        Unit of the network, in that of the series.
+    kind
+        "mse" or "mae".
+
+    Returns
+    -------
+    Losses
+        (B,) each.
+    """
     error = (prediction.float() - truth) * hidden
     size = error.abs() if kind == "mae" else error.square()
     loss = size.sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1)
@@ -111,7 +155,23 @@ def window_losses(
 def mse_and_r2(
     number: ArrayLike, total: ArrayLike, squares: ArrayLike, errors: ArrayLike
 ) -> tuple[float, float]:
-    """Mean squared error and R² = 1 − Σ(guess − x)² / Σ(x − mean x)² from sums over windows."""
+    """Mean squared error and R² = 1 − Σ(prediction − x)² / Σ(x − mean x)², from sums over windows.
+
+    Parameters
+    ----------
+    number, total, squares, errors
+        Sums of any number of windows, see `Losses`.
+
+    Returns
+    -------
+    mse, r2
+        NaN without values; r2 is NaN also where x does not vary.
+
+    Examples
+    --------
+    >>> mse_and_r2([2], [4.0], [10.0], [0.5])
+    (0.25, 0.75)
+    """
     n, x, xx, e = (float(np.sum(np.asarray(part))) for part in (number, total, squares, errors))
     if not n:
         return math.nan, math.nan
@@ -120,9 +180,23 @@ def mse_and_r2(
 
 
 def draw(config: ModelConfig, n_volumes: int, key: Sequence[int]) -> tuple[int, NDArray[np.int64]]:
-    """(first volume, order of tokens (L,)) of the window named by `key`, the same for the same key.
+    """Draw a window of a recording, and the order of its tokens.
 
-    key: seed, stream, epoch, index in the epoch.
+    Parameters
+    ----------
+    config
+        Configuration of the network.
+    n_volumes
+        Number of volumes of the recording.
+    key
+        Seed, stream, epoch, and index in the epoch. The same key always draws the same.
+
+    Returns
+    -------
+    first
+        First volume of the window.
+    order
+        (L,) order of the tokens.
     """
     rng = np.random.default_rng(key)
     first = int(rng.integers(n_volumes - config.window + 1))
@@ -130,21 +204,75 @@ def draw(config: ModelConfig, n_volumes: int, key: Sequence[int]) -> tuple[int, 
 
 
 def batches(n_windows: int, batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """The windows of an epoch in its seeded order, in steps of nearly equal size ≤ `batch`."""
+    """Distribute the windows of an epoch over steps, in seeded order.
+
+    Parameters
+    ----------
+    n_windows
+        Number of windows of the epoch.
+    batch
+        Largest number of windows of a step.
+    seed, epoch
+        Seed of the run, and number of the epoch.
+
+    Returns
+    -------
+    list of ndarray
+        Windows of each step, nearly as many in all.
+
+    Examples
+    --------
+    >>> [len(step) for step in batches(10, batch=4, seed=0, epoch=0)]
+    [4, 3, 3]
+    """
     order = np.random.default_rng([seed, ORDER, epoch]).permutation(n_windows)
     return np.array_split(order, -(-n_windows // batch))
 
 
 def default_learning_rate(config: ModelConfig, batch: float) -> float:
-    """The released checkpoints' peak, in proportion to the batch where it is below theirs."""
+    """Peak learning rate of the released checkpoints, proportionally less for smaller batches.
+
+    Parameters
+    ----------
+    config
+        Configuration of the network.
+    batch
+        Windows per step.
+
+    Returns
+    -------
+    float
+        The learning rate.
+    """
     return config.peak_learning_rate * min(1.0, batch / PEAK_BATCH)
 
 
 def learning_rate(step: int, n_steps: int, peak: float, warm_up: float) -> float:
-    """Of step 0 … n_steps − 1: linear over the share `warm_up`, then half a cosine towards 0.
+    """Learning rate of a step: linear warm-up, then half a cosine towards 0.
 
-    As transformers' get_cosine_schedule_with_warmup, but for the warm-up, which is one step ahead,
-    so that the first step does not have the rate 0.
+    As in transformers' `get_cosine_schedule_with_warmup`, except that the warm-up is one step
+    ahead, so that the first step does not have the rate 0.
+
+    Parameters
+    ----------
+    step
+        0 … n_steps − 1.
+    n_steps
+        Number of steps.
+    peak
+        Learning rate at the end of the warm-up.
+    warm_up
+        Share of the steps.
+
+    Returns
+    -------
+    float
+        The learning rate.
+
+    Examples
+    --------
+    >>> [learning_rate(step, 4, peak=1.0, warm_up=0.5) for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
     """
     n_warm = math.ceil(warm_up * n_steps)
     if step < n_warm:
@@ -153,7 +281,20 @@ def learning_rate(step: int, n_steps: int, peak: float, warm_up: float) -> float
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups: matrices and kernels decay; biases, gains and tokens do not."""
+    """Parameter groups: weight matrices and kernels decay; biases, gains and special tokens do not.
+
+    Parameters
+    ----------
+    module
+        The module to fit.
+    weight_decay
+        Weight decay of the first group.
+
+    Returns
+    -------
+    list of dict
+        Parameter groups as an optimiser takes them.
+    """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     decayed = [p for name, p in named if p.ndim > 1 and "token" not in name.rsplit(".", 1)[-1]]
     ids = {id(p) for p in decayed}

@@ -1,10 +1,10 @@
-"""Fine-tuning: windows (B, P, W) and a target come in; a head's outputs and their loss go out.
+"""The head of a fine-tuned model: from embeddings (B, D) to outputs (B, C) and their loss.
 
 The head is that of the reference (vit_image_finetuning_mlp_pred_head.py of vandijklab/BrainLM at
 commit b591d88): an MLP D -> D/2 -> D/2 -> C with ReLU and dropout, on CLS or on the mean of the
-other tokens. In front of it stand fixed means and scales of the embedding, those of the recordings
-that it learns from.
-C = 1 for a number (standardised) or two classes (a logit), else one per class. float32.
+other tokens. Before it, embeddings are standardised with the means and standard deviations of the
+training recordings. C = 1 for a number (standardised) or two classes (a logit), else one per
+class. All tensors are float32.
 """
 
 import math
@@ -25,14 +25,40 @@ SMALLEST_RELATIVE_SD = 1e-6
 
 
 def n_outputs(n_classes: int) -> int:
-    """Outputs of the head: 1 for a number (`n_classes` 0) and for two classes."""
+    """Number of outputs C of the head.
+
+    Parameters
+    ----------
+    n_classes
+        0 for a regression.
+
+    Returns
+    -------
+    int
+        1 for a regression and for two classes.
+
+    Examples
+    --------
+    >>> n_outputs(0), n_outputs(2), n_outputs(4)
+    (1, 1, 4)
+    """
     return n_classes if n_classes > 2 else 1
 
 
 class PredictionHead(nn.Module):
-    """(B, D) -> (B, C); names and order of layers are the reference's, and their first weights.
+    """From embeddings (B, D) to outputs (B, C), with layers and names of the reference.
 
-    But the last layer begins at 0: a head that finds nothing to learn predicts the mean.
+    Weights are initialised as in the reference, except that the last layer begins at 0: a head that
+    learns nothing predicts the mean.
+
+    Parameters
+    ----------
+    width
+        D.
+    outputs
+        C.
+    dropout
+        Probability that a unit is dropped in training.
     """
 
     mean: Tensor
@@ -53,7 +79,13 @@ class PredictionHead(nn.Module):
         nn.init.zeros_(self.lin3.bias)
 
     def standardise(self, embeddings: ArrayLike) -> None:
-        """Take means and scales from embeddings (N, D): those to learn from, and no others."""
+        """Set means and scales.
+
+        Parameters
+        ----------
+        embeddings
+            (N, D) of the training recordings, and no others.
+        """
         values = np.asarray(embeddings, dtype=np.float64)
         mean, sd = values.mean(axis=0), values.std(axis=0)
         varies = sd > SMALLEST_RELATIVE_SD * np.maximum(np.abs(mean), 1e-30)
@@ -61,7 +93,18 @@ class PredictionHead(nn.Module):
         self.scale.copy_(torch.from_numpy(np.where(varies, sd, np.inf)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (…, C) for embeddings (…, D)."""
+        """Outputs of embeddings.
+
+        Parameters
+        ----------
+        x
+            (…, D).
+
+        Returns
+        -------
+        Tensor
+            (…, C).
+        """
         x = (x - self.mean) / self.scale
         x = F.relu(self.drop(self.lin1(x)))
         x = F.relu(self.drop(self.lin2(x)))
@@ -69,34 +112,77 @@ class PredictionHead(nn.Module):
 
 
 class Finetuned(nn.Module):
-    """An encoder with a head: windows (B, P, W) and the tokens seen (B, K) -> outputs (B, C)."""
+    """An encoder with a head: from windows and visible tokens to outputs."""
 
     coords: Tensor
 
     def __init__(
         self, network: Network, head: PredictionHead, coords: ArrayLike, pooling: str
     ) -> None:
-        """Join encoder and head; `coords` (P, 3) in mm, `pooling` "cls" or "mean"."""
+        """Join encoder and head.
+
+        Parameters
+        ----------
+        network
+            The encoder.
+        head
+            The head.
+        coords
+            (P, 3) centres of the parcels, mm.
+        pooling
+            "cls", or "mean" of the other tokens.
+
+        Raises
+        ------
+        ValueError
+            For another pooling.
+        """
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(pooling)
         self.network, self.pooling = network, pooling
-        self.weights = network.module  # registered here, so that it moves and learns with this
+        self.weights = network.module  # registers it as a submodule
         self.head = head
         xyz = np.asarray(coords, dtype=np.float32)
         self.register_buffer("coords", torch.from_numpy(xyz), persistent=False)
 
     def forward(self, signal: Tensor, keep: Tensor) -> Tensor:
-        """Outputs (B, C) for windows (B, P, W), of which the tokens `keep` (B, K) are visible."""
+        """Outputs of windows.
+
+        Parameters
+        ----------
+        signal
+            (B, P, W) windows.
+        keep
+            (B, K) visible tokens.
+
+        Returns
+        -------
+        Tensor
+            (B, C).
+        """
         latent = self.network.encode(signal, self.coords, keep).latent
         return self.head(latent[:, 0] if self.pooling == "cls" else latent[:, 1:].mean(1))
 
 
 def class_weights(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """What each class counts in the loss, from the labels to learn from; [1] for a number.
+    """Weights of the classes in the loss, from the training labels.
 
-    Two classes: the reference's pos_weight, n(first) / n(second). More: N / (C · n).
+    Parameters
+    ----------
+    labels
+        Class indices.
+    n_classes
+        0 for a regression.
 
+    Returns
+    -------
+    ndarray
+        [1] for a regression; for two classes the reference's pos_weight, n(first) / n(second); for
+        C classes N / (C · n), (C,).
+
+    Examples
+    --------
     >>> class_weights([0, 0, 0, 1], 2).tolist()
     [3.0]
     """
@@ -110,9 +196,23 @@ def class_weights(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 
 
 def losses(outputs: Tensor, target: Tensor, n_classes: int, weights: Tensor) -> Tensor:
-    """(B,) of each recording: squared error, binary or plain cross-entropy.
+    """Loss of each recording: squared error, binary cross-entropy or cross-entropy.
 
-    outputs (B, C); target (B,) standardised numbers or class indices; weights: `class_weights`.
+    Parameters
+    ----------
+    outputs
+        (B, C).
+    target
+        (B,) standardised numbers or class indices.
+    n_classes
+        0 for a regression.
+    weights
+        See `class_weights`.
+
+    Returns
+    -------
+    Tensor
+        (B,).
     """
     if n_classes == 0:
         return (outputs[:, 0] - target).square()
@@ -124,7 +224,27 @@ def losses(outputs: Tensor, target: Tensor, n_classes: int, weights: Tensor) -> 
 
 
 def predictions(outputs: ArrayLike, n_classes: int, mean: float, scale: float) -> NDArray[Any]:
-    """Outputs (N, C) -> numbers (N, 1) in the target's unit, or probabilities (N, n_classes)."""
+    """Convert outputs into predictions.
+
+    Parameters
+    ----------
+    outputs
+        (N, C).
+    n_classes
+        0 for a regression.
+    mean, scale
+        Of the training targets, see `standard`.
+
+    Returns
+    -------
+    ndarray
+        (N, 1) in the target's unit, or probabilities (N, n_classes).
+
+    Examples
+    --------
+    >>> predictions([[0.0]], 2, mean=0, scale=1).tolist()
+    [[0.5, 0.5]]
+    """
     values = np.asarray(outputs, dtype=np.float64)
     if n_classes == 0:
         return values * scale + mean
@@ -136,18 +256,47 @@ def predictions(outputs: ArrayLike, n_classes: int, mean: float, scale: float) -
 
 
 def standard(values: ArrayLike) -> tuple[float, float]:
-    """Mean and standard deviation of a target (N,), 1 where it does not vary."""
+    """Mean and standard deviation of a target.
+
+    Parameters
+    ----------
+    values
+        (N,).
+
+    Returns
+    -------
+    mean, sd
+        sd is 1 where the target does not vary.
+
+    Examples
+    --------
+    >>> standard([1.0, 3.0]), standard([2.0, 2.0])
+    ((2.0, 1.0), (2.0, 1.0))
+    """
     known = np.asarray(values, dtype=np.float64)
     sd = float(known.std())
     return float(known.mean()), sd if sd > 0 and math.isfinite(sd) else 1.0
 
 
 def trainable(network: Network, parts: Mapping[str, bool]) -> list[nn.Parameter]:
-    """Let the parts ("vit", "decoder") learn that are True; the position tables never do."""
-    chosen, fixed = [], network.fixed_tensors()
+    """Choose the parts of a network to train; position tables are never trained.
+
+    Parameters
+    ----------
+    network
+        The network; `requires_grad` of its weights is set.
+    parts
+        Whether to train "vit" and "decoder".
+
+    Returns
+    -------
+    list of Parameter
+        The trainable weights.
+    """
+    weights, fixed = [], network.fixed_tensors()
     for name, weight in network.module.named_parameters():
-        learns = parts[name.split(".")[0]] and name not in fixed
-        weight.requires_grad_(learns)
-        if learns:
-            chosen.append(weight)
-    return chosen
+        is_trained = parts[name.split(".")[0]] and name not in fixed
+        weight.requires_grad_(is_trained)
+        if is_trained:
+            weights.append(weight)
+    return weights

@@ -1,7 +1,7 @@
 """`brainlm pretrain`: train an architecture on series; write checkpoints, curves and a record.
 
-The windows and masks of a step come from the seed, so the losses do not depend on the number of
-processes, and a run that was killed goes on as if it had not been.
+The windows and masks of a step depend on the seed alone. So the losses do not depend on the number
+of processes, and an interrupted run continues as if it had not been interrupted.
 """
 
 import math
@@ -41,13 +41,18 @@ from brainlm_bids.training.processes import (
 from brainlm_bids.training.setup import DataSplit, PretrainOptions, Resolved, StartingPoint
 from brainlm_bids.training.store import Store, find_or_build
 
-CUDA_MICRO_BATCH = 64  # tried first
+CUDA_MICRO_BATCH = 64  # halved until it fits
 CPU_MICRO_BATCH = 2
 DRAWING_SECONDS = 30.0  # between two drawings of the curves
 
 
 def pretrain(options: PretrainOptions) -> int:
-    """Train, or go on with what the run folder holds.
+    """Train, or continue the training in the run folder.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
 
     Returns
     -------
@@ -57,8 +62,8 @@ def pretrain(options: PretrainOptions) -> int:
     Raises
     ------
     UserError
-        For unusable data or options, a full disk, and a loss that is not finite any more. What
-        was saved before stays.
+        For data or options that cannot be used, a full disk, and a loss that is no longer finite.
+        What was saved before is kept.
     """
     with Interruption() as interruption:
         options.run_dir.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,7 @@ def pretrain(options: PretrainOptions) -> int:
 
 
 class _Pretraining:
-    """One pre-training: a `Fit` for the loop, its scores, and what it has written."""
+    """One pretraining: a `Fit` for the loop, its scores, and the files that it writes."""
 
     def __init__(
         self,
@@ -116,7 +121,7 @@ class _Pretraining:
         self.bar: Any = None
 
     def close(self) -> None:
-        """Let another process train here."""
+        """Release the folder."""
         if self.lock is not None:
             self.lock.release()
 
@@ -129,7 +134,7 @@ class _Pretraining:
         return bool(self.engine.device.type == "cuda")
 
     def _restore(self) -> None:
-        """The network, the optimiser and the history, as an earlier call left them, if any."""
+        """Restore network, optimiser and history of an earlier call, if there was one."""
         state = saving.load_state(self.folder / "state" / saving.STATE) or {}
         if state:
             self.start.network.module.load_state_dict(state["network"])
@@ -161,7 +166,7 @@ class _Pretraining:
         return int(everywhere.min())
 
     def _try(self, task: MaskedPrediction, n: int) -> None:
-        """A forward and a backward pass of n windows, with room for gradients and Adam."""
+        """Forward and backward pass of n windows, with memory for gradients and Adam reserved."""
         device = self.engine.device
         weights = sum(p.numel() for p in task.parameters())
         room = torch.empty(3 * weights, dtype=torch.float32, device=device)
@@ -175,7 +180,7 @@ class _Pretraining:
     # --- the training ------------------------------------------------------------------------
 
     def train(self) -> int:
-        """All epochs that are left; 0, or 128 + the signal that stopped it."""
+        """Train the remaining epochs; 0, or 128 + the signal that stopped it."""
         from tqdm import tqdm
 
         if self.progress.step >= self.n_steps:
@@ -189,7 +194,7 @@ class _Pretraining:
             unit="step",
             disable=None if self.is_main else True,
         )
-        # Events of an epoch are written at its end: those of an unfinished one come again.
+        # Events are written at the end of an epoch, so those of an unfinished one are repeated.
         first_event = self.progress.step - len(self.progress.losses) + 1
         folder = self.folder / "tensorboard"
         with Board(folder, first_event) if self.is_main else nullcontext() as self.board, self.bar:
@@ -236,11 +241,11 @@ class _Pretraining:
         return True
 
     def diverged(self, progress: Progress, loss: float, norm: float) -> str:
-        kept = self.folder / "last"
-        saved = f"{kept} holds the last good weights" if kept.exists() else "nothing was saved yet"
+        last = self.folder / "last"
+        saved = f"{last} has the last good weights" if last.exists() else "nothing was saved yet"
         return (
             f"step {progress.step + 1} of {self.n_steps}: the loss is {loss:g}, the norm of "
-            f"the gradient {norm:g}; stopped, {saved}. Begin anew in another folder with a lower "
+            f"the gradient {norm:g}; stopped, {saved}. Start again in another folder with a lower "
             "--learning-rate, a longer --warm-up or --precision float32"
         )
 
@@ -290,7 +295,7 @@ class _Pretraining:
     # --- what is written ---------------------------------------------------------------------
 
     def _save(self, *, best: bool = False) -> None:
-        """The best checkpoint first: a state that names it must not come before it."""
+        """Save the best checkpoint before the state that refers to it."""
         self.saved_at = time.monotonic()
         if not self.is_main:
             return
@@ -336,7 +341,7 @@ class _Pretraining:
         name = signal.Signals(number).name
         self._report(
             f"stopped by {name} after step {self.progress.step} of {self.n_steps}; saved: the same "
-            "command goes on from here"
+            "command continues from here"
         )
         self.engine.end_training()
         return 128 + int(number)
@@ -359,15 +364,15 @@ class _Pretraining:
             if self.is_main:
                 write_tsv(file, list(row), [[value] for value in row.values()])
             self._report(f"test subjects: {_scored(row['r2'], row)}")
-        self._report(f"done: {best} is the checkpoint of epoch {self.best_epoch}, the best")
+        self._report(f"done: {best} is the best checkpoint, of epoch {self.best_epoch}")
         self.engine.end_training()
 
     def _introduction(self) -> str:
         n = {part: len(recordings) for part, recordings in self.split.parts.items()}
-        learning = [p for p in self.start.network.module.parameters() if p.requires_grad]
+        trained = [p for p in self.start.network.module.parameters() if p.requires_grad]
         lines = [
-            f"{self.start.source}: {sum(p.numel() for p in learning):,} weights; "
-            f"{self.config.mask_ratio:g} of the tokens hidden; seed {self.options.seed}",
+            f"{self.start.source}: {sum(p.numel() for p in trained):,} weights; "
+            f"{self.config.mask_ratio:g} of the tokens masked; seed {self.options.seed}",
             f"recordings: {n['train']} train, {n['validation']} validation, {n['test']} test, "
             f"{sum(row[4] == 'no' for row in self.split.table)} left out (recordings.tsv)",
             f"steps: {self.n_steps} of {self.schedule.mean_batch:.4g} windows, peak "
@@ -376,13 +381,15 @@ class _Pretraining:
             "windows at a time",
         ]
         if setup.is_released(self.start):
-            lines.append(f"the weights are {self.start.licence}: adapted ones may not be shared")
+            lines.append(
+                f"the weights are under {self.start.licence}: adapted weights must not be shared"
+            )
         if self.progress.step:
-            lines.append(f"going on after step {self.progress.step}")
+            lines.append(f"continuing after step {self.progress.step}")
         return "\n".join(lines)
 
     def _report(self, text: str) -> None:
-        """To the screen and to the log, by one process."""
+        """Write to the screen and to the log, in one process."""
         if not self.is_main:
             return
         from tqdm import tqdm
@@ -394,7 +401,7 @@ class _Pretraining:
 
 
 def _scored(r2: float, row: Mapping[str, Any]) -> str:
-    """R² of all windows; and of network and ridge regression on those of the baseline."""
+    """R² of all windows; and of network and ridge regression on the windows of the baseline."""
     if math.isnan(row["ridge_r2"]):
         return f"R² {r2:.4f}"
     return f"R² {r2:.4f} ({row['compared_r2']:.4f} where ridge has {row['ridge_r2']:.4f})"

@@ -1,6 +1,6 @@
-"""Several processes that compute what one would: devices, shares of rows, sums over all of them.
+"""Training in several processes with the results of one: devices, shares of rows, sums over all.
 
-accelerate is the engine: one process, several GPUs or several machines run the same lines.
+accelerate is the engine: the same code runs in one process, on several GPUs or on several machines.
 """
 
 import signal
@@ -18,12 +18,23 @@ from torch import Tensor
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.devices import choose_device, resolve_precision
 
-# Processes wait for the one that writes, which also fits peers that have no part in the training.
+# Processes wait for the writing one, which also fits the predictors that are compared.
 WAITING_TIME = timedelta(hours=6)
 
 
 def start_engine(device: str, precision: str) -> Any:
-    """Start accelerate on the device of this process (see `devices` for the names)."""
+    """Start accelerate on the device of this process.
+
+    Parameters
+    ----------
+    device, precision
+        See `model.devices` for the names.
+
+    Returns
+    -------
+    Accelerator
+        The engine.
+    """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
@@ -39,14 +50,42 @@ def start_engine(device: str, precision: str) -> Any:
 
 
 def share(rows: Sequence[Any] | NDArray[Any], engine: Any) -> Any:
-    """Those of the rows that this process works on."""
+    """Select the rows that this process works on.
+
+    Parameters
+    ----------
+    rows
+        (n, …) all rows.
+    engine
+        See `start_engine`.
+
+    Returns
+    -------
+    list or ndarray
+        Every k-th row, for k processes.
+    """
     return rows[engine.process_index :: engine.num_processes]
 
 
 def in_shares(
     function: Callable[[list[Any]], Sequence[Any]], rows: Sequence[Any], engine: Any
 ) -> list[Any]:
-    """`function` of all rows, an entry for each, of which every process computes its share."""
+    """Apply a function to all rows; every process computes its share.
+
+    Parameters
+    ----------
+    function
+        Rows -> as many results.
+    rows
+        All rows.
+    engine
+        See `start_engine`.
+
+    Returns
+    -------
+    list
+        The result of every row, in every process.
+    """
     from accelerate.utils import gather_object
 
     world = engine.num_processes
@@ -59,14 +98,37 @@ def in_shares(
 
 
 def mean_over_processes(values: Tensor, engine: Any) -> float:
-    """The mean over the values of all processes, to the same bit in each."""
+    """Mean over the values of all processes, to the same bit in each.
+
+    Parameters
+    ----------
+    values
+        (n,) values of this process.
+    engine
+        See `start_engine`.
+
+    Returns
+    -------
+    float
+        The mean.
+    """
     sums = torch.tensor([float(values.double().sum()), len(values)], dtype=torch.float64)
     total, number = engine.reduce(sums.to(engine.device), "sum").tolist()
     return total / number
 
 
 def lock_folder(folder: Path) -> Any:
-    """The lock of a folder that one training at a time writes to.
+    """Lock a folder that one training at a time may write to.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    FileLock
+        The lock; release it at the end.
 
     Raises
     ------
@@ -84,7 +146,30 @@ def lock_folder(folder: Path) -> Any:
 
 
 def largest_batch(attempt: Callable[[int], None], first: int) -> int:
-    """The first of `first`, half of it, … with which `attempt` does not run out of memory."""
+    """Halve a batch size until the batch fits into memory.
+
+    Parameters
+    ----------
+    attempt
+        Called with a size; runs out of memory if it is too large.
+    first
+        The size to begin with.
+
+    Returns
+    -------
+    int
+        The first size that fits.
+
+    Raises
+    ------
+    UserError
+        If not even one window fits.
+
+    Examples
+    --------
+    >>> largest_batch(lambda n: None, 8)
+    8
+    """
     n = first
     while True:
         try:
@@ -101,9 +186,9 @@ def largest_batch(attempt: Callable[[int], None], first: int) -> int:
 
 
 class Interruption:
-    """SIGTERM and Ctrl-C ask for an end after the step; a second Ctrl-C ends at once.
+    """SIGTERM and Ctrl-C end the training after the current step; a second Ctrl-C ends it at once.
 
-    A context; `signal` is the number of the signal that came, or 0.
+    A context manager. `signal` is the number of the signal received, or 0.
     """
 
     def __init__(self) -> None:
@@ -112,7 +197,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread may listen to signals
+            return self  # only the main thread may handle signals
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self

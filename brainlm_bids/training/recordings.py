@@ -1,7 +1,7 @@
-"""What training starts from: the scaled series in an output folder of brainlm-bids.
+"""Training data: the scaled series in an output folder of brainlm-bids.
 
-A folder that the level participant (or group) has filled comes in. The recordings go out in the
-order of their names, each with its series (T, 424), or the reason in one line why it has none.
+The folder is one that the participant (or group) level has written. Recordings come in the order of
+their names, each with its series (T, 424), or the reason in one line why it has none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ SERIES = {"robust": "robust", "robustcohort": "cohort_robust"}
 
 
 class Example(NamedTuple):
-    """A recording to learn from.
+    """A recording to train on.
 
     Attributes
     ----------
@@ -40,12 +40,25 @@ class Example(NamedTuple):
 
 
 def check_series(values: NDArray[np.floating], name: str) -> None:
-    """Raise UserError, with `name`, for values (T, P) that no network should learn from."""
+    """Refuse values that no network should be trained on.
+
+    Parameters
+    ----------
+    values
+        (T, P).
+    name
+        Named in the message.
+
+    Raises
+    ------
+    UserError
+        For a wrong shape, values that are not finite, or zeros throughout.
+    """
     if values.ndim != 2 or not values.size:
         raise UserError(f"{name}: has the shape {values.shape}; expected volumes × parcels")
     n_bad = int((~np.isfinite(values)).any(axis=0).sum())
     if n_bad:
-        raise UserError(f"{name}: holds missing or infinite values in {n_bad} parcels")
+        raise UserError(f"{name}: has missing or infinite values in {n_bad} parcels")
     if not values.any():
         raise UserError(f"{name}: is zero throughout: no parcel has data")
 
@@ -53,7 +66,7 @@ def check_series(values: NDArray[np.floating], name: str) -> None:
 def find_series(
     output_dir: Path, *, series: str = "robust", space: str | None = None, atlas: str | None = None
 ) -> list[Recording]:
-    """The recordings of an output folder that have a scaled series.
+    """Find the recordings of an output folder that have a scaled series.
 
     Parameters
     ----------
@@ -61,9 +74,14 @@ def find_series(
         The folder.
     series
         `robust` (scaled with the recording's own statistics) or `robustcohort` (with the cohort's,
-        by the level group).
+        from the group level).
     space, atlas
         Needed where the folder has series in several.
+
+    Returns
+    -------
+    list of Recording
+        In the order of their names.
 
     Raises
     ------
@@ -74,14 +92,41 @@ def find_series(
 
 
 def read_series(recording: Recording) -> Array:
-    """The scaled series (T, 424) of a recording; UserError for one that cannot be used."""
+    """Read the scaled series of a recording.
+
+    Parameters
+    ----------
+    recording
+        The recording.
+
+    Returns
+    -------
+    ndarray
+        (T, 424) float32.
+
+    Raises
+    ------
+    UserError
+        If it cannot be used.
+    """
     values = recording.read(parcels().names)
     check_series(values, str(recording.path))
     return values.astype(np.float32)
 
 
 def read_all(recordings: Sequence[Recording]) -> Iterator[Example]:
-    """Each recording in turn, or why it cannot be used."""
+    """Read recordings in turn.
+
+    Parameters
+    ----------
+    recordings
+        The recordings.
+
+    Yields
+    ------
+    Example
+        The series, or why it cannot be used.
+    """
     for recording in recordings:
         try:
             yield Example(recording.stem, recording.participant, read_series(recording))

@@ -10,9 +10,19 @@ RECORD = "experiment.json"
 
 
 def claim(folder: Path, about: dict[str, Any]) -> None:
-    """Take a new or empty folder for what `about` says, or go on with one that has the same.
+    """Claim a new or empty folder, or continue in one that was claimed for the same.
 
-    about: Command, Parameters and what else results depend on. Raises UserError otherwise.
+    Parameters
+    ----------
+    folder
+        The folder.
+    about
+        Command, Parameters and whatever else the results depend on.
+
+    Raises
+    ------
+    UserError
+        If the folder holds something else.
     """
     path = folder / RECORD
     if path.is_file():

@@ -1,7 +1,8 @@
 """Save checkpoints and the state of a run; a file is written completely or not at all.
 
 A checkpoint is a folder in the released layout (config.json, model.safetensors), as `brainlm-bids
---model` takes it. The state holds everything that a run needs to go on as if it had never stopped.
+--model` takes it. The state holds everything that a run needs to continue as if it had never
+stopped.
 """
 
 import contextlib
@@ -24,13 +25,39 @@ STATE = "state.pt"
 
 
 def checkpoint_tensors(network: Network) -> dict[str, Tensor]:
-    """The weights under the released names, also those that released checkpoints never use."""
+    """Weights under the released names, also those that released checkpoints contain but never use.
+
+    Parameters
+    ----------
+    network
+        The network.
+
+    Returns
+    -------
+    dict
+        Name to tensor, float32 on the CPU.
+    """
     state = {**network.module.state_dict(), **network.unused_tensors()}
     return {key: value.detach().cpu().float().contiguous() for key, value in state.items()}
 
 
 def save_checkpoint(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
-    """Write or replace a checkpoint; `about`: how it was made, into training.json."""
+    """Write or replace a checkpoint.
+
+    Parameters
+    ----------
+    folder
+        Folder of the checkpoint.
+    network
+        The network.
+    about
+        Provenance, for training.json.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written; the files from before are kept.
+    """
     with _nothing_lost(folder):
         write_json(folder / "config.json", config_content(network.config))
         with atomically(folder / "model.safetensors") as temporary:
@@ -39,13 +66,42 @@ def save_checkpoint(folder: Path, network: Network, about: Mapping[str, Any]) ->
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write or replace the state of a run."""
+    """Write or replace the state of a run.
+
+    Parameters
+    ----------
+    file
+        The file.
+    state
+        Tensors, numbers and texts by name.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written; the file from before is kept.
+    """
     with _nothing_lost(file), atomically(file) as temporary, temporary.open("wb") as stream:
         torch.save(dict(state), stream)
 
 
 def load_state(file: Path) -> dict[str, Any] | None:
-    """The state of a run; None if it has none yet. Raises UserError for a damaged file."""
+    """Read the state of a run.
+
+    Parameters
+    ----------
+    file
+        The file.
+
+    Returns
+    -------
+    dict or None
+        None if there is no such file yet.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
     if not file.is_file():
         return None
     try:
@@ -53,7 +109,7 @@ def load_state(file: Path) -> dict[str, Any] | None:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{file}: damaged ({first[:120]}); delete the folder, and begin again from its best "
+            f"{file}: damaged ({first[:120]}); delete the folder, and start again from its best "
             "checkpoint with --from"
         ) from None
     return dict(state)
@@ -61,12 +117,12 @@ def load_state(file: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _nothing_lost(path: Path) -> Iterator[None]:
-    """A full disk, said in one line: the file that was there before is still there."""
+    """Report a full disk in one line; the file from before is still there."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path}: cannot be saved ({first[:160]}); what was saved before is whole: make room "
-            "and give the same command again"
+            f"{path}: cannot be saved ({first[:160]}); what was saved before is intact: free "
+            "some space and give the same command again"
         ) from error

@@ -1,7 +1,8 @@
-"""Set up a pre-training from its options: the split, the network and the record of the run.
+"""Set up a pretraining from its options: the split, the network and the record of the run.
 
-Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A folder that has a
-record is continued if the record is the same, and refused with the difference otherwise.
+Everything that changes a result is in the record, `RUN_DIR/config/run.json`. A run in a folder with
+the same record is continued; with another record it is refused, and the message names the
+difference.
 """
 
 import json
@@ -35,7 +36,7 @@ UNTRAINED = "untrained: none"  # in place of a licence
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """The options of `brainlm pretrain`; None: the default that --help shows."""
+    """The options of `brainlm pretrain`; None stands for the default that --help shows."""
 
     data: Path
     run_dir: Path
@@ -65,7 +66,7 @@ class PretrainOptions:
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The network that a training begins with, and where it came from."""
+    """The network that a training begins with, and its provenance."""
 
     network: Network
     source: str
@@ -74,12 +75,22 @@ class StartingPoint:
 
 
 def find_start(options: PretrainOptions) -> StartingPoint:
-    """The untrained or the given network.
+    """Make an untrained network, or load the one to start from.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+
+    Returns
+    -------
+    StartingPoint
+        The network and its provenance.
 
     Raises
     ------
     UserError
-        For contradicting options.
+        For contradictory options.
     """
     if options.start_from is None:
         if (options.size is None) == (options.config is None):
@@ -96,7 +107,9 @@ def find_start(options: PretrainOptions) -> StartingPoint:
     except UserError as error:
         raise UserError(str(error).replace("--model", "--from")) from None
     if resource is None or resource.path is None:
-        raise UserError(f"--from {options.start_from}: holds no weights; use --size for untrained")
+        raise UserError(
+            f"--from {options.start_from}: has no weights; use --size for untrained ones"
+        )
     model = load_model(resource.path, seed=options.seed)
     _check_size(options, model.config)
     network = network_over(_with_ratio(model.config, options), model.module)
@@ -114,7 +127,7 @@ def _with_ratio(config: ModelConfig, options: PretrainOptions) -> ModelConfig:
 
 
 def _check_size(options: PretrainOptions, config: ModelConfig) -> None:
-    """Refuse a checkpoint of another architecture than the options name."""
+    """Refuse a checkpoint whose architecture differs from the one in the options."""
     if options.size is None and options.config is None:
         return
     requested = (
@@ -132,7 +145,7 @@ def _check_size(options: PretrainOptions, config: ModelConfig) -> None:
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Which recordings of a store train, validate and test, and why others do not.
+    """Recordings of a store for training, validation and test, and why others are not used.
 
     Attributes
     ----------
@@ -154,6 +167,20 @@ HEADER = ("recording", "participant_id", "n_volumes", "split", "used", "reason")
 
 def divide(store: Store, config: ModelConfig, options: PretrainOptions) -> DataSplit:
     """Split the usable recordings by subject.
+
+    Parameters
+    ----------
+    store
+        The store.
+    config
+        Configuration of the network.
+    options
+        The options of the command.
+
+    Returns
+    -------
+    DataSplit
+        The parts.
 
     Raises
     ------
@@ -181,7 +208,7 @@ def divide(store: Store, config: ModelConfig, options: PretrainOptions) -> DataS
         table.append((row.name, subject, row.n_volumes, part, used, why or None))
     for part in (TRAIN, VALIDATION):
         if not parts[part]:
-            raise UserError(f"no recording that can be used is in {part}")
+            raise UserError(f"no usable recording is in {part}")
     indices = {part: tuple(recordings) for part, recordings in parts.items()}
     return DataSplit(indices, dict(sorted(part_of.items())), tuple(table))
 
@@ -203,7 +230,22 @@ class Resolved:
 
 
 def resolve(options: PretrainOptions, config: ModelConfig, schedule: Schedule) -> Resolved:
-    """Fill in the defaults that depend on the network, the data and the machine."""
+    """Fill in the defaults that depend on the network, the data and the machine.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+    config
+        Configuration of the network.
+    schedule
+        Steps of the training.
+
+    Returns
+    -------
+    Resolved
+        Their values.
+    """
     device = choose_device(options.device)
     return Resolved(
         options.learning_rate or default_learning_rate(config, schedule.mean_batch),
@@ -220,7 +262,26 @@ def run_record(
     split: DataSplit,
     store: Store,
 ) -> dict[str, Any]:
-    """Everything that the result depends on."""
+    """Record everything that the result depends on.
+
+    Parameters
+    ----------
+    options
+        The options of the command.
+    resolved
+        The defaults that were filled in.
+    start
+        The network.
+    split
+        The parts of the data.
+    store
+        The store.
+
+    Returns
+    -------
+    dict
+        The record.
+    """
     names = ("seed", "windows_per_recording", "baseline_windows", "epochs", "batch", "warm_up")
     values = asdict(options)
     parameters = {name: values[name] for name in (*names, "clip_norm")}
@@ -236,12 +297,23 @@ def run_record(
 
 
 def write_setup(run_dir: Path, record: Mapping[str, Any], split: DataSplit, store: Store) -> None:
-    """Write the record, the split and the table of recordings, or compare with those there.
+    """Write the record, the split and the table of recordings, or compare with those of the folder.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    record
+        See `run_record`.
+    split
+        The parts of the data.
+    store
+        The store.
 
     Raises
     ------
     UserError
-        If the folder holds another training; it names what differs.
+        If the folder holds another training; the message names what differs.
     """
     file = run_dir / "config" / "run.json"
     if file.is_file():
@@ -249,7 +321,7 @@ def write_setup(run_dir: Path, record: Mapping[str, Any], split: DataSplit, stor
         if differ:
             raise UserError(
                 f"{run_dir}: holds another training: {'; '.join(differ)}; give the same arguments "
-                "to go on, or another RUN_DIR"
+                "to continue it, or another RUN_DIR"
             )
         return
     columns = [list(split.part_of), list(split.part_of.values())]
@@ -287,5 +359,16 @@ def _versions() -> dict[str, str]:
 
 
 def is_released(start: StartingPoint) -> bool:
-    """Whether the weights are, or began with, BrainLM's released ones."""
+    """Whether the weights are, or derive from, the released ones of BrainLM.
+
+    Parameters
+    ----------
+    start
+        The network.
+
+    Returns
+    -------
+    bool
+        True if the licence of the released weights applies.
+    """
     return start.licence == WEIGHTS_LICENCE

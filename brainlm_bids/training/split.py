@@ -1,4 +1,4 @@
-"""Training, validation and test: subjects come in, parts or folds of whole subjects go out.
+"""Training, validation and test: subjects are divided into parts or folds.
 
 A subject is never in two parts, whatever the number of its sessions and runs.
 """
@@ -22,10 +22,32 @@ Indices = NDArray[np.int64]
 
 
 def split_subjects(subjects: Iterable[str], seed: int) -> dict[str, str]:
-    """80/10/10 by subject: subject -> part, for at least three subjects.
+    """Split 80/10/10 by subject.
 
-    Subjects are ordered by a hash of seed and name, so the split depends neither on their order
-    nor on the number of their recordings. Raises UserError for fewer than three.
+    Subjects are ordered by a hash of seed and name, so the split depends neither on their order nor
+    on the number of their recordings.
+
+    Parameters
+    ----------
+    subjects
+        Subjects, possibly repeated.
+    seed
+        Seed of the split.
+
+    Returns
+    -------
+    dict
+        Subject to part (train, validation or test).
+
+    Raises
+    ------
+    UserError
+        For fewer than three subjects.
+
+    Examples
+    --------
+    >>> sorted(split_subjects(["sub-01", "sub-02", "sub-03"], seed=1).values())
+    ['test', 'train', 'validation']
     """
     names = sorted(set(subjects))
     if len(names) < len(PARTS):
@@ -41,7 +63,17 @@ def split_subjects(subjects: Iterable[str], seed: int) -> dict[str, str]:
 
 
 def read_split(file: Path) -> dict[str, str]:
-    """Read which part each subject belongs to, from a TSV with participant_id and split.
+    """Read which part each subject belongs to.
+
+    Parameters
+    ----------
+    file
+        TSV with participant_id and split.
+
+    Returns
+    -------
+    dict
+        Subject to part.
 
     Raises
     ------
@@ -55,26 +87,48 @@ def read_split(file: Path) -> dict[str, str]:
         raise UserError(f"--split {error}") from None
     except KeyError as error:
         raise UserError(f"--split {file}: has no column {error.args[0]}") from None
-    strange = sorted({part for _, part in pairs} - set(PARTS))
-    if strange:
-        raise UserError(f"--split {file}: split is {strange[0]!r}; expected {', '.join(PARTS)}")
+    unknown = sorted({part for _, part in pairs} - set(PARTS))
+    if unknown:
+        raise UserError(f"--split {file}: split is {unknown[0]!r}; expected {', '.join(PARTS)}")
     split = dict(pairs)
     if len(split) < len(pairs):
         raise UserError(f"--split {file}: a participant has two rows")
-    lacking = [part for part in PARTS[:2] if part not in split.values()]
-    if lacking:
-        raise UserError(f"--split {file}: no participant is in {lacking[0]}")
+    empty = [part for part in PARTS[:2] if part not in split.values()]
+    if empty:
+        raise UserError(f"--split {file}: no participant is in {empty[0]}")
     return split
 
 
 def subject_label(text: str) -> str:
-    """A participant as BIDS names it: with sub-."""
+    """Return a participant as BIDS names it, with sub-.
+
+    Parameters
+    ----------
+    text
+        With or without sub-.
+
+    Returns
+    -------
+    str
+        With sub-.
+
+    Examples
+    --------
+    >>> subject_label("01"), subject_label("sub-01")
+    ('sub-01', 'sub-01')
+    """
     return with_prefix("sub", text)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit, to stop the training by, and to test; whole subjects in each."""
+    """Rows to fit, to stop the training by, and to test; whole subjects in each.
+
+    Attributes
+    ----------
+    fit, validation, test
+        Indices of rows.
+    """
 
     fit: Indices
     validation: Indices
@@ -82,12 +136,26 @@ class Fold:
 
     @property
     def train(self) -> Indices:
-        """All rows that may be learnt from."""
+        """Rows of fit and validation."""
         return np.sort(np.concatenate([self.fit, self.validation]))
 
 
 def cross_validation(subjects: Sequence[str], n_folds: int, seed: int) -> list[Fold]:
-    """Folds of whole subjects, blind to the target: those of `cohort.folds`.
+    """Make folds of whole subjects, without regard to the target, as in `cohort.folds`.
+
+    Parameters
+    ----------
+    subjects
+        (N,) the subject of each row.
+    n_folds
+        Number of folds.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    list of Fold
+        One per test fold.
 
     Raises
     ------
@@ -106,7 +174,19 @@ def cross_validation(subjects: Sequence[str], n_folds: int, seed: int) -> list[F
 
 
 def one_split(subjects: Sequence[str], parts: dict[str, str]) -> list[Fold]:
-    """One fold from subject -> train, validation or test.
+    """Make a single fold.
+
+    Parameters
+    ----------
+    subjects
+        (N,) the subject of each row.
+    parts
+        Subject to train, validation or test.
+
+    Returns
+    -------
+    list of Fold
+        One fold.
 
     Raises
     ------
@@ -117,5 +197,5 @@ def one_split(subjects: Sequence[str], parts: dict[str, str]) -> list[Fold]:
     rows = {part: np.flatnonzero(part_of_row == part) for part in PARTS}
     empty = next((part for part, indices in rows.items() if not indices.size), None)
     if empty:
-        raise UserError(f"--split: no recording that can be used is in {empty}")
+        raise UserError(f"--split: no usable recording is in {empty}")
     return [Fold(rows["train"], rows["validation"], rows["test"])]

@@ -1,8 +1,9 @@
-"""All recordings in one file that windows are read from: series (T, P) come in, views go out.
+"""All recordings in one file that windows are read from.
 
-A store is a folder: `series.f32`, the volumes of all recordings in turn as little-endian
-float32 (volumes, P); `recordings.tsv`, where each begins and the sha256 of its bytes; `store.json`.
-It is mapped into memory, so a window is one read of 200 · P · 4 contiguous bytes.
+A store is a folder: `series.f32` holds the volumes of all recordings in turn, as little-endian
+float32 (volumes, P); `recordings.tsv` gives the first volume of each and the sha256 of its bytes;
+`store.json` describes it. The file is mapped into memory, so reading a window reads 200 · P · 4
+contiguous bytes.
 """
 
 import json
@@ -40,7 +41,19 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Stored:
-    """One row: a recording of `n_volumes` from `first_volume` on; `reason`: why it has none."""
+    """One row of the table: a recording.
+
+    Attributes
+    ----------
+    name, subject
+        `sub-01_ses-1_task-rest`, `sub-01`.
+    n_volumes, first_volume
+        Its part of the file.
+    sha256
+        Checksum of its values.
+    reason
+        Why it has no volumes; empty if it has.
+    """
 
     name: str
     subject: str
@@ -52,7 +65,19 @@ class Stored:
 
 @dataclass(frozen=True)
 class Store:
-    """An open store. sha256: of its table, and so of every recording's name and values."""
+    """An open store.
+
+    Attributes
+    ----------
+    folder
+        Its folder.
+    recordings
+        Its table.
+    values
+        (volumes, P), mapped into memory.
+    sha256
+        Checksum of the table, and so of every recording's name and values.
+    """
 
     folder: Path
     recordings: tuple[Stored, ...]
@@ -65,12 +90,23 @@ class Store:
         return int(self.values.shape[1])
 
     def series(self, index: int) -> Array:
-        """(T, P) of a recording: a view, nothing is read yet."""
+        """Return the series of a recording.
+
+        Parameters
+        ----------
+        index
+            Row of the table.
+
+        Returns
+        -------
+        ndarray
+            (T, P), a view: nothing is read yet.
+        """
         recording = self.recordings[index]
         return self.values[recording.first_volume : recording.first_volume + recording.n_volumes]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A process that reads windows maps the file itself; pickle would copy the volumes.
+        # A worker process maps the file itself; pickling the array would copy the volumes.
         return open_store, (self.folder,)
 
 
@@ -80,10 +116,27 @@ def write_store(
     *,
     fingerprint: str = "",
 ) -> Store:
-    """Store recordings (name, subject, series (T, P)); what is in `folder` is replaced at the end.
+    """Write a store; a store in the same folder is replaced at the end.
 
-    fingerprint: says what the recordings were made from. Raises UserError for series of unequal
-    width, equal names or values that are not finite, and where there is no room.
+    Parameters
+    ----------
+    folder
+        Folder of the store.
+    recordings
+        Name, subject and series (T, P) of each.
+    fingerprint
+        Identifies what the recordings were made from.
+
+    Returns
+    -------
+    Store
+        The store, open.
+
+    Raises
+    ------
+    UserError
+        For series with different numbers of parcels, equal names, values that are not finite, or a
+        full disk.
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +170,7 @@ def _write_rows(file: Path, recordings: Iterable[Any]) -> tuple[int, list[Stored
             n_parcels = n_parcels or series.shape[1]
             if series.shape[1] != n_parcels:
                 raise UserError(
-                    f"{name}: has {series.shape[1]} parcels, those before have {n_parcels}"
+                    f"{name}: has {series.shape[1]} parcels, the recordings before it {n_parcels}"
                 )
             digest = _append(stream, np.asarray(series))
             rows.append(Stored(name, subject, len(series), first, digest))
@@ -126,7 +179,7 @@ def _write_rows(file: Path, recordings: Iterable[Any]) -> tuple[int, list[Stored
         os.fsync(stream.fileno())
     name, times = Counter(row.name for row in rows).most_common(1)[0] if rows else ("", 0)
     if times > 1:
-        raise UserError(f"{name}: two recordings of this name")
+        raise UserError(f"{name}: two recordings have this name")
     if not first:
         raise UserError(
             f"none of the {len(rows)} recordings can be used; the first: "
@@ -151,12 +204,39 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder is a store."""
+    """Whether a folder is a store.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    bool
+        True if it has a `store.json`.
+    """
     return (folder / "store.json").is_file()
 
 
 def open_store(folder: Path) -> Store:
-    """Map a store. Raises UserError, naming the file, for one that is not whole."""
+    """Map a store into memory.
+
+    Parameters
+    ----------
+    folder
+        Folder of the store.
+
+    Returns
+    -------
+    Store
+        The store, open.
+
+    Raises
+    ------
+    UserError
+        If the store is incomplete; the message names the file.
+    """
     try:
         about = read_json(folder / "store.json")
         table = file_sha256(folder / "recordings.tsv")
@@ -165,14 +245,14 @@ def open_store(folder: Path) -> Store:
         size = (folder / "series.f32").stat().st_size
         recordings = tuple(_stored(row) for row in rows)
     except (OSError, UserError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: is no store, or not whole ({error}); {_AGAIN}") from None
+        raise UserError(f"{folder}: is not a store, or incomplete ({error}); {_AGAIN}") from None
     if about.get("Format") != FORMAT:
         raise UserError(f"{folder}: was written by another version of brainlm-bids; {_AGAIN}")
     if table != expected:
-        raise UserError(f"{folder / 'recordings.tsv'}: is not as it was written; {_AGAIN}")
+        raise UserError(f"{folder / 'recordings.tsv'}: was changed after it was written; {_AGAIN}")
     n_volumes = sum(row.n_volumes for row in recordings)
     if size != n_volumes * n_parcels * 4:
-        raise UserError(f"{folder / 'series.f32'}: has {size} bytes, cut short; {_AGAIN}")
+        raise UserError(f"{folder / 'series.f32'}: is cut short ({size} bytes); {_AGAIN}")
     shape = (n_volumes, n_parcels)
     values = np.memmap(folder / "series.f32", dtype=DTYPE, mode="r", shape=shape)
     return Store(folder, recordings, values, expected)
@@ -182,19 +262,30 @@ _AGAIN = "delete the folder and build it again"
 
 
 def _stored(row: dict[str, str]) -> Stored:
-    missing = {key: "" if row[key] == "n/a" else row[key] for key in COLUMNS}
+    values = {key: "" if row[key] == "n/a" else row[key] for key in COLUMNS}
     return Stored(
-        missing["name"],
-        missing["participant_id"],
-        int(missing["n_volumes"]),
-        int(missing["first_volume"]),
-        missing["sha256"],
-        missing["reason"],
+        values["name"],
+        values["participant_id"],
+        int(values["n_volumes"]),
+        int(values["first_volume"]),
+        values["sha256"],
+        values["reason"],
     )
 
 
 def verify(store: Store) -> None:
-    """Compare every recording with its sha256. Raises UserError that names those that differ."""
+    """Compare every recording with its checksum.
+
+    Parameters
+    ----------
+    store
+        The store.
+
+    Raises
+    ------
+    UserError
+        If some differ; the message names them.
+    """
     bad = [
         recording.name
         for index, recording in enumerate(store.recordings)
@@ -203,7 +294,7 @@ def verify(store: Store) -> None:
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise UserError(
-            f"{store.folder}: {', '.join(bad[:3])}{more}: not as written (sha256 differs); {_AGAIN}"
+            f"{store.folder}: {', '.join(bad[:3])}{more}: changed after writing (sha256 differs); {_AGAIN}"
         )
 
 
@@ -217,11 +308,33 @@ def find_or_build(
     check: bool = True,
     report: Callable[[str], None] = print,
 ) -> Store:
-    """The store `data`, or that of the output folder `data`, built where needed.
+    """Open the store of an output folder; build it where needed.
 
-    It lies in the output folder, or in `run_dir` if that folder cannot be written to. It is built
-    anew when a series, its size, its time or its record changed. Processes take turns. `check`:
-    compare all values with their sha256; one process of a machine is enough.
+    The store lies in the output folder, or in `run_dir` if that folder is read-only. It is built
+    again when the series, or their sizes, times or records, have changed. Processes take turns.
+
+    Parameters
+    ----------
+    data
+        An output folder of brainlm-bids, or a store.
+    run_dir
+        The run folder.
+    series, space, atlas
+        See `recordings.find_series`.
+    check
+        Whether to compare all values with their checksums; one process of a machine is enough.
+    report
+        Receives messages.
+
+    Returns
+    -------
+    Store
+        The store, open.
+
+    Raises
+    ------
+    UserError
+        If there are no usable data.
     """
     from filelock import FileLock
 
@@ -233,10 +346,10 @@ def find_or_build(
             verify(store)
         return store
     sources = find_series(data, series=series, space=space, atlas=atlas)
-    above = (data if os.access(data, os.W_OK) else run_dir) / FOLDER
-    above.mkdir(parents=True, exist_ok=True)
-    with FileLock(above / ".lock"):
-        return _open_or_build(above / f"desc-{series}", sources, data, check, report)
+    parent = (data if os.access(data, os.W_OK) else run_dir) / FOLDER
+    parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(parent / ".lock"):
+        return _open_or_build(parent / f"desc-{series}", sources, data, check, report)
 
 
 def _open_or_build(
@@ -255,7 +368,7 @@ def _open_or_build(
             return store
     except UserError as error:
         if folder.exists():
-            report(f"{error}: done now")
+            report(f"{error}: this is done now")
     from tqdm import tqdm
 
     if folder.is_relative_to(data):

@@ -186,4 +186,4 @@ def test_a_series_that_others_made(tmp_path: Path, capsys: pytest.CaptureFixture
     assert call(tmp_path / "raw.npy", tmp_path / "b") == 1
     assert "give --tr" in capsys.readouterr().err
     assert call(tmp_path / "raw.npy", tmp_path / "c", "--tr", 1, "--run-id", 1) == 1
-    assert "--run-id: chooses in an output folder" in capsys.readouterr().err
+    assert "--run-id: selects in an output folder" in capsys.readouterr().err

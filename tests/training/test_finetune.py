@@ -150,7 +150,7 @@ def test_one_split_is_that_of_pretraining() -> None:
     (fold,) = one_split(subjects, parts)
     assert {parts[subjects[row]] for row in fold.test} == {"test"}
     assert len(fold.fit) == 32 and len(fold.validation) == len(fold.test) == 4
-    with pytest.raises(UserError, match="no recording that can be used is in test"):
+    with pytest.raises(UserError, match="no usable recording is in test"):
         one_split(subjects, dict.fromkeys(subjects, "train") | {"sub-00": "validation"})
     with pytest.raises(UserError, match="--folds 30"):
         cross_validation(subjects, 30, 0)
@@ -432,7 +432,7 @@ def test_the_same_call_goes_on_and_gives_the_same(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--target", "height"), "no such column; there are: age, shuffled, group"),
+        (("--target", "height"), "no such column; the columns are: age, shuffled, group"),
         (("--target", "constant"), "the same value 'x' everywhere"),
         ((), "give either --target or --future"),
         (("--target", "age", "--future", 1), "give either --target or --future"),

@@ -248,7 +248,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(store: Store, tmp_path: Path
     for folder in ("best", "last"):
         ours = load_model(cut / folder, seed=0)
         assert ours.sha256 == load_model(whole / folder, seed=0).sha256
-    assert "going on after step" in (cut / "log.txt").read_text()
+    assert "continuing after step" in (cut / "log.txt").read_text()
 
 
 def test_sigterm_saves_and_leaves(
@@ -565,7 +565,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
     [
         ({"config": None}, "give one of --size, --config and --from"),
         ({"size": "tiny"}, "give one of --size, --config and --from"),
-        ({"config": None, "start_from": "random:tiny"}, "holds no weights"),
+        ({"config": None, "start_from": "random:tiny"}, "has no weights"),
         ({"mask_ratio": 0.999}, "hides 424 of 424 tokens"),
         ({"data": Path("/nowhere")}, "no such folder"),
         ({"config": None, "start_from": "/nowhere"}, "--from /nowhere: neither a folder nor"),

@@ -48,10 +48,10 @@ def test_a_store_gives_back_what_was_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        (("b", "sub-2", np.full((30, P), np.nan)), "b: holds missing or infinite values in 424"),
+        (("b", "sub-2", np.full((30, P), np.nan)), "b: has missing or infinite values in 424"),
         (("b", "sub-2", np.zeros((30, P))), "b: is zero throughout"),
-        (("b", "sub-2", np.ones((30, 7))), "b: has 7 parcels, those before have 424"),
-        (("sub-00_task-rest_run-1", "sub-2", np.ones((30, P))), "two recordings of this name"),
+        (("b", "sub-2", np.ones((30, 7))), "b: has 7 parcels, the recordings before it 424"),
+        (("sub-00_task-rest_run-1", "sub-2", np.ones((30, P))), "two recordings have this name"),
     ],
 )
 def test_what_no_store_holds(item: tuple[str, str, np.ndarray], said: str, tmp_path: Path) -> None:
@@ -68,13 +68,13 @@ def test_one_corrupt_recording_is_named(tmp_path: Path) -> None:
     with (store.folder / "series.f32").open("r+b") as stream:
         stream.seek(4 * P * (store.recordings[2].first_volume + 7))
         stream.write(b"\x01")
-    with pytest.raises(UserError, match=r"sub-02_task-rest_run-1: not as written \(sha256"):
+    with pytest.raises(UserError, match=r"sub-02_task-rest_run-1: changed after writing \(sha256"):
         find_or_build(store.folder, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("file", "said"),
-    [("series.f32", "cut short"), ("recordings.tsv", "not whole"), ("store.json", "not whole")],
+    [("series.f32", "cut short"), ("recordings.tsv", "incomplete"), ("store.json", "incomplete")],
 )
 def test_a_store_that_was_cut_short(file: str, said: str, tmp_path: Path) -> None:
     store = small_store(tmp_path / "store", 2)
@@ -88,7 +88,7 @@ def test_a_table_that_was_edited(tmp_path: Path) -> None:
     store = small_store(tmp_path / "store", 2)
     path = store.folder / "recordings.tsv"
     path.write_text(path.read_text().replace("sub-01", "sub-00"))
-    with pytest.raises(UserError, match="not as it was written"):
+    with pytest.raises(UserError, match="was changed after it was written"):
         open_store(store.folder)
 
 
