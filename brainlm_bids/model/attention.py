@@ -1,4 +1,4 @@
-"""Softmax attention as both networks compute it, and what a layer says about its attention.
+"""Softmax attention as both networks compute it, and the attention weights of a layer.
 
 Tokens (B, L, D), h heads of d = D / h dimensions.
 """

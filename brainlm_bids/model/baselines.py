@@ -1,8 +1,9 @@
 """Baselines of reconstruction: predictions from the visible part of a recording.
 
-truth (P, T) and visible (P, T) bool -> (P, T) float32; only visible values are used. Of the window
-that is predicted they know what the model is shown in the same pass; the rest of the recording is
-visible, since they, unlike the model, have learnt nothing before.
+truth (P, T) and visible (P, T) bool -> (P, T) float32; only visible values are used. In the window
+that is predicted, these are the values that the model sees in the same pass. The other volumes of
+the recording are all visible, because the baselines, unlike the model, were trained on no other
+data.
 """
 
 import numpy as np
@@ -16,21 +17,57 @@ ROUNDS = 3
 
 
 def parcel_mean(truth: Array, visible: NDArray[np.bool_]) -> Array:
-    """(P, T): each parcel's mean over its visible values, or of all if it has none."""
+    """Predict each parcel's mean over its visible values.
+
+    Parameters
+    ----------
+    truth
+        (P, T) recording.
+    visible
+        (P, T) whether a value may be used.
+
+    Returns
+    -------
+    ndarray
+        (P, T); the mean of all visible values for parcels without any.
+
+    Examples
+    --------
+    >>> truth = np.array([[1.0, 3.0, 9.0]], dtype=np.float32)
+    >>> parcel_mean(truth, np.array([[True, True, False]])).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
     mean = _visible_mean(truth, visible)
     return np.broadcast_to(mean[:, None].astype(np.float32), truth.shape)
 
 
 def ridge(truth: Array, visible: NDArray[np.bool_]) -> Array:
-    """(P, T): ridge regression of each parcel on the parcels that are visible at that time.
+    """Predict masked parcels by ridge regression on those that are visible in the same volume.
 
-    Its coefficients, C_hv (C_vv + λI)⁻¹, come from the covariance C of the visible values, for each
-    pair of parcels over the volumes where both are visible; then, ROUNDS times, from that of the
-    recording with its hidden values as just predicted (after regularised EM, Schneider 2001, J.
-    Climate 14:853, without the variance of what is imputed). λ is the penalty that best predicts
-    each visible parcel of one half of the volumes from the others, with C from the other half. In a
-    recording of one window with 3 of 4 values hidden, few pairs are ever visible together, and
-    little can be learnt. What is visible comes back as it is.
+    The coefficients, C_hv (C_vv + λI)⁻¹, come from the covariance C of the visible values, for each
+    pair of parcels over the volumes in which both are visible; then, `ROUNDS` times, from the
+    covariance of the recording with its masked values as just predicted (after regularised EM,
+    without the variance of imputed values). λ is the penalty that best predicts each visible parcel
+    of one half of the volumes from the others, with C from the other half. In a recording of one
+    window with 3 of 4 values masked, few pairs are ever visible together, so the prediction is
+    poor.
+
+    Parameters
+    ----------
+    truth
+        (P, T) recording.
+    visible
+        (P, T) whether a value may be used.
+
+    Returns
+    -------
+    ndarray
+        (P, T); visible values are unchanged.
+
+    References
+    ----------
+    Schneider T (2001). Analysis of incomplete climate data: estimation of mean values and
+    covariance matrices and imputation of missing values. Journal of Climate 14:853-871.
     """
     mean = _visible_mean(truth, visible)
     centred = np.where(visible, truth - mean[:, None], 0).astype(np.float64)
@@ -53,7 +90,7 @@ def _impute(
     penalty: float,
     complete: bool = False,
 ) -> Matrix:
-    """(P, T): visible values as they are, hidden ones from the covariance; 0 where none is seen.
+    """Keep visible values, predict masked ones from the covariance; 0 where no parcel is visible.
 
     `complete`: the covariance is that of data without gaps, so it has no negative eigenvalue.
     """
@@ -89,7 +126,7 @@ def _covariance(centred: Matrix, visible: NDArray[np.bool_]) -> Matrix:
 def _best_penalty(
     centred: Matrix, visible: NDArray[np.bool_], groups: list[NDArray[np.int64]]
 ) -> float:
-    """The penalty of the smallest error when the halves of the window predict one another."""
+    """The penalty with the smallest error when each half of the volumes predicts the other."""
     variance = float((centred**2).sum() / max(int(visible.sum()), 1))
     penalties = np.array(PENALTIES) * (variance or 1.0)
     used = np.flatnonzero(visible.any(axis=0))

@@ -1,8 +1,8 @@
-"""Loading BrainLM from a folder, or as an untrained network `random:<name>`.
+"""Load BrainLM from a folder, or make an untrained network `random:<name>`.
 
-A folder holds config.json and model.safetensors or pytorch_model.bin under the released names of
-parameters. Loading is strict: the two families lie in one repository, and the original leaves
-random weights wherever the names do not match, without a word.
+A folder holds config.json and model.safetensors or pytorch_model.bin, with the released names of
+parameters. Loading is strict: the two families are in one repository, and the original code leaves
+random weights, without a warning, wherever the names do not match.
 """
 
 import pickle
@@ -24,21 +24,23 @@ from brainlm_bids.model.config import (
     random_architecture,
     read_config,
 )
-from brainlm_bids.model.network import BrainLMNetwork, Network, ViTMAENetwork
+from brainlm_bids.model.families import BrainLMNetwork, ViTMAENetwork
+from brainlm_bids.model.network import Network
 from brainlm_bids.model.placement import Placement, place
 
-# Which network an architecture describes: the only place where a family is told from another.
+# The network of each architecture: the only place that distinguishes the families.
 NETWORKS: dict[type[BrainLMConfig] | type[ViTMAEConfig], Any] = {
     BrainLMConfig: BrainLMNetwork,
     ViTMAEConfig: ViTMAENetwork,
 }
-# Tables were computed in float32 by other versions of torch: sin(5000 rad) is good to 3e-4 there.
+# The stored tables were computed in float32 by other versions of torch, where sin(5000 rad) is
+# accurate to 3e-4.
 POSITION_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network, where it came from, and where it runs.
+    """A network, its origin, and where it runs.
 
     Attributes
     ----------
@@ -47,7 +49,7 @@ class LoadedModel:
     source
         The folder, or `random:<name>`.
     sha256
-        Of the weight file; None if the network is untrained.
+        Checksum of the weight file; None if the network is untrained.
     placement
         Device, precision and batch size.
     """
@@ -79,17 +81,17 @@ class LoadedModel:
 
     @property
     def n_parcels(self) -> int:
-        """Parcels of a window."""
+        """Number of parcels of a window."""
         return self.config.n_parcels
 
     @property
     def window(self) -> int:
-        """Volumes of a window."""
+        """Number of volumes of a window."""
         return self.config.window
 
     @property
     def embedding_dim(self) -> int:
-        """Dimensions D of a latent."""
+        """Number of dimensions D of a latent."""
         return self.config.hidden_size
 
 
@@ -104,19 +106,19 @@ def load_model(
         A folder with config.json and weights, or `random:<name>` with a name of
         `config.ARCHITECTURES`.
     seed
-        Of the weights of an untrained network; it does not matter for a checkpoint.
+        Seed of the weights of an untrained network; without effect for a checkpoint.
     device, precision
         See `placement.place`.
 
     Returns
     -------
     LoadedModel
-        With all weights in float32, frozen, in evaluation mode.
+        All weights in float32, frozen, in evaluation mode.
 
     Raises
     ------
     UserError
-        Naming the file, for anything that is missing, damaged or of another kind.
+        If anything is missing, damaged or of another kind; the message names the file.
 
     Examples
     --------
@@ -139,37 +141,85 @@ def load_model(
 
 
 def untrained_twin(model: LoadedModel, seed: int) -> LoadedModel:
-    """The same architecture in the same place with seeded random weights."""
+    """Make the same architecture on the same device, with random weights.
+
+    Parameters
+    ----------
+    model
+        The model.
+    seed
+        Seed of the weights.
+
+    Returns
+    -------
+    LoadedModel
+        The untrained network.
+    """
     network = random_network(model.config, seed)
     network.module.eval().requires_grad_(False)
-    where = model.placement
+    placement = model.placement
     return replace(
         model,
         network=network,
         source=f"random weights in the architecture of {model.source}",
         sha256=None,
-        placement=place(network.module, where.device, where.precision),
+        placement=place(network.module, placement.device, placement.precision),
     )
 
 
 def build_network(config: ModelConfig) -> Network:
-    """A network without memory for its weights (meta device); draws no random number."""
+    """Build a network without memory for its weights (meta device); no random number is drawn.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+
+    Returns
+    -------
+    Network
+        The network.
+    """
     with torch.device("meta"):
         return network_over(config)
 
 
 def network_over(config: ModelConfig, module: nn.Module | None = None) -> Network:
-    """The network that an architecture describes, over a new module or over a given one."""
+    """Build the network of an architecture.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+    module
+        A torch module to use; None to make one.
+
+    Returns
+    -------
+    Network
+        The network.
+    """
     network: Network = NETWORKS[type(config)](config, module)
     return network
 
 
 def random_network(config: ModelConfig, seed: int) -> Network:
-    """An untrained network, initialised as in the original.
+    """Make an untrained network, initialised as in the original.
 
     Matrices and tokens are drawn from a normal distribution of mean 0 and standard deviation
-    `initializer_range`, biases are 0, and the gains of LayerNorm are 1. The same seed gives the
-    same weights.
+    `initializer_range`, biases are 0, and the gains of LayerNorm are 1.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+    seed
+        Seed of the weights.
+
+    Returns
+    -------
+    Network
+        The network.
     """
     generator = torch.Generator().manual_seed(seed)
     network = build_network(config)
@@ -196,7 +246,7 @@ def _weight_file(folder: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder}: holds neither model.safetensors nor pytorch_model.bin")
+    raise UserError(f"{folder}: has neither model.safetensors nor pytorch_model.bin")
 
 
 def _read_state(file: Path) -> dict[str, Tensor]:
@@ -209,17 +259,17 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file}: damaged or truncated ({_line(error)}); fetch it again") from None
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{file}: refused, it holds more than plain tensors, or is damaged ({_line(error)})"
+            f"{file}: refused, it contains more than plain tensors, or is damaged ({_line(error)})"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{file}: damaged or truncated ({_line(error)}); fetch it again") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{file}: refused, it does not hold a plain table of named tensors")
+        raise UserError(f"{file}: refused, it is not a plain table of named tensors")
     return state
 
 
 def _line(error: BaseException) -> str:
-    """The first sentence of a library's message, which may go on for pages."""
+    """The first line of an error message of a library, which may be very long."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:120]
 
@@ -234,14 +284,14 @@ def _assemble(config: ModelConfig, state: dict[str, Tensor], file: Path) -> Netw
         raise UserError(f"{file}: {_keys('lacks', missing)}{_keys('has unexpected', unexpected)}")
     for key, meta in expected.items():
         if state[key].shape != meta.shape:
-            shape, wanted = tuple(state[key].shape), tuple(meta.shape)
-            raise UserError(f"{file}: {key} is {shape}, config.json says {wanted}")
+            shape, expected_shape = tuple(state[key].shape), tuple(meta.shape)
+            raise UserError(f"{file}: {key} is {shape}, config.json says {expected_shape}")
     for key, table in network.fixed_tensors().items():
         if not torch.allclose(state[key].float(), table, rtol=0, atol=POSITION_TOLERANCE):
             raise UserError(f"{file}: {key} is not the fixed position table; the file is damaged")
     weights = {key: state[key].float().contiguous() for key in expected}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
-        raise UserError(f"{file}: holds weights that are not finite; the file is damaged")
+        raise UserError(f"{file}: contains weights that are not finite; the file is damaged")
     network.module.load_state_dict(weights, strict=True, assign=True)
     return network
 
@@ -253,7 +303,7 @@ def _check_family(config: ModelConfig, state: dict[str, Tensor], file: Path) -> 
     for other, network in NETWORKS.items():
         if network.landmark in state:
             raise UserError(
-                f"{file}: holds weights of the {other.family} family, its config.json is of "
+                f"{file}: contains weights of the {other.family} family, but its config.json is of "
                 f"{config.family}"
             )
 

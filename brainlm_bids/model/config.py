@@ -65,12 +65,12 @@ class BrainLMConfig:
 
     @property
     def n_parcels(self) -> int:
-        """Parcels of a window."""
+        """Number of parcels of a window."""
         return self.num_brain_voxels
 
     @property
     def window(self) -> int:
-        """Volumes of a window."""
+        """Number of volumes of a window."""
         return self.num_timepoints_per_voxel
 
     @property
@@ -80,7 +80,7 @@ class BrainLMConfig:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of a window."""
+        """Number of tokens of a window."""
         return self.grid[0] * self.grid[1]
 
     def check(self, content: Mapping[str, Any], file: Path) -> None:
@@ -139,12 +139,12 @@ class ViTMAEConfig:
 
     @property
     def n_parcels(self) -> int:
-        """Parcels of a window."""
+        """Number of parcels of a window."""
         return N_PARCELS
 
     @property
     def window(self) -> int:
-        """Volumes of a window."""
+        """Number of volumes of a window."""
         return WINDOW
 
     @property
@@ -154,7 +154,7 @@ class ViTMAEConfig:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of a window."""
+        """Number of tokens of a window."""
         return self.grid[0] * self.grid[1]
 
     def check(self, content: Mapping[str, Any], file: Path) -> None:
@@ -259,7 +259,17 @@ ARCHITECTURES: dict[str, ModelConfig] = {
 
 
 def random_architecture(source: str) -> ModelConfig:
-    """The architecture of `random:<name>`.
+    """Return the architecture of `random:<name>`.
+
+    Parameters
+    ----------
+    source
+        The name, with or without `random:`.
+
+    Returns
+    -------
+    ModelConfig
+        The architecture.
 
     Raises
     ------
@@ -276,11 +286,21 @@ def random_architecture(source: str) -> ModelConfig:
 def read_config(file: Path) -> ModelConfig:
     """Read and check the `config.json` of a checkpoint.
 
+    Parameters
+    ----------
+    file
+        The file.
+
+    Returns
+    -------
+    ModelConfig
+        The architecture.
+
     Raises
     ------
     UserError
-        Naming the file, if it is missing, truncated, of an unknown family, or describes a network
-        that this implementation does not build exactly.
+        If it is missing, truncated, of an unknown family, or describes a network that this
+        implementation does not build exactly; the message names the file.
     """
     if not file.is_file():
         raise UserError(f"{file}: not found; a model folder needs config.json and weights")
@@ -308,7 +328,18 @@ _ALWAYS: dict[str, Any] = {
 
 
 def config_content(config: ModelConfig) -> dict[str, Any]:
-    """The `config.json` of a checkpoint in the released layout; `read_config` reads it back."""
+    """Return the `config.json` of a checkpoint in the released layout; `read_config` reads it back.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+
+    Returns
+    -------
+    dict
+        Content of the file.
+    """
     return {**_ALWAYS, **config.constants, **asdict(config)}
 
 

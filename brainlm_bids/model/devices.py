@@ -1,6 +1,6 @@
-"""The device and the precision that a model runs with.
+"""Device and precision of a model.
 
-This module does not import torch before it has to: the process that plans a call computes nothing.
+This module imports torch only when it must: the process that plans a call computes nothing.
 """
 
 import sys
@@ -14,7 +14,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 def has_cuda() -> bool:
     """Whether torch can use a CUDA device."""
-    # a build for CPUs alone says so in its version: importing it would take seconds
+    # the version names builds without CUDA: importing torch would take seconds
     if "torch" not in sys.modules and version("torch").endswith("+cpu"):
         return False
     import torch
@@ -23,7 +23,7 @@ def has_cuda() -> bool:
 
 
 def choose_device(device: str) -> str:
-    """The device to use.
+    """Choose the device.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def choose_device(device: str) -> str:
     Raises
     ------
     UserError
-        For any other word, and for CUDA where there is none.
+        For any other value, and for CUDA where there is none.
     """
     if device not in DEVICES:
         raise UserError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
@@ -52,7 +52,7 @@ def choose_device(device: str) -> str:
 
 
 def resolve_precision(device: str, precision: str) -> str:
-    """The precision of the matrix products of a model on a device of this machine.
+    """Choose the precision of the matrix products of a model.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def resolve_precision(device: str, precision: str) -> str:
     Raises
     ------
     UserError
-        For any other word, and for CUDA where there is none.
+        For any other value, and for CUDA where there is none.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")

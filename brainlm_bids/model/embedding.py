@@ -1,6 +1,6 @@
 """Embeddings: the encoder's latents of the windows of a scaled series.
 
-Nothing is hidden from the encoder but padding, where it was not shown padding in training.
+Nothing is masked, except padding for networks that were not trained on padding.
 """
 
 from typing import NamedTuple
@@ -30,19 +30,19 @@ class Embeddings(NamedTuple):
     onset, duration
         (N,) of the data in the window, in s.
     n_padded
-        Volumes of zeros in the only window of a short run.
+        Number of volumes of zeros in the only window of a short run.
     token_order_seed
         None where the order of the tokens does not matter.
     spread
-        (N,) how far the vectors of single token orders lie from their mean: root mean square
-        distance, relative to the length of the mean. None for one order.
+        (N,) distance of the vectors of single token orders from their mean: root mean square,
+        relative to the length of the mean. None for one order.
     parcels
         (P, D) the tokens of each parcel, averaged over time patches, windows and orders. None for
         networks whose tokens span several parcels.
     attention
-        (P, P) attention between parcels, rows are queries; None unless asked for.
+        (P, P) attention between parcels, rows are queries; None unless requested.
     tokens
-        (N, rows, columns, D) float16, NaN where a token was not seen; None unless asked for.
+        (N, rows, columns, D) float16, NaN where a token was not seen; None unless requested.
     """
 
     vectors: NDArray[np.float32]
@@ -78,9 +78,9 @@ def embed(
 ) -> Embeddings:
     """Embed every window of a recording.
 
-    The 13M depends on the order of its tokens and was trained on shuffled ones, so it gets a seeded
-    permutation, the same for all windows, or the mean over several. The image models do not depend
-    on it (docs/reference/networks.md).
+    The 13M depends on the order of its tokens and was trained on shuffled ones. It therefore gets a
+    seeded permutation, the same for all windows, or the mean over several. The image models do not
+    depend on the order (docs/reference/networks.md).
 
     Parameters
     ----------
@@ -94,25 +94,30 @@ def embed(
     tr
         Repetition time in s, for the onsets.
     seed
-        Of the order of the tokens.
+        Seed of the token order.
     input_gain
-        What the series is multiplied by.
+        Factor on the series before it enters the model.
     stride
-        Volumes between the beginnings of windows; by default those of a window.
+        Volumes between the beginnings of windows; by default the length of a window.
     pooling
         "cls", or the "mean" or "max" of the other tokens.
     token_orders
-        Token orders to average over.
+        Number of token orders to average over.
     attention
-        Also return the attention between parcels in the last layer of the encoder: the mean over
-        heads, time patches and windows. Only for networks with a token per parcel.
+        Whether to return the attention between parcels in the last layer of the encoder: the mean
+        over heads, time patches and windows. Only for networks with a token per parcel.
     tokens
-        Also return all tokens.
+        Whether to return all tokens.
+
+    Returns
+    -------
+    Embeddings
+        Vectors of the windows, and what else was requested.
 
     Raises
     ------
     UserError
-        For unusable input or options.
+        For input or options that cannot be used.
 
     Examples
     --------
@@ -126,7 +131,7 @@ def embed(
         raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}")
     if attention and not model.network.rows_are_parcels:
         raise UserError(
-            f"{model.source}: the attention of an image model says nothing about single parcels"
+            f"{model.source}: the attention of an image model cannot be assigned to single parcels"
         )
     prepared = prepare(model, series, coords, input_gain=input_gain, stride=stride)
     passes = [

@@ -1,6 +1,6 @@
-"""Future brain states: a series comes in, the volumes that follow it as BrainLM predicts them out.
+"""Future brain states: predict the volumes that follow a series.
 
-The last time patches of a window are hidden and predicted from the volumes before them, in one
+The last time patches of a window are masked and predicted from the volumes before them, in one
 pass, without any fine-tuning (zero-shot; Ortega Caro et al. 2024 fine-tuned for it). Series are
 (T, P), robust-scaled at the model's repetition time, coordinates (P, 3) in mm.
 """
@@ -30,33 +30,35 @@ def forecast(
 ) -> Array:
     """Predict the volumes that follow a series.
 
-    Time patches are hidden whole, so the model predicts up to a patch more than is asked for, and
-    sees as many of the last volumes of the series as the rest of its window holds. A network that
-    never saw padding (13M) gets whole patches, as many as a short series fills, in a seeded random
-    order; the image models get zeros, the mean of a parcel, in front of a short series.
+    Whole time patches are masked, so the model predicts up to a patch more than requested, and sees
+    as many of the last volumes of the series as the rest of its window holds. A network that was
+    not trained on padding (13M) gets whole patches, as many as a short series fills, in a seeded
+    random order; the image models get zeros, the mean of a parcel, before a short series.
 
     Parameters
     ----------
+    model
+        The model.
     series
         (T, P) robust-scaled.
     coords
         (P, 3) MNI coordinates in mm.
     n_volumes
-        Volumes to predict.
+        Number of volumes to predict.
     seed
-        Of the order of the tokens, where it matters.
+        Seed of the token order, where it matters.
     input_gain
-        What the series is multiplied by for the model; it is undone.
+        Factor on the series before it enters the model; it is undone.
 
     Returns
     -------
-    array
+    ndarray
         (n_volumes, P) in units of the series.
 
     Raises
     ------
     UserError
-        For unusable input, and where nothing of the window would be left to see.
+        For input that cannot be used, and if no volume of the window would be visible.
     """
     network = model.network
     _, context = forecast_span(model, n_volumes)
@@ -85,12 +87,24 @@ def forecast(
 
 
 def forecast_span(model: LoadedModel, n_volumes: int) -> tuple[int, int]:
-    """Volumes that are hidden to predict `n_volumes`, and the most that are seen before them.
+    """Number of masked volumes of a window, and of visible volumes before them.
+
+    Parameters
+    ----------
+    model
+        The model.
+    n_volumes
+        Number of volumes to predict.
+
+    Returns
+    -------
+    hidden, seen
+        Whole patches: `hidden` is at least `n_volumes`, `seen` the most that are visible.
 
     Raises
     ------
     UserError
-        Where the window has no room for them.
+        If the window has no room for them.
     """
     patch, margin = model.network.patch, model.network.margin
     boundary = (margin + model.window - n_volumes) // patch * patch - margin
@@ -103,12 +117,24 @@ def forecast_span(model: LoadedModel, n_volumes: int) -> tuple[int, int]:
 
 
 def patches_span(model: LoadedModel, n_patches: int) -> tuple[int, int]:
-    """Volumes in the last `n_patches` time patches of a window, and volumes before them.
+    """Volumes in the last time patches of a window, and volumes before them.
+
+    Parameters
+    ----------
+    model
+        The model.
+    n_patches
+        Number of time patches to predict.
+
+    Returns
+    -------
+    hidden, seen
+        Number of masked and of visible volumes.
 
     Raises
     ------
     UserError
-        Where nothing would be left to see.
+        If no volume would be visible.
     """
     patch, margin = model.network.patch, model.network.margin
     boundary = (-(-(margin + model.window) // patch) - n_patches) * patch - margin
@@ -121,16 +147,32 @@ def patches_span(model: LoadedModel, n_patches: int) -> tuple[int, int]:
 
 
 def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) -> Indices:
-    """How many volumes have been seen at each place from which a recording is predicted.
+    """Choose the places from which a recording is predicted.
 
-    The places are evenly spread from `n_seen` (what a window shows of the past) to the last one
-    whose `n_ahead` volumes were all measured. There are fewer where the recording has no room for
-    more, and one that sees less in a recording shorter than a window.
+    The origins are evenly spaced from `n_seen` to the last one after which `n_ahead` volumes were
+    measured. There are fewer where the recording has no room for more, and only one, which sees
+    less, in a recording shorter than a window.
+
+    Parameters
+    ----------
+    n_volumes
+        Number of volumes of the recording.
+    n_ahead
+        Number of volumes to predict.
+    n_seen
+        Number of volumes of the past that a window shows.
+    n_origins
+        Number of origins.
+
+    Returns
+    -------
+    ndarray
+        Number of volumes before each origin.
 
     Raises
     ------
     UserError
-        Where fewer than 20 volumes would be seen.
+        If fewer than 20 volumes would be visible.
 
     Examples
     --------
@@ -153,7 +195,7 @@ class Places(NamedTuple):
     Attributes
     ----------
     origins
-        (K,) number of volumes seen.
+        (K,) number of volumes before each.
     seen
         K scaled series (t, P), up to each place.
     location, scale
@@ -173,11 +215,28 @@ class Places(NamedTuple):
 
 
 def look_back(series: ArrayLike, origins: Indices, n_ahead: int, kind: str) -> Places:
-    """Cut a recording (T, P) at its origins, and scale each part by its own volumes alone.
+    """Cut a recording at its origins, and scale each part by its own volumes alone.
 
-    The series was demeaned over the whole recording, so its past says what its future's mean is:
-    each part is brought to its own median (and, of the "robust" kind, its own interquartile
-    range) again. What comes is expressed in the same units, and nothing knows of it before.
+    The series was demeaned over the whole recording, so its past reveals the mean of its future.
+    Therefore each part is centred again on its own median (and, for the "robust" kind, divided by
+    its own interquartile range). The volumes that follow are expressed in the same units; they have
+    no influence on the volumes before.
+
+    Parameters
+    ----------
+    series
+        (T, P).
+    origins
+        (K,) number of volumes before each origin.
+    n_ahead
+        Number of volumes that follow, H.
+    kind
+        "robust" or "robustcohort".
+
+    Returns
+    -------
+    Places
+        The parts and the volumes that followed.
     """
     values = np.asarray(series, dtype=np.float64)
     seen, location, scale, empty = [], [], [], []
@@ -210,20 +269,20 @@ def errors_by_horizon(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArr
     Parameters
     ----------
     truth, predicted
-        (K, H, P) for K origins, H volumes ahead and P parcels, in units in which 0 is what one
-        knows without a forecast.
+        (K, H, P) for K origins, H volumes ahead and P parcels, in units in which 0 is the best
+        guess without a forecast.
 
     Returns
     -------
     dict
-        "rmse", "pearson_r" and "r2", (H,) each. r2 = 1 − Σ(x − y)² / Σx², against that 0 and not
-        against a mean that nobody knew.
+        "rmse", "pearson_r" and "r2", (H,) each. r2 = 1 − Σ(x − y)² / Σx², relative to that 0 and
+        not to a mean that nobody knew.
     """
     pair = [
         np.asarray(values, dtype=np.float64).transpose(1, 0, 2) for values in (truth, predicted)
     ]
     known, guess = (values.reshape(len(values), -1).T for values in pair)
-    # what is 0 but for rounding has no correlation with anything
+    # a prediction of 0 within rounding errors has no correlation
     guess = np.where(np.abs(guess) > 1e-9 * np.abs(known).max(initial=0), guess, 0)
     errors = scores(known, guess)
     variance = np.square(known).mean(axis=0)
@@ -235,11 +294,24 @@ def errors_by_horizon(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArr
 
 
 def tokens_before(model: LoadedModel, end: int) -> Indices:
-    """Tokens that hold no volume from `end` on; those of the padding behind a window stay."""
+    """Tokens without any volume from `end` on; those of the padding after a window are kept.
+
+    Parameters
+    ----------
+    model
+        The model.
+    end
+        Number of volumes before the first masked one.
+
+    Returns
+    -------
+    ndarray
+        Indices of tokens.
+    """
     network = model.network
     columns = network.grid[1]
     column = np.arange(model.config.n_tokens) % columns
-    # As in the reference's predict_last, the columns behind the last volume's patch stay visible
+    # As in predict_last of the reference, the columns after the last volume's patch stay visible
     # (modeling_vit_mae_with_padding.py, lines 1025 to 1048).
     behind = -(-(network.margin + model.window) // network.patch)
     return np.flatnonzero((column < (network.margin + end) // network.patch) | (column >= behind))

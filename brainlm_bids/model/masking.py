@@ -1,7 +1,8 @@
-"""Which tokens a masked autoencoder sees, as indices drawn from noise or from a seed.
+"""Visible and masked tokens of a masked autoencoder, drawn from noise or from a seed.
 
 Both families use the scheme of He et al. 2022 (MAE, arXiv 2111.06377, section 3): argsort of a
-noise value per token; the smallest are kept, in that order. L tokens, K of them kept.
+noise value per token; the tokens with the smallest values are kept, in that order. L tokens, K of
+them kept.
 """
 
 import math
@@ -14,16 +15,16 @@ from torch import Tensor
 
 
 class Masking(NamedTuple):
-    """Which tokens are visible.
+    """Visible and masked tokens.
 
     Attributes
     ----------
     keep
         (B, K) indices of the visible tokens, in the order in which the encoder sees them.
     restore
-        (B, L) places of the raster tokens in (visible, hidden).
+        (B, L) places of the raster tokens in (visible, masked).
     mask
-        (B, L) 1 for hidden tokens.
+        (B, L) 1 for masked tokens.
     """
 
     keep: Tensor
@@ -32,7 +33,19 @@ class Masking(NamedTuple):
 
 
 def n_kept(n_tokens: int, mask_ratio: float) -> int:
-    """Number of visible tokens; like the reference, it truncates the float product.
+    """Number of visible tokens.
+
+    Parameters
+    ----------
+    n_tokens
+        Number of tokens.
+    mask_ratio
+        Share of them that is masked.
+
+    Returns
+    -------
+    int
+        The product in floating point, truncated as in the reference.
 
     Examples
     --------
@@ -89,9 +102,17 @@ def mask_by_order(order: Tensor, n_keep: int) -> Masking:
 
 
 def n_passes(mask_ratio: float) -> int:
-    """Number of passes until every token was hidden once: ceil(1 / ratio).
+    """Number of passes until every token was masked: ceil(1 / ratio), safe against rounding.
 
-    It is safe against rounding of ratios such as 0.2.
+    Parameters
+    ----------
+    mask_ratio
+        Share of the tokens that a pass masks.
+
+    Returns
+    -------
+    int
+        Number of passes.
 
     Examples
     --------
@@ -104,12 +125,36 @@ def n_passes(mask_ratio: float) -> int:
 def disjoint_orders(
     n_tokens: int, mask_ratio: float, seed: int | Sequence[int]
 ) -> list[tuple[np.ndarray, int]]:
-    """Passes that mask every token: [(order (L,), n_keep), …], for `mask_by_order`.
+    """Orders of the tokens for passes that together mask every token.
 
     The tokens, in one seeded shuffle, are masked in turn, each pass the same share of them: the
-    masks are disjoint. Where the ratio does not divide 1, the last pass is filled up with tokens
-    that an earlier one masked (whose first prediction counts), so that every pass has the ratio.
-    Kept tokens come in a seeded random order, as in training.
+    masks are disjoint. Where the ratio does not divide 1, the last pass also masks tokens of an
+    earlier pass (whose first prediction counts), so that every pass has the ratio. Visible tokens
+    are in seeded random order, as in training.
+
+    Parameters
+    ----------
+    n_tokens
+        Number of tokens L.
+    mask_ratio
+        Share of the tokens that a pass masks.
+    seed
+        Seed of the orders.
+
+    Returns
+    -------
+    list of tuple
+        (order (L,), n_keep) of each pass, for `mask_by_order`.
+
+    Raises
+    ------
+    ValueError
+        If the ratio masks no token.
+
+    Examples
+    --------
+    >>> [sorted(order[keep:].tolist()) for order, keep in disjoint_orders(4, 0.5, seed=0)]
+    [[0, 2], [1, 3]]
     """
     rng = np.random.default_rng(seed)
     n_keep = n_kept(n_tokens, mask_ratio)

@@ -1,7 +1,8 @@
-"""Network maps: a label per parcel from its features, and the agreement with a reference.
+"""Network maps: a label for each parcel from its features, and the agreement with a reference.
 
 Features (P, F) are the tokens or the attention of a network with a token per parcel, or the
-connectivity of a reconstruction; and, as controls, of the raw series and of untrained weights.
+connectivity of a reconstruction; and, as controls, those of the raw series and of untrained
+weights.
 """
 
 from typing import NamedTuple
@@ -22,10 +23,22 @@ N_FOLDS = 10
 
 
 def parcel_tokens(latent: Tensor, keep: Tensor, n_parcels: int, n_patches: int) -> Tensor:
-    """Latents (B, 1 + K, D) of the tokens `keep` (B, K) -> mean over time patches (B, P, D).
+    """Average the tokens of each parcel over time patches.
 
-    Tokens are brought back from the order in which the encoder saw them; only those that it saw
-    (padded patches are not among them) count. A parcel without any is NaN.
+    Parameters
+    ----------
+    latent
+        (B, 1 + K, D) latents, CLS first.
+    keep
+        (B, K) tokens that the encoder saw, in that order.
+    n_parcels, n_patches
+        Rows and columns of the tokens.
+
+    Returns
+    -------
+    Tensor
+        (B, P, D); only tokens that the encoder saw count (no padded patches). A parcel without any
+        is NaN.
     """
     parcel = keep // n_patches
     return _mean_by_parcel(latent[:, 1:], parcel, n_parcels)
@@ -70,11 +83,27 @@ def parcel_attention(
 
 
 def correlation_profile(series: ArrayLike) -> NDArray[np.float64]:
-    """Correlations (P, P) between the columns of (T, P); 0 where one is constant or not finite."""
+    """Correlations between parcels.
+
+    Parameters
+    ----------
+    series
+        (T, P).
+
+    Returns
+    -------
+    ndarray
+        (P, P); 0 where a parcel is constant or not finite.
+
+    Examples
+    --------
+    >>> correlation_profile([[0.0, 0.0], [1.0, -1.0], [2.0, -2.0]]).round(6).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
     values = np.asarray(series, dtype=np.float64)
     centred = values - values.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)
-    # What is left of a constant after its mean is removed is rounding, not a signal.
+    # The remainder of a constant after removal of its mean is rounding error, not signal.
     usable = norm > 1e-10 * np.linalg.norm(values, axis=0)
     unit = np.where(usable, centred / np.where(usable, norm, 1), 0)
     return np.asarray(unit.T @ unit)
@@ -100,9 +129,9 @@ class Networks(NamedTuple):
     adjusted_rand
         Adjusted Rand index of the clusters.
     knn_accuracy
-        Of a cross-validated k-nearest-neighbour classifier.
+        Accuracy of a cross-validated k-nearest-neighbour classifier.
     majority
-        Share of the largest network, which is chance.
+        Share of the largest network, which is the chance level.
     """
 
     labels: NDArray[np.int64]
@@ -112,39 +141,54 @@ class Networks(NamedTuple):
     majority: float
 
     def scores(self) -> dict[str, float]:
-        """Return every agreement by its name, as tables and sidecars list them."""
+        """Return the agreements by name, as tables and sidecars list them.
+
+        Returns
+        -------
+        dict
+            accuracy, adjusted_rand, knn_accuracy and majority.
+        """
         return {name: float(value) for name, value in self._asdict().items() if name != "labels"}
 
 
 def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Networks:
     """Cluster parcels by their features and compare the clusters with reference networks.
 
-    Features are centred over parcels and brought to unit length, so that distances are those of a
-    correlation. There are as many clusters as networks, and they are named so that most parcels
-    agree (Hungarian method). The k-nearest-neighbour classifier uses the reference only in training
-    folds (10 folds, 10 neighbours), as in the paper on attention.
+    Features are centred over parcels and scaled to unit length, so that distances are those of a
+    correlation. There are as many clusters (Ward 1963) as networks, and they are named so that most
+    parcels agree (Hungarian method). The k-nearest-neighbour classifier uses the reference only in
+    training folds (10 folds, 10 neighbours), as in Ortega Caro et al. 2024 for attention.
 
     Parameters
     ----------
     features
         (P, F). Values that are not finite count as the mean over parcels; parcels without
-        information lie at the origin.
+        information are at the origin.
     reference
         (P,) networks 1 … 7.
     seed
-        Of the folds.
+        Seed of the folds.
 
     Returns
     -------
     Networks
+        Labels and agreements.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of parcels differ, or a label is out of range.
 
     References
     ----------
-    Ward JH (1963). Hierarchical grouping to optimize an objective function. JASA 58:236.
-    Hubert L, Arabie P (1985). Comparing partitions. Journal of Classification 2:193.
+    Ward JH (1963). Hierarchical grouping to optimize an objective function. Journal of the American
+    Statistical Association 58:236-244.
+
+    Hubert L, Arabie P (1985). Comparing partitions. Journal of Classification 2:193-218.
+
     Ortega Caro J et al. (2024). BrainLM: a foundation model for brain activity recordings. ICLR.
     """
-    # Imported here: it would cost every process that loads a model a second and 100 MB.
+    # Imported here: loading a model should not cost every process another second and 100 MB.
     from sklearn.metrics import adjusted_rand_score
 
     truth = np.asarray(reference, dtype=np.int64)
@@ -170,7 +214,7 @@ def _unit_rows(features: NDArray[np.float64]) -> NDArray[np.float64]:
     mean = np.where(known, features, 0).sum(axis=0) / np.maximum(count, 1)
     centred = np.where(known, features - mean, 0)
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    # Below this share of the features' size, what is left after centring is rounding.
+    # Below this share of the features' size, the remainder after centring is rounding error.
     floor = 1e-9 * (1 + np.abs(mean).max(initial=0)) * np.sqrt(features.shape[1])
     return np.where(norm > floor, centred / np.maximum(norm, floor), 0)
 
@@ -187,7 +231,7 @@ def _named_after(clusters: NDArray[np.int32], truth: NDArray[np.int64]) -> NDArr
 def _knn_accuracy(points: NDArray[np.float64], truth: NDArray[np.int64], seed: int) -> float:
     order = np.random.default_rng(seed).permutation(len(truth))
     fold = np.empty(len(truth), dtype=np.int64)
-    # Dealt out network by network, so that every fold has its share of each.
+    # Stratified: every fold has its share of each network.
     fold[order[np.argsort(truth[order], kind="stable")]] = np.arange(len(truth)) % N_FOLDS
     distance = cdist(points, points)
     distance[fold[:, None] == fold[None, :]] = np.inf

@@ -1,4 +1,4 @@
-"""Where a loaded model runs: a device and a precision come in, work in batches that fit goes on.
+"""Device, precision and batch size of a loaded model.
 
 On a CPU, one window at a time (larger batches are slower there). On CUDA, large batches: one that
 does not fit into memory is halved and tried again, and if a single window does not fit, the model
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from brainlm_bids.model.devices import choose_device, resolve_precision
 
-CUDA_BATCH = 64  # windows tried first
+CUDA_BATCH = 64  # windows; halved until they fit
 T = TypeVar("T")
 
 
@@ -33,13 +33,37 @@ class Placement:
         self.batch_size = batch_size
 
     def to_device(self, tensor: Tensor) -> Tensor:
-        """Copy to the device; by way of pinned memory, so that CUDA need not wait for it."""
+        """Copy a tensor to the device, through pinned memory so that CUDA need not wait for it.
+
+        Parameters
+        ----------
+        tensor
+            On the CPU.
+
+        Returns
+        -------
+        Tensor
+            On the device.
+        """
         if self.device != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def batches(self, n: int, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
-        """Call `work` on 0 … n in batches that fit; the parts come with their results, in order."""
+        """Call a function on 0 … n in batches that fit into memory.
+
+        Parameters
+        ----------
+        n
+            Number of windows.
+        work
+            Function of a slice.
+
+        Yields
+        ------
+        part, result
+            Slices in order, and their results.
+        """
         start = 0
         while start < n:
             part = slice(start, min(start + self.batch_size, n))
@@ -67,7 +91,7 @@ class Placement:
         else:
             slow = ", which is slow there" if self.precision == "bfloat16" else ""
             warnings.warn(
-                "one window does not fit into the memory of the CUDA device; going on with the CPU "
+                "one window does not fit into the memory of the CUDA device; continuing on the CPU "
                 f"in {self.precision}{slow}",
                 RuntimeWarning,
                 stacklevel=2,
@@ -86,7 +110,7 @@ class Placement:
 
 
 def place(module: nn.Module, device: str, precision: str) -> Placement:
-    """Put a module onto a device.
+    """Move a module to a device.
 
     Parameters
     ----------
@@ -95,10 +119,15 @@ def place(module: nn.Module, device: str, precision: str) -> Placement:
     device, precision
         See `devices.choose_device` and `devices.resolve_precision`.
 
+    Returns
+    -------
+    Placement
+        Device, precision and batch size.
+
     Raises
     ------
     UserError
-        For other words, and for CUDA where there is none.
+        For other values, and for CUDA where there is none.
     """
     target = choose_device(device)
     chosen = resolve_precision(target, precision)

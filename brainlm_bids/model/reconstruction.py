@@ -1,7 +1,7 @@
-"""Reconstruction: a scaled series comes in; the series as predicted while hidden, and scores, out.
+"""Reconstruction: predictions of a scaled series while it is masked, and their scores.
 
-Series (T, P) robust-scaled at the model's TR, coordinates (P, 3) in mm. Every value is predicted in
-a pass that hid it; two baselines do the same on the same masks, so that a reader sees what the
+Series (T, P) are robust-scaled at the model's TR, coordinates (P, 3) in mm. Every value is
+predicted in a pass that masked it. Two baselines do the same with the same masks, to show what the
 model adds. Predictions are in units of the input (`input_gain` is undone).
 """
 
@@ -27,11 +27,21 @@ BASELINES: dict[str, Predictor] = {
 
 
 class Reconstruction(NamedTuple):
-    """series (T, P) by the model, and what it and the baselines reach.
+    """Predictions of a model, and the scores of model and baselines.
 
-    metrics: predictor ("model", "parcel_mean", "ridge") -> metric ("mse", "mae", "r2",
-    "pearson_r") -> pooled over volumes and parcels with data. parcel_metrics: the same per parcel,
-    (P,), NaN for parcels without data. NaN in `series`: never hidden (see `always_visible`).
+    Attributes
+    ----------
+    series
+        (T, P) predictions; NaN where a value was never masked (see `always_visible`).
+    n_windows
+        Number of windows.
+    n_padded
+        Number of volumes of zeros in the only window of a short series.
+    metrics
+        Predictor ("model", "parcel_mean", "ridge") -> metric ("mse", "mae", "r2", "pearson_r") ->
+        value, pooled over volumes and parcels with data.
+    parcel_metrics
+        The same per parcel, (P,), NaN for parcels without data.
     """
 
     series: Array
@@ -52,13 +62,51 @@ def reconstruct(
     with_baselines: bool = True,
     always_visible: Sequence[int] = (),
 ) -> Reconstruction:
-    """Predict every value while it is hidden: disjoint masks in turn, ceil(1 / ratio) passes.
+    """Predict every value of a series while it is masked.
 
-    Windows do not overlap but for the last, whose predictions count where no other has any. The
-    baselines know the visible values of window and pass, and all other volumes of the recording:
-    "parcel_mean" is the parcel's mean, "ridge" is `baselines.ridge`. Parcels `always_visible`
-    (indices) are never hidden, nor is a patch of an image model that holds one of them. Raises
-    UserError for unusable input.
+    Disjoint masks are applied in turn, in ceil(1 / ratio) passes. Windows do not overlap except for
+    the last, whose predictions are used only where no other window has any. In each window and
+    pass, the baselines use the values that the model sees, and all other volumes of the recording:
+    "parcel_mean" is the parcel's mean, "ridge" is `baselines.ridge`.
+
+    Parameters
+    ----------
+    model
+        The model.
+    series
+        (T, P) robust-scaled, sampled at the model's repetition time.
+    coords
+        (P, 3) MNI coordinates in mm, in the order of the columns of the series.
+    mask_ratio
+        Share of the tokens that a pass masks.
+    seed
+        Seed of the masks.
+    input_gain
+        Factor on the series before it enters the model.
+    with_baselines
+        Whether to compute the baselines.
+    always_visible
+        Indices of parcels that are never masked; in the image models, the patches that hold them.
+
+    Returns
+    -------
+    Reconstruction
+        Predictions and scores.
+
+    Raises
+    ------
+    UserError
+        For input that cannot be used.
+
+    Examples
+    --------
+    >>> from brainlm_bids.model.checkpoint import load_model
+    >>> rng = np.random.default_rng(0)
+    >>> series, coords = rng.standard_normal((60, 424)), rng.uniform(-60, 60, (424, 3))
+    >>> model = load_model("random:tiny", seed=0)
+    >>> result = reconstruct(model, series, coords, mask_ratio=0.5, seed=0)
+    >>> result.series.shape, sorted(result.metrics)
+    ((60, 424), ['model', 'parcel_mean', 'ridge'])
     """
     if not 0 < mask_ratio < 1:
         raise UserError(f"--mask-ratio {mask_ratio}: expected a number between 0 and 1")
@@ -132,10 +180,25 @@ def _passes(
 
 
 def scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """Metrics of each column of (T, P) -> (P,), over the values that were predicted (not NaN).
+    """Score predictions of parcels: mse, mae, r2 = 1 − Σ(x − y)² / Σ(x − mean x)², and pearson_r.
 
-    mse, mae; r2 = 1 − Σ(x − y)² / Σ(x − mean x)²; pearson_r. NaN without values; r2 and pearson_r
-    are NaN where the truth does not vary, pearson_r also where the prediction does not.
+    Parameters
+    ----------
+    truth
+        (T, P) x.
+    predicted
+        (T, P) y; values that are not finite are left out.
+
+    Returns
+    -------
+    dict
+        Name of a metric to (P,). NaN without values; r2 and pearson_r are NaN where the truth does
+        not vary, pearson_r also where the prediction does not.
+
+    Examples
+    --------
+    >>> scores([[1.0], [3.0]], [[1.0], [2.0]])["mse"].tolist()
+    [0.5]
     """
     known = np.isfinite(np.asarray(predicted, dtype=np.float64))
     x = np.where(known, np.asarray(truth, dtype=np.float64), 0.0)

@@ -1,7 +1,7 @@
-"""Windows of a recording: a scaled series is checked and cut into the networks' input.
+"""Windows of a recording: check a scaled series and cut it into the input of a network.
 
-Also the two passes over all of its windows: `encode` (nothing hidden) and `predict` (something
-hidden). Shapes: N windows of P parcels and W volumes; L tokens in a window, of which K are seen.
+Also the two passes over all of its windows: `encode` (nothing masked) and `predict` (some tokens
+masked). Shapes: N windows of P parcels and W volumes; L tokens in a window, of which K are visible.
 """
 
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ class PreparedSeries(NamedTuple):
     Attributes
     ----------
     signal
-        (N, P, W), with zeros behind the last volume of a short series.
+        (N, P, W), with zeros after the last volume of a short series.
     coords
         (P, 3) in mm.
     starts
         (N,) the first volume of each window.
     n_volumes
-        Volumes of the series.
+        Number of volumes of the series.
     """
 
     signal: Tensor
@@ -53,7 +53,7 @@ class PreparedSeries(NamedTuple):
 
     @property
     def n_padded(self) -> int:
-        """Volumes of zeros in the only window of a short series."""
+        """Number of volumes of zeros in the only window of a short series."""
         return max(self.signal.shape[-1] - self.n_volumes, 0)
 
 
@@ -70,15 +70,20 @@ def prepare(
     Parameters
     ----------
     model
-        The model, which says how many parcels and volumes a window has.
+        The model, which determines the numbers of parcels and volumes of a window.
     series
         (T, P) robust-scaled, sampled at the model's repetition time.
     coords
         (P, 3) MNI coordinates in mm, in the order of the columns of the series.
     input_gain
-        The signal is the series times this.
+        Factor on the series.
     stride
-        Volumes between the beginnings of windows; by default those of a window.
+        Volumes between the beginnings of windows; by default the length of a window.
+
+    Returns
+    -------
+    PreparedSeries
+        The windows.
 
     Raises
     ------
@@ -110,23 +115,40 @@ def _check_series(model: LoadedModel, values: Array) -> None:
         raise UserError(f"the series has {len(values)} volumes; {MINIMUM_VOLUMES} are needed")
     if not np.isfinite(values).all():
         n_bad = int((~np.isfinite(values)).any(axis=0).sum())
-        raise UserError(
-            f"the series holds NaN or infinite values in {n_bad} parcels; scale it first"
-        )
+        raise UserError(f"the series has NaN or infinite values in {n_bad} parcels; scale it first")
     if not values.any():
         raise UserError("the series is zero throughout: no parcel has data")
 
 
 def complete_order(model: LoadedModel, tokens: Indices) -> Indices:
-    """(L,) `tokens`, then all others: those can only be hidden."""
+    """Append all other tokens to some tokens.
+
+    Parameters
+    ----------
+    model
+        The model.
+    tokens
+        (K,) tokens that may be visible.
+
+    Returns
+    -------
+    ndarray
+        (L,) a permutation of all tokens that begins with `tokens`.
+    """
     return np.concatenate([tokens, np.setdiff1d(np.arange(model.config.n_tokens), tokens)])
 
 
 class EncodedWindows(NamedTuple):
     """A batch of encoded windows.
 
-    latent (B, 1 + K, D), CLS first, of the tokens keep (B, K); last_input (B, 1 + K, D), the input
-    of the encoder's last layer.
+    Attributes
+    ----------
+    latent
+        (B, 1 + K, D) latents, CLS first.
+    keep
+        (B, K) the tokens of the latents.
+    last_input
+        (B, 1 + K, D) input of the last layer of the encoder.
     """
 
     latent: Tensor
@@ -137,7 +159,22 @@ class EncodedWindows(NamedTuple):
 def encode(
     model: LoadedModel, prepared: PreparedSeries, order: Indices
 ) -> Iterator[EncodedWindows]:
-    """Encode all windows, seeing the tokens `order` (K,) in that order; batches of windows."""
+    """Encode all windows.
+
+    Parameters
+    ----------
+    model
+        The model.
+    prepared
+        The windows.
+    order
+        (K,) tokens that the encoder sees, in that order.
+
+    Yields
+    ------
+    EncodedWindows
+        A batch of windows.
+    """
     place = model.placement
 
     def work(part: slice) -> EncodedWindows:
@@ -152,21 +189,27 @@ def encode(
 def predict(
     model: LoadedModel, prepared: PreparedSeries, windows: Indices, orders: Indices, n_keep: int
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Predict what is hidden.
+    """Predict masked values.
 
     Parameters
     ----------
+    model
+        The model.
+    prepared
+        The windows.
     windows
-        (M,) indices of windows, of which one may come several times.
+        (M,) indices of windows, possibly repeated.
     orders
-        (M, L) a permutation of the tokens for each; the first `n_keep` are seen, in that order.
+        (M, L) a permutation of the tokens for each.
+    n_keep
+        The first `n_keep` tokens of an order are visible, in that order.
 
     Returns
     -------
     predictions
         (M, P, W) in units of the signal.
     hidden
-        (M, P, W) which values were hidden.
+        (M, P, W) whether a value was masked.
     """
     place = model.placement
 

@@ -294,7 +294,8 @@ def verify(store: Store) -> None:
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise UserError(
-            f"{store.folder}: {', '.join(bad[:3])}{more}: changed after writing (sha256 differs); {_AGAIN}"
+            f"{store.folder}: {', '.join(bad[:3])}{more}: changed after writing (sha256 differs); "
+            f"{_AGAIN}"
         )
 
 
