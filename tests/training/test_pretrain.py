@@ -486,7 +486,7 @@ def test_a_full_disk_loses_nothing(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(UserError, match=r"No space left on device.*before is whole"):
+    with pytest.raises(UserError, match=r"No space left on device.*before is intact"):
         pretrain(given)
     assert full == [6]
     state = saving.load_state(run_dir / "state" / saving.STATE)
