@@ -1,7 +1,7 @@
-"""The common look of the figures: a block that draws, and one SVG file of about 1000 px at its end.
+"""The common look of the figures: a context that collects drawing and writes one file at its end.
 
-Figures are drawn with `matplotlib.figure.Figure` directly: neither pyplot nor a global backend is
-touched, the user's matplotlibrc has no say, and equal input gives equal bytes.
+Figures are drawn with `matplotlib.figure.Figure` directly: pyplot and the global backend are not
+used, the user's matplotlibrc has no influence, and equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _STYLE = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "text.color": INK,
-    # names of parcels and runs come from the data: "$" is a character
+    # names of parcels and runs come from the data: "$" is not mathematics
     "text.parse_math": False,
     "legend.frameon": False,
     "legend.fontsize": 8,
@@ -148,7 +148,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _settings() -> Any:
-    """Matplotlib's defaults with our style on top; the user's matplotlibrc has no influence."""
+    """Matplotlib's defaults with our style on top, whatever the user's matplotlibrc."""
     kept = ("backend", "interactive", "toolbar", "timezone")
     defaults = matplotlib.rcParamsDefault
     shipped = {key: defaults[key] for key in defaults if not str(key).startswith(kept)}
@@ -156,12 +156,43 @@ def _settings() -> Any:
 
 
 def split(figure: Any, rows: int, columns: int, **ratios: Any) -> list[Any]:
-    """Sub-figures of a figure, row by row."""
+    """Divide a figure into sub-figures.
+
+    Parameters
+    ----------
+    figure
+        A figure or sub-figure.
+    rows, columns
+        Number of sub-figures in each direction.
+    **ratios
+        `width_ratios`, `height_ratios`.
+
+    Returns
+    -------
+    list
+        Sub-figures, row by row.
+    """
     return list(np.atleast_1d(figure.subfigures(rows, columns, **ratios)).ravel())
 
 
 def centred(series: np.ndarray) -> np.ndarray:
-    """Subtract the temporal mean of each column of a series (T, V); columns of NaN stay NaN."""
+    """Subtract the temporal mean of each column of a series.
+
+    Parameters
+    ----------
+    series
+        (T, V).
+
+    Returns
+    -------
+    ndarray
+        (T, V); columns of NaN stay NaN.
+
+    Examples
+    --------
+    >>> centred(np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
+    [[-1.0, nan], [1.0, nan]]
+    """
     count = np.isfinite(series).sum(axis=0)
     total = np.nansum(series, axis=0)
     # np.nanmean would warn about columns without data
@@ -169,7 +200,15 @@ def centred(series: np.ndarray) -> np.ndarray:
 
 
 def note(axes: Axes, text: str, colour: str = MUTED) -> None:
-    """Write a short remark at the upper right of an axes, on the line of its title."""
+    """Write a short remark at the upper right of an axes, on the line of its title.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    text, colour
+        The remark and its colour.
+    """
     axes.set_title(text, loc="right", fontsize=8, color=colour, weight="normal")
 
 
@@ -180,28 +219,68 @@ def without_frame(axes: Axes) -> None:
 
 
 def network_order(networks: np.ndarray) -> np.ndarray:
-    """Sort parcels by network 1…7, keeping the atlas order inside; network 0 (none) comes last.
+    """Sort parcels by network, keeping the order of the atlas within a network.
 
-    (V,) int → (V,) int indices.
+    Parameters
+    ----------
+    networks
+        (V,) networks 1…7; 0 (none) comes last.
+
+    Returns
+    -------
+    ndarray
+        (V,) indices.
+
+    Examples
+    --------
+    >>> network_order(np.array([2, 0, 1, 2])).tolist()
+    [2, 0, 3, 1]
     """
     networks = np.asarray(networks)
     return np.argsort(np.where(networks > 0, networks, len(NETWORKS) + 1), kind="stable")
 
 
 def network_colours(networks: np.ndarray) -> list[str]:
-    """Colour of every parcel, (V,) int 0…7 → V hexadecimal strings."""
+    """Colour of the network of each parcel.
+
+    Parameters
+    ----------
+    networks
+        (V,) networks 1…7, 0 for none.
+
+    Returns
+    -------
+    list of str
+        V hexadecimal colours.
+    """
     return [
         NETWORKS[n - 1].colour if 0 < n <= len(NETWORKS) else FAINT for n in networks.astype(int)
     ]
 
 
 def network_cmap() -> ListedColormap:
-    """Colour map whose entry n is network n; entry 0 is a pale grey."""
+    """Make the colour map of the networks.
+
+    Returns
+    -------
+    ListedColormap
+        Entry n is network n; entry 0 is a pale grey.
+    """
     return ListedColormap([FAINT, *(network.colour for network in NETWORKS)])
 
 
 def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
-    """Draw the key of the networks that occur in `networks` (V,)."""
+    """Draw the legend of the networks that occur.
+
+    Parameters
+    ----------
+    figure
+        A figure or sub-figure.
+    networks
+        (V,) networks 1…7, 0 for none.
+    **where
+        Options of `Figure.legend`, such as `loc`.
+    """
     present = [n for n in range(1, len(NETWORKS) + 1) if np.any(np.asarray(networks) == n)]
     handles = [Patch(color=NETWORKS[n - 1].colour, label=NETWORKS[n - 1].name) for n in present]
     if not handles:
@@ -216,7 +295,15 @@ def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
 
 
 def network_strip(axes: Axes, sorted_networks: np.ndarray) -> None:
-    """Fill an axes with the network's colour of each row of a matrix sorted by network."""
+    """Colour each row of a matrix that is sorted by network.
+
+    Parameters
+    ----------
+    axes
+        A narrow axes beside the matrix; it is filled.
+    sorted_networks
+        (V,) network of each row.
+    """
     strip = np.asarray(sorted_networks, dtype=float)[:, None]
     axes.imshow(
         strip, aspect="auto", cmap=network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest"
@@ -234,7 +321,23 @@ def network_strip(axes: Axes, sorted_networks: np.ndarray) -> None:
 
 
 def group_edges(sorted_groups: np.ndarray) -> dict[int, tuple[int, int]]:
-    """First and one-past-last index of every run of equal numbers in a sorted (V,) array."""
+    """Find the groups in a sorted array.
+
+    Parameters
+    ----------
+    sorted_groups
+        (V,) numbers of groups; equal ones are neighbours.
+
+    Returns
+    -------
+    dict
+        Number of a group to its first index and the index after its last.
+
+    Examples
+    --------
+    >>> group_edges(np.array([1, 1, 4]))
+    {1: (0, 2), 4: (2, 3)}
+    """
     numbers, first = np.unique(sorted_groups, return_index=True)
     edges = {}
     for number, start in sorted(zip(numbers, first), key=lambda pair: pair[1]):
@@ -243,7 +346,20 @@ def group_edges(sorted_groups: np.ndarray) -> dict[int, tuple[int, int]]:
 
 
 def coarse(name: str, levels: int = 33) -> Colormap:
-    """Colour map with few levels: the eye sees no difference and the PNG is a third of the size."""
+    """Make a colour map with few levels, which reduces an embedded image to a third of its size.
+
+    Parameters
+    ----------
+    name
+        A colour map of matplotlib.
+    levels
+        Number of levels.
+
+    Returns
+    -------
+    Colormap
+        NaN is light grey.
+    """
     return matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#e8e8e8")
 
 
@@ -257,14 +373,33 @@ def heatmap(
     columns: int = 900,
     **more: Any,
 ) -> AxesImage:
-    """Matrix as an embedded raster image of at most `columns` columns; NaN is light grey."""
+    """Draw a matrix as an embedded raster image.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    matrix
+        The matrix; NaN is light grey.
+    cmap, limit, levels
+        Colour map, the values at its ends, and its number of levels.
+    columns
+        Largest number of columns; neighbouring ones are averaged.
+    **more
+        Options of `Axes.imshow`.
+
+    Returns
+    -------
+    AxesImage
+        The image, for a colour bar.
+    """
     options: dict[str, Any] = {"aspect": "auto", "interpolation": "none", **more}
     matrix = _shorter(matrix, columns)
     return axes.imshow(matrix, cmap=coarse(cmap, levels), vmin=limit[0], vmax=limit[1], **options)
 
 
 def _shorter(matrix: np.ndarray, columns: int) -> np.ndarray:
-    """Average neighbouring columns so that there are no more than the screen has pixels for."""
+    """Average neighbouring columns until there are no more than `columns`."""
     step = -(-matrix.shape[1] // columns)
     if step <= 1:
         return matrix
@@ -274,7 +409,27 @@ def _shorter(matrix: np.ndarray, columns: int) -> np.ndarray:
 
 
 def finite_percentile(values: np.ndarray, percent: float, default: float = 1.0) -> float:
-    """Percentile over the finite values; `default` if there is none or it is zero."""
+    """Percentile of the finite values.
+
+    Parameters
+    ----------
+    values
+        Values of any shape.
+    percent
+        0 to 100.
+    default
+        Returned if there is no finite value, or the percentile is 0.
+
+    Returns
+    -------
+    float
+        The percentile.
+
+    Examples
+    --------
+    >>> finite_percentile(np.array([1.0, 3.0, np.nan]), 50)
+    2.0
+    """
     finite = np.asarray(values)[np.isfinite(values)]
     if finite.size == 0:
         return default
@@ -283,7 +438,17 @@ def finite_percentile(values: np.ndarray, percent: float, default: float = 1.0) 
 
 
 def shade_dummies(panels: Sequence[Axes], n_dummy: int, tr: float) -> None:
-    """Grey the non-steady-state volumes at the start of every panel (x axis in seconds)."""
+    """Shade the non-steady-state volumes at the start.
+
+    Parameters
+    ----------
+    panels
+        Axes whose x axis is in seconds.
+    n_dummy
+        Number of volumes.
+    tr
+        Repetition time, s.
+    """
     if n_dummy <= 0:
         return
     for axes in panels:

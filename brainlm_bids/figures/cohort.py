@@ -120,7 +120,17 @@ def plot_statistics(
 
 
 def network_points(axes: Axes, values: np.ndarray, networks: np.ndarray) -> None:
-    """Draw a point per parcel, side by side for the networks, and the median of each network."""
+    """Draw a point per parcel, side by side for the networks, and the median of each network.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    values
+        (V,) a value per parcel; NaN are not drawn.
+    networks
+        (V,) networks 1…7, 0 for none.
+    """
     for number, network in enumerate(NETWORKS, start=1):
         members = values[(networks == number) & np.isfinite(values)]
         # spread the points by multiples of the golden ratio: the same in every call

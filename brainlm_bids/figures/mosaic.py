@@ -40,7 +40,19 @@ class Tile:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a grid is cut: for every tile, where its pixels lie in the voxel grid."""
+    """A picture of slices: where the pixels of each tile are in the voxel grid.
+
+    Attributes
+    ----------
+    shape
+        Height and width of the picture, in pixels.
+    tiles
+        The slices.
+    coordinates
+        Voxel coordinates (3, h, w) of the pixels of each tile.
+    orientation
+        Orientation of the image relative to RAS+, as nibabel has it.
+    """
 
     shape: tuple[int, int]
     tiles: tuple[Tile, ...]
@@ -48,11 +60,35 @@ class Layout:
     orientation: np.ndarray
 
     def height(self, width: float) -> float:
-        """Height of the picture if it is as wide as this."""
+        """Height of the picture for a given width.
+
+        Parameters
+        ----------
+        width
+            Width, in any unit.
+
+        Returns
+        -------
+        float
+            Height, in the same unit.
+        """
         return width * self.shape[0] / self.shape[1]
 
     def cut(self, volume: np.ndarray, order: int = 1) -> np.ndarray:
-        """Lay the slices of a volume (X, Y, Z) into one (H, W) float32 picture, NaN between."""
+        """Sample the slices of a volume.
+
+        Parameters
+        ----------
+        volume
+            (X, Y, Z).
+        order
+            Order of the interpolation; 0 for labels.
+
+        Returns
+        -------
+        ndarray
+            (H, W) float32 picture, NaN between the tiles.
+        """
         volume = np.nan_to_num(np.asarray(volume, dtype=np.float32))
         ras = nib.orientations.apply_orientation(volume, self.orientation)
         picture = np.full(self.shape, np.nan, dtype=np.float32)
@@ -154,9 +190,20 @@ def draw_grey(
     mask: np.ndarray | None = None,
     gid: str | None = None,
 ) -> None:
-    """Draw the slices of a volume in grey, scaled by its values inside the mask.
+    """Draw the slices of a volume in grey, scaled by its values inside a mask.
 
-    `gid` is the id of the image in the SVG.
+    Parameters
+    ----------
+    axes
+        The axes.
+    cut
+        The slices.
+    volume
+        (X, Y, Z) image.
+    mask
+        (X, Y, Z) voxels that determine the grey scale; all if None or empty.
+    gid
+        Id of the image in the SVG.
     """
     volume = np.nan_to_num(np.asarray(volume, dtype=np.float32))
     inside = volume[np.asarray(mask) > 0] if mask is not None and np.any(mask) else volume
@@ -171,7 +218,15 @@ def draw_grey(
 
 
 def label_tiles(axes: Axes, cut: Layout) -> None:
-    """Write the position of each slice in mm, and left and right once."""
+    """Write the position of each slice in mm, and left and right once.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    cut
+        The slices.
+    """
     for tile in cut.tiles:
         text: dict[str, Any] = {"color": "white", "fontsize": 7, "va": "bottom"}
         axes.text(tile.left, tile.top - 1, f"{tile.plane} = {tile.position:.0f} mm", **text)

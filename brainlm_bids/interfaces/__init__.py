@@ -1,1 +1,1 @@
-"""Nipype interfaces, thin shells over the kernels; a file a part of the graph."""
+"""Nipype interfaces, thin wrappers around the steps; one file per part of the graph."""

@@ -1,4 +1,4 @@
-"""Nipype interfaces of the anatomy: T1w in; corrected T1w, brain mask, way to the template out."""
+"""Nipype interfaces of the anatomy: bias field, brain mask and normalisation of a T1w image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The base of all interfaces: they load arrays, call one step, and save what it returns.
+"""The base of all interfaces: load arrays, call one step, and save what it returns.
 
 Images are NIfTI files (`images`), all other records files of `payloads`, in the node's folder;
 files of the derivatives are written by the interfaces of `derivatives`.
@@ -25,14 +25,14 @@ RESOURCES_FILE = "resources.json"
 
 
 class ArrayInputSpec(BaseInterfaceInputSpec):
-    """What every interface takes; `nohash`: a matter of speed does not void the cache."""
+    """Inputs of every interface; `nohash`: settings of speed do not void the cache."""
 
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this process")
     use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="counts for n_gpu_procs")
 
 
 class ArrayInterface(SimpleInterface):
-    """Runs `_compute(folder)` with a fixed number of threads and notes time and memory."""
+    """Runs `_compute(folder)` with a fixed number of threads; records time and memory."""
 
     input_spec = ArrayInputSpec
 
@@ -40,7 +40,7 @@ class ArrayInterface(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         n_threads = self.inputs.n_threads
-        # ITK reads it when its first filter is made, torch when it is imported
+        # ITK reads this when the first filter is created, torch on import
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(n_threads)
         folder = Path(runtime.cwd)
         started = time.monotonic()
@@ -57,7 +57,23 @@ class ArrayInterface(SimpleInterface):
 
 @contextlib.contextmanager
 def errors_about(subject: str) -> Iterator[None]:
-    """Put the file, or the flag, that a step's error is about in front of it."""
+    """Prefix the error of a step with the file, or the flag, that it is about.
+
+    Parameters
+    ----------
+    subject
+        The file or the flag.
+
+    Yields
+    ------
+    None
+        A context.
+
+    Raises
+    ------
+    UserError
+        With the prefix.
+    """
     try:
         yield
     except UserError as error:

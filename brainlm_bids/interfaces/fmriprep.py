@@ -141,7 +141,25 @@ class LoadStrategy(ArrayInterface):
 
 
 def read_confounds(path: str, n_volumes: int) -> dict[str, NDArray[np.float64]]:
-    """Columns of fMRIPrep's table; UserError where it is not one, or of another run."""
+    """Read fMRIPrep's table of confounds.
+
+    Parameters
+    ----------
+    path
+        The file.
+    n_volumes
+        Number of volumes of the run.
+
+    Returns
+    -------
+    dict
+        Name of a column to its values (T,).
+
+    Raises
+    ------
+    UserError
+        If it is not such a table, or belongs to another run.
+    """
     names, values = files.read_tsv(Path(path))
     if len(values) != n_volumes:
         raise UserError(f"{path}: {len(values)} rows, the BOLD has {n_volumes} volumes")

@@ -1,7 +1,7 @@
-"""Nipype interfaces of the group level, up to the models: statistics over the cohort, scaling.
+"""Nipype interfaces of the group level before the models: statistics over the cohort, and scaling.
 
-Each loads, calls the kernels of `cohort`, and writes. `naming` makes the names of a recording's
-files, or of the group's.
+Each loads, calls a function of `cohort`, and writes. `naming` names the files of a recording, or of
+the group.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,28 @@ Plain = dict[str, Any]
 
 
 def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64], float, Plain]:
-    """The denoised series of a recording as participant scales it: (T, 424), its TR, sidecar.
+    """Read the denoised series of a recording as the participant level scales it.
 
-    Steady-state volumes, at the sampling of the model.
+    Parameters
+    ----------
+    naming
+        The recording.
+    model_tr
+        Repetition time of the model, s.
+
+    Returns
+    -------
+    series
+        (T, 424) steady-state volumes at the sampling rate of the model.
+    tr
+        Its repetition time, s.
+    sidecar
+        The sidecar of the denoised series.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or its columns are not the parcels.
     """
     path = naming.path("denoised")
     names, values = files.read_tsv(path)
@@ -56,7 +75,7 @@ class _CollectOutputs(TraitedSpec):
 
 
 class CollectSeries(ArrayInterface):
-    """Demeaned series of some recordings, by parcels; a broken one is reported and left out."""
+    """Demeaned series of some recordings, by parcel; damaged ones are reported and left out."""
 
     input_spec = _CollectInputs
     output_spec = _CollectOutputs
@@ -83,7 +102,7 @@ class CollectSeries(ArrayInterface):
 
 
 class StoreFile:
-    """Rows of a saved (P, N) array, read when asked for and not kept in memory."""
+    """Rows of a saved (P, N) array, read on demand and not kept in memory."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -92,7 +111,7 @@ class StoreFile:
         return len(np.load(self._path, mmap_mode="r"))
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        # a mapping that stays open would count with all pages that were ever read
+        # an open mapping would count as memory, with all pages that were ever read
         return np.array(np.load(self._path, mmap_mode="r")[rows])
 
 
@@ -105,7 +124,7 @@ class _PoolInputs(ArrayInputSpec):
 
 
 class PoolStatistics(ArrayInterface):
-    """Median and interquartile range per parcel over the cohort, and the record of them."""
+    """Median and interquartile range per parcel over the cohort, and their record."""
 
     input_spec = _PoolInputs
     output_spec = TraitedSpec
@@ -174,7 +193,7 @@ class ScaleToCohort(ArrayInterface):
         naming, names = from_plain(Naming, self.inputs.naming), list(resources.parcels().names)
         try:
             series, tr, source = steady_series(naming, self.inputs.model_tr)
-            # read here already, so that a broken file is one recording's failure
+            # read here, so that a damaged file fails for this recording only
             _, connectivity = files.read_matrix(naming.existing("pearson"))
         except (UserError, ValueError, KeyError) as error:
             raise UserError(f"{naming.stem}: {error}") from error
@@ -211,7 +230,7 @@ class ScaleToCohort(ArrayInterface):
         self._results["robust_tsv"] = str(path)
 
     def _warnings(self, source: Mapping[str, Any], scaled: NDArray[Any]) -> list[Notice]:
-        """Those of the series, with the scale that they have now."""
+        """Warnings of the series, updated for its present scale."""
         kept = [
             warning
             for warning in from_json(source.get("Warnings"))
@@ -237,7 +256,7 @@ class _EmbedUntrainedInputs(ArrayInputSpec):
 
 
 class EmbedUntrained(ArrayInterface):
-    """The control of a decoding: one recording embedded by the model's untrained twin."""
+    """The control of a decoding: embed a recording with random weights."""
 
     input_spec = _EmbedUntrainedInputs
     output_spec = TraitedSpec

@@ -16,14 +16,32 @@ from brainlm_bids.errors import UserError
 
 
 def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """An image's data as float32 and its affine. Raises UserError if the file is damaged."""
+    """Read an image.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    data
+        (X, Y, Z) or (X, Y, Z, T) float32.
+    affine
+        (4, 4) to RAS+ mm.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
     with _named(path):
         return _load_image(path)
 
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Errors of a file that cannot be read, as one line with its name."""
+    """Report a file that cannot be read in one line with its name."""
     try:
         yield
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError) as error:
@@ -36,8 +54,8 @@ def _load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     stored, affine = image.dataobj, image.affine  # type: ignore[attr-defined]
     if len(stored.shape) < 4:
         return np.asarray(stored, dtype=np.float32), affine
-    # volume by volume: scaled at once, a run would be held as float64 beside the result. A
-    # compressed file is read whole, since each slice would inflate it from the start.
+    # Scaled volume by volume, so that no float64 copy of the run is in memory. A compressed file
+    # is read at once, because each slice would be decompressed from the start of the file.
     raw = stored.get_unscaled()
     data = np.empty(raw.shape, dtype=np.float32, order="F")
     for t in range(raw.shape[3]):
@@ -46,13 +64,45 @@ def _load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
 
 
 def load_affine(path: str) -> NDArray[np.float64]:
-    """The affine of an image, of which only the header is read."""
+    """Read the affine of an image from its header.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    ndarray
+        (4, 4) to RAS+ mm.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
     with _named(path):
         return np.asarray(nb.load(path).affine)  # type: ignore[attr-defined]
 
 
 def load_mask(path: str) -> NDArray[np.bool_]:
-    """A mask as bool."""
+    """Read a mask.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) bool.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
     return load_image(path)[0] > 0.5
 
 
@@ -65,8 +115,24 @@ def save_image(
 ) -> str:
     """Save an image in scanner units (mm, s); bool as uint8.
 
-    Stored as int16 with slope and intercept, in half of the space of float32, if its values are
-    then exact to steps no wider than `coarsest_step`.
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        (X, Y, Z) or (X, Y, Z, T).
+    affine
+        (4, 4) to RAS+ mm.
+    tr
+        Repetition time, s.
+    coarsest_step
+        If steps of int16 with slope and intercept are no wider than this, the image is stored so,
+        in half of the space of float32.
+
+    Returns
+    -------
+    str
+        The file.
     """
     stored = data.astype(np.uint8) if data.dtype == bool else data
     image = nb.Nifti1Image(stored, affine)

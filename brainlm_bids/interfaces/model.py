@@ -1,4 +1,4 @@
-"""The Nipype interface of the model stage: robust series in, BrainLM's derivatives out."""
+"""The Nipype interface of the model: from a robust series to the files of BrainLM."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -41,10 +41,25 @@ def _loaded(source: str, seed: int, device: str, precision: str) -> Any:
 
 @lru_cache(maxsize=1)
 def untrained_control(source: str, seed: int, device: str, precision: str) -> Any:
-    """The same architecture with random weights: the control of what a model says."""
+    """Make the same architecture with random weights, as a control of the model.
+
+    Parameters
+    ----------
+    source
+        Folder of a checkpoint, or `random:<name>`.
+    seed
+        Seed of the model; the control has another one.
+    device, precision
+        See `model.placement.place`.
+
+    Returns
+    -------
+    LoadedModel
+        The untrained network.
+    """
     from brainlm_bids.model.checkpoint import untrained_twin
 
-    # Another seed: where the model is random itself, the control is another draw.
+    # Another seed, so that the control of a random model is another draw.
     return untrained_twin(_loaded(source, seed, device, precision), seed + 1)
 
 
@@ -129,13 +144,13 @@ class RunModel(ArrayInterface):
             raise UserError(f"{self.inputs.robust_tsv}: {error}") from None
 
     def _read_series(self) -> tuple[list[str], NDArray[np.float32]]:
-        """Names of the parcels, and the series (T, 424); UserError for anything else."""
+        """Names of the parcels, and the series (T, 424)."""
         path = Path(self.inputs.robust_tsv)
         names, series = files.read_tsv(path)
         if sorted(names) != sorted(self._parcels.names):
             raise UserError(
                 f"{path}: has {len(names)} columns that are not the {len(self._parcels.names)} "
-                "parcels of A424; the names stand in the atlas's dseg.tsv"
+                "parcels of A424; their names are in the atlas's dseg.tsv"
             )
         if tuple(names) != self._parcels.names:
             raise UserError(f"{path}: its columns are the parcels of A424 in another order")
@@ -237,7 +252,7 @@ class RunModel(ArrayInterface):
         plot_embeddings(self._figure("embeddings"), embeddings.vectors, onset, length)
 
     def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
-        """An npz that says what its axes are: parcels, or rows of patches, and time patches."""
+        """Write an npz that names its axes: parcels or rows of patches, and time patches."""
         rows = "parcel" if self._model.network.rows_are_parcels else "patch_row"
         arrays = {
             "tokens": tokens,

@@ -61,31 +61,41 @@ def load(kind: type[Record], file: str) -> Record:
         `ItkTransform`.
     file
         Its path, as `save` returned it.
+
+    Returns
+    -------
+    Record
+        What was saved.
     """
-    found: Any
+    record: Any
     if issubclass(kind, ItkTransform):
-        found = kind.from_file(file)
+        record = kind.from_file(file)
     elif issubclass(kind, np.ndarray):
-        found = np.load(file)
+        record = np.load(file)
     elif issubclass(kind, sparse.csr_matrix):
-        found = sparse.load_npz(file)
+        record = sparse.load_npz(file)
     else:
         with np.load(file) as content:
             arrays = dict(content)
-        found = kind(**{name: _plain(value) for name, value in arrays.items()})
-    return found
+        record = kind(**{name: _plain(value) for name, value in arrays.items()})
+    return record
 
 
 def load_pull(transform: Any, matrix: Any) -> Chain:
-    """The way from the template to a BOLD reference, from the files of its two parts.
+    """Read the transform from the template to a BOLD reference.
 
     Parameters
     ----------
     transform
-        File of an `ItkTransform`, template to T1w image or BOLD reference; or nothing, for a run
-        in template space.
+        File of an `ItkTransform`, template to T1w image or BOLD reference; or nothing, for a run in
+        template space.
     matrix
         File of a (4, 4) array, T1w image to BOLD reference; or nothing, where there is no T1w.
+
+    Returns
+    -------
+    Chain
+        Both in sequence.
     """
     maps: list[Any] = []
     if transform:
@@ -99,7 +109,7 @@ def _arrays(record: Any) -> dict[str, Any]:
     if isinstance(record, Mapping):
         return dict(record)
     if not is_dataclass(record):
-        raise TypeError(f"{type(record).__name__} is no record that can be stored")
+        raise TypeError(f"{type(record).__name__} is not a record that can be stored")
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value for name, value in values.items() if value is not None}
 

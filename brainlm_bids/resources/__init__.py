@@ -1,9 +1,9 @@
 """Atlas, template, checkpoint and masks.
 
-A word or a path of the user becomes a frozen record of the resource: path or arrays, sha256,
+A name or a path given by the user becomes a frozen record of the resource: path or arrays, sha256,
 source, licence, and warnings for the sidecars. Volumes are (X, Y, Z), affines 4 × 4 to RAS+
 millimetres. Everything is located before the graph is built, in this order: explicit argument,
-cache, download, what the installed packages embed.
+cache, download, copy in the installed packages.
 """
 
 from brainlm_bids.resources.atlas import (

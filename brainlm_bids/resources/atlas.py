@@ -1,4 +1,4 @@
-"""A424: a word or a path of the user in, labels 1..424 and what is known of the parcels out."""
+"""A424: find the atlas by a name or a path; labels 1..424 and properties of the parcels."""
 
 from __future__ import annotations
 
@@ -40,10 +40,28 @@ ATLAS_LICENCE = "vandijklab/BrainLM: LICENSE file Apache-2.0, README badge CC BY
 
 @dataclass(frozen=True)
 class Atlas:
-    """A parcellation with labels 1..424 and how it was come by."""
+    """A parcellation with labels 1..424 and its provenance.
 
-    label: str  # the word in file names: A424, A424approx, A424custom
-    path: Path | None  # None: the embedded one
+    Attributes
+    ----------
+    label
+        The label in file names: A424, A424approx or A424custom.
+    path
+        The file; None for the embedded one.
+    space
+        Its space.
+    sha256
+        Checksum of the file, or of the embedded arrays.
+    source, licence
+        Origin and licence.
+    approximate
+        Whether it is the approximation of A424.
+    warnings
+        For the sidecars.
+    """
+
+    label: str
+    path: Path | None
     space: str
     sha256: str
     source: str
@@ -52,7 +70,15 @@ class Atlas:
     warnings: tuple[Notice, ...] = ()
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels (X, Y, Z) int16, 0 outside, and the affine (4, 4) float64."""
+        """Read the labels.
+
+        Returns
+        -------
+        labels
+            (X, Y, Z) int16, 0 outside.
+        affine
+            (4, 4) float64 to RAS+ mm.
+        """
         if self.path is None:
             return approximate_atlas()
         return _read_labels(self.path)[:2]
@@ -60,15 +86,31 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Parcels:
-    """The 424 parcels in the order of the columns: entry i belongs to label i + 1."""
+    """The 424 parcels in the order of the columns: entry i belongs to label i + 1.
 
-    index: np.ndarray  # (424,) int, 1..424
-    names: tuple[str, ...]  # unique; the column names of every series
-    hemisphere: tuple[str, ...]  # L, R, or B for the vermis
-    network_index: np.ndarray  # (424,) int, 1..7 (AA-7)
-    network: tuple[str, ...]  # VI VS CE SM DM DS SC
+    Attributes
+    ----------
+    index
+        (424,) labels 1..424.
+    names
+        Unique names, the column names of every series.
+    hemisphere
+        L, R, or B for the vermis.
+    network_index
+        (424,) networks 1..7 (AA-7).
+    network, network_name
+        Abbreviation (VI VS CE SM DM DS SC) and name of the network.
+    xyz
+        (424, 3) coordinates in MNI152NLin6Asym, RAS+ mm.
+    """
+
+    index: np.ndarray
+    names: tuple[str, ...]
+    hemisphere: tuple[str, ...]
+    network_index: np.ndarray
+    network: tuple[str, ...]
     network_name: tuple[str, ...]
-    xyz: np.ndarray  # (424, 3) float64, MNI152NLin6Asym RAS+ mm
+    xyz: np.ndarray
 
 
 def find_atlas(
@@ -80,12 +122,35 @@ def find_atlas(
 ) -> Atlas:
     """Find A424: an explicit file, the cache, a download, or the embedded approximation.
 
-    spec: None (the real one if it can be had, else the approximation with a warning), "A424"
-    (the real one or UserError), "A424approx", or the path of a 3-D NIfTI with labels 1..424.
-    Raises UserError for a file that is not such an atlas.
+    Parameters
+    ----------
+    spec
+        None (the published atlas if available, else the approximation with a warning), "A424" (the
+        published atlas), "A424approx", or the path of a 3-D NIfTI with labels 1..424.
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    Atlas
+        The atlas and its provenance.
+
+    Raises
+    ------
+    UserError
+        For a file that is not such an atlas, and for "A424" if it is not available.
+
+    Examples
+    --------
+    >>> find_atlas("A424approx").label
+    'A424approx'
     """
     if spec == "A424approx":
-        return _approximate("asked for by name")
+        return _approximate("requested by name")
     if spec not in (None, "A424"):
         return _explicit_atlas(Path(str(spec)).expanduser())
     try:
@@ -93,8 +158,8 @@ def find_atlas(
     except UserError as error:
         if spec == "A424":
             raise UserError(
-                f"the A424 atlas cannot be had ({error}); run `brainlm fetch atlas` on a machine "
-                "with network, or pass --atlas FILE or --atlas A424approx"
+                f"the A424 atlas is not available ({error}); run `brainlm fetch atlas` on a "
+                "machine with network, or pass --atlas FILE or --atlas A424approx"
             ) from error
         return _approximate(str(error))
     return _verified_atlas(path)
@@ -102,6 +167,20 @@ def find_atlas(
 
 def real_atlas(home: Path | None, offline: bool, sources: Sources) -> Path:
     """Return the published A424 from the cache, or download it.
+
+    Parameters
+    ----------
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
@@ -115,7 +194,7 @@ def real_atlas(home: Path | None, offline: bool, sources: Sources) -> Path:
         try:
             if file_sha256(cached) == ATLAS_SHA256:
                 return cached
-            state = f"{cached} has a wrong sha256"
+            state = f"{cached} has another sha256"
         except OSError as error:
             state = f"{cached} cannot be read: {error.strerror}"
     if offline:
@@ -130,9 +209,28 @@ def find_cifti_atlas(
     offline: bool = False,
     sources: Sources = SOURCES,
 ) -> Path:
-    """A424 on the 91,282 grayordinates of fsLR: a given file, the cache, or a download.
+    """Find A424 on the 91,282 grayordinates of fsLR: a given file, the cache, or a download.
 
-    Raises UserError where it cannot be had. There is no approximation of it.
+    Parameters
+    ----------
+    path
+        A file to use.
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        If it is not available; there is no approximation of it.
     """
     if path is not None:
         return path
@@ -175,7 +273,7 @@ def _approximate(reason: str) -> Atlas:
 
 def _explicit_atlas(path: Path) -> Atlas:
     if not path.is_file():
-        raise UserError(f"--atlas {path}: no such file (or say A424 or A424approx)")
+        raise UserError(f"--atlas {path}: no such file (or give A424 or A424approx)")
     labels, _, problem = _read_labels(path)
     checksum = file_sha256(path)
     if checksum == ATLAS_SHA256:
@@ -204,16 +302,18 @@ def _explicit_atlas(path: Path) -> Atlas:
 def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
     data, affine = load_volume(path)
     if data.ndim != 3:
-        raise UserError(f"--atlas {path}: {data.ndim}-D image, a 3-D image of labels is needed")
+        raise UserError(
+            f"--atlas {path}: is a {data.ndim}-D image; a 3-D image of labels is needed"
+        )
     # the cast comes after the range check: 70000 must not wrap round to a label
     rounded = np.nan_to_num(np.rint(data), nan=-1.0)
     problem = None
     if np.abs(data - rounded).max(initial=0) > 1e-3 or not np.isfinite(data).all():
         problem = "values are not whole numbers"
     elif rounded.min() < 0 or rounded.max() > N_PARCELS:
-        problem = f"labels reach from {rounded.min():.0f} to {rounded.max():.0f}"
+        problem = f"labels range from {rounded.min():.0f} to {rounded.max():.0f}"
     elif rounded.max() == 0:
-        problem = "no label in it"
+        problem = "it has no label"
     if problem:
         return np.zeros(data.shape, np.int16), affine, problem
     return rounded.astype(np.int16), affine, None
@@ -221,7 +321,18 @@ def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
 
 @lru_cache(maxsize=1)
 def parcels() -> Parcels:
-    """Read the packaged table of parcels (sources in data/README.md)."""
+    """Read the packaged table of parcels (sources in data/README.md).
+
+    Returns
+    -------
+    Parcels
+        The parcels.
+
+    Examples
+    --------
+    >>> len(parcels().names), parcels().xyz.shape
+    (424, (424, 3))
+    """
     rows = read_rows(DATA / "A424.tsv")
     index = np.array([int(row["index"]) for row in rows])
     network_index = np.array([int(row["network_index"]) for row in rows])
@@ -239,7 +350,7 @@ def parcels() -> Parcels:
 
 @lru_cache(maxsize=1)
 def approximate_atlas() -> tuple[np.ndarray, np.ndarray]:
-    """Make the embedded stand-in for A424: grey matter split by the nearest published centroid.
+    """Make the embedded approximation of A424: grey matter split by the nearest centroid.
 
     Grey matter is nilearn's packaged ICBM 2009a map, sampled on the 2 mm grid of A424; a voxel
     above 0.2 and within 12 mm of a centroid takes that parcel's label. Of the voxels that both
@@ -266,7 +377,7 @@ def approximate_atlas() -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros(grey.size, np.int16)
     labels[inside] = np.where(distance <= 12.0, nearest + 1, 0)
 
-    # a parcel that got nothing takes the voxel nearest to its centroid
+    # a parcel without a voxel gets the one nearest to its centroid
     missing = np.setdiff1d(np.arange(1, N_PARCELS + 1), labels)
     if missing.size:
         labels[cKDTree(points).query(centroids[missing - 1])[1]] = missing

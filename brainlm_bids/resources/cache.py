@@ -1,4 +1,4 @@
-"""The cache of what was downloaded: folders, checksums, and downloads that can be resumed."""
+"""The cache of downloads: folders, checksums, and downloads that can be resumed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256
 
-# A firewall that swallows packets must cost seconds, not minutes: connect, then silence (s)
+# Time to connect, and time without data (s): a firewall that drops packets costs seconds only.
 TIMEOUT = (3.05, 30.0)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where downloads come from; tests and mirrors put other addresses in."""
+    """Addresses of downloads; tests and mirrors replace them."""
 
     atlas: str = (
         "https://raw.githubusercontent.com/vandijklab/BrainLM/b591d88/toolkit/atlases/"
@@ -36,7 +36,13 @@ SOURCES = Sources()
 
 
 def cache_home() -> Path | None:
-    """Return `$BRAINLM_BIDS_HOME`, else ~/.cache/brainlm-bids; None for a user without a home."""
+    """Return the folder of the cache.
+
+    Returns
+    -------
+    Path or None
+        `$BRAINLM_BIDS_HOME`, else ~/.cache/brainlm-bids; None for a user without a home.
+    """
     folder = os.environ.get("BRAINLM_BIDS_HOME")
     if folder:
         return Path(folder).expanduser()
@@ -47,23 +53,55 @@ def cache_home() -> Path | None:
 
 
 def chosen_home(home: Path | None) -> Path | None:
-    """Return the given folder of the cache, by default that of this user."""
+    """Return a given folder of the cache, by default that of this user.
+
+    Parameters
+    ----------
+    home
+        The folder, or None.
+
+    Returns
+    -------
+    Path or None
+        See `cache_home`.
+    """
     return cache_home() if home is None else Path(home)
 
 
 def _shipped() -> Path | None:
-    """What an image carries (`docker/bake.py`), laid out as the cache; never written to."""
+    """The resources in a container image (`docker/bake.py`), laid out as the cache; read-only."""
     folder = os.environ.get("BRAINLM_BIDS_SHIPPED")
     return Path(folder) if folder else None
 
 
 def kept_homes(home: Path | None) -> list[Path]:
-    """The folders to look in before anything is downloaded: the cache, then the image's."""
+    """Return the folders to search before anything is downloaded.
+
+    Parameters
+    ----------
+    home
+        Folder of the cache.
+
+    Returns
+    -------
+    list of Path
+        The cache, then the resources in a container image.
+    """
     return [folder for folder in (home, _shipped()) if folder is not None]
 
 
 def writable_home(home: Path | None) -> Path:
     """Return the folder for downloads.
+
+    Parameters
+    ----------
+    home
+        Folder of the cache.
+
+    Returns
+    -------
+    Path
+        The same folder.
 
     Raises
     ------
@@ -71,12 +109,23 @@ def writable_home(home: Path | None) -> Path:
         If there is none.
     """
     if home is None:
-        raise UserError("no home folder to keep downloads in: set BRAINLM_BIDS_HOME")
+        raise UserError("no home folder for downloads: set BRAINLM_BIDS_HOME")
     return home
 
 
 def is_present(path: Path | None) -> bool:
-    """Tell whether a file is there and has bytes: TemplateFlow leaves stubs of 0 bytes."""
+    """Whether a file exists and is not empty: TemplateFlow leaves empty stubs.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        False also if it cannot be accessed.
+    """
     try:
         return path is not None and path.is_file() and path.stat().st_size > 0
     except OSError:
@@ -91,10 +140,33 @@ def download(
     resumable: bool = False,
     headers: Mapping[str, str] | None = None,
 ) -> Path:
-    """Bring one file; it appears under its name when whole, and with the sha256 that was asked.
+    """Download a file, which appears under its name only when complete and with the right checksum.
 
-    A resumable download (its sha256 is known) that breaks off leaves its part, with which the next
-    one goes on; of several processes one downloads and the others wait for it.
+    An interrupted resumable download leaves its part, which the next one continues; of several
+    processes one downloads and the others wait for it.
+
+    Parameters
+    ----------
+    url
+        Its address.
+    target
+        Where to store it.
+    sha256
+        Its checksum, if known.
+    resumable
+        Whether to continue an interrupted download; needs the checksum.
+    headers
+        Headers of the request.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        If it cannot be downloaded or written, or its checksum differs.
     """
     import requests
 
@@ -106,10 +178,10 @@ def download(
             if resumable and is_present(target) and file_sha256(target) == sha256:
                 return target
             _transfer(url, part, headers or {}, resumable)
-            got = file_sha256(part)
-            if sha256 is not None and got != sha256:
+            received = file_sha256(part)
+            if sha256 is not None and received != sha256:
                 part.unlink()
-                raise UserError(f"{url} came with sha256 {got}, expected {sha256}: not kept")
+                raise UserError(f"{url} has the sha256 {received}, expected {sha256}: not kept")
             part.replace(target)
     except requests.RequestException as error:
         raise UserError(f"cannot download {url}: {reason_of(error)}") from error
@@ -132,7 +204,7 @@ def _lock(part: Path) -> Iterator[None]:
 
 
 def _transfer(url: str, part: Path, headers: Mapping[str, str], resumable: bool) -> None:
-    """Write the file, or what is missing of it; goes on by itself as long as bytes come."""
+    """Write the file, or the missing part of it; retries as long as bytes arrive."""
     import requests
 
     while True:
@@ -153,7 +225,7 @@ def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> 
         request_headers["Range"] = f"bytes={start}-"
     with requests.get(url, stream=True, timeout=TIMEOUT, headers=request_headers) as response:
         if start and response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is missing; the caller's sum tells whether that is true
+            return  # nothing is missing; the caller compares the checksum
         response.raise_for_status()
         size = start if response.status_code == requests.codes.partial_content else 0
         length = int(response.headers.get("Content-Length", 0))
@@ -168,11 +240,22 @@ def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> 
             stream.flush()
             os.fsync(stream.fileno())
     if size == 0 or (total and size != total):
-        raise requests.ConnectionError(f"only {size} of {total or 'some'} bytes came")
+        raise requests.ConnectionError(f"only {size} of {total or 'some'} bytes were received")
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the innermost cause of a chain of network errors, on one line."""
+    """Return the innermost cause of a chain of network errors, on one line.
+
+    Parameters
+    ----------
+    error
+        The error.
+
+    Returns
+    -------
+    str
+        Its first line.
+    """
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     lines = str(error).strip().splitlines()

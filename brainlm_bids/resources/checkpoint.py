@@ -1,4 +1,4 @@
-"""The checkpoint: a word or a path in, the folder of the weights and their licence out."""
+"""The checkpoint: from a name or a path to the folder of the weights and their licence."""
 
 from __future__ import annotations
 
@@ -48,19 +48,43 @@ UNTRAINED = notice(
 
 @dataclass(frozen=True)
 class ModelResource:
-    """A checkpoint, or an architecture with seeded random weights (path None)."""
+    """A checkpoint, or an architecture with seeded random weights.
 
-    name: str  # as the user said it
-    label: str  # as file names say it
-    path: Path | None  # folder with config.json and the weights
+    Attributes
+    ----------
+    name
+        As given by the user.
+    label
+        As in file names.
+    path
+        Folder with config.json and the weights; None for random weights.
+    random
+        Whether the weights are random.
+    sha256
+        Checksum of the weights.
+    source, licence
+        Origin and licence.
+    warnings
+        For the sidecar of every output.
+    """
+
+    name: str
+    label: str
+    path: Path | None
     random: bool
-    sha256: str | None  # of the weights
+    sha256: str | None
     source: str
     licence: str
-    warnings: tuple[Notice, ...] = ()  # what the sidecar of every output must hold
+    warnings: tuple[Notice, ...] = ()
 
     def about(self) -> dict[str, str | None]:
-        """The description of the model in sidecars."""
+        """Describe the model for sidecars.
+
+        Returns
+        -------
+        dict
+            name, sha256, source and licence.
+        """
         return {key: getattr(self, key) for key in ("name", "sha256", "source", "licence")}
 
 
@@ -71,13 +95,36 @@ def find_model(
     offline: bool = False,
     sources: Sources = SOURCES,
 ) -> ModelResource | None:
-    """Find a checkpoint; None for the spec "none".
+    """Find a checkpoint. Nothing is ever substituted for what was requested.
 
-    spec: 111M, 650M, 13M (the published weights: cache, else download), demo (a small checkpoint
-    that comes with the package), random:<architecture>, none, or a folder with config.json and
-    model.safetensors or pytorch_model.bin. Raises UserError for anything else, for weights that
-    cannot be had, and for cached weights that are not those of the first use. Nothing is ever used
-    in place of what was asked for.
+    Parameters
+    ----------
+    spec
+        111M, 650M, 13M (the published weights: cache, else download), demo (a small checkpoint that
+        comes with the package), random:<architecture>, none, or a folder with config.json and
+        model.safetensors or pytorch_model.bin.
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    ModelResource or None
+        None for "none".
+
+    Raises
+    ------
+    UserError
+        For any other name, for weights that are not available, and for cached weights that differ
+        from those of the first use.
+
+    Examples
+    --------
+    >>> find_model("random:tiny").label
+    'randomtiny'
     """
     if spec == "none":
         return None
@@ -119,7 +166,23 @@ def find_model(
 
 
 def weights_file(folder: Path) -> Path:
-    """Return the weights of a checkpoint folder, safetensors first; UserError if incomplete."""
+    """Return the weights of a checkpoint folder.
+
+    Parameters
+    ----------
+    folder
+        Of the checkpoint.
+
+    Returns
+    -------
+    Path
+        model.safetensors, else pytorch_model.bin.
+
+    Raises
+    ------
+    UserError
+        If the folder is incomplete.
+    """
     if not is_present(folder / "config.json"):
         raise UserError(f"{folder}: no config.json in this checkpoint folder")
     for name in ("model.safetensors", "pytorch_model.bin"):
@@ -139,20 +202,20 @@ def _published_model(name: str, home: Path | None, offline: bool, sources: Sourc
             weights_file(folder)
             return folder
         except UserError:
-            pass  # not there, or a download that was cut off: the next lines mend it
+            pass  # missing, or an incomplete download: it is downloaded below
     if offline:
         raise UserError(f"the weights {name} are not in {home}, and --offline is set; {ways_out}")
     try:
         return _fetch_model(name, writable_home(home), sources)
     except UserError as error:
-        raise UserError(f"the weights {name} cannot be had ({error}); {ways_out}") from error
+        raise UserError(f"the weights {name} are not available ({error}); {ways_out}") from error
 
 
 def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
-    """Download a checkpoint; an interrupted download goes on where it stopped.
+    """Download a checkpoint; an interrupted download is resumed.
 
-    The hub's client is asked for addresses, sums and the user's token alone: when it gives up, it
-    throws away what it has, which may be gigabytes.
+    The hub's client is used for addresses, checksums and the user's token only: when it gives up,
+    it deletes what it has downloaded, which may be gigabytes.
     """
     import huggingface_hub as hub
 
@@ -182,7 +245,7 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
 
 
 def _check_sums(folder: Path) -> str:
-    """Compare config and weights with the sums of their first use; return the weights' sha256."""
+    """Compare config and weights with the checksums of their first use; return the weights' one."""
     weights = weights_file(folder)
     sums = {path.name: file_sha256(path) for path in (folder / "config.json", weights)}
     record = folder / SUMS_FILE

@@ -1,4 +1,4 @@
-"""`brainlm fetch`: words in, the cache filled, the licences shown."""
+"""`brainlm fetch`: download resources into the cache and show their licences."""
 
 from __future__ import annotations
 
@@ -22,10 +22,28 @@ def fetch(
     sources: Sources = SOURCES,
     report: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Bring resources into the cache: "atlas", "cifti-atlas", "template", "13M", "111M", "650M".
+    """Download resources into the cache; complete ones are not fetched again.
 
-    What is there already, whole, is not fetched again. Returns the files or folders. Raises
-    UserError for an unknown word, no network, a wrong sha256, a cache that cannot be written.
+    Parameters
+    ----------
+    what
+        Any of "atlas", "cifti-atlas", "template", "13M", "111M" and "650M".
+    home
+        Folder of the cache.
+    sources
+        Addresses of downloads.
+    report
+        Receives messages.
+
+    Returns
+    -------
+    list of Path
+        Files or folders.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, no network, another checksum, or a cache that cannot be written.
     """
     words: Sequence[str] = list(what)
     unknown = [word for word in words if word not in FETCHABLE]

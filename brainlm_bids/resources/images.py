@@ -1,4 +1,4 @@
-"""Image files to arrays (X, Y, Z) and affines 4 x 4 to RAS+ mm; the grids and spaces in use."""
+"""Read images as arrays (X, Y, Z) and affines (4, 4) to RAS+ mm; the grids and spaces in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brainlm_bids.resources.cache import reason_of
 
 REAL_SPACE = "MNI152NLin6Asym"
 EMBEDDED_SPACE = "MNI152NLin2009aSym"
-# 2 mm grid of FSL's MNI152 template, that of A424 : LAS, origin 90, -126, -72
+# 2 mm grid of FSL's MNI152 template, which is that of A424: LAS, origin 90, -126, -72
 MNI_2MM_SHAPE = (91, 109, 91)
 MNI_2MM_AFFINE = np.array(
     [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]], dtype=np.float64
@@ -52,7 +52,18 @@ def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """Make an array read-only, in place, and return it."""
+    """Make an array read-only, in place.
+
+    Parameters
+    ----------
+    array
+        The array.
+
+    Returns
+    -------
+    ndarray
+        The same array.
+    """
     # cached arrays are shared by all callers of a process
     array.flags.writeable = False
     return array

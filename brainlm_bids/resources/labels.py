@@ -1,7 +1,7 @@
-"""What a checkpoint is: its label in file names, its licence, whether it is a published one.
+"""Properties of a checkpoint: its label in file names, its licence, and whether it is published.
 
 Published weights are recognised by their sha256, or by what the folder states; never by the name of
-the folder, which anybody may give to anything.
+the folder, which is arbitrary.
 """
 
 import re
@@ -23,7 +23,7 @@ _PUBLISHED_CARD = "cc-by-nc-nd-4.0"  # the licence of the published weights as t
 
 
 def model_label(name: str) -> str:
-    """The label of a model in file names.
+    """Return the label of a model in file names.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def model_label(name: str) -> str:
     Raises
     ------
     UserError
-        When there is no letter or digit to make a label of.
+        If the name has neither letters nor digits.
 
     Examples
     --------
@@ -55,22 +55,22 @@ def model_label(name: str) -> str:
 
 
 def published_name(folder: Path, sha256: str, home: Path | None) -> str | None:
-    """Which published checkpoint the weights of a folder are, if any.
+    """Identify the published checkpoint in a folder, if it is one.
 
     Parameters
     ----------
     folder
         Of the checkpoint.
     sha256
-        Of its weights.
+        Checksum of its weights.
     home
-        The cache, where the sums of downloaded weights lie.
+        The cache, with the checksums of downloaded weights.
 
     Returns
     -------
     str or None
-        A key of `PUBLISHED`: the weights have the sum of the download in the cache, or are still
-        those that were downloaded into the folder (or into one that it is a copy of).
+        A key of `PUBLISHED`: the weights have the checksum of the download in the cache, or are
+        unchanged since they were downloaded into the folder (or into one that it is a copy of).
     """
     for name, published in PUBLISHED.items():
         if home is not None and sha256 in recorded_sums(home / "models" / published).values():
@@ -81,11 +81,21 @@ def published_name(folder: Path, sha256: str, home: Path | None) -> str | None:
 
 
 def stated_licence(folder: Path) -> str:
-    """The licence that the folder of a checkpoint states.
+    """Read the licence from the folder of a checkpoint.
 
-    In this order: how it was trained (training.json of this program), the model card (README.md
-    with a header, also that of the folder above, as in a clone of a repository of several models),
-    config.json, and the first line of a LICENSE file.
+    In this order: the record of its training (training.json of this program), the model card
+    (README.md with a header, also that of the parent folder, as in a clone of a repository of
+    several models), config.json, and the first line of a LICENSE file.
+
+    Parameters
+    ----------
+    folder
+        Of the checkpoint.
+
+    Returns
+    -------
+    str
+        The licence, or that it is not stated.
     """
     started = _json(folder / "training.json").get("StartedFrom")
     candidates = [
@@ -102,7 +112,18 @@ def stated_licence(folder: Path) -> str:
 
 
 def recorded_sums(folder: Path) -> dict[str, str]:
-    """File -> sha256, as noted when the weights were downloaded; empty if nothing was."""
+    """Read the checksums that were recorded when weights were downloaded.
+
+    Parameters
+    ----------
+    folder
+        Of the weights.
+
+    Returns
+    -------
+    dict
+        File to sha256; empty if none were recorded.
+    """
     try:
         lines = [line.split(maxsplit=1) for line in read_text(folder / SUMS_FILE).splitlines()]
     except UserError:

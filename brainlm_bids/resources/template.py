@@ -1,4 +1,4 @@
-"""The template: a word or a path in; T1w, brain mask, tissue maps and AROMA's masks out."""
+"""The template: from a name to T1w, brain mask, tissue maps and ICA-AROMA's masks."""
 
 from __future__ import annotations
 
@@ -36,24 +36,58 @@ EMBEDDED_LICENCE = "ICBM 152 2009a (McConnell Brain Imaging Centre, free use wit
 
 @dataclass(frozen=True)
 class Template:
-    """A T1w template with its brain mask; paths are None for the embedded one."""
+    """A T1w template with its brain mask.
+
+    Attributes
+    ----------
+    space
+        Its space.
+    t1w, brain_mask
+        Files; None for the embedded one.
+    resolution
+        Voxel size, mm.
+    skull_stripped
+        Whether the T1w shows the brain only.
+    sha256
+        Checksum of the T1w file; of the voxels for the embedded one.
+    source, licence
+        Origin and licence.
+    warnings
+        For the sidecars.
+    """
 
     space: str
     t1w: Path | None
     brain_mask: Path | None
-    resolution: int  # mm
+    resolution: int
     skull_stripped: bool
-    sha256: str  # of the T1w file; of the voxels for the embedded one
+    sha256: str
     source: str
     licence: str
     warnings: tuple[Notice, ...] = ()
 
     def load_t1w(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the T1w (X, Y, Z) float32 and its affine (4, 4)."""
+        """Read the T1w.
+
+        Returns
+        -------
+        data
+            (X, Y, Z) float32.
+        affine
+            (4, 4) to RAS+ mm.
+        """
         return _embedded_template()[::2] if self.t1w is None else load_volume(self.t1w)
 
     def load_brain_mask(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the brain mask (X, Y, Z) bool and its affine (4, 4)."""
+        """Read the brain mask.
+
+        Returns
+        -------
+        mask
+            (X, Y, Z) bool.
+        affine
+            (4, 4) to RAS+ mm.
+        """
         if self.brain_mask is None:
             return _embedded_template()[1:]
         data, affine = load_volume(self.brain_mask)
@@ -89,10 +123,37 @@ def find_template(
 ) -> Template:
     """Find the T1w template and its brain mask, at 2 mm where both resolutions exist.
 
-    spec: None (TemplateFlow's MNI152NLin6Asym if it can be had, else nilearn's with a warning),
-    or one of the two names; "MNI152NLin6Asym" that cannot be had is a UserError. TemplateFlow
-    files are looked for in $TEMPLATEFLOW_HOME (~/.cache/templateflow), then in our cache.
-    atlas_space: the space of the atlas; another MNI space than the template's is warned about.
+    TemplateFlow's files are searched for in $TEMPLATEFLOW_HOME (~/.cache/templateflow), then in our
+    cache.
+
+    Parameters
+    ----------
+    spec
+        None (TemplateFlow's MNI152NLin6Asym if available, else nilearn's with a warning), or one of
+        the two names.
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    atlas_space
+        Space of the atlas; there is a warning if the template has another MNI space.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    Template
+        The template and its provenance.
+
+    Raises
+    ------
+    UserError
+        For another name, and for "MNI152NLin6Asym" if it is not available.
+
+    Examples
+    --------
+    >>> find_template("MNI152NLin2009aSym").skull_stripped
+    True
     """
     if spec not in (None, REAL_SPACE, EMBEDDED_SPACE):
         raise UserError(f"--template {spec}: choose {REAL_SPACE} or {EMBEDDED_SPACE}")
@@ -104,8 +165,8 @@ def find_template(
         if spec is None:
             return _embedded(str(error), atlas_space)
         raise UserError(
-            f"the template {REAL_SPACE} cannot be had ({error}); run `brainlm fetch template` on "
-            f"a machine with network, set TEMPLATEFLOW_HOME, or pass --template {EMBEDDED_SPACE}"
+            f"the template {REAL_SPACE} is not available ({error}); run `brainlm fetch template` "
+            f"on a machine with network, set TEMPLATEFLOW_HOME, or pass --template {EMBEDDED_SPACE}"
         ) from error
     return Template(
         REAL_SPACE,
@@ -123,9 +184,28 @@ def find_template(
 def find_template_transform(
     source: str, *, home: Path | None = None, offline: bool = False, sources: Sources = SOURCES
 ) -> Path:
-    """TemplateFlow's transform that resamples images in the template `source` into our template.
+    """Find TemplateFlow's transform that resamples images of another template into ours.
 
-    Raises UserError where it cannot be had.
+    Parameters
+    ----------
+    source
+        The other template.
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        If it is not available.
     """
     name = f"tpl-{REAL_SPACE}_from-{source}_mode-image_xfm.h5"
     for folder in _templateflow_folders(chosen_home(home)):
@@ -159,7 +239,23 @@ def _templateflow_folders(home: Path | None) -> list[Path]:
 
 
 def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tuple[Path, Path, int]:
-    """Return the T1w template, its brain mask and their resolution (mm) from TemplateFlow.
+    """Return TemplateFlow's T1w template and brain mask.
+
+    Parameters
+    ----------
+    home
+        Folder of the cache.
+    offline
+        Whether downloads are forbidden.
+    sources
+        Addresses of downloads.
+
+    Returns
+    -------
+    t1w, mask
+        Files.
+    resolution
+        Voxel size, mm.
 
     Raises
     ------
@@ -187,12 +283,12 @@ def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tup
 
 
 def _download(requested: Mapping[Path, Entities], sources: Sources) -> None:
-    """Bring files of the template with TemplateFlow's client: path in our cache -> entities.
+    """Download files of the template with TemplateFlow's client: path in our cache -> entities.
 
-    A broken download of the client leaves a file cut short under its final name. So it works in a
-    folder of its own, and what it brings moves into the cache when it is whole. An empty stub tells
-    the client that a file exists: with those of the wanted files alone it need not lay out and
-    index the stubs of all templates, which takes 8 s.
+    An interrupted download of the client leaves an incomplete file under its final name. It
+    therefore works in a folder of its own, and complete files move into the cache. An empty stub
+    tells the client that a file exists: with stubs of the requested files only, it need not create
+    and index those of all templates, which takes 8 s.
     """
     from templateflow.client import TemplateFlowClient
 
@@ -211,9 +307,9 @@ def _download(requested: Mapping[Path, Entities], sources: Sources) -> None:
                 (stubs / target.name).touch()
             client = TemplateFlowClient(root=stubs.parent, **options)
             for target, entities in requested.items():
-                brought = client.get(REAL_SPACE, raise_empty=True, **entities)
-                _check_image(brought)
-                brought.replace(target)
+                downloaded = client.get(REAL_SPACE, raise_empty=True, **entities)
+                _check_image(downloaded)
+                downloaded.replace(target)
 
 
 @contextmanager
@@ -227,7 +323,7 @@ def _one_line_errors(cache: Path) -> Iterator[None]:
     except RuntimeError as error:
         # the client's own errors name its temporary files
         raise UserError(
-            "cannot download from TemplateFlow: the file came empty or cut short, or the server "
+            "cannot download from TemplateFlow: the file was empty or incomplete, or the server "
             "refused it"
         ) from error
     except OSError as error:
@@ -235,14 +331,14 @@ def _one_line_errors(cache: Path) -> Iterator[None]:
 
 
 def _check_image(path: Path) -> None:
-    # no checksum is pinned: at least a network's login page must not pass for an image
+    # without a known checksum, at least refuse what is not an image, such as a login page
     if not path.name.endswith(".nii.gz"):
         return
     try:
         load_volume(path)
     except UserError as error:
         raise UserError(
-            f"cannot download from TemplateFlow: what came for {path.name} is not an image"
+            f"cannot download from TemplateFlow: what was sent for {path.name} is not an image"
         ) from error
 
 
@@ -266,7 +362,18 @@ def _embedded(reason: str | None, atlas_space: str | None) -> Template:
 
 
 def other_space(template_space: str, atlas_space: str | None) -> tuple[Notice, ...]:
-    """A warning where the atlas and the template are in different MNI spaces."""
+    """Warn if the atlas and the template are in different MNI spaces.
+
+    Parameters
+    ----------
+    template_space, atlas_space
+        Their spaces.
+
+    Returns
+    -------
+    tuple of Notice
+        Empty if they are the same, or that of the atlas is unknown.
+    """
     if atlas_space in (None, template_space):
         return ()
     text = (
@@ -289,7 +396,13 @@ def _embedded_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def tissue_maps() -> TissueMaps:
-    """Load the ICBM 2009a symmetric tissue maps that nilearn packages."""
+    """Load the ICBM 2009a symmetric tissue maps that nilearn packages.
+
+    Returns
+    -------
+    TissueMaps
+        Grey and white matter at 1 mm.
+    """
     from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
     grey = load_mni152_gm_template(resolution=1)
@@ -304,11 +417,27 @@ def _unit_scaled(image: Any) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def aroma_masks() -> AromaMasks:
-    """Load ICA-AROMA's three masks (Pruim 2015, Apache-2.0) from the package ica_aroma_py."""
-    # the folder alone is needed: importing the package would run its own checks and imports
+    """Load the three masks of ICA-AROMA from the package ica_aroma_py (Apache-2.0).
+
+    Returns
+    -------
+    AromaMasks
+        CSF, edge and outside of the brain at 2 mm.
+
+    Raises
+    ------
+    UserError
+        If the package is not installed.
+
+    References
+    ----------
+    Pruim RHR, Mennes M, van Rooij D, Llera A, Buitelaar JK, Beckmann CF (2015). ICA-AROMA: a robust
+    ICA-based strategy for removing motion artifacts from fMRI data. NeuroImage 112:267-277.
+    """
+    # find_spec, because importing the package would run its own checks and imports
     spec = find_spec("ica_aroma_py")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the package ica-aroma-py, which carries AROMA's masks, is not installed")
+        raise UserError("the package ica-aroma-py, which contains AROMA's masks, is not installed")
     folder = Path(next(iter(spec.submodule_search_locations))) / "resources"
     masks = {name: load_volume(folder / f"mask_{name}.nii.gz") for name in ("csf", "edge", "out")}
     csf, edge, out = (read_only(data > 0.5) for data, _ in masks.values())

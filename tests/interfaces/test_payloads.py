@@ -53,7 +53,7 @@ def test_arrays_tables_and_operators_come_back_as_they_were(tmp_path: Path) -> N
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="int is no record"):
+    with pytest.raises(TypeError, match="int is not a record"):
         payloads.save(3, tmp_path / "three")
 
 

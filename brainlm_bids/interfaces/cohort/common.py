@@ -1,4 +1,4 @@
-"""What the writers of group files share."""
+"""Inputs and helpers that the writers of group files share."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,26 @@ from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterfa
 from brainlm_bids.interfaces.context import Record
 
 KEYS = ("participant_id", "session_id", "task", "run", "recording", "mean_fd", "coverage")
-# From here on, tables are also written as Parquet.
+# Number of recordings from which tables are also written as Parquet.
 LARGE_COHORT = 1000
 
 Plain = dict[str, Any]
 
 
 def key_columns(recordings: Sequence[Plain]) -> dict[str, list[Any]]:
-    """The columns with which every table of the group begins."""
-    return {key: [one["stem" if key == "recording" else key] for one in recordings] for key in KEYS}
+    """First columns of every table of the group.
+
+    Parameters
+    ----------
+    recordings
+        The recordings.
+
+    Returns
+    -------
+    dict
+        Name of a column to a value per recording.
+    """
+    return {key: [row["stem" if key == "recording" else key] for row in recordings] for key in KEYS}
 
 
 class GroupInputs(ArrayInputSpec):
@@ -34,7 +45,7 @@ class GroupInputs(ArrayInputSpec):
 
 
 class GroupInterface(ArrayInterface):
-    """What the writers of group files share."""
+    """Base of the writers of group files."""
 
     input_spec = GroupInputs
     _label = ""
@@ -44,7 +55,7 @@ class GroupInterface(ArrayInterface):
         self._recordings = list(self.inputs.recordings)
 
     def _of(self, recording: Plain) -> Naming:
-        """The names of one recording's files."""
+        """Return the naming of one recording."""
         return dataclasses.replace(self._naming, stem=recording["stem"])
 
     def _table(self, key: str, columns: Mapping[str, Sequence[Any]], **values: Any) -> Path:
@@ -61,7 +72,18 @@ class GroupInterface(ArrayInterface):
 
 
 def write_parquet(table: Path) -> Path | None:
-    """The same table as Parquet beside the TSV, where pyarrow is installed."""
+    """Write a table as Parquet beside the TSV, if pyarrow is installed.
+
+    Parameters
+    ----------
+    table
+        The TSV file.
+
+    Returns
+    -------
+    Path or None
+        The Parquet file.
+    """
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is None:

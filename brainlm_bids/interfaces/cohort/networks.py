@@ -159,7 +159,13 @@ class GroupNetworks(GroupInterface):
 
 
 def network_names() -> list[str]:
-    """Names of the seven networks, in the order of their numbers."""
+    """Return the names of the seven networks.
+
+    Returns
+    -------
+    list of str
+        In the order of their numbers.
+    """
     parcels = resources.parcels()
     first = [int(np.flatnonzero(parcels.network_index == k)[0]) for k in range(1, 8)]
     return [parcels.network_name[k] for k in first]

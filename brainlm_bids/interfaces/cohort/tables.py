@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files
 from brainlm_bids.interfaces.cohort.common import GroupInputs, GroupInterface, key_columns
 
-# A colour for each of more words than this says nothing.
+# More categories than this cannot be told apart by colour.
 MOST_COLOURS = 10
 
 
@@ -85,7 +85,18 @@ class GroupTables(GroupInterface):
 
 
 def shown_variables(variables: Mapping[str, Sequence[str | None]]) -> dict[str, list[Any]]:
-    """Variables that colours can show: numbers as floats, or a few words; at most 12."""
+    """Select the variables that colours can show.
+
+    Parameters
+    ----------
+    variables
+        Name of a variable to a text per recording.
+
+    Returns
+    -------
+    dict
+        At most 12 variables: numbers, or up to ten categories; None where missing.
+    """
     from brainlm_bids.cohort.variables import as_number, is_missing
 
     shown: dict[str, list[Any]] = {}

@@ -1,4 +1,4 @@
-"""What the interfaces that write the derivatives of a run share."""
+"""Inputs and helpers that the interfaces for the derivatives of a run share."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,20 @@ class RunInputs(ArrayInputSpec):
 
 
 def padded_mixing(mixing: NDArray[np.float64], n_dummy: int) -> NDArray[np.float64]:
-    """Time courses (T, K) of all volumes, NaN before the steady state."""
+    """Extend time courses to all volumes of a run.
+
+    Parameters
+    ----------
+    mixing
+        (T, K) time courses of the steady-state volumes.
+    n_dummy
+        Number of volumes before the steady state.
+
+    Returns
+    -------
+    ndarray
+        (n_dummy + T, K), NaN before the steady state.
+    """
     padded = np.full((n_dummy + len(mixing), mixing.shape[1]), np.nan)
     padded[n_dummy:] = mixing
     return padded
