@@ -90,7 +90,7 @@ class BrainLMEmbedder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X
-            Recordings: (n, T, 424), or a list of what `BrainLM.embed` takes. Nothing is learnt.
+            Recordings: (n, T, 424), or a list of what `BrainLM.embed` takes. Nothing is fitted.
         y
             Ignored.
 
