@@ -53,7 +53,7 @@ def test_the_cpu_is_the_last_resort() -> None:
     def recovered(part: slice) -> list[int]:
         return [part.start] if placement.device == "cpu" else work(part)
 
-    with pytest.warns(RuntimeWarning, match="going on with the CPU in float32$"):
+    with pytest.warns(RuntimeWarning, match="continuing on the CPU in float32$"):
         parts = list(placement.batches(2, recovered))
     assert [items for _, items in parts] == [[0], [1]]
     assert (placement.device, placement.precision, placement.batch_size) == ("cpu", "float32", 1)
