@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something that the user can mend: says what is wrong, in which file, and what to do."""
+    """An error that the user can fix: states what is wrong, in which file, and what to do."""
 
 
 class RunSkipped(UserError):  # noqa: N818  (not an error: a policy)

@@ -40,7 +40,7 @@ DIGITS = 7
 def atomically(path: Path) -> Iterator[Path]:
     """Give a path to write to; it takes the place of `path` when the block ends well.
 
-    The temporary name keeps the extensions (libraries go by them) and lies in the same folder, so
+    The temporary name keeps the extensions (libraries use them) and is in the same folder, so
     that the rename is atomic.
     """
     with _naming(path):

@@ -208,7 +208,7 @@ def to_json(notices: Iterable[Notice]) -> list[dict[str, str]]:
     >>> to_json([notice(Kind.NO_T1W, "No T1w image.")])
     [{'Kind': 'no_t1w', 'Level': 'warning', 'Text': 'No T1w image.'}]
     """
-    return [{"Kind": one.kind, "Level": one.level, "Text": one.text} for one in notices]
+    return [{"Kind": entry.kind, "Level": entry.level, "Text": entry.text} for entry in notices]
 
 
 def from_json(values: object) -> list[Notice]:
@@ -246,4 +246,4 @@ def gravest_first(notices: Iterable[Notice]) -> list[Notice]:
     'Demo.'
     """
     order = {level.value: place for place, level in enumerate(Level)}
-    return sorted(dict.fromkeys(notices), key=lambda one: order.get(one.level, len(order)))
+    return sorted(dict.fromkeys(notices), key=lambda entry: order.get(entry.level, len(order)))

@@ -24,7 +24,7 @@ class Setting(Option):
     Parameters
     ----------
     group
-        The section of the help that it stands in.
+        The section of the help that lists it.
     changes
         Which results depend on it.
     by_content

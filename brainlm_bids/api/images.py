@@ -99,7 +99,7 @@ def _in_order(values: Any) -> NDArray[np.float64]:
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no parcel of A424; index by the parcels' names")
         if values.index.has_duplicates:
-            raise ValueError(f"{values.index[values.index.duplicated()][0]!r} stands twice")
+            raise ValueError(f"{values.index[values.index.duplicated()][0]!r} occurs twice")
         return values.reindex(names).to_numpy(dtype=np.float64)
     array = np.asarray(values, dtype=np.float64).squeeze()
     if array.shape != (len(names),):

@@ -131,7 +131,7 @@ class A424Masker(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the atlas is not available, or an image lies outside of it.
+            If the atlas is not available, or an image does not overlap with it.
         """
         self._find_atlas()
         if imgs is not None:

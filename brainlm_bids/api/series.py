@@ -47,7 +47,7 @@ def is_many(x: Any) -> bool:
 
 
 def read_series(x: SeriesLike, tr: float | None = None, *, offline: bool = False) -> ParcelSeries:
-    """Understand one recording.
+    """Read one recording.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _repetition_time(given: float | None, known: float | None, source: str) -> f
 def read_many(
     x: Sequence[SeriesLike], tr: float | Sequence[float] | None, *, offline: bool = False
 ) -> list[ParcelSeries]:
-    """Understand several recordings; `tr` is one number for all, or one for each."""
+    """Read several recordings; `tr` is one number for all, or one for each."""
     recordings = list(x)
     if not recordings:
         raise ValueError("the list of recordings is empty")

@@ -86,8 +86,8 @@ class Cohort:
         stems = [recording.stem for recording in recordings]
         needed = bool(settings.target or settings.regress_out)
         people = read_variables(settings.bids_dir, settings.phenotype, stems, needed=needed)
-        for one in people.notices:
-            LOG.warning(one.text)
+        for notice in people.notices:
+            LOG.warning(notice.text)
         return cls(settings, resources, run_id, naming, people, recordings)
 
     @property

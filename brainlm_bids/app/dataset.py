@@ -97,7 +97,7 @@ def _methods(settings: Settings, resources: Resources, runs: Sequence[Run]) -> t
             {
                 **model_info(label, model).sidecar(),
                 "untrained": model.random,
-                "warning": " ".join(str(one) for one in model.warnings if not model.random),
+                "warning": " ".join(str(warning) for warning in model.warnings if not model.random),
             }
             for label, model in resources.models.items()
         ],

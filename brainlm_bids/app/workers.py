@@ -190,7 +190,7 @@ def _begin(folder: str, verbose: int) -> None:
 
 
 def _die_with_the_call() -> None:
-    """End this worker when the main process was killed; it would go on computing unnoticed."""
+    """End this worker when the main process was killed; it would continue unnoticed."""
     call = multiprocessing.parent_process()
     if call is not None:
         multiprocessing.connection.wait([call.sentinel])

@@ -225,19 +225,21 @@ class Trace:
 def _compare(case: str, name: str, expected: np.ndarray, trace: Trace) -> Check:
     if expected.dtype.kind not in "biuf":
         return _not_compared(case, name, f"{expected.dtype}, not numbers")
-    found = trace.array(name, expected.shape)
-    if found is None:
+    computed = trace.array(name, expected.shape)
+    if computed is None:
         return _not_compared(case, name, "not known to this command")
-    if found.size != expected.size:
-        return Check(case, name, float("inf"), False, note=f"{found.shape}, not {expected.shape}")
-    found = found.reshape(expected.shape)  # time in patches or not, a batch of one or none
+    if computed.size != expected.size:
+        return Check(
+            case, name, float("inf"), False, note=f"{computed.shape}, not {expected.shape}"
+        )
+    computed = computed.reshape(expected.shape)  # time in patches or not, a batch of one or none
     if expected.dtype.kind in "biu" or name.startswith("mask"):
-        n_different = int((found != expected).sum())
+        n_different = int((computed != expected).sum())
         note = f"{n_different} values DIFFER" if n_different else "identical"
         return Check(case, name, float(n_different), n_different == 0, note=note)
-    wanted = expected.astype(np.float64)
-    both_nan = np.isnan(wanted) & np.isnan(found)  # the loss when nothing is masked
-    difference = np.where(both_nan, 0.0, np.abs(found.astype(np.float64) - wanted))
+    reference = expected.astype(np.float64)
+    both_nan = np.isnan(reference) & np.isnan(computed)  # the loss when nothing is masked
+    difference = np.where(both_nan, 0.0, np.abs(computed.astype(np.float64) - reference))
     difference = np.nan_to_num(difference, nan=np.inf)
     allowed = ATTENTION_TOLERANCE if name.startswith("attn") else TOLERANCE
     if expected.dtype == np.float16:  # rounded when stored, by up to half a unit in the last place
@@ -253,14 +255,14 @@ def _not_compared(case: str, name: str, why: str) -> Check:
 def _noise(folder: Path, case: str, settings: Settings, inputs: Arrays) -> Tensor | None:
     """The noise of a case: from meta.json, otherwise noise_<case>.npz or inputs.npz."""
     pointer = settings.get("noise")
-    own = folder / f"noise_{case}.npz"
+    noise_file = folder / f"noise_{case}.npz"
     if isinstance(pointer, str) and ":" in pointer:
         file, _, key = pointer.partition(":")
         noise = _array(folder / file, key)
     elif isinstance(pointer, str):
         noise = _array(folder / f"noise_{pointer}.npz", "noise")
-    elif own.is_file():
-        noise = _array(own, "noise")
+    elif noise_file.is_file():
+        noise = _array(noise_file, "noise")
     elif "noise" in inputs:
         noise = inputs["noise"]
         if case.endswith("identity"):  # tokens in raster order

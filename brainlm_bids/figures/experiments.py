@@ -86,7 +86,7 @@ def plot_horizons(
 def _limit(axes: Any, values: np.ndarray) -> None:
     """Cut the axis of R² where the lines of the others can still be distinguished.
 
-    The R² of persistence lies far below them.
+    The R² of persistence is far below them.
     """
     axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
     low = float(np.nanmin(values, initial=0))

@@ -123,7 +123,7 @@ def layout(
     Returns
     -------
     Layout
-        Where every pixel of the picture lies in the grid.
+        Voxel coordinates of every pixel of the picture.
     """
     orientation = nib.orientations.io_orientation(affine)
     inverse = nib.orientations.inv_ornt_aff(orientation, shape[:3])

@@ -120,7 +120,7 @@ class Denoise(ArrayInterface):
         self._results["cleaning"] = payloads.save(denoised.cleaning, folder / "cleaning")
 
     def _removed(self) -> dict[str, Any]:
-        """What is removed beside slow and fast changes, as arguments of the step."""
+        """Components or confounds to remove, as arguments of the step."""
         from brainlm_bids.preproc import steps
 
         if self.inputs.design:

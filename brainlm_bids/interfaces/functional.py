@@ -81,22 +81,22 @@ class Coregister(ArrayInterface):
         from brainlm_bids.preproc import steps
 
         with errors_about(self.inputs.boldref):
-            found = steps.coregister(
+            registered = steps.coregister(
                 *load_image(self.inputs.boldref),
                 load_mask(self.inputs.brain_mask),
                 *load_image(self.inputs.t1w),
                 load_mask(self.inputs.t1w_mask),
                 seed=self.inputs.seed,
             )
-        if found.method != "boundary":
+        if registered.method != "boundary":
             LOGGER.warning(
                 "%s: no clear boundary of white matter; the registration to the T1w image rests "
                 "on mutual information alone",
                 self.inputs.boldref,
             )
-        self._results["matrix"] = payloads.save(found.matrix, folder / "matrix")
-        self._results["method"] = found.method
-        self._results["quality"] = payloads.save(found.quality, folder / "quality")
+        self._results["matrix"] = payloads.save(registered.matrix, folder / "matrix")
+        self._results["method"] = registered.method
+        self._results["quality"] = payloads.save(registered.quality, folder / "quality")
 
 
 class _ProjectInputs(ArrayInputSpec):
@@ -118,7 +118,7 @@ class _ProjectOutputs(TraitedSpec):
 
 
 class Project(ArrayInterface):
-    """Where the atlas, the tissues and AROMA's masks lie in the run's own voxels."""
+    """Positions of the atlas, the tissues and AROMA's masks in the run's own voxels."""
 
     input_spec = _ProjectInputs
     output_spec = _ProjectOutputs
@@ -156,7 +156,7 @@ class _ExtractInputs(ArrayInputSpec):
 
 
 class ExtractOutputs(TraitedSpec):
-    """Of a raw run and of one that fMRIPrep preprocessed."""
+    """Outputs for a raw run and for one that fMRIPrep preprocessed."""
 
     parcels = File(desc="(T, 424) array, grand mean 10000, NaN without data")
     confounds = File(desc="a (T,) array per confound")

@@ -237,11 +237,11 @@ class RunModel(ArrayInterface):
             [onset.tolist(), list(embeddings.duration), *embeddings.vectors.T.tolist()],
             **self._embedding_note,
         )
-        whole = [[onset[0]], [onset[-1] + embeddings.duration[-1] - onset[0]], [len(onset)]]
+        extent = [[onset[0]], [onset[-1] + embeddings.duration[-1] - onset[0]], [len(onset)]]
         self._write(
             "recording_embedding",
             ["onset", "duration", "n_windows", *dimensions],
-            [*whole, *([value] for value in embeddings.recording.tolist())],
+            [*extent, *([value] for value in embeddings.recording.tolist())],
             **self._embedding_note,
         )
         if embeddings.tokens is not None:

@@ -44,19 +44,19 @@ def find_parcels(words: Sequence[str], parcels: "Parcels") -> list[int]:
         table[name.lower()] = [k]
         table.setdefault(short.lower(), []).append(k)
         table.setdefault(network.lower(), []).append(k)
-    found: set[int] = set()
+    chosen: set[int] = set()
     for word in words:
         if word.isdigit():
             if not 1 <= int(word) <= len(parcels.names):
                 raise UserError(f"{word}: numbers are 1 … {len(parcels.names)}")
-            found.add(int(word) - 1)
+            chosen.add(int(word) - 1)
         elif word.lower() in table:
-            found.update(table[word.lower()])
+            chosen.update(table[word.lower()])
         else:
             raise UserError(f"{word}: no such parcel or network{_near(word, parcels)}")
-    if len(found) == len(parcels.names):
+    if len(chosen) == len(parcels.names):
         raise UserError("these are all parcels; nothing would be left to predict")
-    return sorted(found)
+    return sorted(chosen)
 
 
 def _near(word: str, parcels: "Parcels") -> str:
@@ -65,7 +65,7 @@ def _near(word: str, parcels: "Parcels") -> str:
     near = difflib.get_close_matches(word.lower(), by_lower, n=5, cutoff=0.5)
     # V1 is in the names of two parcels, however unlike they are as words
     parts = [name for name in known if word.lower() in name.lower().replace("_", " ").split()]
-    names = list(dict.fromkeys([*parts, *(by_lower[one] for one in near)]))[:6]
+    names = list(dict.fromkeys([*parts, *(by_lower[name] for name in near)]))[:6]
     if not names:
-        return "; the names stand in the atlas's dseg.tsv"
-    return f"; near are: {', '.join(names)}"
+        return "; the names are in the atlas's dseg.tsv"
+    return f"; similar names: {', '.join(names)}"

@@ -56,8 +56,8 @@ class Evaluator:
         assigned = self._share(len(windows), self.micro)
         rows = []
         with torch.no_grad():
-            for some, weights in assigned:
-                batch = windows[MicroBatch(stream, 0, some, weights)]
+            for part, weights in assigned:
+                batch = windows[MicroBatch(stream, 0, part, weights)]
                 losses = self.task(batch.signal.to(device), batch.order.to(device))
                 rows.append(torch.stack([value.double() for value in losses], dim=1))
         return self._collect([some for some, _ in assigned], torch.cat(rows), len(windows))
@@ -106,16 +106,16 @@ class Evaluator:
     def _baselines_of(self, windows: WindowSet, stream: int, window: int) -> Sums:
         """(8,) number, total, squares and errors, of ridge regression and of the parcel's mean."""
         recording, first, order = windows.locate(stream, 0, window)
-        whole = np.ascontiguousarray(windows.store.series(recording).T)
+        series = np.ascontiguousarray(windows.store.series(recording).T)
         part = slice(first, first + windows.config.window)
-        hidden = np.zeros(whole.shape, dtype=bool)
+        hidden = np.zeros(series.shape, dtype=bool)
         hidden[:, part] = hidden_values(self.task, order)
-        has_data = (whole[:, part] != 0).any(axis=1, keepdims=True)
+        has_data = (series[:, part] != 0).any(axis=1, keepdims=True)
         counted = hidden & has_data
-        truth = whole[counted].astype(np.float64)
+        truth = series[counted].astype(np.float64)
         sums: list[float] = []
         for predict in (baselines.ridge, baselines.parcel_mean):
-            error = predict(whole, ~hidden)[counted] - truth
+            error = predict(series, ~hidden)[counted] - truth
             sums += [len(truth), truth.sum(), np.square(truth).sum(), np.square(error).sum()]
         return np.array(sums, dtype=np.float64)
 

@@ -133,10 +133,10 @@ def _check_size(options: PretrainOptions, config: ModelConfig) -> None:
     requested = (
         ARCHITECTURES[options.size] if options.size else read_config(Path(str(options.config)))
     )
-    ours, theirs = config_content(requested), config_content(config)
-    keys = [key for key in ours if key != "mask_ratio" and ours[key] != theirs.get(key)]
+    expected, actual = config_content(requested), config_content(config)
+    keys = [key for key in expected if key != "mask_ratio" and expected[key] != actual.get(key)]
     if keys:
-        text = ", ".join(f"{key} {theirs.get(key)} (not {ours[key]})" for key in keys[:3])
+        text = ", ".join(f"{key} {actual.get(key)} (not {expected[key]})" for key in keys[:3])
         raise UserError(
             f"--from {options.start_from}: is a checkpoint of another size: {text}; "
             "leave --size out"

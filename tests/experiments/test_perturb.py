@@ -39,9 +39,9 @@ def test_names_numbers_and_networks() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("R_V1a", "near are: R_V1"),
-        ("V1", "near are: R_V1, L_V1"),
-        ("Visuel", "near are: Visual"),
+        ("R_V1a", "similar names: R_V1"),
+        ("V1", "similar names: R_V1, L_V1"),
+        ("Visuel", "similar names: Visual"),
         ("Left_I_IV", "Left_I-IV"),
         ("0", "numbers are 1 … 424"),
         ("425", "numbers are 1 … 424"),
@@ -203,7 +203,7 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--parcels", "R_V1x", "--lesion"), "near are: R_V1"),
+        (("--parcels", "R_V1x", "--lesion"), "similar names: R_V1"),
         (("--parcels", "R_V1", "--scale", 1), "changes nothing"),
         (("--parcels", "R_V1", "--scale", "1e999"), "finite"),
         (("--parcels", "8", "--lesion"), "none of the parcels to change has data"),

@@ -56,7 +56,7 @@ class Decode(ArrayInterface):
             features = features[given.rows]
         result: Plain = {"target": given.target, "features": given.name}
         try:
-            found = decode(
+            decoded = decode(
                 features,
                 given.values,
                 given.subjects,
@@ -66,10 +66,10 @@ class Decode(ArrayInterface):
                 seed=given.seed,
             )
             result |= {
-                "scores": {name: list(score) for name, score in found.scores.items()},
-                "p": found.p,
-                "n_repeats": found.n_repeats,
-                "predictions": found.predictions.tolist(),
+                "scores": {name: list(score) for name, score in decoded.scores.items()},
+                "p": decoded.p,
+                "n_repeats": decoded.n_repeats,
+                "predictions": decoded.predictions.tolist(),
             }
         except UserError as error:
             result["problem"] = str(error)
@@ -96,21 +96,21 @@ class WriteDecoding(GroupInterface):
 
         self._begin()
         self._label = self.inputs.label
-        found: dict[str, dict[str, Plain]] = {}
+        by_target: dict[str, dict[str, Plain]] = {}
         for path in self.inputs.decoded:
-            one = json.loads(Path(path).read_text())
-            found.setdefault(one["target"], {})[one["features"]] = one
+            result = json.loads(Path(path).read_text())
+            by_target.setdefault(result["target"], {})[result["features"]] = result
         problems = {
-            name: one["problem"]
-            for name, by_features in found.items()
-            for one in by_features.values()
-            if "problem" in one
+            name: result["problem"]
+            for name, by_features in by_target.items()
+            for result in by_features.values()
+            if "problem" in result
         }
-        targets = [one for one in self.inputs.targets if one["name"] not in problems]
-        scores = self._scores(targets, found)
+        targets = [target for target in self.inputs.targets if target["name"] not in problems]
+        scores = self._scores(targets, by_target)
         written = [
             self._table("decoding", scores, NotDecoded={**self._not_decoded(), **problems}),
-            self._table("predictions", self._predictions(targets, found)),
+            self._table("predictions", self._predictions(targets, by_target)),
         ]
         if targets:
             written.append(self._naming.figure("decoding", model=self._label))
@@ -127,22 +127,22 @@ class WriteDecoding(GroupInterface):
         return dict(self.inputs.sidecar.get("NotDecoded", {}))
 
     def _scores(
-        self, targets: Sequence[Plain], found: Mapping[str, Mapping[str, Plain]]
+        self, targets: Sequence[Plain], by_target: Mapping[str, Mapping[str, Plain]]
     ) -> dict[str, list[Any]]:
         sides = [f"{name}{part}" for name in FEATURES for part in ("", "_low", "_high")]
         header = ("target", "type", "metric", "n_recordings", "n_subjects", "n_repeats", *sides)
         columns: dict[str, list[Any]] = {name: [] for name in header}
         for target in targets:
-            by_features = found[target["name"]]
-            one = by_features[FEATURES[0]]
-            for metric in [*one["scores"], "permutation_p"]:
+            by_features = by_target[target["name"]]
+            first = by_features[FEATURES[0]]
+            for metric in [*first["scores"], "permutation_p"]:
                 row = {
                     "target": target["name"],
                     "type": "classification" if target["classes"] else "regression",
                     "metric": metric,
                     "n_recordings": len(target["rows"]),
                     "n_subjects": len(set(self._subjects(target))),
-                    "n_repeats": one["n_repeats"],
+                    "n_repeats": first["n_repeats"],
                 }
                 for name in FEATURES:
                     other = by_features[name]
@@ -156,7 +156,7 @@ class WriteDecoding(GroupInterface):
         return [self._recordings[row]["participant_id"] for row in target["rows"]]
 
     def _predictions(
-        self, targets: Sequence[Plain], found: Mapping[str, Mapping[str, Plain]]
+        self, targets: Sequence[Plain], by_target: Mapping[str, Mapping[str, Plain]]
     ) -> dict[str, list[Any]]:
         """A row per recording; for a classification, one per recording and class."""
         header = ("target", *KEYS[:5], "truth", "class", *FEATURES)
@@ -164,7 +164,9 @@ class WriteDecoding(GroupInterface):
         for target in targets:
             classes = target["classes"] or [None]
             guesses = {
-                name: np.array(found[target["name"]][name]["predictions"]).reshape(-1, len(classes))
+                name: np.array(by_target[target["name"]][name]["predictions"]).reshape(
+                    -1, len(classes)
+                )
                 for name in FEATURES
             }
             for i, row in enumerate(target["rows"]):
@@ -172,8 +174,8 @@ class WriteDecoding(GroupInterface):
                 value = target["values"][i]
                 truth = target["classes"][int(value)] if target["classes"] else value
                 for j, name in enumerate(classes):
-                    own = {"target": target["name"], **keys, "truth": truth, "class": name}
-                    own |= {features: float(guesses[features][i, j]) for features in FEATURES}
+                    cells = {"target": target["name"], **keys, "truth": truth, "class": name}
+                    cells |= {features: float(guesses[features][i, j]) for features in FEATURES}
                     for key in header:
-                        columns[key].append(own[key])
+                        columns[key].append(cells[key])
         return columns

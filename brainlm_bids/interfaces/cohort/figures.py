@@ -31,8 +31,8 @@ class DrawCohort(GroupInterface):
             self._naming.figure("scaling"),
             stats.iqr,
             parcels.network_index,
-            [one["sd_demeaned"] for one in self._recordings],
-            [self._robust_sd(one) for one in self._recordings],
+            [recording["sd_demeaned"] for recording in self._recordings],
+            [self._robust_sd(recording) for recording in self._recordings],
         )
 
     def _robust_sd(self, recording: Plain) -> float | None:

@@ -38,8 +38,8 @@ class Connectivity(GroupInterface):
         path = folder / "connectivity.npy"
         features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         labels = np.zeros((len(self._recordings), len(reference)), dtype=np.int64)
-        for row, one in enumerate(self._recordings):
-            _, matrix = files.read_matrix(self._of(one).existing("pearson"))
+        for row, recording in enumerate(self._recordings):
+            _, matrix = files.read_matrix(self._of(recording).existing("pearson"))
             features[row] = fisher_z(matrix)
             labels[row] = parcel_networks(matrix, reference, self.inputs.seed).labels
         features.flush()
@@ -67,7 +67,7 @@ class GroupNetworks(GroupInterface):
         self._begin()
         self._label = self.inputs.label
         self._atlas, self._affine = load_image(self.inputs.atlas)
-        subjects = [one["participant_id"] for one in self._recordings]
+        subjects = [recording["participant_id"] for recording in self._recordings]
         series = np.load(self.inputs.series_networks)[self.inputs.rows]
         voted = consensus(self._labels(), subjects)
         self._scores(voted.labels, consensus(series, subjects).labels)
@@ -78,12 +78,12 @@ class GroupNetworks(GroupInterface):
         """(N, 424) from the recordings' images, at one voxel of each parcel."""
         import nibabel as nb
 
-        found, first = np.unique(self._atlas.astype(np.int64).ravel(), return_index=True)
+        labels, first = np.unique(self._atlas.astype(np.int64).ravel(), return_index=True)
         where = np.zeros(len(resources.parcels().names), dtype=np.int64)
-        where[found[found > 0] - 1] = first[found > 0]
+        where[labels[labels > 0] - 1] = first[labels > 0]
         rows = []
-        for one in self._recordings:
-            path = self._of(one).path("networks", model=self._label)
+        for recording in self._recordings:
+            path = self._of(recording).path("networks", model=self._label)
             image: Any = nb.load(path)
             rows.append(np.asarray(image.dataobj).ravel()[where])
         return np.stack(rows).astype(np.int64)
@@ -94,9 +94,9 @@ class GroupNetworks(GroupInterface):
         reference = resources.parcels().network_index
         measures = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
         columns: dict[str, list[Any]] = {name: [] for name in (*KEYS, "features", *measures)}
-        for one in self._recordings:
-            keys = {name: column[0] for name, column in key_columns([one]).items()}
-            path = self._of(one).path("networks", model=self._label, extension=".json")
+        for recording in self._recordings:
+            keys = {name: column[0] for name, column in key_columns([recording]).items()}
+            path = self._of(recording).path("networks", model=self._label, extension=".json")
             for features, scores in files.read_json(path)["Scores"].items():
                 for name, value in {**keys, "features": features, **scores}.items():
                     columns[name].append(value)

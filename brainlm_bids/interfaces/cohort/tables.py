@@ -53,8 +53,8 @@ class GroupTables(GroupInterface):
     def _embeddings(self, key: str) -> tuple[NDArray[np.float64], list[int], list[str]]:
         """(N, D), windows of each recording, and the names of the dimensions."""
         rows, counts, dimensions = [], [], []
-        for one in self._recordings:
-            names, values = files.read_tsv(self._of(one).path(key, model=self._label))
+        for recording in self._recordings:
+            names, values = files.read_tsv(self._of(recording).path(key, model=self._label))
             dimensions = [name for name in names if name not in {"onset", "duration", "n_windows"}]
             rows.append(values[0][-len(dimensions) :])
             counts.append(int(values[0][names.index("n_windows")]) if "n_windows" in names else 0)
@@ -62,9 +62,9 @@ class GroupTables(GroupInterface):
 
     def _metrics(self) -> None:
         columns: dict[str, list[Any]] = {}
-        for one in self._recordings:
-            keys = {name: column[0] for name, column in key_columns([one]).items()}
-            for row in files.read_rows(self._of(one).path("metrics", model=self._label)):
+        for recording in self._recordings:
+            keys = {name: column[0] for name, column in key_columns([recording]).items()}
+            for row in files.read_rows(self._of(recording).path("metrics", model=self._label)):
                 for name, value in {**keys, **row}.items():
                     columns.setdefault(name, []).append(value)
         self._table("group_metrics", columns)
@@ -75,7 +75,7 @@ class GroupTables(GroupInterface):
         from brainlm_bids.figures.cohort import plot_maps
 
         planes = [principal_map(embedding), neighbour_map(embedding, self.inputs.seed)]
-        panels = [(one.method, one.points, one.axes) for one in planes if one is not None]
+        panels = [(plane.method, plane.points, plane.axes) for plane in planes if plane is not None]
         drawn = {}
         for number, (name, column) in enumerate(shown_variables(self.inputs.variables).items()):
             path = self._naming.figure("embedding_map", model=self._label, number=number)

@@ -48,12 +48,12 @@ class WriteAnatomical(ArrayInterface):
         grid = load_affine(self.inputs.template)
         shape = load_mask(self.inputs.template_mask).shape
         transform = payloads.load(ItkTransform, self.inputs.transform)
-        there = steps.resample_anatomy(anatomy, affine, shape, grid, transform)
-        for key, data in {"preproc_T1w": there.t1w, "brain_mask": there.brain_mask}.items():
+        resampled = steps.resample_anatomy(anatomy, affine, shape, grid, transform)
+        for key, data in {"preproc_T1w": resampled.t1w, "brain_mask": resampled.brain_mask}.items():
             with files.atomically(naming.path(key)) as temporary:
                 save_image(temporary, data, grid)
             self._sidecar(naming, key)
-        self._figures(naming, t1w, affine, anatomy.brain_mask, there.t1w)
+        self._figures(naming, t1w, affine, anatomy.brain_mask, resampled.t1w)
         with files.atomically(naming.path("t1w_to_template")) as temporary:
             shutil.copyfile(self.inputs.transform, temporary)
         self._sidecar(naming, "t1w_to_template")

@@ -19,7 +19,7 @@ from brainlm_bids.parcels.steps import Scaled
 
 
 class _FiguresInputs(RunInputs):
-    """As those of `WriteFunctional`: what there is is drawn."""
+    """As those of `WriteFunctional`: each figure is drawn if its data are available."""
 
     boldref = File(exists=True)
     brain_mask = File(exists=True)
@@ -39,7 +39,7 @@ class _FiguresInputs(RunInputs):
 
 
 class DrawFunctional(ArrayInterface):
-    """The run's figures, and the record that says that its series are complete."""
+    """The run's figures, and the record that its series are complete."""
 
     input_spec = _FiguresInputs
     output_spec = TraitedSpec

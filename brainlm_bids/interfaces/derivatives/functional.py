@@ -37,7 +37,7 @@ LOG = logging.getLogger("brainlm_bids")
 
 
 class _FunctionalInputs(RunInputs):
-    """What a run has: series and motion always, the rest where there were volumes."""
+    """Series and motion of every run; the other inputs only where there are volumes."""
 
     motion = File(exists=True, mandatory=True)
     confounds = File(exists=True)
@@ -60,7 +60,7 @@ class _FunctionalOutputs(TraitedSpec):
 
 
 class WriteFunctional(ArrayInterface):
-    """Every table of a run, each with a sidecar that says how it was made."""
+    """Every table of a run, each with a sidecar that records how it was made."""
 
     input_spec = _FunctionalInputs
     output_spec = _FunctionalOutputs
@@ -139,7 +139,7 @@ class WriteFunctional(ArrayInterface):
         self._warnings += warnings
 
     def _check_series(self, demeaned: float | None, robust: Scaled) -> None:
-        """Warn about parcels without data, and about a scale that the model does not know."""
+        """Warn about parcels without data, and about a scale unlike the training data."""
         series, filled = robust.series, robust.filled
         minimum = self._context.settings.min_parcel_coverage
         self._warnings += filled_warnings(filled, self._fractions(), minimum)
