@@ -1,7 +1,7 @@
 """Parsers made from tables of options, and their one-line messages.
 
 In: `Option` rows. Out: an argparse parser whose help shows every default, whose flags may be
-written with dashes or underscores, and whose errors are one line that suggests the probable meaning.
+written with dashes or underscores, and whose errors are one line that suggests what was meant.
 """
 
 import argparse
