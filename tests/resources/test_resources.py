@@ -437,7 +437,11 @@ def test_template_download_that_goes_wrong(server: Server, tmp_path: Path, fault
             server.cut.add(path)
     template = resources.find_template(None, home=tmp_path / "cache", sources=server.sources)
     assert template.space == "MNI152NLin2009aSym"
-    reasons = {"cut": "IncompleteRead", "empty": "empty or incomplete", "login page": "not an image"}
+    reasons = {
+        "cut": "IncompleteRead",
+        "empty": "or incomplete",
+        "login page": "not an image",
+    }
     assert reasons[fault] in _text(template)
     assert not list((tmp_path / "cache").rglob("*.nii.gz*"))
 
