@@ -122,10 +122,11 @@ def _merge_description(output_dir: Path, bids_dir: Path | None, fmriprep_dir: Pa
         for one in _dictionaries(present.get("GeneratedBy"))
         if one.get("Name") != "brainlm-bids"
     ]
-    links = {**present.get("DatasetLinks", {}), **links}
+    before = present.get("DatasetLinks")
+    links = {**(before if isinstance(before, dict) else {}), **links}
     # a data set that moved: its old place is linked no more
-    before = _dictionaries(present.get("SourceDatasets"))
-    known = [one for one in before if one.get("URL") in links.values()]
+    known = _dictionaries(present.get("SourceDatasets"))
+    known = [one for one in known if one.get("URL") in links.values()]
     description = {
         "Name": f"brainlm-bids derivatives of {name}",
         **present,
@@ -161,7 +162,8 @@ def _merge_lines(path: Path, lines: Sequence[str]) -> None:
 def _merge_descriptions(path: Path, descriptions: Mapping[str, str]) -> None:
     present: dict[str, str] = {}
     if path.exists():
-        present = {row["desc_id"]: row["description"] for row in read_rows(path)}
+        rows = read_rows(path)
+        present = {row["desc_id"]: row.get("description", "") for row in rows if "desc_id" in row}
     merged = dict(sorted((present | {f"desc-{k}": v for k, v in descriptions.items()}).items()))
     if merged != present:
         write_tsv(path, ["desc_id", "description"], [list(merged), list(merged.values())])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from brainlm_bids.bids.left_out import combined_of, expected_folder, one_of_each
+from brainlm_bids.bids.left_out import closed_reason, combined_of, expected_folder, one_of_each
 from brainlm_bids.bids.names import Name, parse, with_prefix
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
@@ -143,8 +143,11 @@ def find_preprocessed(
             )
         for session in [folder, *sorted(folder.glob("ses-*"))]:
             func, anat = session / "func", (session / "anat", folder / "anat")
-            if func.is_dir():
-                found += _runs(func, anat, spaces)
+            try:
+                found += _runs(func, anat, spaces) if func.is_dir() else []
+            except PermissionError as error:
+                closed = Path(error.filename or func)
+                found.append(Candidate(folder.name, closed, None, closed_reason(closed)))
         found += _elsewhere(folder, root)
     return _once_each(found, root)
 
@@ -165,7 +168,8 @@ def _runs(func: Path, anat: Iterable[Path], spaces: Sequence[str]) -> list[Candi
     warps = [path for folder in anat if folder.is_dir() for path in sorted(folder.iterdir())]
     series = {stem: [path for path in own if is_series(path)] for stem, own in files.items()}
     stems = [stem for stem, bold in series.items() if bold]
-    runs = []
+    lonely = (_lonely(stem, own) for stem, own in files.items() if not series[stem])
+    runs = [one for one in lonely if one is not None]
     for stem in stems:
         reason = _not_supported(stem, series[stem], stems)
         if reason is None:
@@ -173,6 +177,16 @@ def _runs(func: Path, anat: Iterable[Path], spaces: Sequence[str]) -> list[Candi
         else:
             runs.append(Candidate(stem, series[stem][0], None, f"{stem}: {reason}", taken=False))
     return runs
+
+
+def _lonely(stem: str, files: Sequence[Path]) -> Candidate | None:
+    """A run of which only the sidecar of a series is there."""
+    for path in files:
+        name = parse(path.name)
+        if (name.suffix, name.get("desc"), name.extension) == ("bold", "preproc", ".json"):
+            reason = f"{path.name}: there is no image beside it"
+            return Candidate(stem, path, None, reason, taken=False)
+    return None
 
 
 def _elsewhere(folder: Path, root: Path) -> Iterator[Candidate]:

@@ -27,7 +27,7 @@ from brainlm_bids.bids.headers import (
     read_metadata,
 )
 from brainlm_bids.bids.layout import find_files
-from brainlm_bids.bids.left_out import combined_of
+from brainlm_bids.bids.left_out import closed_reason, combined_of
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
@@ -167,13 +167,14 @@ def find_runs(settings: Settings) -> list[Run]:
     if settings.fmriprep_dir is not None:
         return _find_preprocessed(settings, settings.fmriprep_dir)
     files = find_files(settings)
-    if not files.bold and not files.left_out:
+    if not (files.bold or files.left_out or files.closed):
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
     anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback)
     stems = {parse(path.name).stem for path in files.bold}
     describe = partial(_describe, anatomy=anatomy, stems=stems)
     runs = [_guarded(Run(path, settings.bids_dir, {}), describe) for path in files.bold]
     runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
+    runs += [Run(one, settings.bids_dir, {}, problem=closed_reason(one)) for one in files.closed]
     runs += _without_runs(settings.bids_dir, settings, runs)
     return sorted(runs, key=lambda run: run.source)
 

@@ -40,6 +40,8 @@ class Selected(NamedTuple):
         Sorted by their paths.
     left_out
         What looks like a run of the selection and is not taken.
+    closed
+        Folders that cannot be listed.
     every_bold
         Names of all that looks like a BOLD run of these participants.
     """
@@ -47,6 +49,7 @@ class Selected(NamedTuple):
     bold: list[Path]
     t1w: list[Path]
     left_out: list[LeftOut]
+    closed: list[Path]
     every_bold: list[str]
 
 
@@ -82,7 +85,8 @@ def find_files(settings: Settings) -> Selected:
         if is_selected(path.name, wanted)
     ]
     t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
-    return Selected(bold, t1w, left_out, sorted({path.name for path in (*indexed, *there.bold)}))
+    names = sorted({path.name for path in (*indexed, *there.bold)})
+    return Selected(bold, t1w, left_out, there.closed, names)
 
 
 def _why(path: Path, ignored: bool, settings: Settings) -> str:
@@ -134,7 +138,7 @@ def _index(settings: Settings) -> "BIDSLayout":
 
 def _check_description(bids_dir: Path) -> None:
     path = bids_dir / "dataset_description.json"
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         raise UserError(
             f"{bids_dir}: there is no dataset_description.json; is this the top of a BIDS data "
             "set? (--skip-bids-validation goes on without)"

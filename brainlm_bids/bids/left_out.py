@@ -4,6 +4,7 @@ A data set and what PyBIDS finds in it come in. Paths go out, each with its reas
 that no recording vanishes without a word.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainlm_bids.bids.names import ENTITIES, alphanumeric, build, parse, with_prefix
-from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_text
 
 # Folders of a data set that hold no raw data.
 NO_RAW_DATA = ("code", "stimuli", "sourcedata", "models", "derivatives", "phenotype")
@@ -38,10 +37,13 @@ class OnDisk(NamedTuple):
         Images that are named like BOLD runs, whatever else is wrong with them.
     lonely
         Sidecars and tables of events in folders `func` that hold no image of such a run.
+    closed
+        Folders that this user may not list.
     """
 
     bold: list[Path]
     lonely: list[Path]
+    closed: list[Path]
 
 
 # --- what is there ---------------------------------------------------------------------------
@@ -59,39 +61,46 @@ def look_for_bold(bids_dir: Path, output_dir: Path, participants: Sequence[str])
     participants
         Only the folders of these; everything if empty.
     """
-    tops = sorted(_entries(bids_dir), key=lambda entry: entry.name)
     wanted = {with_prefix("sub", label) for label in participants}
-    found = OnDisk([], [])
-    for entry in tops:
-        if entry.name in NO_RAW_DATA or (wanted and entry.name not in wanted):
+    found = OnDisk([], [], [])
+    for name, is_folder in _entries(bids_dir, found):
+        if name in NO_RAW_DATA or (wanted and name not in wanted):
             continue
-        if entry.is_dir():
-            _search(Path(entry.path), output_dir, found, set())
-        elif _is_bold(entry.name):
-            found.bold.append(Path(entry.path))
+        if is_folder:
+            _search(bids_dir / name, output_dir, found, frozenset())
+        elif _is_bold(name):
+            found.bold.append(bids_dir / name)
     return found
 
 
-def _search(folder: Path, output_dir: Path, found: OnDisk, above: set[Path]) -> None:
+def _search(folder: Path, output_dir: Path, found: OnDisk, above: frozenset[Path]) -> None:
     real = folder.resolve()
     if real in above or folder == output_dir or (folder / "dataset_description.json").exists():
         return  # a link in a circle, our own files, another data set
-    entries = sorted(_entries(folder), key=lambda entry: entry.name)
-    bold = [Path(entry.path) for entry in entries if _is_bold(entry.name)]
-    found.bold.extend(bold)
+    entries = _entries(folder, found)
+    found.bold.extend(folder / name for name, _ in entries if _is_bold(name))
     if folder.name == "func":
-        found.lonely.extend(_lonely([entry.name for entry in entries], folder))
-    for entry in entries:
-        if entry.is_dir():
-            _search(Path(entry.path), output_dir, found, above | {real})
+        found.lonely.extend(_lonely([name for name, _ in entries], folder))
+    for name, is_folder in entries:
+        if is_folder:
+            _search(folder / name, output_dir, found, above | {real})
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path, found: OnDisk) -> list[tuple[str, bool]]:
+    """Names in a folder, hidden ones left out, and whether each is a folder."""
     try:
         with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith("."))
-    except PermissionError:
-        raise UserError(f"{folder}: cannot be listed by user {os.getuid()}") from None
+            return sorted((one.name, _is_folder(one)) for one in entries if one.name[0] != ".")
+    except OSError:
+        found.closed.append(folder)
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_bold(name: str) -> bool:
@@ -101,7 +110,11 @@ def _is_bold(name: str) -> bool:
 def _lonely(names: Sequence[str], folder: Path) -> Iterator[Path]:
     """The first of the files about a run of which there is no image."""
     extensions = (*NIFTI, *OTHER_IMAGES)
-    images = [parse(name).entities.items() for name in names if name.lower().endswith(extensions)]
+    images = [
+        parse(name).entities.items()
+        for name in names
+        if name.lower().endswith(extensions) and parse(name).suffix not in ("sbref", "boldref")
+    ]
     told = set()
     for name in names:
         entities = parse(name).entities
@@ -111,6 +124,11 @@ def _lonely(names: Sequence[str], folder: Path) -> Iterator[Path]:
         if stem not in told:
             told.add(stem)
             yield folder / name
+
+
+def closed_reason(folder: Path) -> str:
+    """What is wrong with a folder that cannot be listed, and what to do."""
+    return f"{folder}: cannot be listed by user {os.getuid()}; change its permissions"
 
 
 def lonely_reason(path: Path) -> str:
@@ -124,7 +142,9 @@ def lonely_reason(path: Path) -> str:
 def read_bidsignore(bids_dir: Path) -> list[tuple[re.Pattern[str], bool]]:
     """Patterns of a data set's .bidsignore, and whether each ignores or takes back."""
     path = bids_dir / ".bidsignore"
-    lines = read_text(path).splitlines() if path.is_file() else []
+    lines: list[str] = []
+    with contextlib.suppress(OSError):  # one that cannot be read ignores nothing
+        lines = path.read_text("utf-8-sig", errors="replace").splitlines()
     texts = [line.strip() for line in lines]
     return [
         (_pattern(text.removeprefix("!")), not text.startswith("!"))
@@ -161,7 +181,11 @@ def _pattern(text: str) -> re.Pattern[str]:
         else:
             expression += known.get(part, re.escape(part))
     before = "" if anchored else "(?:.*/)?"
-    return re.compile(f"{before}{expression}" + ("/.*" if folder else "(?:/.*)?"))
+    after = "/.*" if folder else "(?:/.*)?"
+    try:
+        return re.compile(before + expression + after)
+    except re.error:  # an empty set of characters, for example
+        return re.compile(before + re.escape(text.strip("/")) + after)
 
 
 # --- why a file is not taken -----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Nothing vanishes: what looks like a BOLD run has a row, with the reason if it is not taken."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,6 +197,8 @@ def test_what_bidsignore_names(root: Path) -> None:
         ("sub-01/**/*_bold.nii", "sub-01/func/a_bold.nii", True),
         ("**/func/", "sub-01/func/a_bold.nii", True),
         ("func", "sub-01/func/a_bold.nii", True),
+        ("[]", "sub-01/func/a_bold.nii", False),
+        ("[", "[/func/a_bold.nii", True),
         ("a?bold.nii", "sub-01/func/a_bold.nii", True),
         ("*.nii\n!a_bold.nii", "sub-01/func/a_bold.nii", False),
     ],
@@ -233,10 +236,34 @@ def test_participants_without_runs_and_sidecars_without_images(root: Path) -> No
         "sub-03/func/sub-03_task-b_bold.json": "sub-03_task-b_bold.json: there is no image "
         "sub-03_task-b_bold.nii.gz beside it",
     }
+    assert len(_reasons(root)) == 2  # nobody asked for sub-02
+    # one volume of reference is no run
+    _bold(root, "sub-03/func/sub-03_task-b_sbref.nii.gz")
+    assert len(_reasons(root)) == 2
     # a sidecar that several runs share is not lonely
     _bold(root, "sub-03/func/sub-03_task-a_run-1_bold.nii.gz")
     runs = inputs.find_runs(_settings(root, participant_label=("03",)))
     assert [run.source.name for run in runs if not run.taken] == ["sub-03_task-b_bold.json"]
+
+
+def test_folders_that_may_not_be_listed_and_links_to_themselves(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _bold(root, "sub-02/func/sub-02_task-rest_bold.nii.gz")
+    (root / "README").symlink_to("README")
+    (root / ".bidsignore").write_bytes(b"\xff[\n")
+    scan = os.scandir
+
+    def closed(folder: Path) -> Any:
+        if Path(folder) == root / "sub-02" / "func":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    good, bad = inputs.find_runs(_settings(root))
+    assert good.problem is None
+    assert (bad.source, bad.subject) == (root / "sub-02" / "func", "02")
+    assert "cannot be listed by user" in (bad.problem or "")
 
 
 def test_links_in_a_circle_and_other_data_sets(root: Path) -> None:
@@ -332,6 +359,17 @@ def test_what_fmriprep_wrote_in_other_forms(fmriprep: Path, name: str, says: str
     left = [run.skip or "" for run in runs if not run.taken]
     assert len(left) == (says is not None)
     assert says is None or says in left[0]
+
+
+def test_a_sidecar_of_fmriprep_without_its_image(fmriprep: Path) -> None:
+    func = fmriprep / "sub-01" / "func"
+    (func / f"sub-01_task-a_{SPACE}_desc-preproc_bold.json").write_text("{}")
+    (func / f"sub-01_task-a_{SPACE}_desc-brain_mask.nii.gz").touch()
+    runs = _rows(fmriprep)
+    assert [run.skip for run in runs] == [
+        f"sub-01_task-a_{SPACE}_desc-preproc_bold.json: there is no image beside it",
+        None,
+    ]
 
 
 def test_grayordinates_under_ica_aroma_say_the_way_out(fmriprep: Path) -> None:
