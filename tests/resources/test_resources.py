@@ -439,7 +439,7 @@ def test_template_download_that_goes_wrong(server: Server, tmp_path: Path, fault
     assert template.space == "MNI152NLin2009aSym"
     reasons = {
         "cut": "IncompleteRead",
-        "empty": "or incomplete",
+        "empty": "empty or incomplete",
         "login page": "not an image",
     }
     assert reasons[fault] in _text(template)
