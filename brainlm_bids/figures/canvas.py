@@ -18,14 +18,13 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Patch
 from PIL import Image
 
 from brainlm_bids import files
-from brainlm_bids.figures.palette import FAINT, INK, MUTED, NETWORKS
+from brainlm_bids.figures.palette import FAINT, INK, MUTED
 
 # 10.4 inches are 749 points, which a browser shows as 998 px.
 WIDTH = 10.4
@@ -216,133 +215,6 @@ def without_frame(axes: Axes) -> None:
     """Hide the four lines around an axes."""
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def network_order(networks: np.ndarray) -> np.ndarray:
-    """Sort parcels by network, keeping the order of the atlas within a network.
-
-    Parameters
-    ----------
-    networks
-        (V,) networks 1…7; 0 (none) comes last.
-
-    Returns
-    -------
-    ndarray
-        (V,) indices.
-
-    Examples
-    --------
-    >>> network_order(np.array([2, 0, 1, 2])).tolist()
-    [2, 0, 3, 1]
-    """
-    networks = np.asarray(networks)
-    return np.argsort(np.where(networks > 0, networks, len(NETWORKS) + 1), kind="stable")
-
-
-def network_colours(networks: np.ndarray) -> list[str]:
-    """Colour of the network of each parcel.
-
-    Parameters
-    ----------
-    networks
-        (V,) networks 1…7, 0 for none.
-
-    Returns
-    -------
-    list of str
-        V hexadecimal colours.
-    """
-    return [
-        NETWORKS[n - 1].colour if 0 < n <= len(NETWORKS) else FAINT for n in networks.astype(int)
-    ]
-
-
-def network_cmap() -> ListedColormap:
-    """Make the colour map of the networks.
-
-    Returns
-    -------
-    ListedColormap
-        Entry n is network n; entry 0 is a pale grey.
-    """
-    return ListedColormap([FAINT, *(network.colour for network in NETWORKS)])
-
-
-def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
-    """Draw the legend of the networks that occur.
-
-    Parameters
-    ----------
-    figure
-        A figure or sub-figure.
-    networks
-        (V,) networks 1…7, 0 for none.
-    **where
-        Options of `Figure.legend`, such as `loc`.
-    """
-    present = [n for n in range(1, len(NETWORKS) + 1) if np.any(np.asarray(networks) == n)]
-    handles = [Patch(color=NETWORKS[n - 1].colour, label=NETWORKS[n - 1].name) for n in present]
-    if not handles:
-        return
-    options: dict[str, Any] = {
-        "ncol": len(handles),
-        "handlelength": 1.0,
-        "columnspacing": 1.2,
-        **where,
-    }
-    figure.legend(handles=handles, **options)
-
-
-def network_strip(axes: Axes, sorted_networks: np.ndarray) -> None:
-    """Colour each row of a matrix that is sorted by network.
-
-    Parameters
-    ----------
-    axes
-        A narrow axes beside the matrix; it is filled.
-    sorted_networks
-        (V,) network of each row.
-    """
-    strip = np.asarray(sorted_networks, dtype=float)[:, None]
-    axes.imshow(
-        strip, aspect="auto", cmap=network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest"
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    without_frame(axes)
-    for number, (first, last) in group_edges(sorted_networks).items():
-        # a name in a narrow band would run into its neighbours
-        if number == 0 or (last - first) < 0.03 * len(strip):
-            continue
-        style: dict[str, Any] = {"color": "white", "fontsize": 6.5, "weight": "bold"}
-        middle = (first + last - 1) / 2
-        axes.text(0.0, middle, NETWORKS[number - 1].abbreviation, ha="center", va="center", **style)
-
-
-def group_edges(sorted_groups: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Find the groups in a sorted array.
-
-    Parameters
-    ----------
-    sorted_groups
-        (V,) numbers of groups; equal ones are neighbours.
-
-    Returns
-    -------
-    dict
-        Number of a group to its first index and the index after its last.
-
-    Examples
-    --------
-    >>> group_edges(np.array([1, 1, 4]))
-    {1: (0, 2), 4: (2, 3)}
-    """
-    numbers, first = np.unique(sorted_groups, return_index=True)
-    edges = {}
-    for number, start in sorted(zip(numbers, first), key=lambda pair: pair[1]):
-        edges[int(number)] = (int(start), int(start + np.sum(sorted_groups == number)))
-    return edges
 
 
 def coarse(name: str, levels: int = 33) -> Colormap:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.mosaic import Layout, draw_grey, label_tiles, layout
+from brainlm_bids.figures.networks import network_cmap, network_legend
 from brainlm_bids.figures.palette import (
     ACCENT,
     AMBER,
@@ -273,7 +274,7 @@ def plot_networks(
         left, right = bottom.subplots(1, 2, width_ratios=(1, 1.4))
         _confusion(left, reference[known], labels[known])
         _score_bars(right, {"agreement": share} if not scores else dict(scores))
-        c.network_legend(bottom, np.concatenate([labels, reference]), loc="outside lower center")
+        network_legend(bottom, np.concatenate([labels, reference]), loc="outside lower center")
 
 
 def _network_picture(
@@ -292,7 +293,7 @@ def _network_picture(
     network = lookup[np.clip(parcels, 0, len(numbers))].astype(float)
     network[parcels == 0] = np.nan
     image = np.ma.masked_invalid(network)
-    axes.imshow(image, cmap=c.network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest")
+    axes.imshow(image, cmap=network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest")
     label_tiles(axes, cut)
 
 

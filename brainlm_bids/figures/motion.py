@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
 from brainlm_bids.figures import canvas as c
+from brainlm_bids.figures.networks import network_legend, network_order, network_strip
 from brainlm_bids.figures.palette import ACCENT, FAINT, NOISE, SIGNAL
 
 _AXIS_COLOURS = (NOISE, SIGNAL, ACCENT)
@@ -128,7 +129,7 @@ def plot_carpet(
     series = {"Before denoising": before}
     if after is not None:
         series["After denoising"] = after
-    order = c.network_order(networks)
+    order = network_order(networks)
     carpets = [c.centred(np.asarray(values, float)[:, order]).T for values in series.values()]
     limit = c.finite_percentile(np.abs(carpets[0]), 97)
     span = (-0.5 * tr, (carpets[0].shape[1] - 0.5) * tr)
@@ -145,12 +146,12 @@ def plot_carpet(
             axes.set(title=title, yticks=[])
             axes.sharex(grid[0, 1])
             axes.tick_params(labelbottom=row == rows - 1)
-            c.network_strip(grid[row, 0], np.asarray(networks)[order])
+            network_strip(grid[row, 0], np.asarray(networks)[order])
             grid[row, 0].set_ylabel(f"{len(order)} parcels")
         grid[-1, 1].set_xlabel("time (s)")
         c.shade_dummies([grid[0, 1]], n_dummy, tr)
         figure.colorbar(image, ax=list(grid[1:, 1]), label=units, pad=0.01, aspect=40)
-        c.network_legend(figure, networks, loc="outside lower center")
+        network_legend(figure, networks, loc="outside lower center")
 
 
 def _grey_carpet(

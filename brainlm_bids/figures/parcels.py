@@ -14,6 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainlm_bids.figures import canvas as c
+from brainlm_bids.figures.networks import (
+    group_edges,
+    network_colours,
+    network_legend,
+    network_order,
+    network_strip,
+)
 from brainlm_bids.figures.palette import INK, NETWORKS, NOISE
 
 
@@ -70,7 +77,7 @@ def plot_coverage(
             axes.set(xlabel=f"{'xyz'[across]} (mm)", ylabel=f"{'xyz'[up]} (mm)")
         top.colorbar(marks, ax=list(panels), label="fraction covered", pad=0.01, aspect=30)
         _coverage_bars(bottom.subplots(), fraction, networks, threshold, names)
-        c.network_legend(bottom, networks, loc="outside lower center")
+        network_legend(bottom, networks, loc="outside lower center")
 
 
 def _coverage_bars(
@@ -80,9 +87,9 @@ def _coverage_bars(
     threshold: float,
     names: Sequence[str] | None,
 ) -> None:
-    order = c.network_order(networks)
+    order = network_order(networks)
     heights = np.nan_to_num(fraction[order])
-    colours = c.network_colours(np.asarray(networks)[order])
+    colours = network_colours(np.asarray(networks)[order])
     axes.bar(np.arange(len(order)), heights, width=1.0, color=colours, lw=0, rasterized=True)
     axes.axhline(threshold, color=NOISE, ls="--", lw=0.8)
     axes.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, 1.05), xticks=[], ylabel="fraction")
@@ -123,7 +130,7 @@ def plot_series(
     units
         Label of the colour scale.
     """
-    order = c.network_order(networks)
+    order = network_order(networks)
     matrix = np.asarray(series, float)[:, order].T
     limit = c.finite_percentile(np.abs(matrix), 98)
     with c.canvas(path, height=4.4) as figure:
@@ -133,10 +140,10 @@ def plot_series(
             axes, matrix, cmap="RdBu_r", limit=(-limit, limit), extent=(*span, len(order), 0)
         )
         axes.set(title=title, xlabel="time (s)", yticks=[])
-        c.network_strip(strip, np.asarray(networks)[order])
+        network_strip(strip, np.asarray(networks)[order])
         strip.set_ylabel(f"{len(order)} parcels")
         figure.colorbar(image, ax=axes, label=units, pad=0.01, aspect=40)
-        c.network_legend(figure, networks, loc="outside lower center")
+        network_legend(figure, networks, loc="outside lower center")
 
 
 def plot_connectivity(path: Path, matrix: np.ndarray, networks: np.ndarray) -> None:
@@ -151,7 +158,7 @@ def plot_connectivity(path: Path, matrix: np.ndarray, networks: np.ndarray) -> N
     networks
         Network of each parcel, (V,).
     """
-    order = c.network_order(networks)
+    order = network_order(networks)
     sorted_networks = np.asarray(networks)[order]
     values = np.array(matrix, float)
     np.fill_diagonal(values, np.nan)
@@ -161,16 +168,16 @@ def plot_connectivity(path: Path, matrix: np.ndarray, networks: np.ndarray) -> N
         left, right = c.split(figure, 1, 2, width_ratios=(1.25, 1))
         grid = left.subplots(1, 2, width_ratios=(1, 24))
         image = c.heatmap(grid[1], values, cmap="RdBu_r", limit=(-limit, limit), aspect="equal")
-        edges = c.group_edges(sorted_networks)
+        edges = group_edges(sorted_networks)
         for _, (_, last) in list(edges.items())[:-1]:
             grid[1].axhline(last - 0.5, color="white", lw=0.6)
             grid[1].axvline(last - 0.5, color="white", lw=0.6)
         grid[1].set(title=f"{len(order)} parcels", xticks=[], yticks=[])
-        c.network_strip(grid[0], sorted_networks)
+        network_strip(grid[0], sorted_networks)
         grid[0].set_box_aspect(24)
         left.colorbar(image, ax=grid[1], label="Pearson r", pad=0.02, shrink=0.8, aspect=30)
         _network_means(right, values, edges, limit)
-        c.network_legend(figure, networks, loc="outside lower center")
+        network_legend(figure, networks, loc="outside lower center")
 
 
 def _network_means(

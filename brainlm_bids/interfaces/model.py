@@ -341,7 +341,7 @@ class RunModel(ArrayInterface):
         self._sidecar("networks", Scores=scores)
 
     def _write_network_table(self, labels: NDArray[Any]) -> None:
-        from brainlm_bids.figures.canvas import network_colours
+        from brainlm_bids.figures.networks import network_colours
 
         networks = self._parcels.network_index
         first = [int(np.flatnonzero(networks == k)[0]) for k in range(1, 8)]

@@ -25,12 +25,11 @@ from brainlm_bids.resources.checkpoint import (
 from brainlm_bids.resources.fetching import FETCHABLE, fetch
 from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
 from brainlm_bids.resources.labels import WEIGHTS_LICENCE, WEIGHTS_LICENCE_NAME
+from brainlm_bids.resources.packaged import aroma_masks, tissue_maps
 from brainlm_bids.resources.template import (
-    aroma_masks,
     find_template,
     find_template_transform,
     other_space,
-    tissue_maps,
 )
 
 __all__ = [

@@ -29,7 +29,7 @@ from brainlm_bids.resources.images import (
     load_volume,
     read_only,
 )
-from brainlm_bids.resources.template import EMBEDDED_LICENCE, tissue_maps
+from brainlm_bids.resources.packaged import EMBEDDED_LICENCE, tissue_maps
 
 ATLAS_FILE = "A424+2mm.nii.gz"
 ATLAS_SHA256 = "8478d7516a2bbf295989835d5033d03e4283143a2955c90428f634951702501b"

@@ -1,4 +1,4 @@
-"""The template: from a name to T1w, brain mask, tissue maps and ICA-AROMA's masks."""
+"""The template: from a name to its T1w image and brain mask."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,11 @@ from brainlm_bids.resources.cache import (
     reason_of,
     writable_home,
 )
-from brainlm_bids.resources.images import EMBEDDED_SPACE, REAL_SPACE, load_volume, read_only
+from brainlm_bids.resources.images import EMBEDDED_SPACE, REAL_SPACE, load_volume
+from brainlm_bids.resources.packaged import EMBEDDED_LICENCE, embedded_template
 
 Entities = Mapping[str, str | int | None]
 TEMPLATE_LICENCE = "TemplateFlow tpl-MNI152NLin6Asym: see its LICENSE file"
-EMBEDDED_LICENCE = "ICBM 152 2009a (McConnell Brain Imaging Centre, free use with its notice)"
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Template:
         affine
             (4, 4) to RAS+ mm.
         """
-        return _embedded_template()[::2] if self.t1w is None else load_volume(self.t1w)
+        return embedded_template()[::2] if self.t1w is None else load_volume(self.t1w)
 
     def load_brain_mask(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the brain mask.
@@ -89,28 +87,9 @@ class Template:
             (4, 4) to RAS+ mm.
         """
         if self.brain_mask is None:
-            return _embedded_template()[1:]
+            return embedded_template()[1:]
         data, affine = load_volume(self.brain_mask)
         return data > 0.5, affine
-
-
-@dataclass(frozen=True)
-class TissueMaps:
-    """Probability of grey and white matter, float32 0..1, in MNI152NLin2009aSym at 1 mm."""
-
-    grey_matter: np.ndarray
-    white_matter: np.ndarray
-    affine: np.ndarray
-
-
-@dataclass(frozen=True)
-class AromaMasks:
-    """ICA-AROMA's masks, (91, 109, 91) bool in MNI152NLin6Asym at 2 mm, on the grid of A424."""
-
-    csf: np.ndarray
-    edge: np.ndarray
-    out: np.ndarray  # outside the brain
-    affine: np.ndarray
 
 
 def find_template(
@@ -343,7 +322,7 @@ def _check_image(path: Path) -> None:
 
 
 def _embedded(reason: str | None, atlas_space: str | None) -> Template:
-    t1w, mask, affine = _embedded_template()
+    t1w, mask, affine = embedded_template()
     warnings = other_space(EMBEDDED_SPACE, atlas_space)
     if reason is not None:
         text = f"The embedded template {EMBEDDED_SPACE} is used instead of {REAL_SPACE} ({reason})."
@@ -381,64 +360,3 @@ def other_space(template_space: str, atlas_space: str | None) -> tuple[Notice, .
         "agree within 1 to 2 mm and are treated as the same."
     )
     return (notice(Kind.SPACE_MISMATCH, text),)
-
-
-@lru_cache(maxsize=1)
-def _embedded_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
-
-    t1w = load_mni152_template(resolution=2)
-    mask = load_mni152_brain_mask(resolution=2)
-    data = read_only(np.asarray(t1w.dataobj, dtype=np.float32))
-    inside = read_only(np.asarray(mask.dataobj) > 0)
-    return data, inside, read_only(np.asarray(t1w.affine, np.float64))
-
-
-@lru_cache(maxsize=1)
-def tissue_maps() -> TissueMaps:
-    """Load the ICBM 2009a symmetric tissue maps that nilearn packages.
-
-    Returns
-    -------
-    TissueMaps
-        Grey and white matter at 1 mm.
-    """
-    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
-
-    grey = load_mni152_gm_template(resolution=1)
-    white = load_mni152_wm_template(resolution=1)
-    return TissueMaps(_unit_scaled(grey), _unit_scaled(white), read_only(grey.affine.copy()))
-
-
-def _unit_scaled(image: Any) -> np.ndarray:
-    data = np.asarray(image.dataobj, dtype=np.float32)
-    return read_only(data / data.max())
-
-
-@lru_cache(maxsize=1)
-def aroma_masks() -> AromaMasks:
-    """Load the three masks of ICA-AROMA from the package ica_aroma_py (Apache-2.0).
-
-    Returns
-    -------
-    AromaMasks
-        CSF, edge and outside of the brain at 2 mm.
-
-    Raises
-    ------
-    UserError
-        If the package is not installed.
-
-    References
-    ----------
-    Pruim RHR, Mennes M, van Rooij D, Llera A, Buitelaar JK, Beckmann CF (2015). ICA-AROMA: a robust
-    ICA-based strategy for removing motion artifacts from fMRI data. NeuroImage 112:267-277.
-    """
-    # find_spec, because importing the package would run its own checks and imports
-    spec = find_spec("ica_aroma_py")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the package ica-aroma-py, which contains AROMA's masks, is not installed")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "resources"
-    masks = {name: load_volume(folder / f"mask_{name}.nii.gz") for name in ("csf", "edge", "out")}
-    csf, edge, out = (read_only(data > 0.5) for data, _ in masks.values())
-    return AromaMasks(csf, edge, out, read_only(masks["csf"][1]))

@@ -15,6 +15,7 @@ import pytest
 from brainlm_bids.bids.outputs import figure_table
 from brainlm_bids.figures import canvas, cohort, denoising, model, motion, parcels, registration
 from brainlm_bids.figures.mosaic import layout
+from brainlm_bids.figures.networks import group_edges, network_order
 from brainlm_bids.parcels import N_PARCELS
 
 TR = 2.0
@@ -183,9 +184,9 @@ def test_slices_keep_left_on_the_left_and_name_their_millimetres(first: float) -
 
 
 def test_parcels_are_sorted_by_network_and_keep_their_order() -> None:
-    order = canvas.network_order(np.array([3, 0, 1, 3, 1]))
+    order = network_order(np.array([3, 0, 1, 3, 1]))
     assert order.tolist() == [2, 4, 0, 3, 1]
-    assert canvas.group_edges(np.array([1, 1, 3, 3, 0])) == {1: (0, 2), 3: (2, 4), 0: (4, 5)}
+    assert group_edges(np.array([1, 1, 3, 3, 0])) == {1: (0, 2), 3: (2, 4), 0: (4, 5)}
 
 
 def test_correlation_and_r2_agree_with_other_libraries_and_skip_gaps() -> None:

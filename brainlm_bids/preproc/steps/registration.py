@@ -26,7 +26,7 @@ from brainlm_bids.preproc.registration.quality import Quality
 from brainlm_bids.preproc.registration.transforms import PointMap
 
 if TYPE_CHECKING:
-    from brainlm_bids.resources.template import AromaMasks, TissueMaps
+    from brainlm_bids.resources.packaged import AromaMasks, TissueMaps
 
 Mask = NDArray[np.bool_]
 
