@@ -20,6 +20,7 @@ from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph
 
 LOG = logging.getLogger("brainlm_bids")
+NO_SPACE = 2**20  # bytes: less than any image
 
 
 def make_folders(settings: Settings) -> None:
@@ -49,6 +50,14 @@ def record_settings(settings: Settings, run_id: str) -> None:
 def crash_folder(settings: Settings, run_id: str) -> Path:
     """Where the crash files of a call lie."""
     return settings.output_dir / "logs" / "crash" / run_id
+
+
+def full_disk(settings: Settings) -> str | None:
+    """Which of the call's folders has no space left, and what to do; None if both have some."""
+    for option, folder in (("OUTPUT_DIR", settings.output_dir), ("--work-dir", settings.work_dir)):
+        if folder.exists() and shutil.disk_usage(folder).free < NO_SPACE:
+            return f"no space left on the disk of {option} {folder}; free some, and repeat the call"
+    return None
 
 
 def execute(graph: Graph, settings: Settings, run_id: str) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from brainlm_bids import __version__, files
-from brainlm_bids.app.execution import crash_folder
+from brainlm_bids.app.execution import crash_folder, full_disk
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import (
     CACHED,
@@ -150,13 +150,16 @@ def evaluate(
     if not unfinished:
         return Outcome(DONE, "; ".join(_dangers(settings, plan)), seconds, memory)
     crash = find_crash(settings, graph, [pending.stage for pending in unfinished], run_id)
+    # without space a step fails anywhere, often where it misses a file that another could not write
+    disk = full_disk(settings)
     if crash is None:
-        reason = f"{plan.recording}: {no_crash(unfinished[0].stage, stopped)}"
+        reason = f"{plan.recording}: {disk or no_crash(unfinished[0].stage, stopped)}"
         if not stopped:  # a crash was logged when it happened
             LOG.error("failed: %s", reason)
         return Outcome(FAILED, reason, seconds, memory, None, unfinished)
     status = SKIPPED if crash.skipped else FAILED
-    return Outcome(status, crash.reason, seconds, memory, crash.path, unfinished)
+    reason = crash.reason if disk is None else f"{disk} ({crash.reason})"
+    return Outcome(status, reason, seconds, memory, crash.path, unfinished)
 
 
 def _dangers(settings: Settings, plan: RecordingPlan) -> list[str]:

@@ -20,6 +20,8 @@ from brainlm_bids.workflows.plans import StagePlan
 DONE, CACHED, SKIPPED, FAILED = "done", "cached", "skipped", "failed"
 EXIT_OK, EXIT_FAILED = 0, 1
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Skipped|Interrupt))(?::\s*(.*))?$")
+# An error of the disk as Python words it.
+_DISK = re.compile(r"\[Errno \d+\] (?P<text>.+): '(?P<path>.+)'$")
 _OURS = ("UserError", "RunSkipped")
 
 
@@ -144,7 +146,10 @@ def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
         if match and match.group(1) in names:
             kind, reason = crash_reason(text)
             node = match.group(1).rsplit(".", 1)[-1]
-            if kind not in _OURS:
+            disk = _DISK.match(reason)
+            if disk:
+                reason = f"{disk['path']}: {disk['text']} ({node})"
+            elif kind not in _OURS:
                 reason = f"{kind} in {node}: {reason}"
             return Crash(reason, path, kind == "RunSkipped")
     return None

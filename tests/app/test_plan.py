@@ -1,6 +1,7 @@
 """Planning and evaluation of a recording, which both levels share."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def graph(settings: Settings) -> Graph:
         ("brainlm_bids.errors.UserError: no brain found", "failed", "no brain found"),
         ("brainlm_bids.errors.RunSkipped: too short", "skipped", "too short"),
         ("ValueError: bad", "failed", "ValueError in node_series: bad"),
+        (
+            "OSError: [Errno 28] No space left on device: '/out/a.tsv'",
+            "failed",
+            "/out/a.tsv: No space left on device (node_series)",
+        ),
         (None, "failed", "sub-01_task-rest: series was not finished and left no crash file"),
     ],
 )
@@ -89,6 +95,24 @@ def test_what_became_of_a_recording(
     assert (outcome.status, outcome.unfinished) == (status, plan.pending)
     assert outcome.reason.startswith(reason)
     assert (outcome.crash_file is None) == (error is None)
+
+
+def test_a_full_disk_is_the_reason_of_whatever_failed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = graph(settings)
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    folder = crash_folder(settings, "now")
+    folder.mkdir(parents=True)
+    full = shutil.disk_usage(folder)._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    says = f"no space left on the disk of OUTPUT_DIR {settings.output_dir}; free some"
+    outcome = evaluate(settings, plan, made, "now", stopped=False)
+    assert outcome.reason.startswith(f"sub-01_task-rest: {says}")
+    (folder / "crash-1.txt").write_text("Node: graph.node_series\n\n\tFileNotFoundError: x.pklz\n")
+    outcome = evaluate(settings, plan, made, "now", stopped=False)
+    assert outcome.reason.startswith(says)
+    assert outcome.reason.endswith("(FileNotFoundError in node_series: x.pklz)")
 
 
 def test_a_failed_model_leaves_the_series_done(settings: Settings) -> None:
