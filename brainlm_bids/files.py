@@ -167,7 +167,7 @@ def _cell(value: Any, digits: int) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Report whatever is wrong with a file in one line that names it and says what to do.
+    """Report any problem with a file in one line that names it and the remedy.
 
     The block reads that file and does nothing else. Libraries raise errors of any kind for a
     damaged file.
@@ -207,7 +207,7 @@ def why_unreadable(path: Path, error: BaseException) -> str:
 
 
 def _placeholder(path: Path) -> str | None:
-    """What stands in place of a file that has never been fetched, in words."""
+    """Describe the placeholder of a file that has never been fetched."""
     with path.open("rb") as handle:
         start = handle.read(40)
     if not start:

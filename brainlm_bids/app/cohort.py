@@ -1,4 +1,4 @@
-"""A cohort: its recordings, their variables and quality, and what became of each in this call."""
+"""A cohort: its recordings, their variables and quality, and the outcome of each in this call."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan
 
 LOG = logging.getLogger("brainlm_bids")
 STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, derivatives.FAILED: FAILED}
-# Measures of quality that --regress-out may name besides the columns of the tables.
+# Measures of quality that --regress-out accepts besides the columns of the tables.
 QUALITY = ("mean_fd", "coverage", "n_volumes")
 # How well a recording was registered: columns of the table of recordings, fields of sidecars.
 REGISTRATION_COLUMNS = {
@@ -97,7 +97,7 @@ class Cohort:
 
     @property
     def included(self) -> list[Recording]:
-        """The recordings that count."""
+        """The recordings that are included."""
         return [recording for recording in self.recordings if recording.status == INCLUDED]
 
     @property
@@ -106,7 +106,7 @@ class Cohort:
         return self.resources.models
 
     def warnings(self) -> list[Notice]:
-        """What the readers of the tables should know."""
+        """Warnings for the sidecars of the tables."""
         return [
             *self.resources.warnings,
             *self.people.notices,
@@ -119,10 +119,10 @@ class Cohort:
         rows = [places[recording.stem] for recording in recordings]
         return {name: [column[row] for row in rows] for name, column in self.variables.items()}
 
-    # --- what became of the recordings
+    # --- outcomes of the recordings
 
     def record_outcome(self, plan: RecordingPlan, outcome: Outcome) -> None:
-        """Note what became of a recording; one without series is left out from here on."""
+        """Record the outcome of a recording; one without a series is left out from here on."""
         stem = plan.recording
         self._plans[stem], self._outcomes[stem] = plan, outcome
         if plan.series in outcome.unfinished:
@@ -154,17 +154,17 @@ class Cohort:
         models = self._plans[recording.stem].models
         return next(model.configuration for model in models if model.label == label)
 
-    # --- what became of the cohort
+    # --- outcomes of the cohort
 
     def report(self, part: str, outcome: Outcome) -> None:
-        """A row of the status table about a part of the cohort."""
+        """Add a row about a part of the cohort to the status table."""
         if outcome.crash_file is None:  # a crash was logged when it happened
             level = logging.ERROR if outcome.status == FAILED else logging.WARNING
             LOG.log(level, "%s: %s: %s", part, outcome.status, outcome.reason)
         self._group_rows.append(Row.of_group(part, outcome))
 
     def report_crashes(self, graph: Graph, stages: Sequence[Stage], *, expected: bool) -> None:
-        """Report the parts of the cohort that a crash kept from being completed.
+        """Report the parts of the cohort that a crash left incomplete.
 
         expected: they are known to be unfinished, so that one without a crash is reported, too.
         """
@@ -178,7 +178,7 @@ class Cohort:
                 self.report(stage.name, Outcome(FAILED, no_crash(stage)))
 
     def group_rows(self) -> list[Row]:
-        """Rows of the status table about the cohort as a whole."""
+        """Rows of the status table about the whole cohort."""
         return list(self._group_rows)
 
     def rows(self) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The contexts of a call's recordings: what the nodes that write derivatives know of them."""
+"""Contexts of the recordings of a call, for the nodes that write derivatives."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ from brainlm_bids.settings import Settings
 def run_context(
     settings: Settings, run: Run, resources: Resources, configuration: str
 ) -> RunContext:
-    """What the writers need to know of a run; configuration: hash of what its series depend on."""
+    """Context of a run for the writers; configuration: hash of all that its series depend on."""
     warnings = [*resources.warnings, *run.warnings]
     if run.is_raw and run.t1w is None and all(notice.kind != Kind.NO_T1W for notice in warnings):
         text = (
@@ -53,14 +53,14 @@ def run_context(
 
 
 def anatomical_context(settings: Settings, t1w: Path, context: RunContext) -> AnatomicalContext:
-    """What the writer of a T1w image's derivatives needs to know; context: of one of its runs."""
+    """Context of a T1w image for its writer, from the context of one of its runs."""
     naming = replace(context.naming, stem=parse(t1w.name).stem)
     assert context.template is not None
     return AnatomicalContext(naming, (bids_uri(t1w, settings.bids_dir),), context.template)
 
 
 def cohort_context(recording: Recording, models: Mapping[str, ModelResource]) -> RecordingContext:
-    """What the model stage needs to know of a recording of the cohort; models: by their labels."""
+    """Context of a recording of the cohort for the models, by their labels."""
     sidecar = recording.sidecar
     return RecordingContext(
         naming=replace(recording.naming, scaling="cohort"),
@@ -85,7 +85,7 @@ def _template(run: Run, resources: Resources) -> TemplateInfo:
 
 
 def _sources(settings: Settings, run: Run) -> tuple[str, ...]:
-    """BIDS URIs of the files that a run's series are made from."""
+    """BIDS URIs of the files from which the series of a run are made."""
     if run.preprocessed is not None:
         return tuple(run.uri_of(path) for path in run.preprocessed.files)
     t1w = () if run.t1w is None else (bids_uri(run.t1w, settings.bids_dir),)
@@ -93,7 +93,7 @@ def _sources(settings: Settings, run: Run) -> tuple[str, ...]:
 
 
 def _registration(run: Run) -> str:
-    """How a run came into template space."""
+    """How a run was brought into template space."""
     if run.timeseries:
         return "none: a parcel series that was given"
     if run.preprocessed is not None:

@@ -1,4 +1,4 @@
-"""What a participant call writes besides the recordings: the data set's files, methods, reports."""
+"""Files of a participant call besides the recordings: data set, methods text, reports."""
 
 import logging
 import platform
@@ -25,7 +25,7 @@ LOG = logging.getLogger("brainlm_bids")
 
 
 def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run]) -> None:
-    """Files of the data set as a whole, the atlas as used, and the methods text."""
+    """Write the files of the whole data set, the atlas as used, and the methods text."""
     import nibabel as nb
     import numpy as np
 
@@ -34,7 +34,7 @@ def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run])
         settings.bids_dir,
         describe_labels(),
         settings.fmriprep_dir,
-        # a BIDS_DIR that is no data set may be given beside parcel series
+        # with parcel series, BIDS_DIR need not be a data set
         linked=not settings.timeseries or bool(read_description(settings.bids_dir)),
     )
     atlas, labels = resources.atlas, parcels()
@@ -108,7 +108,7 @@ def _methods(settings: Settings, resources: Resources, runs: Sequence[Run]) -> t
 def write_reports(
     settings: Settings, runs: Sequence[Run], resources: Resources | None = None
 ) -> int:
-    """The HTML report of every subject, from what is in the output folder.
+    """Write the HTML report of every subject from the files in the output folder.
 
     With the call's resources, each report has its own subject's methods: `logs/CITATION.md` is for
     all subjects of a call, and another call may have written it since.
@@ -123,7 +123,7 @@ def write_reports(
         except Exception as error:
             if isinstance(error, OSError) and error.errno in files.CANNOT_WRITE:
                 raise
-            # the others have theirs
+            # the other subjects get their reports
             text = f"sub-{subject}: internal error in its report ({type(error).__name__}: {error})"
             LOG.error("%s; please report it", text, exc_info=settings.verbose > 0)
             code = EXIT_FAILED

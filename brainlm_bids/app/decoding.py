@@ -1,4 +1,4 @@
-"""Planning of a decoding: which columns can be decoded from a model's embeddings, and how."""
+"""Plan a decoding: which columns can be decoded from the embeddings of a model, and how."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def check_columns(settings: Settings, known: Sequence[str], *, has_models: bool)
         if unknown:
             raise UserError(
                 f"{flag} {unknown[0]}: no such column in {tables}; "
-                f"there are: {', '.join(columns) or 'none'}"
+                f"the columns are: {', '.join(columns) or 'none'}"
             )
     if settings.target and not has_models:
         raise UserError("--target: there is no embedding to decode from with --model none")

@@ -1,4 +1,4 @@
-"""Execution of a graph, alike at every analysis level.
+"""Execution of a graph, the same at both analysis levels.
 
 What comes in: a graph. What goes out: files of its nodes, and a crash file for each that failed.
 """
@@ -24,13 +24,13 @@ NO_SPACE = 2**20  # bytes: less than any image
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the output and work folders; UserError with the reason if they cannot be made."""
+    """Create the output and work folders; UserError if they cannot be created."""
     try:
         settings.output_dir.mkdir(parents=True, exist_ok=True)
         if not settings.reports_only and not settings.dry_run:
             settings.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be made ({error.strerror})") from error
+        raise UserError(f"{error.filename}: cannot be created ({error.strerror})") from error
     if not os.access(settings.output_dir, os.W_OK):
         raise UserError(
             f"OUTPUT_DIR {settings.output_dir}: cannot be written to by user {os.getuid()}"
@@ -38,7 +38,7 @@ def make_folders(settings: Settings) -> None:
 
 
 def new_run_id() -> str:
-    """The name of a call in its log files: when it began, and a random part."""
+    """The name of a call in its log files: its start time and a random part."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
 
 
@@ -48,7 +48,7 @@ def record_settings(settings: Settings, run_id: str) -> None:
 
 
 def crash_folder(settings: Settings, run_id: str) -> Path:
-    """Where the crash files of a call lie."""
+    """Folder of the crash files of a call."""
     return settings.output_dir / "logs" / "crash" / run_id
 
 
@@ -61,7 +61,7 @@ def full_disk(settings: Settings) -> str | None:
 
 
 def execute(graph: Graph, settings: Settings, run_id: str) -> None:
-    """Run a graph; what failed is read from the crash files afterwards."""
+    """Run a graph; failures are read from the crash files afterwards."""
     from nipype import config
 
     from brainlm_bids.app.workers import WorkersPlugin
@@ -86,7 +86,7 @@ def execute(graph: Graph, settings: Settings, run_id: str) -> None:
     try:
         workflow.run(plugin=plugin)
     except Exception as error:  # Nipype raises what its nodes raised, of any kind
-        # without a failed node it is the plugin that failed, a scheduler's refusal for example
+        # without a failed node, the plugin itself failed: a scheduler refused a job, for example
         level = logging.DEBUG if progress.n_failed else logging.ERROR
         LOG.log(level, "the graph ended with %s: %s", type(error).__name__, error)
     finally:

@@ -1,7 +1,7 @@
-"""Runs the group level: scaling over the cohort, embeddings under it, tables, decoding, report.
+"""The group level: scaling statistics, embeddings with these, tables, decoding, report.
 
-What comes in: `Settings`, an output folder that the participant level has filled, and
-participants.tsv. What goes out: the cohort's files, a status table, and an exit code. A recording
+Input: `Settings`, an output folder that the participant level has written, and
+participants.tsv. Output: the cohort's files, a status table, and an exit code. A recording
 is the unit of failure and of resumption, as at participant level.
 """
 
@@ -55,7 +55,7 @@ def run(settings: Settings) -> int:
     """
     if not (settings.output_dir / "dataset_description.json").is_file():
         raise UserError(
-            f"{settings.output_dir}: holds no derivatives; run the level participant first"
+            f"{settings.output_dir}: has no derivatives; run the participant level first"
         )
     make_folders(settings)
     resources = find_resources(settings)
@@ -75,7 +75,7 @@ def run(settings: Settings) -> int:
     record_settings(settings, cohort.run_id)
     if not cohort.included:
         raise UserError(
-            f"{settings.output_dir}: none of the {len(cohort.recordings)} recordings counts; "
+            f"{settings.output_dir}: none of the {len(cohort.recordings)} recordings is included; "
             f"{cohort.recordings[0].reason}"
         )
     return _run(cohort)
@@ -122,7 +122,7 @@ def _print_plan(cohort: Cohort) -> int:
 
 
 def _find_statistics(cohort: Cohort) -> ScalingSource | None:
-    """The statistics that scale the cohort: given, complete, or computed; None if that failed."""
+    """Statistics for scaling: given, complete, or computed now; None if that failed."""
     settings = cohort.settings
     if settings.scaling_stats is not None:
         return ScalingSource(settings.scaling_stats, settings.scaling_stats.name)
@@ -146,9 +146,9 @@ def _find_statistics(cohort: Cohort) -> ScalingSource | None:
 
 
 def _compute_statistics(cohort: Cohort, configuration: str) -> bool:
-    """Compute the statistics if they are not complete; whether they are now."""
+    """Compute the statistics unless they are complete; return whether they are now."""
     settings, included = cohort.settings, cohort.included
-    # one file per atlas, whatever the tasks: its record, too
+    # one file, and one record, per atlas, whatever the tasks
     stem = build(GROUP, {"atlas": cohort.naming.atlas}).stem
     record = (settings.output_dir, stem, "scaling", configuration)
     if outputs.is_complete(*record):
@@ -162,7 +162,7 @@ def _compute_statistics(cohort: Cohort, configuration: str) -> bool:
     naming = dataclasses.replace(cohort.naming, stem=stem)
     graph = graphs.statistics_workflow(included, naming, sidecar, configuration, settings)
     execute(graph, settings, cohort.run_id)
-    # it holds the volumes of the whole cohort once more
+    # it contains another copy of the volumes of the whole cohort
     shutil.rmtree(settings.work_dir / graphs.STATISTICS, ignore_errors=True)
     if outputs.is_complete(*record):
         return True
@@ -170,11 +170,11 @@ def _compute_statistics(cohort: Cohort, configuration: str) -> bool:
     return False
 
 
-# --- embeddings under the cohort's statistics ------------------------------------------------
+# --- embeddings with the cohort's statistics ------------------------------------------------
 
 
 def _embed(cohort: Cohort, statistics: ScalingSource) -> None:
-    """Scale and embed every recording that is not complete under these statistics."""
+    """Scale and embed every recording that is not complete with these statistics."""
     settings, sha256 = cohort.settings, files.file_sha256(statistics.path)
     plans = [_plan(cohort, recording, sha256) for recording in cohort.included]
     pending = [plan for plan in plans if plan.stages.pending]

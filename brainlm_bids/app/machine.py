@@ -36,7 +36,7 @@ def memory_limit(root: Path = ROOT) -> int | None:
     """The lowest limit in bytes of the cgroup and those above it; None where there is none."""
     names = ("memory.max", "memory.limit_in_bytes")
     limits = [_number(folder / name) for folder in _folders(_MEMORY, root) for name in names]
-    # version 1 expresses "no limit" by a number larger than any machine's memory
+    # version 1 expresses "no limit" as a number larger than the memory of any machine
     total = _machine_memory(root)
     return min((limit for limit in limits if limit is not None and limit < total), default=None)
 

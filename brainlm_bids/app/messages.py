@@ -3,7 +3,7 @@
 import logging
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
-# Nipype's errors come with whole tracebacks. The app logs which step failed, and why, in one line;
+# Nipype logs errors with complete tracebacks. The app logs in one line which step failed and why;
 # the tracebacks are in the crash files.
 QUIET = {"workflow": "CRITICAL", "interface": "WARNING", "utils": "WARNING", "filemanip": "WARNING"}
 
@@ -19,7 +19,7 @@ def configure(verbose: int) -> None:
     """
     logging.basicConfig(level=logging.WARNING, format=FORMAT)
     logging.getLogger("brainlm_bids").setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
-    # its handler writes to standard output, where the same line would appear a second time
+    # its handler would print the same line again on standard output
     logging.getLogger("nipype").handlers.clear()
     for part, level in _levels(verbose).items():
         logging.getLogger(f"nipype.{part}").setLevel(level)

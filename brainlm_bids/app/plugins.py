@@ -9,7 +9,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
 # With the default of Nipype, 2 s, a cached chain of 20 nodes takes 40 s. A scheduler is queried for
-# each waiting node at every poll: it must not be queried twenty times a second.
+# each waiting node at every poll: twenty queries a second would be too many.
 POLL_HERE, POLL_SCHEDULER = 0.05, 5.0
 
 
@@ -55,7 +55,7 @@ def _reporting(plugin: type, progress: Progress) -> Any:
 
 
 def read_plugin_file(path: Path) -> PluginFile:
-    """The YAML file of --use-plugin, with what the schedulers need.
+    """Read the YAML file of --use-plugin; add the options that schedulers need.
 
     Raises
     ------
@@ -75,10 +75,12 @@ def read_plugin_file(path: Path) -> PluginFile:
     plugin = getattr(plugins, f"{name}Plugin", None)
     if plugin is None:
         known = sorted(key.removesuffix("Plugin") for key in vars(plugins) if "Plugin" in key)
-        raise UserError(f"--use-plugin {path}: no plugin {name!r}; there are {', '.join(known)}")
+        raise UserError(
+            f"--use-plugin {path}: no plugin {name!r}; the plugins are {', '.join(known)}"
+        )
     if issubclass(plugin, plugins.base.GraphPluginBase):
         raise UserError(
-            f"--use-plugin {path}: {name} returns before its jobs have run; take one that waits "
+            f"--use-plugin {path}: {name} returns before its jobs have run; use one that waits "
             "for them, such as SLURM, SGE, PBS, LSF or Condor"
         )
     if not issubclass(plugin, plugins.base.SGELikeBatchManagerBase):

@@ -45,7 +45,7 @@ class Progress:
             LOG.debug("%s started", title)
 
     def report_failure(self, node: Any) -> None:
-        """Log why a node failed, once, when its crash file is there."""
+        """Log once why a node failed, when its crash file exists."""
         crash = read_crashes(self._crashes, {node.fullname})
         if crash is None or node.fullname in self._reported:
             return

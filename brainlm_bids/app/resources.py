@@ -59,10 +59,10 @@ def find_resources(settings: Settings) -> Resources:
     Raises
     ------
     UserError
-        If a resource cannot be had, or a file is not what the option needs.
+        If a resource is not available, or a file is not what the option needs.
     """
     offline = settings.offline
-    # A series that is declared to be of A424 must not be named after the approximate atlas.
+    # A series that the user declares to be of A424 is not named after the approximate atlas.
     name = settings.atlas or ("A424" if settings.timeseries else None)
     atlas = find_atlas(name, offline=offline)
     template = find_template(settings.template, offline=offline, atlas_space=atlas.space)
@@ -73,7 +73,7 @@ def find_resources(settings: Settings) -> Resources:
         scaling.load_stats(settings.scaling_stats, list(parcels().names))
     space, warnings = template.space, template.warnings
     if settings.fmriprep_dir is not None or settings.timeseries:
-        # The data are normalised already: the template is only the background of figures.
+        # The data are already normalised: the template is only the background of figures.
         space = REAL_SPACE
         warnings = other_space(space, atlas.space)
     return Resources(atlas, template, models, space, (*atlas.warnings, *warnings))
@@ -96,7 +96,7 @@ def _find_models(settings: Settings) -> dict[str, ModelResource]:
 
 
 def check_models(models: Collection[ModelResource], settings: Settings) -> None:
-    """Refuse at once what the model stage would refuse after an hour of preprocessing."""
+    """Refuse at the start what the models would refuse after an hour of preprocessing."""
     n_parcels = len(parcels().names)
     for model in models:
         if model.path is None:
@@ -129,7 +129,7 @@ def with_precision(settings: Settings, resources: Resources) -> Settings:
 
 
 def with_space_resources(run: Run, settings: Settings, resources: Resources) -> Run:
-    """A run of fMRIPrep with what its space needs.
+    """A run of fMRIPrep with the transform or atlas that its space needs.
 
     That is A424 on grayordinates, or TemplateFlow's transform from the other MNI template to ours.
     """
@@ -162,7 +162,7 @@ def _with_cifti_atlas(
         return replace(run, problem=problem)
     if settings.strategy is None and settings.denoise != "none":
         problem = (
-            f"{name}: ICA-AROMA looks at voxels outside of grey matter, which CIFTI lacks; give "
+            f"{name}: ICA-AROMA needs voxels outside of grey matter, which CIFTI lacks; give "
             "--denoise confounds:simple (or none), or another --input-space"
         )
         return replace(run, problem=problem)

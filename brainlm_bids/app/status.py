@@ -27,7 +27,7 @@ _OURS = ("UserError", "RunSkipped")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a recording, or of a part of the cohort.
+    """The outcome of a recording, or of a part of the cohort.
 
     Parameters
     ----------
@@ -126,12 +126,12 @@ def print_table(rows: Sequence[Row], output_dir: Path) -> None:
     print(f"brainlm-bids: {text}; outputs in {output_dir}", file=sys.stderr)
 
 
-# --- what Nipype left ------------------------------------------------------------------------
+# --- crash files of Nipype ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Crash:
-    """Why a node failed; or that it skipped its recording by a stated policy."""
+    """Why a node failed, or that it skipped its recording by a stated policy."""
 
     reason: str
     path: Path
@@ -139,7 +139,7 @@ class Crash:
 
 
 def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
-    """The first crash among the nodes of these full names, with its reason in one line."""
+    """The first crash among some nodes (full names), with its reason in one line."""
     for path in sorted(folder.glob("crash-*.txt")) if folder.is_dir() else []:
         text = path.read_text(errors="replace")
         match = re.search(r"^Node: (\S+)", text, re.MULTILINE)
@@ -171,8 +171,8 @@ def crash_reason(text: str) -> tuple[str, str]:
 
 
 def used_resources(work_dir: Path, names: Iterable[str]) -> tuple[float | None, float | None]:
-    """Seconds (summed) and peak memory in MB (largest) of the nodes of these full names."""
-    # Nipype gives every part of a node's name a folder
+    """Total seconds and largest peak memory (MB) of some nodes (full names)."""
+    # Nipype makes a folder of every part of a node's name
     paths = [work_dir.joinpath(*name.split("."), RESOURCES_FILE) for name in names]
     values = [json.loads(path.read_text()) for path in paths if path.is_file()]
     if not values:

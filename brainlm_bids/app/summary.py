@@ -16,7 +16,7 @@ from brainlm_bids.workflows.group import ModelSummary, ScalingSource
 
 
 def summarise(cohort: Cohort, statistics: ScalingSource) -> None:
-    """Write what describes the cohort as a whole."""
+    """Write the tables and figures about the whole cohort."""
     settings, included = cohort.settings, cohort.included
     summaries = [_summary(cohort, label, model) for label, model in cohort.models.items()]
     sidecar = {
@@ -46,7 +46,7 @@ def summarise(cohort: Cohort, statistics: ScalingSource) -> None:
 
 
 def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary | None:
-    """What the tables of a model are made from; None if it embedded no recording."""
+    """Input of the tables of a model; None if it embedded no recording."""
     included = cohort.included
     rows = [k for k, one in enumerate(included) if cohort.is_embedded(one, label)]
     if not rows:

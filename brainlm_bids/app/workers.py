@@ -1,4 +1,4 @@
-"""The worker processes that run a graph's nodes, and what happens when one of them is killed.
+"""The worker processes that run the nodes of a graph, and recovery when one is killed.
 
 What comes in: a graph. What goes out: crash files. Nipype's MultiProc plugin waits forever for a
 process that was killed; here the step fails with the reason, and the other runs continue. The main
@@ -58,7 +58,7 @@ class WorkersPlugin(MultiProcPlugin):
     def _new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
             max_workers=self.processors,
-            # fork would copy the threads' locks of the libraries loaded here
+            # fork would copy locks of the threads of libraries loaded here
             mp_context=multiprocessing.get_context("forkserver"),
             initializer=_begin,
             initargs=(self._cwd, self._verbose),
@@ -98,8 +98,8 @@ class WorkersPlugin(MultiProcPlugin):
         return bool(self._suspects or self._retried & self._submitted.keys())
 
     def _has_died(self) -> bool:
-        # The pool alone would notice too late: it does not watch the process that it started last
-        # until another has returned a result (CPython 3.11 to 3.13).
+        # The pool alone would notice too late: it does not watch its latest process until another
+        # has returned a result (CPython 3.11 to 3.13).
         alive = set(multiprocessing.active_children())
         dead = self._workers - alive
         self._workers |= alive
@@ -171,7 +171,7 @@ def _end_workers() -> None:
     while time.monotonic() < until and any(worker.is_alive() for worker in workers):
         time.sleep(0.05)
     for worker in workers:
-        # a worker inside a library's loop handles no other signal
+        # a worker in a loop of a library handles no other signal
         worker.kill()
 
 

@@ -161,7 +161,7 @@ def _check_folders(settings: Settings) -> None:
         )
     if _inside(settings.work_dir, bids_dir):
         raise UserError(
-            f"--work-dir {settings.work_dir} lies in BIDS_DIR: nothing may be written into the "
+            f"--work-dir {settings.work_dir} is in BIDS_DIR: nothing may be written into the "
             "raw data; give a folder outside of it"
         )
 
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # a full disk is no error of the program, and nothing that was finished is lost
             where = error.filename or "the output or work folder"
             print(
-                f"brainlm-bids: {where}: cannot be written ({error.strerror}); mend that, and the "
+                f"brainlm-bids: {where}: cannot be written ({error.strerror}); fix that, and the "
                 "same command continues",
                 file=sys.stderr,
             )

@@ -368,7 +368,7 @@ def test_only_the_statistics_are_needed(small: tuple[Path, Path], tmp_path: Path
         (("--target", "age", "--regress-out", "moon"), "--regress-out moon"),
         (("--regress-out", "mean_fd"), "needs a --target"),
         (("--participant-label", "99"), "no series of the selection"),
-        (("--max-mean-fd", "0.0001"), "none of the 6 recordings counts"),
+        (("--max-mean-fd", "0.0001"), "none of the 6 recordings is included"),
     ],
 )
 def test_slips_are_said_in_one_line(
@@ -393,7 +393,7 @@ def test_a_broken_participants_table_stops_nothing_that_does_not_need_it(
 def test_an_empty_folder_asks_for_participant(small: tuple[Path, Path], tmp_path: Path) -> None:
     done = call(small[0], tmp_path / "nothing", tmp_path / "work")
     assert done.returncode == 2
-    assert "run the level participant first" in done.stderr
+    assert "run the participant level first" in done.stderr
 
 
 def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_bad_paths_end_with_2(bids: Path, capsys: pytest.CaptureFixture[str]) ->
     assert _exit_code(str(bids), str(bids), "participant") == 2
     assert "OUTPUT_DIR is BIDS_DIR" in capsys.readouterr().err
     assert _exit_code(str(bids), out, "participant", "-w", str(bids / "work")) == 2
-    assert "lies in BIDS_DIR" in capsys.readouterr().err
+    assert "is in BIDS_DIR" in capsys.readouterr().err
 
 
 def test_output_inside_the_data_set_is_told_by_its_real_path(bids: Path) -> None:
@@ -158,7 +158,7 @@ def test_output_inside_the_data_set_is_told_by_its_real_path(bids: Path) -> None
     link.symlink_to(bids)
     with pytest.raises(UserError, match="OUTPUT_DIR is BIDS_DIR"):
         cli.parse([str(bids), str(link), "participant"])
-    with pytest.raises(UserError, match="lies in BIDS_DIR"):
+    with pytest.raises(UserError, match="is in BIDS_DIR"):
         _parse(bids, "-w", str(link / "work"))
 
 
