@@ -34,14 +34,14 @@ class Anatomy:
     Parameters
     ----------
     images
-        In the order in which they are tried.
+        Tried in the order of their names, the compressed one of two with the same name first.
     fallback
         Whether a run whose T1w images are all damaged is processed without one.
     """
 
     def __init__(self, images: Iterable[Path], *, fallback: bool) -> None:
         self._of_subject: dict[str, list[Path]] = {}
-        for path in images:
+        for path in sorted(images, key=_order):
             self._of_subject.setdefault(parse(path.name).get("sub"), []).append(path)
         self._fallback = fallback
         self._faults: dict[Path, str | None] = {}
@@ -72,6 +72,10 @@ class Anatomy:
         if path not in self._faults:
             self._faults[path] = _fault_of(path)
         return self._faults[path]
+
+
+def _order(path: Path) -> tuple[str, str, bool]:
+    return path.parent.as_posix(), parse(path.name).bare, path.suffix != ".gz"
 
 
 def _fault_of(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import check_readable
 
 
 def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -35,6 +36,8 @@ def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     UserError
         If the file is damaged.
     """
+    # nibabel stops reading before the checksum: most flipped bits would only change the values
+    check_readable(Path(path), whole=True)
     with _named(path):
         return _load_image(path)
 

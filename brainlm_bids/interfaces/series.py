@@ -13,6 +13,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import reading
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.fmriprep import read_confounds
@@ -44,14 +45,15 @@ class TakeCifti(ArrayInterface):
 
         from brainlm_bids.preproc import steps
 
-        bold: Any = nb.load(self.inputs.bold)
+        with reading(Path(self.inputs.bold)):
+            bold: Any = nb.load(self.inputs.bold)
+            series = np.asarray(bold.dataobj, dtype=np.float32)  # (T, V)
         atlas: Any = nb.load(self.inputs.labels)
         if bold.header.get_axis(1) != atlas.header.get_axis(1):
             raise UserError(
                 f"{self.inputs.bold}: its grayordinates are not those of {self.inputs.labels}; "
                 "91k is needed (fMRIPrep's --cifti-output 91k)"
             )
-        series = np.asarray(bold.dataobj, dtype=np.float32)  # (T, V)
         table = read_confounds(self.inputs.confounds, len(series))
         with errors_about(self.inputs.bold):
             run = steps.take_cifti(

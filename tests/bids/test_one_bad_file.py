@@ -19,6 +19,7 @@ from brainlm_bids.app import participant as app
 from brainlm_bids.bids import inputs
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
+from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.settings import Settings
 
 GOOD = {"RepetitionTime": 2.0, "TaskName": "rest"}
@@ -151,6 +152,16 @@ def test_a_damaged_t1w_falls_to_the_next(root: Path) -> None:
     assert run.warnings[0].text.startswith(f"{first}: cannot be read")
 
 
+def test_of_a_t1w_that_is_there_twice_the_compressed_one_is_used(root: Path) -> None:
+    first = root / "sub-01/anat/sub-01_T1w.nii.gz"
+    twin = _image(first.with_name("sub-01_T1w.nii"), *SHAPE)
+    assert _runs(root)["sub-01_task-rest"].t1w == first
+    _cut(first)
+    assert _runs(root)["sub-01_task-rest"].t1w == twin
+    _cut(twin)
+    assert "is it damaged" in (_runs(root)["sub-01_task-rest"].problem or "")
+
+
 def test_the_t1w_of_another_session_is_told(root: Path) -> None:
     _bold(root, "sub-03_ses-b_task-rest")
     other = _t1w(root, "sub-03_ses-a")
@@ -164,6 +175,26 @@ def test_the_t1w_of_another_session_is_told(root: Path) -> None:
     run = _runs(root)["sub-03_ses-b_task-rest"]
     assert run.t1w == other
     assert [one.kind for one in run.warnings] == ["t1w_damaged", "t1w_of_other_session"]
+
+
+def test_no_flipped_bit_of_a_compressed_image_is_read(tmp_path: Path) -> None:
+    """Most of them decompress to other values, which only the checksum tells."""
+    path = _image(tmp_path / "a.nii.gz", *SHAPE, 30)
+    good, _ = load_image(str(path))
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(60):
+        flipped = bytearray(content)
+        flipped[random.integers(20, len(content))] ^= 1 << int(random.integers(8))
+        path.write_bytes(flipped)
+        try:
+            values, _ = load_image(str(path))
+        except UserError as error:
+            n_refused += 1
+            assert str(error).startswith(f"{path}: cannot be read (")
+        else:
+            np.testing.assert_array_equal(values, good)
+    assert n_refused > 50
 
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGE[:4])
