@@ -81,7 +81,7 @@ def _methods(settings: Settings, resources: Resources, runs: Sequence[Run]) -> t
 
     from brainlm_bids.report.methods import methods
 
-    with_t1w = {run.t1w is not None for run in runs if run.problem is None}
+    with_t1w = {run.t1w is not None for run in runs if not (run.problem or run.skip)}
     facts = {
         **settings.changing(SERIES),
         **settings.subset(("mask_ratio",)),

@@ -290,7 +290,12 @@ def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
     for path in source.files:
         check_readable(path)
     raw = raw_dir / run.source.relative_to(run.bids_dir).with_name(f"{source.stem}_bold.nii.gz")
-    metadata = read_metadata(raw, raw_dir) | read_metadata(run.source, run.bids_dir)
+    metadata = read_metadata(run.source, run.bids_dir)
+    try:
+        metadata = read_metadata(raw, raw_dir) | metadata
+    except UserError:
+        if "RepetitionTime" not in metadata:
+            raise
     run = _with_metadata(run, metadata)
     if run.problem is not None:
         return run

@@ -4,7 +4,7 @@ A data set and a selection come in; paths go out. Nothing is written into the da
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +21,7 @@ from brainlm_bids.bids.left_out import (
     why_left_out,
     why_never,
 )
+from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.bids.selection import Query, is_selected, read_filters, wanted_labels
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
@@ -65,11 +66,10 @@ def find_files(settings: Settings) -> Selected:
     layout = _index(settings)
     filters = read_filters(settings.bids_filter_file)
     wanted = wanted_labels(settings)
-    indexed = set(_query(layout, {}, "bold", {"suffix": "bold", **_subjects(settings)}, settings))
+    indexed = _of_participants(_query(layout, {}, "bold", {"suffix": "bold"}, settings), settings)
     asked = indexed
     if "bold" in filters:
-        query = {"suffix": "bold", **_subjects(settings)}
-        asked = set(_query(layout, filters, "bold", query, settings))
+        asked = indexed & set(_query(layout, filters, "bold", {"suffix": "bold"}, settings))
     asked = {path for path in asked if is_selected(path.name, wanted)}
     there = look_for_bold(settings.bids_dir, settings.output_dir, settings.participant_label)
     rules = [] if settings.skip_bids_validation else read_bidsignore(settings.bids_dir)
@@ -162,6 +162,14 @@ def _ignored(settings: Settings) -> Iterator[str | re.Pattern[str]]:
     if settings.participant_label and settings.bids_database_dir is None:
         labels = "|".join(re.escape(label) for label in settings.participant_label)
         yield re.compile(rf"^/sub-(?!(?:{labels})(?:/|$))")
+
+
+def _of_participants(paths: Iterable[Path], settings: Settings) -> set[Path]:
+    """Those in the folders of the participants; PyBIDS knows a label only up to a first hyphen."""
+    folders = {with_prefix("sub", label) for label in settings.participant_label}
+    if not folders:
+        return set(paths)
+    return {path for path in paths if path.relative_to(settings.bids_dir).parts[0] in folders}
 
 
 def _subjects(settings: Settings) -> Query:

@@ -73,7 +73,8 @@ def read_variables(
         For a file that is no such table, if it is needed.
     """
     participants = None if bids_dir is None else bids_dir / "participants.tsv"
-    if participants is not None and not participants.is_file():
+    # a link to what was never fetched is a table that cannot be read, not the lack of one
+    if participants is not None and not (participants.exists() or participants.is_symlink()):
         participants = None
     paths = [path for path in (participants, phenotype) if path is not None]
     columns: Columns = {}

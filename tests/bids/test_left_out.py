@@ -134,6 +134,15 @@ def test_without_validation_they_are_taken(root: Path) -> None:
     assert [run.stem for run in inputs.find_runs(chosen)] == ["sub-01_task-n-back"]
 
 
+def test_a_participant_whose_label_is_not_bids(root: Path) -> None:
+    _bold(root, "sub-a-1/func/sub-a-1_task-x_bold.nii.gz")
+    settings = _settings(root, skip_bids_validation=True, participant_label=("a-1",))
+    (run,) = inputs.find_runs(settings)
+    assert (run.stem, run.subject, run.problem, run.skip) == ("sub-a-1_task-x", "a-1", None, None)
+    (row,) = inputs.find_runs(_settings(root, participant_label=("a-1",)))
+    assert "unlike sub-a-1; rename it" in (row.skip or "")
+
+
 def test_a_run_that_is_there_twice_is_taken_once(root: Path) -> None:
     """The compressed one in its own folder; a copy elsewhere only if nothing is validated."""
     good = root / "sub-01/func/sub-01_task-rest_bold.nii.gz"

@@ -289,6 +289,18 @@ def test_a_bad_file_of_fmriprep_costs_its_run_alone(
     assert second.problem is None
 
 
+def test_a_broken_raw_sidecar_is_needed_only_for_what_fmriprep_lacks(fmriprep: Path) -> None:
+    raw = fmriprep.parent / "raw"
+    files.write_text(raw / "sub-01/func/sub-01_task-rest_bold.json", "{")
+    settings = _settings(raw, derivatives=(f"fmriprep={fmriprep}",), denoise="none")
+    assert [run.problem for run in inputs.find_runs(settings)] == [None, None]
+    func = fmriprep / "sub-01" / "func"
+    (func / f"sub-01_task-rest_{SPACE}_desc-preproc_bold.json").unlink()
+    first, second = inputs.find_runs(settings)
+    assert "sub-01_task-rest_bold.json: is not valid JSON" in (first.problem or "")
+    assert second.problem is None
+
+
 # --- the data set's own description ----------------------------------------------------------
 
 

@@ -95,6 +95,13 @@ def test_a_broken_table_is_refused_only_if_it_is_needed(tmp_path: Path, text: st
     assert "is not UTF-8" in found.notices[0].text
 
 
+def test_a_table_that_was_never_fetched(tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").symlink_to("nowhere")
+    with pytest.raises(UserError, match="has not been fetched"):
+        read_variables(tmp_path, None, ONE)
+    assert read_variables(tmp_path, None, ONE, needed=False).columns == {}
+
+
 def test_a_phenotype_file_replaces_columns(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").write_text("participant_id\tage\tsex\n01\t30\tF\n")
     phenotype = tmp_path / "pheno.tsv"
