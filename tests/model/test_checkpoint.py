@@ -215,8 +215,8 @@ def test_weights_of_the_other_family(tmp_path: Path) -> None:
     weights = (ours / "pytorch_model.bin").read_bytes()
     (ours / "pytorch_model.bin").write_bytes((other / "pytorch_model.bin").read_bytes())
     (other / "pytorch_model.bin").write_bytes(weights)
-    assert "weights of the vitmae family, its config.json is of brainlm" in refusal(ours)
-    assert "weights of the brainlm family, its config.json is of vitmae" in refusal(other)
+    assert "weights of the vitmae family, but its config.json is of brainlm" in refusal(ours)
+    assert "weights of the brainlm family, but its config.json is of vitmae" in refusal(other)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
