@@ -421,12 +421,12 @@ def test_the_licence_goes_with_the_weights(
     for name in ("once", "twice"):
         given = replace(parameters(store, tmp_path / name, epochs=1), config=None)
         assert pretrain(replace(given, start_from=source)) == 0
-        assert "may not be shared" in capsys.readouterr().out
+        assert "must not be shared" in capsys.readouterr().out
         source = str(tmp_path / name / "best")
         about = json.loads((Path(source) / "training.json").read_text())
         assert about["StartedFrom"]["Licence"].startswith("CC BY-NC-ND 4.0")
     assert pretrain(parameters(store, tmp_path / "own", epochs=1)) == 0
-    assert "may not be shared" not in capsys.readouterr().out
+    assert "must not be shared" not in capsys.readouterr().out
 
 
 def test_from_an_output_folder_to_embeddings(tmp_path: Path) -> None:
