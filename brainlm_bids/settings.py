@@ -265,7 +265,7 @@ class Settings:
         help="only write the HTML reports again, from existing outputs")
     boilerplate_only: bool = setting(
         False, EXECUTION, NOTHING,
-        help="only write the methods text, logs/CITATION.md")
+        help="only write the methods text, logs/CITATION.md, again, from existing outputs")
     write_graph: bool = setting(
         False, EXECUTION, NOTHING,
         help="write a diagram of the workflow into logs/")

@@ -6,8 +6,12 @@ from pathlib import Path
 
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.bids.context import (
+    FMRIPREP,
+    RAW,
+    SERIES,
     AnatomicalContext,
     AtlasInfo,
+    InputInfo,
     ModelInfo,
     RecordedSettings,
     RecordingContext,
@@ -15,6 +19,7 @@ from brainlm_bids.bids.context import (
     TemplateInfo,
 )
 from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.fmriprep import fmriprep_version
 from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
@@ -49,6 +54,7 @@ def run_context(
         settings=_recorded_settings(settings, run),
         slice_timing_corrected=False if run.is_raw else run.metadata.get("SliceTimingCorrected"),
         scaling_statistics="this recording" if statistics is None else statistics.name,
+        input_data=_input_data(settings, run),
     )
 
 
@@ -92,6 +98,14 @@ def _sources(settings: Settings, run: Run) -> tuple[str, ...]:
     return (run.uri, *t1w)
 
 
+def _input_data(settings: Settings, run: Run) -> InputInfo:
+    if run.timeseries:
+        return InputInfo(SERIES)
+    if run.preprocessed is None or settings.fmriprep_dir is None:
+        return InputInfo(RAW)
+    return InputInfo(FMRIPREP, fmriprep_version(settings.fmriprep_dir), run.preprocessed.space)
+
+
 def _registration(run: Run) -> str:
     """How a run was brought into template space."""
     if run.timeseries:
@@ -113,6 +127,7 @@ def _recorded_settings(settings: Settings, run: Run) -> RecordedSettings:
         dvars_spike_threshold=settings.dvars_spike_threshold,
         min_parcel_coverage=settings.min_parcel_coverage,
         random_seed=settings.random_seed,
+        dummy_scans=settings.dummy_scans,
     )
     if run.timeseries:
         given = "none, as given"

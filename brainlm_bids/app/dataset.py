@@ -1,12 +1,11 @@
 """Files of a participant call besides the recordings: data set, methods text, reports."""
 
 import logging
-import platform
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from brainlm_bids import __version__, files
-from brainlm_bids.app.context import model_info
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import EXIT_FAILED, EXIT_OK
 from brainlm_bids.bids import inputs as bids_inputs
@@ -19,13 +18,15 @@ from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import describe_labels
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
-from brainlm_bids.table import SERIES
+
+if TYPE_CHECKING:
+    from brainlm_bids.report.manuscript import Manuscript
 
 LOG = logging.getLogger("brainlm_bids")
 
 
-def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run]) -> None:
-    """Write the files of the whole data set, the atlas as used, and the methods text."""
+def write_dataset(settings: Settings, resources: Resources) -> None:
+    """Write the files of the whole data set, and the atlas as used."""
     import nibabel as nb
     import numpy as np
 
@@ -63,70 +64,65 @@ def write_dataset(settings: Settings, resources: Resources, runs: Sequence[Run])
             "Approximate": atlas.approximate,
         },
     )
-    text, references = _methods(settings, resources, runs)
-    logs = settings.output_dir / "logs"
-    files.write_text(logs / "CITATION.md", text)
-    files.write_text(logs / "CITATION.bib", references)
 
 
-def _kind_of_source(settings: Settings) -> str:
-    if settings.timeseries:
-        return "timeseries"
-    return "raw" if settings.fmriprep_dir is None else "fmriprep"
+def write_methods(settings: Settings) -> bool:
+    """The methods text of the finished runs of the selection, in `logs/`.
 
-
-def _methods(settings: Settings, resources: Resources, runs: Sequence[Run]) -> tuple[str, str]:
-    """The methods text of some runs, and its references: (Markdown, BibTeX)."""
-    from importlib.metadata import version
-
-    from brainlm_bids.report.methods import methods
-
-    with_t1w = {run.t1w is not None for run in runs if not (run.problem or run.skip)}
-    facts = {
-        **settings.changing(SERIES),
-        **settings.subset(("mask_ratio",)),
-        "version": __version__,
-        "versions": {name: version(name) for name in ("nipype", "antspyx", "scikit-learn", "torch")}
-        | {"python": platform.python_version()},
-        "source": _kind_of_source(settings),
-        "has_t1w": with_t1w.pop() if len(with_t1w) == 1 else None,
-        "template": resources.space,
-        "atlas": resources.atlas.label,
-        "scaling_stats": None if settings.scaling_stats is None else settings.scaling_stats.name,
-        "models": [
-            {
-                **model_info(label, model).sidecar(),
-                "untrained": model.random,
-                "warning": " ".join(str(warning) for warning in model.warnings if not model.random),
-            }
-            for label, model in resources.models.items()
-        ],
-    }
-    return methods(facts)
-
-
-def write_reports(
-    settings: Settings, runs: Sequence[Run], resources: Resources | None = None
-) -> int:
-    """Write the HTML report of every subject from the files in the output folder.
-
-    With the call's resources, each report has its own subject's methods: `logs/CITATION.md` is for
-    all subjects of a call, and another call may have written it since.
+    Returns
+    -------
+    bool
+        Whether there is a finished run.
     """
+    from brainlm_bids.report.methods import methods
+    from brainlm_bids.report.run_records import gather_runs
+
+    runs = gather_runs(settings.output_dir, settings)
+    if runs:
+        write_manuscript(settings, methods(runs))
+    return bool(runs)
+
+
+def write_methods_beside_results(settings: Settings) -> int:
+    """The methods text of finished runs; an error in it costs no result, and is told.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        write_methods(settings)
+    except Exception as error:
+        return _internal(settings, "internal error in the methods text", error)
+    return EXIT_OK
+
+
+def _internal(settings: Settings, where: str, error: Exception) -> int:
+    """Tell an error of the program; one of the disk is not ours."""
+    if isinstance(error, OSError) and error.errno in files.CANNOT_WRITE:
+        raise error
+    text = f"{where} ({type(error).__name__}: {error}); please report it"
+    LOG.error(text, exc_info=settings.verbose > 0)
+    return EXIT_FAILED
+
+
+def write_manuscript(settings: Settings, text: "Manuscript") -> None:
+    """A text in all its forms, in `logs/`."""
+    for extension, form in text.forms().items():
+        files.write_text(settings.output_dir / "logs" / f"{text.name}{extension}", form)
+
+
+def write_reports(settings: Settings, runs: Sequence[Run]) -> int:
+    """The HTML report of every subject, from what is in the output folder."""
     from brainlm_bids.report.subject import build_report
 
     code = EXIT_OK
-    for subject, subject_runs in bids_inputs.by_subject(runs).items():
+    for subject in bids_inputs.by_subject(runs):
         try:
-            text = None if resources is None else _methods(settings, resources, subject_runs)[0]
-            path = build_report(settings.output_dir, subject, version=__version__, methods=text)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in files.CANNOT_WRITE:
-                raise
-            # the other subjects get their reports
-            text = f"sub-{subject}: internal error in its report ({type(error).__name__}: {error})"
-            LOG.error("%s; please report it", text, exc_info=settings.verbose > 0)
-            code = EXIT_FAILED
+            path = build_report(settings.output_dir, subject, version=__version__)
+        except Exception as error:  # the others have theirs
+            code = _internal(settings, f"sub-{subject}: internal error in its report", error)
             continue
         print(f"report: {path}", file=sys.stderr)
     return code

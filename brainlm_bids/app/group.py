@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from brainlm_bids import __version__, files
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import cohort_context
+from brainlm_bids.app.dataset import write_manuscript, write_methods
 from brainlm_bids.app.decoding import check_columns
 from brainlm_bids.app.execution import execute, make_folders, new_run_id, record_settings
 from brainlm_bids.app.plan import cohort_inputs, evaluate, plan_recording
@@ -67,9 +68,8 @@ def run(settings: Settings) -> int:
         return EXIT_OK
     if settings.dry_run:
         return _print_plan(cohort)
-    _write_methods(cohort)
     if settings.boilerplate_only:
-        return EXIT_OK
+        return _write_methods_again(cohort)
     described = outputs.describe_labels(GROUP)
     write_dataset_files(settings.output_dir, None, described)
     record_settings(settings, cohort.run_id)
@@ -96,6 +96,7 @@ def _run(cohort: Cohort) -> int:
     rows = cohort.rows()
     _write_rows(cohort, rows)
     if statistics is not None:
+        _write_methods(cohort)
         _write_report(cohort)
     return exit_code(rows)
 
@@ -212,30 +213,21 @@ def _plan(cohort: Cohort, recording: Recording, statistics: str) -> CohortPlan:
 
 
 def _write_methods(cohort: Cohort) -> None:
-    from importlib.metadata import version
+    """How the cohort was analysed, and how all of its runs were processed."""
+    from brainlm_bids.report.methods_group import cohort_methods
 
-    from brainlm_bids.report.methods import cohort_methods
+    write_methods(cohort.settings)
+    write_manuscript(cohort.settings, cohort_methods(cohort.naming, list(cohort.models)))
 
-    settings = cohort.settings
-    statistics = settings.scaling_stats
-    text, references = cohort_methods(
-        {
-            "scaling_stats": None if statistics is None else statistics.name,
-            "scaling_volumes": settings.scaling_volumes,
-            "max_mean_fd": settings.max_mean_fd,
-            "min_coverage": settings.min_coverage,
-            "include_suspect": settings.include_suspect,
-            "models": list(cohort.resources.models),
-            "targets": settings.target,
-            "regress_out": settings.regress_out,
-            "permutations": settings.permutations,
-            "versions": {name: version(name) for name in ("numpy", "scikit-learn", "torch")},
-            "version": __version__,
-        }
-    )
-    logs = settings.output_dir / "logs"
-    files.write_text(logs / "CITATION_group.md", text)
-    files.write_text(logs / "CITATION_group.bib", references)
+
+def _write_methods_again(cohort: Cohort) -> int:
+    if not cohort.naming.path("group_recordings").is_file():
+        raise UserError(
+            f"{cohort.settings.output_dir}: --boilerplate-only describes a finished analysis, and "
+            "there is none; run the level group first"
+        )
+    _write_methods(cohort)
+    return EXIT_OK
 
 
 def _write_report(cohort: Cohort) -> None:

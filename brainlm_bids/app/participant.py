@@ -13,7 +13,12 @@ from collections.abc import Sequence
 from brainlm_bids import files
 from brainlm_bids.app import group, messages
 from brainlm_bids.app.context import anatomical_context, run_context
-from brainlm_bids.app.dataset import write_dataset, write_reports
+from brainlm_bids.app.dataset import (
+    write_dataset,
+    write_methods,
+    write_methods_beside_results,
+    write_reports,
+)
 from brainlm_bids.app.execution import (
     crash_folder,
     execute,
@@ -85,6 +90,8 @@ def _run_participant(settings: Settings) -> int:
     taken = [run for run in runs if run.taken]
     if settings.reports_only:
         return write_reports(settings, taken)
+    if settings.boilerplate_only:
+        return _write_methods_again(settings)
     resources = find_resources(settings)
     settings = with_precision(settings, resources)
     for text in resources.warnings:
@@ -94,9 +101,7 @@ def _run_participant(settings: Settings) -> int:
     if settings.dry_run:
         _print_plans(plans, rows)
         return _code(rows, taken)
-    write_dataset(settings, resources, [plan.run for plan in plans])
-    if settings.boilerplate_only:
-        return EXIT_OK
+    write_dataset(settings, resources)
     record_settings(settings, run_id)
     pending = [plan for plan in plans if plan.stages.pending]
     graph, signal = _execute(settings, resources, pending, run_id) if pending else (None, None)
@@ -106,7 +111,7 @@ def _run_participant(settings: Settings) -> int:
         for plan in plans
     ]
     rows.sort(key=lambda row: row.source)
-    code = _finish(settings, taken, resources, rows, run_id, stopped=stopped)
+    code = _finish(settings, taken, rows, run_id, stopped=stopped)
     if signal is not None:
         raise signal
     return max(code, _code(rows, taken))
@@ -122,10 +127,18 @@ def _code(rows: Sequence[Row], taken: Sequence[Run]) -> int:
     return exit_code(rows)
 
 
+def _write_methods_again(settings: Settings) -> int:
+    if write_methods(settings):
+        return EXIT_OK
+    raise UserError(
+        f"{settings.output_dir}: --boilerplate-only describes finished runs, and there is none of "
+        "the selection; process them first"
+    )
+
+
 def _finish(
     settings: Settings,
     runs: Sequence[Run],
-    resources: Resources,
     rows: Sequence[Row],
     run_id: str,
     *,
@@ -135,8 +148,8 @@ def _finish(
     try:
         write_status(settings.output_dir, run_id, rows)
         if not stopped and any(row.status != CACHED for row in rows):
-            return write_reports(settings, runs, resources)
-        return EXIT_OK
+            return max(write_methods_beside_results(settings), write_reports(settings, runs))
+        return EXIT_OK if stopped else write_methods_beside_results(settings)
     finally:
         print_table(rows, settings.output_dir)
 

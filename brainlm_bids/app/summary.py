@@ -9,6 +9,7 @@ from brainlm_bids.app.execution import execute
 from brainlm_bids.app.resources import materialise
 from brainlm_bids.app.status import FAILED, Outcome
 from brainlm_bids.bids.derivatives import INCLUDED
+from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.workflows import group as graphs
@@ -26,6 +27,7 @@ def summarise(cohort: Cohort, statistics: ScalingSource) -> None:
         "Space": cohort.naming.space,
         "Atlas": cohort.naming.atlas,
         "RandomSeed": settings.random_seed,
+        "SoftwareVersions": software_versions(),
         "Warnings": to_json(cohort.warnings()),
     }
     graph = graphs.tables_workflow(

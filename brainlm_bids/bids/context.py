@@ -15,6 +15,8 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice
 
 T = TypeVar("T")
+# What a run's series can be made from: raw BOLD, fMRIPrep's derivatives, a given parcel series.
+RAW, FMRIPREP, SERIES = "raw", "fMRIPrep", "series"
 # The fields of a sidecar by the names of a record's.
 TEMPLATE_FIELDS = {"name": "Name", "source": "Source", "sha256": "SHA256"}
 ATLAS_FIELDS = {
@@ -114,6 +116,29 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class InputInfo:
+    """What a run's series were made from.
+
+    Parameters
+    ----------
+    kind : str
+        `raw`, `fMRIPrep` or `series`: one of `RAW`, `FMRIPREP` and `SERIES`.
+    version : str or None
+        Of fMRIPrep, if its derivatives record it.
+    space : str or None
+        Of fMRIPrep's BOLD.
+    """
+
+    kind: str
+    version: str | None = None
+    space: str | None = None
+
+    def sidecar(self) -> dict[str, str | bool]:
+        """The content of the field InputData."""
+        return _recorded(self, {"kind": "Kind", "version": "Version", "space": "Space"})
+
+
+@dataclass(frozen=True)
 class AnatomicalContext:
     """What the writer of a T1w image's derivatives knows."""
 
@@ -154,7 +179,10 @@ class RecordingContext:
 
 @dataclass(frozen=True)
 class RecordedSettings:
-    """The settings that sidecars and figures of a run report; None for a step that was not done."""
+    """The settings that sidecars and figures of a run report; None for a step that was not done.
+
+    `dummy_scans` is None where the volumes before the steady state were detected.
+    """
 
     denoise: str
     high_pass: float | None
@@ -163,6 +191,7 @@ class RecordedSettings:
     dvars_spike_threshold: float
     min_parcel_coverage: float | None
     random_seed: int
+    dummy_scans: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +216,8 @@ class RunContext(RecordingContext):
         None if it is not known.
     scaling_statistics : str
         Whose median and interquartile range scale the series.
+    input_data : InputInfo
+        What the series were made from.
     """
 
     tr: float
@@ -197,6 +228,7 @@ class RunContext(RecordingContext):
     settings: RecordedSettings
     slice_timing_corrected: bool | None
     scaling_statistics: str
+    input_data: InputInfo
 
 
 def to_plain(value: Any) -> Any:

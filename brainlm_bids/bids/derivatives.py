@@ -160,6 +160,16 @@ class Selection(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OfParticipant:
+    """The selection of everything of one participant."""
+
+    participant_label: tuple[str, ...]
+    session_label: tuple[str, ...] = ()
+    task_id: tuple[str, ...] = ()
+    run_id: tuple[str, ...] = ()
+
+
 def selected(stem: str, chosen: Selection) -> bool:
     """Whether a recording is among the chosen ones."""
     wanted = {
@@ -191,7 +201,7 @@ def find_derivatives(
         A file that is there under its present and its former name is given once.
     """
     found: dict[tuple[str, Naming, str], Derivative] = {}
-    for path, key in _candidates(output_dir, keys):
+    for path, key in _candidates(output_dir, keys, selection):
         one = identify(path, output_dir)
         if one is None or one.key != key:
             continue
@@ -203,11 +213,18 @@ def find_derivatives(
     return sorted(found.values(), key=lambda one: one.path)
 
 
-def _candidates(output_dir: Path, keys: Iterable[str]) -> Iterator[tuple[Path, str]]:
+def _candidates(
+    output_dir: Path, keys: Iterable[str], selection: Selection | None
+) -> Iterator[tuple[Path, str]]:
+    labels = () if selection is None else selection.participant_label
+    # the folders of the selected subjects alone: each of many jobs asks for its own
+    subjects = [with_prefix("sub", label) for label in labels] or ["sub-*"]
     for key in dict.fromkeys(keys):
         row = output_table()[key]
         ending = f"*_{row.suffix}{row.extension}"
-        folders = [""] if not row.datatype else ["sub-*/", "sub-*/ses-*/"]
+        folders = [""]
+        if row.datatype:
+            folders = [f"{subject}/{part}" for subject in subjects for part in ("", "ses-*/")]
         for folder in folders:
             for path in output_dir.glob(f"{folder}{row.datatype}/{ending}".lstrip("/")):
                 yield path, key

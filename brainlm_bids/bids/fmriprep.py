@@ -333,3 +333,17 @@ def _transform(files: list[Path], source: str, target: str) -> Path | None:
 def _boldref_to_t1w(files: list[Path]) -> Path | None:
     """from-boldref (23.1 and later) or from-scanner."""
     return _transform(files, "boldref", "T1w") or _transform(files, "scanner", "T1w")
+
+
+def fmriprep_version(folder: Path) -> str | None:
+    """The version of fMRIPrep that a folder of derivatives records; None if it records none."""
+    try:
+        description = read_json(folder / "dataset_description.json")
+    except UserError:
+        return None
+    made = description.get("GeneratedBy")
+    programs = made if isinstance(made, list) else [description.get("PipelineDescription")]
+    for program in programs:
+        if isinstance(program, dict) and str(program.get("Name")).lower() == "fmriprep":
+            return str(program["Version"]) if program.get("Version") else None
+    return None

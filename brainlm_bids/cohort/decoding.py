@@ -41,12 +41,16 @@ class Decoded(NamedTuple):
         NaN without permutations.
     n_repeats
         Number of repeats of the cross-validation.
+    reference
+        (N,) the mean of the training rows of each recording, which r² is relative to; empty for
+        classes.
     """
 
     predictions: Array
     scores: dict[str, Score]
     p: float
     n_repeats: int
+    reference: Array
 
 
 def n_repeats(n_recordings: int) -> int:
@@ -161,6 +165,7 @@ def decode(
         with_intervals(measure, values, predictions, people, seed),
         permutation_p(first, values, shuffled, n_classes),
         repeats,
+        predictions[:, 1] if n_classes == 0 else np.empty(0),
     )
 
 

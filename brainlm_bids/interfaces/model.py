@@ -15,6 +15,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
+from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.settings import Settings
 
@@ -182,6 +183,7 @@ class RunModel(ArrayInterface):
             "InputGain": self.inputs.input_gain,
             "RandomSeed": self.inputs.seed,
             "WindowVolumes": self._model.window,
+            "SoftwareVersions": software_versions(),
             "Device": self._model.placement.device,
             "Precision": self._model.placement.precision,
             "RepetitionTime": self._tr,
@@ -283,7 +285,7 @@ class RunModel(ArrayInterface):
                     {**key, "name": name, **{metric: table[metric][p] for metric in METRICS}}
                     for p, name in enumerate(self._names)
                 ]
-        self._write_rows("metrics", pooled)
+        self._write_rows("metrics", pooled, MaskRatios=list(self.inputs.mask_ratio))
         self._write_rows("parcel_metrics", parcels)
         first = reconstructions[0]
         note = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
@@ -300,8 +302,8 @@ class RunModel(ArrayInterface):
             title=f"Mask ratio {self.inputs.mask_ratio[0]:g}",
         )
 
-    def _write_rows(self, key: str, rows: list[dict[str, Any]]) -> None:
-        self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]])
+    def _write_rows(self, key: str, rows: list[dict[str, Any]], **values: Any) -> None:
+        self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]], **values)
 
     def _write_networks(self, networks: "dict[str, Networks]") -> None:
         from brainlm_bids.figures.model import plot_networks

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from brainlm_bids import files
 from brainlm_bids.bids.derivatives import find_derivatives
@@ -19,7 +20,8 @@ from brainlm_bids.figures.palette import FEATURES
 from brainlm_bids.notices import from_json, gravest_first
 from brainlm_bids.report.figure_files import existing_figures, sections
 from brainlm_bids.report.group_model import Model, gather_model
-from brainlm_bids.report.page import environment, methods_text
+from brainlm_bids.report.methods_group import cohort_methods
+from brainlm_bids.report.page import environment
 from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv, without_na
 
 # Columns of the table of recordings that the page shows; one that a folder lacks stays empty.
@@ -81,7 +83,7 @@ def build_group_report(
             features=[_capitalised(features.label) for features in FEATURES],
             version=version,
             series_methods=(output_dir / "logs" / "CITATION.md").is_file(),
-            methods=methods_text(output_dir, "CITATION_group.md"),
+            methods=Markup(cohort_methods(naming, [model.label for model in models]).section()),
             atlas=f"{atlas} in {space}",
         )
     )

@@ -13,7 +13,9 @@ from brainlm_bids.figures.palette import FEATURES, NETWORK_FEATURES
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
-from brainlm_bids.report.values import Fact, Row, as_float, joined, number, read_json, read_tsv
+from brainlm_bids.report.run_records import mapping
+from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv
+from brainlm_bids.report.verdict import verdict
 
 _METRICS = {
     "mse": "Mean squared error",
@@ -25,7 +27,6 @@ _METRICS = {
     "auc": "AUC",
     "permutation_p": "Permutation p",
 }
-_SIGNIFICANT = 0.05
 
 
 @dataclass
@@ -146,7 +147,8 @@ def _add_decoding(model: Model, naming: Naming) -> None:
             f"participants, {first['n_repeats']} repeats"
         )
         cells = [(_METRICS.get(row["metric"], row["metric"]), _cells(row)) for row in lines]
-        model.decodings.append(Decoding(target, about, cells, _verdict(lines)))
+        compared = mapping(mapping(sidecar.get("Comparisons")).get(target))
+        model.decodings.append(Decoding(target, about, cells, verdict(lines, compared)))
     for attribute, key in (("not_decoded", "NotDecoded"), ("notes", "Notes")):
         texts = sidecar.get(key)
         for name, text in texts.items() if isinstance(texts, dict) else ():
@@ -164,27 +166,3 @@ def _cells(row: Row) -> list[str]:
             value += f" [{number(low, 3)}, {number(high, 3)}]"
         cells.append(value)
     return cells
-
-
-def _verdict(rows: list[Row]) -> str:
-    """What the three columns say, in one sentence."""
-    by_metric = {row["metric"]: row for row in rows}
-    p = {name: as_float(by_metric["permutation_p"].get(name)) for name, _, _ in FEATURES}
-    score = by_metric.get("pearson_r") or by_metric["auc"]
-    scores = {name: as_float(score.get(name)) for name, _, _ in FEATURES}
-    if p["embedding"] is None or p["embedding"] >= _SIGNIFICANT:
-        return (
-            "The embedding does not predict this target better than chance "
-            f"(p ≥ {_SIGNIFICANT:g} or unknown)."
-        )
-    rivals = [
-        label
-        for name, label, _ in FEATURES[1:]
-        if (p[name] or 1.0) < _SIGNIFICANT and (scores[name] or 0.0) >= (scores["embedding"] or 0.0)
-    ]
-    if rivals:
-        return f"The embedding predicts this target, but no better than {joined(rivals)}."
-    return (
-        "The embedding predicts this target with the best score of the three. Overlapping "
-        "intervals do not tell whether it is really better than the others."
-    )

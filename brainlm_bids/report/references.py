@@ -12,7 +12,8 @@ from brainlm_bids.files import DATA, read_text
 
 # More authors than this are cut to the first `_SHOWN`.
 _MOST_AUTHORS, _SHOWN = 5, 3
-_CITATION = re.compile(r"\[@([a-z0-9;@]+)\]")
+# [@key] or [@one;@two]
+CITATION = re.compile(r"\[@([a-z0-9]+(?:;@[a-z0-9]+)*)\]")
 _ENTRY = re.compile(r"^@\w+\{(\w+),.*?^\}", re.DOTALL | re.MULTILINE)
 _FIELD = re.compile(r"^\s*(\w+) = \{(.*)\},?$", re.MULTILINE)
 _ACCENT = re.compile(r"\{\\(.)(\w)\}")
@@ -28,32 +29,32 @@ class Reference:
     bibtex: str
 
 
-def cite(text: str) -> tuple[str, list[str]]:
-    """Replace each `[@key]` of a text by authors and year.
-
-    Returns
-    -------
-    tuple
-        The text, and the keys in the order of their first use.
+def cited_keys(text: str) -> list[str]:
+    """The keys of the works that a text cites, each once, in the order of their first citation.
 
     Examples
     --------
-    >>> cite("Components were classified [@aroma].")
-    ('Components were classified (Pruim et al., 2015).', ['aroma'])
+    >>> cited_keys("FSL [@fsl;@smith] filters as FSL [@fsl] does.")
+    ['fsl', 'smith']
     """
-    cited: dict[str, None] = {}
-
-    def citation(match: re.Match[str]) -> str:
-        keys = match[1].replace("@", "").split(";")
-        cited.update(dict.fromkeys(keys))
-        return "(" + "; ".join(references()[key].short for key in keys) + ")"
-
-    return _CITATION.sub(citation, text), list(cited)
+    found = (key for match in CITATION.finditer(text) for key in match[1].split(";@"))
+    return list(dict.fromkeys(found))
 
 
-def reference_list(keys: Sequence[str]) -> str:
-    """A numbered list of references in Markdown."""
-    return "\n".join(f"{n}. {references()[key].full}" for n, key in enumerate(keys, start=1))
+def short(key: str) -> str:
+    """How a text cites a work.
+
+    Examples
+    --------
+    >>> short("aroma")
+    'Pruim et al., 2015'
+    """
+    return references()[key].short
+
+
+def reference_list(keys: Sequence[str]) -> list[str]:
+    """The line of each work in a list of references."""
+    return [references()[key].full for key in keys]
 
 
 def bibtex(keys: Sequence[str]) -> str:

@@ -9,20 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from brainlm_bids import files
+from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.notices import Notice, gravest_first
 from brainlm_bids.report import figure_files
 from brainlm_bids.report.contents import Run, Subject, gather
 from brainlm_bids.report.figure_files import FigureFile
-from brainlm_bids.report.page import anchor, environment, markdown, methods_text
+from brainlm_bids.report.methods import methods
+from brainlm_bids.report.page import anchor, environment
+from brainlm_bids.report.run_records import gather_runs
 
 # It is shown without a figure too: it lists the parcels without data.
 _ALWAYS_SHOWN = "Parcels"
 
 
-def build_report(
-    output_dir: Path, subject: str, *, version: str, methods: str | None = None
-) -> Path:
+def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
     """Write the report of a subject from what the output folder holds.
 
     Files that are missing leave their part out. The report appears whole or not at all.
@@ -35,8 +38,6 @@ def build_report(
         Label, with or without "sub-".
     version
         Version of this program, shown in the report.
-    methods
-        How this subject was processed, in Markdown; None: the text of `logs/CITATION.md`.
 
     Returns
     -------
@@ -52,13 +53,17 @@ def build_report(
             subject=page,
             runs=[_section(index, run) for index, run in enumerate(page.runs, start=1)],
             alarms=_alarms(page),
-            methods=methods_text(output_dir, "CITATION.md")
-            if methods is None
-            else markdown(methods),
+            methods=_methods(output_dir, page.label),
             about=_about(page, version),
         )
     )
     return files.write_text(output_dir / f"sub-{page.label}.html", text)
+
+
+def _methods(output_dir: Path, label: str) -> Markup:
+    """How the runs of a subject were processed; empty where none is finished."""
+    runs = gather_runs(output_dir, OfParticipant((label,)))
+    return Markup(methods(runs).section() if runs else "")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from brainlm_bids.phantom import write_phantom
 
 LABEL = "randomtiny"
 COHORT = f"model-{LABEL}_scaling-cohort"
+FORMS = ("md", "tex", "html", "bib")
 
 
 @dataclass(frozen=True)
@@ -224,9 +225,32 @@ def test_the_report_leads_nowhere_that_is_not(planted: Call) -> None:
 
 def test_methods_say_what_was_done(planted: Call) -> None:
     text = (planted.out / "logs" / "CITATION_group.md").read_text()
-    assert "age, noise and scanner were decoded" in text
-    assert "199 permutations" in text
-    assert "[@" not in text
+    sidecar, rows = planted.sidecar("decoding"), planted.table("decoding")
+    assert "scanner" in sidecar["NotDecoded"]
+    assert "age and noise were decoded by ridge regression (age and noise)" in text
+    assert f"{sidecar['Permutations']} permutations" in text and "199 permutations" in text
+    assert f"{rows[0]['n_recordings']} recordings of {rows[0]['n_subjects']} participants" in text
+    assert f"{sidecar['OuterFolds']} folds" in text and f"{sidecar['InnerFolds']} inner" in text
+    assert "24 recordings of 24 participants, out of 24 recordings" in text
+    assert "covered by a fraction of less than 0.5" in text and "displacement" not in text
+    assert "all volumes of all 24 recordings together" in text and "interquartile" in text
+    assert "the CLS token" in text and "75 % of the tokens masked" in text
+    assert "ran on a CPU in float32 precision with random seed 42" in text
+    assert "[@" not in text and "CC0" in text and "numpy" in text
+    assert all((planted.out / "logs" / f"CITATION_group.{form}").is_file() for form in FORMS)
+
+
+def test_the_sentence_under_a_table_is_that_of_its_differences(planted: Call) -> None:
+    compared = planted.sidecar("decoding")["Comparisons"]["age"]
+    score = _scores(planted, "age", "r2")
+    page = " ".join((planted.out / "group.html").read_text().split())
+    for name, label in (("connectivity", "functional connectivity"), ("random_weights", "random")):
+        gain = float(score["embedding"]) - float(score[name])
+        assert compared[name]["Difference"] == pytest.approx(gain, abs=1e-5)
+        if compared[name]["Low"] > 0:
+            assert f"better than {label}" in page
+        if compared[name]["High"] < 0:
+            assert f"worse than {label}" in page
 
 
 def test_the_same_call_again_computes_nothing(planted: Call, tmp_path: Path) -> None:

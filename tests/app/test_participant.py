@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+from methods_claims import check
 
 from brainlm_bids import resources
 from brainlm_bids.app.status import crash_reason
@@ -120,6 +121,17 @@ def test_broken_runs_are_told_and_the_others_go_on(two_processes: Call) -> None:
     assert all(float(row["seconds"]) > 0 and float(row["peak_memory_mb"]) > 50 for row in done)
 
 
+def test_the_methods_text_is_that_of_the_sidecars(two_processes: Call) -> None:
+    text = check(two_processes.out)
+    assert "Results of 2 runs of 2 participants" in text
+    assert "1 T1w image was corrected" in text
+    brain = json.loads(next(two_processes.out.rglob("*_desc-brain_mask.json")).read_text())
+    assert ("neural network deepbet" in text) == (brain["BrainExtraction"] == "deepbet")
+    assert "In 1 of 2 runs, there was no T1w image" in text
+    page = (two_processes.out / "sub-02.html").read_text()
+    assert "There was no T1w image" in page and "deepbet" not in page.partition("Software")[0]
+
+
 def test_each_step_is_told_once_and_without_tracebacks(two_processes: Call) -> None:
     said = two_processes.stderr
     assert "Traceback" not in said and "nipype" not in said
@@ -190,7 +202,7 @@ def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     values = json.loads(sidecar.read_text())
     assert "no_t1w" in [warning["Kind"] for warning in values["Warnings"]]
     assert "no T1w" in (two_processes.out / "sub-02.html").read_text()
-    without, either = "No T1w image was available", "For subjects without a T1w image"
+    without, either = "no T1w image, and the BOLD", "For subjects without a T1w image"
     texts = {
         name: (two_processes.out / name).read_text()
         for name in ("sub-01.html", "sub-02.html", "logs/CITATION.md")

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+from methods_claims import check
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
@@ -211,6 +212,14 @@ def test_the_sidecars_say_where_it_came_from(
     assert [one["Name"] for one in description["GeneratedBy"]] == ["brainlm-bids", "fMRIPrep"]
 
 
+def test_the_methods_text_is_that_of_the_sidecars(outputs_by_form: dict[str, Path]) -> None:
+    for form, out in outputs_by_form.items():
+        text = check(out)
+        assert f"preprocessed BOLD series in {form} space" in text
+        assert ("no image was registered" in text) == (form == SPACE)
+        assert "None of the components was removed" in text
+
+
 def test_the_confounds_are_fmripreps_own(outputs_by_form: dict[str, Path], new_names: Path) -> None:
     theirs = read_tsv(next(new_names.rglob("*_desc-confounds_timeseries.tsv")))
     ours = read_tsv(next(outputs_by_form[SPACE].rglob("*_desc-confounds_timeseries.tsv")))
@@ -227,7 +236,8 @@ def test_aroma_runs_on_fmripreps_output_with_old_names(raw: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr[-3000:]
     names, mixing = read_tsv(next(out.rglob("*_desc-aroma_mixing.tsv")))
     assert mixing.shape[0] == VOLUMES and len(names) == mixing.shape[1] >= 2
-    again = _call(raw, old, out, "--input-space", "boldref")
+    assert "series non-aggressively" in check(out)
+    again = _call(raw, old, out, "--input-space", "boldref", "--denoise", "nonaggr")
     assert "1 cached" in again.stdout + again.stderr
     removed = next((old / "sub-01" / "func").glob("*_space-T1w_desc-preproc_bold.nii.gz"))
     removed.unlink()

@@ -13,6 +13,7 @@ from traits.api import TraitError
 from brainlm_bids.bids.context import (
     AnatomicalContext,
     AtlasInfo,
+    InputInfo,
     ModelInfo,
     RecordedSettings,
     RecordingContext,
@@ -45,6 +46,7 @@ CONTEXT = RunContext(
     settings=RecordedSettings("nonaggr", 100.0, None, 0.5, 1.5, 0.5, 42),
     slice_timing_corrected=None,
     scaling_statistics="this recording",
+    input_data=InputInfo("fMRIPrep", "25.1.0", "T1w"),
 )
 
 

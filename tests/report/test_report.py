@@ -14,7 +14,6 @@ from brainlm_bids.bids.outputs import Naming, figure_table
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.report import contents, figure_files, model_facts, references, status
-from brainlm_bids.report import methods as boilerplate
 from brainlm_bids.report.group import build_group_report
 from brainlm_bids.report.subject import build_report
 from brainlm_bids.resources import WEIGHTS_LICENCE
@@ -195,13 +194,10 @@ def test_names_from_the_data_do_not_run(output: Path) -> None:
         STATUS
         + f"01\t\t{evil}\t\t<script>alert(6)</script>\tfailed\t<script>\t1\t1\tlogs/crash.txt\n"
     )
-    (output / "logs" / "CITATION.md").write_text(
-        '## <script>alert(7)</script>\n\n- <script> https://x.org/" onload="alert(8)\n\n*<b>a*\n'
-    )
     page = _Page(build_report(output, "01", version="<script>alert(9)</script>"))
     assert not [tag for tag, _ in page.tags if tag in {"script", "b"}]
     assert not [a for _, a in page.tags if any(key.startswith("on") for key in a)]
-    for number in range(2, 10):
+    for number in (2, 3, 4, 5, 6, 9):
         assert f"alert({number})" in page.text, "escaped, not dropped"
     assert len(page.figures()) == 5
     assert all((output / src).is_file() for src in page.figures())
@@ -312,42 +308,7 @@ def test_sentences_about_the_baselines_are_true() -> None:
     ]
 
 
-# --- methods -----------------------------------------------------------------------------------
-
-
-def test_the_methods_cite_what_they_name_and_nothing_else() -> None:
-    facts = {
-        "version": "1.2.3",
-        "versions": {"nipype": "1.10.0"},
-        "brain_extraction": "deepbet",
-        "has_t1w": True,
-        "template": "MNI152NLin6Asym",
-        "models": [{"label": "brainlm13M", "sha256": "ff00", "licence": WEIGHTS_LICENCE}],
-    }
-    text, bibtex = boilerplate.methods(facts)
-    for words in ("brainlm-bids 1.2.3", "nipype 1.10.0", "ff00", "CC BY-NC-ND 4.0", "deepbet"):
-        assert words in text
-    body, listed = text.split("## References")
-    assert "[@" not in text and "None" not in text
-    entries = re.findall(r"^@\w+\{(\w+),", bibtex, re.M)
-    assert len(entries) == len(set(entries)) == len(re.findall(r"^\d+\. ", listed, re.M))
-    for key in entries:
-        assert references.references()[key].short in body
-    assert bibtex.count("{") == bibtex.count("}")
-
-
-def test_the_methods_depend_on_what_was_done() -> None:
-    text, bibtex = boilerplate.methods(
-        {"has_t1w": False, "denoise": "none", "atlas": "A424approx", "dummy_scans": 4}
-    )
-    assert "No T1w image" in text and "approximation" in text and "first 4 volumes" in text
-    assert "aroma" not in bibtex and "encoder (Ortega" not in text
-    assert "{n4," not in bibtex and "{brainlm," not in bibtex
-    text, bibtex = boilerplate.methods({"source": "fmriprep", "denoise": "aggr"})
-    assert "removed aggressively" in text and "{fmriprep," in bibtex
-    assert "realignment" not in text
-    text, _ = boilerplate.methods({"models": [{"label": "brainlmx", "untrained": True}]})
-    assert "untrained" in text
+# --- references -----------------------------------------------------------------------------------
 
 
 def test_references_are_written_from_their_entries() -> None:
@@ -529,6 +490,3 @@ def test_no_licence_is_assumed(output: Path) -> None:
         _json(sidecar, {"Model": model})
         text = _Page(build_report(output, "01", version="0")).text
         assert f"Licence of the weights: {expected}" in text
-    text, _ = boilerplate.methods({"models": [{"label": "m", "sha256": "ff00"}]})
-    assert "licence: none is recorded" in text
-    assert "CC BY" not in text

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
 
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import model_stage
@@ -70,6 +71,7 @@ class Decode(ArrayInterface):
                 "p": decoded.p,
                 "n_repeats": decoded.n_repeats,
                 "predictions": decoded.predictions.tolist(),
+                "reference": decoded.reference.tolist(),
             }
         except UserError as error:
             result["problem"] = str(error)
@@ -92,6 +94,8 @@ class WriteDecoding(GroupInterface):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
+        from brainlm_bids.cohort.decoding import OUTER_FOLDS
+        from brainlm_bids.cohort.readouts import INNER_FOLDS
         from brainlm_bids.figures.cohort import plot_decoding
 
         self._begin()
@@ -108,8 +112,16 @@ class WriteDecoding(GroupInterface):
         }
         targets = [target for target in self.inputs.targets if target["name"] not in problems]
         scores = self._scores(targets, by_target)
+        notes = {
+            "NotDecoded": {**self._not_decoded(), **problems},
+            "Comparisons": {
+                target["name"]: self._compared(target, by_target) for target in targets
+            },
+            "OuterFolds": OUTER_FOLDS,
+            "InnerFolds": INNER_FOLDS,
+        }
         written = [
-            self._table("decoding", scores, NotDecoded={**self._not_decoded(), **problems}),
+            self._table("decoding", scores, **notes),
             self._table("predictions", self._predictions(targets, by_target)),
         ]
         if targets:
@@ -151,6 +163,30 @@ class WriteDecoding(GroupInterface):
                 for key in header:
                     columns[key].append(row[key])
         return columns
+
+    def _compared(self, target: Plain, found: Mapping[str, Mapping[str, Plain]]) -> dict[str, Any]:
+        """How much better the embedding predicts a target than each of the other features."""
+        from brainlm_bids.cohort.comparison import difference, metric_of
+
+        n_classes, by_features = len(target["classes"]), found[target["name"]]
+
+        def predictions(name: str) -> NDArray[np.float64]:
+            one = by_features[name]
+            columns = np.array(one["predictions"], dtype=np.float64)
+            return columns if n_classes else np.stack([columns, one["reference"]], axis=1)
+
+        compared: dict[str, Any] = {"Metric": metric_of(n_classes)}
+        for name in FEATURES[1:]:
+            better = difference(
+                target["values"],
+                predictions(FEATURES[0]),
+                predictions(name),
+                self._subjects(target),
+                n_classes=n_classes,
+                seed=self.inputs.sidecar["RandomSeed"],
+            )
+            compared[name] = dict(zip(("Difference", "Low", "High"), better, strict=True))
+        return compared
 
     def _subjects(self, target: Plain) -> list[str]:
         return [self._recordings[row]["participant_id"] for row in target["rows"]]

@@ -11,10 +11,11 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.context import REGISTRATION_FIELDS, RunContext, from_plain
+from brainlm_bids.bids.context import RAW, REGISTRATION_FIELDS, SERIES, RunContext, from_plain
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
+from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
@@ -27,6 +28,7 @@ from brainlm_bids.parcels.scaling import (
 )
 from brainlm_bids.parcels.steps import Scaled
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
+from brainlm_bids.preproc.denoising.temporal import GRAND_MEAN
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
 
@@ -230,6 +232,8 @@ class WriteFunctional(ArrayInterface):
         padded = padded_mixing(components.mixing, self._n_dummy)
         made = {
             "Sources": self._context.sources,
+            "NumberOfComponents": len(names),
+            "NumberOfNoiseComponents": int(decisions.noise.sum()),
             "SmoothingFWHM": SMOOTHING_FWHM_MM,
             "RandomSeed": self._context.settings.random_seed,
             "Converged": components.converged,
@@ -281,6 +285,7 @@ class WriteFunctional(ArrayInterface):
             "MissingParcels": {
                 names[k]: self._fractions()[k] for k in np.flatnonzero(np.isnan(steady).any(axis=0))
             },
+            **self._how_it_was_made(),
             "Configuration": self._context.configuration,
             "Warnings": to_json(self._warnings),
         }
@@ -290,6 +295,23 @@ class WriteFunctional(ArrayInterface):
         self._written.append(matrix)
         self._sidecar("pearson", {**derived, **self._spaces()})
         self._write_robust(names, robust, {**made, **derived})
+
+    def _how_it_was_made(self) -> dict[str, Any]:
+        """What the methods text needs beyond the other fields."""
+        settings, source = self._context.settings, self._context.input_data
+        made: dict[str, Any] = {
+            "InputData": source.sidecar(),
+            "RandomSeed": settings.random_seed,
+            "SoftwareVersions": software_versions(),
+        }
+        if source.kind == SERIES:
+            return made
+        made["DummyVolumesDetected"] = settings.dummy_scans is None
+        made["GrandMean"] = GRAND_MEAN
+        if source.kind == RAW:
+            made["FramewiseDisplacementThreshold"] = settings.fd_spike_threshold
+            made["StandardisedDVARSThreshold"] = settings.dvars_spike_threshold
+        return made
 
     def _regressed(self) -> dict[str, Any]:
         if not self.inputs.design:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+# The median of the brain after scaling, as in FEAT.
+GRAND_MEAN = 10000.0
 
 
 def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatArray:
@@ -101,7 +103,7 @@ def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatAr
 
 
 def grand_mean_factor(
-    data: NDArray[Any], mask: NDArray[np.bool_] | None = None, target: float = 10000.0
+    data: NDArray[Any], mask: NDArray[np.bool_] | None = None, target: float = GRAND_MEAN
 ) -> float:
     """Factor that scales a run to a median of `target` in the brain.
 
