@@ -34,10 +34,9 @@ def cohort_methods(naming: Naming, models: Sequence[str]) -> Manuscript:
     """
     about = read_json(naming.path("group_recordings", extension=".json"))
     rows = read_tsv(naming.path("group_recordings"))
-    stem = Naming(naming.output_dir, "", "", naming.atlas)
-    scaling = read_json(stem.path("scaling", extension=".json"))
+    scaling = read_json(naming.path("scaling", extension=".json"))
     embeddings = {
-        label: read_json(naming.path("group_embeddings", model=label, extension=".json"))
+        label: read_json(naming.existing("group_embeddings", model=label, extension=".json"))
         for label in models
     }
     given = [one.get("ScalingStatistics") for one in embeddings.values()]
@@ -56,7 +55,7 @@ def cohort_methods(naming: Naming, models: Sequence[str]) -> Manuscript:
     decodings = [
         (label, path, read_tsv(path))
         for label in models
-        if (path := naming.path("decoding", model=label)).is_file()
+        if (path := naming.existing("decoding", model=label)).is_file()
     ]
     if decodings:
         _, path, _ = decodings[0]
@@ -134,13 +133,18 @@ def _decoding(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     kinds = {row["target"]: row.get("type", "") for row in rows}
     ridge = [quoted(name) for name in targets if kinds[name] == "regression"]
     classes = [quoted(name) for name in targets if kinds[name] == "classification"]
-    models = []
-    if ridge:
-        models.append(f"ridge regression ({joined(ridge)})")
-    if classes:
-        models.append(f"L2-penalised logistic regression ({joined(classes)})")
+    kinds_of = {"ridge regression": ridge, "L2-penalised logistic regression": classes}
+    used = {name: columns for name, columns in kinds_of.items() if columns}
+    models = [
+        f"{name} ({joined(columns)})" if len(used) > 1 else name for name, columns in used.items()
+    ]
     numbers = {key: [as_float(row.get(key)) or 0 for row in rows] for key in _COUNTS}
     n_recordings, n_subjects, n_repeats = (span(numbers[key]) for key in _COUNTS)
+    repeated = (
+        "This was done once."
+        if n_repeats == "1"
+        else f"This was done {n_repeats} times with different folds, and predictions were averaged."
+    )
     confounds = [quoted(name) for name in about.get("RegressedOut") or []]
     removed = f", {_were(confounds)} regressed out of them [@snoek]," if confounds else ""
     outer, inner = about.get("OuterFolds", 5), about.get("InnerFolds", 3)
@@ -159,8 +163,7 @@ def _decoding(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
         f"({n_recordings} recordings of {n_subjects} participants). Cross-validation with {outer} "
         "folds kept all recordings of a participant in the same fold; features were "
         f"standardised{removed} and the penalty was chosen by {inner} inner folds, all within the "
-        f"training folds. This was done {n_repeats} times with different folds, and the "
-        "predictions were averaged. Intervals are 95 % bootstrap intervals over participants; "
+        f"training folds. {repeated} Intervals are 95 % bootstrap intervals over participants; "
         "differences between features have intervals from the same resamples of participants. "
         f"{tested}"
     )

@@ -122,20 +122,20 @@ def gather_embeddings(
 
 def _of_model(embeddings: Derivative) -> Sidecar:
     """The sidecar of a model's embeddings, with the mask ratios of its reconstructions."""
-    metrics = embeddings.naming.path("metrics", model=embeddings.model, extension=".json")
+    metrics = embeddings.naming.existing("metrics", model=embeddings.model, extension=".json")
     return {**read_json(metrics), **read_json(embeddings.path.with_suffix(".json"))}
 
 
 def _record(naming: Naming, embeddings: list[Derivative]) -> RunRecord:
     def of(key: str) -> Sidecar:
-        return read_json(naming.path(key, extension=".json"))
+        return read_json(naming.existing(key, extension=".json"))
 
     series = of("denoised")
     t1w = _t1w(series)
     anatomy: Sidecar = {}
     if t1w:
         there = Naming(naming.output_dir, t1w, naming.space, naming.atlas)
-        anatomy = read_json(there.path("brain_mask", extension=".json"))
+        anatomy = read_json(there.existing("brain_mask", extension=".json"))
     models = {one.model: _of_model(one) for one in embeddings}
     return RunRecord(naming, series, of("robust"), of("aroma_metrics"), t1w, anatomy, models)
 
