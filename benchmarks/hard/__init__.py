@@ -1,0 +1,1 @@
+"""Inputs that are hard: written, run, and judged by what a user is told of them."""

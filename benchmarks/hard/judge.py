@@ -1,0 +1,195 @@
+"""A finished call in, what it told of each input out."""
+
+import csv
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.hard.case import Case, Result
+from brainlm_bids import files
+from brainlm_bids.errors import UserError
+
+# Warnings that every call of this benchmark has, because of its atlas, its template or its model.
+_ALWAYS = ("A424approx", "nilearn's template", "MNI152NLin2009aSym", "random", "untrained")
+_PYTHON = re.compile(r"\b[A-Z]\w+(?:Error|Exception)\b|Traceback|object at 0x")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A finished call of the program."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    rows: tuple[dict[str, str], ...] = ()
+
+    @property
+    def fault(self) -> str:
+        """What must never happen in a call; empty if it did not."""
+        if "Traceback" in self.stderr + self.stdout:
+            return "a traceback"
+        return "exit code 70, an internal error" if self.returncode == 70 else ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of the log but for those that every call has."""
+        said = re.findall(r" WARNING (.*)", self.stderr)
+        return [text for text in said if not any(word in text for word in _ALWAYS)]
+
+    @property
+    def last_words(self) -> str:
+        """The line that tells why the call was refused."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if "error:" in line.lower()]
+        return (errors or lines or [""])[-1].partition("error: ")[2] or (lines or [""])[-1]
+
+
+def call(arguments: Sequence[str], folder: Path, timeout: float = 1500) -> Call:
+    """Run the program as a user does, and read the status table that it has written."""
+    logs = folder / "out" / "logs"
+    before = set(logs.glob("*_status.tsv"))
+    command = [sys.executable, "-m", "brainlm_bids", *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=timeout, cwd=folder
+        )
+    except subprocess.TimeoutExpired:
+        return Call(70, "", f"not finished within {timeout:g} s")
+    rows: tuple[dict[str, str], ...] = ()
+    for path in sorted(set(logs.glob("*_status.tsv")) - before):
+        with path.open() as handle:
+            rows = tuple(csv.DictReader(handle, delimiter="\t"))
+    return Call(done.returncode, done.stdout, done.stderr, rows)
+
+
+def is_about(text: str, name: str) -> bool:
+    """Whether a name of a file has a label.
+
+    >>> is_about("sub-01_task-n-back_bold.nii.gz", "n-back"), is_about("sub-t1half", "half")
+    (True, False)
+    """
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", text) is not None
+
+
+def judge_recording(case: Case, done: Call, folder: Path) -> Result:
+    """What became of one recording of a call: its row, its warnings, its series."""
+    result = Result(case)
+    rows = [row for row in done.rows if is_about(row["source"], case.name)]
+    if not rows:
+        result.fault = "no row: nothing is said about it"
+        return result
+    row = min(rows, key=lambda row: row["status"] != "done")
+    result.status, result.told = row["status"], "" if row["reason"] == "n/a" else row["reason"]
+    return finished(result, folder) if result.status == "done" else checked(result)
+
+
+def judge_planned(case: Case, done: Call, folder: Path) -> Result:
+    """What a dry run says of one recording."""
+    del folder
+    result = Result(case)
+    said = [line.partition(": ") for line in done.stdout.splitlines()]
+    lines = [rest for source, _, rest in said if is_about(source, case.name)]
+    if not lines:
+        result.fault = "no line: nothing is said about it"
+        return result
+    status, _, reason = lines[-1].partition(": ")
+    planned = status not in ("failed", "skipped")
+    result.status, result.told = ("planned", "") if planned else (status, reason)
+    return checked(result)
+
+
+def judge_call(case: Case, done: Call, folder: Path) -> Result:
+    """What became of a call that has one input."""
+    del folder
+    result = Result(case, fault=done.fault)
+    if result.fault:
+        return result
+    failed = [row for row in done.rows if row["status"] in ("failed", "skipped")]
+    if done.returncode == 0:
+        result.status, result.warnings = "done", done.warnings
+        result.told = " ".join(done.warnings)
+    elif done.returncode == 1 and failed:
+        result.status, result.told = failed[0]["status"], failed[0]["reason"]
+    elif done.returncode == 1 and (lines := re.findall(r": failed: (.*)", done.stdout)):
+        result.status, result.told = "failed", lines[0]
+    else:
+        result.status, result.told = "refused", done.last_words
+    return checked(result)
+
+
+def checked(result: Result) -> Result:
+    """A line must be words for a user."""
+    if match := _PYTHON.search(result.told):
+        result.fault = f"the line shows a Python error: {match[0]}"
+    return result
+
+
+def finished(result: Result, folder: Path) -> Result:
+    """Add the warnings and the correlation of a recording that was done."""
+    case, out = result.case, folder / "out"
+    own, benign = _series(out, case.name), _benign(out, case.benign)
+    if own is None:
+        result.fault = "done, but there is no series"
+        return result
+    told = _notices(own)
+    known = {kind for kind, _ in _notices(benign)} if benign is not None else set()
+    new = {kind: text for kind, text in told if kind not in known}
+    result.warnings, result.told = list(new), " ".join(new.values())
+    if benign is not None and case.benign:
+        result.r = correlation(_values(own), _values(benign), case.good)
+    return checked(result)
+
+
+def _series(out: Path, name: str) -> Path | None:
+    found = sorted(out.rglob("*_desc-denoised_timeseries.tsv"))
+    return next((path for path in found if is_about(path.name, name)), None)
+
+
+def _benign(out: Path, name: str) -> Path | None:
+    found = sorted(out.rglob("*_desc-denoised_timeseries.tsv"))
+    benign = [path for path in found if re.match(rf"sub-(01_task-)?{name}_", path.name)]
+    return benign[0] if benign else None
+
+
+def _values(path: Path) -> NDArray[np.float64]:
+    return np.asarray(files.read_tsv(path)[1], dtype=np.float64)
+
+
+def _notices(series: Path) -> list[tuple[str, str]]:
+    """Kinds and texts of the warnings in the sidecars of a recording."""
+    found: list[tuple[str, str]] = []
+    for name in ("denoised", "robust"):
+        path = Path(str(series).replace("denoised", name)).with_suffix(".json")
+        try:
+            sidecar: dict[str, Any] = files.read_json(path)
+        except UserError:
+            continue
+        found += [(one["Kind"], one["Text"]) for one in sidecar.get("Warnings", [])]
+    return list(dict.fromkeys(found))
+
+
+def correlation(
+    own: NDArray[np.float64], benign: NDArray[np.float64], good: tuple[int, ...] = ()
+) -> float:
+    """Median over parcels of the correlation on the good volumes; a parcel with data in both."""
+    length = min(len(own), len(benign))
+    rows = np.array([t for t in good or range(length) if t < length])
+    one, other = own[rows], benign[rows]
+    both = np.isfinite(one).mean(axis=1) * np.isfinite(other).mean(axis=1) > 0.5
+    one, other = one[both], other[both]
+    if len(one) < 5:
+        return 0.0
+    scores = []
+    for a, b in zip(one.T, other.T, strict=True):
+        known = np.isfinite(a) & np.isfinite(b)
+        if known.all():
+            constant = np.ptp(a) == 0 or np.ptp(b) == 0
+            scores.append(0.0 if constant else float(np.corrcoef(a, b)[0, 1]))
+    return float(np.median(scores)) if scores else 0.0
