@@ -40,11 +40,23 @@ def run(
         started = time.monotonic()
         results = run_batch(batch, cases, Place(root / str(number), workers))
         seconds = time.monotonic() - started
-        print(f"{batch.name}: {len(results)} inputs, {seconds:.0f} s", file=sys.stderr, flush=True)
         for result in results:
-            result.told = result.told.replace(str(root / str(number)), "").strip()
+            result.told = without_folders(result.told, root / str(number))
+        done = f"{batch.name}: {len(results)} inputs, {seconds:.0f} s"
+        print(page.text({done: results}), file=sys.stderr, flush=True)
         found[batch.name] = (batch.about, results)
     return found
+
+
+def without_folders(told: str, root: Path) -> str:
+    """A line without the program's name and the folders of this machine.
+
+    >>> without_folders("brainlm-bids: /tmp/x/0/shared/raw/sub-01: broken", Path("/tmp/x/0"))
+    'raw/sub-01: broken'
+    """
+    for folder in ("shared/", "own/", ""):
+        told = told.replace(f"{root}/{folder}", "")
+    return told.removeprefix("brainlm-bids: ").strip()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -75,7 +75,7 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "untrained weights": lambda run: bool(run["model"].get("Model", {}).get("untrained")),
 }
 # Never right, of whatever run.
-NEVER = ("[@", "  ", "..", "None", "nan ")
+NEVER = ("[@", "  ", "..", ": None", "nan ")
 
 
 def runs_of(out: Path) -> list[dict[str, dict[str, Any]]]:

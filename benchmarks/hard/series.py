@@ -270,7 +270,7 @@ SERIES = Batch(
 def _described(content: bytes | None) -> Callable[[Path], None]:
     def prepare(folder: Path) -> None:
         path = folder / "raw" / "dataset_description.json"
-        path.unlink()
+        path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
 

@@ -29,7 +29,9 @@ def _same(name: str, flags: str, like: str, about: str) -> Case:
 
 def _prepare(folder: Path) -> None:
     series_dataset(folder)
-    (folder / "raw" / "sub-01" / "func").mkdir(parents=True)
+    func = folder / "raw" / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (func / "sub-01_task-film_bold.nii.gz").touch()
     (folder / "short.tsv").write_bytes(lines(list(names())[:3], series()[:, :3]))
 
 
@@ -58,7 +60,13 @@ UNITS = Batch(
         _same("trMs", "--timeseries-tr 735ms", "--timeseries-tr 0.735", "`--timeseries-tr 735ms`"),
         _refused("flag", "--high-passs 100", "a misspelled flag", "--high-pass"),
         _refused("denoise", "--denoise nonagr", "a misspelled choice", "nonaggr"),
-        _refused("model", "--model 11M", "a misspelled model", "111m"),
+        Case(
+            "model",
+            "a misspelled model",
+            (REFUSED,),
+            arguments=(*_BASE, "--model", "11M", "--dry-run"),
+            says="111m",
+        ),
         _refused("negative", "--dummy-scans -1", "a negative number of volumes", "dummy"),
         _refused("ratio", "--mask-ratio 75", "a share as a percentage", "mask-ratio|mask_ratio"),
         _refused("nan", "--fd-spike-threshold nan", "a threshold of NaN", "fd-spike"),
@@ -99,7 +107,7 @@ UNITS = Batch(
                 "--atlas",
                 "A424approx",
             ),
-            says="rest",
+            says="film",
         ),
         Case(
             "three",

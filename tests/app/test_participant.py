@@ -202,7 +202,7 @@ def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     values = json.loads(sidecar.read_text())
     assert "no_t1w" in [warning["Kind"] for warning in values["Warnings"]]
     assert "no T1w" in (two_processes.out / "sub-02.html").read_text()
-    without, either = "no T1w image, and the BOLD", "For subjects without a T1w image"
+    without, either = "There was no T1w image", "In 1 of 2 runs, there was no T1w image"
     texts = {
         name: (two_processes.out / name).read_text()
         for name in ("sub-01.html", "sub-02.html", "logs/CITATION.md")
