@@ -77,6 +77,28 @@ class Kind(StrEnum):
         Level.WARNING,
         "The image header and the sidecar disagree about the repetition time.",
     )
+    ORIENTATION_ASSUMED = (
+        "orientation_assumed",
+        Level.WARNING,
+        "The header of an image does not record which way its axes run; what the user gave was "
+        "used.",
+    )
+    ORIENTATION_CONTRADICTED = (
+        "orientation_contradicted",
+        Level.DANGER,
+        "The header of an image contradicts itself about the directions of its axes, such as left "
+        "and right.",
+    )
+    AFFINES_DISAGREE = (
+        "affines_disagree",
+        Level.WARNING,
+        "The header of an image holds two positions or voxel sizes that differ.",
+    )
+    NON_FINITE_VOXELS = (
+        "non_finite_voxels",
+        Level.WARNING,
+        "Voxels of the brain whose values are not finite numbers were left out.",
+    )
     NO_T1W = (
         "no_t1w",
         Level.WARNING,

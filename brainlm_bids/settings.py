@@ -46,6 +46,17 @@ def _fmriprep_folder(text: str) -> str:
     return f"{name}={Path(path).expanduser().absolute()}"
 
 
+def _orientation(text: str) -> str:
+    """Three letters, one for each axis: left or right, front or back, up or down."""
+    code = text.strip().upper()
+    if len(code) != 3 or any(len(set(code) & set(pair)) != 1 for pair in ("LR", "AP", "SI")):
+        raise UserError(
+            f"{text!r} is not a code such as LAS: one letter for each axis, of L or R, A or P, S "
+            "or I, in the order of the axes"
+        )
+    return code
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of one call of `brainlm-bids`."""
@@ -116,6 +127,11 @@ class Settings:
         None, DATA, SERIES, by_content=True, unit="s", bounds="(0, 60]", metavar="S",
         default_text="from the file, or from a JSON file beside it",
         help="repetition time of the --timeseries")
+    assume_orientation: str | None = setting(
+        None, DATA, SERIES, metavar="CODE", convert=_orientation,
+        default_text="such images are refused",
+        help="where the three axes of the stored arrays lead, such as LAS (to the left, to the "
+        "front, upwards), for raw images whose headers do not record it")
     # --- preprocessing
     dummy_scans: int | None = setting(
         None, PREPROCESSING, SERIES, bounds="[0, inf)", in_fmriprep=True, metavar="N",

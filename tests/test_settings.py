@@ -32,13 +32,16 @@ def _toml(folder: Path, text: str) -> Path:
     return path
 
 
+CONVERTED = {"derivatives": "fmriprep=/data/fmriprep", "assume_orientation": "LPS"}
+
+
 def another_value(row: Setting) -> Any:
     """A value that a setting may have and that is not its default."""
     items: dict[type, Any] = {
         bool: not row.default,
         int: 7,
         float: 0.25 if row.bounds[-3:-1] == " 1" else 12.5,
-        str: "fmriprep=/data/fmriprep" if row.convert else "other",
+        str: CONVERTED.get(row.name, "other"),
         Path: Path("/data/other"),
     }
     others = [choice for choice in row.choices if choice not in (row.default or ())]
@@ -176,6 +179,9 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
         ("nprocs", 0),
         ("dummy_scans", -1),
         ("timeseries_tr", 735.0),
+        ("assume_orientation", "RL"),
+        ("assume_orientation", "LLA"),
+        ("assume_orientation", "left"),
         ("fd_spike_threshold", 0.0),
         ("pooling", "median"),
         ("device", "tpu"),
@@ -224,6 +230,7 @@ def test_configurations_of_earlier_outputs_keep_their_names() -> None:
     assert set(SETTINGS.changing(SERIES)) == {
         *("dummy_scans", "fd_spike_threshold", "dvars_spike_threshold", "high_pass", "low_pass"),
         *("min_parcel_coverage", "denoise", "model_tr", "save_bold", "random_seed"),
+        "assume_orientation",
     }
     assert set(SETTINGS.changing(MODEL)) == {
         *("mask_ratio", "input_gain", "pooling", "window_stride", "token_orders", "save_tokens"),

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
+from brainlm_bids.errors import UserError
+from brainlm_bids.image_headers import OrientationMissingError, check_stored, read_grid
 from brainlm_bids.resources.atlas import Atlas
 
-TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)
 
 
@@ -114,7 +115,10 @@ def load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
     name = Path(imgs).name if isinstance(imgs, str | Path) else "the image"
     try:
         image = load_img(imgs)
+        image = _plain(image)
         data = np.asanyarray(image.dataobj)
+    except UserError as error:
+        raise ValueError(f"{name}: {error}") from None
     except (OSError, EOFError, ValueError, TypeError, zlib.error, *NIBABEL_ERRORS) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{name}: cannot be read ({reason})") from None
@@ -124,9 +128,19 @@ def load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
         raise ValueError(f"{name}: shape {data.shape}; a 4-D image is needed")
     if not np.issubdtype(data.dtype, np.number) and data.dtype != np.bool_:
         raise ValueError(f"{name}: values of type {data.dtype}; numbers are needed")
-    if np.iscomplexobj(data):
-        raise ValueError(f"{name}: the values are complex; pass their magnitude")
     return image, data
+
+
+def _plain(image: Any) -> Any:
+    """The image with the shape and the affine that its header means."""
+    check_stored(image)
+    try:
+        shape, affine = read_grid(image)
+    except OrientationMissingError as error:
+        raise UserError(f"{error}; set its sform") from None
+    if shape == image.shape and np.array_equal(affine, image.affine):
+        return image
+    return nb.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), affine)
 
 
 def binary_mask(mask_img: Any) -> nb.Nifti1Image:
@@ -141,12 +155,3 @@ def binary_mask(mask_img: Any) -> nb.Nifti1Image:
     if not mask.any():
         raise ValueError("The mask is invalid as it is empty: it masks all data.")
     return nb.Nifti1Image(mask.astype(np.uint8), image.affine)
-
-
-def repetition_time(image: SpatialImage) -> float | None:
-    """Seconds between volumes as the header records them, None where it does not."""
-    header, zooms = image.header, image.header.get_zooms()
-    unit = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "unknown"
-    if len(zooms) < 4 or zooms[3] <= 0 or unit not in TIME_UNITS:
-        return None
-    return float(zooms[3]) * TIME_UNITS[unit]

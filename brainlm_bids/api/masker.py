@@ -16,7 +16,8 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from brainlm_bids import resources
-from brainlm_bids.api.images import binary_mask, load, load_atlas, paint, repetition_time
+from brainlm_bids.api.images import binary_mask, load, load_atlas, paint
+from brainlm_bids.image_headers import repetition_time
 from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.preproc import affine as affines
 

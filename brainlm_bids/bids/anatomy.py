@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from brainlm_bids.bids.headers import Look, look_at_t1w
 from brainlm_bids.bids.names import Name, parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable, reading
@@ -37,14 +38,19 @@ class Anatomy:
         Tried in the order of their names, the compressed one of two with the same name first.
     fallback
         Whether a run whose T1w images are all damaged is processed without one.
+    orientation
+        Where the axes of images lead whose headers do not record it.
     """
 
-    def __init__(self, images: Iterable[Path], *, fallback: bool) -> None:
+    def __init__(
+        self, images: Iterable[Path], *, fallback: bool, orientation: str | None = None
+    ) -> None:
         self._of_subject: dict[str, list[Path]] = {}
         for path in sorted(images, key=_order):
             self._of_subject.setdefault(parse(path.name).get("sub"), []).append(path)
         self._fallback = fallback
-        self._faults: dict[Path, str | None] = {}
+        self._orientation = orientation
+        self._looks: dict[Path, Look] = {}
 
     def of(self, run: Name) -> T1w:
         """The T1w image of a run: the first of its session that can be read, else of any other."""
@@ -53,10 +59,10 @@ class Anatomy:
         images = [*own, *(path for path in every if path not in own)]
         damaged: list[str] = []
         for path in images:
-            fault = self._fault(path)
-            if fault is None:
-                return T1w(path, None, tuple(_notices(path, damaged, own, run)))
-            damaged.append(fault)
+            look = self._look(path)
+            if look.problem is None:
+                return T1w(path, None, (*_notices(path, damaged, own, run), *look.warnings))
+            damaged.append(look.problem)
         if not images:
             return T1w()
         if self._fallback:
@@ -68,27 +74,29 @@ class Anatomy:
             return T1w(warnings=(notice(Kind.NO_T1W, text),))
         return T1w(problem=f"{damaged[0]}; or process the run without it (--anat-fallback)")
 
-    def _fault(self, path: Path) -> str | None:
-        if path not in self._faults:
-            self._faults[path] = _fault_of(path)
-        return self._faults[path]
+    def _look(self, path: Path) -> Look:
+        if path not in self._looks:
+            self._looks[path] = _look_at(path, self._orientation)
+        return self._looks[path]
 
 
 def _order(path: Path) -> tuple[str, str, bool]:
     return path.parent.as_posix(), parse(path.name).bare, path.suffix != ".gz"
 
 
-def _fault_of(path: Path) -> str | None:
-    """What is wrong with an image, in one line."""
+def _look_at(path: Path, orientation: str | None) -> Look:
+    """What is wrong with an image, and what should be known of it."""
     import nibabel as nb
 
     try:
         check_readable(path, whole=True)
-        with reading(path):
-            nb.load(path).dataobj[..., -1]  # type: ignore[attr-defined]  # the end of the file
+        look = look_at_t1w(path, orientation)
+        if look.problem is None:
+            with reading(path):
+                nb.load(path).dataobj[..., -1]  # type: ignore[attr-defined]  # the end of the file
     except UserError as error:
-        return str(error)
-    return None
+        return Look(str(error))
+    return look
 
 
 def _notices(

@@ -4,16 +4,28 @@ An image of a BIDS data set comes in. Its metadata go out, and problems in one l
 broken run never reaches the workflow.
 """
 
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from brainlm_bids.bids.names import parse
+from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
+from brainlm_bids.image_headers import (
+    OrientationMissingError,
+    check_head,
+    check_stored,
+    disagreement,
+    has_orientation,
+    read_grid,
+    repetition_time,
+)
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
-# Repetition times of fMRI are far shorter; a larger number is one in milliseconds.
-LONGEST_TR = 30.0
+# Repetition times of fMRI lie well within; a larger number is one in milliseconds.
+SHORTEST_TR, LONGEST_TR = 0.05, 30.0
 
 
 class Look(NamedTuple):
@@ -66,12 +78,31 @@ def metadata_problem(path: Path, metadata: dict[str, Any]) -> str | None:
         return (
             f"{path.name}: no RepetitionTime in its sidecars; add it (in seconds) to the JSON file"
         )
-    if isinstance(tr, bool) or not isinstance(tr, int | float) or not 0 < tr < LONGEST_TR:
-        return f"{path.name}: RepetitionTime {tr!r} in its sidecar is not a time in seconds"
+    if not is_tr(tr):
+        meant = f"; {tr:g} ms are {tr / 1000:g} s" if _is_number(tr) and is_tr(tr / 1000) else ""
+        return (
+            f"{path.name}: RepetitionTime {tr!r} in its sidecar is not a time in seconds{meant}; "
+            "correct the JSON file"
+        )
     return None
 
 
-def look_at_image(path: Path, tr: float) -> Look:
+def is_tr(value: object) -> bool:
+    """Whether a value is a number of seconds that can be a repetition time.
+
+    >>> is_tr(0.735), is_tr(735), is_tr("2"), is_tr(float("nan"))
+    (True, False, False, False)
+    """
+    return _is_number(value) and SHORTEST_TR <= value <= LONGEST_TR
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def look_at_image(
+    path: Path, tr: float, orientation: str | None = None, *, raw: bool = True
+) -> Look:
     """Look at the header of a BOLD image, not at its values.
 
     Parameters
@@ -80,40 +111,117 @@ def look_at_image(path: Path, tr: float) -> Look:
         The image.
     tr
         Repetition time of its sidecar, in seconds.
+    orientation
+        Where its axes lead, such as "LAS", if the header does not record it.
+    raw
+        Whether the image is raw; one in template space needs its own header.
     """
+
+    def look(image: Any) -> Look:
+        grid = read_grid(image, orientation)
+        if len(grid.shape) != 4:
+            raise UserError(f"is {len(grid.shape)}-D {grid.shape}, not a 4-D time series")
+        check_head(grid)
+        n_volumes = grid.shape[3]
+        if n_volumes < MINIMUM_VOLUMES:
+            return Look(skip=f"{path.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}")
+        return Look(warnings=(*_about_axes(image, path, orientation), *_about_tr(image, path, tr)))
+
+    return _looked_at(path, look, fixable=raw)
+
+
+def look_at_t1w(path: Path, orientation: str | None = None) -> Look:
+    """Look at the header of a T1w image, not at its values; parameters as of `look_at_image`."""
+
+    def look(image: Any) -> Look:
+        grid = read_grid(image, orientation)
+        if len(grid.shape) != 3:
+            raise UserError(
+                f"holds {grid.shape[3]} volumes, not one T1w image; keep one of them, or their mean"
+                if len(grid.shape) == 4
+                else f"is {len(grid.shape)}-D {grid.shape}, not a T1w image"
+            )
+        check_head(grid, whole=True)
+        return Look(warnings=_about_axes(image, path, orientation))
+
+    return _looked_at(path, look, fixable=True)
+
+
+def _looked_at(path: Path, look: Callable[[Any], Look], *, fixable: bool) -> Look:
+    """What a look finds in a file; whatever stands in the way as a problem."""
     import nibabel as nb
 
     try:
-        image = nb.load(path)
-        shape, zooms = image.shape, image.header.get_zooms()  # type: ignore[attr-defined]
-    except (OSError, EOFError, ValueError, nb.filebasedimages.ImageFileError) as error:
-        return Look(f"{path.name}: cannot be read as an image ({error})")
-    if len(shape) != 4:
-        return Look(f"{path.name}: is {len(shape)}-D {shape}, not a 4-D time series")
-    if min(shape[:3]) < 4:
-        return Look(f"{path.name}: {shape[:3]} voxels are too few for a brain")
-    if shape[3] < MINIMUM_VOLUMES:
-        return Look(skip=f"{path.name}: {shape[3]} volumes, fewer than {MINIMUM_VOLUMES}")
-    header_tr = _header_tr(image, float(zooms[3]))
-    if header_tr and abs(header_tr - tr) > 0.01 * tr:
+        image: Any = nb.load(path)
+        check_stored(image)
+        return look(image)
+    except OrientationMissingError as error:
+        text = f"{path.name}: {error}; correct the header"
+        if fixable:
+            text += ", or say where its axes lead, for example with --assume-orientation LAS"
+        return Look(text)
+    except UserError as error:
+        return Look(f"{path.name}: {error}")
+    except nb.spatialimages.HeaderDataError as error:
+        return Look(f"{path.name}: its header is damaged ({error})")
+    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
+        why = " ".join(str(error).split())
+        return Look(f"{path.name}: cannot be read as an image ({why})")
+
+
+def _about_axes(image: Any, path: Path, orientation: str | None) -> tuple[Notice, ...]:
+    if not has_orientation(image):
         text = (
-            f"{path.name}: the repetition time in the image header is {header_tr:g} s; the "
-            f"{tr:g} s of the sidecar are used."
+            f"{path.name}: the header does not record which way the axes run; {orientation} is "
+            "assumed, as given by the user. If that is wrong, left and right may be exchanged."
         )
-        return Look(warnings=(notice(Kind.TR_MISMATCH, text),))
-    return Look()
+        return (notice(Kind.ORIENTATION_ASSUMED, text),)
+    found = disagreement(image)
+    if found is None:
+        return ()
+    if found.flipped:
+        text = (
+            f"{path.name}: sform and qform of the header disagree about the directions of the "
+            "axes, for example about left and right. The sform is used; check it."
+        )
+        return (notice(Kind.ORIENTATION_CONTRADICTED, text),)
+    text = (
+        f"{path.name}: the sform and the rest of the header (qform, voxel sizes) disagree by up to "
+        f"{found.millimetres:.3g} mm. The sform is used."
+    )
+    return (notice(Kind.AFFINES_DISAGREE, text),)
 
 
-def _header_tr(image: Any, step: float) -> float:
-    unit = image.header.get_xyzt_units()[1]
-    return step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+def _about_tr(image: Any, path: Path, tr: float) -> tuple[Notice, ...]:
+    header_tr = repetition_time(image)
+    return () if header_tr is None else _compared(header_tr, path, tr)
 
 
-def look_at_cifti(path: Path) -> Look:
-    """Look at the length of a CIFTI series of grayordinates."""
-    import nibabel as nb
+def _compared(header_tr: float, path: Path, tr: float) -> tuple[Notice, ...]:
+    # a number of milliseconds under the unit of seconds is the same time
+    if any(abs(header_tr * k - tr) <= 0.01 * tr for k in (1.0, 1e-3)):
+        return ()
+    text = (
+        f"{path.name}: the repetition time in the image header is {header_tr:g} s; the "
+        f"{tr:g} s of the sidecar are used."
+    )
+    return (notice(Kind.TR_MISMATCH, text),)
 
-    n_volumes = nb.load(path).shape[0]  # type: ignore[attr-defined]
-    if n_volumes >= MINIMUM_VOLUMES:
-        return Look()
-    return Look(skip=f"{path.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}")
+
+def look_at_cifti(path: Path, tr: float) -> Look:
+    """Look at the length and the sampling of a CIFTI series of grayordinates; tr in seconds."""
+
+    def look(image: Any) -> Look:
+        from nibabel.cifti2 import BrainModelAxis, Cifti2Image, SeriesAxis
+
+        is_cifti = isinstance(image, Cifti2Image)
+        axes = [image.header.get_axis(k) for k in (0, 1)] if is_cifti else []
+        if not axes or not all(map(isinstance, axes, (SeriesAxis, BrainModelAxis))):
+            raise UserError("is not a CIFTI series of grayordinates")
+        if len(axes[0]) < MINIMUM_VOLUMES:
+            return Look(skip=f"{path.name}: {len(axes[0])} volumes, fewer than {MINIMUM_VOLUMES}")
+        if axes[0].unit != "SECOND":
+            return Look()
+        return Look(warnings=_compared(float(axes[0].step), path, tr))
+
+    return _looked_at(path, look, fixable=False)

@@ -169,9 +169,10 @@ def find_runs(settings: Settings) -> list[Run]:
     files = find_files(settings)
     if not (files.bold or files.left_out or files.closed):
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
-    anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback)
+    orientation = settings.assume_orientation
+    anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback, orientation=orientation)
     stems = {parse(path.name).stem for path in files.bold}
-    describe = partial(_describe, anatomy=anatomy, stems=stems)
+    describe = partial(_describe, anatomy=anatomy, stems=stems, orientation=orientation)
     runs = [_guarded(Run(path, settings.bids_dir, {}), describe) for path in files.bold]
     runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
     runs += [Run(one, settings.bids_dir, {}, problem=closed_reason(one)) for one in files.closed]
@@ -300,16 +301,16 @@ def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
     if run.problem is not None:
         return run
     if source.space == CIFTI_SPACE:
-        look = look_at_cifti(run.source)
+        look = look_at_cifti(run.source, run.tr)
     else:
-        look = look_at_image(run.source, run.tr)
+        look = look_at_image(run.source, run.tr, raw=False)
     return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
-def _describe(run: Run, anatomy: Anatomy, stems: Collection[str]) -> Run:
+def _describe(run: Run, anatomy: Anatomy, stems: Collection[str], orientation: str | None) -> Run:
     """A raw run with its metadata (sidecars inherited) and whatever is wrong with it.
 
-    stems: of all runs.
+    stems: of all runs; orientation: of images whose headers do not record it.
     """
     path = run.source
     name = parse(path.name)
@@ -319,7 +320,7 @@ def _describe(run: Run, anatomy: Anatomy, stems: Collection[str]) -> Run:
     run = _with_metadata(run, read_metadata(path, run.bids_dir))
     if run.problem is not None:
         return run
-    look = look_at_image(path, run.tr)
+    look = look_at_image(path, run.tr, orientation)
     if look.problem or look.skip:
         return replace(run, problem=look.problem, skip=look.skip)
     t1w = anatomy.of(name)

@@ -108,6 +108,8 @@ def _check(settings: Settings) -> None:
             f"--denoise {settings.denoise} uses fMRIPrep's confounds: give --derivatives "
             "fmriprep=PATH"
         )
+    if settings.assume_orientation is not None and (settings.derivatives or settings.timeseries):
+        raise UserError("--assume-orientation has an effect on raw images only")
     _check_folders(settings)
     if settings.timeseries and settings.derivatives:
         raise UserError("--timeseries and --derivatives cannot be combined")

@@ -11,6 +11,7 @@ from brainlm_bids.interfaces.images import load_image, load_mask, save_image
 
 class _PrepareT1wInputs(ArrayInputSpec):
     t1w = File(exists=True, mandatory=True)
+    orientation = traits.Either(None, traits.Str, usedefault=True, desc="if not recorded")
 
 
 class _PrepareT1wOutputs(TraitedSpec):
@@ -28,7 +29,7 @@ class PrepareT1w(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
-        data, affine = load_image(self.inputs.t1w)
+        data, affine = load_image(self.inputs.t1w, self.inputs.orientation)
         with errors_about(self.inputs.t1w):
             anatomy = steps.prepare_t1w(data, affine)
         self._results["t1w"] = save_image(folder / "t1w.nii.gz", anatomy.t1w, affine)

@@ -5,6 +5,7 @@ so that the rest of the graph is the same for both kinds of input.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -15,7 +16,10 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.functional import ExtractOutputs
-from brainlm_bids.interfaces.images import load_image, load_mask, save_image
+from brainlm_bids.interfaces.images import is_plain, load_image, load_mask, save_image
+
+# Rounding of headers; far less than a voxel.
+SAME_GRID_MM = 0.01
 
 
 class _TakeInputs(ArrayInputSpec):
@@ -48,16 +52,17 @@ class TakePreprocessed(ArrayInterface):
 
         bold, affine = load_image(self.inputs.bold)
         table = read_confounds(self.inputs.confounds, bold.shape[3])
+        mask = _load_mask_on(affine, self.inputs.mask) if self.inputs.mask else None
         with errors_about(self.inputs.bold):
             run = steps.take_preprocessed(
                 bold,
                 affine,
                 table,
-                brain_mask=load_mask(self.inputs.mask) if self.inputs.mask else None,
+                brain_mask=mask,
                 n_dummy=self.inputs.dummy_scans,
             )
         self._results |= {
-            "bold": self.inputs.bold,
+            "bold": self._bold(folder, bold, affine),
             "boldref": save_image(folder / "boldref.nii.gz", run.boldref, affine),
             "brain_mask": save_image(folder / "brain_mask.nii.gz", run.brain_mask, affine),
             "motion": payloads.save(run.motion, folder / "motion"),
@@ -67,6 +72,22 @@ class TakePreprocessed(ArrayInterface):
         if self.inputs.to_t1w:
             matrix = payloads.load(ItkTransform, self.inputs.to_t1w).rigid()
             self._results["matrix"] = payloads.save(matrix, folder / "matrix")
+
+    def _bold(self, folder: Path, bold: NDArray[Any], affine: NDArray[np.float64]) -> str:
+        """The file as it came, or a copy that the next steps read alike."""
+        path: str = self.inputs.bold
+        return path if is_plain(path) else save_image(folder / "bold.nii", bold, affine)
+
+
+def _load_mask_on(affine: NDArray[np.float64], path: str) -> NDArray[np.bool_]:
+    """A mask; UserError if its voxels are not those of the run, or none is in it."""
+    data, own = load_image(path)
+    if not np.allclose(own, affine, atol=SAME_GRID_MM):
+        raise UserError(f"{path}: the affine of the mask is not that of the BOLD")
+    mask = data > 0.5
+    if not mask.any():
+        raise UserError(f"{path}: the brain mask is empty")
+    return mask
 
 
 class _ExtractInputs(ArrayInputSpec):

@@ -22,6 +22,7 @@ COARSEST_STEP = 1e-3
 
 class _RealignInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True)
+    orientation = traits.Either(None, traits.Str, usedefault=True, desc="if not recorded")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
@@ -42,7 +43,7 @@ class Realign(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
-        bold, affine = load_image(self.inputs.bold)
+        bold, affine = load_image(self.inputs.bold, self.inputs.orientation)
         with errors_about(self.inputs.bold):
             # in place: a run is held once
             run = steps.realign(

@@ -14,32 +14,37 @@ from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
+from brainlm_bids.image_headers import check_stored, read_grid
 
 
-def load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def load_image(
+    path: str, orientation: str | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Read an image.
 
     Parameters
     ----------
     path
         The file.
+    orientation
+        Where its axes lead, such as "LAS", if the header does not record it.
 
     Returns
     -------
     data
-        (X, Y, Z) or (X, Y, Z, T) float32.
+        (X, Y, Z) or (X, Y, Z, T) float32; axes of length 1 beyond the third are left out.
     affine
         (4, 4) to RAS+ mm.
 
     Raises
     ------
     UserError
-        If the file is damaged.
+        If the file is damaged, or its header is not understood.
     """
     # nibabel stops reading before the checksum: most flipped bits would only change the values
     check_readable(Path(path), whole=True)
     with _named(path):
-        return _load_image(path)
+        return _load_image(path, orientation)
 
 
 @contextmanager
@@ -47,19 +52,23 @@ def _named(path: str) -> Iterator[None]:
     """Report a file that cannot be read in one line with its name."""
     try:
         yield
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from error
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError) as error:
         why = str(error).partition("\n")[0]
         raise UserError(f"{path}: cannot be read ({why}); is it damaged or incomplete?") from error
 
 
-def _load_image(path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    image = nb.load(path)
-    stored, affine = image.dataobj, image.affine  # type: ignore[attr-defined]
-    if len(stored.shape) < 4:
-        return np.asarray(stored, dtype=np.float32), affine
+def _load_image(path: str, orientation: str | None) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    image: Any = nb.load(path)
+    check_stored(image)
+    shape, affine = read_grid(image, orientation)
+    stored = image.dataobj
+    if len(shape) < 4:
+        return np.asarray(stored, dtype=np.float32).reshape(shape), affine
     # Scaled volume by volume, so that no float64 copy of the run is in memory. A compressed file
     # is read at once, because each slice would be decompressed from the start of the file.
-    raw = stored.get_unscaled()
+    raw = stored.get_unscaled().reshape(shape)
     data = np.empty(raw.shape, dtype=np.float32, order="F")
     for t in range(raw.shape[3]):
         data[..., t] = raw[..., t] * float(stored.slope) + float(stored.inter)
@@ -85,7 +94,15 @@ def load_affine(path: str) -> NDArray[np.float64]:
         If the file is damaged.
     """
     with _named(path):
-        return np.asarray(nb.load(path).affine)  # type: ignore[attr-defined]
+        return read_grid(nb.load(path)).affine
+
+
+def is_plain(path: str) -> bool:
+    """Whether nibabel reads the same shape and affine from a file as `load_image`."""
+    with _named(path):
+        image: Any = nb.load(path)
+        shape, affine = read_grid(image)
+        return shape == image.shape and np.array_equal(affine, image.affine)
 
 
 def load_mask(path: str) -> NDArray[np.bool_]:

@@ -23,7 +23,12 @@ def anatomical_workflow(
     graphs.
     """
     workflow = make_workflow(name)
-    prepare = make_node(PrepareT1w(t1w=t1w), "prepare", settings, memory=3.0)
+    prepare = make_node(
+        PrepareT1w(t1w=t1w, orientation=settings.assume_orientation),
+        "prepare",
+        settings,
+        memory=3.0,
+    )
     normalise = make_node(
         Normalise(
             template=inputs.template,

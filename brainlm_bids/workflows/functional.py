@@ -208,7 +208,10 @@ def _first_steps(
             dvars_spike_threshold=settings.dvars_spike_threshold,
         )
         realign = Realign(
-            bold=str(run.source), dummy_scans=settings.dummy_scans, device=settings.device
+            bold=str(run.source),
+            orientation=settings.assume_orientation,
+            dummy_scans=settings.dummy_scans,
+            device=settings.device,
         )
         return {"realign": (realign, 1.5), "extract": (extract, 2.5)}
     files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}

@@ -19,13 +19,16 @@ from brainlm_bids.bids.names import ENTITIES, parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
+# Voxels of 9 mm that are as large as a head.
+HEAD = (10, 10, 10)
+
 
 def _image(path: Path, shape: tuple[int, ...], tr: float = 2.0, unit: str = "sec") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = nb.Nifti1Image(np.zeros(shape, np.uint8), np.diag([3.0, 3.0, 3.0, 1.0]))
+    image = nb.Nifti1Image(np.zeros(shape, np.uint8), np.diag([9.0, 9.0, 9.0, 1.0]))
     image.header.set_xyzt_units("mm", unit)
     if len(shape) == 4:
-        image.header.set_zooms((3.0, 3.0, 3.0, tr))
+        image.header.set_zooms((9.0, 9.0, 9.0, tr))
     image.to_filename(path)
 
 
@@ -38,7 +41,7 @@ def _run(root: Path, name: str, *, volumes: int = 30, sidecar: Any = None, **kwa
     """A BOLD file `sub-…_bold.nii.gz`, in the folder that its name says."""
     parts = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
     folder = root.joinpath(*parts, "func")
-    _image(folder / f"{name}_bold.nii.gz", (5, 5, 5, volumes), **kwargs)
+    _image(folder / f"{name}_bold.nii.gz", (*HEAD, volumes), **kwargs)
     if sidecar is not None:
         _json(folder / f"{name}_bold.json", sidecar)
     return folder / f"{name}_bold.nii.gz"
@@ -68,7 +71,7 @@ def test_broken_runs_do_not_hide_the_good_one(root: Path) -> None:
     _run(root, "sub-01_task-rest", sidecar=GOOD)
     _run(root, "sub-02_task-rest", sidecar={"TaskName": "rest"})
     _json(root / "sub-03/func/sub-03_task-rest_bold.json", GOOD)
-    _image(root / "sub-03/func/sub-03_task-rest_bold.nii.gz", (5, 5, 5))
+    _image(root / "sub-03/func/sub-03_task-rest_bold.nii.gz", HEAD)
     _run(root, "sub-04_task-rest", volumes=10, sidecar=GOOD)
     _run(root, "sub-05_task-rest", sidecar=GOOD | {"RepetitionTime": 2000})
     _run(root, "sub-06_task-rest", sidecar=GOOD | {"RepetitionTime": "2"})
@@ -167,7 +170,7 @@ def sessions(root: Path) -> Path:
             stem = f"sub-{subject}_ses-{session}"
             for name in ("task-rest_run-1", "task-rest_run-02", "task-nback"):
                 _run(root, f"{stem}_{name}")
-        _image(root / f"sub-{subject}/ses-a/anat/sub-{subject}_ses-a_T1w.nii.gz", (5, 5, 5))
+        _image(root / f"sub-{subject}/ses-a/anat/sub-{subject}_ses-a_T1w.nii.gz", HEAD)
     return root
 
 
@@ -218,7 +221,7 @@ def test_t1w_of_the_session_else_the_subjects(sessions: Path) -> None:
     for stem, run in runs.items():
         assert run.t1w is not None
         assert run.t1w.name == f"{stem[:6]}_ses-a_T1w.nii.gz"
-    _image(sessions / "sub-01/ses-b/anat/sub-01_ses-b_T1w.nii.gz", (5, 5, 5))
+    _image(sessions / "sub-01/ses-b/anat/sub-01_ses-b_T1w.nii.gz", HEAD)
     own = _found(sessions)["sub-01_ses-b_task-nback"].t1w
     assert own is not None
     assert own.name == "sub-01_ses-b_T1w.nii.gz"

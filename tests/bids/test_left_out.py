@@ -29,8 +29,8 @@ def _bold(root: Path, *names: str, volumes: int = 30) -> None:
         if path.suffix == ".gii":
             path.touch()
             continue
-        image = nb.Nifti1Image(np.zeros((6, 6, 6, volumes), np.int16), np.diag([30.0] * 3 + [1]))
-        image.header.set_zooms((30.0, 30.0, 30.0, 2.0))
+        image = nb.Nifti1Image(np.zeros((10, 10, 10, volumes), np.int16), np.diag([9.0] * 3 + [1]))
+        image.header.set_zooms((9.0, 9.0, 9.0, 2.0))
         image.to_filename(path)
 
 

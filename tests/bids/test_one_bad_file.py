@@ -23,15 +23,15 @@ from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.settings import Settings
 
 GOOD = {"RepetitionTime": 2.0, "TaskName": "rest"}
-SHAPE = (6, 6, 6)
+SHAPE = (10, 10, 10)
 
 
 def _image(path: Path, *shape: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(0).integers(0, 1000, shape).astype(np.int16)
-    image = nb.Nifti1Image(values, np.diag([30.0, 30.0, 30.0, 1.0]))
+    image = nb.Nifti1Image(values, np.diag([9.0, 9.0, 9.0, 1.0]))
     if len(shape) == 4:
-        image.header.set_zooms((30.0, 30.0, 30.0, 2.0))
+        image.header.set_zooms((9.0, 9.0, 9.0, 2.0))
         path.with_name(path.name.partition(".")[0] + ".json").write_text(json.dumps(GOOD))
     image.to_filename(path)
     return path

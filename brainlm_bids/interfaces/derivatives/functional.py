@@ -16,7 +16,7 @@ from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
 from brainlm_bids.interfaces.software import software_versions
-from brainlm_bids.notices import Kind, notice, to_json
+from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.sampling import RESAMPLING
@@ -83,6 +83,7 @@ class WriteFunctional(ArrayInterface):
                 "registered to the T1w image by mutual information, which is less accurate."
             )
             self._warnings.append(notice(Kind.UNCLEAR_BOUNDARY, text))
+        self._warnings += unusable_warnings(self._motion.n_unusable)
         self._mode = self._context.settings.denoise
         self._write_transforms()
         components, decisions = self._components()
@@ -203,6 +204,7 @@ class WriteFunctional(ArrayInterface):
             **self._quality_fields(),
             "InterpolatedShare": self._motion.filled,
             "MotionEstimationDevice": self._motion.device,
+            "NonFiniteVoxels": self._motion.n_unusable or None,
         }
 
     def _quality_fields(self) -> dict[str, float]:
@@ -343,6 +345,22 @@ class WriteFunctional(ArrayInterface):
             },
         }
         self._table("robust", names, series.T.tolist(), **made)
+
+
+def unusable_warnings(n_voxels: int) -> list[Notice]:
+    """What to know of voxels of the brain whose values are not finite.
+
+    >>> [str(one) for one in unusable_warnings(0)]
+    []
+    """
+    if not n_voxels:
+        return []
+    held = "voxel of the brain holds" if n_voxels == 1 else "voxels of the brain hold"
+    text = (
+        f"{n_voxels} {held} values that are not finite numbers. They were left out; the coverage "
+        "of their parcels is smaller."
+    )
+    return [notice(Kind.NON_FINITE_VOXELS, text)]
 
 
 def _spread(values: NDArray[np.float64]) -> float | None:

@@ -86,7 +86,8 @@ def smooth_series(
     weight = gaussian_filter(inside, sigma)[mask]
     series = np.empty((bold.shape[3], int(mask.sum())), dtype=np.float32)
     for t in range(bold.shape[3]):
-        volume = np.asarray(bold[..., t], dtype=np.float32) * inside
+        # chosen, not multiplied: voxels outside need not hold numbers
+        volume = np.where(mask, np.asarray(bold[..., t], dtype=np.float32), np.float32(0))
         series[t] = gaussian_filter(volume, sigma)[mask] / weight
     return series
 

@@ -32,6 +32,7 @@ from brainlm_bids.preproc.steps.functional import (
     Realigned,
     check_length,
 )
+from brainlm_bids.preproc.usable import check_varies, finite_mean, unusable_voxels
 
 Confounds = Mapping[str, Column]
 
@@ -90,20 +91,25 @@ def take_preprocessed(
     RunSkipped
         If fewer than 20 volumes are left.
     UserError
-        If the mask is of another grid, there is no brain, or motion parameters are missing.
+        If the mask is of another grid, there is no brain, the values do not change, or motion
+        parameters are missing.
     """
+    check_varies(bold)
     motion = _motion(confounds, bold.shape[3], n_dummy)
     steady = bold[..., motion.n_dummy :]
-    reference = steady.mean(axis=3, dtype=np.float64).astype(np.float32)
+    reference = finite_mean(steady)
     brain = brain_mask_epi(reference, affine) if brain_mask is None else brain_mask
     if brain.shape != reference.shape:
         raise UserError(f"the brain mask has {brain.shape} voxels, the BOLD {reference.shape}")
+    unusable = unusable_voxels(steady)
+    n_unusable = int((brain & unusable).sum())
     # fMRIPrep fills what was never in view with 0
-    brain = brain & (steady != 0).any(axis=3)
+    brain = brain & ~unusable & (steady != 0).any(axis=3)
+    if not brain.any():
+        raise UserError("there is no voxel with values in the brain mask")
     centre = centre_of_mass(brain, affine)
-    return Realigned(
-        bold, reference, brain, Motion(motion.n_dummy, motion.parameters, None, centre)
-    )
+    motion = Motion(motion.n_dummy, motion.parameters, centre=centre, n_unusable=n_unusable)
+    return Realigned(bold, reference, brain, motion)
 
 
 def extract_preprocessed(

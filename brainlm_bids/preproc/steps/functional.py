@@ -18,6 +18,7 @@ from brainlm_bids.preproc.denoising import confounds, temporal
 from brainlm_bids.preproc.motion import realign as realignment
 from brainlm_bids.preproc.motion.batches import usable_device
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
+from brainlm_bids.preproc.usable import check_varies, fill_from_neighbours, unusable_voxels
 
 Mask = NDArray[np.bool_]
 
@@ -42,6 +43,8 @@ class Motion:
         Share of the brain's values out of view, which are interpolated in time.
     device
         On which the motion was estimated, "cpu" or "cuda"; None where it was not.
+    n_unusable
+        Voxels of the brain that were left out: some of their values are not finite.
     """
 
     n_dummy: int
@@ -50,6 +53,7 @@ class Motion:
     centre: NDArray[np.float64] | None = None
     filled: float | None = None
     device: str | None = None
+    n_unusable: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,22 +138,38 @@ def realign(
     RunSkipped
         If fewer than 20 volumes are left after `n_dummy`.
     UserError
-        If there is no brain in the run.
+        If there is no brain in the run, or its values do not change.
     """
+    check_varies(bold)
     if n_dummy is None:
         n_dummy = realignment.detect_dummy_volumes(realignment.volumes_summary(bold))
     else:
         check_length(bold.shape[3], n_dummy)
     reference = realignment.reference_volume(bold, n_dummy, affine=affine, device=device)
     brain = brain_mask_epi(reference, affine)
+    unusable = unusable_voxels(bold)
+    if (brain & unusable).any():
+        # lest the interpolation carry holes into their neighbours
+        bold = bold if bold is out else bold.copy()
+        fill_from_neighbours(bold, brain & unusable, unusable)
+        reference = realignment.reference_volume(bold, n_dummy, affine=affine, device=device)
+        brain = brain_mask_epi(reference, affine)
     matrices = realignment.realign(bold, affine, reference, device=device)
     in_view = realignment.volumes_in_view(matrices, affine, reference.shape)
-    mask = brain & (in_view >= IN_VIEW * len(matrices))
+    mask = brain & (in_view >= IN_VIEW * len(matrices)) & ~unusable
     centre = centre_of_mass(brain, affine)
     realigned = realignment.resample(bold, affine, matrices, out=out)
     filled = realignment.fill_unseen(realigned, matrices, affine, mask)
     parameters = realignment.matrices_to_parameters(matrices, centre)
-    motion = Motion(n_dummy, parameters, matrices, centre, filled, usable_device(device))
+    motion = Motion(
+        n_dummy,
+        parameters,
+        matrices,
+        centre,
+        filled,
+        usable_device(device),
+        int((brain & unusable).sum()),
+    )
     return Realigned(realigned, reference, mask, motion)
 
 
