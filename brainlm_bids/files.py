@@ -175,11 +175,11 @@ def reading(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        For every error in the block.
+        For every error in the block but a lack of memory.
     """
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError):  # a lack of memory is no fault of the file
         raise
     except Exception as error:
         raise UserError(f"{path}: {why_unreadable(path, error)}") from error

@@ -1,7 +1,7 @@
 """Parcels clustered into networks, from a model's features and from those of its two controls."""
 
 from brainlm_bids.api.preparation import Prepared
-from brainlm_bids.model.checkpoint import LoadedModel, untrained_twin
+from brainlm_bids.model.checkpoint import LoadedModel, control_seed, untrained_twin
 from brainlm_bids.model.networks import Networks
 from brainlm_bids.model.steps import ModelOptions, networks_with_controls, parcel_features
 from brainlm_bids.resources import Parcels
@@ -13,13 +13,11 @@ def cluster_parcels(
     parcels: Parcels,
     *,
     mask_ratio: float,
-    input_gain: float,
-    seed: int,
 ) -> dict[str, Networks]:
     """Seven networks from features of the model, of the series, and of an untrained twin."""
-    options = ModelOptions(seed=seed, mask_ratios=(mask_ratio,), input_gain=input_gain)
-    # another seed: where the model is random itself, its twin is another draw
-    twin = untrained_twin(model, seed + 1)
+    seed = prepared.seed
+    options = ModelOptions(seed=seed, mask_ratios=(mask_ratio,), input_gain=prepared.input_gain)
+    twin = untrained_twin(model, control_seed(seed))
     features, untrained = (
         parcel_features(network, prepared.values, parcels.xyz, tr=prepared.tr, options=options)
         for network in (model, twin)

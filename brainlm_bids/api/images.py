@@ -1,7 +1,6 @@
 """Images that users pass, and values of parcels painted into images for nilearn's plots."""
 
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import check_readable
 from brainlm_bids.image_headers import OrientationMissingError, check_stored, read_grid
 from brainlm_bids.resources.atlas import Atlas
-
-NIBABEL_ERRORS = (nb.filebasedimages.ImageFileError, nb.spatialimages.HeaderDataError)
+from brainlm_bids.resources.images import named
 
 
 def to_img(
@@ -112,16 +111,15 @@ def load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
     """An image of three or four dimensions, and its data."""
     from nilearn.image import load_img
 
-    name = Path(imgs).name if isinstance(imgs, str | Path) else "the image"
-    try:
+    path = Path(imgs) if isinstance(imgs, str | Path) else None
+    name = "the image" if path is None else path.name
+    with value_errors():
+        if path is not None and "*" not in name:  # nilearn understands wildcards
+            check_readable(path.expanduser(), whole=True)
+    with value_errors(), named(path or Path(name)):
         image = load_img(imgs)
         image = _plain(image)
         data = np.asanyarray(image.dataobj)
-    except UserError as error:
-        raise ValueError(f"{name}: {error}") from None
-    except (OSError, EOFError, ValueError, TypeError, zlib.error, *NIBABEL_ERRORS) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name}: cannot be read ({reason})") from None
     if data.size == 0:
         raise ValueError(f"{name}: shape {data.shape}. The image is empty")
     if data.ndim not in (3, 4):

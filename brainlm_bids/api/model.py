@@ -1,15 +1,16 @@
 """`BrainLM`: a network with its weights, used from Python with the steps of the BIDS App."""
 
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
 
-from brainlm_bids import __version__, resources
+from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
-from brainlm_bids.api.preparation import Prepared, Scaling, prepare
+from brainlm_bids.api.preparation import Prepared, Scaling, SeriesOptions, prepare
+from brainlm_bids.api.provenance import provenance
 from brainlm_bids.api.results import (
     Embedding,
     EmbeddingList,
@@ -25,10 +26,7 @@ from brainlm_bids.api.series import (
     read_series,
 )
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
-from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource
-
-VERSIONS = ("numpy", "scipy", "torch")
 
 
 class BrainLM:
@@ -113,12 +111,51 @@ class BrainLM:
         return self._resource.label
 
     @overload
-    def embed(self, x: list[SeriesLike], tr: Any = None, **options: Any) -> EmbeddingList: ...
+    def embed(
+        self,
+        x: list[SeriesLike],
+        tr: Any = None,
+        *,
+        pooling: Literal["cls", "mean", "max"] = ...,
+        stride: int | None = ...,
+        token_orders: int = ...,
+        tokens: bool = ...,
+        scaling: Scaling = ...,
+        already_scaled: bool = ...,
+        input_gain: float = ...,
+        random_state: int = ...,
+    ) -> EmbeddingList: ...
 
     @overload
-    def embed(self, x: SeriesLike, tr: Any = None, **options: Any) -> Embedding: ...
+    def embed(
+        self,
+        x: SeriesLike,
+        tr: Any = None,
+        *,
+        pooling: Literal["cls", "mean", "max"] = ...,
+        stride: int | None = ...,
+        token_orders: int = ...,
+        tokens: bool = ...,
+        scaling: Scaling = ...,
+        already_scaled: bool = ...,
+        input_gain: float = ...,
+        random_state: int = ...,
+    ) -> Embedding: ...
 
-    def embed(self, x: SeriesLike, tr: Any = None, **options: Any) -> Embedding | EmbeddingList:
+    def embed(
+        self,
+        x: SeriesLike,
+        tr: Any = None,
+        *,
+        pooling: Literal["cls", "mean", "max"] = "cls",
+        stride: int | None = None,
+        token_orders: int = 1,
+        tokens: bool = False,
+        scaling: Scaling = "own",
+        already_scaled: bool = False,
+        input_gain: float = 1.0,
+        random_state: int = 42,
+    ) -> Embedding | EmbeddingList:
         """Embed a recording, or each of several.
 
         Parameters
@@ -131,13 +168,23 @@ class BrainLM:
         tr
             Repetition time in seconds; a list where recordings differ. May be omitted where the
             file, its JSON sidecar or the image's header records it.
-        **options
-            `pooling` ("cls", "mean" or "max"); `stride` (samples from one window to the next,
-            default 200); `token_orders` (default 1: the number of token orders over which
-            embeddings of the 13M network are averaged); `tokens` (default False: also return
-            all tokens); `scaling` ("own", or a TSV of medians and interquartile ranges);
-            `already_scaled` (default False); `input_gain` (default 1.0); `random_state`
-            (default 42).
+        pooling
+            "cls", or the "mean" or "max" of the other tokens.
+        stride
+            Samples from one window to the next; None: 200, so that windows do not overlap.
+        token_orders
+            Number of token orders over which embeddings of the 13M network are averaged.
+        tokens
+            Also return all tokens.
+        scaling
+            "own": with the recording's own statistics; or a TSV of medians and interquartile
+            ranges (columns name, median and iqr).
+        already_scaled
+            The series is robustly scaled, so that it is only resampled.
+        input_gain
+            Factor on the scaled series.
+        random_state
+            Seed of the token orders.
 
         Returns
         -------
@@ -157,58 +204,25 @@ class BrainLM:
         >>> model.embed(recordings, tr=0.735).recording.shape == (3, model.embedding_dim)
         True
         """
-        if is_many(x):
-            recordings = read_many(x, tr, offline=self._offline)
-            return EmbeddingList(tuple(self._embed(series, **options) for series in recordings))
-        return self._embed(read_series(x, tr, offline=self._offline), **options)
+        from brainlm_bids.api.embedding import embed_prepared
 
-    def _embed(
-        self,
-        series: ParcelSeries,
-        *,
-        pooling: Literal["cls", "mean", "max"] = "cls",
-        stride: int | None = None,
-        token_orders: int = 1,
-        tokens: bool = False,
-        scaling: Scaling = "own",
-        already_scaled: bool = False,
-        input_gain: float = 1.0,
-        random_state: int = 42,
-    ) -> Embedding:
-        from brainlm_bids.model.embedding import embed
-
-        prepared = prepare(series, scaling=scaling, already_scaled=already_scaled)
-        with value_errors():
-            result = embed(
+        several = is_many(x)
+        series = read_many(x, tr, offline=self._offline) if several else [self._read(x, tr)]
+        options = SeriesOptions(scaling, already_scaled, input_gain, random_state)
+        made = []
+        for one in series:
+            prepared = prepare(one, options)
+            result = embed_prepared(
                 self._model,
-                prepared.values,
-                resources.parcels().xyz,
-                tr=prepared.tr,
-                seed=random_state,
-                input_gain=input_gain,
-                stride=stride,
+                prepared,
                 pooling=pooling,
+                stride=stride,
                 token_orders=token_orders,
                 tokens=tokens,
             )
-        provenance = self._provenance(
-            prepared,
-            input_gain=input_gain,
-            pooling=pooling,
-            stride=stride or self._model.window,
-            padded_samples=result.n_padded,
-            token_order_seed=result.token_order_seed,
-            token_orders=token_orders,
-            random_state=random_state,
-        )
-        return Embedding(
-            result.recording,
-            result.vectors,
-            result.onset,
-            result.duration,
-            result.tokens,
-            provenance,
-        )
+            whole = self._provenance(prepared, **result.provenance)
+            made.append(replace(result, provenance=whole))
+        return EmbeddingList(tuple(made)) if several else made[0]
 
     def reconstruct(
         self,
@@ -240,15 +254,16 @@ class BrainLM:
         """
         from brainlm_bids.model.reconstruction import reconstruct
 
-        prepared = self._prepared(x, tr, scaling, already_scaled)
+        options = SeriesOptions(scaling, already_scaled, input_gain, random_state)
+        prepared = prepare(self._read(x, tr), options)
         with value_errors():
             result = reconstruct(
                 self._model,
                 prepared.values,
                 resources.parcels().xyz,
                 mask_ratio=mask_ratio,
-                seed=random_state,
-                input_gain=input_gain,
+                seed=prepared.seed,
+                input_gain=prepared.input_gain,
             )
         names = list(resources.parcels().names)
         per_parcel = {
@@ -260,9 +275,7 @@ class BrainLM:
             pd.DataFrame(result.series, index=time, columns=names),
             pd.DataFrame(result.metrics).T.rename_axis("predictor"),
             pd.concat(per_parcel, names=["predictor"]),
-            self._provenance(
-                prepared, input_gain=input_gain, mask_ratio=mask_ratio, random_state=random_state
-            ),
+            self._provenance(prepared, mask_ratio=mask_ratio),
         )
 
     def networks(
@@ -298,7 +311,8 @@ class BrainLM:
         """
         from brainlm_bids.api.clustering import cluster_parcels
 
-        prepared = self._prepared(x, tr, scaling, already_scaled)
+        options = SeriesOptions(scaling, already_scaled, input_gain, random_state)
+        prepared = prepare(self._read(x, tr), options)
         parcels = resources.parcels()
         with value_errors():
             results = cluster_parcels(
@@ -306,17 +320,13 @@ class BrainLM:
                 prepared,
                 parcels,
                 mask_ratio=mask_ratio,
-                input_gain=input_gain,
-                seed=random_state,
             )
         metrics = {name: result.scores() for name, result in results.items()}
         index = pd.Index(parcels.names, name="parcel")
         return ParcelNetworks(
             pd.Series(results["model"].labels, index=index, name="label"),
             pd.DataFrame(metrics).T.rename_axis("features"),
-            self._provenance(
-                prepared, input_gain=input_gain, mask_ratio=mask_ratio, random_state=random_state
-            ),
+            self._provenance(prepared, mask_ratio=mask_ratio),
         )
 
     def forecast(
@@ -352,44 +362,25 @@ class BrainLM:
         """
         from brainlm_bids.model.future import forecast
 
-        prepared = self._prepared(x, tr, scaling, already_scaled)
+        options = SeriesOptions(scaling, already_scaled, input_gain, random_state)
+        prepared = prepare(self._read(x, tr), options)
         with value_errors():
             result = forecast(
                 self._model,
                 prepared.values,
                 resources.parcels().xyz,
                 n_volumes=n,
-                seed=random_state,
-                input_gain=input_gain,
+                seed=prepared.seed,
+                input_gain=prepared.input_gain,
             )
         time = pd.Index((len(prepared.values) + np.arange(n)) * prepared.tr, name="time")
         return Forecast(
             pd.DataFrame(result, index=time, columns=list(resources.parcels().names)),
-            self._provenance(prepared, input_gain=input_gain, n=n, random_state=random_state),
+            self._provenance(prepared, n=n),
         )
 
-    def _prepared(
-        self, x: SeriesLike, tr: float | None, scaling: Scaling, already_scaled: bool
-    ) -> Prepared:
-        series = read_series(x, tr, offline=self._offline)
-        return prepare(series, scaling=scaling, already_scaled=already_scaled)
+    def _read(self, x: SeriesLike, tr: float | None) -> ParcelSeries:
+        return read_series(x, tr, offline=self._offline)
 
     def _provenance(self, prepared: Prepared, **options: Any) -> dict[str, Any]:
-        """How a result was made: the series, the network, and the options of the call."""
-        resource, model = self._resource, self._model
-        return {
-            **prepared.provenance,
-            "model": {
-                "name": resource.name,
-                "label": resource.label,
-                "family": model.family,
-                "sha256": model.sha256,
-                "untrained": model.untrained,
-                "licence": resource.licence,
-                "warnings": to_json(resource.warnings),
-            },
-            "device": model.placement.device,
-            "precision": model.placement.precision,
-            "versions": {"brainlm_bids": __version__, **{n: version(n) for n in VERSIONS}},
-            **options,
-        }
+        return provenance(self._resource, self._model, prepared, options)

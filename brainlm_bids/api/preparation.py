@@ -1,5 +1,6 @@
 """From a series as it was handed in to the series that a network sees."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from brainlm_bids.parcels.scaling import ScalingStats, load_stats
 from brainlm_bids.parcels.steps import scale
 from brainlm_bids.settings import Settings
 
+# What medians and interquartile ranges (of typical parcels) of a scaled series do not exceed.
+FARTHEST_MEDIAN, NARROWEST_RANGE, WIDEST_RANGE = 1.0, 0.1, 10.0
 # "own", a TSV of medians and interquartile ranges, or the statistics themselves.
 Scaling = str | Path | ScalingStats
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A series as a network sees it.
+    """A series as a network sees it, and what every call of a network takes beside it.
 
     Attributes
     ----------
@@ -29,35 +32,55 @@ class Prepared:
         (T', 424) in interquartile ranges, without NaN.
     tr
         Repetition time in seconds.
+    input_gain
+        Factor on the scaled series.
+    seed
+        Of what is random in the call.
     provenance
-        Source, resampling, scaling, filled parcels, notes.
+        Source, resampling, scaling, filled parcels, gain, seed, notes.
     """
 
     values: NDArray[np.float32]
     tr: float
+    input_gain: float
+    seed: int
     provenance: dict[str, Any]
 
 
-def prepare(series: ParcelSeries, *, scaling: Scaling, already_scaled: bool) -> Prepared:
+@dataclass(frozen=True)
+class SeriesOptions:
+    """What every call of a network can be told about its series; see `BrainLM.embed`."""
+
+    scaling: Scaling = "own"
+    already_scaled: bool = False
+    input_gain: float = 1.0
+    random_state: int = 42
+
+
+def prepare(series: ParcelSeries, options: SeriesOptions) -> Prepared:
     """Resample a series to the rate of the networks, and scale it robustly.
 
     Parameters
     ----------
     series
         The recording.
-    scaling
-        "own": by the recording's own median and interquartile range; else a TSV with the columns
-        name, median and iqr, or the statistics.
-    already_scaled
-        Only resample: the values are in interquartile ranges already.
+    options
+        Of the call. scaling: "own", by the recording's own median and interquartile range; else a
+        TSV with the columns name, median and iqr, or the statistics. already_scaled: only
+        resample, since the values are in interquartile ranges already; a warning says so if they
+        obviously are not.
 
     Raises
     ------
     ValueError
         If no parcel can be scaled, or the statistics cannot be read.
     """
-    model_tr = Settings.model_tr
-    if already_scaled:
+    model_tr, notes, scaling = Settings.model_tr, list(series.notes), options.scaling
+    if options.already_scaled:
+        doubt = _not_scaled(series.values)
+        if doubt:
+            notes.append(doubt)
+            warnings.warn(f"{series.source}: {doubt}", UserWarning, stacklevel=3)
         values, tr = at_rate(series.values, series.tr, model_tr)
         filled = ~np.isfinite(values).all(axis=0)
         scaled = np.where(filled, 0.0, values)
@@ -72,11 +95,36 @@ def prepare(series: ParcelSeries, *, scaling: Scaling, already_scaled: bool) -> 
         "source_repetition_time": series.tr,
         "repetition_time": tr,
         "resampling": None if tr == series.tr else RESAMPLING,
-        "scaling": "none, as given" if already_scaled else _described(scaling),
+        "scaling": "none, as given" if options.already_scaled else _described(scaling),
         "filled_parcels": np.asarray(resources.parcels().names)[filled].tolist(),
-        "notes": list(series.notes),
+        "input_gain": options.input_gain,
+        "random_state": options.random_state,
+        "notes": notes,
     }
-    return Prepared(scaled.astype(np.float32), tr, provenance)
+    seen = scaled.astype(np.float32)
+    return Prepared(seen, tr, options.input_gain, options.random_state, provenance)
+
+
+def _not_scaled(values: NDArray[np.float64]) -> str:
+    """What speaks against a series (T, P) being in interquartile ranges; empty if nothing does.
+
+    Statistics of a cohort leave single recordings and parcels with other ranges than 1, so only
+    what no such statistics explain counts.
+    """
+    finite = values[:, np.isfinite(values).all(axis=0)]
+    low, middle, high = np.percentile(finite, [25, 50, 75], axis=0)
+    varies = high > low
+    if not varies.any():
+        return ""
+    median = float(np.median(np.abs(middle[varies])))
+    width = float(np.median((high - low)[varies]))
+    if median <= FARTHEST_MEDIAN and NARROWEST_RANGE <= width <= WIDEST_RANGE:
+        return ""
+    return (
+        "already_scaled=True, but the values do not look robustly scaled: a typical parcel has a "
+        f"median {median:.3g} away from 0 and an interquartile range of {width:.3g} (expected 0 "
+        "and about 1); leave already_scaled out for a series in other units"
+    )
 
 
 def _statistics(scaling: Scaling) -> ScalingStats | None:

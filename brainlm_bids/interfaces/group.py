@@ -265,6 +265,7 @@ class EmbedUntrained(ArrayInterface):
         import torch
 
         from brainlm_bids.interfaces.model import POOLINGS, untrained_control
+        from brainlm_bids.model.checkpoint import control_seed
         from brainlm_bids.model.embedding import embed
 
         torch.set_num_threads(self.inputs.n_threads)
@@ -287,7 +288,7 @@ class EmbedUntrained(ArrayInterface):
         made = {
             "Sources": [naming.uri(Path(inputs.robust_tsv))],
             "Pooling": POOLINGS[inputs.pooling],
-            "RandomSeed": inputs.seed + 1,
+            "RandomSeed": control_seed(inputs.seed),
             "NumberOfWindows": len(embedding.onset),
             "Configuration": inputs.configuration,
             "Warnings": to_json([resources.UNTRAINED]),

@@ -1,20 +1,14 @@
 """Images between files and arrays: (X, Y, Z) or (X, Y, Z, T) float32 with an affine, RAS+ mm."""
 
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nb
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable
 from brainlm_bids.image_headers import check_stored, read_grid
+from brainlm_bids.resources.images import named, opened
 
 
 def load_image(
@@ -41,26 +35,11 @@ def load_image(
     UserError
         If the file is damaged, or its header is not understood.
     """
-    # nibabel stops reading before the checksum: most flipped bits would only change the values
-    check_readable(Path(path), whole=True)
-    with _named(path):
-        return _load_image(path, orientation)
+    with opened(path) as image:
+        return _arrays(image, orientation)
 
 
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Report a file that cannot be read in one line with its name."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{path}: {error}") from error
-    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError) as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(f"{path}: cannot be read ({why}); is it damaged or incomplete?") from error
-
-
-def _load_image(path: str, orientation: str | None) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    image: Any = nb.load(path)
+def _arrays(image: Any, orientation: str | None) -> tuple[NDArray[Any], NDArray[np.float64]]:
     check_stored(image)
     shape, affine = read_grid(image, orientation)
     stored = image.dataobj
@@ -93,13 +72,13 @@ def load_affine(path: str) -> NDArray[np.float64]:
     UserError
         If the file is damaged.
     """
-    with _named(path):
+    with named(Path(path)):
         return read_grid(nb.load(path)).affine
 
 
 def is_plain(path: str) -> bool:
     """Whether nibabel reads the same shape and affine from a file as `load_image`."""
-    with _named(path):
+    with named(Path(path)):
         image: Any = nb.load(path)
         shape, affine = read_grid(image)
         return shape == image.shape and np.array_equal(affine, image.affine)

@@ -58,10 +58,9 @@ def untrained_control(source: str, seed: int, device: str, precision: str) -> An
     LoadedModel
         The untrained network.
     """
-    from brainlm_bids.model.checkpoint import untrained_twin
+    from brainlm_bids.model.checkpoint import control_seed, untrained_twin
 
-    # Another seed, so that the control of a random model is another draw.
-    return untrained_twin(_loaded(source, seed, device, precision), seed + 1)
+    return untrained_twin(_loaded(source, seed, device, precision), control_seed(seed))
 
 
 class _RunModelInputs(ArrayInputSpec):

@@ -140,6 +140,29 @@ def load_model(
     return LoadedModel(network, str(source), sha256, place(network.module, device, precision))
 
 
+def control_seed(seed: int) -> int:
+    """Seed of the random weights of a model's control.
+
+    It is not that of the call, so that the control of a random model is another draw.
+
+    Parameters
+    ----------
+    seed
+        Seed of the call.
+
+    Returns
+    -------
+    int
+        Seed of the control.
+
+    Examples
+    --------
+    >>> control_seed(42)
+    43
+    """
+    return seed + 1
+
+
 def untrained_twin(model: LoadedModel, seed: int) -> LoadedModel:
     """Make the same architecture on the same device, with random weights.
 
@@ -148,7 +171,7 @@ def untrained_twin(model: LoadedModel, seed: int) -> LoadedModel:
     model
         The model.
     seed
-        Seed of the weights.
+        Seed of the weights; that of a call's control is `control_seed` of the call's.
 
     Returns
     -------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.resources.cache import reason_of
+from brainlm_bids.files import check_readable, reading
 
 REAL_SPACE = "MNI152NLin6Asym"
 EMBEDDED_SPACE = "MNI152NLin2009aSym"
@@ -17,6 +19,56 @@ MNI_2MM_SHAPE = (91, 109, 91)
 MNI_2MM_AFFINE = np.array(
     [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]], dtype=np.float64
 )
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Report any problem with an image in one line that names it.
+
+    All readers of images, here, in `interfaces.images` and in `api.images`, use it.
+
+    Parameters
+    ----------
+    path
+        The file, or what a message calls the image.
+
+    Raises
+    ------
+    UserError
+        If the image cannot be read, or a kernel that knows no names refuses it.
+    """
+    with reading(path):
+        try:
+            yield
+        except UserError as error:
+            raise type(error)(f"{path}: {error}") from error
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """Open an image, whose data are to be read inside.
+
+    Parameters
+    ----------
+    path
+        A file that nibabel reads.
+
+    Yields
+    ------
+    nibabel image
+        Its header has been read.
+
+    Raises
+    ------
+    UserError
+        If the image cannot be read.
+    """
+    import nibabel as nib
+
+    # nibabel stops reading before the checksum: most flipped bits would only change the values
+    check_readable(Path(path), whole=True)
+    with named(Path(path)):
+        yield nib.load(path)
 
 
 def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -39,16 +91,8 @@ def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     UserError
         If the file cannot be read.
     """
-    import zlib
-
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
+    with opened(path) as image:
         return np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, np.float64)
-    except (OSError, EOFError, ValueError, AttributeError, zlib.error, ImageFileError) as error:
-        raise UserError(f"cannot read the image {path}: {reason_of(error)}") from error
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """The public names: what they take, refuse and give."""
 
+import inspect
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -128,3 +130,35 @@ def test_embedder_in_a_pipeline() -> None:
     np.testing.assert_array_equal(
         table.to_numpy(), np.stack([model.embed(r, tr=0.735).recording for r in recordings])
     )
+
+
+def test_a_series_that_is_not_scaled_is_doubted() -> None:
+    """`already_scaled=True` is believed, but not in silence; cohort statistics are no doubt."""
+    rng = np.random.default_rng(3)
+    model = BrainLM.from_pretrained("demo")
+    scaled = rng.normal(0.0, 0.74, size=(220, 424))
+    widths = rng.uniform(0.3, 3.0, size=424)  # of one recording beside those of a cohort
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for series in (scaled, scaled * widths):
+            out = model.embed(series, tr=0.735, already_scaled=True)
+            assert out.provenance["notes"] == []
+    raw = scaled * 60.0
+    for series in (raw, raw + 10_000.0, scaled + 30.0, scaled / 50.0):
+        with pytest.warns(UserWarning, match="do not look robustly scaled") as caught:
+            out = model.embed(series, tr=0.735, already_scaled=True)
+        assert caught[0].filename == __file__
+        (note,) = out.provenance["notes"]
+        assert "interquartile range of" in note
+        with pytest.warns(UserWarning, match="an array: already_scaled"):
+            model.forecast(series, 0.735, n=2, already_scaled=True)
+
+
+def test_the_options_of_embed_are_in_its_signature() -> None:
+    names = list(inspect.signature(BrainLM.embed).parameters)
+    assert names[3:] == [
+        *("pooling", "stride", "token_orders", "tokens", "scaling", "already_scaled"),
+        *("input_gain", "random_state"),
+    ]
+    with pytest.raises(TypeError, match="poling"):
+        BrainLM.from_pretrained("demo").embed(np.ones((200, 424)), tr=0.735, poling="cls")

@@ -135,7 +135,9 @@ def test_damaged_images_are_refused_in_one_line(image: nb.Nifti1Image, tmp_path:
     for name, written in damaged.items():
         (tmp_path / name).write_bytes(written)
     for name in [*damaged, "absent_bold.nii"]:
-        with pytest.raises(ValueError, match=f"{name}: cannot be read") as refused:
+        reason = {"empty_bold.nii": "is empty", "absent_bold.nii": "there is no such file"}
+        expected = f"{name}: {reason.get(name, 'cannot be read')}"
+        with pytest.raises(ValueError, match=expected) as refused:
             masker.transform(tmp_path / name)
         assert "\n" not in str(refused.value)
 

@@ -355,11 +355,11 @@ def test_atlas_that_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         resources.find_atlas(str(tmp_path / "absent.nii.gz"))
     (tmp_path / "text.nii.gz").write_text("not an image")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         resources.find_atlas(str(tmp_path / "text.nii.gz"))
     whole = Path(labels_image(tmp_path / "whole.nii.gz", np.ones((40, 40, 40), np.int16)))
     (tmp_path / "cut.nii.gz").write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         resources.find_atlas(str(tmp_path / "cut.nii.gz"))
 
 
