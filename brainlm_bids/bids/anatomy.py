@@ -67,9 +67,9 @@ class Anatomy:
             return T1w()
         if self._fallback:
             text = (
-                f"{damaged[0]}. As --anat-fallback asks, the run is processed without a T1w "
-                "image: the BOLD reference was registered to the template directly, which is less "
-                "accurate. Check the alignment before using the parcel series."
+                f"{_sentence(damaged[0])} The run is processed without a T1w image "
+                "(--anat-fallback): the BOLD reference was registered to the template directly, "
+                "which is less accurate. Check the alignment before using the parcel series."
             )
             return T1w(warnings=(notice(Kind.NO_T1W, text),))
         return T1w(problem=f"{damaged[0]}; or process the run without it (--anat-fallback)")
@@ -99,11 +99,15 @@ def _look_at(path: Path, orientation: str | None) -> Look:
     return look
 
 
+def _sentence(fault: str) -> str:
+    return fault if fault.endswith("?") else f"{fault}."
+
+
 def _notices(
     path: Path, damaged: Sequence[str], own: Sequence[Path], run: Name
 ) -> Iterable[Notice]:
     if damaged:
-        text = f"{damaged[0]}. Another T1w image, {path.name}, was used."
+        text = f"{_sentence(damaged[0])} Another T1w image, {path.name}, was used."
         yield notice(Kind.T1W_DAMAGED, text)
     if path not in own:
         session = run.get("ses")

@@ -13,7 +13,6 @@ from brainlm_bids.bids.left_out import (
     NO_RAW_DATA,
     LeftOut,
     is_ignored,
-    is_valid,
     lonely_reason,
     look_for_bold,
     one_of_each,
@@ -23,6 +22,7 @@ from brainlm_bids.bids.left_out import (
 )
 from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.bids.selection import Query, is_selected, read_filters, wanted_labels
+from brainlm_bids.bids.valid_names import is_valid, validator
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
 from brainlm_bids.settings import Settings
@@ -119,11 +119,9 @@ def _index(settings: Settings) -> "BIDSLayout":
         _check_description(settings.bids_dir)
     # Sidecars are read run by run below: PyBIDS stops at the first broken one, and takes three
     # times as long.
-    indexer = BIDSLayoutIndexer(
-        validate=not settings.skip_bids_validation,
-        ignore=list(_ignored(settings)),
-        index_metadata=False,
-    )
+    indexer = BIDSLayoutIndexer(ignore=list(_ignored(settings)), index_metadata=False)
+    if not settings.skip_bids_validation:
+        indexer.validator = validator()
     try:
         return BIDSLayout(
             settings.bids_dir,

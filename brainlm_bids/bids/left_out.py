@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainlm_bids.bids.names import ENTITIES, alphanumeric, build, parse, with_prefix
+from brainlm_bids.bids.valid_names import is_valid
 
 # Folders of a data set that hold no raw data.
 NO_RAW_DATA = ("code", "stimuli", "sourcedata", "models", "derivatives", "phenotype")
@@ -207,13 +208,6 @@ def why_never(path: Path) -> str | None:
             "--derivatives fmriprep=PATH, or move it into derivatives"
         )
     return None
-
-
-def is_valid(path: Path, bids_dir: Path) -> bool:
-    """Whether a file has a name, and lies in a folder, that BIDS knows."""
-    from bids_validator import BIDSValidator
-
-    return bool(BIDSValidator().is_bids(f"/{path.relative_to(bids_dir).as_posix()}"))
 
 
 def why_left_out(path: Path, bids_dir: Path) -> str:
