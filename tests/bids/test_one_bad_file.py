@@ -310,7 +310,7 @@ def test_a_description_of_an_old_editor(root: Path, encoding: str) -> None:
     (root / "dataset_description.json").write_text(text, encoding=encoding)
     settings = _settings(root)
     assert len(inputs.find_runs(settings)) == 2
-    app.write_dataset(settings, app.find_resources(settings), [])
+    app.write_dataset(settings, app.find_resources(settings))
     written = files.read_json(settings.output_dir / "dataset_description.json")
     assert written["Name"] == "brainlm-bids derivatives of Größe"
 
@@ -337,12 +337,12 @@ def test_given_series_need_no_data_set(tmp_path: Path, content: bytes | None) ->
     absent.symlink_to("nowhere")
     out = tmp_path / "out"
     flags = ["-w", str(tmp_path / "work"), "--offline", "--atlas", "A424approx", "--model", "none"]
-    flags += ["--timeseries", str(series), str(absent), "--timeseries-tr", "0.735"]
-    assert cli.main([str(bids_dir), str(out), "participant", *flags, "--boilerplate-only"]) == 0
+    flags += ["--timeseries-tr", "0.735", "--timeseries", str(absent)]
+    assert cli.main([str(bids_dir), str(out), "participant", *flags]) == 1
     description = files.read_json(out / "dataset_description.json")
     assert ("DatasetLinks" in description) == (content == b'{"Name": "\xfc"}')
     assert description["GeneratedBy"][0]["Name"] == "brainlm-bids"
-    settings = cli.parse([str(bids_dir), str(out), "participant", *flags])
+    settings = cli.parse([str(bids_dir), str(out), "participant", *flags, str(series)])
     good, bad = inputs.given_timeseries(settings, [f"p{k}" for k in range(424)])
     assert good.problem is None
     assert "has not been fetched" in (bad.problem or "")
