@@ -124,7 +124,7 @@ class Settings:
         help="existing A424 parcel series (.tsv, .csv, .dat, .npy, .ptseries.nii): they are "
         "scaled and given to BrainLM without preprocessing")
     timeseries_tr: float | None = setting(
-        None, DATA, SERIES, by_content=True, unit="s", bounds="(0, 60]", metavar="S",
+        None, DATA, SERIES, by_content=True, unit="s", bounds="[0.05, 30]", metavar="S",
         default_text="from the file, or from a JSON file beside it",
         help="repetition time of the --timeseries")
     assume_orientation: str | None = setting(
@@ -138,16 +138,16 @@ class Settings:
         default_text="detected",
         help="number of non-steady-state volumes at the start of each run")
     fd_spike_threshold: float = setting(
-        0.5, PREPROCESSING, SERIES, unit="mm", bounds="(0, inf)", metavar="MM",
+        0.5, PREPROCESSING, SERIES, unit="mm", bounds="(0, 20]", metavar="MM",
         help="framewise displacement above which a volume is a motion outlier")
     dvars_spike_threshold: float = setting(
         1.5, PREPROCESSING, SERIES, bounds="(0, inf)", metavar="X",
         help="standardised DVARS above which a volume is a motion outlier")
     high_pass: float = setting(
-        100.0, PREPROCESSING, SERIES, unit="s", bounds="[1, inf)", metavar="S",
+        100.0, PREPROCESSING, SERIES, unit="s", bounds="[1, 10000]", metavar="S",
         help="cut-off of the high-pass filter: a period in seconds, or a frequency such as 0.01Hz")
     low_pass: float | None = setting(
-        None, PREPROCESSING, SERIES, unit="s", bounds="[1, inf)", metavar="S",
+        None, PREPROCESSING, SERIES, unit="s", bounds="[1, 1000]", metavar="S",
         default_text="no low-pass filter, as in the training of BrainLM",
         help="cut-off of the low-pass filter: a period in seconds, or a frequency such as 0.1Hz")
     denoise: str = setting(
@@ -188,7 +188,7 @@ class Settings:
         "13M, 111M, 650M (untrained, as a control), a folder with config.json and weights, or "
         "none to stop after the parcel series")
     model_tr: float = setting(
-        0.735, BRAINLM, (SERIES, COHORT), unit="s", bounds="(0, 60]", metavar="S",
+        0.735, BRAINLM, (SERIES, COHORT), unit="s", bounds="[0.05, 30]", metavar="S",
         help="sampling interval to which the series are resampled for BrainLM; the default is "
         "that of UK Biobank, most of its training data")
     mask_ratio: tuple[float, ...] = setting(
@@ -226,7 +226,7 @@ class Settings:
         help="number of volumes, at the sampling of the model, that each recording contributes to "
         "the scaling statistics; BrainLM was trained with 200")
     max_mean_fd: float | None = setting(
-        None, GROUP_LEVEL, COHORT, by_content=True, unit="mm", bounds="(0, inf)", metavar="MM",
+        None, GROUP_LEVEL, COHORT, by_content=True, unit="mm", bounds="(0, 20]", metavar="MM",
         default_text="no limit",
         help="exclude recordings with a larger mean framewise displacement")
     min_coverage: float = setting(

@@ -16,12 +16,12 @@ from typing import Any
 from brainlm_bids.errors import UserError
 
 UNIT_NAMES = {"s": "seconds", "mm": "millimetres", "GB": "gigabytes"}
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµμ]*)\s*")
 _FREQUENCIES = {"hz": 1.0, "mhz": 1e-3}
 # What one of each is in the option's unit. Frequencies are reciprocals, and handled apart.
 _FACTORS = {
     "s": {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0},
-    "mm": {"mm": 1.0, "cm": 10.0},
+    "mm": {"mm": 1.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "μm": 1e-3},
     "GB": {
         **{"k": 1e-6, "kb": 1e-6, "kib": 1.024e-6, "m": 1e-3, "mb": 1e-3, "mib": 1.048576e-3},
         **{"g": 1.0, "gb": 1.0, "gib": 1.073741824, "t": 1e3, "tb": 1e3, "tib": 1099.511627776},
@@ -197,13 +197,20 @@ class Option:
     def _check_bounds(self, value: float, text: str, *, bare: bool) -> None:
         if not self.bounds or value in Bounds(self.bounds):
             return
-        bounds = Bounds(self.bounds)
-        if self.unit == "s" and bare and value > 0:
-            if 1 / value in bounds and value < bounds.low:
-                raise UserError(f"{text}? The unit is seconds: {1 / value:g} is {value:g} Hz")
-            if value / 1000 in bounds:
-                raise UserError(f"{text}? The unit is seconds: {value / 1000:g} is {value:g} ms")
-        raise self._not_a_value(text)
+        meant = self._meant(value, Bounds(self.bounds)) if bare and value > 0 else ""
+        raise UserError(f"{text}? {meant}") if meant else self._not_a_value(text)
+
+    def _meant(self, value: float, bounds: Bounds) -> str:
+        """What a number out of bounds is if it was given in another unit; empty if nothing."""
+        given, thousandth = f"{value:.10g}", f"{value / 1000:.10g}"
+        if self.unit == "s" and value < bounds.low and 1 / value in bounds:
+            return f"The unit is seconds: {1 / value:g} is {given} Hz"
+        if self.unit in ("s", "mm") and value > bounds.high and value / 1000 in bounds:
+            small = "ms" if self.unit == "s" else "micrometres"
+            return f"The unit is {UNIT_NAMES[self.unit]}: {thousandth} is {given} {small}"
+        if self.unit is None and bounds.high == 1 and 5 <= value <= 100 and value / 100 in bounds:
+            return f"It is a fraction: {value / 100:g} is {given} %"
+        return ""
 
     def _not_a_value(self, text: str) -> UserError:
         noun = self._noun()

@@ -78,13 +78,22 @@ def metadata_problem(path: Path, metadata: dict[str, Any]) -> str | None:
         return (
             f"{path.name}: no RepetitionTime in its sidecars; add it (in seconds) to the JSON file"
         )
-    if not is_tr(tr):
-        meant = f"; {tr:g} ms are {tr / 1000:g} s" if _is_number(tr) and is_tr(tr / 1000) else ""
-        return (
-            f"{path.name}: RepetitionTime {tr!r} in its sidecar is not a time in seconds{meant}; "
-            "correct the JSON file"
-        )
-    return None
+    if is_tr(tr):
+        return None
+    return f"{path.name}: RepetitionTime {not_a_tr(tr, 'in its sidecar')}; correct the JSON file"
+
+
+def not_a_tr(value: object, where: str = "") -> str:
+    """What to say of a value that is no repetition time.
+
+    >>> not_a_tr(735)
+    '735 is not a time in seconds; 735 ms are 0.735 s'
+    """
+    meant = ""
+    if _is_number(value) and is_tr(value / 1000):
+        meant = f"; {value:g} ms are {value / 1000:g} s"
+    shown = f"{value:g}" if isinstance(value, float) else repr(value)
+    return f"{' '.join(filter(None, (shown, where)))} is not a time in seconds{meant}"
 
 
 def is_tr(value: object) -> bool:

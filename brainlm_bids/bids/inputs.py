@@ -21,9 +21,11 @@ from brainlm_bids.bids.fmriprep import (
     find_preprocessed,
 )
 from brainlm_bids.bids.headers import (
+    is_tr,
     look_at_cifti,
     look_at_image,
     metadata_problem,
+    not_a_tr,
     read_metadata,
 )
 from brainlm_bids.bids.layout import find_files
@@ -244,6 +246,8 @@ def _describe_timeseries(run: Run, settings: Settings, parcels: Sequence[str]) -
             "--timeseries-tr SECONDS"
         )
         return replace(run, problem=problem)
+    if not is_tr(tr):
+        return replace(run, problem=f"{path.name}: its repetition time, {not_a_tr(tr)}")
     run = replace(run, metadata={"RepetitionTime": tr})
     if len(values) < MINIMUM_VOLUMES:
         short = f"{path.name}: {len(values)} volumes, fewer than {MINIMUM_VOLUMES}"

@@ -145,9 +145,10 @@ def _check_numbers(settings: Settings) -> None:
         return
     gigabytes = machine.available_memory() / 1e9
     if settings.mem > 1.1 * gigabytes:  # 16 may be meant of a machine with 15.5
-        hint = f"; {settings.mem / 1000:g} is {settings.mem:g} MB" if settings.mem >= 1000 else ""
+        given = f"{settings.mem:.10g}"
+        hint = f"; {settings.mem / 1000:.10g} is {given} MB" if settings.mem >= 1000 else ""
         raise UserError(
-            f"--mem {settings.mem:g}: this machine, job or container has {gigabytes:.1f} GB; the "
+            f"--mem {given}: this machine, job or container has {gigabytes:.1f} GB; the "
             f"unit is GB{hint}"
         )
 

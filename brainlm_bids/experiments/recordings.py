@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.bids.derivatives import Recording, find_recordings
+from brainlm_bids.bids.headers import is_tr, not_a_tr
 from brainlm_bids.bids.outputs import Naming, atlas_path
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
@@ -196,6 +197,8 @@ def _external_series(path: Path, given_tr: float | None) -> Scaled:
     tr = given_tr or timeseries.tr
     if tr is None:
         raise UserError(f"{path}: no sidecar gives its repetition time; give --tr")
+    if not is_tr(tr):
+        raise UserError(f"{path}: its repetition time, {not_a_tr(tr)}")
     with_data = np.flatnonzero(np.isfinite(timeseries.values).any(axis=1))
     n_dummy = int(with_data[0]) if with_data.size else len(timeseries.values)
     values = timeseries.values[n_dummy:]

@@ -142,10 +142,11 @@ def find_model(
             spec, model_label(spec), DEMO_FOLDER, False, sha256, source, "Apache-2.0", (DEMO,)
         )
     if spec.startswith("random:"):
-        if spec.removeprefix("random:") not in RANDOM_MODELS:
+        known = [f"random:{name}" for name in RANDOM_MODELS]
+        if spec not in known:
             raise UserError(
-                f"--model {spec}: the untrained models are "
-                f"{', '.join(f'random:{name}' for name in RANDOM_MODELS)}"
+                f"--model {spec}: the untrained models are {', '.join(known)}"
+                f"{did_you_mean(spec, known)}"
             )
         source = "seeded random weights, untrained"
         return ModelResource(
@@ -153,10 +154,10 @@ def find_model(
         )
     folder = Path(spec).expanduser()
     if not folder.is_dir():
-        known = (*PUBLISHED, "demo", "none", *(f"random:{name}" for name in RANDOM_MODELS))
+        names = (*PUBLISHED, "demo", "none", *(f"random:{name}" for name in RANDOM_MODELS))
         raise UserError(
             f"--model {spec}: neither a folder nor one of {', '.join(PUBLISHED)}, "
-            f"demo, random:NAME, none{did_you_mean(spec, known)}"
+            f"demo, random:NAME, none{did_you_mean(spec, names)}"
         )
     sha256 = file_sha256(weights_file(folder))
     published = published_name(folder, sha256, chosen_home(home))

@@ -14,11 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
+from brainlm_bids.bids.inputs import given_timeseries
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_tsv
 from brainlm_bids.parcels.operator import label_means
 from brainlm_bids.parcels.scaling import recording_stats, scale
+from brainlm_bids.settings import Settings
 
 VOLUMES, TR = 60, 0.735
 NAMES = resources.parcels().names
@@ -104,6 +106,27 @@ def test_what_is_no_series_of_a424_is_said(series: Array, tmp_path: Path) -> Non
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match=r"broken\.npy: cannot be read"):
         read_timeseries(tmp_path / "broken.npy", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "given", "line"),
+    [
+        ({"RepetitionTime": 735}, None, "735 is not a time in seconds; 735 ms are 0.735 s"),
+        ({"SamplingFrequency": 0.001}, None, "1000 is not a time in seconds; 1000 ms are 1 s"),
+        ({"RepetitionTime": 735}, 0.735, None),
+        ({"RepetitionTime": 0.735}, None, None),
+        ({}, None, "--timeseries-tr SECONDS"),
+    ],
+)
+def test_a_repetition_time_that_cannot_be_meant_is_the_problem_of_its_series(
+    series: Array, tmp_path: Path, sidecar: dict[str, float], given: float | None, line: str | None
+) -> None:
+    path = tmp_path / "sub-01_task-rest.npy"
+    np.save(path, series)
+    path.with_suffix(".json").write_text(json.dumps(sidecar))
+    settings = Settings(tmp_path, tmp_path / "out", timeseries=(path,), timeseries_tr=given)
+    (run,) = given_timeseries(settings, NAMES)
+    assert run.problem is None if line is None else line in (run.problem or "")
 
 
 def test_runs_are_named_after_files() -> None:

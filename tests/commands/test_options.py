@@ -37,7 +37,7 @@ def test_every_setting_has_a_row() -> None:
 
 def test_what_a_setting_may_be_is_shown() -> None:
     page = options.page()
-    assert "| `--high-pass` | number of seconds, 1 or more | `100 s` | series |" in page
+    assert "| `--high-pass` | number of seconds from 1 to 10000 | `100 s` | series |" in page
     assert "| `--pooling` | `cls`, `mean`, `max` | `cls` | model |" in page
     assert "| `--mask-ratio` | one or more: number between 0 and 1 | `0.2 0.75 0.9` |" in page
     assert "| `--atlas` | `A424\\|A424approx\\|FILE` |" in page
