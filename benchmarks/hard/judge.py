@@ -18,6 +18,10 @@ from brainlm_bids.errors import UserError
 
 # Warnings that every call of this benchmark has, because of its atlas, its template or its model.
 _ALWAYS = ("A424approx", "nilearn's template", "MNI152NLin2009aSym", "random", "untrained")
+# Volumes on either side from which an interpolated sample takes nearly all of its weight.
+REACH = 3
+# Fewer samples than these are not compared.
+FEWEST = 10
 _PYTHON = re.compile(r"\b[A-Z]\w+(?:Error|Exception)\b|Traceback|object at 0x")
 
 
@@ -143,8 +147,37 @@ def finished(result: Result, folder: Path) -> Result:
     new = {kind: text for kind, text in told if kind not in known}
     result.warnings, result.told = list(new), " ".join(new.values())
     if benign is not None and case.benign:
-        result.r = correlation(_values(own), _values(benign), case.good)
+        r = [correlation(_values(own), _values(benign), case.good)]
+        r += scaled_correlation(own, benign, case.good)
+        result.r = min(r)
     return checked(result)
+
+
+def scaled_correlation(own: Path, benign: Path, good: tuple[int, ...]) -> list[float]:
+    """The same of what the model sees, away from the volumes that are not good.
+
+    Empty where the two cannot be compared sample by sample.
+    """
+    one, other = (Path(str(path).replace("denoised", "robust")) for path in (own, benign))
+    if not (one.is_file() and other.is_file()):
+        return []
+    about, their = (files.read_json(path.with_suffix(".json")) for path in (one, other))
+    if any(about[key] != their[key] for key in ("StartTime", "RepetitionTime")):
+        return []
+    values, benign_values = _values(one), _values(other)
+    length = min(len(values), len(benign_values))
+    if not good:
+        return [correlation(values[:length], benign_values[:length])]
+    step = about["RepetitionTime"] / about["SourceRepetitionTime"]
+    first = about["StartTime"] / about["SourceRepetitionTime"]
+    # a bad volume reaches as far as the interpolation of the samples beside it
+    reach = 0 if step == 1 else REACH
+    near = [
+        set(range(int(place) - reach, int(place) + reach + 1))
+        for place in np.round(first + step * np.arange(length), 6)
+    ]
+    kept = tuple(t for t in range(length) if near[t] <= set(good))
+    return [correlation(values, benign_values, kept)] if len(kept) >= FEWEST else []
 
 
 def _series(out: Path, name: str) -> Path | None:
