@@ -16,6 +16,7 @@ from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
 from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.affine import apply, compose, grid_points, invert
 from brainlm_bids.preproc.denoising import temporal
+from brainlm_bids.preproc.steps.functional import grand_mean_factor
 
 Float = NDArray[np.floating]
 
@@ -40,21 +41,20 @@ def denoise(run: simulator.Simulation, seed: int = 42) -> Denoised:
     # all poses are known up to that of the reference: any steady volume tells it
     steady = motion.n_dummy + 20
     place = compose(invert(run.affine), invert(motion.matrices[steady]), run.matrices[steady])
-    factor = temporal.grand_mean_factor(bold[..., motion.n_dummy :], mask)
+    factor = grand_mean_factor(bold, mask, motion)
     head = simulator.head()
     points = apply(place @ run.affine, head.points)
     operator, _ = build_operator(head.labels, points, mask.shape, mask)
     parcels = parcellate(operator, bold) * factor
-    components = steps.decompose(
-        bold, run.affine, mask, n_dummy=motion.n_dummy, factor=factor, seed=seed
-    )
+    steady_ones = {"n_dummy": motion.n_dummy, "good": motion.good_steady}
+    components = steps.decompose(bold, run.affine, mask, factor=factor, seed=seed, **steady_ones)
     samples = _aroma_samples(mask.shape, place)
     decisions = steps.classify(components, mask, motion, samples, run.tr, seed=seed)
     cleaned = steps.denoise(
         parcels,
         run.tr,
-        n_dummy=motion.n_dummy,
         components=(components.mixing, decisions.noise),
+        **steady_ones,
     )
     signal = bold[mask].mean(axis=0) * factor
     return Denoised(parcels, cleaned.series, signal, motion, components, decisions)

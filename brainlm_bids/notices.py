@@ -142,6 +142,12 @@ class Kind(StrEnum):
         Level.WARNING,
         "The ICA did not converge.",
     )
+    BAD_VOLUMES = (
+        "bad_volumes",
+        Level.WARNING,
+        "Whole volumes of the run carry no usable signal; they take no part in any fit and are "
+        "interpolated for the model.",
+    )
     FILLED_PARCELS = (
         "filled_parcels",
         Level.WARNING,

@@ -143,6 +143,10 @@ class Settings:
     dvars_spike_threshold: float = setting(
         1.5, PREPROCESSING, SERIES, bounds="(0, inf)", metavar="X",
         help="standardised DVARS above which a volume is a motion outlier")
+    max_bad_volumes: float = setting(
+        0.2, PREPROCESSING, SERIES, bounds="[0, 1)", metavar="SHARE",
+        help="largest share of whole bad volumes (zero, missing, repeated, far too bright or dark) "
+        "with which a run is processed: they take no part in any fit; a run with more fails")
     high_pass: float = setting(
         100.0, PREPROCESSING, SERIES, unit="s", bounds="[1, 10000]", metavar="S",
         help="cut-off of the high-pass filter: a period in seconds, or a frequency such as 0.01Hz")

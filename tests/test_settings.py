@@ -229,7 +229,8 @@ def test_configurations_of_earlier_outputs_keep_their_names() -> None:
     """Outputs are complete under a hash of these values: a new row names new ones."""
     assert set(SETTINGS.changing(SERIES)) == {
         *("dummy_scans", "fd_spike_threshold", "dvars_spike_threshold", "high_pass", "low_pass"),
-        *("min_parcel_coverage", "denoise", "model_tr", "save_bold", "random_seed"),
+        *("max_bad_volumes", "min_parcel_coverage"),
+        *("denoise", "model_tr", "save_bold", "random_seed"),
         "assume_orientation",
     }
     assert set(SETTINGS.changing(MODEL)) == {

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.api.series import ParcelSeries
-from brainlm_bids.parcels.sampling import RESAMPLING, at_rate
+from brainlm_bids.parcels.sampling import RESAMPLING, sample
 from brainlm_bids.parcels.scaling import ScalingStats, load_stats
 from brainlm_bids.parcels.steps import scale
+from brainlm_bids.preproc.denoising.volumes import Reasons, described, find_bad_rows
 from brainlm_bids.settings import Settings
 
 # What medians and interquartile ranges (of typical parcels) of a scaled series do not exceed.
@@ -37,7 +38,7 @@ class Prepared:
     seed
         Of what is random in the call.
     provenance
-        Source, resampling, scaling, filled parcels, gain, seed, notes.
+        Source, resampling, scaling, filled parcels, bad volumes (counted from 0), gain, seed, notes.
     """
 
     values: NDArray[np.float32]
@@ -73,20 +74,26 @@ def prepare(series: ParcelSeries, options: SeriesOptions) -> Prepared:
     Raises
     ------
     ValueError
-        If no parcel can be scaled, or the statistics cannot be read.
+        If no parcel can be scaled, the statistics cannot be read, or more than a fifth of the
+        volumes is missing, 0 or repeated.
     """
-    model_tr, notes, scaling = Settings.model_tr, list(series.notes), options.scaling
+    model_tr, scaling = Settings.model_tr, options.scaling
+    reasons = find_bad_rows(series.values)
+    _check_share(reasons, series.source)
+    notes = [*series.notes, *_notes(reasons)]
+    values = np.where((reasons == "")[:, None], series.values, np.nan)
     if options.already_scaled:
-        doubt = _not_scaled(series.values)
+        sampled = sample(values, series.tr, model_tr)
+        values, tr = sampled.series, sampled.tr
+        doubt = _not_scaled(values)
         if doubt:
             notes.append(doubt)
             warnings.warn(f"{series.source}: {doubt}", UserWarning, stacklevel=3)
-        values, tr = at_rate(series.values, series.tr, model_tr)
         filled = ~np.isfinite(values).all(axis=0)
         scaled = np.where(filled, 0.0, values)
     else:
         with value_errors():
-            made = scale(series.values, series.tr, model_tr=model_tr, stats=_statistics(scaling))
+            made = scale(values, series.tr, model_tr=model_tr, stats=_statistics(scaling))
         scaled, filled, tr = made.series, made.filled, made.tr
     if filled.all():
         raise ValueError(f"{series.source}: no parcel can be scaled")
@@ -97,6 +104,7 @@ def prepare(series: ParcelSeries, options: SeriesOptions) -> Prepared:
         "resampling": None if tr == series.tr else RESAMPLING,
         "scaling": "none, as given" if options.already_scaled else _described(scaling),
         "filled_parcels": np.asarray(resources.parcels().names)[filled].tolist(),
+        "bad_volumes": np.flatnonzero(reasons != "").tolist(),
         "input_gain": options.input_gain,
         "random_state": options.random_state,
         "notes": notes,
@@ -125,6 +133,26 @@ def _not_scaled(values: NDArray[np.float64]) -> str:
         f"median {median:.3g} away from 0 and an interquartile range of {width:.3g} (expected 0 "
         "and about 1); leave already_scaled out for a series in other units"
     )
+
+
+def _check_share(reasons: Reasons, source: str) -> None:
+    """Raise ValueError where more volumes cannot be used than a run may have."""
+    n_bad = int((reasons != "").sum())
+    if n_bad > Settings.max_bad_volumes * len(reasons):
+        raise ValueError(
+            f"{source}: {n_bad} of {len(reasons)} volumes cannot be used ({described(reasons)}), "
+            f"more than a share of {Settings.max_bad_volumes:g}; if they are meant to count, "
+            "interpolate them first"
+        )
+
+
+def _notes(reasons: Reasons) -> list[str]:
+    if not (reasons != "").any():
+        return []
+    return [
+        f"volumes that cannot be used ({described(reasons)}; the first is 0) were cut off at the "
+        "ends and interpolated elsewhere, and do not count for the scaling"
+    ]
 
 
 def _statistics(scaling: Scaling) -> ScalingStats | None:

@@ -19,7 +19,7 @@ from brainlm_bids.api.errors import value_errors
 from brainlm_bids.bids.headers import LONGEST_TR
 from brainlm_bids.bids.spreadsheets import numbers
 from brainlm_bids.parcels.columns import check_index, check_series, find_columns, match_names
-from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, rows_with_data
 
 # One recording: an array (T, 424), a table with a column per parcel, a file, or a 4-D image.
 SeriesLike: TypeAlias = Any
@@ -164,6 +164,7 @@ def _of_image(x: Any, offline: bool) -> Understood:
 def _check_values(values: NDArray[np.float64], source: str) -> None:
     if len(values) < MINIMUM_VOLUMES:
         raise ValueError(f"{source}: {len(values)} volumes; {MINIMUM_VOLUMES} are needed")
+    values = values[rows_with_data(values)]
     finite = np.isfinite(values).all(axis=0)
     if not finite.any():
         raise ValueError(f"{source}: every parcel holds NaN or infinite values; nothing is left")

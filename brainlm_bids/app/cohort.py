@@ -222,6 +222,7 @@ def quality(recording: Recording) -> dict[str, Any]:
     """A recording's name and measures of quality, as the tables of the cohort have them."""
     entities, sidecar = recording.entities, recording.sidecar
     volumes, dummies = sidecar.get("NumberOfVolumes"), sidecar.get("DummyVolumes", 0)
+    bad = sum(volume >= dummies for volume in sidecar.get("BadVolumes") or [])
     return {
         "stem": recording.stem,
         "participant_id": recording.participant,
@@ -230,7 +231,7 @@ def quality(recording: Recording) -> dict[str, Any]:
         "run": entities.get("run"),
         "mean_fd": recording.mean_fd,
         "coverage": recording.coverage,
-        "n_volumes": None if volumes is None else volumes - dummies,
+        "n_volumes": None if volumes is None else volumes - dummies - bad,
         "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
         **{name: sidecar.get(field) for name, field in REGISTRATION_COLUMNS.items()},
     }

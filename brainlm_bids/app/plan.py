@@ -23,7 +23,7 @@ from brainlm_bids.app.status import (
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import Recording, warnings_of_series
 from brainlm_bids.bids.inputs import Run
-from brainlm_bids.notices import dangers
+from brainlm_bids.notices import Kind, dangers
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.table import MODEL, SERIES
@@ -138,7 +138,7 @@ def evaluate(
     """
     if graph is None or not plan.pending:
         reason = "complete under the same configuration"
-        return Outcome(CACHED, "; ".join([reason, *_dangers(settings, plan)]))
+        return Outcome(CACHED, "; ".join([reason, *_notable(settings, plan)]))
     seconds, memory = used_resources(
         settings.work_dir, graph.names(pending.stage for pending in plan.pending)
     )
@@ -148,7 +148,7 @@ def evaluate(
         if not outputs.is_complete(settings.output_dir, *pending.stage, pending.configuration)
     )
     if not unfinished:
-        return Outcome(DONE, "; ".join(_dangers(settings, plan)), seconds, memory)
+        return Outcome(DONE, "; ".join(_notable(settings, plan)), seconds, memory)
     crash = find_crash(settings, graph, [pending.stage for pending in unfinished], run_id)
     # without space a step fails anywhere, often where it misses a file that another could not write
     disk = full_disk(settings)
@@ -162,10 +162,11 @@ def evaluate(
     return Outcome(status, reason, seconds, memory, crash.path, unfinished)
 
 
-def _dangers(settings: Settings, plan: RecordingPlan) -> list[str]:
+def _notable(settings: Settings, plan: RecordingPlan) -> list[str]:
     """Why the results of a recording must not be interpreted although they are complete."""
     found = warnings_of_series(settings.output_dir, *plan.series.stage)
-    return [one.text for one in dangers(found)]
+    bad = [one for one in found if one.kind == Kind.BAD_VOLUMES]
+    return [one.text for one in [*dangers(found), *bad]]
 
 
 def find_crash(

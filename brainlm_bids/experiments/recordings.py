@@ -18,8 +18,8 @@ from brainlm_bids.bids.outputs import Naming, atlas_path
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
-from brainlm_bids.parcels import scaling
-from brainlm_bids.parcels.sampling import at_rate
+from brainlm_bids.parcels.steps import scale
+from brainlm_bids.preproc.steps.series import take_series
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.recordings import SERIES, read_series
 
@@ -199,13 +199,16 @@ def _external_series(path: Path, given_tr: float | None) -> Scaled:
         raise UserError(f"{path}: no sidecar gives its repetition time; give --tr")
     if not is_tr(tr):
         raise UserError(f"{path}: its repetition time, {not_a_tr(tr)}")
-    with_data = np.flatnonzero(np.isfinite(timeseries.values).any(axis=1))
-    n_dummy = int(with_data[0]) if with_data.size else len(timeseries.values)
-    values = timeseries.values[n_dummy:]
-    if len(values) < 2:
-        raise UserError(f"{path}: has {len(values)} volumes with data")
-    start = n_dummy * tr
-    values, tr = at_rate(values, tr, Settings.model_tr)
+    values = timeseries.values
+    n_known = np.count_nonzero(np.isfinite(values).any(axis=1))
+    if n_known < 2:
+        raise UserError(f"{path}: has {n_known} volumes with data")
+    n_dummy = int(np.argmax(np.isfinite(values).any(axis=1)))
+    try:
+        given = take_series(values[n_dummy:], max_bad_volumes=Settings.max_bad_volumes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     # a series that is already scaled does not change: median 0 and interquartile range 1
-    scaled, _ = scaling.scale(values, scaling.recording_stats(values))
-    return Scaled(scaled.astype(np.float32), tr, start)
+    scaled = scale(given.series, tr, model_tr=Settings.model_tr)
+    start = (n_dummy + scaled.first) * tr
+    return Scaled(scaled.series.astype(np.float32), scaled.tr, start)

@@ -59,6 +59,8 @@ class ArrayInterface(SimpleInterface):
 def errors_about(subject: str) -> Iterator[None]:
     """Prefix the error of a step with the file, or the flag, that it is about.
 
+    Steps speak of their arguments: one that is a setting's is named by its flag.
+
     Parameters
     ----------
     subject
@@ -77,7 +79,8 @@ def errors_about(subject: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(f"{subject}: {error}") from error
+        text = str(error).replace("max_bad_volumes", "--max-bad-volumes")
+        raise type(error)(f"{subject}: {text}") from error
 
 
 def _forget_peak_memory() -> None:

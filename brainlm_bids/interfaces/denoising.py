@@ -36,12 +36,14 @@ class Decompose(ArrayInterface):
         from brainlm_bids.preproc import steps
 
         affine = load_affine(self.inputs.bold)
+        motion = payloads.load(steps.Motion, self.inputs.motion)
         # passed without a name, so that the step can release the run when it is done with it
         components = steps.decompose(
             load_image(self.inputs.bold)[0],
             affine,
             load_mask(self.inputs.brain_mask),
-            n_dummy=payloads.load(steps.Motion, self.inputs.motion).n_dummy,
+            n_dummy=motion.n_dummy,
+            good=motion.good_steady,
             factor=self.inputs.factor,
             seed=self.inputs.seed,
         )
@@ -107,11 +109,13 @@ class Denoise(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
+        motion = payloads.load(steps.Motion, self.inputs.motion)
         with errors_about(f"--denoise {self.inputs.mode}"):
             denoised = steps.denoise(
                 payloads.load(np.ndarray, self.inputs.parcels),
                 self.inputs.tr,
-                n_dummy=payloads.load(steps.Motion, self.inputs.motion).n_dummy,
+                n_dummy=motion.n_dummy,
+                good=motion.good_steady,
                 high_pass=self.inputs.high_pass,
                 low_pass=self.inputs.low_pass,
                 **self._removed(),

@@ -5,7 +5,7 @@ so that the rest of the graph is the same for both kinds of input.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -17,6 +17,10 @@ from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.functional import ExtractOutputs
 from brainlm_bids.interfaces.images import is_plain, load_image, load_mask, save_image
+from brainlm_bids.settings import Settings
+
+if TYPE_CHECKING:
+    from brainlm_bids.preproc.steps import Realigned
 
 # Rounding of headers; far less than a voxel.
 SAME_GRID_MM = 0.01
@@ -29,11 +33,12 @@ class _TakeInputs(ArrayInputSpec):
     to_template = File(exists=True, desc="ITK; absent when the BOLD is in the template's space")
     to_t1w = File(exists=True, desc="ITK, rigid; absent when the BOLD is in the T1w's space")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
+    max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
 
 
 class _TakeOutputs(TraitedSpec):
-    bold = File(desc="as it came")
-    boldref = File(desc="mean of the steady-state volumes")
+    bold = File(desc="as it came, or with its bad volumes interpolated")
+    boldref = File(desc="mean of the good steady-state volumes")
     brain_mask = File()
     motion = File(desc="a `Motion`, without matrices")
     transform = File(desc="resamples into template space; none where the BOLD is there")
@@ -60,9 +65,11 @@ class TakePreprocessed(ArrayInterface):
                 table,
                 brain_mask=mask,
                 n_dummy=self.inputs.dummy_scans,
+                max_bad_volumes=self.inputs.max_bad_volumes,
+                out=bold,
             )
         self._results |= {
-            "bold": self._bold(folder, bold, affine),
+            "bold": self._bold(folder, run, affine),
             "boldref": save_image(folder / "boldref.nii.gz", run.boldref, affine),
             "brain_mask": save_image(folder / "brain_mask.nii.gz", run.brain_mask, affine),
             "motion": payloads.save(run.motion, folder / "motion"),
@@ -73,10 +80,12 @@ class TakePreprocessed(ArrayInterface):
             matrix = payloads.load(ItkTransform, self.inputs.to_t1w).rigid()
             self._results["matrix"] = payloads.save(matrix, folder / "matrix")
 
-    def _bold(self, folder: Path, bold: NDArray[Any], affine: NDArray[np.float64]) -> str:
-        """The file as it came, or a copy that the next steps read alike."""
+    def _bold(self, folder: Path, run: "Realigned", affine: NDArray[np.float64]) -> str:
+        """The file as it came, or a copy that the next steps read alike, without bad volumes."""
         path: str = self.inputs.bold
-        return path if is_plain(path) else save_image(folder / "bold.nii", bold, affine)
+        if is_plain(path) and run.motion.reasons is None:
+            return path
+        return save_image(folder / "bold.nii", run.bold, affine)
 
 
 def _load_mask_on(affine: NDArray[np.float64], path: str) -> NDArray[np.bool_]:
@@ -115,7 +124,7 @@ class ExtractPreprocessed(ArrayInterface):
             load_mask(self.inputs.brain_mask),
             payloads.load(csr_matrix, self.inputs.operator),
             read_confounds(self.inputs.confounds, bold.shape[3]),
-            n_dummy=payloads.load(steps.Motion, self.inputs.motion).n_dummy,
+            payloads.load(steps.Motion, self.inputs.motion),
         )
         self._results |= {
             "parcels": payloads.save(extracted.parcels, folder / "parcels"),
@@ -147,6 +156,7 @@ class LoadStrategy(ArrayInterface):
 
         name = self.inputs.strategy
         options = {"ica_aroma": "basic"} if name == "ica_aroma" else {}
+        motion = payloads.load(steps.Motion, self.inputs.motion)
         with errors_about(f"{self.inputs.bold}: --denoise confounds:{name}"):
             try:
                 table, kept = load_confounds_strategy(self.inputs.bold, name, **options)
@@ -156,7 +166,8 @@ class LoadStrategy(ArrayInterface):
                 table.to_numpy(dtype=np.float64),
                 list(table.columns),
                 kept,
-                n_dummy=payloads.load(steps.Motion, self.inputs.motion).n_dummy,
+                n_dummy=motion.n_dummy,
+                good=motion.good,
             )
         self._results["design"] = payloads.save(design, folder / "design")
 

@@ -12,6 +12,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
+from brainlm_bids.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class _RealignInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True)
     orientation = traits.Either(None, traits.Str, usedefault=True, desc="if not recorded")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
+    max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 
@@ -47,7 +49,12 @@ class Realign(ArrayInterface):
         with errors_about(self.inputs.bold):
             # in place: a run is held once
             run = steps.realign(
-                bold, affine, n_dummy=self.inputs.dummy_scans, device=self.inputs.device, out=bold
+                bold,
+                affine,
+                n_dummy=self.inputs.dummy_scans,
+                max_bad_volumes=self.inputs.max_bad_volumes,
+                device=self.inputs.device,
+                out=bold,
             )
         step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
         self._results |= {

@@ -20,13 +20,14 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
+from brainlm_bids.interfaces.derivatives.run import interpolated_volumes
 from brainlm_bids.notices import Kind, Notice, from_json, to_json
 from brainlm_bids.parcels import sampling, scaling
 
 Plain = dict[str, Any]
 
 
-def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64], float, Plain]:
+def steady_series(naming: Naming, model_tr: float) -> tuple[sampling.Sampled, Plain]:
     """Read the denoised series of a recording as the participant level scales it.
 
     Parameters
@@ -39,9 +40,8 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
     Returns
     -------
     series
-        (T, 424) steady-state volumes at the sampling rate of the model.
-    tr
-        Its repetition time, s.
+        (T, 424) steady-state volumes at the sampling rate of the model; bad ones are left out at
+        both ends and interpolated elsewhere.
     sidecar
         The sidecar of the denoised series.
 
@@ -56,8 +56,7 @@ def steady_series(naming: Naming, model_tr: float) -> tuple[NDArray[np.float64],
         raise UserError(f"{path}: its columns are not the 424 parcels of A424")
     sidecar = files.read_json(naming.path("denoised", extension=".json"))
     series, tr = values[int(sidecar["DummyVolumes"]) :], float(sidecar["RepetitionTime"])
-    series, tr = sampling.at_rate(series, tr, model_tr)
-    return series, tr, sidecar
+    return sampling.sample(series, tr, model_tr), sidecar
 
 
 # --- statistics over the cohort --------------------------------------------------------------
@@ -87,7 +86,8 @@ class CollectSeries(ArrayInterface):
         for values in self.inputs.namings:
             naming = from_plain(Naming, values)
             try:
-                series, _, _ = steady_series(naming, self.inputs.model_tr)
+                made, _ = steady_series(naming, self.inputs.model_tr)
+                series = made.series if made.measured is None else made.series[made.measured]
                 parts.append(demeaned(series, self.inputs.first or None))
             except (OSError, ValueError, KeyError, TypeError, UserError) as error:
                 reason = str(error) or type(error).__name__
@@ -192,7 +192,7 @@ class ScaleToCohort(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         naming, names = from_plain(Naming, self.inputs.naming), list(resources.parcels().names)
         try:
-            series, tr, source = steady_series(naming, self.inputs.model_tr)
+            sampled, source = steady_series(naming, self.inputs.model_tr)
             # read here, so that a damaged file fails for this recording only
             _, connectivity = files.read_matrix(naming.existing("pearson"))
         except (UserError, ValueError, KeyError) as error:
@@ -200,7 +200,8 @@ class ScaleToCohort(ArrayInterface):
         if connectivity.shape != (len(names), len(names)):
             raise UserError(f"{naming.existing('pearson').name}: is not 424 × 424")
         stats = scaling.load_stats(Path(self.inputs.statistics), names)
-        robust, filled = scaling.scale(series, stats)
+        robust, filled = scaling.scale(sampled.series, stats, sampled.measured)
+        tr, source_tr = sampled.tr, float(source["RepetitionTime"])
         kept = robust[:, ~filled]
         made = {
             "Sources": [naming.uri(naming.path("denoised"))],
@@ -208,9 +209,11 @@ class ScaleToCohort(ArrayInterface):
             "Warnings": to_json(self._warnings(source, kept)),
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
-            "StartTime": int(source["DummyVolumes"]) * float(source["RepetitionTime"]),
+            "StartTime": (int(source["DummyVolumes"]) + sampled.first) * source_tr,
             "NumberOfVolumes": len(robust),
-            "SourceRepetitionTime": source["RepetitionTime"],
+            "BadVolumes": source.get("BadVolumes", []),
+            **interpolated_volumes(sampled.measured),
+            "SourceRepetitionTime": source_tr,
             "Scaling": "each parcel: mean removed, minus median, over interquartile range",
             "ScalingStatistics": self.inputs.description,
             "FilledParcels": [names[k] for k in np.flatnonzero(filled)],

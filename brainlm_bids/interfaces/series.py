@@ -17,6 +17,7 @@ from brainlm_bids.files import reading
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.fmriprep import read_confounds
+from brainlm_bids.settings import Settings
 
 
 class _TakeCiftiInputs(ArrayInputSpec):
@@ -25,6 +26,7 @@ class _TakeCiftiInputs(ArrayInputSpec):
     labels = File(exists=True, mandatory=True, desc="A424.dlabel.nii")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     min_parcel_coverage = traits.Float(mandatory=True)
+    max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
 
 
 class _TakeCiftiOutputs(TraitedSpec):
@@ -62,6 +64,7 @@ class TakeCifti(ArrayInterface):
                 table,
                 n_dummy=self.inputs.dummy_scans,
                 min_parcel_coverage=self.inputs.min_parcel_coverage,
+                max_bad_volumes=self.inputs.max_bad_volumes,
             )
         for name in ("parcels", "confounds", "coverage", "motion"):
             self._results[name] = payloads.save(getattr(run, name), folder / name)
@@ -69,15 +72,16 @@ class TakeCifti(ArrayInterface):
 
 class _TakeTimeseriesInputs(ArrayInputSpec):
     timeseries = File(exists=True, mandatory=True)
+    max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
 
 
 class _TakeTimeseriesOutputs(TraitedSpec):
-    denoised = File(desc="(T, 424) array, as it was given")
-    motion = File(desc="a `Motion`: no volume before the steady state")
+    denoised = File(desc="(T, 424) array, as it was given; bad volumes are NaN")
+    motion = File(desc="a `Motion`: no volume before the steady state, and which are bad")
 
 
 class TakeTimeseries(ArrayInterface):
-    """A parcel series that was made elsewhere; nothing is computed."""
+    """A parcel series that was made elsewhere."""
 
     input_spec = _TakeTimeseriesInputs
     output_spec = _TakeTimeseriesOutputs
@@ -86,5 +90,7 @@ class TakeTimeseries(ArrayInterface):
         from brainlm_bids.preproc import steps
 
         series = read_timeseries(Path(self.inputs.timeseries), resources.parcels().names).values
-        self._results["denoised"] = payloads.save(series, folder / "denoised")
-        self._results["motion"] = payloads.save(steps.Motion(n_dummy=0), folder / "motion")
+        with errors_about(self.inputs.timeseries):
+            given = steps.take_series(series, max_bad_volumes=self.inputs.max_bad_volumes)
+        self._results["denoised"] = payloads.save(given.series, folder / "denoised")
+        self._results["motion"] = payloads.save(given.motion, folder / "motion")

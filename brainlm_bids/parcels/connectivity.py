@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.parcels.sampling import rows_with_data
+
 
 def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
     """Pearson correlation of all pairs of parcels.
@@ -10,7 +12,7 @@ def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
     Parameters
     ----------
     series
-        (T, P), NaN in parcels without data.
+        (T, P), NaN in parcels without data and in bad or censored volumes, which are left out.
 
     Returns
     -------
@@ -24,5 +26,7 @@ def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
            [-1.,  1., nan],
            [nan, nan, nan]])
     """
+    good = rows_with_data(series)
+    used = series if good.all() else series[good]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.corrcoef(series.T))
+        return np.asarray(np.corrcoef(used.T))

@@ -1,4 +1,11 @@
-"""Sampling in time: a parcel series (T, P) is brought to the repetition time of the model."""
+"""Sampling in time: a parcel series (T, P) is brought to the repetition time of the model.
+
+Rows without data, which are bad or censored volumes, are filled before: those at the start and at
+the end are cut off, the others interpolated.
+"""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +19,126 @@ LOBES = 12  # zero crossings of the sinc on each side
 # How sidecars and provenances describe it.
 RESAMPLING = "Kaiser-windowed sinc, cutoff at the lower of the two Nyquist frequencies"
 KAISER_BETA = 8.0  # stop band below −80 dB (Kaiser 1974)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A series at the sampling of a model.
+
+    Attributes
+    ----------
+    series
+        (T', P), NaN in parcels without data.
+    tr
+        Repetition time, s.
+    first
+        Row of the source that the series begins with.
+    measured
+        (T',) False for rows that are interpolated; None: all are measured.
+    """
+
+    series: NDArray[np.float64]
+    tr: float
+    first: int = 0
+    measured: NDArray[np.bool_] | None = None
+
+
+def sample(series: NDArray[np.float64], tr: float, target_tr: float) -> Sampled:
+    """Fill rows without data, and bring a series to the model's repetition time.
+
+    Parameters
+    ----------
+    series
+        (T, P), NaN in parcels and in rows without data.
+    tr, target_tr
+        Repetition times of the series and of the model, s.
+
+    Returns
+    -------
+    Sampled
+        The series between its first and last row with data. Rows without data are interpolated
+        linearly before the resampling; a row of the result counts as measured where the source
+        row next to it in time is.
+
+    Examples
+    --------
+    >>> made = sample(np.array([[np.nan], [1.0], [np.nan], [3.0]]), 2.0, 2.0)
+    >>> made.series.ravel(), made.first, made.measured
+    (array([1., 2., 3.]), 1, array([ True, False,  True]))
+    """
+    good = rows_with_data(series)
+    if good.all() or not good.any():
+        return Sampled(*at_rate(series, tr, target_tr))
+    known = np.flatnonzero(good)
+    kept = slice(int(known[0]), int(known[-1]) + 1)
+    good = good[kept]
+    filled = interpolated(series[kept], good)
+    made, new_tr = at_rate(filled, tr, target_tr)
+    nearest = np.rint(np.arange(len(made)) * new_tr / tr).astype(int).clip(0, len(good) - 1)
+    measured = good if made is filled else good[nearest]
+    return Sampled(made, new_tr, kept.start, None if measured.all() else measured)
+
+
+def rows_with_data(series: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Find the rows that have data.
+
+    Parameters
+    ----------
+    series
+        (T, P), NaN where there is no data.
+
+    Returns
+    -------
+    ndarray
+        (T,) True where at least half of the parcels that have data anywhere have some.
+
+    Examples
+    --------
+    >>> rows_with_data(np.array([[1.0, np.nan], [np.nan, np.nan], [2.0, np.nan]]))
+    array([ True, False,  True])
+    """
+    finite = np.isfinite(series)
+    n_known = np.count_nonzero(finite.any(axis=0))
+    return np.asarray(2 * np.count_nonzero(finite, axis=1) >= n_known)
+
+
+def interpolated(series: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[Any]:
+    """Interpolate rows linearly between their good neighbours in time.
+
+    Parameters
+    ----------
+    series
+        (T, …), floating point.
+    good
+        (T,) False for rows to be replaced; at the ends the nearest good row is repeated.
+
+    Returns
+    -------
+    ndarray
+        A copy, (T, …).
+
+    Examples
+    --------
+    >>> interpolated(np.array([1.0, 99.0, 3.0]), np.array([True, False, True]))
+    array([1., 2., 3.])
+    """
+    result = np.array(series)
+    weights = interpolation_matrix(good)[~good][:, good].astype(result.dtype)
+    result[~good] = np.tensordot(weights, result[good], axes=1)
+    return result
+
+
+def interpolation_matrix(good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(T, T): identity where good, else the weights of the nearest good rows on both sides.
+
+    Examples
+    --------
+    >>> interpolation_matrix(np.array([True, False, True]))[1]
+    array([0.5, 0. , 0.5])
+    """
+    index = np.flatnonzero(good)
+    everything = np.arange(len(good))
+    return np.stack([np.interp(everything, index, row) for row in np.eye(len(good))[:, index]], 1)
 
 
 def at_rate(

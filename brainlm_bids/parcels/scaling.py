@@ -43,13 +43,15 @@ class ScalingStats:
     iqr: Array
 
 
-def recording_stats(series: Array) -> ScalingStats:
+def recording_stats(series: Array, measured: NDArray[np.bool_] | None = None) -> ScalingStats:
     """Median and interquartile range of each parcel of one recording.
 
     Parameters
     ----------
     series
         (T, P), NaN in parcels without data.
+    measured
+        (T,) False for interpolated rows, which do not count; None: all are measured.
 
     Returns
     -------
@@ -63,12 +65,16 @@ def recording_stats(series: Array) -> ScalingStats:
     (-1.0, 2.0)
     """
     demeaned = np.asarray(series, dtype=np.float64)
+    if measured is not None:
+        demeaned = demeaned[measured]
     demeaned = demeaned - demeaned.mean(axis=0)
     low, median, high = np.percentile(demeaned, [25, 50, 75], axis=0)
     return ScalingStats(median, high - low)
 
 
-def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]:
+def scale(
+    series: Array, stats: ScalingStats, measured: NDArray[np.bool_] | None = None
+) -> tuple[Array, NDArray[np.bool_]]:
     """Scale a recording and fill parcels that cannot be scaled.
 
     Parameters
@@ -77,6 +83,8 @@ def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]
         (T, P), NaN in parcels without data.
     stats
         Per-parcel statistics of demeaned series.
+    measured
+        (T,) False for interpolated rows, which do not count for the mean; None: all are measured.
 
     Returns
     -------
@@ -101,10 +109,11 @@ def scale(series: Array, stats: ScalingStats) -> tuple[Array, NDArray[np.bool_]]
     values = np.asarray(series, dtype=np.float64)
     if values.shape[1] != len(stats.median):
         raise ValueError(f"{values.shape[1]} parcels, statistics for {len(stats.median)}")
-    demeaned = values - values.mean(axis=0)
+    counted = values if measured is None else values[measured]
+    demeaned = values - counted.mean(axis=0)
     filled = ~np.isfinite(values).all(axis=0) | ~_usable(stats)
     # a parcel that is constant here has no data to scale, whatever the statistics say
-    filled |= ~(np.ptp(demeaned, axis=0) > 0)
+    filled |= ~(np.ptp(demeaned if measured is None else demeaned[measured], axis=0) > 0)
     scaled = np.zeros_like(values)
     keep = ~filled
     scaled[:, keep] = (demeaned[:, keep] - stats.median[keep]) / stats.iqr[keep]

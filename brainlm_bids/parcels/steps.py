@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.parcels import scaling
-from brainlm_bids.parcels.sampling import at_rate
+from brainlm_bids.parcels.sampling import sample
 from brainlm_bids.parcels.scaling import ScalingStats
 
 
@@ -24,6 +24,10 @@ class Scaled:
         (P,) the statistics that were used.
     tr
         Repetition time, s.
+    first
+        Volume of the source that the series begins with.
+    measured
+        (T',) False for volumes that are interpolated; None: all are measured.
     """
 
     series: NDArray[np.float64]
@@ -31,6 +35,8 @@ class Scaled:
     median: NDArray[np.float64]
     iqr: NDArray[np.float64]
     tr: float
+    first: int = 0
+    measured: NDArray[np.bool_] | None = None
 
 
 def scale(
@@ -45,7 +51,9 @@ def scale(
     Parameters
     ----------
     series
-        (T, P) steady-state volumes, NaN in parcels without data.
+        (T, P) steady-state volumes, NaN in parcels without data. Volumes without data (bad or
+        censored ones) are cut off at both ends and interpolated elsewhere; they do not count for
+        the statistics.
     tr, model_tr
         Repetition times of the series and of the model, s.
     stats
@@ -64,7 +72,7 @@ def scale(
     array([[-1., -1.],
            [ 1.,  1.]])
     """
-    series, tr = at_rate(series, tr, model_tr)
-    used = scaling.recording_stats(series) if stats is None else stats
-    scaled, filled = scaling.scale(series, used)
-    return Scaled(scaled, filled, used.median, used.iqr, tr)
+    made = sample(series, tr, model_tr)
+    used = scaling.recording_stats(made.series, made.measured) if stats is None else stats
+    scaled, filled = scaling.scale(made.series, used, made.measured)
+    return Scaled(scaled, filled, used.median, used.iqr, made.tr, made.first, made.measured)

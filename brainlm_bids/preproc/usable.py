@@ -31,7 +31,7 @@ def check_varies(bold: NDArray[Any]) -> None:
     raise UserError("all its values are the same; there is no image in it")
 
 
-def unusable_voxels(bold: NDArray[Any]) -> Mask:
+def unusable_voxels(bold: NDArray[Any], good: Mask | None = None) -> Mask:
     """Find the voxels without a finite value in some volume.
 
     Parameters
@@ -39,6 +39,8 @@ def unusable_voxels(bold: NDArray[Any]) -> Mask:
     bold
         (X, Y, Z, T). Volumes in which most voxels have no finite value do not count: there the
         volume is lost, not the voxels.
+    good
+        (T,) False for bad volumes, which do not count either; None: all are good.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def unusable_voxels(bold: NDArray[Any]) -> Mask:
     unusable = np.zeros(bold.shape[:3], dtype=bool)
     ever = np.zeros(bold.shape[:3], dtype=bool)
     odd = []
-    for t in range(bold.shape[3]):
+    for t in range(bold.shape[3]) if good is None else np.flatnonzero(good):
         finite = np.isfinite(bold[..., t])
         if finite.all():
             ever[:] = True

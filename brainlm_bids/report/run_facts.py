@@ -26,7 +26,7 @@ LOW_COVERAGE = 0.5
 
 
 def acquisition(sidecar: Mapping[str, Any]) -> list[Fact]:
-    """Repetition time, number of volumes, dummy volumes."""
+    """Repetition time; numbers of volumes, dummy volumes and bad volumes."""
     tr, volumes = sidecar.get("RepetitionTime"), sidecar.get("NumberOfVolumes")
     facts = []
     if tr is not None:
@@ -38,6 +38,10 @@ def acquisition(sidecar: Mapping[str, Any]) -> list[Fact]:
         facts.append(
             Fact("Dummy volumes", str(sidecar["DummyVolumes"]), "excluded from the series")
         )
+    bad = sidecar.get("BadVolumes")
+    if isinstance(bad, list):
+        note = "in no fit; interpolated for the model, or cut off" if bad else ""
+        facts.append(Fact("Bad volumes", str(len(bad)), note, bool(bad)))
     return facts
 
 

@@ -211,6 +211,7 @@ def _first_steps(
             bold=str(run.source),
             orientation=settings.assume_orientation,
             dummy_scans=settings.dummy_scans,
+            max_bad_volumes=settings.max_bad_volumes,
             device=settings.device,
         )
         return {"realign": (realign, 1.5), "extract": (extract, 2.5)}
@@ -219,6 +220,7 @@ def _first_steps(
         bold=str(source.bold),
         confounds=str(source.confounds),
         dummy_scans=settings.dummy_scans,
+        max_bad_volumes=settings.max_bad_volumes,
         **{name: str(path) for name, path in files.items() if path is not None},
     )
     steps: dict[str, tuple[ArrayInterface, float]] = {

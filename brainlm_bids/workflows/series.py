@@ -49,7 +49,8 @@ def series_workflow(
     steps, edges = series_steps(context, settings), [*EDGES]
     if run.preprocessed is None:
         steps.pop("denoise")
-        steps["take"] = TakeTimeseries(timeseries=str(run.source)), 0.1
+        bad = settings.max_bad_volumes
+        steps["take"] = TakeTimeseries(timeseries=str(run.source), max_bad_volumes=bad), 0.1
         edges = GIVEN
     else:
         source = run.preprocessed
@@ -59,6 +60,7 @@ def series_workflow(
             labels=str(source.labels),
             dummy_scans=settings.dummy_scans,
             min_parcel_coverage=settings.min_parcel_coverage,
+            max_bad_volumes=settings.max_bad_volumes,
         )
         steps["take"] = take, 2.0
         if settings.strategy is not None:

@@ -121,7 +121,8 @@ class DrawFunctional(ArrayInterface):
         decisions = payloads.load(steps.Decisions, self.inputs.decisions)
         table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
         table["classification"] = np.where(decisions.noise, "noise", "signal")
-        padded = padded_mixing(components.mixing, self._n_dummy())
+        motion = payloads.load(steps.Motion, self.inputs.motion)
+        padded = padded_mixing(components.mixing, motion)
         path = naming.figure("components")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
         plot_aroma(path, table, padded, self._context.tr, limits)

@@ -14,12 +14,18 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids.context import RAW, REGISTRATION_FIELDS, SERIES, RunContext, from_plain
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
-from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
+from brainlm_bids.interfaces.derivatives.run import (
+    AROMA_FEATURES,
+    RunInputs,
+    bad_volumes,
+    interpolated_volumes,
+    padded_mixing,
+)
 from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
-from brainlm_bids.parcels.sampling import RESAMPLING
+from brainlm_bids.parcels.sampling import RESAMPLING, rows_with_data
 from brainlm_bids.parcels.scaling import (
     UKB_SD_DEMEANED,
     UKB_SD_ROBUST,
@@ -84,6 +90,7 @@ class WriteFunctional(ArrayInterface):
             )
             self._warnings.append(notice(Kind.UNCLEAR_BOUNDARY, text))
         self._warnings += unusable_warnings(self._motion.n_unusable)
+        self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()
         components, decisions = self._components()
@@ -112,6 +119,21 @@ class WriteFunctional(ArrayInterface):
             LOG.warning("%s: %s", self._naming.stem, warning)
         self._warnings += suspect
         return quality
+
+    def _check_volumes(self) -> None:
+        """Warn about bad volumes."""
+        from brainlm_bids.preproc.denoising.volumes import described
+
+        reasons = self._motion.reasons
+        if reasons is None:
+            return
+        text = (
+            f"{int((reasons != '').sum())} of {len(reasons)} volumes cannot be used "
+            f"({described(reasons)}; the first volume is 0). They take no part in any fit; those "
+            "at the start and at the end are left out, the others are interpolated for the model."
+        )
+        self._warnings.append(notice(Kind.BAD_VOLUMES, text))
+        LOG.warning("%s: %s", self._naming.stem, text)
 
     def _components(self) -> "tuple[Components | None, Decisions | None]":
         from brainlm_bids.preproc import steps
@@ -198,6 +220,7 @@ class WriteFunctional(ArrayInterface):
             "RepetitionTime": self._context.tr,
             "NumberOfVolumes": len(payloads.load(np.ndarray, self.inputs.denoised)),
             "DummyVolumes": self._n_dummy,
+            **bad_volumes(self._motion),
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
@@ -216,7 +239,8 @@ class WriteFunctional(ArrayInterface):
     def _motion_summary(self) -> dict[str, float]:
         if not self.inputs.confounds or self._motion.parameters is None:
             return {}
-        parameters = self._motion.parameters[self._n_dummy :]
+        parameters, good = self._motion.parameters[self._n_dummy :], self._motion.good_steady
+        parameters = parameters if good is None else parameters[good]
         confounds = payloads.load(dict, self.inputs.confounds)
         outliers = [name for name in confounds if name.startswith(MOTION_OUTLIER)]
         moved = parameters - parameters[0]
@@ -231,7 +255,7 @@ class WriteFunctional(ArrayInterface):
         from brainlm_bids.preproc.steps.denoising import SMOOTHING_FWHM_MM
 
         names = [f"ic_{k + 1:02d}" for k in range(components.mixing.shape[1])]
-        padded = padded_mixing(components.mixing, self._n_dummy)
+        padded = padded_mixing(components.mixing, self._motion)
         made = {
             "Sources": self._context.sources,
             "NumberOfComponents": len(names),
@@ -270,6 +294,8 @@ class WriteFunctional(ArrayInterface):
         names = list(resources.parcels().names)
         denoised = payloads.load(np.ndarray, self.inputs.denoised)
         steady = denoised[self._n_dummy :]
+        good = rows_with_data(steady)
+        steady = steady if good.all() else steady[good]
         spread = _spread(steady - steady.mean(axis=0))
         robust = payloads.load(Scaled, self.inputs.robust)
         self._check_series(spread, robust)
@@ -331,8 +357,9 @@ class WriteFunctional(ArrayInterface):
         made |= {
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
-            "StartTime": self._n_dummy * self._context.tr,
+            "StartTime": (self._n_dummy + robust.first) * self._context.tr,
             "NumberOfVolumes": len(series),
+            **interpolated_volumes(robust.measured),
             "SourceRepetitionTime": self._context.tr,
             "Resampling": RESAMPLING if tr != self._context.tr else None,
             "Scaling": "each parcel: mean removed, minus median, over interquartile range",

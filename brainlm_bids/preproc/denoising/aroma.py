@@ -61,6 +61,7 @@ def max_rp_corr(
     *,
     n_splits: int = 1000,
     subsets: NDArray[np.integer] | None = None,
+    good: Bool | None = None,
 ) -> NDArray[np.float64]:
     """AROMA's maximum correlation of time courses with a motion model, 0 to 1.
 
@@ -80,6 +81,8 @@ def max_rp_corr(
         Number of subsets.
     subsets
         (S, n) indices of volumes; given subsets in place of random ones.
+    good
+        (T,) False for volumes that are left out; None: all are good. Subsets are of the others.
 
     Returns
     -------
@@ -101,6 +104,8 @@ def max_rp_corr(
     n_volumes = mixing.shape[0]
     if model.shape[0] != n_volumes:
         raise ValueError(f"{n_volumes} volumes in the mixing, {model.shape[0]} in the parameters")
+    if good is not None:
+        mixing, model, n_volumes = mixing[good], model[good], int(good.sum())
     if subsets is None:
         subsets = _random_subsets(n_volumes, n_splits, seed)
     chosen = np.zeros((subsets.shape[0], n_volumes))
@@ -314,7 +319,9 @@ def _reason(csf: float, hfc: float, score: float) -> str:
     return "; ".join(found) or "below every threshold"
 
 
-def removal_matrix(mixing: Float, noise: Bool, mode: Mode) -> NDArray[np.float64]:
+def removal_matrix(
+    mixing: Float, noise: Bool, mode: Mode, good: Bool | None = None
+) -> NDArray[np.float64]:
     """Make the matrix that removes noise components from a series and keeps its mean.
 
     Parameters
@@ -326,6 +333,8 @@ def removal_matrix(mixing: Float, noise: Bool, mode: Mode) -> NDArray[np.float64
     mode
         "nonaggr": fit all time courses and subtract the noise part of the fit. "aggr": fit and
         subtract the noise alone. Both as in fsl_regfilt. "none": remove nothing.
+    good
+        (T,) False for volumes that take no part in the fit; None: all are good.
 
     Returns
     -------
@@ -354,7 +363,11 @@ def removal_matrix(mixing: Float, noise: Bool, mode: Mode) -> NDArray[np.float64
     identity = np.eye(courses.shape[0])
     if mode == "none" or not bad.any() or bad.all():
         return identity
-    courses = courses - courses.mean(axis=0)
+    used = courses if good is None else courses[good]
+    courses, used = courses - used.mean(axis=0), used - used.mean(axis=0)
     noisy = courses[:, bad]
-    fit = np.linalg.pinv(noisy) if mode == "aggr" else np.linalg.pinv(courses)[bad]
-    return np.asarray(identity - noisy @ fit)
+    fit = np.linalg.pinv(used[:, bad]) if mode == "aggr" else np.linalg.pinv(used)[bad]
+    if good is None:
+        return np.asarray(identity - noisy @ fit)
+    identity[:, good] -= noisy @ fit
+    return identity

@@ -86,7 +86,9 @@ def rmsd(matrices: NDArray[Any], translations: NDArray[Any], radius: float = 80.
     return np.concatenate([[np.nan], np.sqrt(turned + shifted)])
 
 
-def dvars(series: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+def dvars(
+    series: NDArray[Any], good: NDArray[np.bool_] | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Rate of change of the whole brain's signal, plain and standardised.
 
     Parameters
@@ -94,6 +96,9 @@ def dvars(series: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     series
         (T, V) in the brain, in any unit: it is scaled to a median of 1000. Voxels with values that
         are not finite are left out, and voxels whose robust standard deviation (see below) is 0.
+    good
+        (T,) False for bad volumes; None: all are good. Both are NaN at a bad volume and at the one
+        after it, and the expectation is that of the good volumes.
 
     Returns
     -------
@@ -112,21 +117,51 @@ def dvars(series: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     n_volumes = len(series)
     finite = np.isfinite(series).all(axis=0)
     whole = series if finite.all() else series[:, finite]
+    if good is not None:
+        whole = whole[good]
     factor = 1000.0 / float(np.median(whole)) if whole.size else np.nan
     squares = np.zeros(max(n_volumes - 1, 0))
     expected, n_voxels = 0.0, 0
     for first in range(0, series.shape[1], BLOCK_VOXELS):
         block = slice(first, first + BLOCK_VOXELS)
         values = series[:, block][:, finite[block]].astype(np.float64) * factor
-        spread = _robust_deviation(values)
-        values, spread = values[:, spread > 0], spread[spread > 0]
+        counted = values if good is None else values[good]
+        spread = _robust_deviation(counted)
+        varies = spread > 0
+        values, counted, spread = values[:, varies], counted[:, varies], spread[varies]
         squares += (np.diff(values, axis=0) ** 2).sum(axis=1)
-        expected += float((np.sqrt(2 * (1 - _lag_one(values))) * spread).sum())
+        expected += float((np.sqrt(2 * (1 - _lag_one(counted))) * spread).sum())
         n_voxels += values.shape[1]
     if n_voxels == 0:
         return np.full(n_volumes, np.nan), np.full(n_volumes, np.nan)
     plain = np.concatenate([[np.nan], np.sqrt(squares / n_voxels)])
+    if good is not None:
+        plain[without_a_difference(good)] = np.nan
     return plain, plain / (expected / n_voxels)
+
+
+def without_a_difference(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(T,) volumes that have no difference to the volume before, as one of the two is bad.
+
+    Examples
+    --------
+    >>> without_a_difference(np.array([True, False, True, True]))
+    array([False,  True,  True, False])
+    """
+    return np.asarray(~good | np.concatenate([[False], ~good[:-1]]))
+
+
+def bad_volume_columns(good: NDArray[np.bool_], n_dummy: int) -> dict[str, FloatArray]:
+    """A column `bad_volumeXX` for each bad volume, which is 1 there; none before the steady state.
+
+    Examples
+    --------
+    >>> bad_volume_columns(np.array([True, False, True]), 0)
+    {'bad_volume00': array([0., 1., 0.])}
+    """
+    bad = ~good
+    bad[:n_dummy] = False
+    return _numbered("bad_volume", np.eye(len(good))[:, bad])
 
 
 def cosine_drift(n_volumes: int, tr: float, cutoff: float = 128.0) -> FloatArray:
@@ -170,6 +205,7 @@ def confounds_table(
     tr: float,
     fd_spike_threshold: float = 0.5,
     dvars_spike_threshold: float = 1.5,
+    good: NDArray[np.bool_] | None = None,
 ) -> dict[str, FloatArray]:
     """All confounds of a run.
 
@@ -192,6 +228,8 @@ def confounds_table(
         Framewise displacement above which a volume is an outlier, mm.
     dvars_spike_threshold
         Standardised DVARS above which a volume is an outlier.
+    good
+        (T,) False for bad volumes, at which all input is interpolated; None: all are good.
 
     Returns
     -------
@@ -200,8 +238,9 @@ def confounds_table(
         derivative1_power2; std_dvars, dvars, framewise_displacement, rmsd; cosineXX (128 s, over
         the steady-state volumes, 0 before); non_steady_state_outlierXX; the six motion parameters
         with the same expansions; motion_outlierXX, one-hot, for volumes above either threshold.
-        A dummy volume has a column of its own already and gets no second one. First values of
-        differences are NaN.
+        A dummy volume has a column of its own already and gets no second one. With bad volumes
+        also bad_volumeXX, one-hot; differences to and from such a volume are NaN in std_dvars,
+        dvars, framewise_displacement and rmsd. First values of differences are NaN.
 
     Raises
     ------
@@ -212,12 +251,16 @@ def confounds_table(
     table: dict[str, FloatArray] = {}
     for name, signal in tissue.items():
         if signal is not None:
-            table |= _expanded(name, signal)
-    plain, standardised = dvars(series)
+            table |= expanded(name, signal)
+    plain, standardised = dvars(series, good)
     displacement = framewise_displacement(parameters)
+    if good is not None:
+        displacement[without_a_difference(good)] = np.nan
     table |= {"std_dvars": standardised, "dvars": plain, "framewise_displacement": displacement}
     if matrices is not None:
         table["rmsd"] = rmsd(matrices, np.asarray(parameters)[:, :3])
+        if good is not None:
+            table["rmsd"][without_a_difference(good)] = np.nan
     n_volumes = len(parameters)
     cosines = np.zeros((n_volumes, 0))
     if n_volumes - n_dummy > 0:
@@ -226,16 +269,25 @@ def confounds_table(
     table |= _numbered("cosine", cosines)
     table |= _numbered("non_steady_state_outlier", np.eye(n_volumes)[:, :n_dummy])
     for column, name in enumerate(MOTION_NAMES):
-        table |= _expanded(name, np.asarray(parameters)[:, column])
+        table |= expanded(name, np.asarray(parameters)[:, column])
     # comparisons with NaN are False: the first volume is never a spike
     spikes = (displacement > fd_spike_threshold) | (standardised > dvars_spike_threshold)
     spikes[:n_dummy] = False
     table |= _numbered(MOTION_OUTLIER, np.eye(n_volumes)[:, spikes])
+    if good is not None:
+        table |= bad_volume_columns(good, n_dummy)
     _check_lengths(table, n_volumes)
     return table
 
 
-def _expanded(name: str, values: NDArray[Any]) -> dict[str, FloatArray]:
+def expanded(name: str, values: NDArray[Any]) -> dict[str, FloatArray]:
+    """A signal (T,) with its difference to the volume before, and the squares of both.
+
+    Examples
+    --------
+    >>> list(expanded("csf", np.array([1.0, 3.0])))
+    ['csf', 'csf_derivative1', 'csf_power2', 'csf_derivative1_power2']
+    """
     signal = np.asarray(values, dtype=np.float64)
     derivative = np.concatenate([[np.nan], np.diff(signal)])
     return {

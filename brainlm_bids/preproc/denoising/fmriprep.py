@@ -4,16 +4,24 @@ Columns are (T,) float64, NaN for n/a, with the names of fMRIPrep 20 and later.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc.denoising.confounds import MOTION_NAMES
+from brainlm_bids.parcels.sampling import interpolated, interpolation_matrix
+from brainlm_bids.preproc.denoising.confounds import (
+    MOTION_NAMES,
+    bad_volume_columns,
+    expanded,
+    without_a_difference,
+)
 
 Column = NDArray[np.float64]
+SIGNALS = ("global_signal", "csf", "white_matter", *MOTION_NAMES)
+DIFFERENCES = ("dvars", "std_dvars", "framewise_displacement", "rmsd")
 KNOWN = re.compile(
     r"(global_signal|csf|white_matter|trans_[xyz]|rot_[xyz])(_derivative1)?(_power2)?"
     r"|(std_)?dvars|framewise_displacement|rmsd|(cosine|(non_steady_state|motion)_outlier)\d+"
@@ -67,6 +75,63 @@ def known_confounds(confounds: Mapping[str, Column]) -> dict[str, Column]:
     return {name: values for name, values in confounds.items() if KNOWN.fullmatch(name)}
 
 
+def without_bad_volumes(
+    confounds: Mapping[str, Column], good: NDArray[np.bool_], n_dummy: int = 0
+) -> dict[str, Column]:
+    """Replace what bad volumes left in a table of confounds.
+
+    Parameters
+    ----------
+    confounds
+        Name to (T,) column, see `known_confounds`.
+    good
+        (T,) False for bad volumes.
+    n_dummy
+        Volumes before the steady state.
+
+    Returns
+    -------
+    dict
+        Signals and motion parameters are interpolated, and their differences and squares computed
+        again; the other differences are NaN where one of their two volumes is bad; bad_volumeXX
+        marks the bad volumes.
+
+    Examples
+    --------
+    >>> good = np.array([True, False, True])
+    >>> made = without_bad_volumes({"csf": np.array([2.0, 0.0, 4.0])}, good)
+    >>> made["csf"], list(made)
+    (array([2., 3., 4.]), ['csf', 'bad_volume00'])
+    """
+    table = dict(confounds)
+    for name in confounds:
+        if name in SIGNALS:
+            again = expanded(name, interpolated(confounds[name], good))
+            table |= {key: values for key, values in again.items() if key in table}
+        elif name in DIFFERENCES:
+            table[name] = np.where(without_a_difference(good), np.nan, confounds[name])
+    return table | bad_volume_columns(good, n_dummy)
+
+
+def interpolated_design(
+    design: NDArray[np.float64], names: Sequence[str], good: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Interpolate confounds (T, K) at bad volumes; derivatives also at the volume after each.
+
+    Examples
+    --------
+    >>> steps = np.array([[1.0], [-9.0], [9.0], [1.0]])
+    >>> interpolated_design(steps, ["csf_derivative1"], np.array([True, False, True, True])).ravel()
+    array([1., 1., 1., 1.])
+    """
+    known = {True: ~without_a_difference(good), False: good}
+    columns = [
+        interpolated(column, known["derivative1" in name])
+        for name, column in zip(names, design.T, strict=True)
+    ]
+    return np.stack(columns, axis=1) if columns else design
+
+
 def confound_cleaning(
     design: NDArray[Any], kept: NDArray[np.bool_], temporal_filter: NDArray[Any]
 ) -> NDArray[np.float64]:
@@ -100,7 +165,7 @@ def confound_cleaning(
     >>> (cleaning @ (drift + [[0], [1], [-2], [1], [0]])).ravel().round(3) + 0.0
     array([ 0.,  1., -2.,  1.,  0.])
     """
-    prepared = temporal_filter @ _interpolation(kept)
+    prepared = temporal_filter @ interpolation_matrix(kept)
     columns = prepared @ (design - design[kept].mean(axis=0))
     rank = np.linalg.matrix_rank(columns[kept])
     if rank >= kept.sum() - 1:
@@ -108,10 +173,3 @@ def confound_cleaning(
     fit = np.zeros((columns.shape[1], len(kept)))
     fit[:, kept] = np.linalg.pinv(columns[kept])
     return np.asarray(prepared - columns @ (fit @ prepared))
-
-
-def _interpolation(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(T, T): identity where kept, else the weights of the nearest kept volumes on both sides."""
-    index = np.flatnonzero(kept)
-    everything = np.arange(len(kept))
-    return np.stack([np.interp(everything, index, row) for row in np.eye(len(kept))[:, index]], 1)

@@ -53,7 +53,11 @@ class Components:
 
 
 def smooth_series(
-    bold: Float, affine: NDArray[np.float64], mask: Bool, fwhm: float
+    bold: Float,
+    affine: NDArray[np.float64],
+    mask: Bool,
+    fwhm: float,
+    chosen: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float32]:
     """Smooth a run inside a mask and return the series of the mask's voxels.
 
@@ -70,11 +74,13 @@ def smooth_series(
         (X, Y, Z).
     fwhm
         Full width at half maximum of the Gaussian, mm.
+    chosen
+        (T',) indices of the volumes to take; None: all.
 
     Returns
     -------
     ndarray
-        (T, V) float32.
+        (T', V) float32.
 
     Examples
     --------
@@ -84,11 +90,12 @@ def smooth_series(
     sigma = fwhm / np.sqrt(8 * np.log(2.0)) / voxel_sizes(affine)
     inside = mask.astype(np.float32)
     weight = gaussian_filter(inside, sigma)[mask]
-    series = np.empty((bold.shape[3], int(mask.sum())), dtype=np.float32)
-    for t in range(bold.shape[3]):
+    volumes = np.arange(bold.shape[3]) if chosen is None else chosen
+    series = np.empty((len(volumes), int(mask.sum())), dtype=np.float32)
+    for row, t in enumerate(volumes):
         # chosen, not multiplied: voxels outside need not hold numbers
         volume = np.where(mask, np.asarray(bold[..., t], dtype=np.float32), np.float32(0))
-        series[t] = gaussian_filter(volume, sigma)[mask] / weight
+        series[row] = gaussian_filter(volume, sigma)[mask] / weight
     return series
 
 

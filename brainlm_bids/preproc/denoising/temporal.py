@@ -1,7 +1,8 @@
 """Filters over time, and the scaling to a grand mean of 10000.
 
 A filter is a float64 matrix (T, T), made from the number of volumes, the repetition time and a
-cut-off in seconds. `matrix @ series (T, V)` filters BOLD, parcels and confounds alike.
+cut-off in seconds. `matrix @ series (T, V)` filters BOLD, parcels and confounds alike. Bad volumes
+have weight 0: what a filter makes of the good ones does not depend on them.
 """
 
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.parcels.sampling import interpolation_matrix
+
 FloatArray = NDArray[np.float64]
 # The median of the brain after scaling, as in FEAT.
 GRAND_MEAN = 10000.0
 
 
-def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatArray:
+def highpass_matrix(
+    n_volumes: int, tr: float, cutoff: float = 100.0, good: NDArray[np.bool_] | None = None
+) -> FloatArray:
     """FSL's high-pass filter, mean removed.
 
     At every volume a line is fitted to the neighbours by least squares, with Gaussian weights of
@@ -29,6 +34,9 @@ def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatAr
         Repetition time, s.
     cutoff
         Full width, s; FEAT's ``paradigm_hp``.
+    good
+        (T,) False for volumes that take part neither in the lines nor in the mean; None: all are
+        good.
 
     Returns
     -------
@@ -49,6 +57,8 @@ def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatAr
     delta = _lags(n_volumes)
     sigma = _sigma_volumes(n_volumes, tr, cutoff)
     weights = np.where(np.abs(delta) <= np.floor(3 * sigma), np.exp(-0.5 * (delta / sigma) ** 2), 0)
+    if good is not None:
+        weights = weights * good
     n = weights.sum(axis=1, keepdims=True)
     a = (weights * delta).sum(axis=1, keepdims=True)
     c = (weights * delta**2).sum(axis=1, keepdims=True)
@@ -57,10 +67,12 @@ def highpass_matrix(n_volumes: int, tr: float, cutoff: float = 100.0) -> FloatAr
     fits = denominator > 0
     smoother = np.where(fits, weights * (c - a * delta) / np.where(fits, denominator, 1), 0)
     residual = np.eye(n_volumes) - smoother
-    return np.asarray(residual - residual.mean(axis=0))
+    return np.asarray(residual - (residual if good is None else residual[good]).mean(axis=0))
 
 
-def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatArray:
+def gaussian_lowpass_matrix(
+    n_volumes: int, tr: float, cutoff: float, good: NDArray[np.bool_] | None = None
+) -> FloatArray:
     """FSL's low-pass filter: a Gaussian of σ = cutoff / 2 seconds.
 
     The kernel has floor(5σ) + 2 volumes on each side and sums to 1; before the first and after the
@@ -74,6 +86,9 @@ def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatAr
         Repetition time, s.
     cutoff
         Full width, s, on the same scale as that of `highpass_matrix`.
+    good
+        (T,) False for volumes that are interpolated between their good neighbours first; None: all
+        are good.
 
     Returns
     -------
@@ -99,7 +114,7 @@ def gaussian_lowpass_matrix(n_volumes: int, tr: float, cutoff: float) -> FloatAr
     columns = np.clip(np.add.outer(np.arange(n_volumes), lags), 0, n_volumes - 1).ravel()
     matrix = np.zeros((n_volumes, n_volumes))
     np.add.at(matrix, (rows, columns), np.tile(kernel, n_volumes))
-    return matrix
+    return matrix if good is None else matrix @ interpolation_matrix(good)
 
 
 def grand_mean_factor(

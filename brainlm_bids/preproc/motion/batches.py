@@ -58,7 +58,11 @@ def usable_device(device: str) -> str:
 
 
 def realign(
-    bold: NDArray[Any], affine: NDArray[Any], reference: NDArray[Any], device: Any
+    bold: NDArray[Any],
+    affine: NDArray[Any],
+    reference: NDArray[Any],
+    device: Any,
+    chosen: NDArray[np.integer] | None = None,
 ) -> FloatArray:
     """Rigid motion of every volume against a reference, computed on a torch device.
 
@@ -75,11 +79,13 @@ def realign(
         (X, Y, Z) on the same grid.
     device
         A torch device, such as "cuda".
+    chosen
+        (T',) indices of the volumes to align; None: all.
 
     Returns
     -------
     ndarray
-        (T, 4, 4) float64 pull matrices, see `motion.realign`.
+        (T', 4, 4) float64 pull matrices, see `motion.realign`.
 
     Raises
     ------
@@ -88,13 +94,14 @@ def realign(
     """
     fine = make_target(reference, affine, SMOOTHING_FWHM_MM)
     coarse = make_target(reference, affine, COARSE_FWHM_MM)
-    matrices = np.empty((bold.shape[3], 4, 4))
+    used = np.arange(bold.shape[3]) if chosen is None else chosen
+    matrices = np.empty((len(used), 4, 4))
     previous = np.eye(4)
-    for first in range(0, bold.shape[3], BATCH):
-        batch = range(first, min(first + BATCH, bold.shape[3]))
-        volumes = np.stack([finite_volume(bold, t) for t in batch])
-        matrices[batch.start : batch.stop] = _align(volumes, fine, coarse, previous, device)
-        previous = matrices[batch.stop - 1]
+    for first in range(0, len(used), BATCH):
+        batch = slice(first, first + BATCH)
+        volumes = np.stack([finite_volume(bold, int(t)) for t in used[batch]])
+        matrices[batch] = _align(volumes, fine, coarse, previous, device)
+        previous = matrices[batch][-1]
     return matrices
 
 

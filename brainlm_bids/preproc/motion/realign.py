@@ -123,6 +123,7 @@ def reference_volume(
     *,
     affine: NDArray[Any],
     device: str = "cpu",
+    good: NDArray[np.bool_] | None = None,
 ) -> Volume:
     """Average of realigned steady-state volumes spread over the run.
 
@@ -138,6 +139,8 @@ def reference_volume(
         (4, 4) voxel to RAS+ mm.
     device
         See `realign`.
+    good
+        (T,) False for volumes that are not used; None: all are good.
 
     Returns
     -------
@@ -146,10 +149,12 @@ def reference_volume(
         volume with motion during its acquisition is not chosen. It is the median over volumes,
         so that such a volume does not enter the average either.
     """
-    n_volumes = bold.shape[3]
-    first = n_dummy if n_dummy < n_volumes else 0
-    n_chosen = min(n_average, n_volumes - first)
-    chosen = np.unique(np.linspace(first, n_volumes - 1, n_chosen).round().astype(int))
+    usable = np.arange(bold.shape[3]) if good is None else np.flatnonzero(good)
+    steady = usable[usable >= n_dummy]
+    usable = steady if steady.size else usable
+    spread = np.linspace(usable[0], usable[-1], min(n_average, len(usable))).round()
+    # the nearest usable volumes: these themselves where all are good
+    chosen = np.unique([usable[np.argmin(np.abs(usable - t))] for t in spread])
     volumes = np.stack([finite_volume(bold, t) for t in chosen], axis=3)
     middle = np.median(volumes, axis=3, keepdims=True)
     typical = int(np.argmin(np.abs(volumes - middle).mean(axis=(0, 1, 2))))
@@ -158,7 +163,12 @@ def reference_volume(
 
 
 def realign(
-    bold: NDArray[Any], affine: NDArray[Any], reference: NDArray[Any], *, device: str = "cpu"
+    bold: NDArray[Any],
+    affine: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    device: str = "cpu",
+    chosen: NDArray[np.integer] | None = None,
 ) -> FloatArray:
     """Rigid motion of every volume against a reference, by Gauss–Newton.
 
@@ -180,11 +190,13 @@ def realign(
         "cpu", "cuda", or "auto" (CUDA if there is one). Without CUDA everything runs on the
         CPU; with it, volumes are processed in batches (`batches`), with results that differ by
         less than 0.01 mm.
+    chosen
+        (T',) indices of the volumes to align; None: all.
 
     Returns
     -------
     ndarray
-        (T, 4, 4) float64 pull matrices, reference world to volume world.
+        (T', 4, 4) float64 pull matrices, reference world to volume world.
 
     Raises
     ------
@@ -200,15 +212,16 @@ def realign(
     if bold.ndim != 4 or bold.shape[:3] != reference.shape:
         raise ValueError(f"bold {bold.shape} and reference {reference.shape} do not match")
     if motion_torch.usable_device(device) != "cpu":
-        return motion_torch.realign(bold, affine, reference, "cuda")
+        return motion_torch.realign(bold, affine, reference, "cuda", chosen)
     fine = make_target(reference, affine, SMOOTHING_FWHM_MM)
     # few runs need it
     coarse = lru_cache(maxsize=1)(lambda: make_target(reference, affine, COARSE_FWHM_MM))
-    matrices = np.empty((bold.shape[3], 4, 4))
+    used = np.arange(bold.shape[3]) if chosen is None else chosen
+    matrices = np.empty((len(used), 4, 4))
     previous = np.eye(4)
-    for t in range(bold.shape[3]):
-        previous = _align(finite_volume(bold, t), fine, coarse, previous)
-        matrices[t] = previous
+    for row, t in enumerate(used):
+        previous = _align(finite_volume(bold, int(t)), fine, coarse, previous)
+        matrices[row] = previous
     return matrices
 
 
@@ -292,7 +305,11 @@ def volumes_in_view(
 
 
 def fill_unseen(
-    realigned: Volume, matrices: NDArray[Any], affine: NDArray[Any], mask: NDArray[Any]
+    realigned: Volume,
+    matrices: NDArray[Any],
+    affine: NDArray[Any],
+    mask: NDArray[Any],
+    good: NDArray[np.bool_] | None = None,
 ) -> float:
     """Replace, in place, values outside the field of view by interpolation in time.
 
@@ -311,11 +328,13 @@ def fill_unseen(
         (4, 4) voxel to RAS+ mm.
     mask
         (X, Y, Z) the voxels to fill, each in view at least once.
+    good
+        (T,) False for bad volumes, which nothing is taken from; None: all are good.
 
     Returns
     -------
     float
-        The share of the values in the mask that were replaced.
+        The share of the values in the mask, of good volumes, that were replaced.
     """
     shape = mask.shape
     partly = mask & (volumes_in_view(matrices, affine, shape) < len(matrices))
@@ -328,10 +347,15 @@ def fill_unseen(
         position = apply(pull, voxels)
         seen[t] = ((position >= -0.5) & (position <= upper)).all(axis=1)
     times = np.arange(len(matrices))
+    n_unseen, n_volumes = (~seen).sum(), len(matrices)
+    if good is not None:
+        n_unseen, n_volumes = (~seen[good]).sum(), good.sum()
+        seen[~good] = False
+        voxels, seen = voxels[seen.any(axis=0)], seen[:, seen.any(axis=0)]
     for voxel, known in zip(voxels, seen.T):
         series = realigned[tuple(voxel)]
         series[~known] = np.interp(times[~known], times[known], series[known])
-    return float((~seen).sum() / (mask.sum() * len(matrices)))
+    return float(n_unseen / (mask.sum() * n_volumes))
 
 
 def matrices_to_parameters(matrices: NDArray[Any], centre_mm: NDArray[Any]) -> FloatArray:

@@ -5,6 +5,7 @@ A node of the graph, a notebook and a test call the same functions::
     raw run       realign → coregister → project → extract → denoise
                      └────→ decompose → classify ──────────────┘
     fMRIPrep's    take_preprocessed → project → extract_preprocessed → …, or take_cifti → …
+    a series      take_series
     anatomy       prepare_t1w → normalise
 
 What follows, resampling in time and robust scaling, is `brainlm_bids.parcels.steps.scale`.
@@ -48,6 +49,7 @@ from brainlm_bids.preproc.steps.registration import (
     coregister,
     project,
 )
+from brainlm_bids.preproc.steps.series import Given, take_series
 
 __all__ = [
     "Anatomy",
@@ -58,6 +60,7 @@ __all__ = [
     "Denoised",
     "Design",
     "Extracted",
+    "Given",
     "Grayordinates",
     "Motion",
     "Normalised",
@@ -78,4 +81,5 @@ __all__ = [
     "select_confounds",
     "take_cifti",
     "take_preprocessed",
+    "take_series",
 ]

@@ -1,16 +1,21 @@
 """Steps that clean a run: volumes and parcels in; components, decisions, denoised series out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.parcels.sampling import interpolated
 from brainlm_bids.preproc.affine import Matrix, grid_points, world_to_voxel
 from brainlm_bids.preproc.denoising import aroma as rules
 from brainlm_bids.preproc.denoising import temporal
 from brainlm_bids.preproc.denoising.aroma import Mode
-from brainlm_bids.preproc.denoising.dimension import effective_samples, estimate_dimension
+from brainlm_bids.preproc.denoising.dimension import (
+    default_cap,
+    effective_samples,
+    estimate_dimension,
+)
 from brainlm_bids.preproc.denoising.fmriprep import confound_cleaning
 from brainlm_bids.preproc.denoising.ica import Components, smooth_series, spatial_ica
 from brainlm_bids.preproc.denoising.mixture import threshold_maps
@@ -73,9 +78,10 @@ class Denoised:
     Attributes
     ----------
     series
-        (T, P); NaN in non-steady volumes and in parcels without data.
+        (T, P); NaN in non-steady and bad volumes and in parcels without data.
     cleaning
-        (T', T') matrix that denoises and filters demeaned steady-state volumes.
+        (T', T') matrix that denoises and filters demeaned steady-state volumes. What it makes of
+        good volumes does not depend on bad ones.
     """
 
     series: NDArray[np.float64]
@@ -91,6 +97,7 @@ def decompose(
     factor: float = 1.0,
     fwhm: float = SMOOTHING_FWHM_MM,
     seed: int = 42,
+    good: Mask | None = None,
 ) -> Components:
     """Decompose the smoothed steady-state volumes of a run by spatial ICA.
 
@@ -110,18 +117,32 @@ def decompose(
         Smoothing before the ICA, mm.
     seed
         Of the ICA's starts.
+    good
+        (T',) False for bad ones among the steady-state volumes, which are left out; None: all are
+        good.
 
     Returns
     -------
     Components
-        As many as the run holds by minimum description length.
+        As many as the run holds by minimum description length. Their time courses are interpolated
+        at bad volumes.
     """
-    series = smooth_series(bold[..., n_dummy:], affine, brain_mask, fwhm)
+    chosen, cap = None, None
+    if good is not None:
+        chosen = np.flatnonzero(good)
+        # gaps do not change how finely a run is taken apart
+        cap = default_cap(len(good[_first_to_last(good)]))
+    series = smooth_series(bold[..., n_dummy:], affine, brain_mask, fwhm, chosen)
     del bold  # a run is large
     series *= factor
     samples = effective_samples(series, brain_mask)
-    n_components = estimate_dimension(series, n_effective=samples)
-    return spatial_ica(series, n_components, seed)
+    n_components = estimate_dimension(series, cap, samples)
+    components = spatial_ica(series, n_components, seed)
+    if good is None:
+        return components
+    mixing = np.zeros((len(good), components.mixing.shape[1]))
+    mixing[good] = components.mixing
+    return replace(components, mixing=interpolated(mixing, good))
 
 
 def classify(
@@ -163,13 +184,23 @@ def classify(
     if motion.parameters is None:
         raise ValueError("the motion parameters of the run are not known")
     mixing, parameters = components.mixing, motion.parameters[motion.n_dummy :]
+    good = motion.good_steady
+    if good is not None:
+        kept = _first_to_last(good)
+        mixing, parameters, good = mixing[kept], parameters[kept], good[kept]
     maps = rules.sample_maps(threshold_maps(components.maps), brain_mask, aroma.voxels)
-    correlation = rules.max_rp_corr(mixing, parameters, seed)
+    correlation = rules.max_rp_corr(mixing, parameters, seed, good=good)
     edge, csf = rules.edge_csf_fractions(maps, aroma.csf, aroma.edge, aroma.out)
     hfc = rules.high_frequency_content(mixing, tr)
     noise, reasons = rules.classify(correlation, edge, csf, hfc)
     variance = components.explained_variance
     return Decisions(correlation, edge, csf, hfc, variance, noise, np.array(reasons))
+
+
+def _first_to_last(good: Mask) -> slice:
+    """From the first good volume to the last one."""
+    known = np.flatnonzero(good)
+    return slice(int(known[0]), int(known[-1]) + 1)
 
 
 def denoise(
@@ -182,13 +213,14 @@ def denoise(
     components: tuple[NDArray[np.float64], Mask] | None = None,
     mode: Mode = "nonaggr",
     design: Design | None = None,
+    good: Mask | None = None,
 ) -> Denoised:
     """Remove noise components, or confounds, from series and filter them in time.
 
     Parameters
     ----------
     parcels
-        (T, P), NaN in parcels without data.
+        (T, P), NaN in parcels without data. Bad volumes hold any finite values.
     tr
         Repetition time, s.
     n_dummy
@@ -201,6 +233,9 @@ def denoise(
         How they are removed: "nonaggr", "aggr", or "none".
     design
         Confounds to regress out instead of components.
+    good
+        (T',) False for bad ones among the steady-state volumes: they take no part in any fit, and
+        become NaN; None: all are good.
 
     Returns
     -------
@@ -220,17 +255,19 @@ def denoise(
     (array([5.517,   nan]), (58, 58))
     """
     steady = parcels[n_dummy:]
-    cleaning = temporal.highpass_matrix(len(steady), tr, high_pass)
+    cleaning = temporal.highpass_matrix(len(steady), tr, high_pass, good)
     if low_pass is not None:
-        cleaning = temporal.gaussian_lowpass_matrix(len(steady), tr, low_pass) @ cleaning
+        cleaning = temporal.gaussian_lowpass_matrix(len(steady), tr, low_pass, good) @ cleaning
     if design is not None:
         cleaning = confound_cleaning(design.confounds, design.kept, cleaning)
     elif components is not None:
-        cleaning = cleaning @ rules.removal_matrix(*components, mode)
-    mean = steady.mean(axis=0)
+        cleaning = cleaning @ rules.removal_matrix(*components, mode, good)
+    mean = steady.mean(axis=0) if good is None else steady[good].mean(axis=0)
     series = np.full(parcels.shape, np.nan)
     # FEAT adds the mean back, so that the series keeps its scale
     series[n_dummy:] = cleaning @ (steady - mean) + mean
+    if good is not None:
+        series[n_dummy:][~good] = np.nan
     return Denoised(series, cleaning)
 
 
@@ -245,6 +282,7 @@ def resample_denoised(
     shape: tuple[int, ...],
     grid: Matrix,
     pull: PointMap,
+    good: Mask | None = None,
 ) -> NDArray[np.float32]:
     """Clean all voxels of a run as its parcels were, and resample them into template space.
 
@@ -266,15 +304,20 @@ def resample_denoised(
         Of the template: (X', Y', Z') and its affine (4, 4).
     pull
         Points (P, 3), RAS+ mm, of the template to those of the BOLD reference.
+    good
+        (T',) False for bad ones among the steady-state volumes, which are cut off at both ends and
+        interpolated elsewhere; None: all are good.
 
     Returns
     -------
-    (X', Y', Z', T') float32, linearly interpolated.
+    (X', Y', Z', T'') float32, linearly interpolated.
     """
     series = bold[brain_mask].T[n_dummy:] * np.float32(factor)
     del bold  # a run is large
-    mean = series.mean(axis=0)
+    mean = series.mean(axis=0) if good is None else series[good].mean(axis=0)
     series = cleaning.astype(np.float32) @ (series - mean) + mean
+    if good is not None:
+        series = interpolated(series, good)[_first_to_last(good)]
     voxels = world_to_voxel(pull(grid_points(shape, grid)), affine)
     sampled = rules.sample_maps(series, brain_mask, voxels)
     return np.moveaxis(sampled.reshape(-1, *shape), 0, 3)

@@ -5,7 +5,7 @@ steps of a raw run.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,23 +14,28 @@ from scipy import sparse
 
 from brainlm_bids.errors import RunSkipped, UserError
 from brainlm_bids.parcels.operator import Coverage, label_means, parcellate
-from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, interpolated
 from brainlm_bids.preproc.affine import Matrix, centre_of_mass
-from brainlm_bids.preproc.denoising import temporal
+from brainlm_bids.preproc.denoising import temporal, volumes
 from brainlm_bids.preproc.denoising.fmriprep import (
     Column,
+    interpolated_design,
     known_confounds,
     motion_parameters,
     n_non_steady,
+    without_bad_volumes,
 )
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
 from brainlm_bids.preproc.steps.denoising import Design
 from brainlm_bids.preproc.steps.functional import (
+    MAX_BAD_VOLUMES,
     Extracted,
     Mask,
     Motion,
     Realigned,
+    bad_volumes,
     check_length,
+    grand_mean_factor,
 )
 from brainlm_bids.preproc.usable import check_varies, finite_mean, unusable_voxels
 
@@ -64,6 +69,8 @@ def take_preprocessed(
     *,
     brain_mask: Mask | None = None,
     n_dummy: int | None = None,
+    max_bad_volumes: float = MAX_BAD_VOLUMES,
+    out: NDArray[np.float32] | None = None,
 ) -> Realigned:
     """Reference, brain and motion of a run that fMRIPrep preprocessed.
 
@@ -79,24 +86,34 @@ def take_preprocessed(
         (X, Y, Z); None: the brain is found in the mean of the run.
     n_dummy
         Volumes before the steady state; None: those that fMRIPrep marked.
+    max_bad_volumes
+        Largest share of bad volumes, see `volumes.find_bad_volumes`.
+    out
+        float32 (X, Y, Z, T) that a run with bad volumes is written to. It may be `bold` itself,
+        which saves a copy of the run.
 
     Returns
     -------
     Realigned
-        With `bold` as it is; the reference is the mean of the steady-state volumes, the brain
-        goes as far as there are values.
+        With `bold` as it is, but for bad volumes, which are interpolated in time; the reference is
+        the mean of the good steady-state volumes, the brain goes as far as there are values.
 
     Raises
     ------
     RunSkipped
         If fewer than 20 volumes are left.
     UserError
-        If the mask is of another grid, there is no brain, the values do not change, or motion
-        parameters are missing.
+        If the mask is of another grid, there is no brain, the values do not change, motion
+        parameters are missing, or more volumes are bad than may be.
     """
     check_varies(bold)
-    motion = _motion(confounds, bold.shape[3], n_dummy)
+    motion = _motion(confounds, bold.shape[3], n_dummy, bad_volumes(bold, max_bad_volumes))
     steady = bold[..., motion.n_dummy :]
+    if motion.good is not None:
+        bold = _without_bad_volumes(bold, motion.good, out)
+        steady = bold[..., motion.n_dummy :]
+        good = motion.good_steady
+        steady = steady if good is None else steady[..., good]
     reference = finite_mean(steady)
     brain = brain_mask_epi(reference, affine) if brain_mask is None else brain_mask
     if brain.shape != reference.shape:
@@ -108,8 +125,18 @@ def take_preprocessed(
     if not brain.any():
         raise UserError("there is no voxel with values in the brain mask")
     centre = centre_of_mass(brain, affine)
-    motion = Motion(motion.n_dummy, motion.parameters, centre=centre, n_unusable=n_unusable)
-    return Realigned(bold, reference, brain, motion)
+    return Realigned(bold, reference, brain, replace(motion, centre=centre, n_unusable=n_unusable))
+
+
+def _without_bad_volumes(
+    bold: NDArray[Any], good: Mask, out: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    if out is None:
+        out = np.empty(bold.shape, dtype=np.float32)
+    if out is not bold:
+        out[...] = bold
+    volumes.fill_volumes(out, good)
+    return out
 
 
 def extract_preprocessed(
@@ -117,8 +144,7 @@ def extract_preprocessed(
     brain_mask: Mask,
     operator: sparse.csr_matrix,
     confounds: Confounds,
-    *,
-    n_dummy: int = 0,
+    motion: Motion,
 ) -> Extracted:
     """Average a run that fMRIPrep preprocessed over parcels; the confounds are fMRIPrep's.
 
@@ -132,17 +158,23 @@ def extract_preprocessed(
         See `project`.
     confounds
         Columns (T,) of fMRIPrep's table.
-    n_dummy
-        Volumes before the steady state.
+    motion
+        See `take_preprocessed`.
 
     Returns
     -------
     Extracted
         Parcels at a grand mean of 10000, those confounds that a raw run has too, and the factor.
     """
-    factor = temporal.grand_mean_factor(bold[..., n_dummy:], brain_mask)
+    factor = grand_mean_factor(bold, brain_mask, motion)
     parcels = np.asarray(parcellate(operator, bold) * factor, dtype=np.float64)
-    return Extracted(parcels, known_confounds(confounds), factor)
+    return Extracted(parcels, _known(confounds, motion), factor)
+
+
+def _known(confounds: Confounds, motion: Motion) -> dict[str, Column]:
+    """The confounds that a raw run has too, without what bad volumes left in them."""
+    table = known_confounds(confounds)
+    return table if motion.good is None else without_bad_volumes(table, motion.good, motion.n_dummy)
 
 
 def take_cifti(
@@ -152,6 +184,7 @@ def take_cifti(
     *,
     n_dummy: int | None = None,
     min_parcel_coverage: float = 0.5,
+    max_bad_volumes: float = MAX_BAD_VOLUMES,
 ) -> Grayordinates:
     """Average fMRIPrep's grayordinates over parcels.
 
@@ -167,25 +200,32 @@ def take_cifti(
         Volumes before the steady state; None: those that fMRIPrep marked.
     min_parcel_coverage
         Parcels of which a smaller fraction of grayordinates has data have no series.
+    max_bad_volumes
+        Largest share of bad volumes, see `volumes.find_bad_volumes`.
 
     Returns
     -------
     Grayordinates
-        Parcels at a grand mean of 10000, confounds, coverage and motion.
+        Parcels at a grand mean of 10000, interpolated in time at bad volumes; confounds, coverage
+        and motion.
 
     Raises
     ------
     RunSkipped
         If fewer than 20 volumes are left.
     UserError
-        If motion parameters are missing.
+        If motion parameters are missing, or more volumes are bad than may be.
     """
-    motion = _motion(confounds, len(series), n_dummy)
+    motion = _motion(confounds, len(series), n_dummy, bad_volumes(series.T, max_bad_volumes))
+    if motion.good is not None:
+        series = interpolated(series, motion.good)
     steady = series[motion.n_dummy :]
+    if motion.good_steady is not None:
+        steady = steady[motion.good_steady]
     covered = np.ptp(steady, axis=0) > 0
     factor = temporal.grand_mean_factor(steady, covered)
     parcels, coverage = label_means(series, labels, covered, min_parcel_coverage)
-    return Grayordinates(parcels * factor, known_confounds(confounds), coverage, motion)
+    return Grayordinates(parcels * factor, _known(confounds, motion), coverage, motion)
 
 
 def select_confounds(
@@ -194,6 +234,7 @@ def select_confounds(
     kept: NDArray[np.integer] | None,
     *,
     n_dummy: int = 0,
+    good: Mask | None = None,
 ) -> Design:
     """The design of the steady-state volumes, from confounds that a strategy chose.
 
@@ -208,6 +249,9 @@ def select_confounds(
         Indices of the volumes that are not censored; None: all.
     n_dummy
         Volumes before the steady state.
+    good
+        (T,) False for bad volumes: they are censored, and the confounds interpolated; None: all
+        are good.
 
     Returns
     -------
@@ -229,19 +273,30 @@ def select_confounds(
     if kept is not None:
         mask[:] = False
         mask[np.asarray(kept)] = True
+    if good is not None:
+        mask &= good
     n_kept = int(mask[n_dummy:].sum())
     if n_kept < MINIMUM_VOLUMES:
         raise RunSkipped(f"the confounds leave {n_kept} volumes, fewer than {MINIMUM_VOLUMES}")
     chosen = [k for k, name in enumerate(names) if not name.startswith("cosine")]
     design = np.nan_to_num(np.asarray(confounds, dtype=np.float64)[:, chosen])
-    return Design(design[n_dummy:], np.array([names[k] for k in chosen]), mask[n_dummy:])
+    chosen_names = [names[k] for k in chosen]
+    if good is not None:
+        design = interpolated_design(design, chosen_names, good)
+    return Design(design[n_dummy:], np.array(chosen_names), mask[n_dummy:])
 
 
-def _motion(confounds: Confounds, n_volumes: int, n_dummy: int | None) -> Motion:
+def _motion(
+    confounds: Confounds, n_volumes: int, n_dummy: int | None, reasons: volumes.Reasons | None
+) -> Motion:
     if n_dummy is None:
         n_dummy = n_non_steady(confounds)
-    check_length(n_volumes, n_dummy)
+    good = None if reasons is None else reasons == ""
+    check_length(n_volumes, n_dummy, good)
     try:
-        return Motion(n_dummy, motion_parameters(confounds))
+        parameters = motion_parameters(confounds)
     except KeyError as error:
         raise UserError(f"the confounds have no column {error}") from None
+    if good is not None:
+        parameters = interpolated(parameters, good)
+    return Motion(n_dummy, parameters, reasons=reasons)

@@ -12,9 +12,9 @@ from scipy import sparse
 
 from brainlm_bids.errors import RunSkipped
 from brainlm_bids.parcels.operator import parcellate
-from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, interpolated
 from brainlm_bids.preproc.affine import Matrix, centre_of_mass
-from brainlm_bids.preproc.denoising import confounds, temporal
+from brainlm_bids.preproc.denoising import confounds, temporal, volumes
 from brainlm_bids.preproc.motion import realign as realignment
 from brainlm_bids.preproc.motion.batches import usable_device
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
@@ -24,11 +24,13 @@ Mask = NDArray[np.bool_]
 
 # Share of the volumes in which a voxel must be in view; with all, one bad volume cost the vertex.
 IN_VIEW = 0.95
+# Beyond this share of bad volumes a run is not worth saving.
+MAX_BAD_VOLUMES = 0.2
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Head motion of a run, and where its steady state begins.
+    """Head motion of a run, where its steady state begins, and which of its volumes are bad.
 
     Attributes
     ----------
@@ -45,6 +47,9 @@ class Motion:
         On which the motion was estimated, "cpu" or "cuda"; None where it was not.
     n_unusable
         Voxels of the brain that were left out: some of their values are not finite.
+    reasons
+        (T,) why a volume is bad, "" for good ones, see `volumes.find_bad_volumes`; None where all
+        are good.
     """
 
     n_dummy: int
@@ -54,6 +59,20 @@ class Motion:
     filled: float | None = None
     device: str | None = None
     n_unusable: int = 0
+    reasons: volumes.Reasons | None = None
+
+    @property
+    def good(self) -> Mask | None:
+        """(T,) False for bad volumes; None where all are good."""
+        return None if self.reasons is None else self.reasons == ""
+
+    @property
+    def good_steady(self) -> Mask | None:
+        """(T',) the same of the steady-state volumes."""
+        good = self.good
+        if good is None or good[self.n_dummy :].all():
+            return None
+        return good[self.n_dummy :]
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,7 @@ class Realigned:
     Attributes
     ----------
     bold
-        (X, Y, Z, T) float32, on the reference's grid.
+        (X, Y, Z, T) float32, on the reference's grid; bad volumes are interpolated in time.
     boldref
         (X, Y, Z) float32, the reference.
     brain_mask
@@ -97,11 +116,15 @@ class Extracted:
     factor: float
 
 
-def check_length(n_volumes: int, n_dummy: int) -> None:
+def check_length(n_volumes: int, n_dummy: int, good: Mask | None = None) -> None:
     """Raise RunSkipped where too few volumes are left for the model."""
-    if n_volumes - n_dummy < MINIMUM_VOLUMES:
-        less = f"{n_volumes} volumes less {n_dummy} before the steady state"
-        raise RunSkipped(f"{less} leave fewer than {MINIMUM_VOLUMES}")
+    n_bad = 0 if good is None else int((~good[n_dummy:]).sum())
+    if n_volumes - n_dummy - n_bad < MINIMUM_VOLUMES:
+        bad = f" and {n_bad} bad ones" if n_bad else ""
+        raise RunSkipped(
+            f"{n_volumes} volumes less {n_dummy} before the steady state{bad} leave fewer than "
+            f"{MINIMUM_VOLUMES}"
+        )
 
 
 def realign(
@@ -109,6 +132,7 @@ def realign(
     affine: Matrix,
     *,
     n_dummy: int | None = None,
+    max_bad_volumes: float = MAX_BAD_VOLUMES,
     device: str = "cpu",
     out: NDArray[np.float32] | None = None,
 ) -> Realigned:
@@ -122,6 +146,9 @@ def realign(
         (4, 4) voxel to RAS+ mm.
     n_dummy
         Volumes before the steady state; None: they are detected.
+    max_bad_volumes
+        Largest share of bad volumes, see `volumes.find_bad_volumes`. They take no part in the
+        reference, and their motion is interpolated.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     out
@@ -136,30 +163,41 @@ def realign(
     Raises
     ------
     RunSkipped
-        If fewer than 20 volumes are left after `n_dummy`.
+        If fewer than 20 volumes are left after `n_dummy` and without bad ones.
     UserError
-        If there is no brain in the run, or its values do not change.
+        If there is no brain in the run, its values do not change, or more volumes are bad than may
+        be.
     """
     check_varies(bold)
+    reasons = bad_volumes(bold, max_bad_volumes)
+    good = None if reasons is None else reasons == ""
+    given = n_dummy is not None
     if n_dummy is None:
-        n_dummy = realignment.detect_dummy_volumes(realignment.volumes_summary(bold))
-    else:
-        check_length(bold.shape[3], n_dummy)
-    reference = realignment.reference_volume(bold, n_dummy, affine=affine, device=device)
+        n_dummy = _detect_dummy_volumes(bold, good)
+    if given or good is not None:
+        check_length(bold.shape[3], n_dummy, good)
+    reference = realignment.reference_volume(bold, n_dummy, affine=affine, device=device, good=good)
     brain = brain_mask_epi(reference, affine)
-    unusable = unusable_voxels(bold)
+    unusable = unusable_voxels(bold, good)
     if (brain & unusable).any():
         # lest the interpolation carry holes into their neighbours
         bold = bold if bold is out else bold.copy()
         fill_from_neighbours(bold, brain & unusable, unusable)
-        reference = realignment.reference_volume(bold, n_dummy, affine=affine, device=device)
+        reference = realignment.reference_volume(
+            bold, n_dummy, affine=affine, device=device, good=good
+        )
         brain = brain_mask_epi(reference, affine)
-    matrices = realignment.realign(bold, affine, reference, device=device)
+    chosen = None if good is None else np.flatnonzero(good)
+    matrices = realignment.realign(bold, affine, reference, device=device, chosen=chosen)
+    if good is not None:
+        matrices = volumes.complete_motion(matrices, good, centre_of_mass(brain, affine))
     in_view = realignment.volumes_in_view(matrices, affine, reference.shape)
     mask = brain & (in_view >= IN_VIEW * len(matrices)) & ~unusable
     centre = centre_of_mass(brain, affine)
     realigned = realignment.resample(bold, affine, matrices, out=out)
-    filled = realignment.fill_unseen(realigned, matrices, affine, mask)
+    filled = realignment.fill_unseen(realigned, matrices, affine, mask, good)
+    if good is not None:
+        volumes.fill_volumes(realigned, good)
     parameters = realignment.matrices_to_parameters(matrices, centre)
     motion = Motion(
         n_dummy,
@@ -169,8 +207,26 @@ def realign(
         filled,
         usable_device(device),
         int((brain & unusable).sum()),
+        reasons,
     )
     return Realigned(realigned, reference, mask, motion)
+
+
+def bad_volumes(bold: NDArray[Any], max_bad_volumes: float) -> volumes.Reasons | None:
+    """Why volumes (…, T) are bad; None where all are good, UserError where too many are not."""
+    reasons = volumes.find_bad_volumes(bold)
+    volumes.check_share(reasons, max_bad_volumes)
+    return reasons if (reasons != "").any() else None
+
+
+def _detect_dummy_volumes(bold: NDArray[Any], good: Mask | None) -> int:
+    """Count the volumes before the steady state; bad ones at the start are among them."""
+    if good is None:
+        return realignment.detect_dummy_volumes(realignment.volumes_summary(bold))
+    first = int(np.argmax(good))
+    summary = realignment.volumes_summary(bold[..., first:])
+    known = good[first : first + len(summary)]
+    return first + realignment.detect_dummy_volumes(interpolated(summary, known))
 
 
 def extract(
@@ -213,7 +269,7 @@ def extract(
     """
     if motion.parameters is None:
         raise ValueError("the motion parameters of the run are not known")
-    factor = temporal.grand_mean_factor(bold[..., motion.n_dummy :], brain_mask)
+    factor = grand_mean_factor(bold, brain_mask, motion)
     parcels = parcellate(operator, bold) * factor
     means = parcellate(tissues, bold) * factor
     brain = np.ascontiguousarray(bold[brain_mask].T)
@@ -228,5 +284,14 @@ def extract(
         tr,
         fd_spike_threshold=fd_spike_threshold,
         dvars_spike_threshold=dvars_spike_threshold,
+        good=motion.good,
     )
     return Extracted(np.asarray(parcels, dtype=np.float64), table, factor)
+
+
+def grand_mean_factor(bold: NDArray[Any], brain_mask: Mask, motion: Motion) -> float:
+    """Factor that brings the good steady-state volumes of a run to a grand mean of 10000."""
+    good = motion.good_steady
+    if good is None:
+        return temporal.grand_mean_factor(bold[..., motion.n_dummy :], brain_mask)
+    return temporal.grand_mean_factor(bold[brain_mask].T[motion.n_dummy :][good])
