@@ -38,7 +38,7 @@ class Prepared:
     seed
         Of what is random in the call.
     provenance
-        Source, resampling, scaling, filled parcels, bad volumes (counted from 0), gain, seed, notes.
+        Source, resampling, scaling, filled parcels, bad volumes (from 0), gain, seed, notes.
     """
 
     values: NDArray[np.float32]

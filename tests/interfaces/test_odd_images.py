@@ -160,7 +160,7 @@ def test_preprocessed_voxels_without_numbers_cost_voxels_alone(with_mask: bool) 
     series = {}
     for name, data, mask in (("spoilt", spoilt, run.brain_mask), ("clean", bold, brain)):
         operator, _ = build_operator(LABELS, where, SHAPE, mask, 40)
-        series[name] = extract_preprocessed(data, mask, operator, {}).parcels
+        series[name] = extract_preprocessed(data, mask, operator, {}, run.motion).parcels
     known = np.isfinite(series["spoilt"]).all(axis=0)
     assert known.sum() >= 39
     assert _median_r(series["spoilt"][:, known], series["clean"][:, known]) > 0.999
