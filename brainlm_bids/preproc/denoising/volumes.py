@@ -6,7 +6,7 @@ the bright volumes at the start of a run are none of this.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,8 +115,8 @@ def find_bad_rows(series: NDArray[Any]) -> Reasons:
     -------
     ndarray
         (T,) reasons as in `find_bad_volumes`. Only rows that are exactly equal count as repeated:
-        a smooth series may change little from one row to the next. Brightness and likeness are
-        judged only where parcels vary little beside their mean, as means of raw images do.
+        a smooth series may change little from one row to the next. Brightness is judged only where
+        parcels vary little beside their mean, as means of raw images do, and likeness never.
 
     Examples
     --------
@@ -126,7 +126,10 @@ def find_bad_rows(series: NDArray[Any]) -> Reasons:
     array([7])
     """
     values = np.asarray(series, dtype=np.float64)
-    return judge(summarise(values.T), 0.0, of_images=_has_its_mean(values))
+    found = summarise(values.T)
+    # parcels of one level have no contrast that rows could share
+    found = replace(found, correlation=np.zeros(len(values)))
+    return judge(found, 0.0, of_images=_has_its_mean(values))
 
 
 def _has_its_mean(series: NDArray[np.float64]) -> bool:

@@ -239,6 +239,12 @@ def test_slow_waves_with_an_offset_are_not_dark() -> None:
         assert described(find_bad_rows(values)) == ""
 
 
+def test_slow_waves_about_one_level_are_not_unlike() -> None:
+    for seed in range(20):
+        steps = np.random.default_rng(seed).normal(size=(260, 424))
+        assert described(find_bad_rows(np.cumsum(steps, axis=0) + 10000)) == ""
+
+
 def test_a_bright_row_of_a_series_of_raw_means_is_found() -> None:
     values = series(0, level=10000.0)
     values[30] *= 8
