@@ -164,6 +164,12 @@ class Kind(StrEnum):
         Level.WARNING,
         "The same after scaling.",
     )
+    MISSING_FREQUENCIES = (
+        "missing_frequencies",
+        Level.WARNING,
+        "The series lacks the upper frequencies of BrainLM's training data, because of its "
+        "repetition time or a low-pass filter.",
+    )
     PADDED_WINDOW = (
         "padded_window",
         Level.WARNING,

@@ -250,7 +250,7 @@ class Settings:
     regress_out: tuple[str, ...] = setting(
         (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
         help="variables to regress out of the features within the training folds: columns, "
-        "mean_fd, coverage or n_volumes")
+        "mean_fd, coverage, n_volumes or repetition_time")
     permutations: int = setting(
         500, GROUP_LEVEL, COHORT, bounds="[0, inf)", metavar="N",
         help="number of permutations of the target behind each p value")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.api.series import ParcelSeries
-from brainlm_bids.parcels.sampling import RESAMPLING, sample
+from brainlm_bids.parcels.sampling import RESAMPLING, band_warnings, sample
 from brainlm_bids.parcels.scaling import ScalingStats, load_stats
 from brainlm_bids.parcels.steps import scale
 from brainlm_bids.preproc.denoising.volumes import Reasons, described, find_bad_rows
@@ -80,7 +80,8 @@ def prepare(series: ParcelSeries, options: SeriesOptions) -> Prepared:
     model_tr, scaling = Settings.model_tr, options.scaling
     reasons = find_bad_rows(series.values)
     _check_share(reasons, series.source)
-    notes = [*series.notes, *_notes(reasons)]
+    lacking = [one.text for one in band_warnings(series.tr)]
+    notes = [*series.notes, *_notes(reasons), *lacking]
     values = np.where((reasons == "")[:, None], series.values, np.nan)
     if options.already_scaled:
         sampled = sample(values, series.tr, model_tr)

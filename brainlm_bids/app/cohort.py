@@ -26,7 +26,7 @@ from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan
 LOG = logging.getLogger("brainlm_bids")
 STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, derivatives.FAILED: FAILED}
 # Measures of quality that --regress-out accepts besides the columns of the tables.
-QUALITY = ("mean_fd", "coverage", "n_volumes")
+QUALITY = ("mean_fd", "coverage", "n_volumes", "repetition_time")
 # How well a recording was registered: columns of the table of recordings, fields of sidecars.
 REGISTRATION_COLUMNS = {
     "registration_contrast": REGISTRATION_FIELDS["contrast"],
@@ -232,6 +232,7 @@ def quality(recording: Recording) -> dict[str, Any]:
         "mean_fd": recording.mean_fd,
         "coverage": recording.coverage,
         "n_volumes": None if volumes is None else volumes - dummies - bad,
+        "repetition_time": sidecar.get("RepetitionTime"),
         "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
         **{name: sidecar.get(field) for name, field in REGISTRATION_COLUMNS.items()},
     }
@@ -251,7 +252,6 @@ def _table_row(recording: Recording) -> dict[str, Any]:
         "status": recording.status,
         "reason": recording.reason or None,
         **{key: values[key] for key in (*QUALITY, "sd_demeaned", *REGISTRATION_COLUMNS)},
-        "repetition_time": recording.sidecar.get("RepetitionTime"),
         "parcels_without_data": len(recording.sidecar.get("MissingParcels") or []),
         "warnings": ",".join(recording.warnings) or None,
     }

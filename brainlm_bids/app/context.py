@@ -24,6 +24,7 @@ from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Kind, from_json, notice
+from brainlm_bids.parcels.sampling import band_warnings
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 
@@ -39,6 +40,7 @@ def run_context(
             "less accurate. Check the alignment before using the parcel series."
         )
         warnings.append(notice(Kind.NO_T1W, text))
+    warnings += band_warnings(run.tr, None if run.timeseries else settings.low_pass)
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(
         naming=Naming(str(settings.output_dir), run.stem, resources.space, atlas.label),

@@ -30,8 +30,15 @@ SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 # What all recordings of a cohort should share.
 PREPROCESSING = (
     *("Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
-    *("Atlas", "Template", "GeneratedBy"),
+    *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
 )
+ALIKE = "They should be preprocessed alike."
+ADVICE = {
+    "RepetitionTime": "Their series hold different frequencies; --regress-out repetition_time "
+    "removes what goes along with it from the features.",
+}
+# Digits of numbers that are compared: sidecars round differently.
+DIGITS = 4
 
 
 def find_cohort(settings: Settings, space: str, atlas: str) -> list[Recording]:
@@ -137,13 +144,15 @@ def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
     for key in PREPROCESSING:
         values: dict[str, list[str]] = {}
         for one in recordings:
-            text = json.dumps(one.sidecar.get(key), sort_keys=True)
+            value = one.sidecar.get(key)
+            value = round(value, DIGITS) if isinstance(value, float) else value
+            text = json.dumps(value, sort_keys=True)
             values.setdefault(text, []).append(one.stem)
         if len(values) > 1:
             rarest = min(values.values(), key=lambda stems: (len(stems), stems))
             text = (
                 f"Recordings differ in {key}: {len(rarest)} of {len(recordings)}, for example "
-                f"{rarest[0]}, are not like the others. They should be preprocessed alike."
+                f"{rarest[0]}, are not like the others. {ADVICE.get(key, ALIKE)}"
             )
             warnings.append(notice(Kind.MIXED_SETTINGS, text))
     return warnings

@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy import signal
 
-from brainlm_bids.parcels.sampling import at_rate, resample_series
+from brainlm_bids.parcels.sampling import (
+    UKB_LAG_ONE,
+    UKB_TR,
+    at_rate,
+    band_warnings,
+    power_above,
+    resample_series,
+)
 
 
 @pytest.mark.parametrize(("tr", "target"), [(2.0, 0.735), (0.72, 0.735), (0.8, 0.735), (0.4, 1.0)])
@@ -55,10 +63,29 @@ def test_the_last_volume_is_reached_and_not_passed() -> None:
     assert np.isfinite(resample_series(np.ones((2, 1)), 2.0, 0.735)).all()
 
 
-def test_two_percent_decide() -> None:
+def test_three_percent_decide() -> None:
     series = np.zeros((50, 1))
-    for tr in (0.735, 0.725):
+    for tr in (0.735, 0.72):
         assert at_rate(series, tr, 0.735) == (series, tr)
-    for tr in (0.72, 2.0):
+    for tr in (0.71, 2.0):
         resampled, new_tr = at_rate(series, tr, 0.735)
         assert (len(resampled), new_tr) == (int(49 * tr / 0.735) + 1, 0.735)
+
+
+@pytest.mark.parametrize("frequency", [0.05, 0.1, 0.25, 0.5])
+def test_power_above_a_frequency_is_that_of_the_autoregression(frequency: float) -> None:
+    """Against the spectrum of a long simulated series."""
+    noise = np.random.default_rng(0).normal(size=200_000)
+    series = signal.lfilter([1.0], [1.0, -UKB_LAG_ONE], noise)
+    frequencies, power = signal.welch(series, 1 / UKB_TR, nperseg=1024)
+    share = power[frequencies > frequency].sum() / power.sum()
+    assert power_above(frequency) == pytest.approx(share, abs=0.01)
+
+
+def test_a_third_of_the_power_is_missing_at_two_seconds() -> None:
+    (warning,) = band_warnings(2.0)
+    assert "above 0.25 Hz (a repetition time of 2 s). About 33%" in warning.text
+    assert band_warnings(0.735) == band_warnings(0.72) == band_warnings(0.8) == []
+    assert "About 10%" in band_warnings(1.0)[0].text
+    assert "above 0.1 Hz (the low-pass filter)" in band_warnings(0.735, 10.0)[0].text
+    assert "0.25 Hz (a repetition" in band_warnings(2.0, 3.0)[0].text
