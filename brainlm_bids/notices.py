@@ -186,6 +186,11 @@ class Kind(StrEnum):
         Level.NOTE,
         "Rows of a table of participants are repeated or name no participant.",
     )
+    VALUES_UNCLEAR = (
+        "values_unclear",
+        Level.WARNING,
+        "Numbers of a variable are, or may be, codes: for missing values, or of categories.",
+    )
     PARTICIPANTS_UNCLEAR = (
         "participants_unclear",
         Level.WARNING,

@@ -242,15 +242,15 @@ class Settings:
     target: tuple[str, ...] = setting(
         (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
         help="columns of participants.tsv to predict from the embeddings: numbers by regression, "
-        "categories by classification")
+        "categories by classification; COLUMN:category and COLUMN:number decide for numbers")
     phenotype: Path | None = setting(
         None, GROUP_LEVEL, COHORT, by_content=True, file=True, metavar="FILE", default_text="none",
         help="TSV file with participant_id (and session_id) and further columns for --target and "
         "--regress-out")
     regress_out: tuple[str, ...] = setting(
         (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
-        help="variables to regress out of the features within the training folds: columns, "
-        "mean_fd, coverage, n_volumes or repetition_time")
+        help="variables to regress out of the features within the training folds: columns, also "
+        "as COLUMN:category or COLUMN:number, mean_fd, coverage, n_volumes or repetition_time")
     permutations: int = setting(
         500, GROUP_LEVEL, COHORT, bounds="[0, inf)", metavar="N",
         help="number of permutations of the target behind each p value")

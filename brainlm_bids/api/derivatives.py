@@ -12,8 +12,12 @@ from brainlm_bids import files
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.bids.cohort import all_recordings
 from brainlm_bids.bids.derivatives import Derivative, Recording, find_derivatives
-from brainlm_bids.bids.names import with_prefix
+from brainlm_bids.bids.identifiers import match_ids
+from brainlm_bids.bids.names import with_prefix, without_prefix
 from brainlm_bids.bids.participants import read_variables
+from brainlm_bids.cells import is_missing
+from brainlm_bids.cohort.coding import NUMBER, understand
+from brainlm_bids.errors import UserError
 
 KEYS = ["participant_id", "session_id", "task", "run", "recording"]
 KIND = ["model", "scaling"]
@@ -105,7 +109,8 @@ def load_derivatives(
     if not recordings:
         raise ValueError(f"{folder}: holds no recordings of brainlm-bids")
     table = pd.DataFrame([_row(recording) for recording in recordings])
-    table = _joined(table, _participants(folder, participants), recordings)
+    people = _participants(folder, participants)
+    table = _joined(table, people, recordings, needed=participants is not None)
     known = {(one.naming.stem, one.naming.space, one.naming.atlas): one for one in recordings}
     tables = {name: _table(find_derivatives(folder, [key]), known) for name, key in _TABLES.items()}
     return Derivatives(table, tables["embeddings"], tables["windows"], tables["metrics"])
@@ -168,7 +173,7 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def _joined(
-    table: pd.DataFrame, participants: Any, recordings: Sequence[Recording]
+    table: pd.DataFrame, participants: Any, recordings: Sequence[Recording], *, needed: bool
 ) -> pd.DataFrame:
     if participants is None:
         return table
@@ -176,19 +181,23 @@ def _joined(
         return _merged(table, participants)
     with value_errors():
         stems = [recording.stem for recording in recordings]
-        found = read_variables(None, Path(participants), stems)
+        found = read_variables(None, Path(participants), stems, needed=needed)
     for one in found.notices:
         warnings.warn(one.text, stacklevel=3)
     for name, cells in found.columns.items():
-        table[name if name not in table else f"{name}_participants"] = _typed(cells)
+        table[name if name not in table else f"{name}_participants"] = _typed(name, cells)
     return table
 
 
-def _typed(cells: Sequence[str | None]) -> pd.Series:
-    """A column as numbers, if all of its cells are."""
-    column = pd.Series(cells, dtype=object).replace("n/a", None)
-    numbers = pd.to_numeric(column, errors="coerce")
-    return numbers if numbers.isna().sum() == column.isna().sum() else column
+def _typed(name: str, cells: Sequence[str | None]) -> pd.Series:
+    """A column as numbers, without codes for missing values, if all of its cells are numbers."""
+    try:
+        coded = understand(name, cells, kind=NUMBER)
+    except UserError:
+        return pd.Series([None if is_missing(cell) else cell for cell in cells], dtype=object)
+    for doubt in coded.doubts:
+        warnings.warn(f"{name}: {doubt}", stacklevel=4)
+    return pd.Series(coded.numbers)
 
 
 def _merged(table: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame:
@@ -198,6 +207,7 @@ def _merged(table: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame:
     entities = {"participant_id": "sub", "session_id": "ses"}
     shared = [key for key in entities if key in participants]
     given = participants.copy()
+    given["participant_id"] = _known_ids(given["participant_id"], table["participant_id"])
     for key in shared:
         given[key] = [with_prefix(entities[key], str(label)) for label in given[key]]
     twice = given[given.duplicated(shared)]
@@ -209,3 +219,11 @@ def _merged(table: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame:
         label = given["participant_id"].iloc[0]
         raise ValueError(f"no participant_id of the table, such as {label!r}, is in the folder")
     return table.merge(given, on=shared, how="left")
+
+
+def _known_ids(given: pd.Series, known: pd.Series) -> list[str]:
+    """Ids in the spelling of the recordings, where it is clear whose they are."""
+    theirs = [without_prefix("sub", str(label)) for label in given]
+    ours = [without_prefix("sub", label) for label in known.unique()]
+    labels = {spelled: label for label, spelled in match_ids(ours, theirs).items()}
+    return [labels.get(label, label) for label in theirs]

@@ -17,7 +17,7 @@ from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.participants import Columns, Variables, read_variables
-from brainlm_bids.notices import Notice, to_json
+from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -86,8 +86,8 @@ class Cohort:
         stems = [recording.stem for recording in recordings]
         needed = bool(settings.target or settings.regress_out)
         people = read_variables(settings.bids_dir, settings.phenotype, stems, needed=needed)
-        for notice in people.notices:
-            LOG.warning(notice.text)
+        for warning in people.notices:
+            LOG.warning(warning.text)
         return cls(settings, resources, run_id, naming, people, recordings)
 
     @property
@@ -112,6 +112,14 @@ class Cohort:
             *self.people.notices,
             *mixed_settings(self.included),
         ]
+
+    def doubt(self, column: str, texts: Sequence[str]) -> None:
+        """Warn about how the values of a column of the tables were understood, once each."""
+        for text in texts:
+            one = notice(Kind.VALUES_UNCLEAR, f"{column}: {text}.")
+            if one not in self.people.notices:
+                LOG.warning(one.text)
+                self.people = self.people._replace(notices=(*self.people.notices, one))
 
     def variables_of(self, recordings: Sequence[Recording]) -> Columns:
         """The variables of some of the recordings."""

@@ -1,6 +1,6 @@
 """Plan a decoding: which columns can be decoded from the embeddings of a model, and how."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.cohort import variables
+from brainlm_bids.cohort.coding import NUMBER, Coded, split_kind, understand
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings, configuration_hash
@@ -49,7 +50,7 @@ def check_columns(settings: Settings, known: Sequence[str], *, has_models: bool)
         ("--target", settings.target, (*known,)),
         ("--regress-out", settings.regress_out, (*known, *QUALITY)),
     ):
-        unknown = [name for name in names if name not in columns]
+        unknown = [name for name in asked_columns(names, columns) if name not in columns]
         if unknown:
             raise UserError(
                 f"{flag} {unknown[0]}: no such column in {tables}; "
@@ -57,6 +58,15 @@ def check_columns(settings: Settings, known: Sequence[str], *, has_models: bool)
             )
     if settings.target and not has_models:
         raise UserError("--target: there is no embedding to decode from with --model none")
+
+
+def asked_columns(names: Sequence[str], known: Collection[str]) -> dict[str, str | None]:
+    """Columns as --target and --regress-out name them, and their kind where it is given.
+
+    >>> asked_columns(["age", "site:category"], ["age", "site"])
+    {'age': None, 'site': 'category'}
+    """
+    return dict((name, None) if name in known else split_kind(name) for name in names)
 
 
 def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -> Decoding:
@@ -73,23 +83,26 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     """
     settings = cohort.settings
     columns = cohort.variables_of(recordings)
-    regressors = {**quality_columns(recordings, QUALITY), **columns}
     subjects = [recording.participant for recording in recordings]
+    regressors = _Regressors(cohort, recordings, columns)
     targets: list[Target] = []
     confounds: dict[str, list[list[float]]] = {}
     skipped = {}
-    for name in dict.fromkeys(settings.target):
+    for name, kind in asked_columns(settings.target, columns).items():
         try:
-            target = variables.make_target(name, columns[name], subjects)
-            confounds[name] = _confounds(regressors, settings.regress_out, target)
+            levels = cohort.people.levels.get(name, ())
+            target = variables.make_target(name, columns[name], subjects, kind=kind, levels=levels)
+            confounds[name] = regressors.of(target)
         except UserError as error:
             skipped[name] = str(error)
             cohort.report(f"decoding of {name} ({label})", Outcome(SKIPPED, str(error)))
             continue
         targets.append(target)
+        cohort.doubt(name, target.doubts)
+    notes = {target.name: list(target.notes) for target in targets if target.notes}
     sidecar = {
         "NotDecoded": skipped,
-        "Notes": {target.name: list(target.notes) for target in targets if target.notes},
+        "Notes": {**notes, **regressors.notes},
         "RegressedOut": list(settings.regress_out),
         "Permutations": settings.permutations,
     }
@@ -113,8 +126,41 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     return Decoding(plan, sidecar)
 
 
-def _confounds(columns: Columns, names: Sequence[str], target: Target) -> list[list[float]]:
-    chosen: Mapping[str, list[str | None]] = {
-        name: [columns[name][row] for row in target.rows] for name in names
-    }
-    return variables.design(chosen).tolist() if chosen else []
+class _Regressors:
+    """What is regressed out of the features: understood once, a matrix for each target."""
+
+    def __init__(self, cohort: Cohort, recordings: Sequence[Recording], columns: Columns) -> None:
+        self._cohort = cohort
+        self._owners = [recording.participant for recording in recordings]
+        known = {**quality_columns(recordings, QUALITY), **columns}
+        asked = asked_columns(cohort.settings.regress_out, known)
+        # measures of quality are numbers, however few values they have
+        self._asked = {
+            name: (known[name], kind if name in columns else NUMBER) for name, kind in asked.items()
+        }
+        self._coded: list[Coded] | None = None
+
+    def of(self, target: Target) -> list[list[float]]:
+        """The matrix of the recordings of a target. Raises UserError if a column is not one."""
+        if self._coded is None:
+            self._coded = [self._understood(name) for name in self._asked]
+            for one in self._coded:
+                self._cohort.doubt(one.name, one.doubts)
+        chosen = [
+            one._replace(texts=tuple(one.texts[row] for row in target.rows)) for one in self._coded
+        ]
+        return variables.design(chosen).tolist() if chosen else []
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What was assumed about each."""
+        coded = self._coded or []
+        return {f"{one.name} (regressed out)": list(one.notes) for one in coded if one.notes}
+
+    def _understood(self, name: str) -> Coded:
+        column, kind = self._asked[name]
+        levels = self._cohort.people.levels.get(name, ())
+        try:
+            return understand(name, column, self._owners, kind=kind, levels=levels)
+        except UserError as error:
+            raise UserError(f"--regress-out {error}") from None

@@ -60,11 +60,12 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
         **cohort.variables_of(embedded),
         **quality_columns(embedded, ("mean_fd", "coverage", "session_id", "task", "run")),
     }
+    # first the decoding, which may warn about variables
+    decoding = plan_decoding(cohort, label, embedded) if cohort.settings.target else None
     sidecar: dict[str, Any] = {
         "Model": {**model_info(label, model).sidecar(), "untrained": model.random},
         "Warnings": to_json([*cohort.warnings(), *model.warnings]),
     }
-    if not cohort.settings.target:
+    if decoding is None:
         return ModelSummary(label, rows, colours, sidecar, False, None)
-    decoding = plan_decoding(cohort, label, embedded)
     return ModelSummary(label, rows, colours, {**sidecar, **decoding.sidecar}, True, decoding.plan)

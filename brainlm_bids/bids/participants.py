@@ -8,11 +8,14 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+from brainlm_bids.bids.identifiers import match_ids
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
+from brainlm_bids.cells import is_missing
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_text
+from brainlm_bids.files import read_json, read_text
 from brainlm_bids.notices import Kind, Notice, notice
 
 Columns = dict[str, list[str | None]]
@@ -32,10 +35,13 @@ class Variables(NamedTuple):
         contradict themselves.
     notices
         What is wrong with rows of the tables.
+    levels
+        Values that a JSON file beside a table declares as categories, by the name of the column.
     """
 
     columns: Columns
     notices: tuple[Notice, ...]
+    levels: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class _Table(NamedTuple):
@@ -78,6 +84,7 @@ def read_variables(
         participants = None
     paths = [path for path in (participants, phenotype) if path is not None]
     columns: Columns = {}
+    levels: dict[str, tuple[str, ...]] = {}
     notices: list[Notice] = []
     for path in paths:
         try:
@@ -88,9 +95,28 @@ def read_variables(
             text = f"{error}; no column of it was asked for, so it is not used."
             notices.append(notice(Kind.PARTICIPANTS_UNCLEAR, text))
             continue
+        ours = list(dict.fromkeys(parse(stem).entities.get("sub", "") for stem in stems))
+        unmatched = _rename(table, ours)
+        if unmatched and needed and path == paths[-1]:
+            raise UserError(unmatched)
+        if unmatched:
+            table.notices.append(notice(Kind.PARTICIPANTS_UNCLEAR, f"{unmatched}."))
         columns |= _matched(table, stems)
+        declared = _levels(path)
+        levels |= {name: declared.get(name, ()) for name in table.names}
         notices += table.notices
-    return Variables(columns, tuple(notices))
+    return Variables(columns, tuple(notices), {name: of for name, of in levels.items() if of})
+
+
+def _levels(path: Path) -> dict[str, tuple[str, ...]]:
+    """Levels of columns in the JSON file beside a table; one that cannot be read declares none."""
+    sidecar = path.with_suffix(".json")
+    try:
+        content = read_json(sidecar) if sidecar.is_file() else {}
+    except UserError:
+        return {}
+    found = {name: one.get("Levels") for name, one in content.items() if isinstance(one, dict)}
+    return {name: tuple(map(str, of)) for name, of in found.items() if isinstance(of, dict | list)}
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -125,11 +151,11 @@ def _add_rows(table: _Table, body: Sequence[Sequence[str]], sessions: str | None
             continue
         # spreadsheets leave out what is empty at the end of a row
         row = dict(zip(table.names, [*line, *[""] * (width - len(line))], strict=False))
-        if _is_missing(row[PARTICIPANT]):
+        if is_missing(row[PARTICIPANT]):
             nameless += 1
             continue
         session = "" if sessions is None else row[sessions]
-        label = None if _is_missing(session) else without_prefix("ses", session)
+        label = None if is_missing(session) else without_prefix("ses", session)
         participant = without_prefix("sub", row[PARTICIPANT])
         table.rows.setdefault(participant, []).append((label, row))
     if long:
@@ -156,11 +182,29 @@ def _session_column(
     return None
 
 
-def _is_missing(text: str) -> bool:
-    return text.lower() in ("", "n/a")
-
-
 # --- matching --------------------------------------------------------------------------------
+
+
+def _rename(table: _Table, ours: Sequence[str]) -> str:
+    """Give the participants of a table the labels that the recordings have for them.
+
+    Returns what is wrong if none of them is known; a notice tells of ids in another spelling.
+    """
+    theirs = list(table.rows)
+    found = match_ids(ours, theirs)
+    if not found:
+        return (
+            f"{table.path}: no {PARTICIPANT} matches a recording; those of the table are "
+            f"{_some(theirs)}, those of the recordings {_some(ours, 'sub')}"
+        )
+    other = {label: spelled for label, spelled in found.items() if label != spelled}
+    for label, spelled in other.items():
+        table.rows[label] = table.rows.pop(spelled)
+    if other:
+        pairs = _some(f"{spelled!r} is sub-{label}" for label, spelled in other.items())
+        text = f"{table.path}: participants are matched in another spelling: {pairs}."
+        table.notices.append(notice(Kind.PARTICIPANTS_ROWS, text))
+    return ""
 
 
 def _matched(table: _Table, stems: Sequence[str]) -> Columns:
@@ -175,7 +219,7 @@ def _matched(table: _Table, stems: Sequence[str]) -> Columns:
             repeated.append(participant)
         for name in table.names:
             values = list(dict.fromkeys(row[name] for row in rows))
-            told = [value for value in values if not _is_missing(value)]
+            told = [value for value in values if not is_missing(value)]
             if len(told) > 1:
                 unclear.setdefault(participant, set()).add(name)
             columns[name].append(None if len(told) > 1 else next(iter(told or values), None))

@@ -14,35 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Words for a missing value, in lower case: BIDS, pandas, R, MATLAB, SPSS, Excel, registries.
-MISSING_WORDS = {
-    *("", "n/a", "na", "n.a.", "n.a", "nan", "-nan", "+nan", "<na>", "none", "null", "nil", "."),
-    *("-", "--", "–", "—", "?", "missing", "unknown", "not available", "not applicable"),
-    *(
-        "#n/a",
-        "#na",
-        "#value!",
-        "#div/0!",
-        "#num!",
-        "#null!",
-        "#ref!",
-        "#name?",
-        "1.#ind",
-        "1.#qnan",
-    ),
-}
+from brainlm_bids.cells import MISSING_WORDS, as_number, is_decimal_comma, is_missing, with_points
+
 Cells = list[list[str]]
-_DECIMAL_COMMA = re.compile(r"[-+−]?\d*,\d+([eE][-+]?\d+)?")
-_THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+")
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell holds a word for a missing value, or nothing.
-
-    >>> [is_missing(cell) for cell in ("n/a", " NaN", "#N/A", "", "0")]
-    [True, True, True, True, False]
-    """
-    return cell.strip().lower() in MISSING_WORDS
 
 
 def read_cells(text: str) -> Cells:
@@ -114,8 +88,8 @@ def numbers(cells: Cells) -> NDArray[np.float64]:
     try:
         values = np.array(cells, dtype=np.float64)  # the ordinary case, and a fast one
     except ValueError:
-        cells = _with_points(cells)
-        values = np.array([[_number(cell) for cell in row] for row in cells], dtype=np.float64)
+        flat = with_points([cell for row in cells for cell in row])
+        values = np.array([as_number(cell) for cell in flat]).reshape(len(cells), -1)
         for row, column in np.argwhere(np.isnan(values)).tolist():
             if not is_missing(cells[row][column]):
                 place = f"row {row + 1} of the values, column {column + 1}"
@@ -129,37 +103,7 @@ def is_number(cell: str) -> bool:
     >>> [is_number(cell) for cell in ("-1.5e3", "0,5", "n/a", "R_V1")]
     [True, True, False, False]
     """
-    return not math.isnan(_number(cell.replace(",", ".", 1)))
-
-
-def _number(cell: str) -> float:
-    """A cell's value; NaN for what is missing, or no number."""
-    if "_" in cell:  # Python's own way to write a million
-        return math.nan
-    try:
-        return float(cell.replace("−", "-"))
-    except ValueError:
-        return math.nan
-
-
-def _with_points(cells: Cells) -> Cells:
-    """Cells with decimal points in place of decimal commas.
-
-    Raises
-    ------
-    ValueError
-        If the commas may also be separators of thousands.
-    """
-    commas = [cell for row in cells for cell in row if "," in cell]
-    if not commas or not all(_DECIMAL_COMMA.fullmatch(cell) for cell in commas):
-        return cells
-    points = any("." in cell and not is_missing(cell) for row in cells for cell in row)
-    if points or all(_THOUSANDS.fullmatch(cell) for cell in commas):
-        raise ValueError(
-            f"it is not clear whether the comma in {commas[0]!r} is a decimal comma or separates "
-            "thousands; save the numbers with decimal points, and without separators of thousands"
-        )
-    return [[cell.replace(",", ".") for cell in row] for row in cells]
+    return not math.isnan(as_number(cell.replace(",", ".", 1)))
 
 
 def _without_comments(lines: list[str]) -> list[str]:
@@ -198,7 +142,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 def _is_decimal_cell(cell: str) -> bool:
     cell = cell.strip('"')
-    return bool(_DECIMAL_COMMA.fullmatch(cell)) or ("," not in cell and bool(cell))
+    return is_decimal_comma(cell) or ("," not in cell and bool(cell))
 
 
 def _rectangular(rows: Cells) -> Cells:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.bids.names import alphanumeric, parse, sidecar_of
-from brainlm_bids.bids.spreadsheets import Cells, is_missing, is_number, numbers, read_cells
+from brainlm_bids.bids.spreadsheets import Cells, is_number, numbers, read_cells
+from brainlm_bids.cells import is_missing
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_text
 from brainlm_bids.parcels.columns import (

@@ -4,16 +4,16 @@ Columns have one text per recording, None where it is missing. A column that can
 raises a `UserError` of one line, and the caller continues with the next.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.cells import as_number
+from brainlm_bids.cohort.coding import CATEGORY, NUMBER, Coded, understand
 from brainlm_bids.errors import UserError
 
-MISSING = frozenset({"", "n/a", "nan", "NaN", "NA", "None"})
 FOLDS = 5
 MINIMUM_SUBJECTS = 2 * FOLDS  # so that a fold holds at least two
 MINIMUM_PER_CLASS = FOLDS
@@ -34,7 +34,9 @@ class Target(NamedTuple):
     classes
         Names of the classes; empty for a regression.
     notes
-        What was left out, and why.
+        What was left out, and why; what was assumed.
+    doubts
+        Those of the notes that the reader should check.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Target(NamedTuple):
     values: NDArray[np.float64]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def is_regression(self) -> bool:
@@ -49,55 +52,18 @@ class Target(NamedTuple):
         return not self.classes
 
 
-def as_number(text: str | None) -> float:
-    """Convert a value of a table to a number.
-
-    Parameters
-    ----------
-    text
-        The value.
-
-    Returns
-    -------
-    float
-        NaN if it is missing or not a number.
-
-    Examples
-    --------
-    >>> as_number("2.5"), as_number("n/a")
-    (2.5, nan)
-    """
-    try:
-        return math.nan if text is None or text in MISSING else float(text)
-    except ValueError:
-        return math.nan
-
-
-def is_missing(text: str | None) -> bool:
-    """Whether a value of a table is missing.
-
-    Parameters
-    ----------
-    text
-        The value.
-
-    Returns
-    -------
-    bool
-        True for None, an empty text, "n/a" and the like.
-
-    Examples
-    --------
-    >>> is_missing("n/a"), is_missing(None), is_missing("0")
-    (True, True, False)
-    """
-    return text is None or text.strip() in MISSING
-
-
-def make_target(name: str, column: Sequence[str | None], subjects: Sequence[str]) -> Target:
+def make_target(
+    name: str,
+    column: Sequence[str | None],
+    subjects: Sequence[str],
+    *,
+    kind: str | None = None,
+    levels: Collection[str] = (),
+) -> Target:
     """Make a target of a column: a regression of numbers, or a classification.
 
-    Numbers with more than two values are regressed; two values, or words, are classified.
+    Numbers with more than two values are regressed; two values, words, and numbers that code
+    categories (see `coding.understand`) are classified.
 
     Parameters
     ----------
@@ -107,6 +73,10 @@ def make_target(name: str, column: Sequence[str | None], subjects: Sequence[str]
         Text per recording, None where it is missing.
     subjects
         The subject of each recording.
+    kind
+        "number" or "category", if it is known.
+    levels
+        Values that participants.json declares as categories.
 
     Returns
     -------
@@ -125,21 +95,26 @@ def make_target(name: str, column: Sequence[str | None], subjects: Sequence[str]
     >>> target.classes, target.is_regression
     (('f', 'm'), False)
     """
-    known = np.array([k for k, text in enumerate(column) if not is_missing(text)], dtype=np.int64)
-    texts = [str(column[k]).strip() for k in known]
+    try:
+        coded = understand(name, column, subjects, kind=kind, levels=levels)
+    except UserError as error:
+        raise UserError(f"--target {error}") from None
+    known = np.array([k for k, text in enumerate(coded.texts) if text is not None], dtype=np.int64)
+    texts = [str(coded.texts[k]) for k in known]
     owners = [subjects[k] for k in known]
-    notes = []
+    notes = list(coded.notes)
     if len(known) < len(column):
         missing = len(column) - len(known)
         notes.append(f"{missing} of {len(column)} recordings have no value and are left out")
     if len(set(texts)) < 2:
         problem = f"the same value {texts[0]!r} everywhere" if texts else "no value anywhere"
         raise UserError(f"--target {name}: {problem}; there is nothing to decode")
-    numbers = np.array([as_number(text) for text in texts])
-    if np.isfinite(numbers).all() and len(set(numbers.tolist())) > 2:
+    numbers = coded.numbers[known]
+    several = len(set(numbers.tolist())) > 2 or kind == NUMBER
+    if coded.kind == NUMBER and several:
         _check_subjects(name, owners)
-        return Target(name, known, numbers, (), tuple(notes))
-    return _classes(name, known, texts, owners, notes)
+        return Target(name, known, numbers, (), tuple(notes), coded.doubts)
+    return _classes(name, known, texts, owners, notes)._replace(doubts=coded.doubts)
 
 
 def _classes(
@@ -154,9 +129,17 @@ def _classes(
         members.setdefault(text, set()).add(owner)
     kept = sorted(text for text, people in members.items() if len(people) >= MINIMUM_PER_CLASS)
     if len(members) > MAXIMUM_CLASSES:
+        # a word says more than a number about what stands in the way
+        word = min(members, key=lambda text: (not np.isnan(as_number(text)), text))
+        owner = min(members[word])
         raise UserError(
-            f"--target {name}: {len(members)} different words, for example {min(members)!r}; "
-            f"a class needs at least {MINIMUM_PER_CLASS} subjects, a regression needs numbers"
+            f"--target {name}: {word!r} (row of {owner}) is not a number, and the column has "
+            f"{len(members)} different words, too many for classes: a class needs at least "
+            f"{MINIMUM_PER_CLASS} subjects, and there may be {MAXIMUM_CLASSES}"
+            if np.isnan(as_number(word))
+            else f"--target {name}: {len(members)} different categories are too many: a class "
+            f"needs at least {MINIMUM_PER_CLASS} subjects, and there may be {MAXIMUM_CLASSES}; "
+            f"{name}:{NUMBER} makes it a regression"
         )
     notes += [
         f"{text!r} is left out: {len(members[text])} subjects, fewer than {MINIMUM_PER_CLASS}"
@@ -182,16 +165,17 @@ def _check_subjects(name: str, owners: Sequence[str]) -> None:
         )
 
 
-def design(columns: Mapping[str, Sequence[str | None]]) -> NDArray[np.float64]:
+def design(columns: Sequence[Coded]) -> NDArray[np.float64]:
     """Make a matrix of confounds.
 
-    Numbers stay as they are; words become indicators of all levels but the first.
-    Missing numbers become the mean, missing words are a level of their own. There is no intercept.
+    Numbers stay as they are; categories become indicators of all levels but the first.
+    Missing numbers become the mean, missing categories are a level of their own. There is no
+    intercept.
 
     Parameters
     ----------
     columns
-        Name to a text per recording.
+        Columns as `coding.understand` understood them.
 
     Returns
     -------
@@ -201,28 +185,31 @@ def design(columns: Mapping[str, Sequence[str | None]]) -> NDArray[np.float64]:
     Raises
     ------
     UserError
-        If no recording has a value in a column.
+        If no recording has a value in a column, or hardly two share a category.
 
     Examples
     --------
-    >>> design({"site": ["b", "a", "b"], "fd": ["0.1", "n/a", "0.3"]}).tolist()
-    [[1.0, 0.1], [0.0, 0.2], [1.0, 0.3]]
+    >>> site, fd = ("site", ["b", "a", "b", "a"]), ("fd", ["0.1", "n/a", "0.3", "0.2"])
+    >>> design([understand(*site), understand(*fd)]).round(2).tolist()
+    [[1.0, 0.1], [0.0, 0.2], [1.0, 0.3], [0.0, 0.2]]
     """
     parts: list[NDArray[np.float64]] = []
-    n_rows = max((len(column) for column in columns.values()), default=0)
-    for name, column in columns.items():
-        numbers = np.array([as_number(text) for text in column])
-        known = [text for text in column if not is_missing(text)]
+    n_rows = max((len(column.texts) for column in columns), default=0)
+    for column in columns:
+        known = [text for text in column.texts if text is not None]
         if not known:
-            raise UserError(f"--regress-out {name}: no recording has a value")
-        if np.isfinite(numbers).sum() == len(known):
+            raise UserError(f"--regress-out {column.name}: no recording has a value")
+        if column.kind == CATEGORY:
+            if len(set(known)) > max(2, len(known) // 2):
+                raise UserError(
+                    f"--regress-out {column.name}: {len(set(known))} categories in {len(known)} "
+                    f"recordings, for example {min(known)!r}; hardly two recordings share one"
+                )
+            words = [text or "" for text in column.texts]
+            levels = sorted(set(words))[1:]
+            parts += [np.array([word == level for word in words], float) for level in levels]
+        else:
+            numbers = column.numbers
             mean = numbers[np.isfinite(numbers)].mean()
             parts.append(np.where(np.isfinite(numbers), numbers, mean))
-            continue
-        words = ["" if is_missing(text) else str(text).strip() for text in column]
-        parts += [np.array([word == level for word in words], float) for level in _levels(words)]
     return np.stack(parts, axis=1) if parts else np.zeros((n_rows, 0))
-
-
-def _levels(words: Sequence[str]) -> list[str]:
-    return sorted(set(words))[1:]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
-from brainlm_bids.bids.participants import Columns, read_variables
+from brainlm_bids.bids.participants import Variables, read_variables
+from brainlm_bids.cohort.coding import split_kind
 from brainlm_bids.cohort.decoding import fisher_z, linear_predictions
 from brainlm_bids.cohort.variables import Target, make_target
 from brainlm_bids.errors import UserError
@@ -67,29 +68,34 @@ def finetune(options: FinetuneOptions) -> int:
 def _all_targets(start: Start) -> int:
     options, store = start.options, start.store
     places, left_out = usable(start, 20)
-    columns = _variables(options, [store.recordings[k].name for k in places])
-    unknown = next((name for name in options.target if name not in columns), None)
+    found = _variables(options, [store.recordings[k].name for k in places])
+    columns = found.columns
+    asked = dict((name, None) if name in columns else split_kind(name) for name in options.target)
+    unknown = next((name for name in asked if name not in columns), None)
     if unknown:
         known = ", ".join(columns) or "none"
         raise UserError(f"--target {unknown}: no such column; the columns are: {known}")
     sample = _sample(start, places)
     problems = []
-    for name in dict.fromkeys(options.target):
+    for name, kind in asked.items():
         try:
-            target = make_target(name, columns[name], sample.subjects)
+            levels = found.levels.get(name, ())
+            target = make_target(name, columns[name], sample.subjects, kind=kind, levels=levels)
+            for doubt in target.doubts if start.writes else ():
+                print(f"brainlm: {name}: {doubt}", file=sys.stderr)
             _fit_target(start, sample, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:
                 raise  # other processes may be waiting for this one
             problems.append(str(error))
-    if len(problems) == len(set(options.target)):
+    if len(problems) == len(asked):
         raise UserError("; ".join(problems))
     for problem in problems:
         print(f"brainlm: failed: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
-def _variables(options: FinetuneOptions, names: Sequence[str]) -> Columns:
+def _variables(options: FinetuneOptions, names: Sequence[str]) -> Variables:
     """Columns of participants.tsv and the phenotype file, a value per recording."""
     folder = options.bids_dir or _raw_folder(options.data)
     if folder is None and options.phenotype is None:
@@ -102,7 +108,7 @@ def _variables(options: FinetuneOptions, names: Sequence[str]) -> Columns:
     table = read_variables(folder, options.phenotype, names)
     for warning in table.notices:
         print(f"brainlm: {warning.text}", file=sys.stderr)
-    return table.columns
+    return table
 
 
 def _raw_folder(data: Path) -> Path | None:

@@ -97,7 +97,7 @@ def shown_variables(variables: Mapping[str, Sequence[str | None]]) -> dict[str, 
     dict
         At most 12 variables: numbers, or up to ten categories; None where missing.
     """
-    from brainlm_bids.cohort.variables import as_number, is_missing
+    from brainlm_bids.cells import as_number, is_missing
 
     shown: dict[str, list[Any]] = {}
     for name, column in variables.items():
