@@ -103,7 +103,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     sidecar = {
         "NotDecoded": skipped,
         "Notes": {**notes, **regressors.notes},
-        "RegressedOut": list(settings.regress_out),
+        "RegressedOut": regressors.names,
         "Permutations": settings.permutations,
     }
     configuration = configuration_hash(
@@ -150,6 +150,11 @@ class _Regressors:
             one._replace(texts=tuple(one.texts[row] for row in target.rows)) for one in self._coded
         ]
         return variables.design(chosen).tolist() if chosen else []
+
+    @property
+    def names(self) -> list[str]:
+        """Their columns."""
+        return list(self._asked)
 
     @property
     def notes(self) -> dict[str, list[str]]:
