@@ -104,3 +104,14 @@ def test_an_older_folder_has_the_same_tables(folder: Path) -> None:
         )
         pd.testing.assert_frame_equal(one, other)
     assert np.isfinite(former.features("randomtiny").to_numpy()).all()
+
+
+def test_codes_for_missing_values_are_not_numbers_of_a_column() -> None:
+    from brainlm_bids.api.derivatives import _known_ids, _typed
+
+    with pytest.warns(UserWarning, match="age: -9999"):
+        ages = _typed("age", ["30", "n/a", "-9999", "41,5", "52", None])
+    np.testing.assert_array_equal(ages, [30, np.nan, np.nan, 41.5, 52, np.nan])
+    assert _typed("drug", ["none", "NA", "x"]).tolist() == ["none", None, "x"]
+    known = pd.Series(["sub-01", "sub-02"])
+    assert _known_ids(pd.Series([1, 2, 7]), known) == ["01", "02", "7"]
