@@ -11,6 +11,7 @@ import numpy as np
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable, reading
+from brainlm_bids.image_headers import check_stored, read_grid
 
 REAL_SPACE = "MNI152NLin6Asym"
 EMBEDDED_SPACE = "MNI152NLin2009aSym"
@@ -82,17 +83,19 @@ def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     data
-        float32, of the image's shape.
+        float32, of the image's shape without axes of length 1 beyond the third.
     affine
         (4, 4) float64, voxel to RAS+ mm.
 
     Raises
     ------
     UserError
-        If the file cannot be read.
+        If the file cannot be read, or its header is not understood.
     """
     with opened(path) as image:
-        return np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, np.float64)
+        check_stored(image)
+        shape, affine = read_grid(image)
+        return np.asarray(image.dataobj, dtype=np.float32).reshape(shape), affine
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

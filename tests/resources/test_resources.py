@@ -351,6 +351,15 @@ def test_file_that_is_no_atlas(tmp_path: Path, labels: np.ndarray, said: str) ->
         resources.find_atlas(labels_image(tmp_path / "bad.nii.gz", labels))
 
 
+def test_an_atlas_whose_header_does_not_tell_left_from_right_is_refused(tmp_path: Path) -> None:
+    labels = np.arange(1, 28, dtype=np.int16).reshape(3, 3, 3)
+    header = nib.Nifti1Image(labels, resources.MNI_2MM_AFFINE).header
+    header["sform_code"] = header["qform_code"] = 0
+    nib.Nifti1Image(labels, None, header).to_filename(tmp_path / "atlas.nii")
+    with pytest.raises(UserError, match=r"atlas\.nii: its header does not record which way"):
+        resources.find_atlas(str(tmp_path / "atlas.nii"))
+
+
 def test_atlas_that_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         resources.find_atlas(str(tmp_path / "absent.nii.gz"))
