@@ -231,7 +231,7 @@ FMRIPREP = Batch(
             _mask_gone,
             says="mask",
         ),
-        Case("badXfm", "T1w space with a damaged transform", _BAD, _bad_transform),
+        Case("badXfm", "T1w space with a damaged transform", _BAD, _bad_transform, says="xfm"),
         Case("halfBold", "BOLD cut in its middle", _BAD, _half),
         Case("oldNames", "names of fMRIPrep 1.x", (REFUSED, RIGHT, WARNED), _old_names),
         Case("only170k", "CIFTI with 170k grayordinates alone", _BAD, _only_170k),

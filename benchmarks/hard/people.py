@@ -18,7 +18,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 
-N, VOLUMES, TR = 24, 60, 0.735
+N, VOLUMES, TR = 16, 60, 0.735
 DEFAULT_MODE = 5
 
 
@@ -33,7 +33,7 @@ def people() -> list[str]:
 
 
 def cohort(folder: Path) -> None:
-    """Finished runs of 24 people, and a raw data set that has their table alone."""
+    """Finished runs of 16 people, and a raw data set that has their table alone."""
     rng = np.random.default_rng(4)
     description(folder / "raw")
     description(folder / "out", DatasetType="derivative")
@@ -148,7 +148,7 @@ def judge_ages(result: Result, folder: Path) -> Result:
 
 # --- values: a column each, one call ---------------------------------------------------------
 
-_GONE = (2, 9, 17)
+_GONE = (2, 9, 13)
 
 
 def _missing(word: str) -> list[str]:
@@ -207,8 +207,12 @@ VALUES = Batch(
         _column("nan", "three values NaN", *_MAY_WARN),
         _column("null", "three values null", *_MAY_WARN),
         _column("dot", "three values “.”", *_MAY_WARN),
-        _column("missing", "three values “missing”", *_MAY_WARN, REFUSED, says="missing"),
-        _column("unknown", "three values “Unknown”", *_MAY_WARN, REFUSED, says="unknown"),
+        _column(
+            "missing", "three values “missing”", *_MAY_WARN, REFUSED, says="'missing'|“missing”"
+        ),
+        _column(
+            "unknown", "three values “Unknown”", *_MAY_WARN, REFUSED, says="'unknown'|“unknown”"
+        ),
         _column("excel", "three values “#N/A”", *_MAY_WARN, REFUSED),
         _column("minus9999", "three values −9999", WARNED, REFUSED, RIGHT, says="9999"),
         _column("minus999", "three values −999", WARNED, REFUSED, RIGHT, says="999"),
