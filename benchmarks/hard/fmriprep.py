@@ -40,6 +40,15 @@ def _set(volumes: slice | int, value: float) -> Callable[[NDArray[np.float32]], 
     return change
 
 
+def _zero_tail(folder: Path) -> None:
+    """A scan that was stopped, and the same without its empty volumes."""
+    image = fmriprep_signal()
+    short = {name: column[:50] for name, column in fmriprep_confounds().items()}
+    add_fmriprep(folder, "stopped", changed(image, values(image)[..., :50]), confounds=short)
+    empty = _set(slice(50, None), 0)(values(image))
+    add_fmriprep(folder, "zeroTail", changed(image, empty))
+
+
 def _bright(data: NDArray[np.float32]) -> NDArray[np.float32]:
     data[..., 30] *= 8
     return data
@@ -148,9 +157,10 @@ FMRIPREP = Batch(
     (
         Case(
             "zeroTail",
-            "the last 10 of 60 volumes are 0",
+            "the last 10 of 60 volumes are 0; r to the scan that ends before them",
             (RIGHT, WARNED),
-            _with("zeroTail", _set(slice(50, None), 0)),
+            _zero_tail,
+            benign="stopped",
             good=tuple(range(50)),
             least_r=0.99,
         ),
