@@ -114,7 +114,10 @@ REGISTRATION = Batch(
         Case("coil", "BOLD nine times brighter at the back", (RIGHT, WARNED), _coil),
         Case("swapped", "the T1w image of another person", _TOLD, _other_person),
         Case(
-            "cutTop", "T1w without its upper 35 mm", (WARNED, REFUSED), _t1w("cutTop", _without_top)
+            "cutTop",
+            "T1w without its upper 35 mm",
+            (RIGHT, WARNED, REFUSED),
+            _t1w("cutTop", _without_top),
         ),
         Case(
             "offset",
