@@ -22,6 +22,8 @@ _ALWAYS = ("A424approx", "nilearn's template", "MNI152NLin2009aSym", "random", "
 _COUNTED = ("filled_parcels",)
 # Volumes on either side from which an interpolated sample takes nearly all of its weight.
 REACH = 3
+# Fields of sidecars that must be equal for samples to be of the same times.
+_SAMPLING = ("StartTime", "RepetitionTime", "SourceRepetitionTime")
 # Fewer samples than these are not compared.
 FEWEST = 10
 _PYTHON = re.compile(r"\b[A-Z]\w+(?:Error|Exception)\b|Traceback|object at 0x")
@@ -165,7 +167,7 @@ def scaled_correlation(own: Path, benign: Path, good: tuple[int, ...]) -> list[f
     if not (one.is_file() and other.is_file()):
         return []
     about, their = (files.read_json(path.with_suffix(".json")) for path in (one, other))
-    if any(about[key] != their[key] for key in ("StartTime", "RepetitionTime")):
+    if any(about[key] != their[key] for key in _SAMPLING):
         return []
     values, benign_values = _values(one), _values(other)
     length = min(len(values), len(benign_values))

@@ -218,7 +218,7 @@ VALUES = Batch(
         _column("minus999", "three values −999", WARNED, REFUSED, RIGHT, says="999"),
         _column("code999", "three values 999", WARNED, REFUSED, RIGHT, says="999"),
         _column("padded", "values between blanks", *_MAY_WARN),
-        _column("comma", "decimal commas", *_MAY_WARN, REFUSED, says=","),
+        _column("comma", "decimal commas", *_MAY_WARN, REFUSED, says="comma|,"),
         _column("years", "“40 years”", *_MAY_WARN, REFUSED, says="years"),
         _column("above", "“89+” three times", *_MAY_WARN, REFUSED, says="89+"),
         _column("words", "a word of its own for everybody", REFUSED, says="words"),

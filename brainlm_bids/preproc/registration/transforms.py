@@ -7,6 +7,7 @@ template to those of the moving image.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import (
     Matrix,
     Points,
@@ -88,8 +90,20 @@ class ItkTransform:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "ItkTransform":
-        """Read a transform from a file of ITK."""
-        return cls(Path(path).read_bytes(), Path(path).suffix)
+        """Read a transform from a file of ITK.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged: ITK would end the whole process.
+        """
+        content = Path(path).read_bytes()
+        if not _is_whole(content, Path(path).suffix):
+            raise UserError(
+                f"{path}: is not a transform as ITK writes it, or is damaged or cut short; fetch "
+                "or copy it again"
+            )
+        return cls(content, Path(path).suffix)
 
     @classmethod
     def from_matrix(cls, matrix: Matrix) -> "ItkTransform":
@@ -216,6 +230,22 @@ class ItkTransform:
         matrix = self.matrix()
         matrix[:3, :3] = nearest_rotation(matrix[:3, :3])
         return matrix
+
+
+def _is_whole(content: bytes, suffix: str) -> bool:
+    """Whether ITK can read a transform."""
+    if suffix != ".h5":
+        text = suffix != ".txt" or content.startswith(b"#Insight Transform File")
+        return bool(content) and text
+    import h5py
+
+    try:
+        with h5py.File(BytesIO(content)) as file:
+            numbers: list[str] = []
+            file.visit(lambda name: numbers.append(name) if "Parameters" in name else None)
+            return any(file[name][()].size for name in numbers)
+    except (OSError, KeyError, RuntimeError, ValueError):
+        return False
 
 
 def _store(composite: Path, out_file: Path) -> None:

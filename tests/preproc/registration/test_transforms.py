@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import apply, invert
 from brainlm_bids.preproc.registration import transforms
 
@@ -79,3 +80,23 @@ def test_a_matrix_survives_the_way_through_itk(tmp_path: Path) -> None:
     there_and_back = transforms.Chain((found, invert(matrix)))
     np.testing.assert_allclose(there_and_back(points), points, atol=1e-5)
     assert found(np.empty((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("keep", [0, 8, 600, -100])
+def test_a_damaged_transform_is_refused_before_itk_reads_it(tmp_path: Path, keep: int) -> None:
+    """ITK ends the process for some of these."""
+    field = np.random.default_rng(0).normal(size=(6, 6, 6, 3))
+    whole = {
+        "warp.h5": transforms.ItkTransform.from_field(np.eye(4), field, np.diag([4.0, 4, 4, 1])),
+        "affine.txt": transforms.ItkTransform.from_matrix(np.eye(4)),
+    }
+    for name, transform in whole.items():
+        path = tmp_path / name
+        path.write_bytes(transform.content)
+        assert transforms.ItkTransform.from_file(path) == transform
+        if name == "affine.txt" and keep:
+            path.write_bytes(b"x" + transform.content)
+        else:
+            path.write_bytes(transform.content[:keep])
+        with pytest.raises(UserError, match=rf"{name}: is not a transform as ITK writes it"):
+            transforms.ItkTransform.from_file(path)
