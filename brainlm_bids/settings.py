@@ -172,6 +172,10 @@ class Settings:
         choices=("MNI152NLin6Asym", "MNI152NLin2009aSym"),
         default_text="MNI152NLin6Asym if it is available, otherwise MNI152NLin2009aSym",
         help="template space: that of TemplateFlow, or the packaged one")
+    normalization: str = setting(
+        "fast", PREPROCESSING, SERIES, choices=("fast", "syn"),
+        help="how the T1w image is registered to the template non-linearly: fast, a greedy "
+        "diffeomorphism, or syn, SyN of ANTs, as a second opinion (one minute more)")
     scaling_stats: Path | None = setting(
         None, PREPROCESSING, (SERIES, COHORT), by_content=True, file=True, metavar="FILE",
         default_text="statistics of each recording; at group level, of the cohort",

@@ -64,7 +64,8 @@ def anatomical_context(settings: Settings, t1w: Path, context: RunContext) -> An
     """Context of a T1w image for its writer, from the context of one of its runs."""
     naming = replace(context.naming, stem=parse(t1w.name).stem)
     assert context.template is not None
-    return AnatomicalContext(naming, (bids_uri(t1w, settings.bids_dir),), context.template)
+    sources = (bids_uri(t1w, settings.bids_dir),)
+    return AnatomicalContext(naming, sources, context.template, settings.normalization)
 
 
 def cohort_context(recording: Recording, models: Mapping[str, ModelResource]) -> RecordingContext:
@@ -130,6 +131,7 @@ def _recorded_settings(settings: Settings, run: Run) -> RecordedSettings:
         min_parcel_coverage=settings.min_parcel_coverage,
         random_seed=settings.random_seed,
         dummy_scans=settings.dummy_scans,
+        normalization=settings.normalization if run.is_raw and run.t1w is not None else None,
     )
     if run.timeseries:
         given = "none, as given"

@@ -29,7 +29,7 @@ from brainlm_bids.settings import Settings
 SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 # What all recordings of a cohort should share.
 PREPROCESSING = (
-    *("Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
+    *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
 )
 ALIKE = "They should be preprocessed alike."

@@ -145,6 +145,7 @@ class AnatomicalContext:
     naming: Naming
     sources: tuple[str, ...]
     template: TemplateInfo
+    normalization: str = "fast"
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ class RecordedSettings:
     min_parcel_coverage: float | None
     random_seed: int
     dummy_scans: int | None = None
+    normalization: str | None = None
 
 
 @dataclass(frozen=True)

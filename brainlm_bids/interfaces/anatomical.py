@@ -44,6 +44,7 @@ class _NormaliseInputs(ArrayInputSpec):
     template = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
     kind = traits.Enum("T1w", "boldref", mandatory=True)
+    method = traits.Enum("fast", "syn", usedefault=True, desc="of a T1w")
     seed = traits.Int(mandatory=True)
 
 
@@ -67,6 +68,7 @@ class Normalise(ArrayInterface):
             *load_image(self.inputs.template),
             load_mask(self.inputs.template_mask),
             kind=self.inputs.kind,
+            method=self.inputs.method,
             seed=self.inputs.seed,
         )
         self._results["transform"] = payloads.save(found.transform, folder / "transform")

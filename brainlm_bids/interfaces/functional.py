@@ -70,6 +70,7 @@ class _CoregisterInputs(ArrayInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     t1w = File(exists=True, mandatory=True)
     t1w_mask = File(exists=True, mandatory=True)
+    motion = File(exists=True, mandatory=True)
     seed = traits.Int(mandatory=True)
 
 
@@ -77,6 +78,8 @@ class _CoregisterOutputs(TraitedSpec):
     matrix = File(desc="(4, 4) array: RAS+ world of the T1w to that of the BOLD reference")
     method = traits.Str(desc="boundary, or mutual information where that was not clear")
     quality = File(desc="a `Quality`")
+    brain_mask = File(desc="of the run: the T1w's brain, if the registration can be trusted")
+    mask_source = traits.Str(desc="T1w, or BOLD if not")
 
 
 class Coregister(ArrayInterface):
@@ -94,6 +97,7 @@ class Coregister(ArrayInterface):
                 load_mask(self.inputs.brain_mask),
                 *load_image(self.inputs.t1w),
                 load_mask(self.inputs.t1w_mask),
+                motion=payloads.load(steps.Motion, self.inputs.motion),
                 seed=self.inputs.seed,
             )
         if registered.method != "boundary":
@@ -105,6 +109,10 @@ class Coregister(ArrayInterface):
         self._results["matrix"] = payloads.save(registered.matrix, folder / "matrix")
         self._results["method"] = registered.method
         self._results["quality"] = payloads.save(registered.quality, folder / "quality")
+        affine = load_affine(self.inputs.boldref)
+        mask = save_image(folder / "brain_mask.nii.gz", registered.brain_mask, affine)
+        self._results["brain_mask"] = mask
+        self._results["mask_source"] = registered.mask_source
 
 
 class _ProjectInputs(ArrayInputSpec):

@@ -33,6 +33,7 @@ def anatomy(runs: Sequence[RunRecord]) -> str:
             said([_normalisation(run) for run in ones], "T1w images"),
         ]
     parts.append(said([_registration(run) for run in runs]))
+    parts.append(said([_brain(run) for run in runs]))
     return " ".join(part for part in parts if part)
 
 
@@ -77,15 +78,26 @@ def _registration(run: RunRecord) -> str | None:
             "with the boundary of the template’s white matter [@bbr] or, where this boundary was "
             "not clear, with a symmetric diffeomorphic transform (SyN) [@syn] of ANTs [@ants]"
         )
+    purpose = ", corrected for intensity non-uniformity by N4 [@n4] for this purpose,"
+    corrected = purpose if run.series.get("BrainMask") else ""
     rigid = (
-        "the BOLD reference was registered to the T1w image with a rigid transform by mutual "
-        "information with ANTs [@ants]"
+        f"the BOLD reference{corrected} was registered to the T1w image with a rigid transform by "
+        "mutual information with ANTs [@ants]"
     )
     if run.series.get("Coregistration") == "boundary":
         return f"{rigid} and then by the boundary of the white matter [@bbr]"
     if run.series.get("Coregistration") == "mutual information":
         return f"{rigid} alone, because the boundary of the white matter was not clear"
     return rigid
+
+
+def _brain(run: RunRecord) -> str | None:
+    if run.series.get("BrainMask") == "T1w":
+        return (
+            "the brain mask of the T1w image, carried through this registration, less the voxels "
+            "without signal, was the brain mask of the run"
+        )
+    return None
 
 
 def _of_fmriprep(run: RunRecord) -> str:

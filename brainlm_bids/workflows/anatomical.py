@@ -34,6 +34,7 @@ def anatomical_workflow(
             template=inputs.template,
             template_mask=inputs.template_mask,
             kind="T1w",
+            method=settings.normalization,
             seed=settings.random_seed,
         ),
         "normalise",

@@ -33,20 +33,29 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
 
 Edges = list[tuple[str, str, Sequence[str]]]
-MOTION = ("bold", "boldref", "brain_mask", "motion")
+MOTION = ("bold", "boldref", "motion")
+
+
+# What needs the run's brain.
+MASKED = ("project", "extract", "decompose", "classify", "draw")
 
 
 def _bold_edges(source: str) -> Edges:
     return [
-        (source, "project", ("boldref", "brain_mask")),
-        (source, "extract", ("bold", "brain_mask", "motion")),
-        (source, "decompose", ("bold", "brain_mask", "motion")),
-        (source, "classify", ("brain_mask", "motion")),
+        (source, "project", ("boldref",)),
+        (source, "extract", ("bold", "motion")),
+        (source, "decompose", ("bold", "motion")),
+        (source, "classify", ("motion",)),
         (source, "denoise", ("motion",)),
         (source, "scale", ("motion",)),
         (source, "write", ("motion",)),
-        (source, "draw", ("boldref", "brain_mask", "motion")),
+        (source, "draw", ("boldref", "motion")),
     ]
+
+
+def _mask_edges(source: str, save_bold: bool) -> Edges:
+    targets = [*MASKED, *(["save_bold"] if save_bold else [])]
+    return [(source, target, ("brain_mask",)) for target in targets]
 
 
 # The edges behind a scaled series, and behind a denoised one.
@@ -123,6 +132,8 @@ def functional_workflow(
     nodes = make_nodes(steps, gigabytes, settings)
     edges = BOLD_OF_FMRIPREP if run.preprocessed else BOLD_OF_RAW
     connect(workflow, nodes, [*edges, *SHARED, *(STRATEGY if "strategy" in nodes else [])])
+    if run.preprocessed:
+        connect(workflow, nodes, _mask_edges("take", settings.save_bold))
     if settings.save_bold:
         first = "take" if run.preprocessed else "realign"
         _feed(workflow, nodes, first, "save_bold", MOTION)
@@ -276,6 +287,8 @@ def _connect_template(
         target = functional.get_node(name)
         functional.connect([(normalise, target, [("transform", "transform")])])
     functional.connect([(normalise, functional.get_node("write"), [("quality", "quality")])])
+    nodes = {name: functional.get_node(name) for name in (*MASKED, "realign", "save_bold")}
+    connect(functional, nodes, _mask_edges("realign", settings.save_bold))
     draw = functional.get_node("draw")
     draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
 
@@ -289,12 +302,18 @@ def _connect_t1w(
 ) -> None:
     interface = Coregister(seed=settings.random_seed)
     coregister = make_node(interface, "coregister", settings, memory=1.5)
-    pairs = [("boldref", "boldref"), ("brain_mask", "brain_mask")]
+    pairs = [(name, name) for name in ("boldref", "brain_mask", "motion")]
     functional.connect([(functional.get_node("realign"), coregister, pairs)])
+    nodes = {name: functional.get_node(name) for name in (*MASKED, "save_bold")}
+    connect(
+        functional,
+        {**nodes, "coregister": coregister},
+        _mask_edges("coregister", settings.save_bold),
+    )
     for name in [*located, "write", "draw"]:
         functional.connect([(coregister, functional.get_node(name), [("matrix", "matrix")])])
     write = functional.get_node("write")
-    pairs = [("method", "coregistration"), ("quality", "quality")]
+    pairs = [("method", "coregistration"), ("quality", "quality"), ("mask_source", "mask_source")]
     functional.connect([(coregister, write, pairs)])
     pairs = [
         ("prepare.t1w", "coregister.t1w"),

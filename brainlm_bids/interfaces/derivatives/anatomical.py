@@ -61,7 +61,11 @@ class WriteAnatomical(ArrayInterface):
 
     def _sidecar(self, naming: Naming, key: str) -> None:
         context = self._context
-        values: dict[str, Any] = {"Sources": context.sources, "Template": context.template.name}
+        values: dict[str, Any] = {
+            "Sources": context.sources,
+            "Template": context.template.name,
+            "Normalization": context.normalization,
+        }
         if key == "brain_mask":
             values["BrainExtraction"] = self.inputs.method
             values["SoftwareVersions"] = software_versions()

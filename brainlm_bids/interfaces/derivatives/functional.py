@@ -57,6 +57,7 @@ class _FunctionalInputs(RunInputs):
     transform = File(exists=True, desc="boldref to template, without a T1w")
     matrix = File(exists=True, desc="boldref to T1w")
     coregistration = traits.Str(desc="how boldref and T1w were registered")
+    mask_source = traits.Str(desc="whose brain the mask is")
     quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
     t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
     design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
@@ -224,6 +225,8 @@ class WriteFunctional(ArrayInterface):
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
+            "BrainMask": self.inputs.mask_source or None,
+            "Normalization": self._context.settings.normalization,
             **self._quality_fields(),
             "InterpolatedShare": self._motion.filled,
             "MotionEstimationDevice": self._motion.device,

@@ -179,12 +179,14 @@ def register_to_template(
     template_mask: Mask,
     seed: int,
     kind: Literal["T1w", "boldref"] = "T1w",
+    method: Literal["fast", "syn"] = "fast",
 ) -> ItkTransform:
     """Find the non-linear transform that resamples an image into template space.
 
     Rigid and affine registration with Mattes' mutual information of the brains at 2 mm come first.
-    A T1w image is then registered by a greedy diffeomorphism (`diffeomorphic`), a BOLD reference by
-    the boundary of the template's white matter (`boundary`), or by SyN if that boundary is unclear.
+    A T1w image is then registered by a greedy diffeomorphism (`diffeomorphic`) or by SyN, a BOLD
+    reference by the boundary of the template's white matter (`boundary`), or by SyN if that
+    boundary is unclear.
 
     Parameters
     ----------
@@ -198,6 +200,8 @@ def register_to_template(
         Seed of the points of the metric and of the surface.
     kind
         Whether `moving` is a T1w image or a BOLD reference.
+    method
+        Of a T1w image: "fast", the greedy diffeomorphism, or "syn", SyN of ANTs.
 
     Returns
     -------
@@ -224,8 +228,10 @@ def register_to_template(
     with TemporaryDirectory() as folder:
         try:
             matrix = _affine_pull(fixed_brain, moving_brain, seed, folder)
-            if kind == "T1w":
+            if kind == "T1w" and method == "fast":
                 return _warp(fixed_brain, moving_brain, matrix)
+            if kind == "T1w":
+                return _syn(fixed_brain, moving_brain, seed, folder)
             surface = boundary.white_surface(template, template_affine, template_mask, seed)
             bold = moving, moving_affine, moving_mask
             refined = boundary.refine(surface, *bold, matrix, "affine")

@@ -20,6 +20,8 @@ BRAIN_ML = (700.0, 2200.0)
 MIN_BRAIN_ML = 100.0
 # Median inside over median outside; a BOLD reference has 10 or more, smooth noise below 2.
 MIN_CONTRAST = 2.0
+# Of all voxels of a T1w image at least as many show air, or the zeros around a stripped brain.
+OFFSET_PERCENTILE = 1.0
 # A stripped brain in a tight box touches its six faces with 2600 mm², a neck with over 8000.
 MAX_TOUCH_MM2 = 5000.0
 
@@ -63,6 +65,33 @@ def bias_correct(
         return_bias_field=True,
     ).numpy()
     return np.asarray(data / np.maximum(field, 1e-3), dtype=np.float32)
+
+
+def without_offset(data: NDArray[Any]) -> NDArray[np.float32]:
+    """Remove what all voxels have in common, so that air is dark.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z); values that are not finite become 0.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) float32, not negative: less the first percentile. Images that differ by a constant
+        become the same.
+
+    Examples
+    --------
+    >>> without_offset(np.array([[[1000.0, 1000.0, 1500.0]]]))
+    array([[[  0.,   0., 500.]]], dtype=float32)
+    """
+    data = np.asarray(data, dtype=np.float32)
+    finite = np.isfinite(data)
+    if not finite.any():
+        return data
+    lowest = np.percentile(data[finite], OFFSET_PERCENTILE)
+    return np.where(finite, np.maximum(data - lowest, 0), 0).astype(np.float32)
 
 
 def brain_mask_t1w(

@@ -23,11 +23,13 @@ Mask = NDArray[np.bool_]
 # By the image that was registered to the template. With a T1w image, simulated and real heads in
 # their places have a contrast of 4.9 % or more, a cost of 0.71 or less and a Dice coefficient of
 # 0.976 or more; heads of two people, turned headers and cut images 2.7 % or less, 0.83 or more,
-# and 0.955 or less (`python -m benchmarks.registration_quality`).
-LEAST_CONTRAST = {"T1w": 3.5, "boldref": 1.0}
-HIGHEST_COST = {"T1w": 0.8, "boldref": 0.95}
+# and 0.955 or less (`python -m benchmarks.registration_quality`). Two real BOLD references without
+# a T1w image have 5.9 and 2.9 %, 0.68 and 0.81; upside down or back to front 1.4 % or less and 0.90
+# or more.
+LEAST_CONTRAST = {"T1w": 3.5, "boldref": 2.2}
+HIGHEST_COST = {"T1w": 0.8, "boldref": 0.86}
 LEAST_OVERLAP = 0.85
-LEAST_DICE = {"T1w": 0.965, "boldref": 0.85}
+LEAST_DICE = {"T1w": 0.965, "boldref": 0.8}
 
 
 @dataclass(frozen=True)

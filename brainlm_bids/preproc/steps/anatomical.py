@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from brainlm_bids.preproc.affine import Matrix
 from brainlm_bids.preproc.registration.ants import register_to_template
-from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_t1w
+from brainlm_bids.preproc.registration.brain import (
+    bias_correct,
+    brain_mask_t1w,
+    without_offset,
+)
 from brainlm_bids.preproc.registration.quality import Quality, of_normalisation
 from brainlm_bids.preproc.registration.transforms import ItkTransform, PointMap, resample_to
 
@@ -55,6 +59,8 @@ class Normalised:
 def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
     """Find the brain of a T1w image and remove its bias field.
 
+    What all voxels have in common is removed before, since a bias field is a factor.
+
     Parameters
     ----------
     t1w
@@ -72,8 +78,9 @@ def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
     UserError
         If there is no brain in the image.
     """
-    mask, method = brain_mask_t1w(t1w, affine)
-    return Anatomy(bias_correct(t1w, affine, mask), mask, method)
+    data = without_offset(t1w)
+    mask, method = brain_mask_t1w(data, affine)
+    return Anatomy(bias_correct(data, affine, mask), mask, method)
 
 
 def normalise(
@@ -85,6 +92,7 @@ def normalise(
     template_mask: Mask,
     *,
     kind: Literal["T1w", "boldref"] = "T1w",
+    method: Literal["fast", "syn"] = "fast",
     seed: int = 42,
 ) -> Normalised:
     """Register a T1w image, or a BOLD reference, to the template, non-linearly.
@@ -99,6 +107,8 @@ def normalise(
         Their brains.
     kind
         What `image` is. A T1w image is expected without its bias field.
+    method
+        Of a T1w image: "fast", a greedy diffeomorphism, or "syn", SyN of ANTs.
     seed
         Of the points at which images are compared.
 
@@ -121,6 +131,7 @@ def normalise(
         template_mask=template_mask,
         seed=seed,
         kind=kind,
+        method=method,
     )
     moving, fixed = (image, affine, brain_mask), (template, template_affine, template_mask)
     return Normalised(transform, of_normalisation(*moving, *fixed, transform, kind=kind, seed=seed))

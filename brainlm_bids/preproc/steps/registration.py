@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from brainlm_bids.errors import UserError
 from brainlm_bids.parcels.operator import Coverage, build_operator
 from brainlm_bids.preproc.affine import (
     Matrix,
@@ -20,10 +21,13 @@ from brainlm_bids.preproc.affine import (
     subgrid,
     world_to_voxel,
 )
+from brainlm_bids.preproc.motion.realign import volumes_in_view
 from brainlm_bids.preproc.registration import boundary, quality
 from brainlm_bids.preproc.registration.ants import register_rigid
+from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi
 from brainlm_bids.preproc.registration.quality import Quality
-from brainlm_bids.preproc.registration.transforms import PointMap
+from brainlm_bids.preproc.registration.transforms import PointMap, resample_to
+from brainlm_bids.preproc.steps.functional import Motion
 
 if TYPE_CHECKING:
     from brainlm_bids.resources.packaged import AromaMasks, TissueMaps
@@ -46,11 +50,18 @@ class Coregistration:
         "boundary", or "mutual information" where the boundary of white matter is not clear.
     quality
         Contrast and cost at the boundary of white matter, and overlap of the brains, at `matrix`.
+    brain_mask
+        (X, Y, Z) of the run: the T1w's brain where there is signal, or the run's own if the
+        registration is suspect.
+    mask_source
+        Whose brain that is: "T1w" or "BOLD".
     """
 
     matrix: Matrix
     method: str
     quality: Quality
+    brain_mask: Mask
+    mask_source: str
 
 
 @dataclass(frozen=True)
@@ -104,9 +115,12 @@ def coregister(
     t1w_affine: Matrix,
     t1w_mask: Mask,
     *,
+    motion: Motion | None = None,
     seed: int = 42,
 ) -> Coregistration:
     """Register a BOLD reference to a T1w image: the brains first, then the boundary.
+
+    The shading of the coils is removed from the reference for this purpose.
 
     Parameters
     ----------
@@ -116,13 +130,16 @@ def coregister(
         (4, 4) of each, voxel to RAS+ mm.
     brain_mask, t1w_mask
         Their brains.
+    motion
+        Of the run: with it, only voxels that are in view throughout are added to the brain.
     seed
         Of the points at which images are compared.
 
     Returns
     -------
     Coregistration
-        The rigid matrix, which of the two methods it rests on, and numbers to judge it by.
+        The rigid matrix, which of the two methods it rests on, numbers to judge it by, and the
+        brain of the run.
 
     Raises
     ------
@@ -134,23 +151,38 @@ def coregister(
     Greve DN, Fischl B (2009). Accurate and robust brain image alignment using boundary-based
     registration. NeuroImage 48:63.
     """
+    flat, own = _without_shading(boldref, affine, brain_mask)
     matrix = register_rigid(
-        t1w,
-        t1w_affine,
-        boldref,
-        affine,
-        fixed_mask=t1w_mask,
-        moving_mask=brain_mask,
-        seed=seed,
+        t1w, t1w_affine, flat, affine, fixed_mask=t1w_mask, moving_mask=own, seed=seed
     )
     surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, seed)
-    refined = boundary.refine(surface, boldref, affine, brain_mask, matrix)
+    refined = boundary.refine(surface, flat, affine, own, matrix)
     method = "boundary"
     if refined is None:
         method, refined = "mutual information", matrix
-    contrast, cost = quality.at_boundary(surface, boldref, affine, brain_mask, refined)
-    overlap = quality.overlap_in_view(t1w_mask, t1w_affine, brain_mask, affine, invert(refined))
-    return Coregistration(refined, method, Quality(contrast, cost, overlap=overlap))
+    contrast, cost = quality.at_boundary(surface, flat, affine, own, refined)
+    overlap = quality.overlap_in_view(t1w_mask, t1w_affine, own, affine, invert(refined))
+    found = Quality(contrast, cost, overlap=overlap)
+    if quality.registration_warnings(found):
+        return Coregistration(refined, method, found, brain_mask, "BOLD")
+    carried = resample_to(t1w_mask, t1w_affine, own.shape, affine, invert(refined), 0) > 0.5
+    carried &= flat > boundary.FLOOR * np.median(flat[carried])
+    if motion is not None and motion.matrices is not None:
+        count = volumes_in_view(motion.matrices, affine, own.shape)
+        # elsewhere the realigned run was filled in where a volume did not see the voxel
+        carried &= brain_mask | (count == len(motion.matrices))
+    return Coregistration(refined, method, found, carried, "T1w")
+
+
+def _without_shading(
+    boldref: NDArray[Any], affine: Matrix, brain_mask: Mask
+) -> tuple[NDArray[np.float32], Mask]:
+    """A reference without the shading of the coils, and the brain that is found in it then."""
+    flat = bias_correct(boldref, affine, brain_mask)
+    try:
+        return flat, brain_mask_epi(flat, affine)
+    except UserError:  # an odd field of view; the brain was found before
+        return flat, brain_mask
 
 
 def project(

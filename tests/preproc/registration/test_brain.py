@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.registration import brain
 
 Head = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -61,6 +62,28 @@ def test_without_the_network_a_threshold_is_used(
     found, method = brain.brain_mask_t1w(image, affine)
     assert method == "threshold"
     assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.9
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -300.0])
+def test_a_constant_changes_neither_brain_nor_intensities(
+    head: Head, monkeypatch: pytest.MonkeyPatch, offset: float
+) -> None:
+    data, mask, affine = head
+    seen = []
+
+    def stub(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        seen.append(data)
+        return mask
+
+    monkeypatch.setattr(brain, "_deepbet", stub)
+    # with a skull, so that it is no stripped brain
+    image = (600 * data / data.max() + 200 * ndimage.binary_dilation(mask, iterations=4)).round()
+    image *= np.linspace(0.8, 1.2, image.shape[1])[:, None]
+    plain = steps.prepare_t1w(image, affine)
+    shifted = steps.prepare_t1w(image + offset, affine)
+    np.testing.assert_allclose(seen[1], seen[0], atol=1e-3)
+    np.testing.assert_array_equal(shifted.brain_mask, plain.brain_mask)
+    np.testing.assert_allclose(shifted.t1w, plain.t1w, atol=0.1)
 
 
 def test_bias_field_is_removed(head: Head) -> None:

@@ -1,5 +1,7 @@
 """Numbers that judge a registration: closed forms, and good and failed registrations told apart."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from registration_scene import Scene, pose
@@ -8,7 +10,7 @@ from scipy import ndimage
 from brainlm_bids.notices import Kind
 from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.affine import apply, invert
-from brainlm_bids.preproc.registration import boundary, quality
+from brainlm_bids.preproc.registration import boundary, brain, quality
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import resample_to
 
@@ -120,6 +122,38 @@ def test_another_person_is_told_by_the_best_pose_that_there_is(scene: Scene) -> 
     assert registration_warnings(_judged(scene, bold, mask, scene.truth if best is None else best))
 
 
+def test_a_coil_at_one_side_misleads_neither_registration_nor_mask(scene: Scene) -> None:
+    """Nine times as bright at the back: the pose is found, and the front stays in the brain."""
+    shape = scene.bold.shape
+    bold = scene.bold * np.geomspace(9, 1, shape[1])[:, np.newaxis]
+    # a threshold loses what is far from a surface coil
+    own = scene.bold_brain & (np.arange(shape[1]) < 42)[:, np.newaxis]
+    seen_once = np.tile(np.eye(4), (20, 1, 1))
+    seen_once[:, 2, 3] = np.linspace(0, 8, 20)  # mm: the last slices are not always in view
+    motion = steps.Motion(0, matrices=seen_once)
+    given = scene.t1w, scene.affine, scene.brain
+    found = steps.coregister(bold, scene.bold_affine, own, *given, motion=motion)
+    points = apply(scene.affine, np.argwhere(scene.brain)[::50])
+    apart = apply(found.matrix, points) - apply(scene.truth, points)
+    assert np.linalg.norm(apart, axis=1).mean() < 0.3
+    assert registration_warnings(found.quality) == []
+    assert found.mask_source == "T1w"
+    kept = (found.brain_mask & scene.bold_brain).sum() / scene.bold_brain.sum()
+    assert kept > 0.93 and own.sum() < 0.85 * scene.bold_brain.sum()
+    # what was not always in view has values only where the run's own brain is
+    assert not (found.brain_mask & ~own)[:, :, -2:].any()
+
+
+def test_a_suspect_registration_leaves_the_run_its_own_brain(scene: Scene) -> None:
+    upside_down = scene.bold[::-1, :, ::-1]
+    own = brain.brain_mask_epi(upside_down, scene.bold_affine)
+    given = scene.t1w, scene.affine, scene.brain
+    found = steps.coregister(upside_down, scene.bold_affine, own, *given)
+    assert registration_warnings(found.quality)
+    assert found.mask_source == "BOLD"
+    np.testing.assert_array_equal(found.brain_mask, own)
+
+
 def test_the_steps_carry_the_numbers(scene: Scene, head: Head) -> None:
     found = steps.coregister(
         scene.bold, scene.bold_affine, scene.bold_brain, scene.t1w, scene.affine, scene.brain
@@ -132,9 +166,20 @@ def test_the_steps_carry_the_numbers(scene: Scene, head: Head) -> None:
     data, mask, affine = head
     whole = steps.normalise(data, affine, mask, data, affine, mask)
     assert whole.quality.dice is not None and whole.quality.dice > 0.97
-    # the top 36 mm of the brain are missing
-    top = np.flatnonzero(mask.any(axis=(0, 1))).max()
-    cut = np.where(np.arange(data.shape[2]) <= top - 9, mask, False)
-    part = steps.normalise(np.where(cut, data, 0), affine, cut, data, affine, mask)
-    assert part.quality.dice is not None and part.quality.dice < whole.quality.dice
-    assert registration_warnings(part.quality)
+    assert registration_warnings(whole.quality) == []
+
+
+@pytest.mark.parametrize("kind", ["T1w", "boldref"])
+def test_a_missing_top_counts_for_a_t1w_and_a_slab_does_not(
+    head: Head, kind: Literal["T1w", "boldref"]
+) -> None:
+    """The image is the template itself, in its place, without the top 20 mm of the brain."""
+    data, mask, affine = head
+    top = int(np.flatnonzero(mask.any(axis=(0, 1))).max()) - 4
+    slab = data[:, :, :top], affine, mask[:, :, :top]
+    template = data, affine, mask
+    found = quality.of_normalisation(*slab, *template, lambda points: points, kind=kind, seed=0)
+    missing = int(mask[:, :, top:].sum())
+    whole = int(mask.sum())
+    expected = 2 * (whole - missing) / (2 * whole - missing) if kind == "T1w" else 1.0
+    assert found.dice == pytest.approx(expected)
