@@ -25,6 +25,11 @@ def _t1w(run: Sidecars) -> bool:
     return any("_T1w." in str(source) for source in run["series"]["Sources"])
 
 
+def _suspect(run: Sidecars) -> bool:
+    warnings = run["series"].get("Warnings", [])
+    return any(one["Kind"] == "suspect_registration" for one in warnings)
+
+
 def _alone(run: Sidecars) -> bool:
     return run["series"]["InputData"]["Kind"] == "raw" and not _t1w(run)
 
@@ -37,6 +42,10 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "there was no t1w image": _alone,
     "alone, because the boundary": _is("series", "Coregistration", "mutual information"),
     "and then by the boundary": _is("series", "Coregistration", "boundary"),
+    "which were within limits": lambda run: (
+        run["series"].get("RegistrationContrast") is not None and not _suspect(run)
+    ),
+    "it has probably failed": lambda run: _suspect(run),
     "slice timing was corrected": _is("series", "SliceTimingCorrected", True),
     "slice timing was not corrected": _is("series", "SliceTimingCorrected", False),
     "steady-state volumes at the start": _is("series", "DummyVolumesDetected", True),

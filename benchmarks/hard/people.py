@@ -208,10 +208,10 @@ VALUES = Batch(
         _column("null", "three values null", *_MAY_WARN),
         _column("dot", "three values “.”", *_MAY_WARN),
         _column(
-            "missing", "three values “missing”", *_MAY_WARN, REFUSED, says="'missing'|“missing”"
+            "missing", "three values “missing”", *_MAY_WARN, REFUSED, says="'missing'|no value"
         ),
         _column(
-            "unknown", "three values “Unknown”", *_MAY_WARN, REFUSED, says="'unknown'|“unknown”"
+            "unknown", "three values “Unknown”", *_MAY_WARN, REFUSED, says="'unknown'|no value"
         ),
         _column("excel", "three values “#N/A”", *_MAY_WARN, REFUSED),
         _column("minus9999", "three values −9999", WARNED, REFUSED, RIGHT, says="9999"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from brainlm_bids.bids.context import FMRIPREP, RAW, SERIES
+from brainlm_bids.bids.context import FMRIPREP, RAW, REGISTRATION_FIELDS, SERIES
+from brainlm_bids.notices import Kind
 from brainlm_bids.report.clauses import counted, quoted, said, span
 from brainlm_bids.report.run_records import RunRecord, mapping
 from brainlm_bids.report.values import as_float
@@ -33,6 +34,7 @@ def anatomy(runs: Sequence[RunRecord]) -> str:
             said([_normalisation(run) for run in ones], "T1w images"),
         ]
     parts.append(said([_registration(run) for run in runs]))
+    parts.append(said([_quality(run) for run in runs]))
     parts.append(said([_brain(run) for run in runs]))
     return " ".join(part for part in parts if part)
 
@@ -91,10 +93,22 @@ def _registration(run: RunRecord) -> str | None:
     return rigid
 
 
+def _quality(run: RunRecord) -> str | None:
+    judged = run.series.get(REGISTRATION_FIELDS["contrast"]) is not None
+    suspect = run.warns_of(Kind.SUSPECT_REGISTRATION)
+    if not (judged or suspect):
+        return None
+    result = "beyond their limits, so that it has probably failed" if suspect else "within limits"
+    return (
+        "the registration was judged by contrast and cost at the boundary of the white matter and "
+        f"by the overlap of brain masks, which were {result}"
+    )
+
+
 def _brain(run: RunRecord) -> str | None:
     if run.series.get("BrainMask") == "T1w":
         return (
-            "the brain mask of the T1w image, carried through this registration, less the voxels "
+            "the brain mask of the T1w image, carried through the registration, less the voxels "
             "without signal, was the brain mask of the run"
         )
     return None

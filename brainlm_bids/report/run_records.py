@@ -20,6 +20,7 @@ from brainlm_bids.bids.derivatives import (
 )
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.notices import Kind, from_json
 from brainlm_bids.report.values import read_json
 
 Sidecar = Mapping[str, Any]
@@ -62,6 +63,10 @@ class RunRecord:
     def kind(self) -> str:
         """What it was made from (`bids.context`); empty in the outputs of earlier versions."""
         return str(mapping(self.series.get("InputData")).get("Kind", ""))
+
+    def warns_of(self, kind: Kind) -> bool:
+        """Whether the sidecar of the series has a warning of a kind."""
+        return any(one.kind == kind.value for one in from_json(self.series.get("Warnings")))
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from brainlm_bids.report.manuscript import Bullets, Heading, Manuscript, Paragra
 from brainlm_bids.report.methods import methods
 from brainlm_bids.report.run_records import RunRecord, gather_runs
 
+SUSPECT = {"Kind": "suspect_registration", "Level": "danger", "Text": "It has failed."}
 PARCELS = resources.parcels().names
 
 
@@ -193,6 +194,11 @@ def test_runs_that_differ_are_counted() -> None:
         ({"series": {"LowPassCutoff": 10.0}}, "low-pass filter with a cut-off period of 10 s"),
         ({"series": {"BadVolumes": [3, 4]}}, "1 run of 1 had 2 of them"),
         ({"series": {"BadVolumes": []}}, "there were none"),
+        ({"series": {"RegistrationContrast": 9.0}}, "brain masks, which were within limits"),
+        (
+            {"series": {"RegistrationContrast": 1.0, "Warnings": [SUSPECT]}},
+            "beyond their limits, so that it has probably failed",
+        ),
         ({"series": {"Coregistration": "mutual information"}}, "alone, because the boundary"),
         ({"series": {"InputData": {}}}, "do not record the kind of input data"),
         ({"series": {"Atlas": {"Name": "[@evil]"}}}, "[ @evil] atlas"),
