@@ -34,6 +34,7 @@ class _RealignOutputs(TraitedSpec):
     boldref = File()
     brain_mask = File(desc="brain, and in view in nearly every volume")
     motion = File(desc="a `Motion`")
+    seen = File(desc="mask of what may be added to the brain")
 
 
 class Realign(ArrayInterface):
@@ -57,11 +58,13 @@ class Realign(ArrayInterface):
                 out=bold,
             )
         step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
+        seen = run.brain_mask if run.seen is None else run.seen
         self._results |= {
             "bold": save_image(folder / "bold.nii", run.bold, affine, coarsest_step=step),
             "boldref": save_image(folder / "boldref.nii.gz", run.boldref, affine),
             "brain_mask": save_image(folder / "brain_mask.nii.gz", run.brain_mask, affine),
             "motion": payloads.save(run.motion, folder / "motion"),
+            "seen": save_image(folder / "seen.nii.gz", seen, affine),
         }
 
 
@@ -70,7 +73,7 @@ class _CoregisterInputs(ArrayInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     t1w = File(exists=True, mandatory=True)
     t1w_mask = File(exists=True, mandatory=True)
-    motion = File(exists=True, mandatory=True)
+    seen = File(exists=True, mandatory=True)
     seed = traits.Int(mandatory=True)
 
 
@@ -97,7 +100,7 @@ class Coregister(ArrayInterface):
                 load_mask(self.inputs.brain_mask),
                 *load_image(self.inputs.t1w),
                 load_mask(self.inputs.t1w_mask),
-                motion=payloads.load(steps.Motion, self.inputs.motion),
+                seen=load_mask(self.inputs.seen),
                 seed=self.inputs.seed,
             )
         if registered.method != "boundary":

@@ -302,7 +302,7 @@ def _connect_t1w(
 ) -> None:
     interface = Coregister(seed=settings.random_seed)
     coregister = make_node(interface, "coregister", settings, memory=1.5)
-    pairs = [(name, name) for name in ("boldref", "brain_mask", "motion")]
+    pairs = [(name, name) for name in ("boldref", "brain_mask", "seen")]
     functional.connect([(functional.get_node("realign"), coregister, pairs)])
     nodes = {name: functional.get_node(name) for name in (*MASKED, "save_bold")}
     connect(

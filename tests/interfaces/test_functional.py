@@ -54,6 +54,8 @@ def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> No
     assert abs(found.parameters[WILD, 2] - found.parameters[WILD - 1, 2] - 25) < 1
     seen = motion.volumes_in_view(found.matrices, AFFINE, SHAPE)
     assert 0 < found.filled < 0.02
+    # only what is always in view may be added to the brain
+    np.testing.assert_array_equal(images.load_mask(wild[0].seen), seen == 24)
     # where the wild volume saw nothing, its values are those of its neighbours in time
     lost = mask & (seen == 23)
     series = images.load_image(wild[0].bold)[0][lost]

@@ -128,6 +128,10 @@ def test_voxels_without_numbers_are_not_in_the_brain_and_spoil_no_other() -> Non
     assert found.motion.n_unusable == holes.sum()
     assert clean.motion.n_unusable == 0
     assert np.array_equal(found.brain_mask, clean.brain_mask & ~holes)
+    # nor may they be added later, nor what lies beside them
+    assert clean.seen is not None and found.seen is not None
+    assert not found.seen[holes].any() and not found.seen[:2].any()
+    assert (clean.seen & ~found.seen).any() and not (found.seen & ~clean.seen).any()
     assert np.isfinite(found.bold).all()
     one, coverage = _parcels(found.bold, affine, found.brain_mask)
     other, whole = _parcels(clean.bold, affine, clean.brain_mask)

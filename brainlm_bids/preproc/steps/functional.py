@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import ndimage, sparse
 
 from brainlm_bids.errors import RunSkipped
 from brainlm_bids.parcels.operator import parcellate
@@ -89,12 +89,16 @@ class Realigned:
         (X, Y, Z), the brain where it is in view in nearly every volume.
     motion
         What was removed.
+    seen
+        (X, Y, Z), in view in every volume and away from voxels without finite values: what may be
+        added to the brain. None where nothing is added.
     """
 
     bold: NDArray[Any]
     boldref: NDArray[np.float32]
     brain_mask: Mask
     motion: Motion
+    seen: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,10 @@ def realign(
         int((brain & unusable).sum()),
         reasons,
     )
-    return Realigned(realigned, reference, mask, motion)
+    # the interpolation carries holes this far
+    near_holes = ndimage.binary_dilation(unusable, iterations=2)
+    seen = (in_view == len(matrices)) & ~near_holes
+    return Realigned(realigned, reference, mask, motion, seen)
 
 
 def bad_volumes(bold: NDArray[Any], max_bad_volumes: float) -> volumes.Reasons | None:

@@ -21,13 +21,11 @@ from brainlm_bids.preproc.affine import (
     subgrid,
     world_to_voxel,
 )
-from brainlm_bids.preproc.motion.realign import volumes_in_view
 from brainlm_bids.preproc.registration import boundary, quality
 from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi
 from brainlm_bids.preproc.registration.quality import Quality
 from brainlm_bids.preproc.registration.transforms import PointMap, resample_to
-from brainlm_bids.preproc.steps.functional import Motion
 
 if TYPE_CHECKING:
     from brainlm_bids.resources.packaged import AromaMasks, TissueMaps
@@ -115,7 +113,7 @@ def coregister(
     t1w_affine: Matrix,
     t1w_mask: Mask,
     *,
-    motion: Motion | None = None,
+    seen: Mask | None = None,
     seed: int = 42,
 ) -> Coregistration:
     """Register a BOLD reference to a T1w image: the brains first, then the boundary.
@@ -130,8 +128,8 @@ def coregister(
         (4, 4) of each, voxel to RAS+ mm.
     brain_mask, t1w_mask
         Their brains.
-    motion
-        Of the run: with it, only voxels that are in view throughout are added to the brain.
+    seen
+        (X, Y, Z) of the run, see `Realigned`: only these voxels are added to the brain. None: all.
     seed
         Of the points at which images are compared.
 
@@ -167,10 +165,9 @@ def coregister(
         return Coregistration(refined, method, found, brain_mask, "BOLD")
     carried = resample_to(t1w_mask, t1w_affine, own.shape, affine, invert(refined), 0) > 0.5
     carried &= flat > boundary.FLOOR * np.median(flat[carried])
-    if motion is not None and motion.matrices is not None:
-        count = volumes_in_view(motion.matrices, affine, own.shape)
-        # elsewhere the realigned run was filled in where a volume did not see the voxel
-        carried &= brain_mask | (count == len(motion.matrices))
+    if seen is not None:
+        # elsewhere the run has values in all volumes only within its own brain
+        carried &= brain_mask | seen
     return Coregistration(refined, method, found, carried, "T1w")
 
 
