@@ -33,6 +33,7 @@ REGISTRATION_COLUMNS = {
     "registration_cost": REGISTRATION_FIELDS["cost"],
     "brain_overlap": REGISTRATION_FIELDS["overlap"],
     "template_dice": REGISTRATION_FIELDS["dice"],
+    "brain_at_image_edge": REGISTRATION_FIELDS["edge"],
 }
 _NOT_SCALED = Outcome(FAILED, "not scaled: the statistics of the cohort could not be computed")
 

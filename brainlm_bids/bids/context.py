@@ -32,6 +32,7 @@ REGISTRATION_FIELDS = {
     "cost": "RegistrationCost",
     "overlap": "BrainOverlap",
     "dice": "TemplateDice",
+    "edge": "BrainAtImageEdge",
 }
 
 

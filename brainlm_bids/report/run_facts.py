@@ -80,7 +80,7 @@ def registration(sidecar: Mapping[str, Any]) -> list[Fact]:
     numbers = {name: as_float(sidecar.get(field)) for name, field in REGISTRATION_FIELDS.items()}
     normalised = "boldref" if sidecar.get("Coregistration") is None else "T1w"
     return [
-        Fact(limit.about, f"{value:.3g}{limit.unit}", str(limit), not limit.holds(value))
+        Fact(limit.about, limit.shown(value), str(limit), not limit.holds(value))
         for limit, value in quality.judged(quality.Quality(**numbers), normalised)
     ]
 

@@ -71,6 +71,7 @@ class WriteAnatomical(ArrayInterface):
             values["SoftwareVersions"] = software_versions()
         quality = payloads.load(Quality, self.inputs.quality)
         values[REGISTRATION_FIELDS["dice"]] = quality.dice
+        values[REGISTRATION_FIELDS["edge"]] = quality.edge
         values["Warnings"] = to_json(registration_warnings(quality))
         files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
 

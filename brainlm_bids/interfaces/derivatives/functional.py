@@ -113,7 +113,7 @@ class WriteFunctional(ArrayInterface):
             quality = payloads.load(Quality, self.inputs.quality)
         if self.inputs.t1w_quality:
             of_t1w = payloads.load(Quality, self.inputs.t1w_quality)
-            quality = replace(quality, dice=of_t1w.dice)
+            quality = replace(quality, dice=of_t1w.dice, edge=of_t1w.edge)
         normalised = "T1w" if self.inputs.matrix else "boldref"
         suspect = registration_warnings(quality, normalised)
         for warning in suspect:

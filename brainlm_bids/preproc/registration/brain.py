@@ -198,13 +198,31 @@ def _stripped_brain(
     # speckle around a head, or a head that is cut at its neck, is no stripped brain
     if (nonzero & ~brain).sum() > 0.05 * brain.sum():
         return None
-    if _touch_mm2(brain, affine) > MAX_TOUCH_MM2:
+    if touch_mm2(brain, affine) > MAX_TOUCH_MM2:
         return None
     return np.asarray(brain)
 
 
-def _touch_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
-    """Area of a mask on the six faces of its volume."""
+def touch_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
+    """Area of a mask on the six faces of its volume.
+
+    Parameters
+    ----------
+    mask
+        (X, Y, Z).
+    affine
+        (4, 4) voxel to RAS+ mm.
+
+    Returns
+    -------
+    float
+        mm².
+
+    Examples
+    --------
+    >>> touch_mm2(np.ones((2, 2, 2), dtype=bool), np.eye(4))
+    24.0
+    """
     spacing = voxel_sizes(affine)
     faces = [spacing.prod() / spacing[axis] * mask.take([0, -1], axis).sum() for axis in range(3)]
     return float(sum(faces))

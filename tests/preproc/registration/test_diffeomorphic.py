@@ -45,7 +45,7 @@ def test_a_known_smooth_warp_is_found_whatever_the_units(brain: Brain) -> None:
     found = diffeomorphic.register(image, 370 * moving, where)
     error = np.linalg.norm(found - truth, axis=0)[image > 0]
     assert np.median(np.linalg.norm(truth, axis=0)[image > 0]) > 0.6
-    assert np.median(error) < 0.15
+    assert np.median(error) < 0.2
     assert np.percentile(error, 95) < 0.5
     assert diffeomorphic.jacobian(found).min() > 0
     # the way back, found by itself, undoes the way there

@@ -61,7 +61,9 @@ def test_overlaps_have_closed_forms() -> None:
         (Quality(5.6, 0.71, 0.93, 0.978), "T1w", []),
         (Quality(2.7, 0.83, 0.87, 0.98), "T1w", ["contrast", "cost"]),
         (Quality(2.2, 0.87, 0.9, 0.98), "T1w", ["contrast", "cost"]),
-        (Quality(6.9, 0.47, 0.95, 0.955), "T1w", ["template"]),
+        (Quality(6.9, 0.47, 0.95, 0.93), "T1w", ["template"]),
+        (Quality(6.9, 0.47, 0.95, 0.965, 5472.0), "T1w", ["edge", "5472 mm²"]),
+        (Quality(6.9, 0.47, 0.95, 0.965, 2600.0), "T1w", []),
         (Quality(6.9, 0.47, 0.6, 0.98), "T1w", ["brains"]),
         (Quality(), "T1w", []),
         (Quality(dice=0.4), "boldref", ["template"]),
@@ -173,9 +175,9 @@ def test_the_steps_carry_the_numbers(scene: Scene, head: Head) -> None:
 def test_a_missing_top_counts_for_a_t1w_and_a_slab_does_not(
     head: Head, kind: Literal["T1w", "boldref"]
 ) -> None:
-    """The image is the template itself, in its place, without the top 20 mm of the brain."""
+    """The image is the template itself, in its place, without the top 32 mm of the brain."""
     data, mask, affine = head
-    top = int(np.flatnonzero(mask.any(axis=(0, 1))).max()) - 4
+    top = int(np.flatnonzero(mask.any(axis=(0, 1))).max()) - 7
     slab = data[:, :, :top], affine, mask[:, :, :top]
     template = data, affine, mask
     found = quality.of_normalisation(*slab, *template, lambda points: points, kind=kind, seed=0)
@@ -183,3 +185,7 @@ def test_a_missing_top_counts_for_a_t1w_and_a_slab_does_not(
     whole = int(mask.sum())
     expected = 2 * (whole - missing) / (2 * whole - missing) if kind == "T1w" else 1.0
     assert found.dice == pytest.approx(expected)
+    area = 16 * int(slab[2][:, :, [0, -1]].sum())  # voxels of 4 mm
+    assert area > 4000
+    assert found.edge == (pytest.approx(area) if kind == "T1w" else None)
+    assert bool(registration_warnings(Quality(edge=found.edge))) == (kind == "T1w")
