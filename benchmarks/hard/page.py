@@ -18,7 +18,8 @@ the run is not processed, and the line says why. *r* is the correlation of the p
 those of the same data without the difficulty, on the volumes that are good: the median over
 parcels. It is missing where there is nothing to compare.
 
-What is not found: a header in which left and right are exchanged, because no number tells; and
+What is not found: a header in which left and right are exchanged, because no number tells; the T1w
+image of somebody whose folds are nearly the same, such as two simulated heads; and
 damage that looks like a good image.
 """
 

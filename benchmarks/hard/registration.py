@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.hard.benign import (
     COMMON,
@@ -42,9 +43,27 @@ def _coil(folder: Path) -> None:
     add_bold(folder, "coil", changed(image, data * shading[None, :, None, None].astype(np.float32)))
 
 
+def _other_t1w(folder: Path) -> nb.Nifti1Image:
+    return nb.load(next((folder / "raw" / "sub-02" / "anat").glob("*_T1w.nii.gz")))
+
+
+def _alike(folder: Path) -> None:
+    """Two phantoms are smooth warps of one template: their folds are alike, unlike people's."""
+    add_person(folder, "alike", _other_t1w(folder))
+
+
 def _other_person(folder: Path) -> None:
-    other = next((folder / "raw" / "sub-02" / "anat").glob("*_T1w.nii.gz"))
-    add_person(folder, "swapped", nb.load(other))
+    """The second phantom with folds of its own: moved by 5 mm (rms) within a centimetre or two."""
+    image = _other_t1w(folder)
+    data, size = np.asarray(image.dataobj, dtype=np.float32), image.header.get_zooms()[:3]
+    rng = np.random.default_rng(8)
+    places = np.indices(data.shape, dtype=np.float32)
+    for axis in range(3):
+        noise = rng.standard_normal(data.shape).astype(np.float32)
+        moved = ndimage.gaussian_filter(noise, [FOLDS_MM / mm for mm in size])
+        places[axis] += FOLD_SHIFT_MM / size[axis] * moved / moved.std()
+    other = ndimage.map_coordinates(data, places, order=1)
+    add_person(folder, "swapped", nb.Nifti1Image(other, image.affine))
 
 
 def _t1w(label: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]):  # type: ignore[no-untyped-def]
@@ -95,24 +114,47 @@ def _turn(axis: int, degrees: float) -> NDArray[np.float64]:
     return turn.round(12)
 
 
+# Width and size of what tells the folds of two people apart.
+FOLDS_MM, FOLD_SHIFT_MM = 6.0, 5.0
+
 _TOLD = (WARNED, REFUSED)
 REGISTRATION = Batch(
     "raw, registration",
     "The boundary's contrast and cost, and the overlap of brains, tell that a registration failed. "
-    "A header in which left and right are exchanged is not found: no number tells.",
+    "A header in which left and right are exchanged is not found: no number tells. Neither is the "
+    "T1w image of somebody with nearly the same folds, as two simulated heads have.",
     lambda folder: raw_dataset(folder, 2),
     lambda folder: [
         *(str(folder / "raw"), str(folder / "out"), "participant", "-w", str(folder / "work")),
         *(*COMMON, "--denoise", "none"),
     ],
     (
-        Case("turned90", "BOLD header turned by 90°", _TOLD, _turned("turned90", _turn(0, 90))),
-        Case("upsideDown", "BOLD header upside down", _TOLD, _turned("upsideDown", _turn(1, 180))),
         Case(
-            "backToFront", "BOLD header back to front", _TOLD, _turned("backToFront", _turn(2, 180))
+            "turned90",
+            "BOLD header turned by 90°",
+            _TOLD,
+            _turned("turned90", _turn(0, 90)),
+            says="registration",
+        ),
+        Case(
+            "upsideDown",
+            "BOLD header upside down",
+            _TOLD,
+            _turned("upsideDown", _turn(1, 180)),
+            says="registration",
+        ),
+        Case(
+            "backToFront",
+            "BOLD header back to front",
+            _TOLD,
+            _turned("backToFront", _turn(2, 180)),
+            says="registration",
         ),
         Case("coil", "BOLD nine times brighter at the back", (RIGHT, WARNED), _coil),
-        Case("swapped", "the T1w image of another person", _TOLD, _other_person),
+        Case(
+            "swapped", "the T1w image of another person", _TOLD, _other_person, says="registration"
+        ),
+        Case("alike", "the T1w image of another person whose folds are alike", _TOLD, _alike),
         Case(
             "cutTop",
             "T1w without its upper 35 mm",
