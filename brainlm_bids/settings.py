@@ -174,7 +174,7 @@ class Settings:
         help="template space: that of TemplateFlow, or the packaged one")
     normalization: str = setting(
         "fast", PREPROCESSING, SERIES, choices=("fast", "syn"),
-        help="how the T1w image is registered to the template non-linearly: fast, a greedy "
+        help="how the T1w image is registered to the template nonlinearly: fast, a greedy "
         "diffeomorphism, or syn, SyN of ANTs, as a second opinion (one minute more)")
     scaling_stats: Path | None = setting(
         None, PREPROCESSING, (SERIES, COHORT), by_content=True, file=True, metavar="FILE",

@@ -16,7 +16,6 @@ from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
-from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import to_json
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
@@ -68,7 +67,6 @@ class WriteAnatomical(ArrayInterface):
         }
         if key == "brain_mask":
             values["BrainExtraction"] = self.inputs.method
-            values["SoftwareVersions"] = software_versions()
         quality = payloads.load(Quality, self.inputs.quality)
         values[REGISTRATION_FIELDS["dice"]] = quality.dice
         values[REGISTRATION_FIELDS["edge"]] = quality.edge

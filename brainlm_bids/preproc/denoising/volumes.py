@@ -27,6 +27,8 @@ INCOMPLETE, BRIGHT, DARK, UNLIKE = "incomplete", "too bright", "too dark", "unli
 LARGEST_RATIO = 1.5
 # T1 saturation from full magnetisation: CSF at a TR of 0.7 s and 90° is 6 times as bright.
 BRIGHTEST_START = 6.0
+# Volumes on the way to the steady state darken, but for what activation and noise add.
+START_TOLERANCE = 1.1
 # Head motion moves a few slices out of view, not a fifth of the head.
 EMPTY_SHARE = 0.2
 # A head that has moved by 20 mm still correlates by 0.5 with itself.
@@ -352,7 +354,7 @@ def _brightness(mean: NDArray[np.float64], usable: Mask) -> tuple[Mask, Mask]:
     # the approach to the steady state: bright at the start, and ever less so
     previous = BRIGHTEST_START
     for t in np.flatnonzero(usable & (ratio <= BRIGHTEST_START)):
-        if not (bright[t] and ratio[t] <= previous):
+        if not (bright[t] and ratio[t] <= START_TOLERANCE * previous):
             break
         bright[t], previous = False, ratio[t]
     return bright, dark

@@ -95,7 +95,7 @@ def normalise(
     method: Literal["fast", "syn"] = "fast",
     seed: int = 42,
 ) -> Normalised:
-    """Register a T1w image, or a BOLD reference, to the template, non-linearly.
+    """Register a T1w image, or a BOLD reference, to the template, nonlinearly.
 
     Parameters
     ----------

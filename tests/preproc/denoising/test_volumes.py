@@ -76,6 +76,16 @@ def test_ordinary_runs_have_no_bad_volume() -> None:
         assert described(find_bad_volumes(bold[head(seed) > 0])) == "", seed
 
 
+def test_bright_volumes_at_the_start_may_be_alike() -> None:
+    """The second may be a little brighter than the first, and the steady state comes at once."""
+    bold = benign(3, 40, spikes=False)
+    for start in ([2.0, 2.0], [1.55, 1.6], [3.0, 2.0, 1.6]):
+        bright = bold.copy()
+        bright[..., : len(start)] = bold[..., 10:11] * np.array(start, np.float32)
+        bright[..., : len(start)] += np.arange(len(start))  # no two are equal
+        assert described(find_bad_volumes(bright)) == "", start
+
+
 def test_noise_a_static_phantom_and_short_runs_have_no_bad_volume() -> None:
     rng = np.random.default_rng(0)
     still = head(0)[..., None]
