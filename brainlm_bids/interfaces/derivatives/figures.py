@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.bids import outputs
@@ -11,9 +12,8 @@ from brainlm_bids.bids.context import RunContext, from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
-from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, padded_mixing
+from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, summarised
 from brainlm_bids.interfaces.images import load_image, load_mask
-from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.steps import Scaled
 
@@ -47,13 +47,14 @@ class DrawFunctional(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         self._context = from_plain(RunContext, self.inputs.context)
         naming = self._context.naming
+        self._summary = summarised(self.inputs)
         drawn = self._series(naming)
         if self.inputs.boldref:
             drawn += self._geometry(naming)
         if self.inputs.confounds:
             drawn += self._signals(naming)
-        if self.inputs.components:
-            drawn += self._components(naming)
+        if self._summary.mixing is not None:
+            drawn += self._components(naming, self._summary.mixing)
         if self.inputs.coverage:
             drawn += self._coverage(naming)
         configuration = self._context.configuration
@@ -112,20 +113,17 @@ class DrawFunctional(ArrayInterface):
         )
         return paths
 
-    def _components(self, naming: Naming) -> list[Path]:
+    def _components(self, naming: Naming, mixing: NDArray[np.float64]) -> list[Path]:
         from brainlm_bids.figures.denoising import Limits, plot_aroma
         from brainlm_bids.preproc import steps
         from brainlm_bids.preproc.denoising import aroma
 
-        components = payloads.load(steps.Components, self.inputs.components)
         decisions = payloads.load(steps.Decisions, self.inputs.decisions)
         table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
         table["classification"] = np.where(decisions.noise, "noise", "signal")
-        motion = payloads.load(steps.Motion, self.inputs.motion)
-        padded = padded_mixing(components.mixing, motion)
         path = naming.figure("components")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
-        plot_aroma(path, table, padded, self._context.tr, limits)
+        plot_aroma(path, table, mixing, self._context.tr, limits)
         return [path]
 
     def _coverage(self, naming: Naming) -> list[Path]:
@@ -144,8 +142,7 @@ class DrawFunctional(ArrayInterface):
         robust = payloads.load(Scaled, self.inputs.robust)
         paths = [naming.figure(name) for name in ("series", "connectivity")]
         plot_series(paths[0], robust.series, robust.tr, networks)
-        steady = payloads.load(np.ndarray, self.inputs.denoised)[self._n_dummy() :]
-        plot_connectivity(paths[1], pearson(steady), networks)
+        plot_connectivity(paths[1], self._summary.connectivity, networks)
         return paths
 
     def _n_dummy(self) -> int:

@@ -19,13 +19,12 @@ from brainlm_bids.interfaces.derivatives.run import (
     RunInputs,
     bad_volumes,
     interpolated_volumes,
-    padded_mixing,
+    summarised,
 )
 from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import Kind, Notice, notice, to_json
-from brainlm_bids.parcels.connectivity import pearson
 from brainlm_bids.parcels.operator import Coverage
-from brainlm_bids.parcels.sampling import RESAMPLING, rows_with_data
+from brainlm_bids.parcels.sampling import RESAMPLING
 from brainlm_bids.parcels.scaling import (
     UKB_SD_DEMEANED,
     UKB_SD_ROBUST,
@@ -33,7 +32,6 @@ from brainlm_bids.parcels.scaling import (
     scale_warnings,
 )
 from brainlm_bids.parcels.steps import Scaled
-from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
 from brainlm_bids.preproc.denoising.temporal import GRAND_MEAN
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
@@ -94,12 +92,13 @@ class WriteFunctional(ArrayInterface):
         self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()
+        self._summary = summarised(self.inputs)
         components, decisions = self._components()
         if components is not None and decisions is not None:
             self._check_components(components, decisions)
             self._write_components(components, decisions)
         if self.inputs.confounds:
-            self._write_confounds(components, decisions)
+            self._write_confounds()
         if self.inputs.coverage:
             self._write_coverage()
         self._write_series()
@@ -164,12 +163,11 @@ class WriteFunctional(ArrayInterface):
             LOG.warning("%s: %s", self._naming.stem, warning)
         self._warnings += warnings
 
-    def _check_series(self, demeaned: float | None, robust: Scaled) -> None:
+    def _check_series(self, robust: Scaled) -> None:
         """Warn about parcels without data, and about a scale unlike the training data."""
-        series, filled = robust.series, robust.filled
         minimum = self._context.settings.min_parcel_coverage
-        self._warnings += filled_warnings(filled, self._fractions(), minimum)
-        self._warnings += scale_warnings(demeaned, _spread(series[:, ~filled]))
+        self._warnings += filled_warnings(robust.filled, self._fractions(), minimum)
+        self._warnings += scale_warnings(self._summary.demeaned_sd, self._summary.robust_sd)
 
     def _table(self, key: str, names: list[str], columns: Any, **values: Any) -> None:
         path = self._naming.path(key)
@@ -195,15 +193,8 @@ class WriteFunctional(ArrayInterface):
             self._written.append(path)
             self._sidecar("boldref_to_template", values)
 
-    def _write_confounds(
-        self, components: "Components | None", decisions: "Decisions | None"
-    ) -> None:
-        table = payloads.load(dict, self.inputs.confounds)
-        if components is not None and decisions is not None:
-            for k in np.flatnonzero(decisions.noise):
-                # fMRIPrep fills the non-steady volumes of these columns with 0 too
-                course = np.r_[np.zeros(self._n_dummy), components.mixing[:, k]]
-                table[f"aroma_motion_{k + 1:02d}"] = course
+    def _write_confounds(self) -> None:
+        table = self._summary.confounds
         self._table(
             "confounds",
             list(table),
@@ -240,25 +231,20 @@ class WriteFunctional(ArrayInterface):
         return {field: number for field, number in numbers.items() if number is not None}
 
     def _motion_summary(self) -> dict[str, float]:
-        if not self.inputs.confounds or self._motion.parameters is None:
+        movement = self._summary.movement
+        if movement is None:
             return {}
-        parameters, good = self._motion.parameters[self._n_dummy :], self._motion.good_steady
-        parameters = parameters if good is None else parameters[good]
-        confounds = payloads.load(dict, self.inputs.confounds)
-        outliers = [name for name in confounds if name.startswith(MOTION_OUTLIER)]
-        moved = parameters - parameters[0]
         return {
-            "MeanFramewiseDisplacement": float(np.nanmean(confounds["framewise_displacement"])),
-            "MaximumTranslation": float(np.linalg.norm(moved[:, :3], axis=1).max()),
-            "MaximumRotation": float(np.degrees(np.abs(moved[:, 3:]).max())),
-            "MotionOutliers": len(outliers),
+            "MeanFramewiseDisplacement": movement.mean_fd,
+            "MaximumTranslation": movement.translation,
+            "MaximumRotation": movement.rotation,
+            "MotionOutliers": movement.n_outliers,
         }
 
     def _write_components(self, components: "Components", decisions: "Decisions") -> None:
         from brainlm_bids.preproc.steps.denoising import SMOOTHING_FWHM_MM
 
         names = [f"ic_{k + 1:02d}" for k in range(components.mixing.shape[1])]
-        padded = padded_mixing(components.mixing, self._motion)
         made = {
             "Sources": self._context.sources,
             "NumberOfComponents": len(names),
@@ -269,7 +255,8 @@ class WriteFunctional(ArrayInterface):
             "Iterations": components.n_iter,
             "Starts": components.n_starts,
         }
-        self._table("aroma_mixing", names, padded.T.tolist(), **made)
+        if self._summary.mixing is not None:
+            self._table("aroma_mixing", names, self._summary.mixing.T.tolist(), **made)
         labels = ["noise" if bad else "signal" for bad in decisions.noise]
         features = [getattr(decisions, name).tolist() for name in AROMA_FEATURES]
         header = ["component", *AROMA_FEATURES, "classification", "reason"]
@@ -296,12 +283,8 @@ class WriteFunctional(ArrayInterface):
         settings = self._context.settings
         names = list(resources.parcels().names)
         denoised = payloads.load(np.ndarray, self.inputs.denoised)
-        steady = denoised[self._n_dummy :]
-        good = rows_with_data(steady)
-        steady = steady if good.all() else steady[good]
-        spread = _spread(steady - steady.mean(axis=0))
         robust = payloads.load(Scaled, self.inputs.robust)
-        self._check_series(spread, robust)
+        self._check_series(robust)
         made = {
             **self._acquisition(),
             **self._motion_summary(),
@@ -311,10 +294,10 @@ class WriteFunctional(ArrayInterface):
             **self._regressed(),
             "HighPassCutoff": settings.high_pass,
             "LowPassCutoff": settings.low_pass,
-            "StandardDeviationDemeaned": spread,
+            "StandardDeviationDemeaned": self._summary.demeaned_sd,
             "MinimumParcelCoverage": settings.min_parcel_coverage,
             "MissingParcels": {
-                names[k]: self._fractions()[k] for k in np.flatnonzero(np.isnan(steady).any(axis=0))
+                names[k]: self._fractions()[k] for k in np.flatnonzero(self._summary.missing)
             },
             **self._how_it_was_made(),
             "Configuration": self._context.configuration,
@@ -322,8 +305,8 @@ class WriteFunctional(ArrayInterface):
         }
         self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
-        matrix = files.write_matrix(self._naming.path("pearson"), names, pearson(steady))
-        self._written.append(matrix)
+        path = self._naming.path("pearson")
+        self._written.append(files.write_matrix(path, names, self._summary.connectivity))
         self._sidecar("pearson", {**derived, **self._spaces()})
         self._write_robust(names, robust, {**made, **derived})
 
@@ -368,7 +351,7 @@ class WriteFunctional(ArrayInterface):
             "Scaling": "each parcel: mean removed, minus median, over interquartile range",
             "ScalingStatistics": self._context.scaling_statistics,
             "FilledParcels": _named(names, filled),
-            "StandardDeviationRobust": _spread(series[:, ~filled]),
+            "StandardDeviationRobust": self._summary.robust_sd,
             "ReferenceStandardDeviations": {
                 "UKBiobankDemeaned": UKB_SD_DEMEANED,
                 "UKBiobankRobust": UKB_SD_ROBUST,
@@ -391,11 +374,6 @@ def unusable_warnings(n_voxels: int) -> list[Notice]:
         "of their parcels is smaller."
     )
     return [notice(Kind.NON_FINITE_VOXELS, text)]
-
-
-def _spread(values: NDArray[np.float64]) -> float | None:
-    kept = values[:, np.isfinite(values).all(axis=0)]
-    return float(kept.std()) if kept.size else None
 
 
 def _named(names: list[str], chosen: NDArray[np.bool_]) -> list[str]:

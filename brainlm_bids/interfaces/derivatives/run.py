@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.bids.context import RunContext
+from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec
 from brainlm_bids.interfaces.context import Record
+from brainlm_bids.parcels.steps import Scaled
 
 if TYPE_CHECKING:
-    from brainlm_bids.preproc.steps import Motion
+    from brainlm_bids.preproc.steps import Motion, Summary
 
 AROMA_FEATURES = ("max_rp_corr", "edge_fract", "csf_fract", "hfc", "variance")
 
@@ -21,26 +23,22 @@ class RunInputs(ArrayInputSpec):
     context = Record(RunContext, mandatory=True)
 
 
-def padded_mixing(mixing: NDArray[np.float64], motion: "Motion") -> NDArray[np.float64]:
-    """Extend time courses to all volumes of a run.
+def summarised(inputs: Any) -> "Summary":
+    """The summary of a run, from the payloads that a writer of its derivatives is given."""
+    from brainlm_bids.preproc import steps
 
-    Parameters
-    ----------
-    mixing
-        (T', K) time courses of the steady-state volumes.
-    motion
-        Where the steady state begins, and which volumes are bad.
-
-    Returns
-    -------
-    ndarray
-        (T, K), NaN before the steady state and in bad volumes.
-    """
-    padded = np.full((motion.n_dummy + len(mixing), mixing.shape[1]), np.nan)
-    padded[motion.n_dummy :] = mixing
-    if motion.good is not None:
-        padded[~motion.good] = np.nan
-    return padded
+    components, decisions = None, None
+    if inputs.components:
+        components = payloads.load(steps.Components, inputs.components)
+        decisions = payloads.load(steps.Decisions, inputs.decisions)
+    return steps.summarise(
+        payloads.load(np.ndarray, inputs.denoised),
+        payloads.load(Scaled, inputs.robust),
+        payloads.load(steps.Motion, inputs.motion),
+        confounds=payloads.load(dict, inputs.confounds) if inputs.confounds else None,
+        components=components,
+        decisions=decisions,
+    )
 
 
 def bad_volumes(motion: "Motion") -> dict[str, Any]:

@@ -8,7 +8,8 @@ A node of the graph, a notebook and a test call the same functions::
     a series      take_series
     anatomy       prepare_t1w → normalise
 
-What follows, resampling in time and robust scaling, is `brainlm_bids.parcels.steps.scale`.
+What follows, resampling in time and robust scaling, is `brainlm_bids.parcels.steps.scale`; at the
+end `summarise` computes what tables and figures show beside the series.
 """
 
 from brainlm_bids.preproc.denoising.ica import Components
@@ -50,6 +51,7 @@ from brainlm_bids.preproc.steps.registration import (
     project,
 )
 from brainlm_bids.preproc.steps.series import Given, take_series
+from brainlm_bids.preproc.steps.summary import Movement, Summary, summarise
 
 __all__ = [
     "Anatomy",
@@ -63,9 +65,11 @@ __all__ = [
     "Given",
     "Grayordinates",
     "Motion",
+    "Movement",
     "Normalised",
     "Projection",
     "Realigned",
+    "Summary",
     "classify",
     "coregister",
     "decompose",
@@ -79,6 +83,7 @@ __all__ = [
     "resample_anatomy",
     "resample_denoised",
     "select_confounds",
+    "summarise",
     "take_cifti",
     "take_preprocessed",
     "take_series",
