@@ -22,11 +22,16 @@ def test_the_stage_of_resources_has_what_it_imports(tmp_path: Path) -> None:
             file = place / source.name if target.endswith("/") else place
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, file)
+    # an editable install finds by itself the modules that the stage lacks: ask where each is from
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import brainlm_bids.resources as r; print(r)"
+        "import sys; sys.path.insert(0, sys.argv[1]); import brainlm_bids.resources; "
+        "import brainlm_bids.resources.packaged; "
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('brainlm_bids')))"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path) in done.stdout
+    files = done.stdout.split()
+    assert len(files) > 5
+    assert [file for file in files if not file.startswith(str(tmp_path))] == []
