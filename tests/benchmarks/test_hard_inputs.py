@@ -54,6 +54,16 @@ def test_the_page_lists_every_input(results: list[Result]) -> None:
     assert all(row.replace("\\|", "").count("|") == 5 for row in rows)
 
 
+def test_the_documentation_has_a_row_for_every_input() -> None:
+    """Written by `python -m benchmarks.hard_inputs --page docs/difficult-data.md`."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "difficult-data.md").read_text()
+    rows = [
+        line for line in text.splitlines() if line.startswith("| ") and "| verdict |" not in line
+    ]
+    assert len(rows) == sum(len(batch.cases) for batch in BATCHES)
+    assert not [row for row in rows if Verdict.WRONG in row]
+
+
 def test_there_are_inputs_of_every_kind() -> None:
     names = Counter(f"{batch.name}/{case.name}" for batch in BATCHES for case in batch.cases)
     assert len(names) >= 60 and max(names.values()) == 1

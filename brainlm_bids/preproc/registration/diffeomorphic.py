@@ -3,7 +3,7 @@
 The result is a field of displacements (3, X, Y, Z) in voxels.
 
 The method is a greedy diffeomorphism (Christensen et al. 1996, IEEE Trans. Image Process. 5:1435;
-Yushkevich et al. 2016, Alzheimers Dement. 12:P607): small smooth steps are composed, on coarse
+Yushkevich et al. 2016, Alzheimers Dement. 12:P126): small smooth steps are composed, on coarse
 grids first. In a Gaussian window around every voxel, the moving image is fitted to the fixed one
 by a scale and an offset, and the step is the shift that explains what remains of the fixed image.
 That is the least-squares form of local cross-correlation (Lucas and Kanade 1981, IJCAI; the mean of
