@@ -154,7 +154,12 @@ REGISTRATION = Batch(
         Case(
             "swapped", "the T1w image of another person", _TOLD, _other_person, says="registration"
         ),
-        Case("alike", "the T1w image of another person whose folds are alike (not noticed, see above)", _TOLD, _alike),
+        Case(
+            "alike",
+            "the T1w image of another person whose folds are alike (not noticed, see above)",
+            _TOLD,
+            _alike,
+        ),
         Case(
             "cutTop",
             "T1w without its upper 35 mm",
