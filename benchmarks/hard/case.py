@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.hard.judge import Call
+    from benchmarks.hard.call import Call
 
 
 class Verdict(StrEnum):

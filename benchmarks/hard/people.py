@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.hard.benign import ATLAS, TEMPLATE, description
+from benchmarks.hard.call import Call
 from benchmarks.hard.case import REFUSED, RIGHT, WARNED, Batch, Case, Result, Verdict
-from benchmarks.hard.judge import Call, checked
+from benchmarks.hard.judge import checked
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming

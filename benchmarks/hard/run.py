@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.hard.call import Call, call
 from benchmarks.hard.case import Batch, Case, Result
-from benchmarks.hard.judge import Call, call, judge_call, judge_planned, judge_recording
+from benchmarks.hard.judge import judge_call, judge_planned, judge_recording
 
 
 @dataclass(frozen=True)

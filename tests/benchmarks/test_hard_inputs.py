@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.hard import page
 from benchmarks.hard.batches import BATCHES
+from benchmarks.hard.call import Call
 from benchmarks.hard.case import REFUSED, RIGHT, WARNED, Case, Result, Verdict
-from benchmarks.hard.judge import Call, correlation, is_about, judge_call, judge_recording
+from benchmarks.hard.judge import correlation, is_about, judge_call, judge_recording
 from benchmarks.hard_inputs import chosen, run
 
 # A few of each kind that are quick: planning, refusals, and four series that are computed.
