@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
-from brainlm_bids.bids.headers import LONGEST_TR
+from brainlm_bids.bids.headers import LONGEST_TR, SHORTEST_TR, tr_mismatch
 from brainlm_bids.bids.spreadsheets import numbers
 from brainlm_bids.parcels.columns import check_index, check_series, find_columns, match_names
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, rows_with_data
@@ -89,7 +89,12 @@ def read_series(x: SeriesLike, tr: float | None = None, *, offline: bool = False
         _check_shape(found[0])
     values, known, source, notes = found
     _check_values(values, source)
-    return ParcelSeries(values, _repetition_time(tr, known, source), source, notes)
+    used = _repetition_time(tr, known, source)
+    if known is not None:
+        where = "that the file or its header records"
+        doubts = tr_mismatch(source, known, used, where=where, source="of tr=")
+        notes = (*notes, *(doubt.text for doubt in doubts))
+    return ParcelSeries(values, used, source, notes)
 
 
 def _of_array(x: Any) -> NDArray[np.float64]:
@@ -185,6 +190,8 @@ def _repetition_time(given: float | None, known: float | None, source: str) -> f
             f"{source}: {where} a repetition time of {tr:g}; the unit is seconds: "
             f"is it {tr / 1000:g}?"
         )
+    if tr < SHORTEST_TR:
+        raise ValueError(f"{source}: tr={tr:g}; expected at least {SHORTEST_TR:g} seconds")
     return tr
 
 

@@ -203,17 +203,44 @@ def _about_axes(image: Any, path: Path, orientation: str | None) -> tuple[Notice
 
 def _about_tr(image: Any, path: Path, tr: float) -> tuple[Notice, ...]:
     header_tr = repetition_time(image)
-    return () if header_tr is None else _compared(header_tr, path, tr)
+    return () if header_tr is None else tr_mismatch(path.name, header_tr, tr)
 
 
-def _compared(header_tr: float, path: Path, tr: float) -> tuple[Notice, ...]:
+def tr_mismatch(
+    name: str,
+    other: float,
+    tr: float,
+    *,
+    where: str = "in the image header",
+    source: str = "of the sidecar",
+) -> tuple[Notice, ...]:
+    """Warn about two repetition times of one recording.
+
+    Parameters
+    ----------
+    name
+        Of its file.
+    other, tr
+        The one that is not used, and the one that is, s.
+    where, source
+        Of each, in words.
+
+    Returns
+    -------
+    tuple of Notice
+        Empty where they differ by no more than 1 %.
+
+    Examples
+    --------
+    >>> tr_mismatch("a.nii", 1.0, 2.0)[0].text
+    'a.nii: the repetition time in the image header is 1 s; the 2 s of the sidecar are used.'
+    >>> tr_mismatch("a.nii", 2000.0, 2.0)
+    ()
+    """
     # a number of milliseconds under the unit of seconds is the same time
-    if any(abs(header_tr * k - tr) <= 0.01 * tr for k in (1.0, 1e-3)):
+    if any(abs(other * k - tr) <= 0.01 * tr for k in (1.0, 1e-3)):
         return ()
-    text = (
-        f"{path.name}: the repetition time in the image header is {header_tr:g} s; the "
-        f"{tr:g} s of the sidecar are used."
-    )
+    text = f"{name}: the repetition time {where} is {other:g} s; the {tr:g} s {source} are used."
     return (notice(Kind.TR_MISMATCH, text),)
 
 
@@ -231,6 +258,6 @@ def look_at_cifti(path: Path, tr: float) -> Look:
             return Look(skip=f"{path.name}: {len(axes[0])} volumes, fewer than {MINIMUM_VOLUMES}")
         if axes[0].unit != "SECOND":
             return Look()
-        return Look(warnings=_compared(float(axes[0].step), path, tr))
+        return Look(warnings=tr_mismatch(path.name, float(axes[0].step), tr))
 
     return _looked_at(path, look, fixable=False)

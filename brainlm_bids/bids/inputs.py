@@ -27,12 +27,13 @@ from brainlm_bids.bids.headers import (
     metadata_problem,
     not_a_tr,
     read_metadata,
+    tr_mismatch,
 )
 from brainlm_bids.bids.layout import find_files
 from brainlm_bids.bids.left_out import closed_reason, combined_of
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
-from brainlm_bids.bids.timeseries import read_timeseries, stem_of
+from brainlm_bids.bids.timeseries import Timeseries, read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Notice
@@ -236,23 +237,34 @@ def _describe_timeseries(run: Run, settings: Settings, parcels: Sequence[str]) -
     path = run.source
     try:
         check_readable(path)
-        values, tr = read_timeseries(path, parcels)
+        series = read_timeseries(path, parcels)
     except UserError as error:
         return replace(run, problem=f"--timeseries {error}")
-    tr = settings.timeseries_tr or tr
+    tr = settings.timeseries_tr or series.tr
     if tr is None:
         problem = (
-            f"{path.name}: neither the file nor a JSON file beside it has a repetition time; give "
-            "--timeseries-tr SECONDS"
+            f"{path.name}: neither the file nor a JSON file beside it has a repetition time in "
+            "seconds; give --timeseries-tr SECONDS"
         )
         return replace(run, problem=problem)
     if not is_tr(tr):
         return replace(run, problem=f"{path.name}: its repetition time, {not_a_tr(tr)}")
     run = replace(run, metadata={"RepetitionTime": tr})
-    if len(values) < MINIMUM_VOLUMES:
-        short = f"{path.name}: {len(values)} volumes, fewer than {MINIMUM_VOLUMES}"
+    n_volumes = len(series.values)
+    if n_volumes < MINIMUM_VOLUMES:
+        short = f"{path.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}"
         return replace(run, skip=short)
-    return run
+    return replace(run, warnings=_about_tr(path, series, settings.timeseries_tr))
+
+
+def _about_tr(path: Path, series: Timeseries, given: float | None) -> tuple[Notice, ...]:
+    """Warn where the repetition times of a series contradict each other; given: --timeseries-tr."""
+    if given is not None and series.tr is not None:
+        where = "that the file or the JSON file beside it records"
+        return tr_mismatch(path.name, series.tr, given, where=where, source="of --timeseries-tr")
+    if series.tr is not None and series.header_tr is not None:
+        return tr_mismatch(path.name, series.header_tr, series.tr)
+    return ()
 
 
 def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:

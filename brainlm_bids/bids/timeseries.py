@@ -50,11 +50,15 @@ class Timeseries(NamedTuple):
     values
         (T, 424), NaN where missing.
     tr
-        Repetition time in s; None where neither the file nor a JSON beside it records one.
+        Repetition time in s, of the JSON file beside it or, without one, of the file; None where
+        neither records one.
+    header_tr
+        That of the file alone.
     """
 
     values: NDArray[np.float64]
     tr: float | None
+    header_tr: float | None = None
 
 
 def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
@@ -78,7 +82,7 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     except (OSError, ValueError, TypeError, IndexError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as a parcel series: {first}") from None
-    return Timeseries(values, _sidecar_tr(path) or tr)
+    return Timeseries(values, _sidecar_tr(path) or tr, tr)
 
 
 def stem_of(path: Path) -> str:

@@ -31,6 +31,12 @@ def test_a_file_and_its_sidecar(model: BrainLM, series: np.ndarray, tmp_path: Pa
     out = model.embed(path)
     np.testing.assert_allclose(out.recording, model.embed(series, tr=0.735).recording, atol=1e-6)
     assert out.provenance["source"] == path.name
+    assert not any("0.735" in note for note in out.provenance["notes"])
+    other = model.embed(path, tr=0.8).provenance
+    assert other["source_repetition_time"] == 0.8
+    assert any("is 0.735 s; the 0.8 s of tr= are used" in note for note in other["notes"])
+    with pytest.raises(ValueError, match=r"tr=0\.01; expected at least 0\.05 seconds"):
+        model.embed(path, tr=0.01)
 
 
 def test_a_cifti_parcel_series(model: BrainLM, series: np.ndarray, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def test_files_of_all_kinds_are_read(series: Array, tmp_path: Path) -> None:
     assert read_timeseries(tmp_path / "d.npy", NAMES).tr == 1.5
 
 
-def test_a_cifti_parcel_series_is_read(series: Array, tmp_path: Path) -> None:
+def _write_ptseries(path: Path, series: Array, tr: float) -> NDArray[np.float32]:
+    """A CIFTI parcel series, and the values that are in it."""
     vertices = {"CIFTI_STRUCTURE_CORTEX_LEFT": 424}
     parcels = nb.cifti2.ParcelsAxis(
         [f"{name}_ROI" for name in NAMES],
@@ -82,10 +83,15 @@ def test_a_cifti_parcel_series_is_read(series: Array, tmp_path: Path) -> None:
         (2, 2, 2),
         vertices,
     )
-    time = nb.cifti2.SeriesAxis(0, TR, VOLUMES)
     data = np.nan_to_num(series).astype(np.float32)
-    path = tmp_path / "x.ptseries.nii"
+    time = nb.cifti2.SeriesAxis(0, tr, len(data))
     nb.Cifti2Image(data, header=(time, parcels)).to_filename(path)
+    return data
+
+
+def test_a_cifti_parcel_series_is_read(series: Array, tmp_path: Path) -> None:
+    path = tmp_path / "x.ptseries.nii"
+    data = _write_ptseries(path, series, TR)
     found = read_timeseries(path, NAMES)
     assert np.allclose(found.values, data) and found.tr == pytest.approx(TR)
 
@@ -127,6 +133,36 @@ def test_a_repetition_time_that_cannot_be_meant_is_the_problem_of_its_series(
     settings = Settings(tmp_path, tmp_path / "out", timeseries=(path,), timeseries_tr=given)
     (run,) = given_timeseries(settings, NAMES)
     assert run.problem is None if line is None else line in (run.problem or "")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "used"),
+    [(0.8, 2.0, 2.0), (2.0, 2.0, 2.0), (0.8, None, 0.8), (800.0, 0.8, 0.8), (None, 2.0, 2.0)],
+)
+def test_repetition_times_that_contradict_each_other_are_warned_about(
+    series: Array, tmp_path: Path, recorded: float | None, given: float | None, used: float
+) -> None:
+    path = tmp_path / "sub-01_task-rest.npy"
+    np.save(path, series)
+    if recorded is not None:
+        path.with_suffix(".json").write_text(json.dumps({"RepetitionTime": recorded}))
+    settings = Settings(tmp_path, tmp_path / "out", timeseries=(path,), timeseries_tr=given)
+    (run,) = given_timeseries(settings, NAMES)
+    assert (run.problem, run.tr) == (None, used)
+    warned = [(one.kind, "0.8 s; the 2 s of --timeseries-tr" in one.text) for one in run.warnings]
+    assert warned == ([("tr_mismatch", True)] if (recorded, given) == (0.8, 2.0) else [])
+
+
+def test_the_time_of_a_cifti_series_and_of_its_sidecar_are_compared(
+    series: Array, tmp_path: Path
+) -> None:
+    path = tmp_path / "sub-01_task-rest.ptseries.nii"
+    _write_ptseries(path, series, 2.0)
+    (tmp_path / "sub-01_task-rest.json").write_text(json.dumps({"RepetitionTime": 0.8}))
+    settings = Settings(tmp_path, tmp_path / "out", timeseries=(path,))
+    (run,) = given_timeseries(settings, NAMES)
+    (warning,) = run.warnings
+    assert run.tr == 0.8 and "in the image header is 2 s; the 0.8 s of the sidecar" in warning.text
 
 
 def test_runs_are_named_after_files() -> None:
