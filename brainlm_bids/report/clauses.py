@@ -32,7 +32,17 @@ def said(clauses: Sequence[str | None], what: str = "runs") -> str:
     groups = Counter(clause for clause in clauses if clause)
     if (len(groups) == 1 and not all(clauses) and len(clauses) > 1) or len(groups) > 1:
         return " ".join(f"In {n} of {len(clauses)} {what}, {text}." for text, n in groups.items())
-    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in groups)
+    return " ".join(f"{_capitalised(text)}." for text in groups)
+
+
+def _capitalised(text: str) -> str:
+    """A clause as the start of a sentence; a name with a capital of its own stays as it is.
+
+    >>> _capitalised("it was filtered"), _capitalised("fMRIPrep’s series were used")
+    ('It was filtered', 'fMRIPrep’s series were used')
+    """
+    own = any(letter.isupper() for letter in text.partition(" ")[0][1:])
+    return text if own else f"{text[:1].upper()}{text[1:]}"
 
 
 def span(values: Iterable[float], unit: str = "", digits: int = 4) -> str:

@@ -8,7 +8,7 @@ from brainlm_bids.bids.context import FMRIPREP, RAW, REGISTRATION_FIELDS, SERIES
 from brainlm_bids.notices import Kind
 from brainlm_bids.report.clauses import counted, quoted, said, span
 from brainlm_bids.report.run_records import RunRecord, mapping
-from brainlm_bids.report.values import as_float
+from brainlm_bids.report.values import as_float, joined
 
 # How a brain mask was made, by the word in its sidecar.
 _EXTRACTION = {
@@ -16,6 +16,13 @@ _EXTRACTION = {
     "skull-stripped": "the image had no skull, and the brain was taken as it was",
     "threshold": "the brain was found by a threshold, because deepbet [@deepbet] found none",
     "template": "the brain was extracted by registering the template with its mask by ANTs [@ants]",
+}
+# What registrations are judged by, and the numbers that tell it: where the boundary is judged, the
+# masks are, too.
+_MEASURES = {
+    "contrast and cost at the boundary of the white matter": ("contrast", "cost"),
+    "the overlap of brain masks": ("contrast", "overlap", "dice"),
+    "the area of the brain at the edges of the T1w image": ("edge",),
 }
 
 
@@ -94,15 +101,18 @@ def _registration(run: RunRecord) -> str | None:
 
 
 def _quality(run: RunRecord) -> str | None:
-    judged = run.series.get(REGISTRATION_FIELDS["contrast"]) is not None
-    suspect = run.warns_of(Kind.SUSPECT_REGISTRATION)
-    if not (judged or suspect):
+    found = [
+        words
+        for words, names in _MEASURES.items()
+        if any(run.series.get(REGISTRATION_FIELDS[name]) is not None for name in names)
+    ]
+    if not found:
         return None
-    result = "beyond their limits, so that it has probably failed" if suspect else "within limits"
-    return (
-        "the registration was judged by contrast and cost at the boundary of the white matter and "
-        f"by the overlap of brain masks, which were {result}"
-    )
+    suspect = run.warns_of(Kind.SUSPECT_REGISTRATION)
+    were, their = ("were", "their limits") if len(found) > 1 else ("was", "its limit")
+    result = f"beyond {their}, so that it has probably failed" if suspect else "within limits"
+    whose = "fMRIPrep’s" if run.kind == FMRIPREP else "the"
+    return f"{whose} registration was judged by {joined(found)}, which {were} {result}"
 
 
 def _brain(run: RunRecord) -> str | None:

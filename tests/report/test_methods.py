@@ -209,6 +209,17 @@ def test_each_record_has_its_words(changed: dict[str, Any], words: str) -> None:
     assert words not in _text(_run())
 
 
+def test_a_registration_is_judged_by_what_was_computed() -> None:
+    whole = {"RegistrationContrast": 9.0, "BrainOverlap": 0.95, "BrainAtImageEdge": 0.0}
+    text = _text(_run(series=whole))
+    for words in ("contrast and cost", "overlap of brain masks", "edges of the T1w image"):
+        assert words in text
+    fmriprep = {"TemplateDice": 0.7, "InputData": {"Kind": "fMRIPrep"}, "Warnings": [SUSPECT]}
+    text = _text(_run(series=fmriprep))
+    assert "fMRIPrep’s registration was judged by the overlap of brain masks, which was " in text
+    assert "beyond its limit, so" in text and "contrast" not in text
+
+
 def test_no_licence_is_assumed() -> None:
     model = {"Model": {"label": "m", "sha256": "ff00"}, "WindowVolumes": 200, "WindowStride": 200}
     text = _text(_run(models={"m": model}))
