@@ -75,6 +75,7 @@ def embed(
     token_orders: int = 1,
     attention: bool = False,
     tokens: bool = False,
+    starts: Indices | None = None,
 ) -> Embeddings:
     """Embed every window of a recording.
 
@@ -108,6 +109,8 @@ def embed(
         over heads, time patches and windows. Only for networks with a token per parcel.
     tokens
         Whether to return all tokens.
+    starts
+        (N,) first volumes of the windows, in place of those that cover the series.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def embed(
         raise UserError(
             f"{model.source}: the attention of an image model cannot be assigned to single parcels"
         )
-    prepared = prepare(model, series, coords, input_gain=input_gain, stride=stride)
+    prepared = prepare(model, series, coords, input_gain=input_gain, stride=stride, starts=starts)
     passes = [
         _pass(model, prepared, order, pooling, attention, tokens)
         for order in _orders(model, prepared.n_volumes, seed, token_orders)

@@ -64,6 +64,7 @@ def prepare(
     *,
     input_gain: float = 1.0,
     stride: int | None = None,
+    starts: Indices | None = None,
 ) -> PreparedSeries:
     """Check a series and cut it into windows.
 
@@ -79,6 +80,8 @@ def prepare(
         Factor on the series.
     stride
         Volumes between the beginnings of windows; by default the length of a window.
+    starts
+        (N,) first volumes of the windows, in place of those that cover the series.
 
     Returns
     -------
@@ -99,7 +102,8 @@ def prepare(
         raise UserError(f"--input-gain {input_gain}: expected a positive number")
     if stride is not None and not 1 <= stride <= model.window:
         raise UserError(f"--window-stride {stride}: expected 1 … {model.window} volumes")
-    starts = cut_windows(len(values), model.window, stride)
+    if starts is None:
+        starts = cut_windows(len(values), model.window, stride)
     padded = pad_to_window(values * np.float32(input_gain), model.window)
     signal = np.stack([padded[start : start + model.window].T for start in starts])
     return PreparedSeries(torch.from_numpy(signal), torch.from_numpy(xyz), starts, len(values))
