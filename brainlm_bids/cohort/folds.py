@@ -1,6 +1,6 @@
 """Folds of a cross-validation: whole subjects are on either side of every split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,9 @@ Indices = NDArray[np.int64]
 Split = tuple[Indices, Indices]
 
 
-def splits(people: NDArray[np.str_], n_folds: int, seed: int) -> Iterator[Split]:
+def splits(
+    people: NDArray[np.str_], n_folds: int, seed: int, *, sites: Sequence[str] | None = None
+) -> Iterator[Split]:
     """Split rows for cross-validation, whole subjects on either side, without regard to the target.
 
     Parameters
@@ -21,6 +23,9 @@ def splits(people: NDArray[np.str_], n_folds: int, seed: int) -> Iterator[Split]
         Number of folds; as many as subjects if there are fewer.
     seed
         Seed of the folds.
+    sites
+        (N,) the site of each row: the subjects of each are spread over the folds, so that all
+        training rows together know every site that has as many subjects as there are folds.
 
     Yields
     ------
@@ -33,8 +38,44 @@ def splits(people: NDArray[np.str_], n_folds: int, seed: int) -> Iterator[Split]
     >>> [(train.tolist(), test.tolist()) for train, test in splits(people, 5, seed=0)]
     [([0, 1], [2]), ([2], [0, 1])]
     """
-    names = np.unique(people)
-    folds = KFold(min(n_folds, len(names)), shuffle=True, random_state=seed)
-    for _, out in folds.split(names):
-        test = np.isin(people, names[out])
+    names, first = np.unique(people, return_index=True)
+    folds = min(n_folds, len(names))
+    if sites is None:
+        shuffled = KFold(folds, shuffle=True, random_state=seed)
+        held_out = [names[out] for _, out in shuffled.split(names)]
+    else:
+        order = np.random.default_rng([seed, 4]).permutation(len(names))
+        order = order[np.argsort(np.asarray(sites)[first[order]], kind="stable")]
+        held_out = [names[order[fold::folds]] for fold in range(folds)]
+    for out in held_out:
+        test = np.isin(people, out)
         yield np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def leave_one_site_out(people: NDArray[np.str_], sites: Sequence[str]) -> Iterator[Split]:
+    """Split rows so that each site is tested by a model that knows neither it nor its subjects.
+
+    Parameters
+    ----------
+    people
+        (N,) the subject of each row.
+    sites
+        (N,) the site of each row, or whatever else is to be left out as a whole.
+
+    Yields
+    ------
+    train, test
+        Indices of rows: the test rows are those of one site, in the order of names; the training
+        rows are those of all subjects who have no row there.
+
+    Examples
+    --------
+    >>> people, sites = np.array(["a", "b", "b", "c"]), ["x", "x", "y", "z"]
+    >>> [(train.tolist(), test.tolist()) for train, test in leave_one_site_out(people, sites)]
+    [([3], [0, 1]), ([0, 3], [2]), ([0, 1, 2], [3])]
+    """
+    of_row = np.asarray(sites)
+    for site in np.unique(of_row):
+        test = of_row == site
+        known = np.isin(people, people[test])
+        yield np.flatnonzero(~known), np.flatnonzero(test)

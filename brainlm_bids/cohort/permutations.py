@@ -12,11 +12,20 @@ from brainlm_bids.cohort.scores import auc
 Array = NDArray[np.float64]
 
 
-def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int) -> Array:
+def permuted_targets(
+    values: Array,
+    people: NDArray[np.str_],
+    n: int,
+    seed: int,
+    *,
+    sites: Sequence[str] | None = None,
+) -> Array:
     """Shuffle a target between subjects.
 
     A target that is the same in all recordings of a person moves from person to person; one that
-    differs between them moves as a whole block, between persons with as many recordings.
+    differs between them moves as a whole block, between persons with as many recordings. If sites
+    are given, it moves between persons of the same site alone: what site and target have in common
+    stays, and the null hypothesis is that the features know nothing beyond it.
 
     Parameters
     ----------
@@ -28,6 +37,9 @@ def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int)
         Number of permutations.
     seed
         Seed of the permutations.
+    sites
+        (N,) the site of each recording. Someone who was measured at several is exchanged with
+        those who were measured at the same ones.
 
     Returns
     -------
@@ -42,12 +54,22 @@ def permuted_targets(values: Array, people: NDArray[np.str_], n: int, seed: int)
     rng = np.random.default_rng([seed, 2])
     rows = [np.flatnonzero(people == name) for name in np.unique(people)]
     constant = all(np.ptp(values[subject_rows]) == 0 for subject_rows in rows)
-    sizes = np.array([1 if constant else len(subject_rows) for subject_rows in rows])
+    places = (
+        np.zeros(len(values), np.int64)
+        if sites is None
+        else np.unique(sites, return_inverse=True)[1]
+    )
+    kinds = [
+        tuple(sorted({*places[subject_rows].tolist()}) if constant else places[subject_rows])
+        for subject_rows in rows
+    ]
+    groups = [
+        np.array([k for k, one in enumerate(kinds) if one == kind]) for kind in sorted(set(kinds))
+    ]
     shuffled = np.empty((n, len(values)))
     for k in range(n):
         source = np.arange(len(rows))
-        for size in np.unique(sizes):
-            alike = np.flatnonzero(sizes == size)
+        for alike in groups:
             source[alike] = rng.permutation(alike)
         for here, there in enumerate(source):
             shuffled[k, rows[here]] = values[rows[there][0]] if constant else values[rows[there]]
