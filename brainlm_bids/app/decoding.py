@@ -12,6 +12,7 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import NUMBER, Coded, split_kind, understand
+from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings, configuration_hash
@@ -84,6 +85,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     settings = cohort.settings
     columns = cohort.variables_of(recordings)
     subjects = [recording.participant for recording in recordings]
+    sessions = [recording.session_id for recording in recordings]
     regressors = _Regressors(cohort, recordings, columns)
     targets: list[Target] = []
     confounds: dict[str, list[list[float]]] = {}
@@ -91,7 +93,9 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     for name, kind in asked_columns(settings.target, columns).items():
         try:
             levels = cohort.people.levels.get(name, ())
-            target = variables.make_target(name, columns[name], subjects, kind=kind, levels=levels)
+            target = variables.make_target(
+                name, columns[name], subjects, sessions=sessions, kind=kind, levels=levels
+            )
             confounds[name] = regressors.of(target)
         except UserError as error:
             skipped[name] = str(error)
@@ -105,12 +109,13 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         "Notes": {**notes, **regressors.notes},
         "RegressedOut": regressors.names,
         "Permutations": settings.permutations,
+        "Units": {target.name: target.unit for target in targets},
     }
     configuration = configuration_hash(
         {
             "version": __version__,
             "embeddings": [(r.stem, cohort.embedding_key(r, label)) for r in recordings],
-            "targets": [[t.name, t.rows.tolist(), t.values.tolist(), t.classes] for t in targets],
+            "targets": [[t.name, t.units, t.unit_values.tolist(), t.classes] for t in targets],
             "confounds": confounds,
             "sidecar": sidecar,
             **settings.changing(COHORT),
@@ -141,7 +146,7 @@ class _Regressors:
         self._coded: list[Coded] | None = None
 
     def of(self, target: Target) -> list[list[float]]:
-        """The matrix of the recordings of a target. Raises UserError if a column is not one."""
+        """The matrix of the units of a target. Raises UserError if a column is not one."""
         if self._coded is None:
             self._coded = [self._understood(name) for name in self._asked]
             for one in self._coded:
@@ -149,7 +154,10 @@ class _Regressors:
         chosen = [
             one._replace(texts=tuple(one.texts[row] for row in target.rows)) for one in self._coded
         ]
-        return variables.design(chosen).tolist() if chosen else []
+        if not chosen:
+            return []
+        matrix: list[list[float]] = unit_means(variables.design(chosen), target.places).tolist()
+        return matrix
 
     @property
     def names(self) -> list[str]:

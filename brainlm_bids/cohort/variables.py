@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.cells import as_number
 from brainlm_bids.cohort.coding import CATEGORY, NUMBER, Coded, understand
+from brainlm_bids.cohort.units import Units, group_units
 from brainlm_bids.errors import UserError
 
 FOLDS = 5
@@ -35,6 +36,10 @@ class Target(NamedTuple):
         Names of the classes; empty for a regression.
     notes
         What was left out, and why; what was assumed.
+    unit
+        What is predicted once: "subject", "session" or "recording"; see `units.group_units`.
+    units
+        (U,) the recordings of each unit, numbered as in `rows`.
     doubts
         Those of the notes that the reader should check.
     """
@@ -44,6 +49,8 @@ class Target(NamedTuple):
     values: NDArray[np.float64]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    unit: str
+    units: Units
     doubts: tuple[str, ...] = ()
 
     @property
@@ -51,12 +58,24 @@ class Target(NamedTuple):
         """Whether the target is a number rather than a class."""
         return not self.classes
 
+    @property
+    def places(self) -> tuple[tuple[int, ...], ...]:
+        """(U,) the recordings of each unit, as indices of `rows`."""
+        place = {int(row): k for k, row in enumerate(self.rows)}
+        return tuple(tuple(place[row] for row in unit) for unit in self.units)
+
+    @property
+    def unit_values(self) -> NDArray[np.float64]:
+        """(U,) the value of each unit."""
+        return self.values[[unit[0] for unit in self.places]]
+
 
 def make_target(
     name: str,
     column: Sequence[str | None],
     subjects: Sequence[str],
     *,
+    sessions: Sequence[str | None] | None = None,
     kind: str | None = None,
     levels: Collection[str] = (),
 ) -> Target:
@@ -73,6 +92,8 @@ def make_target(
         Text per recording, None where it is missing.
     subjects
         The subject of each recording.
+    sessions
+        The session of each recording, where sessions are known.
     kind
         "number" or "category", if it is known.
     levels
@@ -92,8 +113,8 @@ def make_target(
     --------
     >>> people = [f"sub-{k:02d}" for k in range(12)]
     >>> target = make_target("sex", ["f", "m"] * 6, people)
-    >>> target.classes, target.is_regression
-    (('f', 'm'), False)
+    >>> target.classes, target.is_regression, target.unit
+    (('f', 'm'), False, 'subject')
     """
     try:
         coded = understand(name, column, subjects, kind=kind, levels=levels)
@@ -112,9 +133,15 @@ def make_target(
     numbers = coded.numbers[known]
     several = len(set(numbers.tolist())) > 2 or kind == NUMBER
     if coded.kind == NUMBER and several:
-        _check_subjects(name, owners)
-        return Target(name, known, numbers, (), tuple(notes), coded.doubts)
-    return _classes(name, known, texts, owners, notes)._replace(doubts=coded.doubts)
+        classes: tuple[str, ...] = ()
+        rows, values = known, numbers
+    else:
+        classes, rows, values = _classes(name, known, texts, owners, notes)
+    people = [subjects[row] for row in rows]
+    _check_subjects(name, people)
+    visits = None if sessions is None else [sessions[row] for row in rows]
+    unit, units = group_units(rows.tolist(), values.tolist(), people, visits)
+    return Target(name, rows, values, classes, tuple(notes), unit, units, coded.doubts)
 
 
 def _classes(
@@ -123,7 +150,8 @@ def _classes(
     texts: list[str],
     owners: list[str],
     notes: list[str],
-) -> Target:
+) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.float64]]:
+    """Names of the classes, the recordings that belong to one, and its index for each."""
     members: dict[str, set[str]] = {}
     for text, owner in zip(texts, owners, strict=True):
         members.setdefault(text, set()).add(owner)
@@ -153,8 +181,7 @@ def _classes(
         )
     chosen = [k for k, text in enumerate(texts) if text in kept]
     values = np.array([kept.index(texts[k]) for k in chosen], dtype=np.float64)
-    _check_subjects(name, [owners[k] for k in chosen])
-    return Target(name, rows[chosen], values, tuple(kept), tuple(notes))
+    return tuple(kept), rows[chosen], values
 
 
 def _check_subjects(name: str, owners: Sequence[str]) -> None:

@@ -147,7 +147,10 @@ def _control_node(control: ModelPlan, naming: Naming, settings: Settings) -> Nod
 
 @dataclass(frozen=True)
 class DecodingPlan:
-    """Targets of one model with the confounds of each, rows counted in the model's recordings."""
+    """Targets of one model, and the confounds of their units, a row for each.
+
+    Recordings are numbered as those that the model embedded.
+    """
 
     targets: tuple[Target, ...]
     confounds: dict[str, list[list[float]]]
@@ -265,14 +268,16 @@ def _add_decoding(
         confounds = plan.confounds[target["name"]]
         for features in FEATURES:
             from_table = features != "connectivity"
-            rows = target["rows"] if from_table else [model.rows[k] for k in target["rows"]]
+            units = target["units"]
+            if not from_table:
+                units = [[model.rows[k] for k in unit] for unit in units]
             interface = Decode(
                 name=features,
-                rows=rows,
+                units=units,
                 target=target["name"],
                 values=target["values"],
                 classes=target["classes"],
-                subjects=[chosen["recordings"][k]["participant_id"] for k in target["rows"]],
+                subjects=[chosen["recordings"][k[0]]["participant_id"] for k in target["units"]],
                 confounds=confounds,
                 permutations=settings.permutations,
                 seed=settings.random_seed,
@@ -291,7 +296,8 @@ def _add_decoding(
 def _plain_target(target: Target) -> dict[str, Any]:
     return {
         "name": target.name,
-        "rows": target.rows.tolist(),
-        "values": target.values.tolist(),
+        "unit": target.unit,
+        "units": [[*unit] for unit in target.units],
+        "values": target.unit_values.tolist(),
         "classes": [*target.classes],
     }

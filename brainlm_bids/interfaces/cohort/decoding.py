@@ -15,19 +15,18 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.cohort.common import (
-    KEYS,
     GroupInputs,
     GroupInterface,
     Plain,
-    key_columns,
 )
 
 FEATURES = tuple(features.column for features in palette.FEATURES)
+UNIT_KEYS = ("unit", "participant_id", "session_id", "n_recordings", "recordings")
 
 
 class _DecodeInputs(ArrayInputSpec):
     features = File(exists=True, mandatory=True, desc="npy (N, F)")
-    rows = traits.List(traits.Int, mandatory=True, desc="of the features, for the target's values")
+    units = traits.List(traits.List(traits.Int), mandatory=True, desc="rows of the features")
     name = traits.Str(mandatory=True, desc="of the features")
     target = traits.Str(mandatory=True)
     values = traits.List(traits.Float, mandatory=True)
@@ -52,9 +51,7 @@ class Decode(ArrayInterface):
         from brainlm_bids.cohort.decoding import decode
 
         given = self.inputs
-        features = np.load(given.features, mmap_mode="r")
-        if list(given.rows) != list(range(len(features))):
-            features = features[given.rows]
+        features = self._features(folder)
         result: Plain = {"target": given.target, "features": given.name}
         try:
             decoded = decode(
@@ -79,10 +76,25 @@ class Decode(ArrayInterface):
         path.write_text(json.dumps(result))
         self._results["decoded"] = str(path)
 
+    def _features(self, folder: Path) -> NDArray[np.floating]:
+        """(U, F) the mean over the recordings of each unit; in a file, for large cohorts."""
+        from brainlm_bids.cohort.units import unit_means
+
+        features = np.load(self.inputs.features, mmap_mode="r")
+        units = self.inputs.units
+        if units == [[row] for row in range(len(features))]:
+            return np.asarray(features)
+        shape = (len(units), features.shape[1])
+        means = np.lib.format.open_memmap(
+            folder / "features.npy", mode="w+", dtype=features.dtype, shape=shape
+        )
+        unit_means(features, units, out=means)
+        return means
+
 
 class _WriteDecodingInputs(GroupInputs):
     label = traits.Str(mandatory=True)
-    targets = traits.List(traits.Dict, mandatory=True, desc="name, rows, values, classes")
+    targets = traits.List(traits.Dict, mandatory=True, desc="name, unit, units, values, classes")
     decoded = traits.List(File(exists=True), mandatory=True)
     configuration = traits.Str(mandatory=True)
 
@@ -152,7 +164,7 @@ class WriteDecoding(GroupInterface):
                     "target": target["name"],
                     "type": "classification" if target["classes"] else "regression",
                     "metric": metric,
-                    "n_recordings": len(target["rows"]),
+                    "n_recordings": sum(map(len, target["units"])),
                     "n_subjects": len(set(self._subjects(target))),
                     "n_repeats": first["n_repeats"],
                 }
@@ -189,13 +201,13 @@ class WriteDecoding(GroupInterface):
         return compared
 
     def _subjects(self, target: Plain) -> list[str]:
-        return [self._recordings[row]["participant_id"] for row in target["rows"]]
+        return [self._recordings[unit[0]]["participant_id"] for unit in target["units"]]
 
     def _predictions(
         self, targets: Sequence[Plain], by_target: Mapping[str, Mapping[str, Plain]]
     ) -> dict[str, list[Any]]:
-        """A row per recording; for a classification, one per recording and class."""
-        header = ("target", *KEYS[:5], "truth", "class", *FEATURES)
+        """A row per unit; for a classification, one per unit and class."""
+        header = ("target", *UNIT_KEYS, "truth", "class", *FEATURES)
         columns: dict[str, list[Any]] = {name: [] for name in header}
         for target in targets:
             classes = target["classes"] or [None]
@@ -205,8 +217,8 @@ class WriteDecoding(GroupInterface):
                 )
                 for name in FEATURES
             }
-            for i, row in enumerate(target["rows"]):
-                keys = {k: v[0] for k, v in key_columns([self._recordings[row]]).items()}
+            for i, rows in enumerate(target["units"]):
+                keys = unit_keys(target["unit"], [self._recordings[row] for row in rows])
                 value = target["values"][i]
                 truth = target["classes"][int(value)] if target["classes"] else value
                 for j, name in enumerate(classes):
@@ -215,3 +227,28 @@ class WriteDecoding(GroupInterface):
                     for key in header:
                         columns[key].append(cells[key])
         return columns
+
+
+def unit_keys(unit: str, recordings: Sequence[Plain]) -> dict[str, Any]:
+    """First columns of a table with a row per unit.
+
+    Parameters
+    ----------
+    unit
+        "subject", "session" or "recording".
+    recordings
+        Those of the unit.
+
+    Returns
+    -------
+    dict
+        The values of `UNIT_KEYS`; the session only where all recordings are of one.
+    """
+    sessions = {recording["session_id"] for recording in recordings}
+    return {
+        "unit": unit,
+        "participant_id": recordings[0]["participant_id"],
+        "session_id": sessions.pop() if len(sessions) == 1 else None,
+        "n_recordings": len(recordings),
+        "recordings": ",".join(recording["stem"] for recording in recordings),
+    }
