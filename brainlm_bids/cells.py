@@ -11,18 +11,8 @@ from collections.abc import Sequence
 MISSING_WORDS = {
     *("", "n/a", "na", "n.a.", "n.a", "nan", "-nan", "+nan", "<na>", "null", "nil", "."),
     *("-", "--", "–", "—", "?", "missing", "unknown", "not available", "not applicable"),
-    *(
-        "#n/a",
-        "#na",
-        "#value!",
-        "#div/0!",
-        "#num!",
-        "#null!",
-        "#ref!",
-        "#name?",
-        "1.#ind",
-        "1.#qnan",
-    ),
+    *("#n/a", "#na", "#value!", "#div/0!", "#num!", "#null!", "#ref!", "#name?"),
+    *("1.#ind", "1.#qnan"),
 }
 _DECIMAL_COMMA = re.compile(r"[-+−]?\d*,\d+([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+")

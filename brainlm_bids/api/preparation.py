@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.api.series import ParcelSeries
+from brainlm_bids.errors import UserError
 from brainlm_bids.parcels.sampling import RESAMPLING, band_warnings, sample
 from brainlm_bids.parcels.scaling import ScalingStats, load_stats
 from brainlm_bids.parcels.steps import scale
-from brainlm_bids.preproc.denoising.volumes import Reasons, described, find_bad_rows
+from brainlm_bids.preproc.denoising.volumes import Reasons, described
+from brainlm_bids.preproc.steps import Given, take_series
 from brainlm_bids.settings import Settings
 
 # What medians and interquartile ranges (of typical parcels) of a scaled series do not exceed.
@@ -78,11 +80,11 @@ def prepare(series: ParcelSeries, options: SeriesOptions) -> Prepared:
         volumes is missing, 0 or repeated.
     """
     model_tr, scaling = Settings.model_tr, options.scaling
-    reasons = find_bad_rows(series.values)
-    _check_share(reasons, series.source)
+    given = _taken(series)
+    reasons = given.motion.reasons
     lacking = [one.text for one in band_warnings(series.tr)]
     notes = [*series.notes, *_notes(reasons), *lacking]
-    values = np.where((reasons == "")[:, None], series.values, np.nan)
+    values = given.series
     if options.already_scaled:
         sampled = sample(values, series.tr, model_tr)
         values, tr = sampled.series, sampled.tr
@@ -105,7 +107,7 @@ def prepare(series: ParcelSeries, options: SeriesOptions) -> Prepared:
         "resampling": None if tr == series.tr else RESAMPLING,
         "scaling": "none, as given" if options.already_scaled else _described(scaling),
         "filled_parcels": np.asarray(resources.parcels().names)[filled].tolist(),
-        "bad_volumes": np.flatnonzero(reasons != "").tolist(),
+        "bad_volumes": [] if reasons is None else np.flatnonzero(reasons != "").tolist(),
         "input_gain": options.input_gain,
         "random_state": options.random_state,
         "notes": notes,
@@ -136,19 +138,17 @@ def _not_scaled(values: NDArray[np.float64]) -> str:
     )
 
 
-def _check_share(reasons: Reasons, source: str) -> None:
-    """Raise ValueError where more volumes cannot be used than a run may have."""
-    n_bad = int((reasons != "").sum())
-    if n_bad > Settings.max_bad_volumes * len(reasons):
-        raise ValueError(
-            f"{source}: {n_bad} of {len(reasons)} volumes cannot be used ({described(reasons)}), "
-            f"more than a share of {Settings.max_bad_volumes:g}; if they are meant to count, "
-            "interpolate them first"
-        )
+def _taken(series: ParcelSeries) -> Given:
+    """The series without its bad volumes, as a run takes one. Raises ValueError, naming it."""
+    try:
+        return take_series(series.values, max_bad_volumes=Settings.max_bad_volumes)
+    except UserError as error:
+        hint = "; if volumes without data are meant to count, interpolate them first"
+        raise ValueError(f"{series.source}: {error}{hint}") from error
 
 
-def _notes(reasons: Reasons) -> list[str]:
-    if not (reasons != "").any():
+def _notes(reasons: Reasons | None) -> list[str]:
+    if reasons is None:
         return []
     return [
         f"volumes that cannot be used ({described(reasons)}; the first is 0) were cut off at the "

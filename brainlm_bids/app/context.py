@@ -34,7 +34,7 @@ def run_context(
 ) -> RunContext:
     """Context of a run for the writers; configuration: hash of all that its series depend on."""
     warnings = [*resources.warnings, *run.warnings]
-    if run.is_raw and run.t1w is None and all(notice.kind != Kind.NO_T1W for notice in warnings):
+    if run.is_raw and run.t1w is None and all(one.kind != Kind.NO_T1W for one in warnings):
         text = (
             "No T1w image: the BOLD reference was registered to the template directly, which is "
             "less accurate. Check the alignment before using the parcel series."
