@@ -66,13 +66,19 @@ def permuted_targets(
     groups = [
         np.array([k for k, one in enumerate(kinds) if one == kind]) for kind in sorted(set(kinds))
     ]
+    owners = np.unique(people, return_inverse=True)[1]
+    of_person = np.array([values[subject_rows[0]] for subject_rows in rows])
+    blocks = [] if constant else [np.stack([rows[k] for k in alike]) for alike in groups]
     shuffled = np.empty((n, len(values)))
     for k in range(n):
         source = np.arange(len(rows))
         for alike in groups:
             source[alike] = rng.permutation(alike)
-        for here, there in enumerate(source):
-            shuffled[k, rows[here]] = values[rows[there][0]] if constant else values[rows[there]]
+        if constant:
+            shuffled[k] = of_person[source][owners]
+            continue
+        for alike, block in zip(groups, blocks, strict=True):
+            shuffled[k, block] = values[block[np.searchsorted(alike, source[alike])]]
     return shuffled
 
 
