@@ -72,6 +72,11 @@ class Kind(StrEnum):
         "The licence of the weights forbids sharing weights made from them.",
     )
     # a run
+    SIMULATED = (
+        "simulated",
+        Level.DANGER,
+        "The series are simulated: no person was scanned.",
+    )
     TR_MISMATCH = (
         "tr_mismatch",
         Level.WARNING,

@@ -38,24 +38,14 @@ def write_dataset(settings: Settings, resources: Resources) -> None:
         # with parcel series, BIDS_DIR need not be a data set
         linked=not settings.timeseries or bool(read_description(settings.bids_dir)),
     )
-    atlas, labels = resources.atlas, parcels()
+    atlas = resources.atlas
     data, affine = atlas.load()
-    table = {
-        "index": labels.index.tolist(),
-        "name": list(labels.names),
-        "hemisphere": list(labels.hemisphere),
-        "network_index": labels.network_index.tolist(),
-        "network": list(labels.network),
-        "x": labels.xyz[:, 0].tolist(),
-        "y": labels.xyz[:, 1].tolist(),
-        "z": labels.xyz[:, 2].tolist(),
-    }
     write_atlas_files(
         settings.output_dir,
         space=resources.space,
         label=atlas.label,
         image=nb.Nifti1Image(np.asarray(data, dtype=np.int16), affine),
-        table=table,
+        table=parcels().table(),
         description={
             "Name": atlas.label,
             "License": atlas.licence,

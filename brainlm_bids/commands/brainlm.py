@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from brainlm_bids import __version__
 from brainlm_bids.commands.experiments import add_experiment_commands
 from brainlm_bids.commands.parser import Parser, add_option, add_options, add_positional
+from brainlm_bids.commands.simulate import add_simulate_command
 from brainlm_bids.commands.training import SEED, add_training_commands
 from brainlm_bids.errors import UserError
 from brainlm_bids.values import Option
@@ -113,6 +114,7 @@ def build_parser() -> Parser:
     _add_fetch(commands)
     _add_phantom(commands)
     _add_score(commands)
+    add_simulate_command(commands)
     add_training_commands(commands)
     add_experiment_commands(commands)
     return parser

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from brainlm_bids.bids.context import FMRIPREP, RAW, SERIES
+from brainlm_bids.notices import Kind
 from brainlm_bids.report.clauses import counted, quoted, said, span
 from brainlm_bids.report.manuscript import Block, Bullets, Heading, Manuscript, Paragraph
 from brainlm_bids.report.methods_models import model_blocks
@@ -87,6 +88,8 @@ def _opening(runs: Sequence[RunRecord]) -> str:
 
 
 def _origin(run: RunRecord) -> str:
+    if run.warns_of(Kind.SIMULATED):
+        return "the parcel time series were simulated, and no person was scanned"
     if run.kind == RAW:
         return "processing started from raw data in BIDS format [@bids]"
     if run.kind == SERIES:

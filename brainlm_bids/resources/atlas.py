@@ -112,6 +112,19 @@ class Parcels:
     network_name: tuple[str, ...]
     xyz: np.ndarray
 
+    def table(self) -> dict[str, list[object]]:
+        """Columns of the table that lies beside the atlas."""
+        return {
+            "index": self.index.tolist(),
+            "name": list(self.names),
+            "hemisphere": list(self.hemisphere),
+            "network_index": self.network_index.tolist(),
+            "network": list(self.network),
+            "x": self.xyz[:, 0].tolist(),
+            "y": self.xyz[:, 1].tolist(),
+            "z": self.xyz[:, 2].tolist(),
+        }
+
 
 def find_atlas(
     spec: str | None = None,

@@ -121,6 +121,7 @@ REQUIRED = {
     "forecast": ["out", "results"],
     "perturb": ["out", "results", "--parcels", "R_V1", "--lesion"],
 }
+SIMULATE = ["simulate-cohort", "out"]
 
 
 def _options(command: str) -> Any:
@@ -148,6 +149,13 @@ def test_defaults_of_the_commands_are_those_of_their_functions(command: str) -> 
     assert {k: v for k, v in given.items() if k in defaults and k != "lesion"} == {
         k: v for k, v in defaults.items() if k in given and k != "lesion"
     }
+
+
+def test_defaults_of_simulate_cohort_are_those_of_its_options() -> None:
+    from brainlm_bids.phantom.cohort import CohortOptions
+
+    given = given_values(tools.build_parser().parse_args(SIMULATE))
+    assert {k: v for k, v in given.items() if k != "out"} == dataclasses.asdict(CohortOptions())
 
 
 @pytest.mark.parametrize("command", REQUIRED)
