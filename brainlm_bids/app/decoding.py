@@ -1,5 +1,6 @@
 """Plan a decoding: which columns can be decoded from the embeddings of a model, and how."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,15 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.cohort import variables
-from brainlm_bids.cohort.coding import NUMBER, Coded, split_kind, understand
+from brainlm_bids.cohort.coding import NUMBER, Coded, in_words, split_kind, summary, understand
 from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.table import COHORT
 from brainlm_bids.workflows.group import DecodingPlan
+
+LOG = logging.getLogger("brainlm_bids")
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,18 @@ def check_columns(settings: Settings, known: Sequence[str], *, has_models: bool)
         raise UserError("--target: there is no embedding to decode from with --model none")
 
 
-def asked_columns(names: Sequence[str], known: Collection[str]) -> dict[str, str | None]:
+def asked_columns(
+    names: Sequence[str], known: Collection[str], measured: Collection[str] = ()
+) -> dict[str, str | None]:
     """Columns as --target and --regress-out name them, and their kind where it is given.
+
+    measured: columns that participants.json declares as numbers.
 
     >>> asked_columns(["age", "site:category"], ["age", "site"])
     {'age': None, 'site': 'category'}
     """
-    return dict((name, None) if name in known else split_kind(name) for name in names)
+    asked = dict((name, None) if name in known else split_kind(name) for name in names)
+    return {name: kind or (NUMBER if name in measured else None) for name, kind in asked.items()}
 
 
 def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -> Decoding:
@@ -90,7 +98,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     targets: list[Target] = []
     confounds: dict[str, list[list[float]]] = {}
     skipped = {}
-    for name, kind in asked_columns(settings.target, columns).items():
+    for name, kind in asked_columns(settings.target, columns, cohort.people.measured).items():
         try:
             levels = cohort.people.levels.get(name, ())
             target = variables.make_target(
@@ -102,12 +110,15 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
             cohort.report(f"decoding of {name} ({label})", Outcome(SKIPPED, str(error)))
             continue
         targets.append(target)
+        LOG.info("%s: %s", name, in_words(variables.coding(target)))
         cohort.doubt(name, target.doubts)
     notes = {target.name: list(target.notes) for target in targets if target.notes}
     sidecar = {
         "NotDecoded": skipped,
         "Notes": {**notes, **regressors.notes},
+        "Coding": {target.name: variables.coding(target) for target in targets},
         "RegressedOut": regressors.names,
+        "RegressedOutCoding": regressors.coding,
         "Permutations": settings.permutations,
         "Units": {target.name: target.unit for target in targets},
     }
@@ -138,7 +149,7 @@ class _Regressors:
         self._cohort = cohort
         self._owners = [recording.participant for recording in recordings]
         known = {**quality_columns(recordings, QUALITY), **columns}
-        asked = asked_columns(cohort.settings.regress_out, known)
+        asked = asked_columns(cohort.settings.regress_out, known, cohort.people.measured)
         # measures of quality are numbers, however few values they have
         self._asked = {
             name: (known[name], kind if name in columns else NUMBER) for name, kind in asked.items()
@@ -150,6 +161,7 @@ class _Regressors:
         if self._coded is None:
             self._coded = [self._understood(name) for name in self._asked]
             for one in self._coded:
+                LOG.info("%s (regressed out): %s", one.name, in_words(self.coding[one.name]))
                 self._cohort.doubt(one.name, one.doubts)
         chosen = [
             one._replace(texts=tuple(one.texts[row] for row in target.rows)) for one in self._coded
@@ -163,6 +175,11 @@ class _Regressors:
     def names(self) -> list[str]:
         """Their columns."""
         return list(self._asked)
+
+    @property
+    def coding(self) -> dict[str, dict[str, Any]]:
+        """How each was coded; nothing, if no target was found that it is needed for."""
+        return {one.name: summary(one.kind, one.texts) for one in self._coded or []}
 
     @property
     def notes(self) -> dict[str, list[str]]:

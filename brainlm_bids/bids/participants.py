@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from brainlm_bids.bids.identifiers import match_ids
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
@@ -37,11 +37,14 @@ class Variables(NamedTuple):
         What is wrong with rows of the tables.
     levels
         Values that a JSON file beside a table declares as categories, by the name of the column.
+    measured
+        Columns of numbers, because such a file gives their `Units` and no `Levels`.
     """
 
     columns: Columns
     notices: tuple[Notice, ...]
     levels: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    measured: frozenset[str] = frozenset()
 
 
 class _Table(NamedTuple):
@@ -85,6 +88,7 @@ def read_variables(
     paths = [path for path in (participants, phenotype) if path is not None]
     columns: Columns = {}
     levels: dict[str, tuple[str, ...]] = {}
+    measured: set[str] = set()
     notices: list[Notice] = []
     for path in paths:
         try:
@@ -102,21 +106,37 @@ def read_variables(
         if unmatched:
             table.notices.append(notice(Kind.PARTICIPANTS_UNCLEAR, f"{unmatched}."))
         columns |= _matched(table, stems)
-        declared = _levels(path)
-        levels |= {name: declared.get(name, ()) for name in table.names}
+        declared = _declarations(path)
+        levels |= {name: _levels(declared.get(name, {})) for name in table.names}
+        measured -= set(table.names)
+        measured |= {name for name in table.names if _has_unit(declared.get(name, {}))}
         notices += table.notices
-    return Variables(columns, tuple(notices), {name: of for name, of in levels.items() if of})
+    return Variables(
+        columns,
+        tuple(notices),
+        {name: of for name, of in levels.items() if of},
+        frozenset(measured),
+    )
 
 
-def _levels(path: Path) -> dict[str, tuple[str, ...]]:
-    """Levels of columns in the JSON file beside a table; one that cannot be read declares none."""
+def _declarations(path: Path) -> dict[str, dict[str, Any]]:
+    """What the JSON file beside a table says of columns; nothing, if it cannot be read."""
     sidecar = path.with_suffix(".json")
     try:
         content = read_json(sidecar) if sidecar.is_file() else {}
     except UserError:
         return {}
-    found = {name: one.get("Levels") for name, one in content.items() if isinstance(one, dict)}
-    return {name: tuple(map(str, of)) for name, of in found.items() if isinstance(of, dict | list)}
+    return {name: one for name, one in content.items() if isinstance(one, dict)}
+
+
+def _levels(declared: Mapping[str, Any]) -> tuple[str, ...]:
+    levels = declared.get("Levels")
+    return tuple(map(str, levels)) if isinstance(levels, dict | list) else ()
+
+
+def _has_unit(declared: Mapping[str, Any]) -> bool:
+    unit = declared.get("Units")
+    return isinstance(unit, str) and not is_missing(unit) and not _levels(declared)
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -6,25 +6,24 @@ notes; what cannot be assumed is a `UserError` of one line.
 
 import math
 import re
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.cells import as_number, is_missing, with_points
+from brainlm_bids.cohort.plausibility import without_codes
 from brainlm_bids.errors import UserError
 
 NUMBER, CATEGORY = "number", "category"
 # Integers with no more values than this may be codes of categories.
 FEW_VALUES = 10
-# A code lies this many times further from the values than neighbours among them do.
-WIDE_GAP = 3
-# Codes for missing values in registries and questionnaires.
-MISSING_CODES = (
-    *(-1, -3, -7, -8, -9, -77, -88, -99, -777, -888, -999, -7777, -8888, -9999, -99999),
-    *(99, 777, 888, 999, 7777, 8888, 9999, 99999),
-)
+# … if each of them has this many people.
+SEVERAL_PEOPLE = 3
+# Categories that a line on the screen names.
+MOST_NAMED = 12
 # Words in names of columns that hold categories, and words that say otherwise.
 CATEGORY_WORDS = {
     *("site", "sites", "scanner", "centre", "center", "sex", "gender", "diagnosis", "diag", "dx"),
@@ -117,9 +116,9 @@ def understand(
     column
         (N,) text per recording, None where it is missing.
     owners
-        (N,) whose each value is, for messages.
+        (N,) the person whose each value is; without them, every value is of somebody else.
     kind
-        "number" or "category", if it is known; otherwise it follows from the values, `levels` and
+        "number" or "category", if it is known; otherwise it follows from `levels`, the values and
         the name.
     levels
         Values that participants.json declares as categories.
@@ -153,86 +152,79 @@ def understand(
                 "correct it, or write n/a"
             )
         return Coded(name, CATEGORY, tuple(texts), tuple(notes))
-    texts, coded, doubts = _without_codes(texts)
-    values = {as_number(text) for text in texts if text is not None}
-    chosen, about = (kind, "") if kind else _kind_of(name, values, len(known), levels)
-    assumed = [f"{about} ({name}:{NUMBER} or {name}:{CATEGORY} decides)"] if about else []
+    texts, coded, doubts = without_codes(texts)
+    found = _Kind(kind) if kind else _kind_of(name, _people(texts, owners), levels)
+    assumed = [f"{found.assumed} ({name}:{NUMBER} or {name}:{CATEGORY} decides)"]
+    assumed = assumed if found.assumed else []
     notes += [*coded, *doubts, *assumed]
-    if chosen == CATEGORY:
+    doubts = [*coded, *doubts, *(assumed if found.doubtful else [])]
+    if found.kind == CATEGORY:
         texts = [None if text is None else _level(text) for text in texts]
-        assumed = []
-    return Coded(name, chosen, tuple(texts), tuple(notes), (*coded, *doubts, *assumed))
+    return Coded(name, found.kind, tuple(texts), tuple(notes), tuple(doubts))
 
 
-def _without_codes(
-    texts: list[str | None],
-) -> tuple[list[str | None], list[str], list[str]]:
-    """Numbers without codes for missing values; what was taken as one, and what may be one."""
-    numbers = np.array([as_number(text) for text in texts if text is not None])
-    codes, doubtful = missing_codes(numbers)
-    kept = [None if as_number(text) in codes else text for text in texts]
-    coded = [
-        f"{code:g} (in {_n(numbers, code)}) lies far outside the other values "
-        "and is taken as a code for a missing value"
-        for code in sorted(codes)
-    ]
-    doubts = [
-        f"{code:g} (in {_n(numbers, code)}) may be a code for a missing value; "
-        "it is taken as a value: write n/a if it is a code"
-        for code in sorted(doubtful)
-    ]
-    return kept, coded, doubts
+def _people(texts: Sequence[str | None], owners: Sequence[str] | None) -> dict[float, set[str]]:
+    """Who has each number of a column."""
+    people: dict[float, set[str]] = {}
+    for row, text in enumerate(texts):
+        if text is not None:
+            owner = str(row) if owners is None else owners[row]
+            people.setdefault(as_number(text), set()).add(owner)
+    return people
 
 
-def _n(numbers: NDArray[np.float64], code: float) -> str:
-    count = int((numbers == code).sum())
-    return f"{count} recording{'s' if count > 1 else ''}"
-
-
-def missing_codes(values: NDArray[np.float64]) -> tuple[set[float], set[float]]:
-    """Which numbers of a column are codes for missing values, and which may be.
-
-    A number of `MISSING_CODES` is one if it lies further from the other numbers than these are
-    from each other (their range), or if it is negative, no other number is, and it lies more than
-    three times as far from them as neighbours among them from each other. It may be one if it lies
-    outside of them, and is the only kind of negative number, or is repeated.
+def summary(kind: str, texts: Sequence[str | None]) -> dict[str, Any]:
+    """How a column is coded, for a sidecar.
 
     Parameters
     ----------
-    values
-        (N,) without NaN.
+    kind
+        "number" or "category".
+    texts
+        (N,) None where the value is missing.
 
     Returns
     -------
-    codes, doubtful
-        Numbers among the values.
+    dict
+        `Kind`; `Levels` with the number of recordings of each, or `Minimum` and `Maximum`; and
+        `Missing`, the number of recordings without a value.
 
     Examples
     --------
-    >>> missing_codes(np.array([20.0, 35, 61, -9999, 44]))
-    ({-9999.0}, set())
-    >>> missing_codes(np.array([0.0, 3, 10, -1, 7]))
-    (set(), {-1.0})
+    >>> summary("category", ["f", "m", None, "m"])
+    {'Kind': 'category', 'Levels': {'f': 1, 'm': 2}, 'Missing': 1}
     """
-    candidates = set(values.tolist()) & set(map(float, MISSING_CODES))
-    others = np.array([value for value in values.tolist() if value not in candidates])
-    if not candidates or not others.size:
-        return set(), set()
-    low, high = others.min(), others.max()
-    spread = high - low
-    gap = np.diff(np.unique(others)).max() if spread else math.inf
-    codes = {
-        code
-        for code in candidates
-        if (spread and not low - spread <= code <= high + spread)
-        or (code < 0 <= low and low - code > WIDE_GAP * gap)
-    }
-    doubtful = {
-        code
-        for code in candidates - codes
-        if not low <= code <= high and ((code < 0 <= low) or (values == code).sum() > 1)
-    }
-    return codes, doubtful
+    known = [text for text in texts if text is not None]
+    about: dict[str, Any] = {"Kind": kind}
+    if kind == CATEGORY:
+        about["Levels"] = dict(sorted(Counter(known).items()))
+    elif known:
+        numbers = [as_number(text) for text in known]
+        about |= {"Minimum": min(numbers), "Maximum": max(numbers)}
+    return {**about, "Missing": len(texts) - len(known)}
+
+
+def in_words(about: Mapping[str, Any]) -> str:
+    """What `summary` says, for the screen.
+
+    Examples
+    --------
+    >>> in_words(summary("category", ["f", "m", None, "m"]))
+    '2 categories: f (1), m (2); 1 recording without a value'
+    >>> in_words(summary("number", ["20.5", "71"]))
+    'numbers from 20.5 to 71'
+    """
+    if about["Kind"] == CATEGORY:
+        levels = about["Levels"]
+        names = [f"{level} ({n})" for level, n in levels.items()]
+        shown = names if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], "…"]
+        text = f"{len(names)} categories: {', '.join(shown)}"
+    elif "Minimum" in about:
+        text = f"numbers from {about['Minimum']:g} to {about['Maximum']:g}"
+    else:
+        text = "no value"
+    missing = about["Missing"]
+    return f"{text}; {missing} recording{'s' * (missing > 1)} without a value" if missing else text
 
 
 def _decimal_points(name: str, texts: list[str | None]) -> tuple[list[str | None], list[str]]:
@@ -257,21 +249,35 @@ def _mostly_numbers(numbers: NDArray[np.float64], levels: Collection[str]) -> bo
     return not levels and not few and len(found) >= len(numbers) / 2
 
 
-def _kind_of(
-    name: str, values: set[float], n_known: int, levels: Collection[str]
-) -> tuple[str, str]:
+class _Kind(NamedTuple):
     """The kind of a column of numbers, and what was assumed if it could be otherwise."""
+
+    kind: str
+    assumed: str = ""
+    doubtful: bool = True
+
+
+def _kind_of(name: str, people: Mapping[float, set[str]], levels: Collection[str]) -> _Kind:
+    """The kind of a column from who has which number, its declared levels, and its name."""
+    values, n_people = set(people), sum(map(len, people.values()))
     if not values or any(value != round(value) for value in values):
-        return NUMBER, ""
+        return _Kind(NUMBER)
     if levels and values <= {as_number(level) for level in levels}:
-        return CATEGORY, ""
+        return _Kind(CATEGORY)
     words = _words(name)
-    several = n_known >= 3 * len(values)
-    if words & CATEGORY_WORDS and not words & NUMBER_WORDS and several:
-        return CATEGORY, "numbers are taken as codes of categories, as the name has it"
-    if len(values) <= 2 or len(values) > FEW_VALUES or words & NUMBER_WORDS or not several:
-        return NUMBER, ""
-    return NUMBER, f"its {len(values)} different whole numbers are taken as numbers, not as codes"
+    if len(values) == 1 or words & NUMBER_WORDS:
+        return _Kind(NUMBER)
+    whole = f"its {len(values)} different whole numbers are taken as"
+    as_numbers = f"{whole} numbers, not as codes"
+    if words & CATEGORY_WORDS:
+        if n_people < 2 * len(values):
+            return _Kind(NUMBER, as_numbers)
+        return _Kind(CATEGORY, f"{whole} codes of categories, as the name has it", doubtful=False)
+    if not 2 < len(values) <= FEW_VALUES or n_people < SEVERAL_PEOPLE * len(values):
+        return _Kind(NUMBER)
+    if min(map(len, people.values())) < SEVERAL_PEOPLE:
+        return _Kind(NUMBER, as_numbers)
+    return _Kind(CATEGORY, f"{whole} codes of categories, as several people have each")
 
 
 def _words(name: str) -> set[str]:

@@ -5,13 +5,13 @@ raises a `UserError` of one line, and the caller continues with the next.
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.cells import as_number
-from brainlm_bids.cohort.coding import CATEGORY, NUMBER, Coded, understand
+from brainlm_bids.cohort.coding import CATEGORY, NUMBER, Coded, summary, understand
 from brainlm_bids.cohort.units import Units, group_units
 from brainlm_bids.errors import UserError
 
@@ -190,6 +190,20 @@ def _check_subjects(name: str, owners: Sequence[str]) -> None:
         raise UserError(
             f"--target {name}: {n_subjects} subjects have a value; {MINIMUM_SUBJECTS} are needed"
         )
+
+
+def coding(target: Target) -> dict[str, Any]:
+    """How a target was coded; see `coding.summary`.
+
+    Examples
+    --------
+    >>> target = make_target("sex", ["f", "m"] * 6, [f"sub-{k:02d}" for k in range(12)])
+    >>> coding(target)
+    {'Kind': 'category', 'Levels': {'f': 6, 'm': 6}, 'Missing': 0}
+    """
+    if target.is_regression:
+        return summary(NUMBER, [str(value) for value in target.values])
+    return summary(CATEGORY, [target.classes[int(value)] for value in target.values])
 
 
 def design(columns: Sequence[Coded]) -> NDArray[np.float64]:

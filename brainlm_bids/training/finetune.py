@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
 from brainlm_bids.bids.participants import Variables, read_variables
-from brainlm_bids.cohort.coding import split_kind
+from brainlm_bids.cohort.coding import NUMBER, in_words, split_kind
 from brainlm_bids.cohort.decoding import fisher_z, linear_predictions
-from brainlm_bids.cohort.variables import Target, make_target
+from brainlm_bids.cohort.variables import Target, coding, make_target
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.resources import parcels
@@ -78,11 +78,12 @@ def _all_targets(start: Start) -> int:
     sample = _sample(start, places)
     problems = []
     for name, kind in asked.items():
+        kind = kind or (NUMBER if name in found.measured else None)
         try:
             levels = found.levels.get(name, ())
             target = make_target(name, columns[name], sample.subjects, kind=kind, levels=levels)
-            for doubt in target.doubts if start.writes else ():
-                print(f"brainlm: {name}: {doubt}", file=sys.stderr)
+            for line in (in_words(coding(target)), *target.notes) if start.writes else ():
+                print(f"brainlm: {name}: {line}", file=sys.stderr)
             _fit_target(start, sample, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:

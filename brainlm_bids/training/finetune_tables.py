@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files
 from brainlm_bids.cohort.decoding import score
 from brainlm_bids.cohort.permutations import within_fold_p
-from brainlm_bids.cohort.variables import Target
+from brainlm_bids.cohort.variables import Target, coding
 from brainlm_bids.training.finetune_feeds import Sample
 from brainlm_bids.training.finetune_start import Start
 from brainlm_bids.training.split import Fold
@@ -90,6 +90,7 @@ def write_tables(
         "Checkpoint": start.resource.source,
         "Frozen": options.frozen,
         "Classes": list(target.classes),
+        "Coding": coding(target),
         "Notes": list(target.notes),
         "LeftOut": left_out,
         "Intervals": "95 % of 1000 bootstrap samples of subjects, predictions kept",

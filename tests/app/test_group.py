@@ -109,6 +109,13 @@ def test_the_planted_target_is_decoded_and_the_shuffled_one_is_not(planted: Call
     assert float(_scores(planted, "noise", "r2")["connectivity"]) < 0.2
 
 
+def test_how_columns_were_coded_is_on_the_screen_and_in_the_sidecar(planted: Call) -> None:
+    assert "age: numbers from 2" in planted.stderr
+    coding = planted.sidecar("decoding")["Coding"]
+    assert coding["age"]["Kind"] == "number" and coding["age"]["Missing"] == 0
+    assert set(coding) == {"age", "noise"}  # scanner is the same everywhere
+
+
 def test_three_columns_stand_side_by_side(planted: Call) -> None:
     row = _scores(planted, "age", "mse")
     values = [float(row[name]) for name in ("embedding", "connectivity", "random_weights")]

@@ -1,5 +1,6 @@
 """Tables of people: a row per visit, doubled, blank and contradicting rows, broken tables."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,19 @@ def test_a_phenotype_file_replaces_columns(tmp_path: Path) -> None:
     }
     with pytest.raises(UserError, match="no such file"):
         read_variables(None, tmp_path / "none.tsv", ONE)
+
+
+def test_levels_and_units_of_participants_json(tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tdx\tage\tsex\tiq\n01\t1\t30\t2\t9\n"
+    )
+    declared = {
+        "dx": {"Levels": {"1": "patient", "2": "control"}, "Units": "none"},
+        "age": {"Description": "age at the scan", "Units": "year"},
+        "iq": {"Units": "n/a"},
+        "sex": {"Levels": []},
+    }
+    (tmp_path / "participants.json").write_text(json.dumps(declared))
+    found = read_variables(tmp_path, None, ONE)
+    assert found.levels == {"dx": ("1", "2")}
+    assert found.measured == {"age"}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from brainlm_bids.cohort import variables
-from brainlm_bids.cohort.coding import missing_codes, understand
+from brainlm_bids.cohort.coding import in_words, summary, understand
 from brainlm_bids.cohort.decoding import decode
+from brainlm_bids.cohort.plausibility import missing_codes
 from brainlm_bids.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -92,8 +93,10 @@ def test_the_message_names_the_word_that_stands_in_the_way(people: int) -> None:
         ("x", {"kind": "category"}, "category"),
         ("site", {"kind": "number"}, "number"),
         ("group_score", {}, "number"),
-        ("x", {"levels": ["-9"]}, "number"),
-        ("x", {}, "number"),
+        ("x", {"levels": ["-9"]}, "category"),
+        ("x", {}, "category"),
+        ("education", {}, "number"),
+        ("x", {"kind": "number"}, "number"),
     ],
 )
 def test_categories_that_are_coded_as_numbers(name: str, given: dict, kind: str) -> None:
@@ -107,9 +110,42 @@ def test_categories_that_are_coded_as_numbers(name: str, given: dict, kind: str)
         assert target.classes == ("1", "2", "3", "4")
     else:
         np.testing.assert_array_equal(matrix[:, 0], [1, 2, 3, 4] * 10)
-    # what was assumed without a reason is a warning that tells how to change it
-    assert bool(coded.doubts) == (name == "x" and kind == "number")
+    # what was assumed from the values alone is a warning that tells how to change it
+    assumed = name == "x" and given.get("levels") != ["1", "2", "3", "4"] and "kind" not in given
+    assert bool(coded.doubts) == assumed
     assert all("x:category decides" in doubt for doubt in coded.doubts)
+
+
+def test_whole_numbers_are_codes_if_several_people_have_each() -> None:
+    column = ["1"] * 20 + ["2"] * 18 + ["3"] * 2
+    few = understand("x", column, PEOPLE)
+    assert few.kind == "number" and "taken as numbers, not as codes" in few.doubts[0]
+    # ten recordings of a person are not several people
+    people = [*["s1"] * 20, *["s2"] * 10, *["s3"] * 10]
+    assert understand("x", ["1"] * 20 + ["2"] * 10 + ["3"] * 10, people).kind == "number"
+    # eleven different ones are too many to be codes, unless the name has it
+    many = [str(k % 11) for k in range(44)]
+    assert understand("x", many).kind == "number" and not understand("x", many).doubts
+    assert understand("site", many).kind == "category"
+    assert understand("x", [f"{k % 4}.5" for k in range(40)]).kind == "number"
+
+
+@pytest.mark.parametrize(("value", "said"), [("470", True), ("-60", True), ("95", False)])
+def test_an_implausible_value_is_said(value: str, said: bool) -> None:
+    coded = understand("weight", [*AGES[:39], value])
+    assert coded.texts[39] == value
+    assert any(f"{value} (in 1 recording) lies far outside" in one for one in coded.doubts) == said
+
+
+def test_how_a_column_was_coded_in_words() -> None:
+    sites = understand("site", ["2", "1", "1.0", None, "2", "2", "1"])
+    about = summary(sites.kind, sites.texts)
+    assert about == {"Kind": "category", "Levels": {"1": 3, "2": 3}, "Missing": 1}
+    assert in_words(about) == "2 categories: 1 (3), 2 (3); 1 recording without a value"
+    ages = understand("age", AGES)
+    assert in_words(summary(ages.kind, ages.texts)) == "numbers from 20 to 59"
+    many = [f"c{k:02d}" for k in range(40)]
+    assert in_words(summary("category", many)).endswith("c10 (1), …")
 
 
 def test_a_target_that_differs_by_site_alone_is_not_decoded_behind_its_codes() -> None:
