@@ -264,7 +264,7 @@ def _kind_of(name: str, people: Mapping[float, set[str]], levels: Collection[str
         return _Kind(NUMBER)
     if levels and values <= {as_number(level) for level in levels}:
         return _Kind(CATEGORY)
-    words = _words(name)
+    words = words_of(name)
     if len(values) == 1 or words & NUMBER_WORDS:
         return _Kind(NUMBER)
     whole = f"its {len(values)} different whole numbers are taken as"
@@ -280,10 +280,21 @@ def _kind_of(name: str, people: Mapping[float, set[str]], levels: Collection[str
     return _Kind(CATEGORY, f"{whole} codes of categories, as several people have each")
 
 
-def _words(name: str) -> set[str]:
+def words_of(name: str) -> set[str]:
     """Words of a name, in lower case.
 
-    >>> sorted(_words("DX_GROUP")), sorted(_words("siteID"))
+    Parameters
+    ----------
+    name
+        Name of a column.
+
+    Returns
+    -------
+    set of str
+
+    Examples
+    --------
+    >>> sorted(words_of("DX_GROUP")), sorted(words_of("siteID"))
     (['dx', 'group'], ['id', 'site'])
     """
     split = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)

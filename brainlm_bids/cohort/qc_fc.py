@@ -11,14 +11,17 @@ strategies for the control of motion artifact in studies of functional connectiv
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, rankdata, t
 
+from brainlm_bids.cohort.units import unit_means
+
 Array = NDArray[np.float64]
-PERMUTATIONS = 500
+PERMUTATIONS = 200
 BLOCK = 4096  # features at a time
 FALSE_DISCOVERY_RATE = 0.05
 
@@ -61,6 +64,7 @@ def coupling(
     features: ArrayLike,
     motion: ArrayLike,
     *,
+    recordings: Sequence[Sequence[int]] | None = None,
     distances: ArrayLike | None = None,
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
@@ -73,7 +77,9 @@ def coupling(
         (N, F) a row per subject, such as its connectivity; NaN where unknown (correlations are of
         the subjects that have a value); may be memory-mapped.
     motion
-        (N,) such as the mean framewise displacement, in mm.
+        (N,) a value per subject, such as the mean framewise displacement in mm.
+    recordings
+        The rows of each subject, if it has several: their mean is used.
     distances
         (F,) of each feature, such as that between the parcels of a connection, in mm.
     n_permutations
@@ -104,12 +110,15 @@ def coupling(
     counts = np.zeros(wide.shape[1], dtype=np.int64)
     for start in range(0, wide.shape[1], BLOCK):
         part = slice(start, start + BLOCK)
-        found[:, part], counts[part] = _correlations(rows, np.array(wide[:, part], np.float64))
+        block = np.array(wide[:, part], np.float64)
+        block = block if recordings is None else unit_means(block, recordings)
+        found[:, part], counts[part] = _correlations(rows, block)
     usable = np.isfinite(found[0])
     if not usable.any():
         return Coupling(found[0], *(math.nan,) * 9)
-    size = np.abs(found[:, usable])
-    middle, largest = np.median(size, axis=1), size.max(axis=1)
+    # row by row, since all of them take much memory
+    sizes = (np.abs(row[usable]) for row in found)
+    middle, largest = np.array([(np.median(size), size.max()) for size in sizes]).T
     rho = np.full(len(rows), np.nan)
     if distances is not None:
         rho = _spearman(found[:, usable], np.asarray(distances, dtype=np.float64)[usable])
