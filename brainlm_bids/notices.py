@@ -175,6 +175,12 @@ class Kind(StrEnum):
         "The series lacks the upper frequencies of BrainLM's training data, because of its "
         "repetition time or a low-pass filter.",
     )
+    SMOOTH_SERIES = (
+        "smooth_series",
+        Level.DANGER,
+        "A series to be forecast has next to no power at its upper frequencies: it was probably "
+        "resampled or low-pass filtered, and its past holds its future.",
+    )
     PADDED_WINDOW = (
         "padded_window",
         Level.WARNING,

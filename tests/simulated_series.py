@@ -8,6 +8,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.dataset import write_atlas_files
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.parcels import steps
 from brainlm_bids.parcels.scaling import recording_stats, scale
 
 SPACE, ATLAS, TR = "MNI152NLin2009aSym", "A424approx", 0.735
@@ -36,6 +37,26 @@ def write_robust(out: Path, stem: str, series: np.ndarray, *, atlas: bool = True
     outputs.write_record(out, stem, "series", f"made-{stem}", [path, note])
     if atlas:
         write_atlas(out)
+    return naming
+
+
+def write_run(out: Path, stem: str, series: np.ndarray, tr: float, **made: object) -> Naming:
+    """The denoised volumes of one run, and the scaled series made from them."""
+    naming, names = Naming(str(out), stem, SPACE, ATLAS), list(resources.parcels().names)
+    scaled = steps.scale(series, tr, model_tr=TR)
+    times = {"RepetitionTime": scaled.tr, "SourceRepetitionTime": tr, "StartTime": 0.0}
+    about = {"DummyVolumes": 0, "HighPassCutoff": 100.0, "Denoising": "nonaggr", **made}
+    written = [
+        files.write_tsv(naming.path("denoised"), names, series.T.tolist()),
+        files.write_series(naming.path("robust"), names, scaled.series),
+    ]
+    said = {"RepetitionTime": tr, **about}, times
+    notes = [
+        files.write_json(path.with_suffix(".json"), one)
+        for path, one in zip(written, said, strict=True)
+    ]
+    outputs.write_record(out, stem, "series", f"made-{stem}", [*written, *notes])
+    write_atlas(out)
     return naming
 
 

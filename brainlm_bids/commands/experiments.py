@@ -21,9 +21,9 @@ from brainlm_bids.values import Option
 
 FORECAST_DESCRIPTION = """\
 Predict the volumes that follow several points of each recording from the volumes before them, and
-compare them with the measured ones. The error of each volume ahead is given beside that of the
-median of the parcel, of its last value, and of autoregressive models. The volumes after the end of
-the recording are predicted too."""
+compare them with the measured ones. Only the volumes before a point are resampled and scaled. The
+error of each volume ahead is given beside that of the median of the parcel, of its last value, and
+of autoregressive models. The volumes after the end of the recording are predicted too."""
 
 PERTURB_DESCRIPTION = """\
 Change the series of some parcels and measure the response of the model: how far the embedding
@@ -48,7 +48,14 @@ ARGUMENTS = (
 )
 SELECTION = ("participant_label", "session_label", "task_id", "run_id")
 FORECAST = (
-    Option(name="volumes", kind=int, default=20, bounds=COUNT, help="number of volumes to predict"),
+    Option(
+        name="volumes",
+        kind=int,
+        default=20,
+        bounds=COUNT,
+        help="number of samples to predict, at the rate of the model (0.735 s); they are compared "
+        "with the volumes that the scanner measured in this time",
+    ),
     Option(
         name="origins",
         kind=int,

@@ -3,6 +3,7 @@
 It is tested on subjects that had no part in the fit, beside the baselines of `brainlm forecast`.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,31 @@ from numpy.typing import NDArray
 
 from brainlm_bids import __version__, files
 from brainlm_bids.bids.names import parse
-from brainlm_bids.cohort.means import mean_over_subjects
-from brainlm_bids.experiments import forecast
-from brainlm_bids.experiments.forecast import METRICS, Errors, predicted
-from brainlm_bids.model.checkpoint import LoadedModel, load_model
-from brainlm_bids.model.future import (
-    errors_by_horizon,
-    forecast_origins,
-    look_back,
-    patches_span,
+from brainlm_bids.experiments.forecast import ERROR_COLUMNS, ForecastOptions
+from brainlm_bids.experiments.horizons import (
+    KNOWLEDGE,
+    UNITS,
+    Errors,
+    baseline_errors,
+    cut,
+    error_rows,
+    mean_errors,
+    model_errors,
+    predicted,
 )
+from brainlm_bids.model.checkpoint import LoadedModel, load_model
+from brainlm_bids.model.future import patches_span
+from brainlm_bids.model.past import origins_of, smoothness_warnings
+from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
-from brainlm_bids.training.future import fit_future
+from brainlm_bids.training.future import course_of, fit_future, volumes_needed
 from brainlm_bids.training.processes import in_shares
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import Fold
 
 BEFORE, AFTER = "before", "after"
+LOOKED_AT = 10  # recordings whose smoothness is checked
 Indices = NDArray[np.int64]
 
 
@@ -56,7 +64,8 @@ def finetune_future(options: FinetuneOptions) -> int:
     model = start.model()
     assert options.future is not None
     hidden, seen = patches_span(model, options.future)
-    places, left_out = usable(start, model.window)
+    places, left_out = usable(start, lambda place: volumes_needed(start, place, hidden, seen))
+    smooth = _smooth(start, places)
     subjects = [store.recordings[place].subject for place in places]
     folds = start.folds(subjects)
     rows: list[dict[str, Any]] = []
@@ -64,8 +73,20 @@ def finetune_future(options: FinetuneOptions) -> int:
         folder = options.run_dir / f"fold-{number}"
         rows += _fold(start, np.array(places), fold, folder, hidden, seen)
     if start.writes:
-        _summarise(start, rows, len(folds), hidden, left_out)
+        _summarise(start, rows, len(folds), hidden, left_out, smooth)
     return 0
+
+
+def _smooth(start: Start, places: Sequence[int]) -> list[Notice]:
+    """Warn if one of the first recordings looks resampled or low-pass filtered."""
+    for place in places[:LOOKED_AT]:
+        found = smoothness_warnings(course_of(start, place).series)
+        if found and start.writes:
+            name = start.store.recordings[place].name
+            print(f"brainlm: {name}: {found[0].text}", file=sys.stderr)
+        if found:
+            return found
+    return []
 
 
 def _fold(
@@ -90,7 +111,7 @@ def _fold(
     model, curves = fit_future(start, places, fold, hidden, seen)
     about = {
         "Configuration": configuration,
-        "Task": f"prediction of the last {start.options.future} time patches ({hidden} volumes)",
+        "Task": f"prediction of the last {start.options.future} time patches ({hidden} samples)",
         **start.origin(),
         "Frozen": start.options.frozen,
         "RandomSeed": start.options.seed,
@@ -127,36 +148,24 @@ def _test(
     start: Start, place: int, models: dict[str, LoadedModel], hidden: int, seen: int
 ) -> list[dict[str, Any]]:
     """Errors of one recording, a row per predictor and horizon."""
-    options, store = start.options, start.store
-    forecast_options = forecast.ForecastOptions(
+    options, stored = start.options, start.store.recordings[place]
+    forecast_options = ForecastOptions(
         input=options.data,
         results=options.run_dir,
         volumes=hidden,
         series=options.series,
         seed=options.seed,
     )
-    series, recording = np.array(store.series(place)), store.recordings[place]
-    origins = forecast_origins(len(series), hidden, seen, options.origins)
-    cut = look_back(series, origins, hidden, options.series)
-    known = cut.has_data
-    errors: Errors = {
-        name: errors_by_horizon(
-            cut.truth[..., known], predicted(model, cut, forecast_options)[..., known]
-        )
-        for name, model in models.items()
-    }
-    errors |= forecast.baseline_errors(cut, forecast_options)
-    return [
-        {
-            "recording": recording.name,
-            "participant_id": recording.subject,
-            "predictor": name,
-            "horizon": ahead + 1,
-            **{metric: float(by_horizon[metric][ahead]) for metric in METRICS},
-        }
-        for name, by_horizon in errors.items()
-        for ahead in range(hidden)
-    ]
+    recording = course_of(start, place)
+    origins = origins_of(recording, hidden, seen, options.origins)
+    places = cut(recording, origins, forecast_options)
+    errors: Errors = {}
+    for name, model in models.items():
+        guesses = predicted(model, recording, origins, forecast_options)
+        errors[name] = model_errors(guesses, recording, places)
+    errors |= baseline_errors(places, forecast_options)
+    names = {"recording": stored.name, "participant_id": stored.subject}
+    return [names | row for row in error_rows(errors, recording.tr)]
 
 
 def _summarise(
@@ -165,38 +174,26 @@ def _summarise(
     n_folds: int,
     hidden: int,
     left_out: dict[str, str],
+    smooth: Sequence[Notice],
 ) -> None:
     """Means over subjects for each predictor and horizon, and the figure."""
-    names = list(dict.fromkeys(row["recording"] for row in rows))
-    subjects = [parse(name).subject for name in names]
-    keys = list(dict.fromkeys((row["predictor"], int(row["horizon"])) for row in rows))
-    table = {
-        (row["recording"], row["predictor"], int(row["horizon"])): [
-            float("nan") if row[metric] == "n/a" else float(row[metric]) for metric in METRICS
-        ]
-        for row in rows
-    }
-    values = np.array([[table[(name, *key)] for key in keys] for name in names])
-    means = mean_over_subjects(values, subjects, start.options.seed)
-    columns: dict[str, list[Any]] = {
-        "predictor": [name for name, _ in keys],
-        "horizon": [ahead for _, ahead in keys],
-        "n_recordings": [len(names)] * len(keys),
-        "n_subjects": [len(set(subjects))] * len(keys),
-    }
-    for k, metric in enumerate(METRICS):
-        for part, numbers in zip(("", "_low", "_high"), means, strict=True):
-            columns[f"{metric}{part}"] = numbers[:, k].tolist()
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        tables.setdefault(row["recording"], []).append(row)
+    subjects = [parse(name).subject for name in tables]
+    columns = mean_errors(list(tables.values()), subjects, start.options.seed)
     folder = start.options.run_dir
     files.write_tsv(folder / "forecast.tsv", list(columns), list(columns.values()))
     sidecar = {
         "Description": "Error for each volume ahead in held-out subjects, before and after "
         "fine-tuning and of baselines: mean over subjects, 95 % bootstrap interval",
         "Folds": n_folds,
-        "VolumesPredicted": hidden,
-        "Knows": forecast.KNOWLEDGE,
-        "ErrorUnits": forecast.UNITS[start.options.series],
+        "SamplesPredicted": hidden,
+        "Knows": KNOWLEDGE,
+        "ErrorUnits": UNITS[start.options.series],
+        "Columns": ERROR_COLUMNS,
         "LeftOut": left_out,
+        "Warnings": [*start.warnings(), *to_json(smooth)],
     }
     files.write_json(folder / "forecast.json", sidecar)
     from brainlm_bids.figures.experiments import plot_horizons

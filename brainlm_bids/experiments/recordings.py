@@ -1,9 +1,11 @@
 """Input of an experiment: recordings of an output folder, or one series made elsewhere.
 
 A folder or a file, and a selection, become recordings in the order of their names. Each is named
-for the results folder and has, once read, its scaled series (T, 424) at the model's sampling rate.
+for the results folder and has, once read, its scaled series (T, 424) at the model's sampling rate;
+for forecasts, the volumes of the scanner.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +20,13 @@ from brainlm_bids.bids.outputs import Naming, atlas_path
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
+from brainlm_bids.model.past import Course, course, smoothness_warnings
+from brainlm_bids.notices import Notice
+from brainlm_bids.parcels.sampling import rows_with_data
 from brainlm_bids.parcels.steps import scale
 from brainlm_bids.preproc.steps.series import take_series
 from brainlm_bids.settings import Settings
-from brainlm_bids.training.recordings import SERIES, read_series
+from brainlm_bids.training.recordings import SERIES, cohort_iqr, read_series, read_volumes
 
 Array = NDArray[np.float32]
 
@@ -64,6 +69,30 @@ class Scaled(NamedTuple):
     series: Array
     tr: float
     start: float
+
+
+class Measured(NamedTuple):
+    """A recording in the volumes of the scanner, for forecasts.
+
+    Attributes
+    ----------
+    course
+        The volumes.
+    start
+        Time of the first volume, s from the first volume of the source.
+    path
+        The file.
+    fitted
+        What was fitted to the whole recording when the series was made.
+    warnings
+        Of the series.
+    """
+
+    course: Course
+    start: float
+    path: Path
+    fitted: list[str]
+    warnings: list[Notice]
 
 
 def find_items(options: ExperimentOptions) -> list[Recording]:
@@ -154,6 +183,70 @@ def read_scaled(recording: Recording, options: ExperimentOptions) -> Scaled:
         raise UserError(f"{sidecar}: cannot be read ({kind}: {error})") from None
 
 
+def read_measured(recording: Recording, options: ExperimentOptions) -> Measured:
+    """Read the volumes of the scanner that a forecast is cut in.
+
+    Parameters
+    ----------
+    recording
+        One of `find_items`.
+    options
+        The options of the experiment.
+
+    Returns
+    -------
+    Measured
+        Of an output folder the denoised series, not resampled; a series made elsewhere as it is.
+
+    Raises
+    ------
+    UserError
+        If the series cannot be used.
+    """
+    if options.input.is_file():
+        given, tr, n_dummy = _read_external(recording.path, options.tr)
+        series, start, path = given, n_dummy * tr, recording.path
+        made = course(series, tr, Settings.model_tr)
+        fitted = ["whatever was done to the series before it was given"]
+    else:
+        volumes = read_volumes(recording)
+        cohort = options.series == "robustcohort"
+        iqr = cohort_iqr(recording, volumes) if cohort else 1.0
+        series, start, path = volumes.series, volumes.start, volumes.path
+        tr, fitted = volumes.tr, fitted_to_all(volumes.sidecar)
+        made = course(series, tr, volumes.model_tr, options.series, iqr)
+    start += int(np.argmax(rows_with_data(series))) * tr
+    return Measured(made, start, path, fitted, smoothness_warnings(made.series))
+
+
+def fitted_to_all(sidecar: Mapping[str, Any]) -> list[str]:
+    """List what was fitted to the whole recording when a denoised series was made.
+
+    Parameters
+    ----------
+    sidecar
+        Of the denoised series.
+
+    Returns
+    -------
+    list of str
+        The volumes before an origin depend through these on later ones.
+
+    Examples
+    --------
+    >>> fitted_to_all({"HighPassCutoff": 100.0, "Denoising": "none"})
+    ['high-pass filter, 100 s']
+    """
+    fitted, cutoff = [], sidecar.get("HighPassCutoff")
+    if cutoff is not None:
+        fitted.append(f"high-pass filter, {cutoff:g} s")
+    if sidecar.get("RegressedConfounds"):
+        fitted.append("regression of confounds")
+    elif sidecar.get("Denoising") in ("nonaggr", "aggr"):
+        fitted.append("independent components, their classification and removal")
+    return fitted
+
+
 def atlas_image(naming: Naming, source: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Read the atlas that the series were made with.
 
@@ -188,7 +281,8 @@ def atlas_image(naming: Naming, source: Path) -> tuple[NDArray[np.int16], NDArra
         raise UserError(f"{path}: the atlas cannot be read ({error})") from None
 
 
-def _external_series(path: Path, given_tr: float | None) -> Scaled:
+def _read_external(path: Path, given_tr: float | None) -> tuple[NDArray[np.float64], float, int]:
+    """The steady-state volumes of a series made elsewhere, its TR, and its dummy volumes."""
     names = resources.parcels().names
     try:
         timeseries = read_timeseries(path, names)
@@ -208,7 +302,12 @@ def _external_series(path: Path, given_tr: float | None) -> Scaled:
         given = take_series(values[n_dummy:], max_bad_volumes=Settings.max_bad_volumes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    return given.series, tr, n_dummy
+
+
+def _external_series(path: Path, given_tr: float | None) -> Scaled:
+    series, tr, n_dummy = _read_external(path, given_tr)
     # a series that is already scaled does not change: median 0 and interquartile range 1
-    scaled = scale(given.series, tr, model_tr=Settings.model_tr)
+    scaled = scale(series, tr, model_tr=Settings.model_tr)
     start = (n_dummy + scaled.first) * tr
     return Scaled(scaled.series.astype(np.float32), scaled.tr, start)

@@ -64,23 +64,37 @@ def plot_horizons(
         panels = figure.subplots(1, 3)
         for axes, (metric, heading, unit) in zip(panels, HORIZON_PANELS):
             for name, (label, colour, dashes) in {**styles, **BASELINES}.items():
-                rows = table["predictor"] == name
-                value, low, high = (
-                    table[f"{metric}{part}"][rows].astype(float) for part in ("", "_low", "_high")
-                )
-                ahead = table["horizon"][rows].astype(int)
-                axes.fill_between(ahead, low, high, color=colour, alpha=0.12, lw=0)
                 width = 1.8 if name in styles else 1.2
-                axes.plot(ahead, value, color=colour, ls=dashes, lw=width, label=label)
-            axes.set(title=heading, xlabel="volumes ahead", ylabel=unit)
-            axes.set_xlim(1, max(int(table["horizon"].max()), 2))
-            axes.xaxis.get_major_locator().set_params(integer=True)
+                line = {"color": colour, "ls": dashes, "lw": width}
+                # a line for each repetition time
+                for k, tr in enumerate(np.unique(table["repetition_time"])):
+                    rows = (table["predictor"] == name) & (table["repetition_time"] == tr)
+                    value, low, high = (
+                        table[f"{metric}{part}"][rows].astype(float)
+                        for part in ("", "_low", "_high")
+                    )
+                    ahead = table["seconds"][rows].astype(float)
+                    axes.fill_between(ahead, low, high, color=colour, alpha=0.12, lw=0)
+                    marker = "o" if rows.sum() == 1 else None
+                    axes.plot(ahead, value, **line, marker=marker, label=None if k else label)
+            axes.set(title=heading, xlabel="seconds ahead", ylabel=unit)
+            axes.set_xlim(0, float(table["seconds"].max()) * 1.02)
         _limit(panels[2], table["r2"].astype(float))
-        counts = f"{table['n_subjects'][0]} subjects, {table['n_recordings'][0]} recordings"
+        counts = _counts(table)
         heading = f"{title}: {counts}" if title else counts
         figure.suptitle(heading, fontsize=9, x=0.01, ha="left", color=MUTED)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncol=min(len(labels), 4))
+
+
+def _counts(table: Mapping[str, np.ndarray]) -> str:
+    """Numbers of subjects and recordings, for each repetition time."""
+    parts = []
+    for tr in np.unique(table["repetition_time"]):
+        k = int(np.argmax(table["repetition_time"] == tr))
+        subjects, recordings = table["n_subjects"][k], table["n_recordings"][k]
+        parts.append(f"{subjects} subjects, {recordings} recordings at a TR of {tr:g} s")
+    return "; ".join(parts)
 
 
 def _limit(axes: Any, values: np.ndarray) -> None:

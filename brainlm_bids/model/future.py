@@ -16,7 +16,7 @@ from brainlm_bids.model.network import Indices
 from brainlm_bids.model.reconstruction import scores
 from brainlm_bids.model.recording import Array, complete_order, predict, prepare
 from brainlm_bids.parcels import scaling
-from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
+from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, interpolated, rows_with_data
 
 
 def forecast(
@@ -146,7 +146,9 @@ def patches_span(model: LoadedModel, n_patches: int) -> tuple[int, int]:
     return model.window - boundary, boundary
 
 
-def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) -> Indices:
+def forecast_origins(
+    n_volumes: int, n_ahead: int, n_seen: int, n_origins: int, least: int = MINIMUM_VOLUMES
+) -> Indices:
     """Choose the places from which a recording is predicted.
 
     The origins are evenly spaced from `n_seen` to the last one after which `n_ahead` volumes were
@@ -163,6 +165,8 @@ def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) 
         Number of volumes of the past that a window shows.
     n_origins
         Number of origins.
+    least
+        Smallest number of volumes before an origin.
 
     Returns
     -------
@@ -172,7 +176,7 @@ def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) 
     Raises
     ------
     UserError
-        If fewer than 20 volumes would be visible.
+        If fewer than `least` volumes would be visible.
 
     Examples
     --------
@@ -180,10 +184,9 @@ def forecast_origins(n_volumes: int, n_ahead: int, n_seen: int, n_origins: int) 
     [180, 200, 220, 240]
     """
     last = n_volumes - n_ahead
-    if last < MINIMUM_VOLUMES:
+    if last < least:
         raise UserError(
-            f"{n_volumes} volumes: a forecast of {n_ahead} needs at least "
-            f"{MINIMUM_VOLUMES} seen before them"
+            f"{n_volumes} volumes: a forecast of {n_ahead} needs at least {least} seen before them"
         )
     first = min(n_seen, last)
     return np.unique(np.linspace(first, last, n_origins).round().astype(np.int64))
@@ -201,7 +204,7 @@ class Places(NamedTuple):
     location, scale
         (K, P) statistics that turn scaled values back into those of the series.
     truth
-        (K, H, P) the volumes that followed, in units of `seen`.
+        (K, H, P) the volumes that followed, in units of `seen`; NaN where there are no data.
     has_data
         (P,) whether a parcel has data.
     """
@@ -214,24 +217,31 @@ class Places(NamedTuple):
     has_data: NDArray[np.bool_]
 
 
-def look_back(series: ArrayLike, origins: Indices, n_ahead: int, kind: str) -> Places:
+def look_back(
+    series: ArrayLike,
+    origins: Indices,
+    n_ahead: int,
+    kind: str = "robust",
+    iqr: ArrayLike = 1.0,
+) -> Places:
     """Cut a recording at its origins, and scale each part by its own volumes alone.
 
-    The series was demeaned over the whole recording, so its past reveals the mean of its future.
-    Therefore each part is centred again on its own median (and, for the "robust" kind, divided by
-    its own interquartile range). The volumes that follow are expressed in the same units; they have
-    no influence on the volumes before.
+    Each part is centred on its own median and divided by its own interquartile range (or by that
+    of the cohort). The volumes that follow are expressed in the same units; they have no influence
+    on the volumes before. Volumes without data are interpolated within a part.
 
     Parameters
     ----------
     series
-        (T, P).
+        (T, P) volumes as the scanner sampled them, NaN in volumes and in parcels without data.
     origins
         (K,) number of volumes before each origin.
     n_ahead
         Number of volumes that follow, H.
     kind
         "robust" or "robustcohort".
+    iqr
+        (P,) interquartile ranges of the cohort for "robustcohort", in units of the series.
 
     Returns
     -------
@@ -239,15 +249,20 @@ def look_back(series: ArrayLike, origins: Indices, n_ahead: int, kind: str) -> P
         The parts and the volumes that followed.
     """
     values = np.asarray(series, dtype=np.float64)
+    good = rows_with_data(values)
     seen, location, scale, empty = [], [], [], []
     for origin in origins:
-        past = values[:origin]
-        stats = scaling.recording_stats(past)
-        _, filled = scaling.scale(past, stats)
-        location.append(np.where(filled, 0, past.mean(axis=0) + stats.median))
-        scale.append(np.where(filled | (kind != "robust"), 1, stats.iqr))
+        past, measured = values[:origin], good[:origin]
+        if not measured.all():
+            past = interpolated(past, measured)
+        stats = scaling.recording_stats(past, measured)
+        _, filled = scaling.scale(past, stats, measured)
+        size = stats.iqr if kind == "robust" else np.broadcast_to(iqr, stats.iqr.shape)
+        location.append(np.where(filled, 0, past[measured].mean(axis=0) + stats.median))
+        scale.append(np.where(filled, 1, size))
         seen.append(np.where(filled, 0, (past - location[-1]) / scale[-1]))
         empty.append(filled)
+    values = np.where(good[:, None], values, np.nan)
     truth = [
         (values[origin : origin + n_ahead] - here) / size
         for origin, here, size in zip(origins, location, scale, strict=True)
@@ -270,22 +285,25 @@ def errors_by_horizon(truth: ArrayLike, predicted: ArrayLike) -> dict[str, NDArr
     ----------
     truth, predicted
         (K, H, P) for K origins, H volumes ahead and P parcels, in units in which 0 is the best
-        guess without a forecast.
+        guess without a forecast. NaN in the truth are left out.
 
     Returns
     -------
     dict
         "rmse", "pearson_r" and "r2", (H,) each. r2 = 1 − Σ(x − y)² / Σx², relative to that 0 and
-        not to a mean that nobody knew.
+        not to a mean that nobody knew. NaN where nothing was measured.
     """
     pair = [
         np.asarray(values, dtype=np.float64).transpose(1, 0, 2) for values in (truth, predicted)
     ]
     known, guess = (values.reshape(len(values), -1).T for values in pair)
+    measured = np.isfinite(known)
+    known = np.where(measured, known, 0)
     # a prediction of 0 within rounding errors has no correlation
     guess = np.where(np.abs(guess) > 1e-9 * np.abs(known).max(initial=0), guess, 0)
-    errors = scores(known, guess)
-    variance = np.square(known).mean(axis=0)
+    errors = scores(known, np.where(measured, guess, np.nan))
+    total, count = np.square(known).sum(axis=0), measured.sum(axis=0)
+    variance = total / np.maximum(count, 1)
     return {
         "rmse": np.sqrt(errors["mse"]),
         "pearson_r": errors["pearson_r"],

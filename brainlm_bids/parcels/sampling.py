@@ -176,9 +176,31 @@ def at_rate(
     >>> series.shape, tr
     ((273, 424), 0.735)
     """
-    if abs(tr - target_tr) <= TR_TOLERANCE * target_tr:
+    new_tr = rate_of(tr, target_tr)
+    if new_tr == tr:
         return series, tr
-    return resample_series(series, tr, target_tr), target_tr
+    return resample_series(series, tr, new_tr), new_tr
+
+
+def rate_of(tr: float, target_tr: float) -> float:
+    """Repetition time that a series has at the model: its own if that is close enough.
+
+    Parameters
+    ----------
+    tr, target_tr
+        Repetition times of the series and of the model, s.
+
+    Returns
+    -------
+    float
+        `tr` if the two differ by no more than `TR_TOLERANCE` of the target, else the target.
+
+    Examples
+    --------
+    >>> rate_of(0.72, 0.735), rate_of(2.0, 0.735)
+    (0.72, 0.735)
+    """
+    return tr if abs(tr - target_tr) <= TR_TOLERANCE * target_tr else target_tr
 
 
 def power_above(frequency: float) -> float:
@@ -239,12 +261,14 @@ def band_warnings(tr: float, low_pass: float | None = None) -> list[Notice]:
     return [notice(Kind.MISSING_FREQUENCIES, text)]
 
 
-def resample_series(series: ArrayLike, tr: float, target_tr: float) -> NDArray[np.float64]:
+def resample_series(
+    series: ArrayLike, tr: float, target_tr: float, first: float = 0.0
+) -> NDArray[np.float64]:
     """Resample a series in time by a windowed sinc.
 
     The cut-off is the lower of the two Nyquist frequencies, so that there is no aliasing when the
-    rate is reduced. The ends are extended by point reflection. The first volume stays at t = 0,
-    and no sample lies beyond the last volume.
+    rate is reduced. The ends are extended by point reflection. No sample lies beyond the last
+    volume.
 
     Parameters
     ----------
@@ -252,16 +276,19 @@ def resample_series(series: ArrayLike, tr: float, target_tr: float) -> NDArray[n
         (T, P). Columns of NaN stay NaN.
     tr, target_tr
         Repetition times before and after, s.
+    first
+        Time of the first sample, s from the first volume, not beyond the last one.
 
     Returns
     -------
     ndarray
-        (T', P) with T' = floor((T − 1) · tr / target_tr) + 1.
+        (T', P) with T' = floor(((T − 1) · tr − first) / target_tr) + 1.
 
     Raises
     ------
     ValueError
-        If the series is not 2-D or a repetition time is not positive.
+        If the series is not 2-D, a repetition time is not positive, or `first` is outside of the
+        series.
 
     References
     ----------
@@ -279,18 +306,23 @@ def resample_series(series: ArrayLike, tr: float, target_tr: float) -> NDArray[n
         raise ValueError(f"expected a series (T, P), got shape {values.shape}")
     if not (np.isfinite([tr, target_tr]).all() and tr > 0 and target_tr > 0):
         raise ValueError(f"repetition times must be positive: {tr}, {target_tr}")
-    if tr == target_tr:
+    if not -1e-9 <= first <= (len(values) - 1) * tr + 1e-9:
+        raise ValueError(
+            f"a first sample at {first} s: the series ends at {len(values) - 1} · {tr}"
+        )
+    if tr == target_tr and not first:
         return values.copy()
     # A sparse product adds in a fixed order, whatever the number of threads.
-    return np.asarray(_interpolation(len(values), tr, target_tr) @ values)
+    return np.asarray(_interpolation(len(values), tr, target_tr, first) @ values)
 
 
-def _interpolation(n: int, tr: float, target_tr: float) -> csr_matrix:
+def _interpolation(n: int, tr: float, target_tr: float, first: float) -> csr_matrix:
     """(T', T) weights of the interpolation; each row sums to 1."""
-    n_out = int(np.floor((n - 1) * tr / target_tr + 1e-9)) + 1
+    n_out = int(np.floor(((n - 1) * tr - first) / target_tr + 1e-9)) + 1
     widening = max(1.0, target_tr / tr)  # of the kernel, in volumes, to lower its cutoff
     reach = min(LOBES * widening, n - 1.0)  # one reflection must do for short series
-    time = np.minimum(np.arange(n_out) * target_tr / tr, n - 1.0)  # in volumes of the input
+    # in volumes of the input
+    time = np.minimum((first + np.arange(n_out) * target_tr) / tr, n - 1.0)
     index = np.floor(time)[:, None] + np.arange(-np.ceil(reach), np.ceil(reach) + 2)[None, :]
     offset = (time[:, None] - index) / widening
     inside = np.clip(1 - (offset * widening / max(reach, 1.0)) ** 2, 0, None)

@@ -5,7 +5,7 @@ weights.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,6 +119,7 @@ def _claimed_store(options: FinetuneOptions, resource: ModelResource) -> Store:
         series=options.series,
         space=options.space,
         atlas=options.atlas,
+        volumes=options.future is not None,
     )
 
 
@@ -203,15 +204,15 @@ class Start(NamedTuple):
         return cross_validation(subjects, options.folds, options.seed)
 
 
-def usable(start: Start, shortest: int) -> tuple[list[int], dict[str, str]]:
+def usable(start: Start, needed: int | Callable[[int], int]) -> tuple[list[int], dict[str, str]]:
     """Select the recordings with enough volumes; the others are reported.
 
     Parameters
     ----------
     start
         The store.
-    shortest
-        Number of volumes that a recording needs.
+    needed
+        Number of volumes that a recording needs, or a function of its index in the store.
 
     Returns
     -------
@@ -229,8 +230,9 @@ def usable(start: Start, shortest: int) -> tuple[list[int], dict[str, str]]:
     chosen, left_out = [], {}
     for index, recording in enumerate(store.recordings):
         reason = recording.reason
-        if not reason and recording.n_volumes < shortest:
-            reason = f"has {recording.n_volumes} volumes; {shortest} are needed"
+        least = needed if isinstance(needed, int) else 0 if reason else needed(index)
+        if not reason and recording.n_volumes < least:
+            reason = f"has {recording.n_volumes} volumes; {least} are needed"
         if reason:
             left_out[recording.name] = reason
         else:

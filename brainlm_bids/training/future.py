@@ -1,7 +1,8 @@
 """Fine-tuning for forecasts: the model learns to predict the masked last patches of windows.
 
-Every window is scaled by its visible volumes alone (`model.future.look_back`): no input depends on
-the volumes to predict.
+Windows are cut in the volumes of the scanner. What is visible of a window is made and scaled from
+the volumes before its origin alone (`model.past.window_at`): no input depends on the volumes to
+predict.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids.model.checkpoint import LoadedModel
-from brainlm_bids.model.future import look_back, tokens_before
+from brainlm_bids.model.future import tokens_before
+from brainlm_bids.model.past import Course, course, window_at, window_origins
 from brainlm_bids.model.recording import complete_order
 from brainlm_bids.model.windows import cut_windows
 from brainlm_bids.resources import parcels
+from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Curves, fit_with_early_stopping
 from brainlm_bids.training.finetune_start import Start
 from brainlm_bids.training.objective import MaskedPrediction
@@ -25,6 +28,51 @@ from brainlm_bids.training.processes import share
 from brainlm_bids.training.split import Fold
 
 Indices = NDArray[np.int64]
+
+
+def course_of(start: Start, place: int) -> Course:
+    """Take a recording of the store in the volumes of the scanner.
+
+    Parameters
+    ----------
+    start
+        Store and options.
+    place
+        Index of the recording in the store.
+
+    Returns
+    -------
+    Course
+        A store that gives no repetition time holds series at the rate of the model.
+    """
+    stored = start.store.recordings[place]
+    rate = Settings.model_tr
+    tr, model_tr = stored.tr or rate, stored.model_tr or rate
+    return course(start.store.series(place), tr, model_tr, start.options.series)
+
+
+def volumes_needed(start: Start, place: int, hidden: int, seen: int) -> int:
+    """Count the volumes that a recording needs for one window.
+
+    Parameters
+    ----------
+    start
+        Store and options.
+    place
+        Index of the recording in the store.
+    hidden, seen
+        Number of masked samples of a window, and of visible samples before them.
+
+    Returns
+    -------
+    int
+        More than the recording has where its bad volumes leave no place for a window.
+    """
+    recording = course_of(start, place)
+    if len(window_origins(recording, seen, hidden)):
+        return 0
+    least = recording.volumes(seen + hidden)
+    return max(least, start.store.recordings[place].n_volumes + 1)
 
 
 def fit_future(
@@ -63,28 +111,26 @@ def fit_future(
     on_cuda = start.engine.device.type == "cuda"
     micro = options.micro_batch or (options.batch if on_cuda else 2)
 
-    def window(place: int, first: int, rng: np.random.Generator) -> tuple[Any, Indices]:
+    def window(recording: Course, origin: int, rng: np.random.Generator) -> tuple[Any, Indices]:
         """(P, W) scaled by what is seen of it, and the order of its tokens."""
-        part = np.array(start.store.series(place)[first : first + model.window])
-        cut = look_back(part, np.array([seen]), hidden, options.series)
-        whole = np.vstack([cut.seen[0], cut.truth[0]])
+        whole = window_at(recording, origin, seen, hidden)
         order = rng.permutation(visible) if model.network.order_matters else visible
-        # a parcel without visible data has no future to learn
-        return np.where(cut.has_data, whole, 0).T.astype(np.float32), complete_order(model, order)
+        return whole.T.astype(np.float32), complete_order(model, order)
 
     def batches(rows: Indices, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         drawn = []
         for row in rows:
-            place = int(places[fold.fit[row]])
+            recording = course_of(start, int(places[fold.fit[row]]))
             rng = np.random.default_rng([options.seed, epoch, int(row)])
-            last = start.store.recordings[place].n_volumes - model.window
-            drawn.append(window(place, int(rng.integers(last + 1)), rng))
+            origins = window_origins(recording, seen, hidden)
+            drawn.append(window(recording, int(origins[rng.integers(len(origins))]), rng))
         yield from _stacked(drawn, micro)
 
     fixed = [
-        window(place, int(first), np.random.default_rng(options.seed))
+        window(recording, origin, np.random.default_rng(options.seed))
         for place in share(places[fold.validation].tolist(), start.engine)
-        for first in cut_windows(start.store.recordings[place].n_volumes, model.window)
+        for recording in [course_of(start, place)]
+        for origin in _spread(recording, seen, hidden)
     ]
 
     def validate(module: nn.Module) -> Tensor:
@@ -118,6 +164,14 @@ def fit_future(
             start.engine,
         )
     return model, curves
+
+
+def _spread(recording: Course, seen: int, hidden: int) -> list[int]:
+    """Origins of windows that together cover a recording, as `cut_windows` does."""
+    origins = window_origins(recording, seen, hidden)
+    first = cut_windows(recording.samples(len(recording.series)), seen + hidden)
+    wanted = [recording.volumes(int(k) + seen) for k in first]
+    return sorted({int(origins[np.abs(origins - one).argmin()]) for one in wanted})
 
 
 def _stacked(drawn: Sequence[tuple[Any, Indices]], micro: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,9 +1,6 @@
-"""All recordings in one file that windows are read from.
+"""All recordings in one file that windows are read from: writing it, and building it where needed.
 
-A store is a folder: `series.f32` holds the volumes of all recordings in turn, as little-endian
-float32 (volumes, P); `recordings.tsv` gives the first volume of each and the sha256 of its bytes;
-`store.json` describes it. The file is mapped into memory, so reading a window reads 200 · P · 4
-contiguous bytes.
+What the folder holds, and how it is read: `mapped_store`.
 """
 
 import json
@@ -12,7 +9,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,89 +21,35 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
     file_sha256,
     read_json,
-    read_rows,
     sha256,
     write_json,
     write_tsv,
 )
-from brainlm_bids.training.recordings import Example, check_series, find_series, read_all
+from brainlm_bids.training.mapped_store import (
+    COLUMNS,
+    DTYPE,
+    FORMAT,
+    TIMES,
+    Array,
+    Store,
+    Stored,
+    is_store,
+    open_store,
+    verify,
+)
+from brainlm_bids.training.recordings import (
+    Example,
+    check_series,
+    find_series,
+    read_all,
+    series_example,
+    volumes_example,
+    volumes_file,
+)
+
+__all__ = ["Store", "Stored", "find_or_build", "is_store", "open_store", "verify", "write_store"]
 
 FOLDER = "training_store"  # in the output folder
-FORMAT = 1
-DTYPE = "<f4"
-COLUMNS = ("name", "participant_id", "n_volumes", "first_volume", "sha256", "reason")
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One row of the table: a recording.
-
-    Attributes
-    ----------
-    name, subject
-        `sub-01_ses-1_task-rest`, `sub-01`.
-    n_volumes, first_volume
-        Its part of the file.
-    sha256
-        Checksum of its values.
-    reason
-        Why it has no volumes; empty if it has.
-    """
-
-    name: str
-    subject: str
-    n_volumes: int
-    first_volume: int
-    sha256: str
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Store:
-    """An open store.
-
-    Attributes
-    ----------
-    folder
-        Its folder.
-    recordings
-        Its table.
-    values
-        (volumes, P), mapped into memory.
-    sha256
-        Checksum of the table, and so of every recording's name and values.
-    """
-
-    folder: Path
-    recordings: tuple[Stored, ...]
-    values: NDArray[np.float32]  # (volumes, P), mapped
-    sha256: str
-
-    @property
-    def n_parcels(self) -> int:
-        """Number of parcels of each volume."""
-        return int(self.values.shape[1])
-
-    def series(self, index: int) -> Array:
-        """Return the series of a recording.
-
-        Parameters
-        ----------
-        index
-            Row of the table.
-
-        Returns
-        -------
-        ndarray
-            (T, P), a view: nothing is read yet.
-        """
-        recording = self.recordings[index]
-        return self.values[recording.first_volume : recording.first_volume + recording.n_volumes]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A worker process maps the file itself; pickling the array would copy the volumes.
-        return open_store, (self.folder,)
 
 
 def write_store(
@@ -123,7 +65,8 @@ def write_store(
     folder
         Folder of the store.
     recordings
-        Name, subject and series (T, P) of each.
+        Name, subject and series (T, P) of each, see `Example`. Without a repetition time it is
+        taken to be at the rate of the model as the scanner measured it.
     fingerprint
         Identifies what the recordings were made from.
 
@@ -144,8 +87,9 @@ def write_store(
     try:
         n_parcels, rows = _write_rows(work / "series.f32", recordings)
         columns = [[getattr(row, key) for row in rows] for key in Stored.__dataclass_fields__]
-        columns[-1] = [reason or None for reason in columns[-1]]
-        write_tsv(work / "recordings.tsv", COLUMNS, columns)
+        columns[5] = [reason or None for reason in columns[5]]
+        names = [*COLUMNS, *TIMES] if any(row.tr for row in rows) else [*COLUMNS]
+        write_tsv(work / "recordings.tsv", names, columns[: len(names)])
         table = file_sha256(work / "recordings.tsv")
         about = {"Format": FORMAT, "Parcels": n_parcels, "DataType": DTYPE, "Table": table}
         write_json(work / "store.json", {**about, "Sources": fingerprint})
@@ -162,18 +106,21 @@ def _write_rows(file: Path, recordings: Iterable[Any]) -> tuple[int, list[Stored
     n_parcels = first = 0
     with file.open("wb") as stream:
         for item in recordings:
-            name, subject, series, reason = Example(*item)
+            example = Example(*item)
+            name, subject, series, reason = example[:4]
             if series is None:
                 rows.append(Stored(name, subject, 0, first, "", reason))
                 continue
-            check_series(np.asarray(series), name)
+            if example.tr is None:
+                check_series(np.asarray(series), name)
             n_parcels = n_parcels or series.shape[1]
             if series.shape[1] != n_parcels:
                 raise UserError(
                     f"{name}: has {series.shape[1]} parcels, the recordings before it {n_parcels}"
                 )
             digest = _append(stream, np.asarray(series))
-            rows.append(Stored(name, subject, len(series), first, digest))
+            place = len(series), first, digest
+            rows.append(Stored(name, subject, *place, "", example.tr, example.model_tr))
             first += len(series)
         stream.flush()
         os.fsync(stream.fileno())
@@ -203,102 +150,6 @@ def _put_in_place(work: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder is a store.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-
-    Returns
-    -------
-    bool
-        True if it has a `store.json`.
-    """
-    return (folder / "store.json").is_file()
-
-
-def open_store(folder: Path) -> Store:
-    """Map a store into memory.
-
-    Parameters
-    ----------
-    folder
-        Folder of the store.
-
-    Returns
-    -------
-    Store
-        The store, open.
-
-    Raises
-    ------
-    UserError
-        If the store is incomplete; the message names the file.
-    """
-    try:
-        about = read_json(folder / "store.json")
-        table = file_sha256(folder / "recordings.tsv")
-        rows = read_rows(folder / "recordings.tsv")
-        n_parcels, expected = int(about["Parcels"]), str(about["Table"])
-        size = (folder / "series.f32").stat().st_size
-        recordings = tuple(_stored(row) for row in rows)
-    except (OSError, UserError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: is not a store, or incomplete ({error}); {_AGAIN}") from None
-    if about.get("Format") != FORMAT:
-        raise UserError(f"{folder}: was written by another version of brainlm-bids; {_AGAIN}")
-    if table != expected:
-        raise UserError(f"{folder / 'recordings.tsv'}: was changed after it was written; {_AGAIN}")
-    n_volumes = sum(row.n_volumes for row in recordings)
-    if size != n_volumes * n_parcels * 4:
-        raise UserError(f"{folder / 'series.f32'}: is cut short ({size} bytes); {_AGAIN}")
-    shape = (n_volumes, n_parcels)
-    values = np.memmap(folder / "series.f32", dtype=DTYPE, mode="r", shape=shape)
-    return Store(folder, recordings, values, expected)
-
-
-_AGAIN = "delete the folder and build it again"
-
-
-def _stored(row: dict[str, str]) -> Stored:
-    values = {key: "" if row[key] == "n/a" else row[key] for key in COLUMNS}
-    return Stored(
-        values["name"],
-        values["participant_id"],
-        int(values["n_volumes"]),
-        int(values["first_volume"]),
-        values["sha256"],
-        values["reason"],
-    )
-
-
-def verify(store: Store) -> None:
-    """Compare every recording with its checksum.
-
-    Parameters
-    ----------
-    store
-        The store.
-
-    Raises
-    ------
-    UserError
-        If some differ; the message names them.
-    """
-    bad = [
-        recording.name
-        for index, recording in enumerate(store.recordings)
-        if not recording.reason and sha256(store.series(index)) != recording.sha256
-    ]
-    if bad:
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise UserError(
-            f"{store.folder}: {', '.join(bad[:3])}{more}: changed after writing (sha256 differs); "
-            f"{_AGAIN}"
-        )
-
-
 def find_or_build(
     data: Path,
     run_dir: Path,
@@ -306,6 +157,7 @@ def find_or_build(
     series: str = "robust",
     space: str | None = None,
     atlas: str | None = None,
+    volumes: bool = False,
     check: bool = True,
     report: Callable[[str], None] = print,
 ) -> Store:
@@ -322,6 +174,8 @@ def find_or_build(
         The run folder.
     series, space, atlas
         See `recordings.find_series`.
+    volumes
+        Store the volumes of the scanner (see `recordings.read_volumes`), not the scaled series.
     check
         Whether to compare all values with their checksums; one process of a machine is enough.
     report
@@ -345,22 +199,29 @@ def find_or_build(
         store = open_store(data)
         if check:
             verify(store)
+        if not volumes and any(one.tr for one in store.recordings):
+            raise UserError(
+                f"{data}: holds volumes of the scanner, for --future; give the output folder"
+            )
         return store
     sources = find_series(data, series=series, space=space, atlas=atlas)
     parent = (data if os.access(data, os.W_OK) else run_dir) / FOLDER
     parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"desc-{series}{'volumes' if volumes else ''}"
     with FileLock(parent / ".lock"):
-        return _open_or_build(parent / f"desc-{series}", sources, data, check, report)
+        return _open_or_build(folder, sources, data, volumes, check, report)
 
 
 def _open_or_build(
     folder: Path,
     sources: Sequence[Recording],
     data: Path,
+    volumes: bool,
     check: bool,
     report: Callable[[str], None],
 ) -> Store:
-    fingerprint = _fingerprint(sources)
+    read = volumes_example if volumes else series_example
+    fingerprint = _fingerprint(sources, volumes)
     try:
         store = open_store(folder)
         if read_json(folder / "store.json")["Sources"] == fingerprint:
@@ -376,13 +237,13 @@ def _open_or_build(
         ignore(data, [f"{FOLDER}"])
     report(f"reading {len(sources)} series of {data} into {folder}")
     progress = tqdm(sources, desc="store", unit="recording", disable=None)
-    return write_store(folder, read_all(progress), fingerprint=fingerprint)
+    return write_store(folder, read_all(progress, read), fingerprint=fingerprint)
 
 
-def _fingerprint(sources: Sequence[Recording]) -> str:
+def _fingerprint(sources: Sequence[Recording], volumes: bool) -> str:
     states = []
     for recording in sources:
-        status = recording.path.stat()
+        status = (volumes_file(recording) if volumes else recording.path).stat()
         states.append(
             [
                 recording.stem,
