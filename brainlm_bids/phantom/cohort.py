@@ -44,7 +44,7 @@ NETWORK_SHARE, PERSON_SHARE, COMMON_SHARE, WHITE_SHARE = 0.25, 0.22, 0.05, 0.08
 # What one standard deviation of the strength adds to the network's share, and to log amplitude.
 COUPLING, AMPLITUDE = 0.08, 0.15
 LIMIT = 2.0  # largest strength, so that no share is negative
-N_PERSON_MAPS, N_SITE_MAPS = 8, 3
+N_PERSON_MAPS, N_SITE_MAPS = 4, 3
 # Standard deviations of log amplitude: over parcels, over people per parcel and as a whole.
 PARCEL_SPREAD, PERSON_SPREAD, WHOLE_SPREAD = 0.35, 0.15, 0.10
 MEAN_FD, FD_SPREAD = 0.15, 0.4  # mm; sd of its logarithm over people

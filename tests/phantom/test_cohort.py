@@ -28,13 +28,14 @@ def test_the_same_numbers_give_the_same_series_whatever_else_is_simulated() -> N
 
 
 def test_series_have_the_planted_correlations() -> None:
-    options = replace(SMALL, seconds=20_000.0)
+    options = replace(SMALL, seconds=400.0, runs=60)
     people = draw_people(options)
     wanted = upper(maps_of(options, people, 1).correlation())
-    found = upper(np.corrcoef(record(options, people, 1).series.T))
+    runs = [record(options, people, 1, 1, run).series for run in range(1, 61)]
+    found = upper(np.mean([np.corrcoef(one.T) for one in runs], axis=0))
     assert np.corrcoef(wanted, found)[0, 1] > 0.98
     assert abs(np.polyfit(wanted, found, 1)[0] - 1) < 0.06
-    assert abs((found - wanted).mean()) < 0.01
+    assert abs((found - wanted).mean()) < 0.02
 
 
 def test_no_share_is_negative_whatever_is_switched_on() -> None:
