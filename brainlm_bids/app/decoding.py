@@ -13,6 +13,7 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import NUMBER, Coded, in_words, split_kind, summary, understand
+from brainlm_bids.cohort.sources import LINEAR, selected
 from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.errors import UserError
@@ -112,6 +113,10 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         targets.append(target)
         LOG.info("%s: %s", name, in_words(variables.coding(target)))
         cohort.doubt(name, target.doubts)
+    chosen = selected([LINEAR])
+    embeddings = configuration_hash(
+        {recording.stem: cohort.embedding_key(recording, label) for recording in recordings}
+    )
     notes = {target.name: list(target.notes) for target in targets if target.notes}
     sidecar = {
         "NotDecoded": skipped,
@@ -125,7 +130,9 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     configuration = configuration_hash(
         {
             "version": __version__,
-            "embeddings": [(r.stem, cohort.embedding_key(r, label)) for r in recordings],
+            "embeddings": embeddings,
+            "sources": [source.name for source in chosen],
+            "quality": quality_columns(recordings, QUALITY),
             "targets": [[t.name, t.units, t.unit_values.tolist(), t.classes] for t in targets],
             "confounds": confounds,
             "sidecar": sidecar,
@@ -138,7 +145,9 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         outputs.model_stage(label, cohort.naming.scaling, "decoding"),
         configuration,
     )
-    plan = None if complete else DecodingPlan(tuple(targets), confounds, configuration)
+    if complete:
+        return Decoding(None, sidecar)
+    plan = DecodingPlan(tuple(targets), confounds, chosen, configuration, embeddings)
     return Decoding(plan, sidecar)
 
 

@@ -204,7 +204,6 @@ def _plan(cohort: Cohort, recording: Recording, statistics: str) -> CohortPlan:
         cohort_inputs(settings, recording, statistics),
         cohort.models,
         scaling=cohort.naming.scaling,
-        controls=bool(settings.target),
     )
     return CohortPlan(stages, cohort_context(recording, cohort.models))
 

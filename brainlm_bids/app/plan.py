@@ -75,7 +75,6 @@ def plan_recording(
     models: Mapping[str, ModelResource],
     *,
     scaling: str = "",
-    controls: bool = False,
 ) -> RecordingPlan:
     """Compare the configurations of a recording's stages with those that it was computed under.
 
@@ -89,25 +88,23 @@ def plan_recording(
         By their labels in the names of the outputs.
     scaling : str
         Of the series, as in the names of the outputs.
-    controls : bool
-        Whether each model's control with random weights is run, too.
     """
     out, recording = settings.output_dir, series.recording
     key = _series_key(inputs)
     first = StagePlan(series, key, outputs.is_complete(out, *series, key))
 
-    def plan_model(label: str, model: ModelResource, part: str = "") -> ModelPlan:
-        stage = Stage(recording, outputs.model_stage(label, scaling, part))
+    def plan_model(label: str, model: ModelResource) -> ModelPlan:
+        stage = Stage(recording, outputs.model_stage(label, scaling))
         own_key = _model_key(settings, key, model)
         complete = first.complete and outputs.is_complete(out, *stage, own_key)
-        source = model.name if model.path is None else str(model.path.resolve())
-        return ModelPlan(stage, own_key, complete, label, source)
+        return ModelPlan(stage, own_key, complete, label, model_source(model))
 
-    return RecordingPlan(
-        first,
-        tuple(plan_model(label, model) for label, model in models.items()),
-        tuple(plan_model(label, model, "untrained") for label, model in models.items() if controls),
-    )
+    return RecordingPlan(first, tuple(plan_model(label, model) for label, model in models.items()))
+
+
+def model_source(model: ModelResource) -> str:
+    """Where a model is loaded from: the folder of its checkpoint, or random:<architecture>."""
+    return model.name if model.path is None else str(model.path.resolve())
 
 
 def _series_key(inputs: Mapping[str, object]) -> str:

@@ -6,6 +6,7 @@ from brainlm_bids.app.cohort import Cohort, quality, quality_columns
 from brainlm_bids.app.context import model_info
 from brainlm_bids.app.decoding import plan_decoding
 from brainlm_bids.app.execution import execute
+from brainlm_bids.app.plan import model_source
 from brainlm_bids.app.resources import materialise
 from brainlm_bids.app.status import FAILED, Outcome
 from brainlm_bids.bids.derivatives import INCLUDED
@@ -66,6 +67,8 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
         "Model": {**model_info(label, model).sidecar(), "untrained": model.random},
         "Warnings": to_json([*cohort.warnings(), *model.warnings]),
     }
+    source = model_source(model)
     if decoding is None:
-        return ModelSummary(label, rows, colours, sidecar, False, None)
-    return ModelSummary(label, rows, colours, {**sidecar, **decoding.sidecar}, True, decoding.plan)
+        return ModelSummary(label, rows, colours, sidecar, source, None)
+    sidecar |= decoding.sidecar
+    return ModelSummary(label, rows, colours, sidecar, source, decoding.plan)

@@ -222,10 +222,10 @@ COHORT_SERIES_STAGE = "scaling-cohort"
 
 
 def model_stage(model: str, scaling: str = "", part: str = "") -> str:
-    """The stage of a model's files, under a scaling; part: of those, such as `untrained`.
+    """The stage of a model's files, under a scaling; part: of those, such as `decoding`.
 
-    >>> model_stage("brainlm13M"), model_stage("brainlm13M", "cohort", "untrained")
-    ('model-brainlm13M', 'model-brainlm13M_scaling-cohort_desc-untrained')
+    >>> model_stage("brainlm13M"), model_stage("brainlm13M", "cohort", "decoding")
+    ('model-brainlm13M', 'model-brainlm13M_scaling-cohort_desc-decoding')
     """
     return build("", {"model": model, "scaling": scaling, "desc": part}).stem
 

@@ -1,17 +1,18 @@
-"""Decoding: a target (N,) is predicted from features (N, F) of N recordings.
+"""Decoding: a target (U,) is predicted of U units from their features, or by a trained probe.
 
-Nested, repeated cross-validation by subject: all recordings of a person are on one side of a split,
-also where the penalty is chosen.
+Nested, repeated cross-validation by subject: all units of a person are on one side of a split, also
+where the penalty is chosen or the training of a probe is stopped. What a unit is, a subject or a
+recording, is decided before (`units`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids.cohort.folds import Split, splits
-from brainlm_bids.cohort.permutations import permutation_p, permuted_targets
+from brainlm_bids.cohort.permutations import permutation_p, permuted_targets, within_fold_p
 from brainlm_bids.cohort.readouts import Fit, fit_ridge, logistic_fit, principal_scores
 from brainlm_bids.cohort.scores import (
     Score,
@@ -21,45 +22,53 @@ from brainlm_bids.cohort.scores import (
 )
 
 Array = NDArray[np.float64]
+# For each repeat of a cross-validation its splits, whose test rows are all rows
+Folds = Sequence[Sequence[Split]]
+# Features (U, F) and a split -> features for this split alone, from what its training rows know
+Preparation = Callable[[NDArray, Split], NDArray]
+# target (U,), subjects (U,), split, number of classes, seed -> predictions of the test rows
+Predictor = Callable[[Array, NDArray[np.str_], Split, int, int], Array]
 OUTER_FOLDS = 5
 MAXIMUM_REPEATS = 10
-RECORDINGS_FITTED = 10_000  # repeats × recordings stays below this, for time
+UNITS_FITTED = 10_000  # repeats × units stays below this, for time
 
 
 class Decoded(NamedTuple):
-    """The result of decoding one target from one kind of features.
+    """The result of decoding one target from one source.
 
     Attributes
     ----------
     predictions
-        (N,) for a regression, (N, C) probabilities for C classes: each recording's while its
-        subject was left out, averaged over repeats.
+        (U,) for a regression, (U, C) probabilities for C classes: each unit's while its subject was
+        left out, averaged over repeats.
     scores
         Name of a metric to its score.
     p
         One-sided p value of the first repeat's r² or AUC, by permuting the target between subjects;
         NaN without permutations.
+    n_folds
+        Number of splits of the first repeat.
     n_repeats
         Number of repeats of the cross-validation.
     reference
-        (N,) the mean of the training rows of each recording, which r² is relative to; empty for
-        classes.
+        (U,) the mean of the training rows of each unit, which r² is relative to; empty for classes.
     """
 
     predictions: Array
     scores: dict[str, Score]
     p: float
+    n_folds: int
     n_repeats: int
     reference: Array
 
 
-def n_repeats(n_recordings: int) -> int:
-    """Number of repeats of the cross-validation: ten for up to 1000 recordings, fewer for more.
+def n_repeats(n_units: int) -> int:
+    """Number of repeats of the cross-validation: ten for up to 1000 units, fewer for more.
 
     Parameters
     ----------
-    n_recordings
-        Number of recordings.
+    n_units
+        Number of units.
 
     Returns
     -------
@@ -71,7 +80,33 @@ def n_repeats(n_recordings: int) -> int:
     >>> n_repeats(200), n_repeats(2500), n_repeats(40_000)
     (10, 4, 1)
     """
-    return max(1, min(MAXIMUM_REPEATS, RECORDINGS_FITTED // n_recordings))
+    return max(1, min(MAXIMUM_REPEATS, UNITS_FITTED // n_units))
+
+
+def repeated_folds(subjects: Sequence[str], repeats: int, seed: int) -> list[list[Split]]:
+    """Five folds of whole subjects, several times with different ones.
+
+    Parameters
+    ----------
+    subjects
+        (U,) the subject of each unit.
+    repeats
+        How many times.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    list of list of (train, test)
+        For each repeat its splits.
+
+    Examples
+    --------
+    >>> [len(splits) for splits in repeated_folds([f"s{k}" for k in range(12)], 2, seed=0)]
+    [5, 5]
+    """
+    people = np.asarray(subjects)
+    return [list(splits(people, OUTER_FOLDS, seed + repeat)) for repeat in range(repeats)]
 
 
 def fisher_z(matrix: NDArray) -> NDArray:
@@ -106,37 +141,44 @@ def decode(
     confounds: Array | None = None,
     n_permutations: int = 0,
     seed: int = 0,
+    folds: Folds | None = None,
+    prepare: Preparation | None = None,
 ) -> Decoded:
-    """Decode a target from features, with confidence intervals and a permutation test.
+    """Decode a target from features by a penalised linear model.
 
     Parameters
     ----------
     features
-        (N, F), NaN where unknown (the training recordings' mean is used); may be memory-mapped.
+        (U, F), NaN where unknown (the training rows' mean is used); may be memory-mapped.
     target
-        (N,) numbers (`n_classes` 0: ridge regression), or class indices (logistic regression with
+        (U,) numbers (`n_classes` 0: ridge regression), or class indices (logistic regression with
         classes of equal weight).
     subjects
-        (N,) the subject of each recording. Folds hold whole subjects.
+        (U,) the subject of each unit. Folds hold whole subjects.
     n_classes
         0 for a regression.
     confounds
-        (N, K) regressed out of the features inside the training folds.
+        (U, K) regressed out of the features inside the training folds.
     n_permutations
-        How many shuffled targets the true one is compared with; 0 for no test.
+        How many shuffled targets the true one is compared with, with everything refitted; 0 for no
+        test.
     seed
-        Seed of folds, permutations and bootstraps. Use the same seed for features that are to be
+        Seed of folds, permutations and bootstraps. Use the same seed for sources that are to be
         compared.
+    folds
+        Splits of each repeat; by default `repeated_folds`, `n_repeats` times.
+    prepare
+        What is done to the features of a split before anything else, such as harmonisation.
 
     Returns
     -------
     Decoded
-        Predictions of held-out recordings, their scores, and a p value.
+        Predictions of held-out units, their scores, and a p value.
 
     Raises
     ------
     UserError
-        If there are too many confounds for the recordings.
+        If there are too many confounds for the units.
 
     Examples
     --------
@@ -147,24 +189,106 @@ def decode(
     """
     values = np.asarray(target, dtype=np.float64)
     people = np.asarray(subjects)
-    repeats = n_repeats(len(values))
+    given = folds or repeated_folds(subjects, n_repeats(len(values)), seed)
     shuffled = permuted_targets(values, people, n_permutations, seed)
     fit = fit_ridge if n_classes == 0 else logistic_fit(n_classes)
-    total, first = None, None
-    for repeat in range(repeats):
+    everything = []
+    for repeat, outer in enumerate(given):
         columns = np.vstack([values, shuffled]) if repeat == 0 else values[None]
-        of_repeat = _cross_validated(features, columns, people, confounds, fit, seed + repeat)
-        if repeat == 0:
-            first = of_repeat
-        total = of_repeat[0] if total is None else total + of_repeat[0]
-    assert total is not None and first is not None
-    predictions = total / repeats
+        everything.append(
+            _cross_validated(
+                _Linear(features, confounds, prepare, fit), columns, people, outer, seed + repeat
+            )
+        )
+    p = permutation_p(everything[0], values, shuffled, n_classes)
+    total = np.sum([of_repeat[0] for of_repeat in everything], axis=0)
+    return _decoded(total / len(given), values, people, p, given, n_classes, seed)
+
+
+def decode_by(
+    predictor: Predictor,
+    target: ArrayLike,
+    subjects: Sequence[str],
+    *,
+    n_classes: int = 0,
+    n_permutations: int = 0,
+    seed: int = 0,
+    folds: Folds | None = None,
+) -> Decoded:
+    """Decode a target by a predictor that is trained in each split, such as a probe of tokens.
+
+    Parameters
+    ----------
+    predictor
+        Trains on the training rows of a split and predicts its test rows: (n_test, 2) with the mean
+        of the training rows for a regression, (n_test, C) probabilities for C classes.
+    target
+        (U,) numbers, or class indices.
+    subjects
+        (U,) the subject of each unit. Folds hold whole subjects.
+    n_classes
+        0 for a regression.
+    n_permutations
+        How many shuffled targets the true one is compared with, predictions kept: targets are
+        shuffled within the test folds of the first repeat. 0 for no test.
+    seed
+        Seed of folds, training, permutations and bootstraps.
+    folds
+        Splits of each repeat; by default one repeat of `repeated_folds`, that of `decode` with the
+        same seed.
+
+    Returns
+    -------
+    Decoded
+        Predictions of held-out units, their scores, and a p value.
+
+    Examples
+    --------
+    >>> truth, people = np.arange(20.0), [f"sub-{k:02d}" for k in range(20)]
+    >>> def oracle(target, people, split, n_classes, seed):
+    ...     train, test = split
+    ...     return np.stack([target[test], np.full(len(test), target[train].mean())], axis=1)
+    >>> float(decode_by(oracle, truth, people).scores["r2"].value)
+    1.0
+    """
+    values = np.asarray(target, dtype=np.float64)
+    people = np.asarray(subjects)
+    given = folds or repeated_folds(subjects, 1, seed)
+    everything = []
+    for repeat, outer in enumerate(given):
+        predictions = np.empty((len(values), n_classes or 2))
+        for split in outer:
+            predictions[split[1]] = predictor(values, people, split, n_classes, seed + repeat)
+        everything.append(predictions)
+    p = within_fold_p(
+        values,
+        everything[0],
+        subjects,
+        [test for _, test in given[0]],
+        n_classes=n_classes,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+    return _decoded(np.mean(everything, axis=0), values, people, p, given, n_classes, seed)
+
+
+def _decoded(
+    predictions: Array,
+    values: Array,
+    people: NDArray[np.str_],
+    p: float,
+    folds: Folds,
+    n_classes: int,
+    seed: int,
+) -> Decoded:
+    """Scores of predictions (U, C) that were averaged over repeats."""
     measure = regression_scores if n_classes == 0 else classification_scores
     return Decoded(
         predictions[:, 0] if n_classes == 0 else predictions,
         with_intervals(measure, values, predictions, people, seed),
-        permutation_p(first, values, shuffled, n_classes),
-        repeats,
+        p,
+        len(folds[0]),
+        len(folds),
         predictions[:, 1] if n_classes == 0 else np.empty(0),
     )
 
@@ -236,21 +360,36 @@ def score(
     return with_intervals(measure, values, predictions, np.asarray(subjects), seed)
 
 
+class _Linear(NamedTuple):
+    """How features (U, F) become predictions: what is done to them in each split, and the model."""
+
+    features: ArrayLike
+    confounds: Array | None
+    prepare: Preparation | None
+    fit: Fit
+
+    def predict(self, columns: Array, split: Split, people: NDArray[np.str_], seed: int) -> Array:
+        """(M, n_test, C) predictions of M targets (M, U)."""
+        features = self.features
+        if self.prepare is not None:
+            features = self.prepare(np.asarray(features), split)
+        scores = principal_scores(features, split[0], self.confounds)
+        return self.fit(scores, columns, split, people, seed)
+
+
 def _cross_validated(
-    features: ArrayLike,
+    model: _Linear,
     columns: Array,
     people: NDArray[np.str_],
-    confounds: Array | None,
-    fit: Fit,
+    outer: Sequence[Split],
     seed: int,
 ) -> Array:
-    """(M, N, C) predictions of the M rows of `columns` (M, N), each with its subject left out."""
+    """(M, U, C) predictions of the M rows of `columns` (M, U), each with its subject left out."""
     predictions: Array | None = None
-    for train, test in splits(people, OUTER_FOLDS, seed):
-        scores = principal_scores(features, train, confounds)
-        fitted = fit(scores, columns, (train, test), people, seed)
+    for split in outer:
+        fitted = model.predict(columns, split, people, seed)
         if predictions is None:
             predictions = np.empty((len(columns), len(people), fitted.shape[2]))
-        predictions[:, test] = fitted
+        predictions[:, split[1]] = fitted
     assert predictions is not None
     return predictions

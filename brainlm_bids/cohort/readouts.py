@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 
 from brainlm_bids.cohort.folds import Indices, Split, splits
+from brainlm_bids.cohort.logistic import probabilities
 from brainlm_bids.errors import UserError
 
 Array = NDArray[np.float64]
@@ -164,21 +165,23 @@ def logistic_fit(n_classes: int) -> Fit:
         scores: Array, columns: Array, split: Split, people: NDArray[np.str_], seed: int
     ) -> Array:
         train, test = split
-        inner = list(splits(people[train], INNER_FOLDS, seed))
-        predicted = np.empty((len(columns), len(test), n_classes))
-        for row, values in enumerate(columns.astype(np.int64)):
-            losses = []
-            for penalty in INVERSE_PENALTIES:
-                loss = 0.0
-                for fitted, held in inner:
-                    chance = _probabilities(
-                        scores, values, train[fitted], train[held], penalty, n_classes
-                    )
-                    right = chance[np.arange(len(held)), values[train[held]]]
-                    loss -= float(np.log(np.maximum(right, 1e-12)).sum())
-                losses.append(loss)
-            best = INVERSE_PENALTIES[int(np.argmin(losses))]
-            predicted[row] = _probabilities(scores, values, train, test, best, n_classes)
+        labels = columns.astype(np.int64)
+        losses = np.zeros((len(INVERSE_PENALTIES), len(labels)))
+        for fitted, held in splits(people[train], INNER_FOLDS, seed):
+            truth = labels[:, train[held]]
+            for k, penalty in enumerate(INVERSE_PENALTIES):
+                chance = _probabilities(
+                    scores, labels, train[fitted], train[held], penalty, n_classes
+                )
+                right = np.take_along_axis(chance, truth[:, :, None], axis=2)[:, :, 0]
+                losses[k] -= np.log(np.maximum(right, 1e-12)).sum(axis=1)
+        best = losses.argmin(axis=0)
+        predicted = np.empty((len(labels), len(test), n_classes))
+        for k in np.unique(best):
+            chosen, penalty = best == k, INVERSE_PENALTIES[k]
+            predicted[chosen] = _probabilities(
+                scores, labels[chosen], train, test, penalty, n_classes
+            )
         return predicted
 
     return fit
@@ -186,18 +189,23 @@ def logistic_fit(n_classes: int) -> Fit:
 
 def _probabilities(
     scores: Array,
-    values: NDArray[np.int64],
+    labels: NDArray[np.int64],
     train: Indices,
     test: Indices,
     penalty: float,
     n_classes: int,
 ) -> Array:
-    """(n_test, C); a class that the training rows lack has probability 0."""
-    classes = np.unique(values[train])
-    chance = np.zeros((len(test), n_classes))
-    if len(classes) == 1:
-        chance[:, classes[0]] = 1.0
-        return chance
-    model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=1000)
-    chance[:, classes] = model.fit(scores[train], values[train]).predict_proba(scores[test])
+    """(M, n_test, C); a class that the training rows of a target lack has probability 0."""
+    known = labels[:, train]
+    present = np.stack([(known == k).any(axis=1) for k in range(n_classes)], axis=1)
+    chance = np.zeros((len(labels), len(test), n_classes))
+    everywhere = np.arange(len(test))
+    for classes in np.unique(present, axis=0):
+        chosen, kinds = (present == classes).all(axis=1), np.flatnonzero(classes)
+        if len(kinds) == 1:
+            chance[np.ix_(chosen, everywhere, kinds)] = 1.0
+            continue
+        places = np.searchsorted(kinds, known[chosen])
+        found = probabilities(scores[train], scores[test], places, penalty, len(kinds))
+        chance[np.ix_(chosen, everywhere, kinds)] = found
     return chance

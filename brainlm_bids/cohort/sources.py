@@ -84,7 +84,7 @@ SOURCES: tuple[Source, ...] = (
         for scaling, scaled in _SCALED.items()
     ),
     MOTION,
-    *_of_network("untrained", "untrained network", CONTROL),
+    *_of_network("untrained", "untrained", CONTROL),
     COORDINATES,
 )
 
@@ -93,9 +93,60 @@ FINETUNED = Source("finetuned", "head", RECORDING, "fine-tuned", EMBEDDING)
 MEAN_OF_TRAINING = Source(
     "baseline", "mean", NO_SCALING, "mean or class shares of the training recordings", CONTROL
 )
+EVERYTHING = (*SOURCES, FINETUNED, MEAN_OF_TRAINING)
+
+# Columns of every table of decodings: a row per target, source and metric
+DECODING_COLUMNS = (
+    *("target", "type", "features", "readout", "scaling", "metric", "value", "low", "high"),
+    *("permutation_p", "n_recordings", "n_subjects", "n_folds", "n_repeats"),
+)
 
 # The readout and the scaling that are reported where one number is asked for
 DEFAULT = ("cls", COHORT)
+
+
+def by_name(name: str) -> Source:
+    """Find a source by its name.
+
+    Parameters
+    ----------
+    name
+        See `Source.name`.
+
+    Returns
+    -------
+    Source
+        Of the group level or of `brainlm finetune`.
+
+    Examples
+    --------
+    >>> by_name("connectivity_linear").label
+    'functional connectivity'
+    """
+    return next(source for source in EVERYTHING if source.name == name)
+
+
+def find(features: str, readout: str, scaling: str) -> Source:
+    """Find the source of a row of a table of decodings.
+
+    Parameters
+    ----------
+    features, readout, scaling
+        Cells of the row.
+
+    Returns
+    -------
+    Source
+        One that is not in the table gets a label made of the cells.
+
+    Examples
+    --------
+    >>> find("motion", "linear", "n/a") == MOTION
+    True
+    """
+    key = (features, readout, scaling)
+    made = Source(*key, " ".join(key), BASELINE)
+    return next((source for source in EVERYTHING if source[:3] == key), made)
 
 
 def selected(kinds: Collection[str]) -> tuple[Source, ...]:

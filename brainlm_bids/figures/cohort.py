@@ -19,8 +19,8 @@ from brainlm_bids.figures.palette import (
     ACCENT,
     AMBER,
     CATEGORIES,
+    DECODED_FROM,
     FAINT,
-    FEATURES,
     INK,
     MUTED,
     NETWORKS,
@@ -244,57 +244,77 @@ _SHOWN = {
 }
 
 
-def plot_decoding(path: Path, scores: Mapping[str, Sequence[Any]]) -> None:
-    """Draw scores with their intervals: a row per target, the kinds of features side by side.
+def plot_decoding(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw scores with their intervals: for each target a line per source.
 
     Parameters
     ----------
     path
         SVG file to write.
-    scores
-        Columns of the decoding table. Dotted lines mark the chance level.
+    rows
+        Rows of the table of decodings, each with `label`, what it is decoded from in words, and
+        `default`, whether it is the default readout. Dotted lines mark the chance level.
     """
-    rows = [dict(zip(scores, values)) for values in zip(*scores.values())]
     targets = list(dict.fromkeys(row["target"] for row in rows))
-    with c.canvas(path, height=0.5 + 1.35 * len(targets)) as figure:
-        grid = figure.subplots(len(targets), 2, squeeze=False)
-        for line, target in zip(grid, targets):
-            by_metric = {row["metric"]: row for row in rows if row["target"] == target}
-            shown = [name for name in _SHOWN if name in by_metric]
-            for axes, metric in zip(line, shown):
-                _forest(axes, by_metric[metric], by_metric["permutation_p"], *_SHOWN[metric])
-            line[0].set_ylabel("")
-            line[0].set_title(f"{target} ({by_metric[shown[0]]['n_subjects']} subjects)")
-            for axes in line[1:]:
-                axes.set_yticklabels([])
+    lines = {
+        target: list(dict.fromkeys(row["label"] for row in rows if row["target"] == target))
+        for target in targets
+    }
+    heights = [0.75 + 0.17 * len(lines[target]) for target in targets]
+    with c.canvas(path, height=sum(heights)) as figure:
+        grid = figure.subplots(len(targets), 2, squeeze=False, height_ratios=heights)
+        for axes, target in zip(grid, targets):
+            own = [row for row in rows if row["target"] == target]
+            shown = [name for name in _SHOWN if any(row["metric"] == name for row in own)]
+            for place, metric in zip(axes, shown):
+                chosen = {row["label"]: row for row in own if row["metric"] == metric}
+                _forest(place, lines[target], chosen, *_SHOWN[metric])
+            axes[0].set_title(f"{target} ({own[0]['n_subjects']} subjects)", loc="left")
+            for place in axes[1:]:
+                place.set_yticklabels([])
 
 
 def _forest(
     axes: Axes,
-    row: Mapping[str, Any],
-    p: Mapping[str, Any],
-    label: str,
+    labels: Sequence[str],
+    rows: Mapping[str, Mapping[str, Any]],
+    name: str,
     chance: float | None,
 ) -> None:
-    for at, (name, _, colour) in enumerate(FEATURES):
-        value, low, high = _floats([row[key] for key in (name, f"{name}_low", f"{name}_high")])
-        if np.isfinite([value, low, high]).all():
-            axes.hlines(at, low, high, color=colour, lw=2.2)
-        axes.plot(value, at, "o", color=colour, ms=6)
-        note = f"{value:.2f}" if np.isfinite(value) else "n/a"
-        if p[name] is not None and np.isfinite(float(p[name])):
-            note += f"  p = {float(p[name]):.3g}"
-        axes.annotate(
-            note,
-            (1.0, at),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7.5,
-        )
+    """One metric: a line per label, that of the default in bold and on a grey band."""
+    for at, label in enumerate(labels):
+        if label in rows:
+            _score(axes, at, rows[label])
     if chance is not None:
         axes.axvline(chance, color=MUTED, lw=0.8, ls=":")
-    axes.set_yticks(range(len(FEATURES)), [features.label for features in FEATURES])
-    axes.set(ylim=(len(FEATURES) - 0.5, -0.5), xlabel=label)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    for label, tick in zip(labels, axes.get_yticklabels()):
+        if label in rows and rows[label]["default"]:
+            tick.set_fontweight("bold")
+    axes.set(ylim=(len(labels) - 0.4, -0.6), xlabel=name)
     axes.tick_params(axis="y", length=0)
+
+
+def _score(axes: Axes, at: int, row: Mapping[str, Any]) -> None:
+    """A score, its interval, and both in words at the right."""
+    value, low, high, p = _floats([row[key] for key in ("value", "low", "high", "permutation_p")])
+    colour = DECODED_FROM.get(row["features"], INK)
+    if row["default"]:
+        axes.axhspan(at - 0.5, at + 0.5, color=FAINT, alpha=0.5, lw=0)
+    if np.isfinite([value, low, high]).all():
+        axes.hlines(at, low, high, color=colour, lw=1.6)
+    # hollow where the statistics of the recording scaled the series
+    face = "white" if row["scaling"] == "recording" else colour
+    axes.plot(value, at, "o", color=colour, markerfacecolor=face, ms=4)
+    text = f"{value:.2f}" if np.isfinite(value) else "n/a"
+    if np.isfinite(p):
+        text += f"  p = {p:.3g}"
+    axes.annotate(
+        text,
+        (1.0, at),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=6.5,
+    )

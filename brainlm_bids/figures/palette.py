@@ -50,17 +50,14 @@ NETWORK_FEATURES = {
 }
 
 
-class Features(NamedTuple):
-    """A kind of features that targets are decoded from: column in the tables, label, colour."""
-
-    column: str
-    label: str
-    colour: str
-
-
-# Always in this order.
-FEATURES: tuple[Features, ...] = (
-    Features("embedding", "embedding", NOISE),
-    Features("connectivity", "functional connectivity", ACCENT),
-    Features("random_weights", "random weights", MUTED),
-)
+# Of what targets are decoded from, by the column `features` of the table of decodings
+DECODED_FROM = {
+    "embedding": NOISE,
+    "finetuned": PURPLE,
+    "connectivity": ACCENT,
+    "series": SIGNAL,
+    "motion": AMBER,
+    "untrained": MUTED,
+    "coordinates": BROWN,
+    "baseline": FAINT,
+}

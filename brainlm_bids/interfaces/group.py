@@ -21,42 +21,11 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.derivatives.run import interpolated_volumes
+from brainlm_bids.interfaces.steady import steady_series
 from brainlm_bids.notices import Kind, Notice, from_json, to_json
-from brainlm_bids.parcels import sampling, scaling
+from brainlm_bids.parcels import scaling
 
 Plain = dict[str, Any]
-
-
-def steady_series(naming: Naming, model_tr: float) -> tuple[sampling.Sampled, Plain]:
-    """Read the denoised series of a recording as the participant level scales it.
-
-    Parameters
-    ----------
-    naming
-        The recording.
-    model_tr
-        Repetition time of the model, s.
-
-    Returns
-    -------
-    series
-        (T, 424) steady-state volumes at the sampling rate of the model; bad ones are left out at
-        both ends and interpolated elsewhere.
-    sidecar
-        The sidecar of the denoised series.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, or its columns are not the parcels.
-    """
-    path = naming.path("denoised")
-    names, values = files.read_tsv(path)
-    if tuple(names) != resources.parcels().names:
-        raise UserError(f"{path}: its columns are not the 424 parcels of A424")
-    sidecar = files.read_json(naming.path("denoised", extension=".json"))
-    series, tr = values[int(sidecar["DummyVolumes"]) :], float(sidecar["RepetitionTime"])
-    return sampling.sample(series, tr, model_tr), sidecar
 
 
 # --- statistics over the cohort --------------------------------------------------------------
@@ -241,69 +210,3 @@ class ScaleToCohort(ArrayInterface):
         ]
         spread = float(scaled.std()) if scaled.size else None
         return [*kept, *scaling.scale_warnings(None, spread)]
-
-
-class _EmbedUntrainedInputs(ArrayInputSpec):
-    naming = Record(Naming, mandatory=True)
-    robust_tsv = File(exists=True, mandatory=True)
-    source = traits.Str(mandatory=True)
-    label = traits.Str(mandatory=True)
-    input_gain = traits.Float(mandatory=True)
-    seed = traits.Int(mandatory=True)
-    pooling = traits.Str(mandatory=True)
-    window_stride = traits.Either(None, traits.Int)
-    token_orders = traits.Int(mandatory=True)
-    precision = traits.Str(mandatory=True)
-    device = traits.Str(mandatory=True, nohash=True)
-    configuration = traits.Str(mandatory=True)
-
-
-class EmbedUntrained(ArrayInterface):
-    """The control of a decoding: embed a recording with random weights."""
-
-    input_spec = _EmbedUntrainedInputs
-    output_spec = TraitedSpec
-
-    def _compute(self, folder: Path) -> None:
-        import torch
-
-        from brainlm_bids.interfaces.model import POOLINGS, untrained_control
-        from brainlm_bids.model.checkpoint import control_seed
-        from brainlm_bids.model.embedding import embed
-
-        torch.set_num_threads(self.inputs.n_threads)
-        inputs, naming = self.inputs, from_plain(Naming, self.inputs.naming)
-        _, series = files.read_tsv(Path(inputs.robust_tsv))
-        sidecar = files.read_json(Path(inputs.robust_tsv).with_suffix(".json"))
-        twin = untrained_control(inputs.source, inputs.seed, inputs.device, inputs.precision)
-        embedding = embed(
-            twin,
-            series.astype(np.float32),
-            resources.parcels().xyz,
-            tr=float(sidecar["RepetitionTime"]),
-            seed=inputs.seed,
-            input_gain=inputs.input_gain,
-            stride=inputs.window_stride or None,
-            pooling=inputs.pooling,
-            token_orders=inputs.token_orders,
-        )
-        names = [f"{inputs.pooling}_{k:04d}" for k in range(embedding.vectors.shape[1])]
-        made = {
-            "Sources": [naming.uri(Path(inputs.robust_tsv))],
-            "Pooling": POOLINGS[inputs.pooling],
-            "RandomSeed": control_seed(inputs.seed),
-            "NumberOfWindows": len(embedding.onset),
-            "Configuration": inputs.configuration,
-            "Warnings": to_json([resources.UNTRAINED]),
-        }
-        path = naming.path("untrained_embedding", model=inputs.label)
-        files.write_tsv(path, names, [[value] for value in embedding.recording.tolist()])
-        note = naming.path("untrained_embedding", model=inputs.label, extension=".json")
-        files.write_json(note, naming.sidecar("untrained_embedding", made))
-        outputs.write_record(
-            Path(naming.output_dir),
-            naming.stem,
-            outputs.model_stage(inputs.label, naming.scaling, "untrained"),
-            inputs.configuration,
-            [path, note],
-        )

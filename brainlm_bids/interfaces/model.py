@@ -33,8 +33,23 @@ POOLINGS = {
 
 
 @lru_cache(maxsize=2)
-def _loaded(source: str, seed: int, device: str, precision: str) -> Any:
-    """One model per process, shared by the runs that it serves."""
+def loaded_model(source: str, seed: int, device: str, precision: str) -> Any:
+    """Load a model; one per process, shared by the runs that it serves.
+
+    Parameters
+    ----------
+    source
+        Folder of a checkpoint, or `random:<name>`.
+    seed
+        Seed of random weights.
+    device, precision
+        See `model.placement.place`.
+
+    Returns
+    -------
+    LoadedModel
+        The network.
+    """
     from brainlm_bids.model.checkpoint import load_model
 
     return load_model(source, seed=seed, device=device, precision=precision)
@@ -60,7 +75,7 @@ def untrained_control(source: str, seed: int, device: str, precision: str) -> An
     """
     from brainlm_bids.model.checkpoint import control_seed, untrained_twin
 
-    return untrained_twin(_loaded(source, seed, device, precision), control_seed(seed))
+    return untrained_twin(loaded_model(source, seed, device, precision), control_seed(seed))
 
 
 class _RunModelInputs(ArrayInputSpec):
@@ -103,7 +118,7 @@ class RunModel(ArrayInterface):
             self.inputs.device,
             self.inputs.precision,
         )
-        self._model = _loaded(*self._loading)
+        self._model = loaded_model(*self._loading)
         self._written: list[Path] = []
         self._warnings: list[Notice] = []
         results = self._run()

@@ -16,7 +16,6 @@ from markupsafe import Markup
 from brainlm_bids import files
 from brainlm_bids.bids.derivatives import find_derivatives
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.figures.palette import FEATURES
 from brainlm_bids.notices import from_json, gravest_first
 from brainlm_bids.report.figure_files import existing_figures, sections
 from brainlm_bids.report.group_model import Model, gather_model
@@ -80,7 +79,6 @@ def build_group_report(
             models=models,
             cohort_parts=sections("cohort"),
             model_parts=[_WITHOUT_FIGURE, *sections("cohort_model")],
-            features=[_capitalised(features.label) for features in FEATURES],
             version=version,
             series_methods=(output_dir / "logs" / "CITATION.md").is_file(),
             methods=Markup(cohort_methods(naming, [model.label for model in models]).section()),
@@ -98,10 +96,6 @@ def _models(naming: Naming) -> list[str]:
         for one in found
         if (one.naming.stem, one.naming.atlas) == (naming.stem, naming.atlas)
     )
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _facts(recordings: list[Row], scaling: dict[str, Any], models: list[Model]) -> list[Fact]:

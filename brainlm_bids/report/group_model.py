@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.figures.palette import FEATURES, NETWORK_FEATURES
+from brainlm_bids.cohort.sources import default_of
+from brainlm_bids.figures.palette import NETWORK_FEATURES
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv
-from brainlm_bids.report.verdict import verdict
+from brainlm_bids.report.verdict import best_of, ranked, source_of, verdict
 
 _METRICS = {
     "mse": "Mean squared error",
@@ -25,17 +27,28 @@ _METRICS = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
-    "permutation_p": "Permutation p",
 }
 
 
 @dataclass
+class ReadoutLine:
+    """One source of a decoding: a cell per metric, and the p value."""
+
+    label: str
+    role: str
+    cells: list[str]
+    default: bool
+    best: bool
+
+
+@dataclass
 class Decoding:
-    """One target: a line per metric with a cell for each kind of features."""
+    """One target: a line per source."""
 
     target: str
     about: str
-    lines: list[tuple[str, list[str]]]
+    metrics: list[str]
+    lines: list[ReadoutLine]
     verdict: str
 
 
@@ -54,6 +67,7 @@ class Model:
     not_decoded: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     regressed_out: list[str] = field(default_factory=list)
+    readouts_left_out: str = ""
     licence: str = model_facts.NO_LICENCE
 
 
@@ -139,30 +153,54 @@ def _three_decimals(value: object) -> str:
 def _add_decoding(model: Model, naming: Naming) -> None:
     rows = read_tsv(naming.existing("decoding", model=model.label))
     sidecar = read_json(naming.existing("decoding", model=model.label, extension=".json"))
+    if rows and "features" not in rows[0]:
+        text = "the table is one of an older version: run the group level again"
+        model.not_decoded.append(("decoding", text))
+        rows = []
     for target in dict.fromkeys(row["target"] for row in rows):
         lines = [row for row in rows if row["target"] == target]
-        first = lines[0]
-        about = (
-            f"{first['type']}, {first['n_recordings']} recordings of {first['n_subjects']} "
-            f"participants, {first['n_repeats']} repeats"
-        )
-        cells = [(_METRICS.get(row["metric"], row["metric"]), _cells(row)) for row in lines]
         compared = mapping(mapping(sidecar.get("Comparisons")).get(target))
-        model.decodings.append(Decoding(target, about, cells, verdict(lines, compared)))
+        unit = str(mapping(sidecar.get("Units")).get(target, "recording"))
+        model.decodings.append(_decoding(target, unit, lines, compared))
     for attribute, key in (("not_decoded", "NotDecoded"), ("notes", "Notes")):
         texts = sidecar.get(key)
         for name, text in texts.items() if isinstance(texts, dict) else ():
             line = "; ".join(text) if isinstance(text, list) else str(text)
             getattr(model, attribute).append((str(name), line))
     model.regressed_out = [str(name) for name in sidecar.get("RegressedOut") or []]
+    model.readouts_left_out = str(sidecar.get("ReadoutsLeftOut") or "")
 
 
-def _cells(row: Row) -> list[str]:
-    cells = []
-    for name, _, _ in FEATURES:
-        value = number(row.get(name), 3)
-        low, high = (as_float(row.get(f"{name}{side}")) for side in ("_low", "_high"))
-        if low is not None and high is not None:
-            value += f" [{number(low, 3)}, {number(high, 3)}]"
-        cells.append(value)
-    return cells
+def _decoding(target: str, unit: str, rows: Sequence[Row], compared: Mapping[str, Any]) -> Decoding:
+    first = rows[0]
+    about = (
+        f"{first['type']}, {first['n_recordings']} recordings of {first['n_subjects']} "
+        f"participants, each {unit} predicted once"
+    )
+    scores, _ = ranked(rows, compared)
+    best, default = best_of(scores), default_of([one.source for one in scores])
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = []
+    for one in scores:
+        own = {row["metric"]: row for row in rows if source_of(row) == one.source}
+        cells = [_cell(own.get(metric, {})) for metric in metrics]
+        cells.append(number(one.row.get("permutation_p"), 3))
+        is_best = best is not None and one.source == best.source
+        line = ReadoutLine(
+            _sentence(one.source.label), one.source.role, cells, one.source == default, is_best
+        )
+        lines.append(line)
+    titles = [*(_METRICS.get(metric, metric) for metric in metrics), "p"]
+    return Decoding(target, about, titles, lines, verdict(rows, compared))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _cell(row: Row) -> str:
+    value = number(row.get("value"), 3)
+    low, high = (as_float(row.get(side)) for side in ("low", "high"))
+    if low is not None and high is not None:
+        value += f" [{number(low, 3)}, {number(high, 3)}]"
+    return value

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.report.clauses import counted, quoted, span
+from brainlm_bids.report.clauses import counted, quoted
 from brainlm_bids.report.manuscript import Block, Heading, Manuscript, Paragraph
 from brainlm_bids.report.methods import closing
+from brainlm_bids.report.methods_decoding import decoding_text
 from brainlm_bids.report.methods_models import model_blocks
 from brainlm_bids.report.run_records import Sidecar, gather_embeddings
-from brainlm_bids.report.values import Row, as_float, joined, read_json, read_tsv
+from brainlm_bids.report.values import Row, as_float, read_json, read_tsv
 
 NAME = "CITATION_group"
 
@@ -62,7 +62,7 @@ def cohort_methods(naming: Naming, models: Sequence[str]) -> Manuscript:
         blocks += [
             Heading("Decoding"),
             Paragraph(
-                _decoding(
+                decoding_text(
                     [row for *_, rows in decodings for row in rows],
                     read_json(path.with_suffix(".json")),
                 )
@@ -124,53 +124,3 @@ def _scaling(scaling: Sidecar, statistics: object) -> str:
         "scaled with the median and the interquartile range of each parcel over "
         f"{part} of {of} together, as in the training data of BrainLM [@brainlm]."
     )
-
-
-def _decoding(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    targets = list(dict.fromkeys(row["target"] for row in rows))
-    if not targets:
-        return "No target could be decoded."
-    kinds = {row["target"]: row.get("type", "") for row in rows}
-    ridge = [quoted(name) for name in targets if kinds[name] == "regression"]
-    classes = [quoted(name) for name in targets if kinds[name] == "classification"]
-    kinds_of = {"ridge regression": ridge, "L2-penalised logistic regression": classes}
-    used = {name: columns for name, columns in kinds_of.items() if columns}
-    models = [
-        f"{name} ({joined(columns)})" if len(used) > 1 else name for name, columns in used.items()
-    ]
-    numbers = {key: [as_float(row.get(key)) or 0 for row in rows] for key in _COUNTS}
-    n_recordings, n_subjects, n_repeats = (span(numbers[key]) for key in _COUNTS)
-    repeated = (
-        "This was done once."
-        if n_repeats == "1"
-        else f"This was done {n_repeats} times with different folds, and predictions were averaged."
-    )
-    confounds = [quoted(name) for name in about.get("RegressedOut") or []]
-    removed = f", {_were(confounds)} regressed out of them [@snoek]," if confounds else ""
-    outer, inner = about.get("OuterFolds", 5), about.get("InnerFolds", 3)
-    permutations = about.get("Permutations")
-    tested = (
-        f"P values come from {permutations} permutations of the target between participants "
-        "[@winkler]; the quality of a prediction was R² for numbers and the area under the curve "
-        "for classes."
-        if permutations
-        else "No permutation test was made."
-    )
-    return (
-        f"{_were([quoted(name) for name in targets])} decoded by {joined(models)} (scikit-learn "
-        f"[@sklearn]) from the embedding, from functional connectivity (Fisher z), and from the "
-        "embedding by the same architecture with random weights "
-        f"({n_recordings} recordings of {n_subjects} participants). Cross-validation with {outer} "
-        "folds kept all recordings of a participant in the same fold; features were "
-        f"standardised{removed} and the penalty was chosen by {inner} inner folds, all within the "
-        f"training folds. {repeated} Intervals are 95 % bootstrap intervals over participants; "
-        "differences between features have intervals from the same resamples of participants. "
-        f"{tested}"
-    )
-
-
-_COUNTS = ("n_recordings", "n_subjects", "n_repeats")
-
-
-def _were(names: list[str]) -> str:
-    return f"{joined(names)} {'was' if len(names) == 1 else 'were'}"

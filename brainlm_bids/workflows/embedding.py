@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 MODEL_MEMORY, MODEL_MEMORY_650M = 4.0, 8.0
 
 
+def model_memory(label: str) -> float:
+    """What a node with a model needs, in GB."""
+    return MODEL_MEMORY_650M if "650M" in label else MODEL_MEMORY
+
+
 def model_node(
     plan: ModelPlan, context: RecordingContext, inputs: Inputs, settings: Settings
 ) -> Node:
@@ -37,6 +42,5 @@ def model_node(
         precision=settings.precision,
         device=settings.device,
     )
-    memory = MODEL_MEMORY_650M if "650M" in plan.label else MODEL_MEMORY
     name = node_name(f"model_{plan.label}", plan.stage.recording)
-    return make_node(interface, name, settings, memory=memory, always=True)
+    return make_node(interface, name, settings, memory=model_memory(plan.label), always=True)

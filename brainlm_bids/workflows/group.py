@@ -1,12 +1,14 @@
 """The graphs of the group level, three in a row, since each is planned from the last one's results.
 
 statistics: collect (some recordings each) ─► pool
-recordings: scale ─► a node per model (and the control's embedding)
-tables:     connectivity ─► networks;  tables ─► decode (target × features) ─► write_decoding
+recordings: scale ─► a node per model
+tables:     connectivity ─► networks;  tables
+            embed (some recordings each) ─► gather ─► decode (target × source) ─► write_decoding
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +17,26 @@ from typing import TYPE_CHECKING, Any
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort.sources import CONNECTIVITY as CONNECTIVITY_SOURCE
+from brainlm_bids.cohort.sources import Source
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.interfaces import group
-from brainlm_bids.interfaces.cohort.decoding import FEATURES, Decode, WriteDecoding
+from brainlm_bids.interfaces.cohort.decoding import Decode, WriteDecoding
 from brainlm_bids.interfaces.cohort.figures import DrawCohort
 from brainlm_bids.interfaces.cohort.networks import Connectivity, GroupNetworks
 from brainlm_bids.interfaces.cohort.tables import GroupTables
+from brainlm_bids.interfaces.cohort.tokens import EmbedForDecoding, GatherFeatures
 from brainlm_bids.settings import Settings
-from brainlm_bids.workflows.embedding import MODEL_MEMORY, model_node
+from brainlm_bids.workflows.embedding import model_memory, model_node
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
 from brainlm_bids.workflows.nodes import Inputs, make_node, node_name
-from brainlm_bids.workflows.plans import CohortPlan, ModelPlan
+from brainlm_bids.workflows.plans import CohortPlan
 
 # Fixed, so that the graph is the same whatever the number of processes; 64 recordings of 490
 # volumes are 53 MB.
 RECORDINGS_TOGETHER = 64
+# Recordings that a node embeds for decoding, and how many such nodes there are at most.
+EMBEDDED_TOGETHER, MOST_EMBED_NODES = 4, 128
 STATISTICS, RECORDINGS, TABLES = (
     f"brainlm_bids_cohort_{name}" for name in ("statistics", "recordings", "tables")
 )
@@ -57,9 +64,6 @@ def statistics_workflow(
     settings: Settings,
 ) -> Graph:
     """Median and interquartile range over the cohort; `sidecar` goes into that of the table."""
-    from nipype.interfaces.utility import Merge
-    from nipype.pipeline import engine
-
     graph = GraphBuilder(STATISTICS, settings)
     nodes = []
     for start in range(0, len(recordings), RECORDINGS_TOGETHER):
@@ -76,12 +80,8 @@ def statistics_workflow(
     )
     pool = make_node(interface, "pool", settings, memory=1.5, always=True)
     graph.add(POOLED, *nodes, pool)
-    for output, target in (("store", "stores"), ("report", "reports")):
-        merge = engine.Node(Merge(len(nodes)), name=f"merge_{target}", run_without_submitting=True)
-        graph.add(POOLED, merge)
-        for number, node in enumerate(nodes, start=1):
-            graph.connect(node, merge, (output, f"in{number}"))
-        graph.connect(merge, pool, ("out", target))
+    for output, field in (("store", "stores"), ("report", "reports")):
+        _merge(graph, POOLED, nodes, output, pool, field)
     return graph.build()
 
 
@@ -114,47 +114,36 @@ def recordings_workflow(
 
 
 def _model_nodes(plan: CohortPlan, inputs: Inputs, settings: Settings) -> dict[Stage, Node]:
-    nodes = {
+    return {
         model.stage: model_node(model, plan.context, inputs, settings)
         for model in plan.stages.models
         if not model.complete
     }
-    controls = {
-        control.stage: _control_node(control, plan.context.naming, settings)
-        for control in plan.stages.controls
-        if not control.complete
-    }
-    return nodes | controls
-
-
-def _control_node(control: ModelPlan, naming: Naming, settings: Settings) -> Node:
-    interface = group.EmbedUntrained(
-        naming=naming,
-        source=control.source,
-        label=control.label,
-        input_gain=settings.input_gain,
-        seed=settings.random_seed,
-        pooling=settings.pooling,
-        window_stride=settings.window_stride,
-        token_orders=settings.token_orders,
-        precision=settings.precision,
-        device=settings.device,
-        configuration=control.configuration,
-    )
-    name = node_name(f"untrained_{control.label}", control.stage.recording)
-    return make_node(interface, name, settings, memory=MODEL_MEMORY, always=True)
 
 
 @dataclass(frozen=True)
 class DecodingPlan:
-    """Targets of one model, and the confounds of their units, a row for each.
+    """The decoding of one model. Recordings are numbered as those that the model embedded.
 
-    Recordings are numbered as those that the model embedded.
+    Parameters
+    ----------
+    targets : tuple of Target
+        What is predicted.
+    confounds : dict of str to list
+        Name of a target to a row of confounds for each of its units.
+    sources : tuple of Source
+        What is decoded from.
+    configuration : str
+        Hash of everything that the tables depend on.
+    embeddings : str
+        Hash of what the embeddings depend on.
     """
 
     targets: tuple[Target, ...]
     confounds: dict[str, list[list[float]]]
+    sources: tuple[Source, ...]
     configuration: str
+    embeddings: str
 
 
 @dataclass(frozen=True)
@@ -171,8 +160,8 @@ class ModelSummary:
         A value per row, for the maps.
     sidecar : dict
         What the sidecars of its tables add to those of the cohort.
-    untrained : bool
-        Whether the control with random weights was embedded, too.
+    source : str
+        Folder of the checkpoint, or random:<architecture>.
     decoding : DecodingPlan or None
         None where nothing is to be decoded.
     """
@@ -181,7 +170,7 @@ class ModelSummary:
     rows: list[int]
     variables: dict[str, list[str | None]]
     sidecar: dict[str, Any]
-    untrained: bool
+    source: str
     decoding: DecodingPlan | None
 
     def stage(self, part: str) -> Stage:
@@ -218,7 +207,6 @@ def tables_workflow(
         writer = GroupTables(
             label=model.label,
             variables=model.variables,
-            untrained=model.untrained,
             seed=settings.random_seed,
             **chosen,
         )
@@ -231,7 +219,7 @@ def tables_workflow(
         graph.add(model.stage("networks"), node, needs=[CONNECTIVITY])
         graph.connect(connectivity, node, ("networks", "series_networks"))
         if model.decoding is not None:
-            _add_decoding(graph, model, model.decoding, chosen, table, connectivity, settings)
+            _add_decoding(graph, model, model.decoding, chosen, connectivity, settings)
     return graph.build()
 
 
@@ -240,57 +228,102 @@ def _add_decoding(
     model: ModelSummary,
     plan: DecodingPlan,
     chosen: dict[str, Any],
-    table: Node,
     connectivity: Node,
     settings: Settings,
 ) -> None:
-    from nipype.interfaces.utility import Merge
-    from nipype.pipeline import engine
-
     targets = [_plain_target(target) for target in plan.targets]
     interface = WriteDecoding(
         label=model.label, targets=targets, configuration=plan.configuration, **chosen
     )
     name, stage = node_name("decoding", model.label), model.stage("decoding")
     write = make_node(interface, name, settings, memory=0.5, always=True)
-    graph.add(stage, write)
+    graph.add(stage, write, needs=[CONNECTIVITY])
     if not targets:
         write.inputs.decoded = []
         return
-    merge = engine.Node(
-        Merge(len(targets) * len(FEATURES)),
-        name=node_name("merge", model.label),
-        run_without_submitting=True,
-    )
-    graph.add(stage, merge, needs=[CONNECTIVITY, model.stage("tables")])
-    number = 0
+    gather = _add_features(graph, model, plan, chosen, settings)
+    nodes = []
     for place, target in enumerate(targets):
-        confounds = plan.confounds[target["name"]]
-        for features in FEATURES:
-            from_table = features != "connectivity"
-            units = target["units"]
-            if not from_table:
-                units = [[model.rows[k] for k in unit] for unit in units]
+        for source in plan.sources:
             interface = Decode(
-                name=features,
-                units=units,
+                source=source.name,
+                units=target["units"],
                 target=target["name"],
                 values=target["values"],
                 classes=target["classes"],
                 subjects=[chosen["recordings"][k[0]]["participant_id"] for k in target["units"]],
-                confounds=confounds,
+                confounds=plan.confounds[target["name"]],
                 permutations=settings.permutations,
                 seed=settings.random_seed,
             )
             # the number, since two columns may become the same name in a graph
-            name = node_name(f"decode_{place}_{features}", model.label)
+            name = node_name(f"decode_{place}_{source.name}", model.label)
             node = make_node(interface, name, settings, memory=2.0)
             graph.add(stage, node)
-            origin, output = (table, features) if from_table else (connectivity, "features")
-            graph.connect(origin, node, (output, "features"))
-            number += 1
-            graph.connect(node, merge, ("decoded", f"in{number}"))
-    graph.connect(merge, write, ("out", "decoded"))
+            if source == CONNECTIVITY_SOURCE:
+                interface.inputs.units = [[model.rows[k] for k in u] for u in target["units"]]
+                graph.connect(connectivity, node, ("features", "features"))
+            else:
+                graph.connect(gather, node, (source.name, "features"))
+            nodes.append(node)
+    _merge(graph, stage, nodes, "decoded", write, "decoded")
+
+
+def _add_features(
+    graph: GraphBuilder,
+    model: ModelSummary,
+    plan: DecodingPlan,
+    chosen: dict[str, Any],
+    settings: Settings,
+) -> Node:
+    """The node that has the features of all recordings, by the names of their sources."""
+    stage, stems = model.stage("decoding"), [one["stem"] for one in chosen["recordings"]]
+    size = max(EMBEDDED_TOGETHER, math.ceil(len(stems) / MOST_EMBED_NODES))
+    nodes = []
+    for start in range(0, len(stems), size):
+        interface = EmbedForDecoding(
+            naming=chosen["naming"],
+            stems=stems[start : start + size],
+            readouts=sorted({source.kind for source in plan.sources}),
+            model_tr=settings.model_tr,
+            source=model.source,
+            input_gain=settings.input_gain,
+            seed=settings.random_seed,
+            window_stride=settings.window_stride,
+            token_orders=settings.token_orders,
+            precision=settings.precision,
+            device=settings.device,
+            configuration=plan.embeddings,
+        )
+        name = node_name(f"embed_{start:06d}", model.label)
+        memory = model_memory(model.label)
+        nodes.append(make_node(interface, name, settings, memory=memory))
+    interface = GatherFeatures(
+        naming=chosen["naming"],
+        recordings=chosen["recordings"],
+        configuration=plan.embeddings,
+    )
+    name = node_name("gather", model.label)
+    gather = make_node(interface, name, settings, memory=1.0)
+    graph.add(stage, *nodes, gather)
+    for output in ("pooled", "stored"):
+        _merge(graph, stage, nodes, output, gather, output)
+    return gather
+
+
+def _merge(
+    graph: GraphBuilder, stage: Stage, nodes: Sequence[Node], output: str, to: Node, field: str
+) -> None:
+    """Give an output of several nodes to another node as a list."""
+    from nipype.interfaces.utility import Merge
+    from nipype.pipeline import engine
+
+    name = f"merge_{field}_{to.name}"
+    merge = engine.Node(Merge(len(nodes)), name=name, run_without_submitting=True)
+    graph.add(stage, merge)
+    for number, node in enumerate(nodes, start=1):
+        graph.connect(node, merge, (output, f"in{number}"))
+    graph.connect(merge, to, ("out", field))
 
 
 def _plain_target(target: Target) -> dict[str, Any]:

@@ -37,14 +37,13 @@ class ModelPlan(StagePlan):
 
 @dataclass(frozen=True)
 class RecordingPlan:
-    """The stages of a recording: its series first, the models that are run on it, their controls.
+    """The stages of a recording: its series first, then the models that are run on it.
 
     A model's stage is complete only if its series are.
     """
 
     series: StagePlan
     models: tuple[ModelPlan, ...] = ()
-    controls: tuple[ModelPlan, ...] = ()
 
     @property
     def recording(self) -> str:
@@ -54,7 +53,7 @@ class RecordingPlan:
     @property
     def pending(self) -> tuple[StagePlan, ...]:
         """The stages that are to be computed."""
-        stages = (self.series, *self.models, *self.controls)
+        stages = (self.series, *self.models)
         return tuple(plan for plan in stages if not plan.complete)
 
 

@@ -20,6 +20,7 @@ from simulated_cohort import ATLAS, DUMMIES, SPACE, write_cohort, write_recordin
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort import sources
 from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.interfaces.cohort.common import write_parquet
 from brainlm_bids.notices import Kind, notice
@@ -29,6 +30,7 @@ from brainlm_bids.phantom import write_phantom
 LABEL = "randomtiny"
 COHORT = f"model-{LABEL}_scaling-cohort"
 FORMS = ("md", "tex", "html", "bib")
+DECODED = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,21 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Call:
     """24 subjects whose default mode network is as strong as their age says."""
     folder = tmp_path_factory.mktemp("planted")
     raw, out = write_cohort(folder, 24)
-    flags = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
-    return call(raw, out, folder / "work", *flags, "--nprocs", "2")
+    return call(raw, out, folder / "work", *DECODED, "--nprocs", "2")
 
 
-def _scores(done: Call, target: str, metric: str) -> dict[str, str]:
-    rows = done.table("decoding")
-    return next(row for row in rows if row["target"] == target and row["metric"] == metric)
+def _score(done: Call, target: str, metric: str, features: str) -> dict[str, str]:
+    """The row of connectivity, or that of another source with its first readout and scaling."""
+    key = {"target": target, "metric": metric, "features": features}
+    return next(row for row in done.table("decoding") if key.items() <= row.items())
 
 
 def test_the_planted_target_is_decoded_and_the_shuffled_one_is_not(planted: Call) -> None:
     assert planted.returncode == 0, planted.stderr[-2000:]
-    assert float(_scores(planted, "age", "permutation_p")["connectivity"]) < 0.05
-    assert float(_scores(planted, "age", "pearson_r")["connectivity"]) > 0.8
-    assert float(_scores(planted, "age", "r2")["connectivity_low"]) > 0
-    assert float(_scores(planted, "noise", "permutation_p")["connectivity"]) > 0.05
-    assert float(_scores(planted, "noise", "r2")["connectivity"]) < 0.2
+    age, noise = (_score(planted, name, "r2", "connectivity") for name in ("age", "noise"))
+    assert float(age["permutation_p"]) < 0.05 and float(age["low"]) > 0
+    assert float(_score(planted, "age", "pearson_r", "connectivity")["value"]) > 0.8
+    assert float(noise["permutation_p"]) > 0.05 and float(noise["value"]) < 0.2
 
 
 def test_how_columns_were_coded_is_on_the_screen_and_in_the_sidecar(planted: Call) -> None:
@@ -116,18 +117,28 @@ def test_how_columns_were_coded_is_on_the_screen_and_in_the_sidecar(planted: Cal
     assert set(coding) == {"age", "noise"}  # scanner is the same everywhere
 
 
-def test_three_columns_stand_side_by_side(planted: Call) -> None:
-    row = _scores(planted, "age", "mse")
-    values = [float(row[name]) for name in ("embedding", "connectivity", "random_weights")]
-    assert len(set(values)) == 3  # the control is another draw of weights, not the same model
-    assert row["n_subjects"] == "24"
+def test_every_source_has_a_row_and_what_must_be_at_chance_is(planted: Call) -> None:
+    rows = [row for row in planted.table("decoding") if row["target"] == "age"]
+    assert tuple(rows[0]) == sources.DECODING_COLUMNS
+    keys = [tuple(row[name] for name in ("features", "readout", "scaling")) for row in rows]
+    assert list(dict.fromkeys(keys)) == [one[:3] for one in sources.selected(["linear"])]
+    errors = [float(row["value"]) for row in rows if row["metric"] == "mse"]
+    assert len(set(errors)) == len(errors)  # the control has other weights, not the model's
+    # every recording has data in all parcels: nothing differs, and the mean is predicted
+    assert float(_score(planted, "age", "r2", "coordinates")["value"]) == pytest.approx(0, abs=1e-9)
+    assert {(row["n_subjects"], row["n_folds"], row["n_repeats"]) for row in rows} == {
+        ("24", "5", "10")
+    }
+
+
+def test_predictions_are_those_that_the_scores_are_made_from(planted: Call) -> None:
     predictions = planted.table("predictions")
     ages = {row["participant_id"]: float(row["age"]) for row in read_rows(_raw(planted))}
     own = [row for row in predictions if row["target"] == "age"]
     assert {row["participant_id"]: float(row["truth"]) for row in own} == ages
     # what the table says is what the predictions give
-    guess = np.array([[float(row["truth"]), float(row["connectivity"])] for row in own])
-    expected = float(_scores(planted, "age", "mse")["connectivity"])
+    guess = np.array([[float(row["truth"]), float(row["connectivity_linear"])] for row in own])
+    expected = float(_score(planted, "age", "mse", "connectivity")["value"])
     assert np.square(guess[:, 0] - guess[:, 1]).mean() == pytest.approx(expected, rel=1e-5)
 
 
@@ -248,30 +259,39 @@ def test_methods_say_what_was_done(planted: Call) -> None:
 
 
 def test_the_sentence_under_a_table_is_that_of_its_differences(planted: Call) -> None:
-    compared = planted.sidecar("decoding")["Comparisons"]["age"]
-    score = _scores(planted, "age", "r2")
+    sidecar = planted.sidecar("decoding")
+    compared, default = sidecar["Comparisons"]["age"], sidecar["DefaultReadout"]["age"]
+    rows = [row for row in planted.table("decoding") if row["target"] == "age"]
+    values = {
+        sources.find(*(row[key] for key in ("features", "readout", "scaling"))): float(row["value"])
+        for row in rows
+        if row["metric"] == "r2"
+    }
+    assert sources.default_of(list(values)).name == default
+    for source, value in values.items():
+        if source.name != default:
+            gain = values[sources.by_name(default)] - value
+            assert compared[source.name]["Difference"] == pytest.approx(gain, abs=1e-5)
+    baselines = {one: value for one, value in values.items() if one.role == sources.BASELINE}
+    best = max(baselines, key=lambda one: baselines[one])
     page = " ".join((planted.out / "group.html").read_text().split())
-    for name, label in (("connectivity", "functional connectivity"), ("random_weights", "random")):
-        gain = float(score["embedding"]) - float(score[name])
-        assert compared[name]["Difference"] == pytest.approx(gain, abs=1e-5)
-        if compared[name]["Low"] > 0:
-            assert f"better than {label}" in page
-        if compared[name]["High"] < 0:
-            assert f"worse than {label}" in page
+    found = compared[best.name]
+    word = "better than" if found["Low"] > 0 else "worse than"
+    word = word if found["Low"] > 0 or found["High"] < 0 else "not distinguishable from"
+    assert f"{word} that of the best baseline, {best.label}" in page
 
 
 def test_the_same_call_again_computes_nothing(planted: Call, tmp_path: Path) -> None:
     before = hashes(planted.out)
     times = {p: p.stat().st_mtime_ns for p in planted.out.glob(f"sub-*/func/*{COHORT}*")}
     assert times
-    flags = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
-    again = call(planted.out.parent / "raw", planted.out, tmp_path, *flags, "--nprocs", "1")
+    again = call(planted.out.parent / "raw", planted.out, tmp_path, *DECODED, "--nprocs", "1")
     assert again.returncode == 0
     recordings = [row for source, row in again.rows.items() if source.startswith("sub-")]
     assert {row["status"] for row in recordings} == {"cached"}
     assert hashes(planted.out) == before
     assert {p: p.stat().st_mtime_ns for p in times} == times
-    assert not list(tmp_path.glob("**/decode_*"))
+    assert not [*tmp_path.glob("**/decode_*"), *tmp_path.glob("**/embed_*")]
 
 
 # --- a small cohort, with faults -------------------------------------------------------------

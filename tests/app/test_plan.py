@@ -35,15 +35,14 @@ def complete(settings: Settings, plan: Any) -> None:
 def test_a_stage_is_pending_until_it_is_complete_under_its_configuration(
     settings: Settings,
 ) -> None:
-    plan = plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True)
+    plan = plan_recording(settings, SERIES, {"bold": "a"}, MODELS)
     assert [pending.stage.name for pending in plan.pending] == [
         "series",
         "model-tiny",
-        "model-tiny_desc-untrained",
     ]
     for stage in plan.pending:
         complete(settings, stage)
-    assert plan_recording(settings, SERIES, {"bold": "a"}, MODELS, controls=True).pending == ()
+    assert plan_recording(settings, SERIES, {"bold": "a"}, MODELS).pending == ()
     other = Settings(**{**vars(settings), "pooling": "mean"})
     changed = plan_recording(other, SERIES, {"bold": "a"}, MODELS)
     assert [pending.stage.name for pending in changed.pending] == ["model-tiny"]

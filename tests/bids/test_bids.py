@@ -313,7 +313,7 @@ def test_a_checkpoint_whose_name_ends_as_ours_do_is_another() -> None:
     names = {
         place.path(key, model=model).name
         for place in (naming, cohort)
-        for key in ("embeddings", "recording_embedding", "untrained_embedding")
+        for key in ("embeddings", "recording_embedding", "tokens")
         for model in ("m", "mcohort", "mrecording", "mcohortrecording", "muntrained")
     }
     assert len(names) == 30

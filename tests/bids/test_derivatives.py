@@ -56,9 +56,6 @@ FORMER = {
     "desc-brainlmdemocohortrecording_embeddings.tsv": (
         *("recording_embedding", "brainlmdemo", "cohort"),
     ),
-    "desc-brainlmdemocohortuntrained_embeddings.tsv": (
-        *("untrained_embedding", "brainlmdemo", "cohort"),
-    ),
     "desc-brainlm13M_tokens.npz": ("tokens", "brainlm13M", ""),
     "desc-brainlm13Mattention_relmat.tsv": ("attention", "brainlm13M", ""),
     "desc-randomtinyreconstruction_timeseries.tsv": ("reconstruction", "randomtiny", ""),
@@ -135,7 +132,7 @@ def test_files_are_found_once_under_their_present_name(tmp_path: Path) -> None:
 
 
 def test_a_glob_over_one_kind_of_one_model_has_no_other_kind(tmp_path: Path) -> None:
-    keys = ("embeddings", "recording_embedding", "untrained_embedding")
+    keys = ("embeddings", "recording_embedding")
     for stem, scaling in itertools.product(
         ("sub-01_task-a", "sub-02_ses-1_task-a"), ("", "cohort")
     ):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.cohort.decoding import decode
+from brainlm_bids.cohort.decoding import decode, decode_by, linear_predictions, repeated_folds
 from brainlm_bids.errors import UserError
 
 
@@ -44,3 +44,52 @@ def test_too_many_confounds_are_refused() -> None:
             people,
             confounds=rng.standard_normal((12, 9)),
         )
+
+
+def _cohort(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((40, 6))
+    return (
+        features,
+        features[:, 0] + 0.3 * rng.standard_normal(40),
+        [f"s{k:02d}" for k in range(40)],
+    )
+
+
+@pytest.mark.parametrize("n_classes", [0, 2])
+def test_a_trained_predictor_is_tested_on_the_folds_of_the_linear_readouts(n_classes: int) -> None:
+    """A predictor that is the linear readout itself gives the first repeat of the latter."""
+    features, target, people = _cohort(0)
+    if n_classes:
+        target = (target > 0).astype(float)
+
+    def predict(values, subjects, split, n_classes, seed):
+        shared = {"n_classes": n_classes, "seed": seed}
+        return linear_predictions(features, values, subjects, split, **shared)
+
+    shared = {"n_classes": n_classes, "n_permutations": 99, "seed": 4}
+    trained = decode_by(predict, target, people, **shared)
+    linear = decode(features, target, people, folds=repeated_folds(people, 1, 4), **shared)
+    np.testing.assert_allclose(trained.predictions, linear.predictions, atol=1e-4)
+    assert (trained.n_folds, trained.n_repeats) == (5, 1)
+    # both tests find what is there
+    assert trained.p == pytest.approx(0.01) == linear.p
+
+
+def test_given_folds_are_used_and_features_are_prepared_from_training_rows() -> None:
+    """Two sites of different level: only a preparation by training rows can predict the other."""
+    features, target, people = _cohort(1)
+    site = np.arange(40) % 2
+    shifted = features + 50 * site[:, None]
+    folds = [[(np.flatnonzero(site != k), np.flatnonzero(site == k)) for k in (0, 1)]]
+    seen = []
+
+    def centred(wide: np.ndarray, split: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        seen.append(split)
+        return wide - np.where(site == 1, 50.0, 0.0)[:, None]
+
+    plain = decode(shifted, target, people, folds=folds)
+    prepared = decode(shifted, target, people, folds=folds, prepare=centred)
+    assert len(seen) == 2 and all(one is other for one, other in zip(seen, folds[0], strict=True))
+    assert plain.scores["r2"].value < 0 < 0.7 < prepared.scores["r2"].value
+    assert (prepared.n_folds, prepared.n_repeats) == (2, 1)

@@ -37,7 +37,9 @@ def test_predictions_are_those_of_scikit_learn_on_the_wide_features(kind: str) -
             wide, target, train, test, inner
         )
     fit = readouts.fit_ridge if kind == "ridge" else readouts.logistic_fit(2)
-    found = decoding._cross_validated(features, target[None], people, confounds, fit, 3)
+    model = decoding._Linear(features, confounds, None, fit)
+    outer = list(folds.splits(people, decoding.OUTER_FOLDS, 3))
+    found = decoding._cross_validated(model, target[None], people, outer, 3)
     column = 0 if kind == "ridge" else 1
     np.testing.assert_allclose(found[0][:, column], expected, atol=2e-4 if column else 1e-8)
 

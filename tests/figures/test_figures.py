@@ -77,14 +77,12 @@ def _of_a_cohort(
         for k in range(5)
     ]
     points = rng.normal(size=(5, 2))
-    kinds = ("embedding", "connectivity", "random_weights")
-    scores: dict[str, list[Any]] = {
-        "target": ["age"] * 2,
-        "metric": ["r2", "permutation_p"],
-        "n_subjects": [5] * 2,
-    }
-    for kind in kinds:
-        scores |= {kind: [0.25, 0.031], f"{kind}_low": [0.1, None], f"{kind}_high": [0.4, None]}
+    shared = {"target": "age", "metric": "r2", "n_subjects": 5, "low": 0.1, "high": 0.4}
+    scores = [
+        {**shared, "features": kind, "scaling": "recording", "label": kind, "value": 0.25 + k}
+        | {"permutation_p": [0.031, None][k], "default": k == 0}
+        for k, kind in enumerate(("embedding", "connectivity"))
+    ]
     spread = [40.0, None, 38.0]
     return {
         "quality": (cohort.plot_quality, (recordings,)),

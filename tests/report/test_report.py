@@ -395,8 +395,9 @@ def _folder(root: Path) -> Path:
         [{"participant_id": "consensus", "features": "model"}],
     )
     decoded = {"target": "age", "type": "regression", "n_recordings": 9, "n_subjects": 9}
-    decoded |= {"n_repeats": 1, "embedding": 0.6}
-    measures = ("pearson_r", "permutation_p")
+    decoded |= {"n_repeats": 1, "features": "embedding", "readout": "cls", "scaling": "cohort"}
+    decoded |= {"value": 0.6, "permutation_p": 0.01}
+    measures = ("r2", "pearson_r")
     _tsv(cohort.path("decoding", model="m"), [{**decoded, "metric": name} for name in measures])
     for path in drawn:
         path.parent.mkdir(parents=True, exist_ok=True)

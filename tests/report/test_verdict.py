@@ -4,51 +4,66 @@ import numpy as np
 import pytest
 
 from brainlm_bids.cohort.comparison import difference, metric_of
+from brainlm_bids.cohort.sources import DEFAULT, find
 from brainlm_bids.report.verdict import verdict
 
 Row = dict[str, str]
+EMBEDDING, OTHER = ("embedding", *DEFAULT), ("embedding", "mean", "recording")
+CONNECTIVITY, MOTION = ("connectivity", "linear", "n/a"), ("motion", "linear", "n/a")
+UNTRAINED, COORDINATES = ("untrained", *DEFAULT), ("coordinates", "linear", "n/a")
+Key = tuple[str, str, str]
 
 
-def _rows(r2: tuple[str, str, str], p: str = "0.002") -> list[Row]:
-    """Scores of embedding, connectivity, random weights; Pearson's r in the opposite order."""
-    names = ("embedding", "connectivity", "random_weights")
-    r = dict(zip(names, ("0.96", "0.97", "0.98"), strict=True))
-    score: Row = dict(zip(names, r2, strict=True))
-    for name, value in zip(names, r2, strict=True):
-        score |= {f"{name}_low": str(float(value) - 0.02), f"{name}_high": str(float(value) + 0.02)}
-    return [
-        {"metric": "r2", **score},
-        {"metric": "pearson_r", **r},
-        {"metric": "permutation_p", "embedding": p, "connectivity": "0.002"},
-    ]
+def _rows(r2: dict[Key, float], p: str = "0.002") -> list[Row]:
+    """Scores of sources; Pearson's r in the opposite order."""
+    rows = []
+    for (features, readout, scaling), value in r2.items():
+        row = {"features": features, "readout": readout, "scaling": scaling, "permutation_p": p}
+        interval = {"low": str(value - 0.02), "high": str(value + 0.02)}
+        rows.append({**row, "metric": "r2", "value": str(value), **interval})
+        rows.append({**row, "metric": "pearson_r", "value": str(1 - value)})
+    return rows
 
 
-def _compared(connectivity: tuple[float, float], random: tuple[float, float]) -> dict[str, object]:
-    found = {"connectivity": connectivity, "random_weights": random}
+def _compared(intervals: dict[Key, tuple[float, float]]) -> dict[str, object]:
     return {
         "Metric": "r2",
         **{
-            name: {"Difference": (low + high) / 2, "Low": low, "High": high}
-            for name, (low, high) in found.items()
+            find(*key).name: {"Difference": (low + high) / 2, "Low": low, "High": high}
+            for key, (low, high) in intervals.items()
         },
     }
 
 
 def test_better_is_called_better() -> None:
-    text = verdict(_rows((".95", ".89", ".80")), _compared((0.02, 0.1), (0.1, 0.2)))
+    rows = _rows({EMBEDDING: 0.95, CONNECTIVITY: 0.89, MOTION: 0.1, UNTRAINED: 0.8})
+    compared = _compared({CONNECTIVITY: (0.02, 0.1), MOTION: (0.8, 0.9), UNTRAINED: (0.1, 0.2)})
+    text = verdict(rows, compared)
     assert "better than chance (p = 0.002)" in text
-    assert "Its R² (0.95) is better than functional connectivity (0.89; difference 0.06" in text
-    assert "worse" not in text and "uncertainty" not in text
+    assert (
+        "Its R² (0.95) is better than that of the best baseline, functional connectivity (0.89; "
+        "difference 0.06" in text
+    )
+    assert "better than that of the control, untrained" in text and "motion" not in text
+    assert "worse" not in text and "distinguishable" not in text and "largest" not in text
 
 
 def test_worse_and_undecided_are_not_better() -> None:
-    text = verdict(_rows((".80", ".89", ".79")), _compared((-0.12, -0.06), (-0.03, 0.05)))
-    assert "worse than functional connectivity (0.89" in text
-    assert "The difference from random weights (0.79" in text and "within its uncertainty" in text
-    assert "better than functional" not in text and "better than random" not in text
-    both = verdict(_rows((".80", ".80", ".79")), _compared((-0.1, 0.1), (-0.03, 0.05)))
-    assert both.count("within its uncertainty") == 1 and "worse" not in both
-    assert "functional connectivity (0.8; difference 0 [-0.1, 0.1]) and random weights" in both
+    rows = _rows({EMBEDDING: 0.8, CONNECTIVITY: 0.89, UNTRAINED: 0.79, COORDINATES: 0.0})
+    intervals = {CONNECTIVITY: (-0.12, -0.06), UNTRAINED: (-0.03, 0.05), COORDINATES: (0.7, 0.9)}
+    text = verdict(rows, _compared(intervals))
+    assert "worse than that of the best baseline, functional connectivity (0.89" in text
+    assert "better than that of the controls, coordinates of the parcels (0; difference" in text
+    assert "and not distinguishable from that of the controls, untrained" in text
+    assert "better than that of the best" not in text
+    assert "The largest R² in the table is that of functional connectivity (0.89)" in text
+
+
+def test_the_best_baseline_is_chosen_and_so_is_the_best_row() -> None:
+    scores = {EMBEDDING: 0.3, OTHER: 0.6, CONNECTIVITY: 0.1, MOTION: 0.5}
+    text = verdict(_rows(scores), _compared({MOTION: (-0.3, -0.1)}))
+    assert "worse than that of the best baseline, motion and coverage (0.5" in text
+    assert f"that of {find(*OTHER).label} (0.6); a readout that is chosen by this table" in text
 
 
 @pytest.mark.parametrize(
@@ -60,13 +75,15 @@ def test_worse_and_undecided_are_not_better() -> None:
     ],
 )
 def test_chance_is_told_by_the_permutation_test(p: str, words: str) -> None:
-    assert words in verdict(_rows((".1", ".2", ".3"), p), {})
+    assert words in verdict(_rows({EMBEDDING: 0.1, CONNECTIVITY: 0.2}, p), {})
 
 
 def test_tables_without_differences_are_read_by_their_intervals() -> None:
-    text = verdict(_rows((".95", ".89", ".94")), {})
-    assert "better than functional connectivity (0.89 [0.87, 0.91])" in text
-    assert "random weights (0.94 [0.92, 0.96]) is within its uncertainty" in text
+    text = verdict(_rows({EMBEDDING: 0.95, CONNECTIVITY: 0.89, UNTRAINED: 0.94}), {})
+    assert (
+        "better than that of the best baseline, functional connectivity (0.89 [0.87, 0.91])" in text
+    )
+    assert "not distinguishable from that of the control, untrained" in text
 
 
 def _predicted(rng: np.random.Generator, truth: np.ndarray, noise: float) -> np.ndarray:

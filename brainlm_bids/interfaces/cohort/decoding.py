@@ -1,9 +1,9 @@
-"""Decoding: each target from each kind of features, and the tables of all."""
+"""Decoding: each target from each source, and the tables of all."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import model_stage
+from brainlm_bids.cohort.sources import (
+    ATTENTIVE,
+    DECODING_COLUMNS,
+    LINEAR,
+    MLP,
+    SOURCES,
+    Source,
+    by_name,
+    default_of,
+    find,
+)
 from brainlm_bids.errors import UserError
-from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 from brainlm_bids.interfaces.cohort.common import (
     GroupInputs,
@@ -20,14 +30,22 @@ from brainlm_bids.interfaces.cohort.common import (
     Plain,
 )
 
-FEATURES = tuple(features.column for features in palette.FEATURES)
+if TYPE_CHECKING:
+    from brainlm_bids.cohort.decoding import Decoded
+
 UNIT_KEYS = ("unit", "participant_id", "session_id", "n_recordings", "recordings")
+# How p is made, by kind of readout
+P_VALUES = {
+    LINEAR: "everything is refitted to each permuted target",
+    ATTENTIVE: "predictions are kept, and targets permuted between the subjects of a test fold",
+    MLP: "predictions are kept, and targets permuted between the subjects of a test fold",
+}
 
 
 class _DecodeInputs(ArrayInputSpec):
-    features = File(exists=True, mandatory=True, desc="npy (N, F)")
+    source = traits.Str(mandatory=True, desc="name of what is decoded from")
+    features = File(exists=True, mandatory=True, desc="npy (N, F), or JSON with N files")
     units = traits.List(traits.List(traits.Int), mandatory=True, desc="rows of the features")
-    name = traits.Str(mandatory=True, desc="of the features")
     target = traits.Str(mandatory=True)
     values = traits.List(traits.Float, mandatory=True)
     classes = traits.List(traits.Str, mandatory=True)
@@ -42,39 +60,44 @@ class _DecodeOutputs(TraitedSpec):
 
 
 class Decode(ArrayInterface):
-    """One target from one kind of features."""
+    """One target from one source."""
 
     input_spec = _DecodeInputs
     output_spec = _DecodeOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.cohort.decoding import decode
-
         given = self.inputs
-        features = self._features(folder)
-        result: Plain = {"target": given.target, "features": given.name}
+        result: Plain = {"target": given.target, "source": given.source}
         try:
-            decoded = decode(
-                features,
-                given.values,
-                given.subjects,
-                n_classes=len(given.classes),
-                confounds=np.array(given.confounds, dtype=np.float64).reshape(len(features), -1),
-                n_permutations=given.permutations,
-                seed=given.seed,
-            )
+            decoded = self._decoded(folder)
+        except UserError as error:
+            result["problem"] = str(error)
+        else:
             result |= {
                 "scores": {name: list(score) for name, score in decoded.scores.items()},
                 "p": decoded.p,
+                "n_folds": decoded.n_folds,
                 "n_repeats": decoded.n_repeats,
                 "predictions": decoded.predictions.tolist(),
                 "reference": decoded.reference.tolist(),
             }
-        except UserError as error:
-            result["problem"] = str(error)
         path = folder / "decoded.json"
         path.write_text(json.dumps(result))
         self._results["decoded"] = str(path)
+
+    def _decoded(self, folder: Path) -> "Decoded":
+        from brainlm_bids.cohort.decoding import decode
+
+        given = self.inputs
+        shared: dict[str, Any] = {
+            "n_classes": len(given.classes),
+            "n_permutations": given.permutations,
+            "seed": given.seed,
+        }
+        confounds = np.array(given.confounds, dtype=np.float64).reshape(len(given.units), -1)
+        return decode(
+            self._features(folder), given.values, given.subjects, confounds=confounds, **shared
+        )
 
     def _features(self, folder: Path) -> NDArray[np.floating]:
         """(U, F) the mean over the recordings of each unit; in a file, for large cohorts."""
@@ -100,7 +123,7 @@ class _WriteDecodingInputs(GroupInputs):
 
 
 class WriteDecoding(GroupInterface):
-    """All targets of one model: scores side by side, predictions, a figure, and the record."""
+    """All targets of one model: scores, predictions, a figure, and the record."""
 
     input_spec = _WriteDecodingInputs
     output_spec = TraitedSpec
@@ -112,33 +135,27 @@ class WriteDecoding(GroupInterface):
 
         self._begin()
         self._label = self.inputs.label
-        by_target: dict[str, dict[str, Plain]] = {}
-        for path in self.inputs.decoded:
-            result = json.loads(Path(path).read_text())
-            by_target.setdefault(result["target"], {})[result["features"]] = result
-        problems = {
-            name: result["problem"]
-            for name, by_features in by_target.items()
-            for result in by_features.values()
-            if "problem" in result
-        }
-        targets = [target for target in self.inputs.targets if target["name"] not in problems]
-        scores = self._scores(targets, by_target)
+        self._problems = dict(self.inputs.sidecar.get("NotDecoded", {}))
+        found = self._found()
+        rows = [row for results in found.values() for row in self._rows(results)]
+        columns = {name: [row[name] for row in rows] for name in DECODING_COLUMNS}
+        defaults = {name: _default(results).name for name, results in found.items()}
+        kinds = dict.fromkeys(one.source.kind for results in found.values() for one in results)
         notes = {
-            "NotDecoded": {**self._not_decoded(), **problems},
-            "Comparisons": {
-                target["name"]: self._compared(target, by_target) for target in targets
-            },
+            "NotDecoded": self._problems,
+            "DefaultReadout": defaults,
+            "Comparisons": {name: self._compared(results) for name, results in found.items()},
+            "PermutationP": {kind: P_VALUES[kind] for kind in kinds},
             "OuterFolds": OUTER_FOLDS,
             "InnerFolds": INNER_FOLDS,
         }
         written = [
-            self._table("decoding", scores, **notes),
-            self._table("predictions", self._predictions(targets, by_target)),
+            self._table("decoding", columns, **notes),
+            self._table("predictions", self._predictions(found)),
         ]
-        if targets:
+        if found:
             written.append(self._naming.figure("decoding", model=self._label))
-            plot_decoding(written[-1], scores)
+            plot_decoding(written[-1], [drawn_row(row, defaults) for row in rows])
         outputs.write_record(
             Path(self._naming.output_dir),
             self._naming.stem,
@@ -147,86 +164,143 @@ class WriteDecoding(GroupInterface):
             written,
         )
 
-    def _not_decoded(self) -> dict[str, str]:
-        return dict(self.inputs.sidecar.get("NotDecoded", {}))
+    def _found(self) -> dict[str, list["_Result"]]:
+        """Target -> results in the order of the sources; what failed is among the problems."""
+        targets = {target["name"]: target for target in self.inputs.targets}
+        found: dict[str, list[_Result]] = {name: [] for name in targets}
+        failed: dict[str, dict[str, str]] = {name: {} for name in targets}
+        for path in self.inputs.decoded:
+            values = json.loads(Path(path).read_text())
+            source, name = by_name(values["source"]), values["target"]
+            if "problem" in values:
+                failed[name][source.label] = values["problem"]
+            else:
+                found[name].append(_Result(targets[name], source, values))
+        for name, problems in failed.items():
+            if problems and not found[name]:
+                self._problems[name] = next(iter(problems.values()))
+            elif problems:
+                self._problems |= {f"{name} from {label}": why for label, why in problems.items()}
+        order = {source.name: place for place, source in enumerate(SOURCES)}
+        return {
+            name: sorted(results, key=lambda one: order[one.source.name])
+            for name, results in found.items()
+            if results
+        }
 
-    def _scores(
-        self, targets: Sequence[Plain], by_target: Mapping[str, Mapping[str, Plain]]
-    ) -> dict[str, list[Any]]:
-        sides = [f"{name}{part}" for name in FEATURES for part in ("", "_low", "_high")]
-        header = ("target", "type", "metric", "n_recordings", "n_subjects", "n_repeats", *sides)
-        columns: dict[str, list[Any]] = {name: [] for name in header}
-        for target in targets:
-            by_features = by_target[target["name"]]
-            first = by_features[FEATURES[0]]
-            for metric in [*first["scores"], "permutation_p"]:
-                row = {
-                    "target": target["name"],
-                    "type": "classification" if target["classes"] else "regression",
-                    "metric": metric,
-                    "n_recordings": sum(map(len, target["units"])),
-                    "n_subjects": len(set(self._subjects(target))),
-                    "n_repeats": first["n_repeats"],
-                }
-                for name in FEATURES:
-                    other = by_features[name]
-                    triple = other["scores"].get(metric, [other["p"], None, None])
-                    row |= dict(zip((name, f"{name}_low", f"{name}_high"), triple))
-                for key in header:
-                    columns[key].append(row[key])
-        return columns
+    def _rows(self, results: Sequence["_Result"]) -> list[Plain]:
+        """A row per source and metric."""
+        return [
+            {
+                "target": one.target["name"],
+                "type": "classification" if one.n_classes else "regression",
+                "features": one.source.features,
+                "readout": one.source.readout,
+                "scaling": one.source.scaling,
+                "metric": metric,
+                **dict(zip(("value", "low", "high"), score, strict=True)),
+                "permutation_p": one.values["p"],
+                "n_recordings": sum(map(len, one.target["units"])),
+                "n_subjects": len(set(self._subjects(one.target))),
+                "n_folds": one.values["n_folds"],
+                "n_repeats": one.values["n_repeats"],
+            }
+            for one in results
+            for metric, score in one.values["scores"].items()
+        ]
 
-    def _compared(self, target: Plain, found: Mapping[str, Mapping[str, Plain]]) -> dict[str, Any]:
-        """How much better the embedding predicts a target than each of the other features."""
+    def _compared(self, results: Sequence["_Result"]) -> dict[str, Any]:
+        """How much better the default predicts a target than each of the others."""
         from brainlm_bids.cohort.comparison import difference, metric_of
 
-        n_classes, by_features = len(target["classes"]), found[target["name"]]
-
-        def predictions(name: str) -> NDArray[np.float64]:
-            one = by_features[name]
-            columns = np.array(one["predictions"], dtype=np.float64)
-            return columns if n_classes else np.stack([columns, one["reference"]], axis=1)
-
-        compared: dict[str, Any] = {"Metric": metric_of(n_classes)}
-        for name in FEATURES[1:]:
+        default, target = _default(results), results[0].target
+        first = next(one for one in results if one.source == default)
+        compared: dict[str, Any] = {"Metric": metric_of(first.n_classes)}
+        for other in results:
+            if other is first:
+                continue
             better = difference(
                 target["values"],
-                predictions(FEATURES[0]),
-                predictions(name),
+                first.predictions,
+                other.predictions,
                 self._subjects(target),
-                n_classes=n_classes,
+                n_classes=first.n_classes,
                 seed=self.inputs.sidecar["RandomSeed"],
             )
-            compared[name] = dict(zip(("Difference", "Low", "High"), better, strict=True))
+            values = dict(zip(("Difference", "Low", "High"), better, strict=True))
+            compared[other.source.name] = values
         return compared
 
     def _subjects(self, target: Plain) -> list[str]:
         return [self._recordings[unit[0]]["participant_id"] for unit in target["units"]]
 
-    def _predictions(
-        self, targets: Sequence[Plain], by_target: Mapping[str, Mapping[str, Plain]]
-    ) -> dict[str, list[Any]]:
+    def _predictions(self, found: Mapping[str, Sequence["_Result"]]) -> dict[str, list[Any]]:
         """A row per unit; for a classification, one per unit and class."""
-        header = ("target", *UNIT_KEYS, "truth", "class", *FEATURES)
+        everything = [one.source for results in found.values() for one in results]
+        present = [source.name for source in SOURCES if source in everything]
+        header = ("target", *UNIT_KEYS, "truth", "class", *present)
         columns: dict[str, list[Any]] = {name: [] for name in header}
-        for target in targets:
+        for name, results in found.items():
+            target = results[0].target
             classes = target["classes"] or [None]
             guesses = {
-                name: np.array(by_target[target["name"]][name]["predictions"]).reshape(
-                    -1, len(classes)
-                )
-                for name in FEATURES
+                one.source.name: np.array(one.values["predictions"]).reshape(-1, len(classes))
+                for one in results
             }
             for i, rows in enumerate(target["units"]):
                 keys = unit_keys(target["unit"], [self._recordings[row] for row in rows])
                 value = target["values"][i]
                 truth = target["classes"][int(value)] if target["classes"] else value
-                for j, name in enumerate(classes):
-                    cells = {"target": target["name"], **keys, "truth": truth, "class": name}
-                    cells |= {features: float(guesses[features][i, j]) for features in FEATURES}
+                for j, word in enumerate(classes):
+                    cells = {"target": name, **keys, "truth": truth, "class": word}
+                    cells |= {key: float(guess[i, j]) for key, guess in guesses.items()}
                     for key in header:
-                        columns[key].append(cells[key])
+                        columns[key].append(cells.get(key))
         return columns
+
+
+class _Result(NamedTuple):
+    """What `Decode` wrote about one target and one source."""
+
+    target: Plain
+    source: Source
+    values: Plain
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.target["classes"])
+
+    @property
+    def predictions(self) -> NDArray[np.float64]:
+        """(U, 2) with the mean of the training rows, or (U, C)."""
+        columns = np.array(self.values["predictions"], dtype=np.float64)
+        return columns if self.n_classes else np.stack([columns, self.values["reference"]], axis=1)
+
+
+def _default(results: Sequence[_Result]) -> Source:
+    """The default source of a target; the first where no embedding is among them."""
+    chosen = [one.source for one in results]
+    return default_of(chosen) or chosen[0]
+
+
+def drawn_row(row: Mapping[str, Any], defaults: Mapping[str, str]) -> Plain:
+    """Prepare a row of the table of decodings for the figure.
+
+    Parameters
+    ----------
+    row
+        Cells by the names of `DECODING_COLUMNS`.
+    defaults
+        Name of a target to that of its default source.
+
+    Returns
+    -------
+    dict
+        The row with `label`, and `default`, whether its source is the default.
+    """
+    source = find(row["features"], row["readout"], row["scaling"])
+    default = defaults[row["target"]] == source.name
+    return {**row, "label": source.label, "default": default}
 
 
 def unit_keys(unit: str, recordings: Sequence[Plain]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import File, TraitedSpec, traits
+from nipype.interfaces.base import TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files
@@ -18,43 +18,31 @@ MOST_COLOURS = 10
 class _TablesInputs(GroupInputs):
     label = traits.Str(mandatory=True)
     variables = traits.Dict(mandatory=True, desc="column -> a text per recording, for the maps")
-    untrained = traits.Bool(mandatory=True, desc="whether the control was embedded")
     seed = traits.Int(mandatory=True)
-
-
-class _TablesOutputs(TraitedSpec):
-    embedding = File(desc="(N, D)")
-    random_weights = File(desc="(N, D)")
 
 
 class GroupTables(GroupInterface):
     """Embeddings and reconstruction metrics of the cohort by one model, and maps of them."""
 
     input_spec = _TablesInputs
-    output_spec = _TablesOutputs
+    output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
         self._begin()
         self._label = self.inputs.label
         keys = key_columns(self._recordings)
-        embedding, n_windows, names = self._embeddings("recording_embedding")
+        embedding, n_windows, names = self._embeddings()
         maps = self._maps(embedding)
         columns = dict(zip(names, embedding.T.tolist()))
         self._table("group_embeddings", {**keys, "n_windows": n_windows, **columns}, Maps=maps)
         self._metrics()
-        self._keep(folder, "embedding", embedding)
-        if self.inputs.untrained:
-            self._keep(folder, "random_weights", self._embeddings("untrained_embedding")[0])
 
-    def _keep(self, folder: Path, name: str, values: NDArray[np.float64]) -> None:
-        np.save(folder / f"{name}.npy", values)
-        self._results[name] = str(folder / f"{name}.npy")
-
-    def _embeddings(self, key: str) -> tuple[NDArray[np.float64], list[int], list[str]]:
+    def _embeddings(self) -> tuple[NDArray[np.float64], list[int], list[str]]:
         """(N, D), windows of each recording, and the names of the dimensions."""
         rows, counts, dimensions = [], [], []
         for recording in self._recordings:
-            names, values = files.read_tsv(self._of(recording).path(key, model=self._label))
+            path = self._of(recording).path("recording_embedding", model=self._label)
+            names, values = files.read_tsv(path)
             dimensions = [name for name in names if name not in {"onset", "duration", "n_windows"}]
             rows.append(values[0][-len(dimensions) :])
             counts.append(int(values[0][names.index("n_windows")]) if "n_windows" in names else 0)
