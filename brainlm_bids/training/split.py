@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.cohort.folds import splits
+from brainlm_bids.cohort.probe_options import VALIDATION_FOLDS
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, sha256
 
 PARTS = ("train", "validation", "test")
 SHARE = 0.1  # of the subjects, in validation and in test each
-VALIDATION_FOLDS = 5  # a fifth of the training subjects stops the training
 Indices = NDArray[np.int64]
 
 
