@@ -319,7 +319,7 @@ def _step(
         loss = loss + goal.loss(_head(member.weights, vectors, momentum), units)
     for member in members:
         member.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     for member in members:
         member.optimiser.step()
 
