@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids.cohort.scores import (
+    Indices,
     Score,
     classification_scores,
     regression_scores,
@@ -34,6 +35,7 @@ def difference(
     *,
     n_classes: int = 0,
     seed: int = 0,
+    sites: Sequence[str] | None = None,
 ) -> Score:
     """How much better one prediction of a target is than another.
 
@@ -52,6 +54,8 @@ def difference(
         0 for a regression.
     seed
         Seed of the bootstrap.
+    sites
+        (N,) the site of each row, if predictions are scored within sites.
 
     Returns
     -------
@@ -69,10 +73,11 @@ def difference(
     metric, width = metric_of(n_classes), one.shape[1]
     measure = classification_scores if n_classes else regression_scores
 
-    def gain(values: Array, both: Array) -> dict[str, float]:
-        first, second = both[:, :width], both[:, width:]
-        return {metric: measure(values, first)[metric] - measure(values, second)[metric]}
+    def gain(values: Array, both: Array, where: Indices | None) -> dict[str, float]:
+        first, second = (measure(values, part, where) for part in np.split(both, [width], axis=1))
+        return {metric: first[metric] - second[metric]}
 
     values = np.asarray(truth, dtype=np.float64)
     both = np.hstack([one, other])
-    return with_intervals(gain, values, both, np.asarray(subjects), seed)[metric]
+    where = None if sites is None else np.unique(np.asarray(sites), return_inverse=True)[1]
+    return with_intervals(gain, values, both, np.asarray(subjects), seed, where)[metric]

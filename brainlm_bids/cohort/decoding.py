@@ -19,13 +19,13 @@ from brainlm_bids.cohort.scores import (
     classification_scores,
     regression_scores,
     with_intervals,
+    within_sites,
 )
+from brainlm_bids.cohort.sites import NO_SITES, Sites
 
 Array = NDArray[np.float64]
 # For each repeat of a cross-validation its splits, whose test rows are all rows
 Folds = Sequence[Sequence[Split]]
-# Features (U, F) and a split -> features for this split alone, from what its training rows know
-Preparation = Callable[[NDArray, Split], NDArray]
 # target (U,), subjects (U,), split, number of classes, seed -> predictions of the test rows
 Predictor = Callable[[Array, NDArray[np.str_], Split, int, int], Array]
 OUTER_FOLDS = 5
@@ -51,7 +51,8 @@ class Decoded(NamedTuple):
     n_repeats
         Number of repeats of the cross-validation.
     reference
-        (U,) the mean of the training rows of each unit, which r² is relative to; empty for classes.
+        (U,) what r² is relative to: the mean of the training rows of each unit, or of the truth at
+        its site where sites are left out; empty for classes.
     """
 
     predictions: Array
@@ -142,7 +143,7 @@ def decode(
     n_permutations: int = 0,
     seed: int = 0,
     folds: Folds | None = None,
-    prepare: Preparation | None = None,
+    sites: Sites = NO_SITES,
 ) -> Decoded:
     """Decode a target from features by a penalised linear model.
 
@@ -167,8 +168,11 @@ def decode(
         compared.
     folds
         Splits of each repeat; by default `repeated_folds`, `n_repeats` times.
-    prepare
-        What is done to the features of a split before anything else, such as harmonisation.
+    sites
+        The sites of the units: those that are left out in turn (unless `folds` are given), and
+        those whose effects on features are removed in each split before anything else. Targets are
+        then permuted, and subjects drawn for intervals, within sites; where sites are left out,
+        scores are those within sites.
 
     Returns
     -------
@@ -189,20 +193,20 @@ def decode(
     """
     values = np.asarray(target, dtype=np.float64)
     people = np.asarray(subjects)
-    given = folds or repeated_folds(subjects, n_repeats(len(values)), seed)
-    shuffled = permuted_targets(values, people, n_permutations, seed)
+    given = folds or sites.folds(subjects, OUTER_FOLDS, n_repeats(len(values)), seed)
+    shuffled = permuted_targets(values, people, n_permutations, seed, sites=sites.strata or None)
     fit = fit_ridge if n_classes == 0 else logistic_fit(n_classes)
     everything = []
     for repeat, outer in enumerate(given):
         columns = np.vstack([values, shuffled]) if repeat == 0 else values[None]
         everything.append(
             _cross_validated(
-                _Linear(features, confounds, prepare, fit), columns, people, outer, seed + repeat
+                _Linear(features, confounds, sites, fit), columns, people, outer, seed + repeat
             )
         )
-    p = permutation_p(everything[0], values, shuffled, n_classes)
+    p = permutation_p(everything[0], values, shuffled, n_classes, sites.held_out or None)
     total = np.sum([of_repeat[0] for of_repeat in everything], axis=0)
-    return _decoded(total / len(given), values, people, p, given, n_classes, seed)
+    return _decoded(total / len(given), values, people, p, given, n_classes, seed, sites)
 
 
 def decode_by(
@@ -214,6 +218,7 @@ def decode_by(
     n_permutations: int = 0,
     seed: int = 0,
     folds: Folds | None = None,
+    sites: Sites = NO_SITES,
 ) -> Decoded:
     """Decode a target by a predictor that is trained in each split, such as a probe of tokens.
 
@@ -236,6 +241,8 @@ def decode_by(
     folds
         Splits of each repeat; by default one repeat of `repeated_folds`, that of `decode` with the
         same seed.
+    sites
+        As in `decode`; nothing is harmonised.
 
     Returns
     -------
@@ -253,7 +260,7 @@ def decode_by(
     """
     values = np.asarray(target, dtype=np.float64)
     people = np.asarray(subjects)
-    given = folds or repeated_folds(subjects, 1, seed)
+    given = folds or sites.folds(subjects, OUTER_FOLDS, 1, seed)
     everything = []
     for repeat, outer in enumerate(given):
         predictions = np.empty((len(values), n_classes or 2))
@@ -268,8 +275,10 @@ def decode_by(
         n_classes=n_classes,
         n_permutations=n_permutations,
         seed=seed,
+        sites=sites.held_out or None,
     )
-    return _decoded(np.mean(everything, axis=0), values, people, p, given, n_classes, seed)
+    predictions = np.mean(everything, axis=0)
+    return _decoded(predictions, values, people, p, given, n_classes, seed, sites)
 
 
 def _decoded(
@@ -280,12 +289,18 @@ def _decoded(
     folds: Folds,
     n_classes: int,
     seed: int,
+    sites: Sites,
 ) -> Decoded:
     """Scores of predictions (U, C) that were averaged over repeats."""
     measure = regression_scores if n_classes == 0 else classification_scores
+    where = None
+    if sites.held_out:
+        where = np.unique(np.asarray(sites.held_out), return_inverse=True)[1]
+        if n_classes == 0:
+            predictions[:, 1] = values - within_sites(values, where)
     return Decoded(
         predictions[:, 0] if n_classes == 0 else predictions,
-        with_intervals(measure, values, predictions, people, seed),
+        with_intervals(measure, values, predictions, people, seed, where),
         p,
         len(folds[0]),
         len(folds),
@@ -365,14 +380,12 @@ class _Linear(NamedTuple):
 
     features: ArrayLike
     confounds: Array | None
-    prepare: Preparation | None
+    sites: Sites
     fit: Fit
 
     def predict(self, columns: Array, split: Split, people: NDArray[np.str_], seed: int) -> Array:
         """(M, n_test, C) predictions of M targets (M, U)."""
-        features = self.features
-        if self.prepare is not None:
-            features = self.prepare(np.asarray(features), split)
+        features = self.sites.prepare(np.asarray(self.features), split)
         scores = principal_scores(features, split[0], self.confounds)
         return self.fit(scores, columns, split, people, seed)
 

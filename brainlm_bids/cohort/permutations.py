@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids.cohort.folds import Indices
-from brainlm_bids.cohort.scores import auc
+from brainlm_bids.cohort.scores import auc, within_sites
 
 Array = NDArray[np.float64]
 
@@ -82,7 +82,13 @@ def permuted_targets(
     return shuffled
 
 
-def permutation_p(predictions: Array, values: Array, shuffled: Array, n_classes: int) -> float:
+def permutation_p(
+    predictions: Array,
+    values: Array,
+    shuffled: Array,
+    n_classes: int,
+    sites: Sequence[str] | None = None,
+) -> float:
     """Share of targets, the true one among them, that are predicted as well as the true one.
 
     Parameters
@@ -95,6 +101,9 @@ def permutation_p(predictions: Array, values: Array, shuffled: Array, n_classes:
         (M, N) shuffled targets.
     n_classes
         0 for a regression, which is judged by its mean squared error; classes by the AUC.
+    sites
+        (N,) the site of each row: errors are those of deviations from the mean of a site, and areas
+        those within sites.
 
     Returns
     -------
@@ -104,12 +113,17 @@ def permutation_p(predictions: Array, values: Array, shuffled: Array, n_classes:
     if not len(shuffled):
         return math.nan
 
+    where = None if sites is None else np.unique(np.asarray(sites), return_inverse=True)[1]
+
     def quality(truth: Array, predicted: Array) -> float:
         if n_classes == 0:
-            return -float(((truth - predicted[:, 0]) ** 2).mean())
-        return auc(truth.astype(np.int64), predicted)
+            error = truth - predicted[:, 0]
+            return -float(((error if where is None else within_sites(error, where)) ** 2).mean())
+        return auc(truth.astype(np.int64), predicted, where)
 
     true = quality(values, predictions[0])
+    if math.isnan(true):
+        return math.nan
     chance = np.array([quality(t, p) for t, p in zip(shuffled, predictions[1:], strict=True)])
     return float((1 + (chance >= true - 1e-12 * abs(true)).sum()) / (1 + len(shuffled)))
 
@@ -123,6 +137,7 @@ def within_fold_p(
     n_classes: int,
     n_permutations: int,
     seed: int,
+    sites: Sequence[str] | None = None,
 ) -> float:
     """One-sided p value of given held-out predictions, by permuting targets within folds.
 
@@ -146,6 +161,8 @@ def within_fold_p(
         How many shuffled targets the true one is compared with.
     seed
         Seed of the permutations.
+    sites
+        (N,) the site of each row, if each fold tests one and predictions are judged within them.
 
     Returns
     -------
@@ -160,4 +177,4 @@ def within_fold_p(
         permuted = permuted_targets(values[rows], people[rows], n_permutations, seed + number)
         shuffled[:, rows] = permuted
     everyone = np.repeat(predictions[None], 1 + n_permutations, axis=0)
-    return permutation_p(everyone, values, shuffled, n_classes)
+    return permutation_p(everyone, values, shuffled, n_classes, sites)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+# truth (N,), predictions (N, C), index of each row's site (N,) or None -> metrics
+Measure = Callable[[Array, Array, Indices | None], dict[str, float]]
 BOOTSTRAPS = 1000
 COVERAGE = 95.0  # of the confidence intervals, per cent
 
@@ -29,11 +32,16 @@ class Score(NamedTuple):
     high: float
 
 
-def regression_scores(truth: Array, predictions: Array) -> dict[str, float]:
+def regression_scores(
+    truth: Array, predictions: Array, sites: Indices | None = None
+) -> dict[str, float]:
     """Score a regression; r2 and pearson_r are relative to the training mean of each fold.
 
     Relative to the mean of all recordings, predictions without information would correlate
     negatively with the targets, because each test fold is missing from its training mean.
+
+    If sites are given, r2 is relative to the mean of each site, and pearson_r is the correlation
+    within sites: neither counts that a prediction tells one site from another.
 
     Parameters
     ----------
@@ -41,6 +49,8 @@ def regression_scores(truth: Array, predictions: Array) -> dict[str, float]:
         (N,) target values.
     predictions
         (N, 2): predictions, and the mean of the training rows.
+    sites
+        (N,) index of each row's site.
 
     Returns
     -------
@@ -54,6 +64,8 @@ def regression_scores(truth: Array, predictions: Array) -> dict[str, float]:
     """
     guess, known = predictions[:, 0], predictions[:, 1]
     error, true_gain, predicted_gain = truth - guess, truth - known, guess - known
+    if sites is not None:
+        true_gain, predicted_gain = within_sites(truth, sites), within_sites(guess, sites)
     spread = np.ptp(predicted_gain) > 1e-9 * np.abs(guess).max() and np.ptp(true_gain) > 0
     return {
         "mse": float((error**2).mean()),
@@ -63,8 +75,37 @@ def regression_scores(truth: Array, predictions: Array) -> dict[str, float]:
     }
 
 
-def classification_scores(truth: Array, predictions: Array) -> dict[str, float]:
+def within_sites(values: Array, sites: Indices) -> Array:
+    """Values less the mean of their site.
+
+    Parameters
+    ----------
+    values
+        (N,).
+    sites
+        (N,) index of each row's site.
+
+    Returns
+    -------
+    ndarray
+        (N,).
+
+    Examples
+    --------
+    >>> within_sites(np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1]))
+    array([-1.,  1.,  0.])
+    """
+    means = np.bincount(sites, weights=values) / np.maximum(np.bincount(sites), 1)
+    return np.asarray(values - means[sites])
+
+
+def classification_scores(
+    truth: Array, predictions: Array, sites: Indices | None = None
+) -> dict[str, float]:
     """Score a classification.
+
+    If sites are given, balanced_accuracy and auc are those of each site that has more than one
+    class, averaged over its rows: neither counts that a prediction tells one site from another.
 
     Parameters
     ----------
@@ -72,6 +113,8 @@ def classification_scores(truth: Array, predictions: Array) -> dict[str, float]:
         (N,) class indices.
     predictions
         (N, C) probabilities.
+    sites
+        (N,) index of each row's site.
 
     Returns
     -------
@@ -85,16 +128,31 @@ def classification_scores(truth: Array, predictions: Array) -> dict[str, float]:
     """
     labels = truth.astype(np.int64)
     guess = predictions.argmax(axis=1)
-    present = np.unique(labels)
-    recalls = [float((guess[labels == k] == k).mean()) for k in present]
     return {
         "accuracy": float((guess == labels).mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "auc": auc(labels, predictions),
+        "balanced_accuracy": _mean_recall(labels, guess, sites),
+        "auc": auc(labels, predictions, sites),
     }
 
 
-def auc(labels: NDArray[np.int64], predictions: Array) -> float:
+def _mean_recall(labels: Indices, guess: Indices, sites: Indices | None) -> float:
+    if sites is not None:
+        return _mean_over(sites, labels, lambda rows: _mean_recall(labels[rows], guess[rows], None))
+    return float(np.mean([float((guess[labels == k] == k).mean()) for k in np.unique(labels)]))
+
+
+def _mean_over(sites: Indices, labels: Indices, score: Callable[[Indices], float]) -> float:
+    """Mean of the scores of sites with more than one class, weighted by their rows."""
+    scores, weights = [], []
+    for site in np.unique(sites):
+        rows = np.flatnonzero(sites == site)
+        if np.ptp(labels[rows]) > 0:
+            scores.append(score(rows))
+            weights.append(len(rows))
+    return float(np.average(scores, weights=weights)) if scores else math.nan
+
+
+def auc(labels: Indices, predictions: Array, sites: Indices | None = None) -> float:
     """Area under the receiver operating characteristic.
 
     Parameters
@@ -103,6 +161,8 @@ def auc(labels: NDArray[np.int64], predictions: Array) -> float:
         (N,) class indices.
     predictions
         (N, C) probabilities.
+    sites
+        (N,) index of each row's site: the area of each, averaged over its rows.
 
     Returns
     -------
@@ -110,6 +170,8 @@ def auc(labels: NDArray[np.int64], predictions: Array) -> float:
         For more than two classes, the mean over each class against the others; NaN where only one
         class is present.
     """
+    if sites is not None:
+        return _mean_over(sites, labels, lambda rows: auc(labels[rows], predictions[rows]))
     present = range(predictions.shape[1]) if predictions.shape[1] > 2 else (1,)
     areas = []
     for k in present:
@@ -123,18 +185,19 @@ def auc(labels: NDArray[np.int64], predictions: Array) -> float:
 
 
 def with_intervals(
-    measure: Callable[[Array, Array], dict[str, float]],
+    measure: Measure,
     truth: Array,
     predictions: Array,
     people: NDArray[np.str_],
     seed: int,
+    sites: Indices | None = None,
 ) -> dict[str, Score]:
     """Add percentile intervals over subjects drawn with replacement.
 
     Parameters
     ----------
     measure
-        (truth, predictions) -> name of a metric to its value.
+        (truth, predictions, sites) -> name of a metric to its value.
     truth
         (N,) target values or class indices.
     predictions
@@ -143,6 +206,8 @@ def with_intervals(
         (N,) the subject of each row.
     seed
         Seed of the bootstrap.
+    sites
+        (N,) index of each row's site: as many subjects of each are drawn as it has.
 
     Returns
     -------
@@ -150,15 +215,19 @@ def with_intervals(
         Name of a metric to its score.
     """
     rng = np.random.default_rng([seed, 1])
-    names = np.unique(people)
+    names, first = np.unique(people, return_index=True)
     rows = [np.flatnonzero(people == name) for name in names]
+    home = np.zeros(len(names), dtype=np.int64) if sites is None else sites[first]
+    strata = [np.flatnonzero(home == site) for site in np.unique(home)]
     drawn = []
     for _ in range(BOOTSTRAPS):
-        chosen = np.concatenate([rows[k] for k in rng.integers(len(names), size=len(names))])
-        drawn.append(measure(truth[chosen], predictions[chosen]))
+        subjects = [one[rng.integers(len(one), size=len(one))] for one in strata]
+        chosen = np.concatenate([rows[k] for k in np.concatenate(subjects)])
+        where = None if sites is None else sites[chosen]
+        drawn.append(measure(truth[chosen], predictions[chosen], where))
     intervals = {}
     tails = [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2]
-    for name, value in measure(truth, predictions).items():
+    for name, value in measure(truth, predictions, sites).items():
         sample = np.array([scores[name] for scores in drawn])
         sample = sample[np.isfinite(sample)]
         low, high = np.percentile(sample, tails) if sample.size else (math.nan, math.nan)

@@ -59,7 +59,7 @@ def write_tables(
     rows: list[dict[str, Any]] = []
     for name in PREDICTORS:
         predictions = by_predictor[name][tested]
-        shared = {"n_classes": n_classes, "seed": options.seed}
+        shared: dict[str, Any] = {"n_classes": n_classes, "seed": options.seed}
         scores = score(truth, predictions, subjects, **shared)
         p = within_fold_p(
             truth, predictions, subjects, parts, n_permutations=options.permutations, **shared

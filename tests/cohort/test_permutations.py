@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from brainlm_bids.cohort import decoding, readouts
-from brainlm_bids.cohort.permutations import permutation_p, permuted_targets
+from brainlm_bids.cohort.decoding import decode, repeated_folds
+from brainlm_bids.cohort.permutations import permuted_targets
 
 
 def test_p_is_uniform_without_an_effect() -> None:
@@ -19,11 +19,8 @@ def test_p_is_uniform_without_an_effect() -> None:
         features = np.repeat(rng.standard_normal((15, 5)), 2, axis=0)
         features += 0.1 * rng.standard_normal((30, 5))
         target = np.repeat(rng.standard_normal(15), 2)
-        columns = np.vstack([target, permuted_targets(target, np.array(people), 39, 0)])
-        predicted = decoding._cross_validated(
-            features, columns, np.array(people), None, readouts.fit_ridge, 0
-        )
-        found.append(permutation_p(predicted, target, columns[1:], 0))
+        folds = repeated_folds(people, 1, 0)
+        found.append(decode(features, target, people, n_permutations=39, folds=folds).p)
     # binomial(60, 0.05): more than 8 has a probability of 0.3 %
     assert sum(p <= 0.05 for p in found) <= 8
     assert 0.35 < np.mean(found) < 0.65

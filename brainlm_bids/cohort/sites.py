@@ -1,0 +1,196 @@
+"""What a decoding does about sites: which units it can use, its folds, and its features."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainlm_bids.cohort import harmonisation
+from brainlm_bids.cohort.coding import words_of
+from brainlm_bids.cohort.folds import Split, leave_one_site_out, splits
+from brainlm_bids.errors import UserError
+
+Array = NDArray[np.float64]
+MINIMUM_PER_SITE = 5  # so that every fold can spare one
+MINIMUM_TRAINING = 10  # subjects that are left when a site is left out
+# Words in names of columns that say where or how somebody was scanned
+SITE_WORDS = {
+    *("site", "sites", "scanner", "scanners", "centre", "center", "batch", "institution"),
+    *("hospital", "manufacturer", "vendor", "magnet", "station", "coil"),
+}
+BETWEEN = "+"  # between the sites of a unit that was measured at several
+
+
+class Sites(NamedTuple):
+    """The sites of the units of a target, where folds or features depend on them.
+
+    Attributes
+    ----------
+    held_out
+        (U,) what is left out together, one fold for each; empty for folds of subjects.
+    harmonised
+        (U,) the site whose effect ComBat removes; empty for features as they are.
+    kept
+        (U, K) covariates whose effects ComBat keeps.
+    """
+
+    held_out: tuple[str, ...] = ()
+    harmonised: tuple[str, ...] = ()
+    kept: Array | None = None
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """(U,) sites within which targets are permuted; empty without any."""
+        named = [one for one in (self.held_out, self.harmonised) if one]
+        return tuple(map("|".join, zip(*named, strict=True)))
+
+    def folds(
+        self, subjects: Sequence[str], n_folds: int, n_repeats: int, seed: int
+    ) -> list[list[Split]]:
+        """Splits of each repeat of a cross-validation.
+
+        Parameters
+        ----------
+        subjects
+            (U,) the subject of each unit.
+        n_folds
+            Folds of subjects, where no site is left out.
+        n_repeats
+            Repeats of these; leaving sites out is done once.
+        seed
+            Seed of the first repeat.
+
+        Returns
+        -------
+        list of list of (train, test)
+
+        Raises
+        ------
+        UserError
+            If a site is nearly everybody.
+        """
+        people = np.asarray(subjects)
+        if not self.held_out:
+            sites = self.harmonised or None
+            return [
+                list(splits(people, n_folds, seed + repeat, sites=sites))
+                for repeat in range(n_repeats)
+            ]
+        found = list(leave_one_site_out(people, self.held_out))
+        for train, test in found:
+            left = len(np.unique(people[train]))
+            if left < MINIMUM_TRAINING:
+                raise UserError(
+                    f"leaving out {self.held_out[test[0]]!r} leaves {left} subjects to train on; "
+                    f"{MINIMUM_TRAINING} are needed"
+                )
+        return [found]
+
+    def prepare(self, features: NDArray, split: Split) -> NDArray:
+        """Harmonise features by what the training rows of a split say about sites.
+
+        Parameters
+        ----------
+        features
+            (U, F), NaN where unknown; may be memory-mapped.
+        split
+            Training rows and test rows.
+
+        Returns
+        -------
+        ndarray
+            (U, F) of the same type; the features themselves where nothing is harmonised.
+        """
+        if not self.harmonised:
+            return features
+        train, sites = split[0], np.asarray(self.harmonised)
+        known = None if self.kept is None else self.kept[train]
+        record = harmonisation.fit(features[train], sites[train], known)
+        even = np.empty_like(features)
+        for start in range(0, features.shape[1], harmonisation.BLOCK):
+            part = slice(start, start + harmonisation.BLOCK)
+            even[:, part] = harmonisation.apply(
+                record.columns(part), features[:, part], sites, self.kept
+            )
+        return even
+
+
+NO_SITES = Sites()
+
+
+def is_site(name: str) -> bool:
+    """Whether the name of a column says where or how somebody was scanned.
+
+    >>> is_site("site_id"), is_site("ScannerType"), is_site("education")
+    (True, True, False)
+    """
+    return bool(words_of(name) & SITE_WORDS)
+
+
+def sites_of_units(
+    units: Sequence[Sequence[int]], column: Sequence[str | None]
+) -> tuple[str | None, ...]:
+    """The site of each unit.
+
+    Parameters
+    ----------
+    units
+        (U,) recordings of each unit.
+    column
+        (N,) site of each recording, None where it is missing.
+
+    Returns
+    -------
+    tuple of str or None
+        (U,) None where a recording has none. A unit that was measured at several sites belongs to
+        all of them together: one more site.
+
+    Examples
+    --------
+    >>> sites_of_units([(0, 1), (2,), (1, 2)], ["a", "a", "b"])
+    ('a', 'b', 'a+b')
+    """
+    found: list[str | None] = []
+    for rows in units:
+        names = [column[row] for row in rows]
+        known = sorted({name for name in names if name is not None})
+        found.append(BETWEEN.join(known) if None not in names else None)
+    return tuple(found)
+
+
+def unusable(
+    sites: Sequence[str | None], subjects: Sequence[str], minimum: int
+) -> Mapping[int, str]:
+    """Units that have no site, or one of too few subjects.
+
+    Parameters
+    ----------
+    sites
+        (U,) see `sites_of_units`.
+    subjects
+        (U,) the subject of each.
+    minimum
+        Subjects that a site must have.
+
+    Returns
+    -------
+    dict
+        Index of a unit to the reason.
+
+    Examples
+    --------
+    >>> unusable(["a", "a", None, "b"], ["s1", "s2", "s3", "s4"], 2)
+    {2: 'no site is known', 3: "'b' has fewer than 2 subjects"}
+    """
+    members: dict[str, set[str]] = {}
+    for site, subject in zip(sites, subjects, strict=True):
+        if site is not None:
+            members.setdefault(site, set()).add(subject)
+    reasons = {}
+    for place, site in enumerate(sites):
+        if site is None:
+            reasons[place] = "no site is known"
+        elif len(members[site]) < minimum:
+            reasons[place] = f"{site!r} has fewer than {minimum} subjects"
+    return reasons
