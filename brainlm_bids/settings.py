@@ -255,6 +255,12 @@ class Settings:
         (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
         help="variables to regress out of the features within the training folds: columns, also "
         "as COLUMN:category or COLUMN:number, mean_fd, coverage, n_volumes or repetition_time")
+    readouts: tuple[str, ...] = setting(
+        ("linear", "attentive", "mlp"), GROUP_LEVEL, COHORT, by_content=True,
+        choices=("linear", "attentive", "mlp"),
+        help="readouts that --target is predicted with: linear (of CLS and mean tokens, "
+        "connectivity, motion, coordinates), attentive (a probe of all tokens), mlp (of the raw "
+        "parcel series); linear alone takes a tenth of the time")
     permutations: int = setting(
         500, GROUP_LEVEL, COHORT, bounds="[0, inf)", metavar="N",
         help="number of permutations of the target behind each p value")

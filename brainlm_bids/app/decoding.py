@@ -13,7 +13,7 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import NUMBER, Coded, in_words, split_kind, summary, understand
-from brainlm_bids.cohort.sources import LINEAR, selected
+from brainlm_bids.cohort.sources import LINEAR, Source, selected
 from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.errors import UserError
@@ -113,7 +113,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         targets.append(target)
         LOG.info("%s: %s", name, in_words(variables.coding(target)))
         cohort.doubt(name, target.doubts)
-    chosen = selected([LINEAR])
+    chosen = _sources(settings)
     embeddings = configuration_hash(
         {recording.stem: cohort.embedding_key(recording, label) for recording in recordings}
     )
@@ -126,6 +126,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         "RegressedOutCoding": regressors.coding,
         "Permutations": settings.permutations,
         "Units": {target.name: target.unit for target in targets},
+        **_left_out(settings),
     }
     configuration = configuration_hash(
         {
@@ -149,6 +150,24 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         return Decoding(None, sidecar)
     plan = DecodingPlan(tuple(targets), confounds, chosen, configuration, embeddings)
     return Decoding(plan, sidecar)
+
+
+def _sources(settings: Settings) -> tuple[Source, ...]:
+    """What targets are decoded from: linear readouts alone where confounds are regressed out."""
+    kinds = [kind for kind in settings.readouts if kind == LINEAR or not settings.regress_out]
+    return selected(kinds)
+
+
+def _left_out(settings: Settings) -> dict[str, str]:
+    """Sidecar field: why trained probes that were asked for are not in the table."""
+    trained = [kind for kind in settings.readouts if kind != LINEAR]
+    if not trained or not settings.regress_out:
+        return {}
+    text = (
+        f"{' and '.join(trained)}: confounds can be regressed out of the features of a linear "
+        "readout, but not out of what a probe learns from tokens or volumes"
+    )
+    return {"ReadoutsLeftOut": text}
 
 
 class _Regressors:

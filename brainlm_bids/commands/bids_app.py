@@ -92,6 +92,13 @@ def _check_levels(settings: Settings, given: dict[str, Any]) -> None:
             raise UserError(f"{row.flag} has an effect at group level only")
     if settings.regress_out and not settings.target:
         raise UserError("--regress-out needs a --target to predict")
+    if "readouts" in given and not settings.target:
+        raise UserError("--readouts needs a --target to predict")
+    if settings.regress_out and "linear" not in settings.readouts:
+        raise UserError(
+            "--regress-out needs linear among the --readouts: confounds can be regressed out of "
+            "the features of a linear readout only"
+        )
     if settings.scaling_volumes is not None and settings.scaling_stats is not None:
         raise UserError(
             "--scaling-volumes has no effect with --scaling-stats, which gives the statistics"

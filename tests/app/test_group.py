@@ -31,6 +31,7 @@ LABEL = "randomtiny"
 COHORT = f"model-{LABEL}_scaling-cohort"
 FORMS = ("md", "tex", "html", "bib")
 DECODED = ("--target", "age", "noise", "--target", "scanner", "--permutations", "199")
+DECODED += ("--readouts", "linear")
 
 
 @dataclass(frozen=True)
@@ -418,6 +419,11 @@ def test_only_the_statistics_are_needed(small: tuple[Path, Path], tmp_path: Path
         (("--target", "agee"), "no such column in participants.tsv"),
         (("--target", "age", "--regress-out", "moon"), "--regress-out moon"),
         (("--regress-out", "mean_fd"), "needs a --target"),
+        (("--readouts", "linear"), "needs a --target"),
+        (
+            ("--target", "age", "--regress-out", "mean_fd", "--readouts", "mlp"),
+            "needs linear among the --readouts",
+        ),
         (("--participant-label", "99"), "no series of the selection"),
         (("--max-mean-fd", "0.0001"), "none of the 6 recordings is included"),
     ],

@@ -151,3 +151,37 @@ def test_the_session_of_a_unit_is_named_where_it_is_one() -> None:
     one = unit_keys("session", [row, {**row, "stem": "c"}])
     assert (one["session_id"], one["recordings"], one["n_recordings"]) == ("ses-1", "a,c", 2)
     assert unit_keys("subject", [row, other])["session_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("source", "shape"),
+    [("embedding_attentive_recording", (1, 12, 8)), ("series_mlp_recording", (30, 8))],
+)
+def test_probes_read_the_files_of_all_recordings_of_a_unit(
+    tmp_path: Path, source: str, shape: tuple[int, ...]
+) -> None:
+    """Each class has its own mean; the files of 20 subjects with two recordings each."""
+    rng, paths = np.random.default_rng(0), []
+    sex = np.arange(20) % 2
+    for number in range(40):
+        paths.append(str(tmp_path / f"{number}.npy"))
+        values = rng.standard_normal(shape)
+        np.save(paths[-1], (values + 1.5 * sex[number // 2]).astype(np.float16))
+    (tmp_path / "files.json").write_text(json.dumps(paths))
+    given = {
+        "source": source,
+        "features": str(tmp_path / "files.json"),
+        "units": [[2 * k, 2 * k + 1] for k in range(20)],
+        "target": "sex",
+        "values": sex.astype(float).tolist(),
+        "classes": ["f", "m"],
+        "subjects": [f"s{k:02d}" for k in range(20)],
+        "confounds": [],
+        "permutations": 99,
+        "seed": 1,
+    }
+    node = Decode(**given)
+    node._compute(tmp_path)
+    found = json.loads(Path(node._results["decoded"]).read_text())
+    assert found["scores"]["auc"][0] > 0.9 and found["p"] < 0.05
+    assert (found["n_folds"], found["n_repeats"]) == (5, 1)

@@ -31,7 +31,7 @@ from brainlm_bids.interfaces.cohort.common import (
 )
 
 if TYPE_CHECKING:
-    from brainlm_bids.cohort.decoding import Decoded
+    from brainlm_bids.cohort.decoding import Decoded, Predictor
 
 UNIT_KEYS = ("unit", "participant_id", "session_id", "n_recordings", "recordings")
 # How p is made, by kind of readout
@@ -86,7 +86,7 @@ class Decode(ArrayInterface):
         self._results["decoded"] = str(path)
 
     def _decoded(self, folder: Path) -> "Decoded":
-        from brainlm_bids.cohort.decoding import decode
+        from brainlm_bids.cohort.decoding import decode, decode_by
 
         given = self.inputs
         shared: dict[str, Any] = {
@@ -94,6 +94,10 @@ class Decode(ArrayInterface):
             "n_permutations": given.permutations,
             "seed": given.seed,
         }
+        kind = by_name(given.source).kind
+        if kind != LINEAR:
+            predictor = self._probe(kind)
+            return decode_by(predictor, given.values, given.subjects, **shared)
         confounds = np.array(given.confounds, dtype=np.float64).reshape(len(given.units), -1)
         return decode(
             self._features(folder), given.values, given.subjects, confounds=confounds, **shared
@@ -113,6 +117,31 @@ class Decode(ArrayInterface):
         )
         unit_means(features, units, out=means)
         return means
+
+    def _probe(self, kind: str) -> "Predictor":
+        """What trains the probe on the windows of all recordings of a unit."""
+        import torch
+
+        from brainlm_bids.cohort.attentive import attentive_predictions
+        from brainlm_bids.cohort.bags import Bags
+        from brainlm_bids.cohort.folds import Split
+        from brainlm_bids.cohort.series_mlp import mlp_predictions
+
+        torch.set_num_threads(self.inputs.n_threads)
+        paths = json.loads(Path(self.inputs.features).read_text())
+        bags = Bags(tuple((Path(path),) for path in paths)).join(self.inputs.units)
+        predictions = attentive_predictions if kind == ATTENTIVE else mlp_predictions
+
+        def predict(
+            target: NDArray[np.float64],
+            people: NDArray[np.str_],
+            split: Split,
+            n_classes: int,
+            seed: int,
+        ) -> NDArray[np.float64]:
+            return predictions(bags, target, people, split, n_classes=n_classes, seed=seed)
+
+        return predict
 
 
 class _WriteDecodingInputs(GroupInputs):
