@@ -45,7 +45,8 @@ def another_value(row: Setting) -> Any:
         Path: Path("/data/other"),
     }
     others = [choice for choice in row.choices if choice not in (row.default or ())]
-    item = others[-1] if others else items[row.kind]
+    allowed = others or row.choices  # a default may have all choices: then one of them alone
+    item = allowed[-1] if allowed else items[row.kind]
     return (item,) if row.several else item
 
 

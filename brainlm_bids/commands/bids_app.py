@@ -94,6 +94,8 @@ def _check_levels(settings: Settings, given: dict[str, Any]) -> None:
         raise UserError("--regress-out needs a --target to predict")
     if "readouts" in given and not settings.target:
         raise UserError("--readouts needs a --target to predict")
+    if settings.target and not settings.readouts:
+        raise UserError(f"--readouts: name some of {', '.join(TABLE['readouts'].choices)}")
     if settings.regress_out and "linear" not in settings.readouts:
         raise UserError(
             "--regress-out needs linear among the --readouts: confounds can be regressed out of "

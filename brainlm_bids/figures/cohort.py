@@ -287,7 +287,9 @@ def _forest(
             _score(axes, at, rows[label])
     if chance is not None:
         axes.axvline(chance, color=MUTED, lw=0.8, ls=":")
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    # an R² of −3 says no more than one of −1, and would leave no room for the others
+    axes.set_xlim(left=max(axes.get_xlim()[0], -1.05))
+    axes.set_yticks(range(len(labels)), labels, fontsize=6.5)
     for label, tick in zip(labels, axes.get_yticklabels()):
         if label in rows and rows[label]["default"]:
             tick.set_fontweight("bold")
