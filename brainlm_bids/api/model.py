@@ -235,7 +235,7 @@ class BrainLM:
         input_gain: float = 1.0,
         random_state: int = 42,
     ) -> Reconstruction:
-        """Hide a share of the values, predict them, and compare with two baselines.
+        """Hide a share of the values, predict them, and compare with baselines.
 
         Parameters
         ----------

@@ -76,14 +76,14 @@ class EmbeddingList(Sequence[Embedding]):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Hidden values as the model predicts them, and how well, beside two baselines.
+    """Hidden values as the model predicts them, and how well, beside baselines.
 
     Attributes
     ----------
     series
         (T, 424) predictions in units of the scaled series, at the model's rate.
     metrics
-        A row per predictor (model, parcel_mean, ridge): mse, mae, r2, pearson_r.
+        A row per predictor (model, parcel_mean, time, ridge, ridge_time): mse, mae, r2, pearson_r.
     parcel_metrics
         The same for each parcel.
     provenance

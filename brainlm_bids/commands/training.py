@@ -99,8 +99,8 @@ OBJECTIVE = (
         kind=int,
         default=16,
         bounds=NOT_NEGATIVE,
-        help="validation windows for the ridge regression baseline, which is computed once; 0: no "
-        "baseline",
+        help="validation windows on which the baselines of reconstruction are computed, once; 0: "
+        "no baselines",
     ),
 )
 OPTIMISER = (

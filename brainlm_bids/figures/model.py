@@ -54,7 +54,8 @@ def plot_reconstruction(
     r2
         r² of each parcel, (V,); computed from the two series if None.
     metrics
-        Rows with `mask_ratio`, `predictor` (model, parcel_mean, ridge) and `r2`, drawn as bars.
+        Rows with `mask_ratio`, `predictor` (model, or a baseline such as ridge) and `r2`, drawn as
+        bars.
     names
         Names of the parcels.
     title
@@ -136,7 +137,9 @@ def _correlation_histogram(axes: Axes, correlation: np.ndarray) -> None:
 _PREDICTORS = {
     "model": ("model", NOISE),
     "parcel_mean": ("parcel mean", FAINT),
+    "time": ("time", AMBER),
     "ridge": ("ridge", MUTED),
+    "ridge_time": ("ridge and time", ACCENT),
 }
 
 

@@ -1,11 +1,12 @@
 """Reconstruction: predictions of a scaled series while it is masked, and their scores.
 
 Series (T, P) are robust-scaled at the model's TR, coordinates (P, 3) in mm. Every value is
-predicted in a pass that masked it. Two baselines do the same with the same masks, to show what the
-model adds. Predictions are in units of the input (`input_gain` is undone).
+predicted in a pass that masked it. Four baselines do the same with the same masks: a model is worth
+something only where it is better than the best of them. Predictions are in units of the input
+(`input_gain` is undone).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,6 @@ from brainlm_bids.model.network import Indices
 from brainlm_bids.model.recording import Array, PreparedSeries, complete_order, predict, prepare
 
 METRICS = ("mse", "mae", "r2", "pearson_r")
-Predictor = Callable[[Array, NDArray[np.bool_]], Array]
-BASELINES: dict[str, Predictor] = {
-    "parcel_mean": baselines.parcel_mean,
-    "ridge": baselines.ridge,
-}
 
 
 class Reconstruction(NamedTuple):
@@ -38,7 +34,7 @@ class Reconstruction(NamedTuple):
     n_padded
         Number of volumes of zeros in the only window of a short series.
     metrics
-        Predictor ("model", "parcel_mean", "ridge") -> metric ("mse", "mae", "r2", "pearson_r") ->
+        Predictor ("model" and `baselines.NAMES`) -> metric ("mse", "mae", "r2", "pearson_r") ->
         value, pooled over volumes and parcels with data.
     parcel_metrics
         The same per parcel, (P,), NaN for parcels without data.
@@ -66,8 +62,8 @@ def reconstruct(
 
     Disjoint masks are applied in turn, in ceil(1 / ratio) passes. Windows do not overlap except for
     the last, whose predictions are used only where no other window has any. In each window and
-    pass, the baselines use the values that the model sees, and all other volumes of the recording:
-    "parcel_mean" is the parcel's mean, "ridge" is `baselines.ridge`.
+    pass, the baselines of `baselines.predictions` use the values that the model sees, and all other
+    volumes of the recording.
 
     Parameters
     ----------
@@ -106,12 +102,12 @@ def reconstruct(
     >>> model = load_model("random:tiny", seed=0)
     >>> result = reconstruct(model, series, coords, mask_ratio=0.5, seed=0)
     >>> result.series.shape, sorted(result.metrics)
-    ((60, 424), ['model', 'parcel_mean', 'ridge'])
+    ((60, 424), ['model', 'parcel_mean', 'ridge', 'ridge_time', 'time'])
     """
     if not 0 < mask_ratio < 1:
         raise UserError(f"--mask-ratio {mask_ratio}: expected a number between 0 and 1")
     prepared = prepare(model, series, coords, input_gain=input_gain)
-    names = ("model", *(BASELINES if with_baselines else ()))
+    names = ("model", *(baselines.NAMES if with_baselines else ()))
     predicted = _predict(model, prepared, mask_ratio, seed, names, tuple(always_visible))
     predicted /= np.float32(input_gain)
     truth = np.asarray(series, dtype=np.float64)
@@ -148,8 +144,9 @@ def _predict(
         part[0][new] = guess[:, :width][new]
         visible = np.ones(whole.shape, dtype=bool)
         visible[:, start : start + width] = ~mask[:, :width]
-        for i, name in enumerate(names[1:], start=1):
-            baseline = BASELINES[name](whole, visible)
+        if len(names) == 1:
+            continue
+        for i, baseline in enumerate(baselines.predictions(whole, visible).values(), start=1):
             part[i][new] = baseline[:, start : start + width][new]
     return np.ascontiguousarray(predicted.transpose(0, 2, 1))
 

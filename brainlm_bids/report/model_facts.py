@@ -12,7 +12,12 @@ NO_LICENCE = "none is recorded"
 
 # These come first, in this order.
 _FIRST = ("label", "family", "source", "sha256", "untrained", "licence")
-_BASELINES = {"parcel_mean": "the parcel mean", "ridge": "ridge regression"}
+_BASELINES = {
+    "parcel_mean": "the parcel mean",
+    "time": "the parcel's own volumes before and after",
+    "ridge": "ridge regression on the other parcels",
+    "ridge_time": "ridge regression with neighbours in time",
+}
 
 
 @dataclass(frozen=True)

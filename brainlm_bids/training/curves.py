@@ -9,15 +9,18 @@ from types import TracebackType
 from brainlm_bids.files import atomically, write_tsv
 
 Row = Mapping[str, float]
+_COMPARED = {
+    "compared": "network",
+    "ridge_time": "ridge regression and time",
+    "ridge": "ridge regression",
+    "time": "neighbours in time",
+    "mean": "parcel's mean",
+}
 # Panel of the figure -> columns of the curves and their labels in the legend.
 PANELS: dict[str, dict[str, str]] = {
     "loss": {"train_loss": "training", "validation_loss": "validation"},
-    "mean squared error": {
-        "compared_mse": "network",
-        "ridge_mse": "ridge regression",
-        "mean_mse": "parcel's mean",
-    },
-    "R²": {"compared_r2": "network", "ridge_r2": "ridge regression", "mean_r2": "parcel's mean"},
+    "mean squared error": {f"{name}_mse": label for name, label in _COMPARED.items()},
+    "R²": {f"{name}_r2": label for name, label in _COMPARED.items()},
 }
 
 
@@ -64,7 +67,7 @@ def draw_curves(file: Path, history: Sequence[Row], title: str) -> Path:
     epochs = [row["epoch"] for row in history]
     for axes, (name, columns) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for column, label in columns.items():
-            values = [row[column] for row in history]
+            values = [row.get(column, math.nan) for row in history]
             axes.plot(epochs, values, marker="." if len(epochs) < 30 else "", label=label)
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend(frameon=False, fontsize="small")

@@ -17,8 +17,10 @@ from brainlm_bids.training.loader import MicroBatch, WindowSet, shares
 from brainlm_bids.training.objective import MaskedPrediction, hidden_values, mse_and_r2
 
 Sums = NDArray[np.float64]
-# windows: indices; ridge, mean: (windows, 4) sums as lists; empty without baselines
+# windows: indices; a value of COLUMNS: (windows, 4) sums as lists; empty without baselines
 BaselineSums = Mapping[str, Any]
+# Name of a baseline, as in `model.baselines`, to its name in the columns of the curves.
+COLUMNS = {name: name for name in baselines.NAMES} | {"parcel_mean": "mean"}
 
 
 class Evaluator:
@@ -63,7 +65,7 @@ class Evaluator:
         return self._collect([some for some, _ in assigned], torch.cat(rows), len(windows))
 
     def baselines(self, windows: WindowSet, stream: int, n: int) -> BaselineSums:
-        """Score ridge regression and the parcel's mean on some of the windows.
+        """Score the baselines of reconstruction on some of the windows.
 
         Parameters
         ----------
@@ -77,8 +79,8 @@ class Evaluator:
         Returns
         -------
         dict
-            windows: their indices; ridge, mean: (n, 4) number, total, squares and errors. Empty for
-            n = 0.
+            windows: their indices; each value of `COLUMNS`: (n, 4) number, total, squares and
+            errors. Empty for n = 0.
         """
         n = min(n, len(windows))
         if not n:
@@ -88,8 +90,8 @@ class Evaluator:
         rows = [self._baselines_of(windows, stream, int(chosen[some[0]])) for some, _ in assigned]
         table = torch.from_numpy(np.stack(rows)).to(self.engine.device)
         sums = self._collect([some for some, _ in assigned], table, n)
-        ridge, mean = sums[:, :4].tolist(), sums[:, 4:].tolist()
-        return {"windows": chosen.tolist(), "ridge": ridge, "mean": mean}
+        tables = sums.reshape(n, len(COLUMNS), 4).transpose(1, 0, 2).tolist()
+        return {"windows": chosen.tolist(), **dict(zip(COLUMNS.values(), tables, strict=True))}
 
     def _share(self, n: int, micro: int) -> list[tuple[NDArray, NDArray]]:
         rank, world = self.engine.process_index, self.engine.num_processes
@@ -104,7 +106,7 @@ class Evaluator:
         return result
 
     def _baselines_of(self, windows: WindowSet, stream: int, window: int) -> Sums:
-        """(8,) number, total, squares and errors, of ridge regression and of the parcel's mean."""
+        """Number, total, squares and errors of each of `COLUMNS`, one after the other."""
         recording, first, order = windows.locate(stream, 0, window)
         series = np.ascontiguousarray(windows.store.series(recording).T)
         part = slice(first, first + windows.config.window)
@@ -114,8 +116,9 @@ class Evaluator:
         counted = hidden & has_data
         truth = series[counted].astype(np.float64)
         sums: list[float] = []
-        for predict in (baselines.ridge, baselines.parcel_mean):
-            error = predict(series, ~hidden)[counted] - truth
+        made = baselines.predictions(series, ~hidden)
+        for name in COLUMNS:
+            error = made[name][counted] - truth
             sums += [len(truth), truth.sum(), np.square(truth).sum(), np.square(error).sum()]
         return np.array(sums, dtype=np.float64)
 
@@ -133,13 +136,13 @@ def compared(sums: Sums, baseline: BaselineSums) -> dict[str, float]:
     Returns
     -------
     dict
-        compared_mse, compared_r2 (the network), ridge_mse, ridge_r2, mean_mse and mean_r2; NaN
-        without baselines.
+        compared_mse and compared_r2 (the network), and mse and r2 of each of `COLUMNS`, such as
+        ridge_r2; NaN without baselines.
     """
     rows = sums[baseline["windows"], 1:] if baseline else np.empty((0, 4))
     tables = {"compared": rows}
-    for name in ("ridge", "mean"):
-        tables[name] = np.array(baseline[name]) if baseline else np.empty((0, 4))
+    for name in COLUMNS.values():
+        tables[name] = np.array(baseline[name]) if name in baseline else np.empty((0, 4))
     return {
         f"{name}_{metric}": value
         for name, table in tables.items()

@@ -21,7 +21,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import saving, setup
 from brainlm_bids.training.curves import Board, draw_curves, write_curves
-from brainlm_bids.training.evaluation import Evaluator, compared
+from brainlm_bids.training.evaluation import COLUMNS, Evaluator, compared
 from brainlm_bids.training.loader import Batch, Schedule, WindowSet, load
 from brainlm_bids.training.loop import Loop, Progress, Tensors
 from brainlm_bids.training.objective import (
@@ -401,7 +401,9 @@ class _Pretraining:
 
 
 def _scored(r2: float, row: Mapping[str, Any]) -> str:
-    """R² of all windows; and of network and ridge regression on the windows of the baseline."""
-    if math.isnan(row["ridge_r2"]):
+    """R² of all windows; and of network and best baseline on the windows of the baselines."""
+    scores = {name: row[f"{name}_r2"] for name in COLUMNS.values()}
+    if all(math.isnan(score) for score in scores.values()):
         return f"R² {r2:.4f}"
-    return f"R² {r2:.4f} ({row['compared_r2']:.4f} where ridge has {row['ridge_r2']:.4f})"
+    best = max(scores, key=lambda name: scores[name])
+    return f"R² {r2:.4f} ({row['compared_r2']:.4f} where {best} has {scores[best]:.4f})"

@@ -171,10 +171,10 @@ def test_ridge_learns_from_the_rest_of_the_recording() -> None:
     assert error < 0.3 * truth[hidden].var()
 
 
-def test_both_baselines_are_reported(image: LoadedModel) -> None:
+def test_all_baselines_are_reported(image: LoadedModel) -> None:
     series, coords = recording(60)
     found = reconstruct(image, series, coords, mask_ratio=0.75, seed=5)
-    assert list(found.metrics) == ["model", "parcel_mean", "ridge"]
+    assert list(found.metrics) == ["model", "parcel_mean", "time", "ridge", "ridge_time"]
     assert np.isfinite(list(found.metrics["ridge"].values())).all()
     # Independent noise: nothing to learn for anybody, and the ridge must not make it up.
     assert -0.2 < found.metrics["ridge"]["r2"] < 0.1

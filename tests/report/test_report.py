@@ -289,10 +289,12 @@ def test_a_model_has_a_part_for_each_scaling_of_the_series(output: Path) -> None
 def test_sentences_about_the_baselines_are_true() -> None:
     scores = {"model": 0.3, "parcel_mean": 0.0, "ridge": 0.3}
     assert model_facts.verdict(scores).endswith(
-        "the parcel mean, but not better than ridge regression"
+        "the parcel mean, but not better than ridge regression on the other parcels"
     )
     assert model_facts.verdict({"model": -1.0, "ridge": 0.0}).startswith("predicts no better")
-    assert model_facts.verdict({"model": 1.0, "ridge": 0.0}).endswith("than ridge regression")
+    assert model_facts.verdict({"model": 1.0, "ridge": 0.0}).endswith(
+        "than ridge regression on the other parcels"
+    )
     rows = [
         {"mask_ratio": ratio, "predictor": predictor, "r2": r2}
         for ratio in ("0.75", "0.2")
@@ -301,7 +303,7 @@ def test_sentences_about_the_baselines_are_true() -> None:
     table, sentences = model_facts.metrics(rows)
     ratios, verdict = sentences[0].split(" of the values masked, the model ")
     assert len(sentences) == 1 and ratios == "With 0.2 and 0.75"
-    assert verdict == "predicts no better than ridge regression."
+    assert verdict == "predicts no better than ridge regression on the other parcels."
     assert [(row.mask_ratio, row.predictor) for row in table if row.best] == [
         ("0.2", "ridge"),
         ("0.75", "ridge"),
