@@ -192,7 +192,8 @@ def _command(folder: Path, targets: tuple[str, ...], *flags: str) -> list[str]:
     return [
         *(str(folder / "raw"), str(folder / "out"), "group", "-w", str(folder / "work")),
         *("--offline", "--atlas", ATLAS, "--template", TEMPLATE, "--model", "random:tiny"),
-        *("--mask-ratio", "0.5", "--permutations", "0", "--target", *targets, *flags),
+        *("--mask-ratio", "0.5", "--permutations", "0", "--readouts", "linear"),
+        *("--target", *targets, *flags),
     ]
 
 
