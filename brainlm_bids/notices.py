@@ -208,6 +208,12 @@ class Kind(StrEnum):
         "Values of a table of participants are not used: its rows contradict each other, or it "
         "cannot be read.",
     )
+    MIXED_SOURCE_TR = (
+        "mixed_source_tr",
+        Level.WARNING,
+        "Reconstructions of recordings of different repetition times stand in one table: their R² "
+        "cannot be compared.",
+    )
     # experiments
     NO_UNCHANGED_PATCH = (
         "no_unchanged_patch",

@@ -112,6 +112,7 @@ class RunModel(ArrayInterface):
         self._names, self._series = self._read_series()
         sidecar = files.read_json(Path(self.inputs.robust_tsv).with_suffix(".json"))
         self._tr, self._start = float(sidecar["RepetitionTime"]), float(sidecar["StartTime"])
+        self._source_tr = sidecar.get("SourceRepetitionTime")
         self._loading = (
             self.inputs.source,
             self.inputs.seed,
@@ -201,6 +202,7 @@ class RunModel(ArrayInterface):
             "Device": self._model.placement.device,
             "Precision": self._model.placement.precision,
             "RepetitionTime": self._tr,
+            "SourceRepetitionTime": self._source_tr,
             "Configuration": self.inputs.configuration,
             "Warnings": to_json(dict.fromkeys(warnings)),
         }

@@ -88,7 +88,9 @@ def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model
         Fact(key, str(value)) for key, value in about.items() if isinstance(value, str | bool)
     ]
     model.licence = model_facts.licence(about)
-    warnings = gravest_first(from_json(sidecar.get("Warnings")))
+    of_metrics = read_json(naming.existing("group_metrics", model=label, extension=".json"))
+    both = [*from_json(sidecar.get("Warnings")), *from_json(of_metrics.get("Warnings"))]
+    warnings = gravest_first(both)
     model.warnings = [warning for warning in warnings if warning not in shown]
     maps = sidecar.get("Maps")
     for name, relative in maps.items() if isinstance(maps, dict) else ():

@@ -38,7 +38,7 @@ class _Case:
 
     def run(self, names: list[str], series: Any, **options: Any) -> None:
         files.write_series(self.tsv, names, series)
-        sidecar = {"RepetitionTime": TR, "StartTime": START}
+        sidecar = {"RepetitionTime": TR, "SourceRepetitionTime": 2.0, "StartTime": START}
         files.write_json(self.tsv.with_suffix(".json"), sidecar)
         model = ModelInfo(LABEL, "random:tiny", None, "seeded random weights", "Apache-2.0")
         context = RecordingContext(self.naming, None, None, (), {LABEL: model})
@@ -86,6 +86,7 @@ def test_onsets_refer_to_the_run(written: _Case) -> None:
 
 def test_the_sidecar_says_how_it_was_embedded(written: _Case) -> None:
     said = written.sidecar("embeddings")
+    assert written.sidecar("metrics")["SourceRepetitionTime"] == 2.0
     assert (said["WindowStride"], said["TokenOrders"], said["TokenOrderSeed"]) == (15, 2, 42)
     assert len(said["TokenOrderSpread"]) == 3 and min(said["TokenOrderSpread"]) > 0
     assert (said["Device"], said["Precision"]) == ("cpu", "float32")
@@ -106,7 +107,7 @@ def test_tokens_name_their_axes(written: _Case) -> None:
 
 def test_scores_of_parcels_and_of_all_agree(written: _Case) -> None:
     table = written.table("parcel_metrics")
-    assert len(table) == 3 * 424
+    assert len(table) == 5 * 424
     assert set(table[table["mse"].isna()]["name"]) == {written.names[17]}
     pooled = written.table("metrics").set_index("predictor")
     for predictor, rows in table.groupby("predictor"):

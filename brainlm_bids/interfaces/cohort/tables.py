@@ -1,6 +1,6 @@
 """Embeddings and reconstruction metrics of the cohort."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files
 from brainlm_bids.interfaces.cohort.common import GroupInputs, GroupInterface, key_columns
+from brainlm_bids.notices import Kind, Notice, notice, to_json
+from brainlm_bids.parcels.sampling import TR_TOLERANCE
 
 # More categories than this cannot be told apart by colour.
 MOST_COLOURS = 10
@@ -52,10 +54,13 @@ class GroupTables(GroupInterface):
         columns: dict[str, list[Any]] = {}
         for recording in self._recordings:
             keys = {name: column[0] for name, column in key_columns([recording]).items()}
+            keys["source_repetition_time"] = recording.get("repetition_time")
             for row in files.read_rows(self._of(recording).path("metrics", model=self._label)):
                 for name, value in {**keys, **row}.items():
                     columns.setdefault(name, []).append(value)
-        self._table("group_metrics", columns)
+        found = mixed_repetition_times([row.get("repetition_time") for row in self._recordings])
+        warnings = [*(self.inputs.sidecar.get("Warnings") or []), *to_json(found)]
+        self._table("group_metrics", columns, Warnings=warnings)
 
     def _maps(self, embedding: NDArray[np.float64]) -> dict[str, str]:
         """A picture per variable; column -> file, for the report."""
@@ -70,6 +75,39 @@ class GroupTables(GroupInterface):
             plot_maps(path, panels, name, column)
             drawn[name] = path.relative_to(self._naming.output_dir).as_posix()
         return drawn
+
+
+def mixed_repetition_times(repetition_times: Iterable[float | None]) -> list[Notice]:
+    """Warn about a table with reconstructions of recordings of different repetition times.
+
+    Parameters
+    ----------
+    repetition_times
+        At which the recordings were acquired, s; None where not known.
+
+    Returns
+    -------
+    list of Notice
+        One, or none if all are as alike as series that are not resampled.
+
+    Examples
+    --------
+    >>> mixed_repetition_times([0.72, 0.735, None])
+    []
+    >>> mixed_repetition_times([0.735, 2.0])[0].kind
+    'mixed_source_tr'
+    """
+    known = sorted({round(float(tr), 4) for tr in repetition_times if tr is not None})
+    if not known or known[-1] <= known[0] * (1 + TR_TOLERANCE):
+        return []
+    listed = ", ".join(f"{tr:g}" for tr in known)
+    text = (
+        f"The recordings were acquired with repetition times of {listed} s. The longer it is, the "
+        "more alike are neighbouring samples after resampling, and the better hidden values can be "
+        "predicted from them, of white noise too: MSE and R² of these recordings cannot be "
+        "compared with each other. Compare the model with the best baseline of the same recording."
+    )
+    return [notice(Kind.MIXED_SOURCE_TR, text)]
 
 
 def shown_variables(variables: Mapping[str, Sequence[str | None]]) -> dict[str, list[Any]]:
