@@ -12,11 +12,11 @@ from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import DONE, FAILED, SKIPPED, Outcome, Row, read_crashes
 from brainlm_bids.bids import derivatives
 from brainlm_bids.bids.cohort import find_cohort, mixed_settings
-from brainlm_bids.bids.context import REGISTRATION_FIELDS
 from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.participants import Columns, Variables, read_variables
+from brainlm_bids.bids.quality import QUALITY, REGISTRATION_COLUMNS, quality
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
@@ -25,16 +25,6 @@ from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan
 
 LOG = logging.getLogger("brainlm_bids")
 STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, derivatives.FAILED: FAILED}
-# Measures of quality that --regress-out accepts besides the columns of the tables.
-QUALITY = ("mean_fd", "coverage", "n_volumes", "repetition_time")
-# How well a recording was registered: columns of the table of recordings, fields of sidecars.
-REGISTRATION_COLUMNS = {
-    "registration_contrast": REGISTRATION_FIELDS["contrast"],
-    "registration_cost": REGISTRATION_FIELDS["cost"],
-    "brain_overlap": REGISTRATION_FIELDS["overlap"],
-    "template_dice": REGISTRATION_FIELDS["dice"],
-    "brain_at_image_edge": REGISTRATION_FIELDS["edge"],
-}
 _NOT_SCALED = Outcome(FAILED, "not scaled: the statistics of the cohort could not be computed")
 
 
@@ -225,32 +215,6 @@ class Cohort:
         }
         sidecar = self.naming.path("group_recordings", extension=".json")
         files.write_json(sidecar, self.naming.sidecar("group_recordings", values))
-
-
-def quality(recording: Recording) -> dict[str, Any]:
-    """A recording's name and measures of quality, as the tables of the cohort have them."""
-    entities, sidecar = recording.entities, recording.sidecar
-    volumes, dummies = sidecar.get("NumberOfVolumes"), sidecar.get("DummyVolumes", 0)
-    bad = sum(volume >= dummies for volume in sidecar.get("BadVolumes") or [])
-    return {
-        "stem": recording.stem,
-        "participant_id": recording.participant,
-        "session_id": recording.session_id,
-        "task": entities.get("task"),
-        "run": entities.get("run"),
-        "mean_fd": recording.mean_fd,
-        "coverage": recording.coverage,
-        "n_volumes": None if volumes is None else volumes - dummies - bad,
-        "repetition_time": sidecar.get("RepetitionTime"),
-        "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
-        **{name: sidecar.get(field) for name, field in REGISTRATION_COLUMNS.items()},
-    }
-
-
-def quality_columns(recordings: Sequence[Recording], names: Sequence[str]) -> Columns:
-    """Some of the values of `quality` as columns of text, as variables are."""
-    rows: list[Mapping[str, Any]] = [quality(recording) for recording in recordings]
-    return {name: [None if row[name] is None else str(row[name]) for row in rows] for name in names}
 
 
 def _table_row(recording: Recording) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from brainlm_bids import __version__
-from brainlm_bids.app.cohort import QUALITY, Cohort, quality_columns
+from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.status import SKIPPED, Outcome
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
+from brainlm_bids.bids.quality import QUALITY, quality_columns
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import NUMBER, Coded, in_words, split_kind, summary, understand
 from brainlm_bids.cohort.sources import LINEAR, Source, selected

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from brainlm_bids.app.cohort import Cohort, quality, quality_columns
+from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import model_info
 from brainlm_bids.app.decoding import plan_decoding
 from brainlm_bids.app.execution import execute
@@ -10,6 +10,7 @@ from brainlm_bids.app.plan import model_source
 from brainlm_bids.app.resources import materialise
 from brainlm_bids.app.status import FAILED, Outcome
 from brainlm_bids.bids.derivatives import INCLUDED
+from brainlm_bids.bids.quality import quality, quality_columns
 from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import to_json
 from brainlm_bids.resources import ModelResource

@@ -24,7 +24,7 @@ from brainlm_bids.cohort.scores import (
 from brainlm_bids.cohort.sites import NO_SITES, Sites
 
 Array = NDArray[np.float64]
-# For each repeat of a cross-validation its splits, whose test rows are all rows
+# For each repeat of a cross-validation its splits; what no split tests is not scored
 Folds = Sequence[Sequence[Split]]
 # target (U,), subjects (U,), split, number of classes, seed -> predictions of the test rows
 Predictor = Callable[[Array, NDArray[np.str_], Split, int, int], Array]
@@ -40,7 +40,7 @@ class Decoded(NamedTuple):
     ----------
     predictions
         (U,) for a regression, (U, C) probabilities for C classes: each unit's while its subject was
-        left out, averaged over repeats.
+        left out, averaged over repeats. NaN for units that no split tests.
     scores
         Name of a metric to its score.
     p
@@ -204,7 +204,9 @@ def decode(
                 _Linear(features, confounds, sites, fit), columns, people, outer, seed + repeat
             )
         )
-    p = permutation_p(everything[0], values, shuffled, n_classes, sites.held_out or None)
+    rows = _tested(given[0])
+    where = _sites_of(rows, sites)
+    p = permutation_p(everything[0][:, rows], values[rows], shuffled[:, rows], n_classes, where)
     total = np.sum([of_repeat[0] for of_repeat in everything], axis=0)
     return _decoded(total / len(given), values, people, p, given, n_classes, seed, sites)
 
@@ -263,19 +265,20 @@ def decode_by(
     given = folds or sites.folds(subjects, OUTER_FOLDS, 1, seed)
     everything = []
     for repeat, outer in enumerate(given):
-        predictions = np.empty((len(values), n_classes or 2))
+        predictions = np.full((len(values), n_classes or 2), np.nan)
         for split in outer:
             predictions[split[1]] = predictor(values, people, split, n_classes, seed + repeat)
         everything.append(predictions)
+    rows = _tested(given[0])
     p = within_fold_p(
-        values,
-        everything[0],
-        subjects,
-        [test for _, test in given[0]],
+        values[rows],
+        everything[0][rows],
+        people[rows].tolist(),
+        [np.searchsorted(rows, test) for _, test in given[0]],
         n_classes=n_classes,
         n_permutations=n_permutations,
         seed=seed,
-        sites=sites.held_out or None,
+        sites=_sites_of(rows, sites),
     )
     predictions = np.mean(everything, axis=0)
     return _decoded(predictions, values, people, p, given, n_classes, seed, sites)
@@ -293,19 +296,36 @@ def _decoded(
 ) -> Decoded:
     """Scores of predictions (U, C) that were averaged over repeats."""
     measure = regression_scores if n_classes == 0 else classification_scores
-    where = None
+    where, rows = None, _tested(folds[0])
     if sites.held_out:
         where = np.unique(np.asarray(sites.held_out), return_inverse=True)[1]
         if n_classes == 0:
             predictions[:, 1] = values - within_sites(values, where)
     return Decoded(
         predictions[:, 0] if n_classes == 0 else predictions,
-        with_intervals(measure, values, predictions, people, seed, where),
+        with_intervals(
+            measure,
+            values[rows],
+            predictions[rows],
+            people[rows],
+            seed,
+            None if where is None else where[rows],
+        ),
         p,
         len(folds[0]),
         len(folds),
         predictions[:, 1] if n_classes == 0 else np.empty(0),
     )
+
+
+def _tested(outer: Sequence[Split]) -> NDArray[np.int64]:
+    """The units that are in a test set, in their order."""
+    return np.sort(np.concatenate([test for _, test in outer]))
+
+
+def _sites_of(rows: NDArray[np.int64], sites: Sites) -> list[str] | None:
+    """The sites within which units are judged; None without."""
+    return [sites.held_out[row] for row in rows] if sites.held_out else None
 
 
 def linear_predictions(
@@ -402,7 +422,7 @@ def _cross_validated(
     for split in outer:
         fitted = model.predict(columns, split, people, seed)
         if predictions is None:
-            predictions = np.empty((len(columns), len(people), fitted.shape[2]))
+            predictions = np.full((len(columns), len(people), fitted.shape[2]), np.nan)
         predictions[:, split[1]] = fitted
     assert predictions is not None
     return predictions

@@ -16,6 +16,15 @@ EMBEDDING, BASELINE, CONTROL = "embedding", "baseline", "control"
 # Kinds of readouts, slower from the first to the last
 LINEAR, ATTENTIVE, MLP = "linear", "attentive", "mlp"
 READOUTS = (LINEAR, ATTENTIVE, MLP)
+HEAD = "head"  # that of a fine-tuned model
+_KEPT = "predictions are kept, and targets permuted between the subjects of a test fold"
+# How p is made, by kind of readout
+P_VALUES = {
+    LINEAR: "everything is refitted to each permuted target",
+    ATTENTIVE: _KEPT,
+    MLP: _KEPT,
+    HEAD: _KEPT,
+}
 
 _SCALED = {RECORDING: "scaled by the recording", COHORT: "scaled by the cohort"}
 
@@ -89,11 +98,14 @@ SOURCES: tuple[Source, ...] = (
 )
 
 # Those that `brainlm finetune` has besides
-FINETUNED = Source("finetuned", "head", RECORDING, "fine-tuned", EMBEDDING)
+FINETUNED: tuple[Source, ...] = tuple(
+    Source("finetuned", HEAD, scaling, f"fine-tuned, {scaled}", EMBEDDING)
+    for scaling, scaled in _SCALED.items()
+)
 MEAN_OF_TRAINING = Source(
     "baseline", "mean", NO_SCALING, "mean or class shares of the training recordings", CONTROL
 )
-EVERYTHING = (*SOURCES, FINETUNED, MEAN_OF_TRAINING)
+EVERYTHING = (*SOURCES, *FINETUNED, MEAN_OF_TRAINING)
 
 # Columns of every table of decodings: a row per target, source and metric
 DECODING_COLUMNS = (

@@ -6,6 +6,7 @@ Nothing heavy is imported before the work begins.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ SERIES = Option(
     default="robust",
     help="series scaled by the statistics of each recording, or by those of the cohort, which the "
     "group level writes and with which BrainLM was trained",
+)
+FINETUNE_SERIES = replace(
+    SERIES,
+    default=None,
+    default_text="robustcohort with --target, as the default readout of the group level; robust "
+    "with --future",
 )
 SPACE, ATLAS = (
     Option(
@@ -174,9 +181,9 @@ MACHINE = (
 FINETUNE_DESCRIPTION = """\
 Fit BrainLM to a variable of the participants (--target: regression for numbers, classification for
 categories) or to the prediction of the last time patches of a window (--future). Results are
-measured on subjects that had no part in the fit. Baselines: a linear probe of the unchanged
-embedding, functional connectivity and the mean; for the future, the unchanged model and
-autoregressive models."""
+measured on subjects that had no part in the fit. With --target, the same folds are predicted from
+all that the group level decodes from: the unchanged embedding, baselines and controls. For the
+future, the unchanged model and autoregressive models are the baselines."""
 
 TASK = (
     shared("target", help="columns of participants.tsv or --phenotype to fit BrainLM to"),
@@ -205,7 +212,13 @@ FOLDS = Option(
     "decides when to stop",
 )
 EVALUATION = (
-    shared("permutations", default=1000, help="permutations behind p values, with --target"),
+    shared(
+        "readouts",
+        help="with --target, readouts of the unchanged model and of the baselines: linear (of CLS "
+        "and mean tokens, connectivity, motion, coordinates), attentive (a probe of all tokens), "
+        "mlp (of the raw parcel series); linear alone takes a fraction of the time",
+    ),
+    shared("permutations", help="permutations behind p values, with --target"),
     Option(
         name="origins",
         kind=int,
@@ -325,7 +338,7 @@ def _add_finetune(commands: Any) -> None:
     add_positional(
         parser, Option(name="checkpoint", kind=str, metavar="CHECKPOINT", help=checkpoint)
     )
-    _add_data(parser)
+    _add_data(parser, FINETUNE_SERIES)
     task = parser.add_argument_group("task (--target or --future is required)")
     add_options(task, TASK)
     _add_evaluation(parser.add_argument_group("evaluation"))
@@ -373,7 +386,7 @@ def _finetune(args: argparse.Namespace) -> int:
     return finetune_future(options)
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, series: Option = SERIES) -> None:
     """Add what a command learns from, and where its results go."""
     for name, metavar, text in (
         (
@@ -385,7 +398,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         ("run_dir", "RUN_DIR", "folder for the results"),
     ):
         add_positional(parser, Option(name=name, kind=Path, metavar=metavar, help=text))
-    add_options(parser.add_argument_group("series of OUT"), (SERIES, SPACE, ATLAS))
+    add_options(parser.add_argument_group("series of OUT"), (series, SPACE, ATLAS))
 
 
 def _device() -> Option:

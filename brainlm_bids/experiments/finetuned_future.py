@@ -153,7 +153,7 @@ def _test(
         input=options.data,
         results=options.run_dir,
         volumes=hidden,
-        series=options.series,
+        series=start.series,
         seed=options.seed,
     )
     recording = course_of(start, place)
@@ -190,7 +190,7 @@ def _summarise(
         "Folds": n_folds,
         "SamplesPredicted": hidden,
         "Knows": KNOWLEDGE,
-        "ErrorUnits": UNITS[start.options.series],
+        "ErrorUnits": UNITS[start.series],
         "Columns": ERROR_COLUMNS,
         "LeftOut": left_out,
         "Warnings": [*start.warnings(), *to_json(smooth)],

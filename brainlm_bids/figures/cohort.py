@@ -236,7 +236,7 @@ def plot_probabilities(
         figure.colorbar(image, ax=grid.tolist(), label="share of subjects", aspect=60, pad=0.01)
 
 
-_SHOWN = {
+SHOWN_METRICS = {
     "r2": ("r²", 0.0),
     "pearson_r": ("Pearson r", 0.0),
     "auc": ("AUC", 0.5),
@@ -265,23 +265,37 @@ def plot_decoding(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         grid = figure.subplots(len(targets), 2, squeeze=False, height_ratios=heights)
         for axes, target in zip(grid, targets):
             own = [row for row in rows if row["target"] == target]
-            shown = [name for name in _SHOWN if any(row["metric"] == name for row in own)]
+            shown = [name for name in SHOWN_METRICS if any(row["metric"] == name for row in own)]
             for place, metric in zip(axes, shown):
                 chosen = {row["label"]: row for row in own if row["metric"] == metric}
-                _forest(place, lines[target], chosen, *_SHOWN[metric])
+                forest(place, lines[target], chosen, *SHOWN_METRICS[metric])
             axes[0].set_title(f"{target} ({own[0]['n_subjects']} subjects)", loc="left")
             for place in axes[1:]:
                 place.set_yticklabels([])
 
 
-def _forest(
+def forest(
     axes: Axes,
     labels: Sequence[str],
     rows: Mapping[str, Mapping[str, Any]],
     name: str,
     chance: float | None,
 ) -> None:
-    """One metric: a line per label, that of the default in bold and on a grey band."""
+    """Draw one metric: a line per label, that of the default in bold and on a grey band.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    labels
+        From the top.
+    rows
+        Label to its row of a table of decodings, with `default`.
+    name
+        Of the metric.
+    chance
+        Its chance level, None where there is none.
+    """
     for at, label in enumerate(labels):
         if label in rows:
             _score(axes, at, rows[label])

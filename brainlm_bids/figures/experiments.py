@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 
 from brainlm_bids.figures import canvas as c
-from brainlm_bids.figures.cohort import network_points
+from brainlm_bids.figures.cohort import SHOWN_METRICS, forest, network_points
 from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.palette import (
     ACCENT,
@@ -225,53 +225,39 @@ def _most_changed(
 
 # --- fine-tuning -----------------------------------------------------------------------------
 
-PREDICTORS = {
-    "finetuned": ("fine-tuned", NOISE),
-    "linear_probe": ("linear probe of the embedding", SIGNAL),
-    "connectivity": ("functional connectivity", ACCENT),
-    "baseline": ("mean or class frequencies of the training data", MUTED),
-}
-
 
 def plot_finetuning(
     path: Path,
     rows: Sequence[Mapping[str, Any]],
     curves: Sequence[Sequence[Mapping[str, str]]],
 ) -> None:
-    """Draw the scores of all predictors with their intervals, and the learning curves of all folds.
+    """Draw the scores of all sources with their intervals, and the learning curves of all folds.
 
     Parameters
     ----------
     path
         PNG file to write.
     rows
-        Rows of the table of scores: predictor, metric, value, low, high.
+        Rows of the table of decodings of one target, each with `label` and `default`; see
+        `cohort.plot_decoding`.
     curves
         For each fold, the rows of its table of losses: epoch, train_loss, validation_loss.
     """
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    with c.canvas(path, height=3.4) as figure:
-        panels = figure.subplots(1, len(metrics) + 1, width_ratios=[1] * len(metrics) + [1.5])
-        for axes, metric in zip(panels, metrics):
-            scores = [row for row in rows if row["metric"] == metric]
-            for k, row in enumerate(scores):
-                colour = PREDICTORS[row["predictor"]][1]
-                axes.plot([k, k], [row["low"], row["high"]], color=colour, lw=2)
-                axes.plot(k, row["value"], "o", color=colour, ms=6)
-            axes.set(title=metric, xticks=[], xlim=(-0.6, len(scores) - 0.4))
-            if metric in ("r2", "pearson_r"):
-                axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    with c.canvas(path, height=max(3.0, 0.9 + 0.19 * len(labels))) as figure:
+        shown = [name for name in SHOWN_METRICS if any(row["metric"] == name for row in rows)]
+        panels = figure.subplots(1, len(shown) + 1)
+        for axes, metric in zip(panels, shown):
+            scores = {row["label"]: row for row in rows if row["metric"] == metric}
+            forest(axes, labels, scores, *SHOWN_METRICS[metric])
+        for axes in panels[1:-1]:
+            axes.set_yticklabels([])
         _learning_curves(panels[-1], curves)
         first = rows[0]
         counts = f"{first['n_subjects']} subjects, {first['n_folds']} folds"
         figure.suptitle(
             f"{first['target']}: {counts}", fontsize=9, x=0.01, ha="left", weight="bold"
         )
-        handles = [
-            axes.plot([], [], "o", color=colour, label=label)[0]
-            for label, colour in PREDICTORS.values()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncol=len(handles))
 
 
 def _learning_curves(axes: Any, curves: Sequence[Sequence[Mapping[str, str]]]) -> None:

@@ -1,15 +1,16 @@
 """`brainlm finetune --target`: fit a head to a variable, and compare it with other predictors.
 
 In each fold, the head (and the encoder) are fitted to some subjects, validation subjects stop the
-fit, and it is tested on subjects that had no part in it. Three other predictors are tested on the
-same folds: a linear probe of the embedding before fine-tuning, connectivity, and the mean or the
-class shares of the training recordings.
+fit, and it is tested on subjects that had no part in it. What the group level decodes from is
+tested on the same folds (`finetune_comparisons`), and so is the mean or the class shares of the
+training units. A unit is what is predicted once: a subject, or one of its sessions or recordings.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,26 +18,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
+from brainlm_bids.bids.names import parse, session_id
 from brainlm_bids.bids.participants import Variables, read_variables
 from brainlm_bids.cohort.coding import NUMBER, in_words, split_kind
-from brainlm_bids.cohort.decoding import fisher_z, linear_predictions
 from brainlm_bids.cohort.variables import Target, coding, make_target
 from brainlm_bids.errors import UserError
-from brainlm_bids.model.embedding import embed
-from brainlm_bids.resources import parcels
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
+from brainlm_bids.training.finetune_comparisons import decodings
+from brainlm_bids.training.finetune_features import TOKENS, Features, gather
 from brainlm_bids.training.finetune_feeds import Frozen, Sample, Whole
 from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
-from brainlm_bids.training.finetune_tables import PREDICTORS, write_tables
+from brainlm_bids.training.finetune_tables import Results, write_tables
 from brainlm_bids.training.heads import save_head
 from brainlm_bids.training.prediction_head import PredictionHead
 from brainlm_bids.training.processes import in_shares, share
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import Fold
 
-NOTHING = np.zeros(0, dtype=np.float32)
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -75,16 +75,23 @@ def _all_targets(start: Start) -> int:
     if unknown:
         known = ", ".join(columns) or "none"
         raise UserError(f"--target {unknown}: no such column; the columns are: {known}")
-    sample = _sample(start, places)
+    recordings = _recordings(start, places)
     problems = []
     for name, kind in asked.items():
         kind = kind or (NUMBER if name in found.measured else None)
         try:
             levels = found.levels.get(name, ())
-            target = make_target(name, columns[name], sample.subjects, kind=kind, levels=levels)
+            target = make_target(
+                name,
+                columns[name],
+                recordings.subjects,
+                sessions=recordings.sessions,
+                kind=kind,
+                levels=levels,
+            )
             for line in (in_words(coding(target)), *target.notes) if start.writes else ():
                 print(f"brainlm: {name}: {line}", file=sys.stderr)
-            _fit_target(start, sample, target, left_out)
+            _fit_target(start, recordings, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:
                 raise  # other processes may be waiting for this one
@@ -93,6 +100,9 @@ def _all_targets(start: Start) -> int:
         raise UserError("; ".join(problems))
     for problem in problems:
         print(f"brainlm: failed: {problem}", file=sys.stderr)
+    start.engine.wait_for_everyone()
+    if start.writes:
+        shutil.rmtree(options.run_dir / TOKENS, ignore_errors=True)
     return 1 if problems else 0
 
 
@@ -123,74 +133,69 @@ def _raw_folder(data: Path) -> Path | None:
     return Path(unquote(urlparse(str(link)).path))
 
 
-def _sample(start: Start, places: list[int]) -> Sample:
-    """Embed every recording with the model before fine-tuning, and compute its connectivity."""
-    from tqdm import tqdm
+class _Recordings(NamedTuple):
+    """The N recordings that can be used: indices into the store, names, people, features."""
 
-    options, store, model = start.options, start.store, start.model()
+    places: list[int]
+    names: list[str]
+    subjects: list[str]
+    sessions: list[str | None]
+    features: Features
 
-    def vectors_of(place: int) -> NDArray[np.float32]:
-        series = np.array(store.series(place))
-        embedding = embed(
-            model, series, parcels().xyz, tr=1.0, seed=options.seed, pooling=options.pooling
-        )
-        return embedding.vectors
 
-    def embed_assigned(assigned: list[int]) -> list[NDArray[np.float32]]:
-        quiet = None if start.writes else True
-        bar = tqdm(assigned, desc="embedding", unit="recording", disable=quiet)
-        return [vectors_of(place) for place in bar]
-
-    vectors = in_shares(embed_assigned, places, start.engine)
-    # used by the writing process alone
-    connectivity = [_connectivity(store.series(k)) if start.writes else NOTHING for k in places]
-    rows = [store.recordings[place] for place in places]
+def _recordings(start: Start, places: list[int]) -> _Recordings:
+    features = gather(start, places)
+    for label, reason in features.left_out.items() if start.writes else ():
+        print(f"brainlm: left out of the table: {label}: {reason}", file=sys.stderr)
+    rows = [start.store.recordings[place] for place in places]
+    sessions = [session_id(parse(row.name).entities) for row in rows]
     names, subjects = [row.name for row in rows], [row.subject for row in rows]
-    return Sample(places, names, subjects, vectors, np.stack(connectivity))
+    return _Recordings(places, names, subjects, sessions, features)
 
 
-def _connectivity(series: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fisher z of the correlations (pairs,) of a series (T, P)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = np.corrcoef(np.array(series.T, dtype=np.float64))
-    return fisher_z(matrix).astype(np.float32)
-
-
-def _fit_target(start: Start, sample: Sample, target: Target, left_out: dict[str, str]) -> None:
+def _fit_target(
+    start: Start, recordings: _Recordings, target: Target, left_out: dict[str, str]
+) -> None:
     """All folds of one target, its tables and its figure."""
-    subset = _subset(sample, target.rows)
-    folds = start.folds(subset.subjects)
-    n_classes = len(target.classes)
-    tested = np.concatenate([fold.test for fold in folds])
+    sample = _units(recordings, target)
+    folds = start.folds(sample.subjects)
     folder = start.options.run_dir / _safe(target.name)
-    width = 2 if n_classes == 0 else n_classes
-    by_predictor = {name: np.full((len(subset.names), width), np.nan) for name in PREDICTORS}
+    finetuned = np.full((len(target.units), len(target.classes) or 2), np.nan)
     for number, fold in enumerate(folds, start=1):
-        saved = _fold(start, subset, target, fold, folder / f"fold-{number}")
-        for name in PREDICTORS:
-            by_predictor[name][fold.test] = saved[name]
+        finetuned[fold.test] = _fold(start, sample, target, fold, folder / f"fold-{number}")
     if not start.writes:
         return
+    compared, problems = decodings(
+        recordings.features,
+        target,
+        sample.subjects,
+        [(fold.train, fold.test) for fold in folds],
+        n_permutations=start.options.permutations,
+        seed=start.options.seed,
+        folder=folder / "sources",
+        configuration=_configuration(start, sample, target, folds),
+    )
     curves = [
         {"fold": number, **row}
         for number in range(1, len(folds) + 1)
         for row in files.read_rows(folder / f"fold-{number}" / "curves.tsv")
     ]
-    write_tables(start, subset, target, folds, by_predictor, tested, folder, left_out)
     files.write_tsv(
         folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
     )
+    results = Results(sample, target, folds, finetuned, compared)
+    problems = {**recordings.features.left_out, **problems}
+    write_tables(start, results, folder, left_out, problems)
     print(folder / "decoding.tsv")
 
 
-def _subset(sample: Sample, rows: Indices) -> Sample:
-    chosen = rows.tolist()
+def _units(recordings: _Recordings, target: Target) -> Sample:
+    vectors = recordings.features.vectors
     return Sample(
-        [sample.places[k] for k in chosen],
-        [sample.names[k] for k in chosen],
-        [sample.subjects[k] for k in chosen],
-        [sample.vectors[k] for k in chosen],
-        sample.connectivity[chosen],
+        [[recordings.places[row] for row in unit] for unit in target.units],
+        [[recordings.names[row] for row in unit] for unit in target.units],
+        [recordings.subjects[unit[0]] for unit in target.units],
+        [np.concatenate([vectors[row] for row in unit]) for unit in target.units],
     )
 
 
@@ -200,21 +205,19 @@ def _safe(name: str) -> str:
     )
 
 
-def _fold(
-    start: Start, sample: Sample, target: Target, fold: Fold, folder: Path
-) -> dict[str, Array]:
-    """Predictions of the test rows by all predictors; those of an earlier call, if complete."""
-    configuration = _configuration(start, sample, target, fold)
+def _fold(start: Start, sample: Sample, target: Target, fold: Fold, folder: Path) -> Array:
+    """Predictions of the test units; those of an earlier call, if complete."""
+    configuration = _configuration(start, sample, target, [fold])
     file = folder / "predictions.npz"
     saved = _saved(file, configuration)
     if saved is not None:
         return saved
     finetuned = _learn_head(start, sample, target, fold, folder)
+    if not target.classes:
+        mean = target.unit_values[fold.train].mean()
+        finetuned = np.hstack([finetuned, np.full((len(finetuned), 1), mean)])
     if start.writes:
-        predictions = _comparison_predictions(start, sample, target, fold)
-        if not target.classes:
-            finetuned = np.hstack([finetuned, predictions["baseline"][:, 1:]])
-        predictions |= {"configuration": np.array(configuration), "finetuned": finetuned}
+        predictions = {"configuration": np.array(configuration), "finetuned": finetuned}
         with files.atomically(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **predictions)
     start.engine.wait_for_everyone()
@@ -223,58 +226,35 @@ def _fold(
     return saved
 
 
-def _configuration(start: Start, sample: Sample, target: Target, fold: Fold) -> str:
+def _configuration(start: Start, sample: Sample, target: Target, folds: Sequence[Fold]) -> str:
     identity = {
         "version": __version__,
-        "store": start.store.sha256,
+        "stores": {scaling: store.sha256 for scaling, store in start.stores.items()},
         "checkpoint": start.resource.sha256,
-        "target": [target.name, target.values.tolist(), target.classes],
+        "target": [target.name, target.unit_values.tolist(), target.classes],
         "names": sample.names,
-        "fold": [part.tolist() for part in (fold.fit, fold.validation, fold.test)],
+        "folds": [
+            [part.tolist() for part in (fold.fit, fold.validation, fold.test)] for fold in folds
+        ],
     }
     return configuration_hash(identity)
 
 
-def _saved(file: Path, configuration: str) -> dict[str, Array] | None:
+def _saved(file: Path, configuration: str) -> Array | None:
     if not file.is_file():
         return None
     with np.load(file, allow_pickle=False) as content:
         if str(content["configuration"]) != configuration:
             return None
-        return {name: content[name] for name in PREDICTORS}
-
-
-def _comparison_predictions(
-    start: Start, sample: Sample, target: Target, fold: Fold
-) -> dict[str, Array]:
-    """Predictions of the test rows by the methods that do not fine-tune the model."""
-    n_classes, values = len(target.classes), target.values
-    split = (fold.train, fold.test)
-    shared = {"n_classes": n_classes, "seed": start.options.seed}
-    means = np.stack([vectors.mean(axis=0, dtype=np.float64) for vectors in sample.vectors])
-    return {
-        "linear_probe": linear_predictions(means, values, sample.subjects, split, **shared),
-        "connectivity": linear_predictions(
-            sample.connectivity, values, sample.subjects, split, **shared
-        ),
-        "baseline": _baseline(values[fold.train], len(fold.test), n_classes),
-    }
-
-
-def _baseline(train: Array, n_test: int, n_classes: int) -> Array:
-    """The mean of the training rows, twice; or the share of each class."""
-    if n_classes == 0:
-        return np.full((n_test, 2), train.mean())
-    share = np.bincount(train.astype(np.int64), minlength=n_classes) / len(train)
-    return np.tile(share, (n_test, 1))
+        return np.asarray(content["finetuned"])
 
 
 def _learn_head(start: Start, sample: Sample, target: Target, fold: Fold, folder: Path) -> Array:
-    """Fit one fold, save it, and predict its test rows: (n_test, 1) or (n_test, C)."""
-    options, n_classes = start.options, len(target.classes)
-    mean, scale = finetuning.standard(target.values[fold.fit]) if n_classes == 0 else (0.0, 1.0)
-    targets = torch.from_numpy(((target.values - mean) / scale).astype(np.float32))
-    weights = torch.from_numpy(finetuning.class_weights(target.values[fold.fit], n_classes)).float()
+    """Fit one fold, save it, and predict its test units: (n_test, 1) or (n_test, C)."""
+    options, n_classes, values = start.options, len(target.classes), target.unit_values
+    mean, scale = finetuning.standard(values[fold.fit]) if n_classes == 0 else (0.0, 1.0)
+    targets = torch.from_numpy(((values - mean) / scale).astype(np.float32))
+    weights = torch.from_numpy(finetuning.class_weights(values[fold.fit], n_classes)).float()
     model = start.model()
     with torch.random.fork_rng():
         # for the initial weights of the head, and dropout
@@ -335,11 +315,13 @@ def _head_provenance(
         "Pooling": options.pooling,
         "Dropout": options.dropout,
         "Frozen": options.frozen,
+        "Series": options.series,
+        "Unit": target.unit,
         **start.origin(),
         "RandomSeed": options.seed,
-        "Fitted": [sample.names[k] for k in fold.fit],
-        "Validation": [sample.names[k] for k in fold.validation],
-        "Test": [sample.names[k] for k in fold.test],
+        "Fitted": [name for k in fold.fit for name in sample.names[k]],
+        "Validation": [name for k in fold.validation for name in sample.names[k]],
+        "Test": [name for k in fold.test for name in sample.names[k]],
         "GeneratedBy": {"Name": "brainlm-bids", "Version": __version__},
         "Warnings": start.warnings(),
     }

@@ -1,6 +1,6 @@
 """Data for fine-tuning, with a frozen encoder or without: from rows of recordings to tensors.
 
-A row is the index of a recording in the `Sample`.
+A row is the index of a unit in the `Sample`: a subject, or one of its sessions or recordings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,25 +24,24 @@ Indices = NDArray[np.int64]
 
 
 class Sample(NamedTuple):
-    """The N recordings to learn from and to predict.
+    """The U units to learn from and to predict, each with its recordings.
 
     Attributes
     ----------
     places
-        (N,) indices into the store.
-    names, subjects
-        (N,) names of the recordings and their subjects.
+        For each unit the indices of its recordings in the store.
+    names
+        For each unit the names of its recordings.
+    subjects
+        (U,) their subjects.
     vectors
-        Embeddings (windows, D) of each recording by the model before fine-tuning.
-    connectivity
-        (N, pairs) correlations of all pairs of parcels.
+        Embeddings (windows, D) of each unit by the model before fine-tuning.
     """
 
-    places: list[int]
-    names: list[str]
+    places: list[list[int]]
+    names: list[list[str]]
     subjects: list[str]
     vectors: list[NDArray[np.float32]]
-    connectivity: NDArray[np.float32]
 
 
 class Frozen:
@@ -90,7 +89,7 @@ class Frozen:
         return module
 
     def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
-        """Draw one window of each recording, anew in each epoch.
+        """Draw one window of each unit, anew in each epoch.
 
         Parameters
         ----------
@@ -111,7 +110,7 @@ class Frozen:
         yield np.arange(len(rows)), (torch.from_numpy(np.stack(chosen)),)
 
     def outputs(self, module: nn.Module, rows: Indices) -> Array:
-        """Predict recordings.
+        """Predict units.
 
         Parameters
         ----------
@@ -123,7 +122,7 @@ class Frozen:
         Returns
         -------
         ndarray
-            (n, C): the mean over the windows of each recording.
+            (n, C): the mean over the windows of each unit.
         """
         module.eval()
         device = next(module.parameters()).device
@@ -189,7 +188,7 @@ class Whole:
         return module.head
 
     def pieces(self, rows: Indices, epoch: int) -> Iterator[tuple[Indices, tuple[Tensor, ...]]]:
-        """Draw a random window of each recording, its tokens in random order.
+        """Draw a random window of each unit, its tokens in random order.
 
         Parameters
         ----------
@@ -215,7 +214,9 @@ class Whole:
 
     def _window(self, row: int, epoch: int) -> tuple[NDArray[np.float32], Indices]:
         rng = np.random.default_rng([self._seed, epoch, row])
-        series = self._store.series(self._sample.places[row])
+        places = self._sample.places[row]
+        place = places[int(rng.integers(len(places)))] if len(places) > 1 else places[0]
+        series = self._store.series(place)
         window = self._model.window
         first = int(rng.integers(max(len(series) - window, 0) + 1))
         part = np.array(series[first : first + window])
@@ -227,7 +228,7 @@ class Whole:
         return rng.permutation(tokens) if network.order_matters else tokens
 
     def outputs(self, module: nn.Module, rows: Indices) -> Array:
-        """Predict recordings, with one token order for all their windows.
+        """Predict units, with one token order for all their windows.
 
         Parameters
         ----------
@@ -239,22 +240,27 @@ class Whole:
         Returns
         -------
         ndarray
-            (n, C): the mean over the windows of each recording.
+            (n, C): the mean over the windows of each unit.
         """
         module.eval()
         means = []
         for row in rows:
-            series = np.array(self._store.series(self._sample.places[row]))
-            prepared = prepare(self._model, series, parcels().xyz)
-            order = self._order(len(series), np.random.default_rng(self._seed))
-            keep = torch.from_numpy(order).to(self._engine.device)
-            parts = []
-            with torch.inference_mode(), self._engine.autocast():
-                for signal in prepared.signal.split(self._micro):
-                    batch = signal.to(self._engine.device)
-                    parts.append(module(batch, keep.expand(len(batch), -1)).float().cpu())
+            parts = [
+                part for place in self._sample.places[row] for part in self._all(module, place)
+            ]
             means.append(torch.cat(parts).mean(0))
         return torch.stack(means).double().numpy()
+
+    def _all(self, module: nn.Module, place: int) -> Iterator[Tensor]:
+        """The outputs of all windows of a recording."""
+        series = np.array(self._store.series(place))
+        prepared = prepare(self._model, series, parcels().xyz)
+        order = self._order(len(series), np.random.default_rng(self._seed))
+        keep = torch.from_numpy(order).to(self._engine.device)
+        with torch.inference_mode(), self._engine.autocast():
+            for signal in prepared.signal.split(self._micro):
+                batch = signal.to(self._engine.device)
+                yield module(batch, keep.expand(len(batch), -1)).float().cpu()
 
 
 def _group(

@@ -6,10 +6,12 @@ weights.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainlm_bids.bids.derivatives import find_derivatives
+from brainlm_bids.cohort.sources import COHORT, DEFAULT, RECORDING
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import Kind, notice, to_json
@@ -17,6 +19,7 @@ from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Stopping
 from brainlm_bids.training.processes import start_engine
+from brainlm_bids.training.recordings import SERIES
 from brainlm_bids.training.run_folder import claim
 from brainlm_bids.training.split import (
     Fold,
@@ -25,7 +28,7 @@ from brainlm_bids.training.split import (
     read_split,
     split_subjects,
 )
-from brainlm_bids.training.store import Store, find_or_build
+from brainlm_bids.training.store import Store, find_or_build, is_store
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class FinetuneOptions:
     future: int | None = None
     bids_dir: Path | None = None
     phenotype: Path | None = Settings.phenotype
-    series: str = "robust"
+    series: str | None = None  # by the default scaling of decodings; robust with --future
     space: str | None = None
     atlas: str | None = None
     frozen: bool = False
@@ -54,7 +57,8 @@ class FinetuneOptions:
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    permutations: int = 1000
+    readouts: tuple[str, ...] = Settings.readouts
+    permutations: int = Settings.permutations
     origins: int = 8
     seed: int = Settings.random_seed
     micro_batch: int | None = None
@@ -68,6 +72,8 @@ class FinetuneOptions:
         return Stopping(self.epochs, self.patience, self.batch, self.seed)
 
 
+# Scaling -> --series
+OF_SCALING = {RECORDING: "robust", COHORT: "robustcohort"}
 # Options that may differ when a run is resumed.
 FREE = frozenset({"run_dir", "device", "micro_batch", "offline"})
 
@@ -98,10 +104,50 @@ def begin(options: FinetuneOptions) -> "Start":
     options.run_dir.mkdir(parents=True, exist_ok=True)
     if options.run_dir.resolve() == options.data.resolve():
         raise UserError(f"{options.run_dir}: the run needs a folder of its own")
+    options = replace(options, series=options.series or _default_series(options))
     engine = start_engine(options.device, options.precision)
     with engine.main_process_first():
         store = _claimed_store(options, resource)
-    return Start(resource, store, engine, options)
+        start = Start(resource, store, engine, options)
+        return start if options.future is not None else _with_both_scalings(start)
+
+
+def _default_series(options: FinetuneOptions) -> str:
+    """The series that a call reads that names none."""
+    if options.future is not None:
+        return OF_SCALING[RECORDING]
+    if is_store(options.data):  # it has one kind; those of this program are named after it
+        made = [name for name in OF_SCALING.values() if options.data.name == f"desc-{name}"]
+        return made[0] if made else OF_SCALING[RECORDING]
+    scaling = DEFAULT[1]
+    series = OF_SCALING[scaling]
+    if options.data.is_dir() and not find_derivatives(options.data, [SERIES[series]]):
+        raise UserError(
+            f"{options.data}: holds no series scaled by the {scaling}, which a target is predicted "
+            f"from by default: run the group level first, or give --series {OF_SCALING[RECORDING]}"
+        )
+    return series
+
+
+def _with_both_scalings(start: "Start") -> "Start":
+    """With the store of the other scaling too, or why there is none."""
+    options = start.options
+    other = RECORDING if start.scaling == COHORT else COHORT
+    stores = {start.scaling: start.store}
+    if is_store(options.data):
+        reason = "a training store holds series of one scaling"
+        return start._replace(stores=stores, no_store={other: reason})
+    try:
+        stores[other] = find_or_build(
+            options.data,
+            options.run_dir,
+            series=OF_SCALING[other],
+            space=options.space,
+            atlas=options.atlas,
+        )
+    except UserError as error:
+        return start._replace(stores=stores, no_store={other: str(error)})
+    return start._replace(stores=stores)
 
 
 def _claimed_store(options: FinetuneOptions, resource: ModelResource) -> Store:
@@ -116,7 +162,7 @@ def _claimed_store(options: FinetuneOptions, resource: ModelResource) -> Store:
     return find_or_build(
         options.data,
         options.run_dir,
-        series=options.series,
+        series=str(options.series),
         space=options.space,
         atlas=options.atlas,
         volumes=options.future is not None,
@@ -124,12 +170,35 @@ def _claimed_store(options: FinetuneOptions, resource: ModelResource) -> Store:
 
 
 class Start(NamedTuple):
-    """What every fold begins with."""
+    """What every fold begins with.
+
+    Attributes
+    ----------
+    resource, engine, options
+        Checkpoint, devices, and the options of the command with their defaults.
+    store
+        The recordings that the model is fitted to.
+    stores, no_store
+        With a target: the stores by their scaling, and why there is none of a scaling.
+    """
 
     resource: ModelResource
     store: Store
     engine: Any
     options: FinetuneOptions
+    stores: dict[str, Store] = {}  # noqa: RUF012
+    no_store: dict[str, str] = {}  # noqa: RUF012
+
+    @property
+    def scaling(self) -> str:
+        """Statistics with which the series were scaled that the model is fitted to."""
+        return next(key for key, name in OF_SCALING.items() if name == self.series)
+
+    @property
+    def series(self) -> str:
+        """What `--series` names, or its default."""
+        assert self.options.series is not None
+        return self.options.series
 
     def model(self) -> LoadedModel:
         """Load the checkpoint as it was before fine-tuning.
@@ -184,7 +253,7 @@ class Start(NamedTuple):
         Parameters
         ----------
         subjects
-            (N,) the subject of each recording.
+            (U,) the subject of each unit.
 
         Returns
         -------

@@ -48,7 +48,7 @@ def course_of(start: Start, place: int) -> Course:
     stored = start.store.recordings[place]
     rate = Settings.model_tr
     tr, model_tr = stored.tr or rate, stored.model_tr or rate
-    return course(start.store.series(place), tr, model_tr, start.options.series)
+    return course(start.store.series(place), tr, model_tr, start.series)
 
 
 def volumes_needed(start: Start, place: int, hidden: int, seen: int) -> int:

@@ -12,7 +12,7 @@ def test_every_embedding_has_its_untrained_control() -> None:
 
 
 def test_names_and_labels_are_unique() -> None:
-    everything = (*sources.SOURCES, sources.FINETUNED, sources.MEAN_OF_TRAINING)
+    everything = (*sources.SOURCES, *sources.FINETUNED, sources.MEAN_OF_TRAINING)
     for attribute in ("name", "label"):
         assert len({getattr(source, attribute) for source in everything}) == len(everything)
 

@@ -233,14 +233,15 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def call(cohort: tuple[Path, Path], checkpoint: Path, run: Path, *more: object) -> int:
     words = [checkpoint, cohort[0], run, "--bids-dir", cohort[1], *more]
     words += [] if "--split" in more else ["--folds", 3]
+    words += [] if "--readouts" in more else ["--readouts", "linear"]
     return tools.main(["finetune", *(str(one) for one in words), "--offline"])
 
 
-def scores(run: Path, target: str) -> dict[tuple[str, str], dict[str, float]]:
+def scores(run: Path, target: str) -> dict[tuple[str, str, str], dict[str, float]]:
     rows = files.read_rows(run / target / "decoding.tsv")
     number = {"n/a": "nan"}
     return {
-        (row["predictor"], row["metric"]): {
+        (row["features"], row["readout"], row["metric"]): {
             key: float(number.get(row[key], row[key]))
             for key in ("value", "low", "high", "permutation_p")
         }
@@ -248,6 +249,7 @@ def scores(run: Path, target: str) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
+FINETUNED = "finetuned_head_recording"
 FROZEN = ("--frozen", "--epochs", 150, "--patience", 40, "--head-learning-rate", 0.003)
 
 
@@ -257,16 +259,19 @@ def test_a_planted_effect_is_found_and_a_shuffled_one_is_not(
     targets = ("age", "shuffled", "group", "third")
     assert call(cohort, checkpoint, tmp_path / "run", "--target", *targets, *FROZEN) == 0
     age, shuffled = scores(tmp_path / "run", "age"), scores(tmp_path / "run", "shuffled")
-    assert age["finetuned", "r2"]["value"] > 0.7 and age["linear_probe", "r2"]["value"] > 0.7
-    assert age["finetuned", "r2"]["permutation_p"] == pytest.approx(1 / 1001)
-    assert age["baseline", "r2"]["value"] == 0
-    assert age["connectivity", "r2"]["value"] < 0.3  # the level is in no correlation
-    assert shuffled["finetuned", "r2"]["value"] < 0.2
-    assert shuffled["finetuned", "r2"]["permutation_p"] > 0.05
+    assert (
+        age["finetuned", "head", "r2"]["value"] > 0.7
+        and age["embedding", "cls", "r2"]["value"] > 0.7
+    )
+    assert age["finetuned", "head", "r2"]["permutation_p"] == pytest.approx(1 / 501)
+    assert age["baseline", "mean", "r2"]["value"] == 0
+    assert age["connectivity", "linear", "r2"]["value"] < 0.3  # the level is in no correlation
+    assert shuffled["finetuned", "head", "r2"]["value"] < 0.2
+    assert shuffled["finetuned", "head", "r2"]["permutation_p"] > 0.05
     group, third = scores(tmp_path / "run", "group"), scores(tmp_path / "run", "third")
-    assert group["finetuned", "auc"]["value"] > 0.85
-    assert group["baseline", "balanced_accuracy"]["value"] <= 0.6
-    assert third["finetuned", "balanced_accuracy"]["value"] > 0.6
+    assert group["finetuned", "head", "auc"]["value"] > 0.85
+    assert group["baseline", "mean", "balanced_accuracy"]["value"] <= 0.6
+    assert third["finetuned", "head", "balanced_accuracy"]["value"] > 0.6
     assert (tmp_path / "run" / "age" / "decoding.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -275,10 +280,10 @@ def test_an_image_model_finds_it_too(cohort: tuple[Path, Path], tmp_path: Path) 
     save_checkpoint(tmp_path / "image", random_network(config, seed=1), {})
     run = tmp_path / "run"
     assert call(cohort, tmp_path / "image", run, "--target", "age", *FROZEN) == 0
-    assert scores(run, "age")["finetuned", "r2"]["value"] > 0.7
+    assert scores(run, "age")["finetuned", "head", "r2"]["value"] > 0.7
     loaded = load_finetuned(run / "age" / "fold-1")
     rows = files.read_rows(run / "age" / "predictions.tsv")
-    predicted = {row["recording"]: float(row["finetuned"]) for row in rows}
+    predicted = {row["recordings"]: float(row[FINETUNED]) for row in rows}
     store = find_or_build(cohort[0], run)
     name = loaded.provenance["Test"][0]
     index = next(k for k, one in enumerate(store.recordings) if one.name == name)
@@ -306,7 +311,7 @@ def test_the_encoder_learns_and_is_loaded_again(
     ]
     assert moved and all(name.startswith("vit.") for name in moved)
     predicted = {
-        row["recording"]: float(row["finetuned"])
+        row["recordings"]: float(row[FINETUNED])
         for row in files.read_rows(run / "age" / "predictions.tsv")
     }
     loaded, store = load_finetuned(fold), find_or_build(cohort[0], run)
@@ -365,7 +370,7 @@ def test_a_frozen_head_knows_its_checkpoint(
     loaded = load_finetuned(fold)
     assert loaded.classes == ("old", "young")
     rows = files.read_rows(run / "group" / "predictions.tsv")
-    wanted = {(row["recording"], row["class"]): float(row["finetuned"]) for row in rows}
+    wanted = {(row["recordings"], row["class"]): float(row[FINETUNED]) for row in rows}
     store = find_or_build(cohort[0], run)
     name = loaded.provenance["Test"][0]
     index = next(k for k, one in enumerate(store.recordings) if one.name == name)
@@ -405,8 +410,8 @@ def test_nothing_of_the_test_fold_is_known(
     assert heads[0].provenance["TargetMean"] == heads[1].provenance["TargetMean"]
     tables = [tmp_path / run / "age" / "predictions.tsv" for run in "ab"]
     first, second = (files.read_rows(file) for file in tables)
-    assert [row["baseline"] for row in first] == [row["baseline"] for row in second]
-    assert [row["finetuned"] for row in first] != [row["finetuned"] for row in second]
+    assert [row["baseline_mean"] for row in first] == [row["baseline_mean"] for row in second]
+    assert [row[FINETUNED] for row in first] != [row[FINETUNED] for row in second]
 
 
 def test_the_same_call_goes_on_and_gives_the_same(

@@ -15,7 +15,7 @@ from brainlm_bids.cohort.sources import (
     ATTENTIVE,
     DECODING_COLUMNS,
     LINEAR,
-    MLP,
+    P_VALUES,
     SOURCES,
     Source,
     by_name,
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
     from brainlm_bids.cohort.decoding import Decoded, Predictor
 
 UNIT_KEYS = ("unit", "participant_id", "session_id", "n_recordings", "recordings")
-# How p is made, by kind of readout
-P_VALUES = {
-    LINEAR: "everything is refitted to each permuted target",
-    ATTENTIVE: "predictions are kept, and targets permuted between the subjects of a test fold",
-    MLP: "predictions are kept, and targets permuted between the subjects of a test fold",
-}
 
 
 class _DecodeInputs(ArrayInputSpec):
