@@ -322,7 +322,9 @@ def test_the_encoder_learns_and_is_loaded_again(
             assert found[0] == pytest.approx(predicted[one.name], rel=1e-4)
 
 
-@pytest.mark.parametrize("task", [("--target", "age", "--split"), ("--future", 1, "--folds", 2)])
+@pytest.mark.parametrize(
+    "task", [("--target", "age", "--split", "--readouts", "linear"), ("--future", 1, "--folds", 2)]
+)
 def test_two_processes_learn_what_one_does(
     cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path, task: tuple[object, ...]
 ) -> None:
