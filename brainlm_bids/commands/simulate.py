@@ -55,6 +55,23 @@ PEOPLE = (
         "of the default mode network; no decoding of age can exceed it but by chance; 0: none",
     ),
     Option(
+        name="coupling",
+        kind=float,
+        default=0.08,
+        bounds="[0, 0.08]",
+        metavar="X",
+        help="what one standard deviation of the planted variable adds to the network's share of "
+        "the variance of its parcels",
+    ),
+    Option(
+        name="amplitude",
+        kind=float,
+        default=0.15,
+        bounds=NOT_NEGATIVE,
+        metavar="X",
+        help="what it adds to the log amplitude of these parcels",
+    ),
+    Option(
         name="icc",
         kind=float,
         default=0.6,

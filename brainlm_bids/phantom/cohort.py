@@ -41,8 +41,6 @@ Array = NDArray[np.float64]
 PLANTED_NETWORK = 5  # the default mode network, whose coupling and amplitude follow the strength
 # Shares of the variance.
 NETWORK_SHARE, PERSON_SHARE, COMMON_SHARE, WHITE_SHARE = 0.25, 0.22, 0.05, 0.08
-# What one standard deviation of the strength adds to the network's share, and to log amplitude.
-COUPLING, AMPLITUDE = 0.08, 0.15
 LIMIT = 2.0  # largest strength, so that no share is negative
 N_PERSON_MAPS, N_SITE_MAPS = 4, 3
 # Standard deviations of log amplitude: over parcels, over people per parcel and as a whole.
@@ -78,6 +76,9 @@ class CohortOptions:
         Difference in mean age from one site to the next, in standard deviations within a site.
     age_effect
         Correlation of age with the planted strength. No decoding can exceed it but by chance.
+    coupling, amplitude
+        What one standard deviation of the strength adds to the share of the variance that follows
+        the network's course (at most 0.08), and to log amplitude.
     states
         Number of task states, 0 to 7; 0: rest.
     state_effect
@@ -106,6 +107,8 @@ class CohortOptions:
     site_connectivity: float = 0.1
     site_age: float = 0.0
     age_effect: float = 0.6
+    coupling: float = 0.08
+    amplitude: float = 0.15
     states: int = 0
     state_effect: float = 0.8
     block: float = 24.0
@@ -267,7 +270,7 @@ def maps_of(options: CohortOptions, people: People, subject: int, session: int =
     """
     networks = parcels().network_index
     share = np.full(len(networks), NETWORK_SHARE)
-    share[networks == PLANTED_NETWORK] += COUPLING * people.strength[subject - 1]
+    share[networks == PLANTED_NETWORK] += options.coupling * people.strength[subject - 1]
     stable = smooth_maps(_rng(_PERSON, options, subject), N_PERSON_MAPS)
     new = smooth_maps(_rng(_SESSION, options, subject, session), N_PERSON_MAPS)
     # correlations are linear in these shares, and their variances add up: icc to 1 - icc
@@ -299,7 +302,7 @@ def amplitudes(options: CohortOptions, people: People, subject: int, session: in
     networks, place = parcels().network_index, int(people.site[subject - 1])
     n, spread = len(networks), PERSON_SPREAD
     logarithm = PARCEL_SPREAD * np.random.default_rng([_PARCELS, options.seed]).normal(size=n)
-    logarithm += AMPLITUDE * people.strength[subject - 1] * (networks == PLANTED_NETWORK)
+    logarithm += options.amplitude * people.strength[subject - 1] * (networks == PLANTED_NETWORK)
     deviation = np.zeros(n)
     for share, rng in (
         (options.icc, _rng(_PERSON, options, subject, 1)),

@@ -73,10 +73,10 @@ def test_strength_changes_coupling_and_amplitude_of_one_network_alone() -> None:
     high = people._replace(strength=np.full(12, 1.5))
     change = maps_of(SMALL, high, 1).correlation() - maps_of(SMALL, low, 1).correlation()
     inside = np.outer(DEFAULT_MODE, DEFAULT_MODE) & ~np.eye(424, dtype=bool)
-    assert np.median(change[inside]) == pytest.approx(3 * cohort.COUPLING, rel=0.02)
+    assert np.median(change[inside]) == pytest.approx(3 * SMALL.coupling, rel=0.02)
     assert np.abs(change[~DEFAULT_MODE][:, ~DEFAULT_MODE]).max() < 1e-12
     ratio = cohort.amplitudes(SMALL, high, 1) / cohort.amplitudes(SMALL, low, 1)
-    assert np.log(ratio[DEFAULT_MODE]) == pytest.approx(3 * cohort.AMPLITUDE)
+    assert np.log(ratio[DEFAULT_MODE]) == pytest.approx(3 * SMALL.amplitude)
     assert ratio[~DEFAULT_MODE] == pytest.approx(1)
 
 
