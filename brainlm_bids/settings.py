@@ -187,6 +187,10 @@ class Settings:
     save_bold: bool = setting(
         False, PREPROCESSING, SERIES,
         help="also write the denoised BOLD series in template space (large files)")
+    save_parcels: bool = setting(
+        False, PREPROCESSING, SERIES,
+        help="also write the parcel series before denoising and filtering, which "
+        "`brainlm forecast --causal` needs")
     # --- BrainLM
     model: tuple[str, ...] = setting(
         ("111M",), BRAINLM, MODEL, by_content=True, words=("111M", "650M", "13M", "demo", "none"),

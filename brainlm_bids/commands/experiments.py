@@ -64,6 +64,13 @@ FORECAST = (
         metavar="K",
         help="points of a recording from which the following volumes are predicted, evenly spread",
     ),
+    Option(
+        name="causal",
+        kind=bool,
+        default=False,
+        help="fit the high-pass filter and the removal of components to the volumes before each "
+        "point alone; needs the series that --save-parcels writes at the participant level",
+    ),
 )
 PARCELS = Option(
     name="parcels",

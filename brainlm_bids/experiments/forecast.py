@@ -15,6 +15,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.experiments.autoregression import FORECASTERS
+from brainlm_bids.experiments.causal import refit_on_the_past
 from brainlm_bids.experiments.horizons import (
     KNOWLEDGE,
     UNITS,
@@ -58,6 +59,7 @@ class ForecastOptions(ExperimentOptions):
     volumes: int = 20
     origins: int = 8
     order: int | None = None
+    causal: bool = False
 
 
 def run(options: ForecastOptions) -> int:
@@ -101,6 +103,8 @@ def _forecast_recording(
     if results.is_complete(item, "forecast"):
         return
     measured = read_measured(item, options)
+    if options.causal:
+        measured = refit_on_the_past(measured, item, options.input)
     recording = measured.course
     for warning in measured.warnings:
         print(f"brainlm: {item.stem}: {warning.text}", file=sys.stderr)

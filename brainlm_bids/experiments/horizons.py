@@ -112,7 +112,9 @@ def cut(recording: Course, origins: Indices, options: Options) -> Places:
         In volumes of the scanner.
     """
     n_ahead = recording.ahead(options.volumes)
-    return look_back(recording.series, origins, n_ahead, recording.kind, recording.iqr)
+    return look_back(
+        recording.series, origins, n_ahead, recording.kind, recording.iqr, recording.before
+    )
 
 
 def model_errors(guesses: Array, recording: Course, places: Places) -> dict[str, Array]:

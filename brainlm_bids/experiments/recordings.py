@@ -86,6 +86,10 @@ class Measured(NamedTuple):
         What was fitted to the whole recording when the series was made.
     warnings
         Of the series.
+    first_row
+        Row of the file that the recording begins with.
+    sidecar
+        Of the file; empty for a series made elsewhere.
     """
 
     course: Course
@@ -93,6 +97,8 @@ class Measured(NamedTuple):
     path: Path
     fitted: list[str]
     warnings: list[Notice]
+    first_row: int
+    sidecar: dict[str, Any]
 
 
 def find_items(options: ExperimentOptions) -> list[Recording]:
@@ -208,15 +214,18 @@ def read_measured(recording: Recording, options: ExperimentOptions) -> Measured:
         series, start, path = given, n_dummy * tr, recording.path
         made = course(series, tr, Settings.model_tr)
         fitted = ["whatever was done to the series before it was given"]
+        sidecar: dict[str, Any] = {}
     else:
         volumes = read_volumes(recording)
         cohort = options.series == "robustcohort"
         iqr = cohort_iqr(recording, volumes) if cohort else 1.0
         series, start, path = volumes.series, volumes.start, volumes.path
-        tr, fitted = volumes.tr, fitted_to_all(volumes.sidecar)
+        tr, sidecar = volumes.tr, volumes.sidecar
+        fitted, n_dummy = fitted_to_all(sidecar), int(sidecar.get("DummyVolumes", 0))
         made = course(series, tr, volumes.model_tr, options.series, iqr)
-    start += int(np.argmax(rows_with_data(series))) * tr
-    return Measured(made, start, path, fitted, smoothness_warnings(made.series))
+    first = int(np.argmax(rows_with_data(series)))
+    warnings = smoothness_warnings(made.series)
+    return Measured(made, start + first * tr, path, fitted, warnings, n_dummy + first, sidecar)
 
 
 def fitted_to_all(sidecar: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ pass, without any fine-tuning (zero-shot; Ortega Caro et al. 2024 fine-tuned for
 (T, P), robust-scaled at the model's repetition time, coordinates (P, 3) in mm.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -223,6 +224,7 @@ def look_back(
     n_ahead: int,
     kind: str = "robust",
     iqr: ArrayLike = 1.0,
+    before: Callable[[int], NDArray[np.float64]] | None = None,
 ) -> Places:
     """Cut a recording at its origins, and scale each part by its own volumes alone.
 
@@ -242,6 +244,8 @@ def look_back(
         "robust" or "robustcohort".
     iqr
         (P,) interquartile ranges of the cohort for "robustcohort", in units of the series.
+    before
+        Gives the volumes before an origin; None: as they are in the series.
 
     Returns
     -------
@@ -253,6 +257,8 @@ def look_back(
     seen, location, scale, empty = [], [], [], []
     for origin in origins:
         past, measured = values[:origin], good[:origin]
+        if before is not None:
+            past = before(int(origin))
         if not measured.all():
             past = interpolated(past, measured)
         stats = scaling.recording_stats(past, measured)

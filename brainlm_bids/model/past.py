@@ -7,6 +7,7 @@ measured the volumes that follow: those are compared as they are.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,11 @@ class Course(NamedTuple):
         "robust": scaled by its own interquartile ranges; "robustcohort": by those of the cohort.
     iqr
         (P,) interquartile ranges of the cohort, in units of the series; 1 if it is in such units.
+    clean
+        Makes from a number of volumes the series of as many first ones, cleaned by themselves
+        alone; None: they are taken as they are in `series`.
+    least
+        Smallest number of volumes before an origin that `clean` needs.
     """
 
     series: Array
@@ -55,11 +61,17 @@ class Course(NamedTuple):
     rate: float
     kind: str = "robust"
     iqr: Array | float = 1.0
+    clean: Callable[[int], Array] | None = None
+    least: int = 0
 
     @property
     def resampled(self) -> bool:
         """Whether a model sees it at another rate."""
         return self.rate != self.tr
+
+    def before(self, origin: int) -> Array:
+        """The volumes before an origin, (origin, P), as predictors see them."""
+        return self.series[:origin] if self.clean is None else self.clean(origin)
 
     def samples(self, n_volumes: int) -> int:
         """Samples at the rate of the model that as many volumes hold."""
@@ -163,7 +175,7 @@ def origins_of(recording: Course, n_samples: int, n_seen: int, n_origins: int) -
             f"a forecast of {n_samples} samples of {recording.rate:g} s ends before the next "
             f"volume is measured ({recording.tr:g} s): there is nothing to compare it with"
         )
-    least = max(MINIMUM_VOLUMES, recording.volumes(MINIMUM_VOLUMES))
+    least = max(MINIMUM_VOLUMES, recording.volumes(MINIMUM_VOLUMES), recording.least)
     seen = recording.volumes(n_seen)
     origins = forecast_origins(len(recording.series), n_ahead, seen, n_origins, least)
     usable = _after_data(recording.series, least)
@@ -199,7 +211,7 @@ def past_of(recording: Course, origin: int, n_samples: int | None = None) -> Pas
         reach = LOBES if recording.resampled else 0
         first = max(origin - recording.volumes(n_samples) - reach, 0)
     # backwards in time: the last volume is then a sample
-    made = sample(recording.series[first:origin][::-1], recording.tr, recording.rate)
+    made = sample(recording.before(origin)[first:][::-1], recording.tr, recording.rate)
     series = made.series[:n_samples]
     measured = None if made.measured is None else made.measured[:n_samples]
     stats = scaling.recording_stats(series, measured)

@@ -162,10 +162,27 @@ def volumes_file(recording: Recording) -> Path:
     Path
         The denoised series; the scaled series itself where there is none.
     """
-    folder = next(part for part in recording.path.parents if part.name == recording.participant)
-    naming = replace(recording.naming, output_dir=str(folder.parent))
-    denoised = naming.path("denoised")
+    denoised = beside(recording, "denoised")
     return denoised if denoised.is_file() else recording.path
+
+
+def beside(recording: Recording, key: str) -> Path:
+    """Return where another output of the same run is.
+
+    Parameters
+    ----------
+    recording
+        A recording of an output folder.
+    key
+        Key in the table of outputs.
+
+    Returns
+    -------
+    Path
+        In the folder that holds the series, wherever results are written.
+    """
+    folder = next(part for part in recording.path.parents if part.name == recording.participant)
+    return replace(recording.naming, output_dir=str(folder.parent)).path(key)
 
 
 def read_volumes(recording: Recording) -> Volumes:

@@ -141,6 +141,8 @@ def functional_workflow(
             _feed(workflow, nodes, first, "save_bold", ("transform", "matrix"))
         _feed(workflow, nodes, "denoise", "save_bold", ("cleaning",))
         _feed(workflow, nodes, "extract", "save_bold", ("factor",))
+    if settings.save_parcels:
+        _feed(workflow, nodes, "extract", "write", ("parcels",))
     return workflow
 
 

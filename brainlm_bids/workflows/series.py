@@ -67,5 +67,7 @@ def series_workflow(
             bold, strategy = str(source.bold), settings.strategy
             steps["strategy"] = LoadStrategy(bold=bold, strategy=strategy), 0.0
             edges += STRATEGY
+        if settings.save_parcels:
+            edges.append(("take", "write", ("parcels",)))
     connect(workflow, make_nodes(steps, gigabytes, settings), edges)
     return workflow

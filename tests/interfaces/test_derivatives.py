@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,3 +69,23 @@ def test_the_numbers_of_the_registration_are_fields_and_bad_ones_a_danger(
     writer._warnings = []
     writer._quality = writer._registration()
     assert (writer._quality_fields(), writer._warnings) == ({}, [])
+
+
+def test_the_series_before_denoising_has_data_where_the_denoised_one_has(tmp_path: Path) -> None:
+    raw = np.arange(12.0).reshape(4, 3)
+    denoised = np.where(raw > 2, raw - 5, np.nan)  # the first volume, and then a parcel
+    denoised[:, 1] = np.nan
+    writer = WriteFunctional(parcels=payloads.save(raw, tmp_path / "parcels"))
+    written: dict[str, Any] = {}
+
+    def table(key: str, names: list[str], columns: Any, **about: Any) -> None:
+        written[key] = np.array(columns).T
+
+    writer._context = SimpleNamespace(sources=[])
+    for name in ("_acquisition", "_spaces"):
+        setattr(writer, name, dict)
+    writer._table = table
+    writer._write_parcels(["a", "b", "c"], denoised)
+    expected = raw.copy()
+    expected[0] = expected[:, 1] = np.nan
+    assert np.array_equal(written["preproc_series"], expected, equal_nan=True)

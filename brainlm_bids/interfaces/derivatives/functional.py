@@ -51,6 +51,7 @@ class _FunctionalInputs(RunInputs):
     decisions = File(exists=True)
     coverage = File(exists=True)
     denoised = File(exists=True, mandatory=True)
+    parcels = File(exists=True, desc="the series before denoising, if it is to be written")
     robust = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="boldref to template, without a T1w")
     matrix = File(exists=True, desc="boldref to T1w")
@@ -304,11 +305,20 @@ class WriteFunctional(ArrayInterface):
             "Warnings": to_json(self._warnings),
         }
         self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
+        if self.inputs.parcels:
+            self._write_parcels(names, denoised)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}
         path = self._naming.path("pearson")
         self._written.append(files.write_matrix(path, names, self._summary.connectivity))
         self._sidecar("pearson", {**derived, **self._spaces()})
         self._write_robust(names, robust, {**made, **derived})
+
+    def _write_parcels(self, names: list[str], denoised: NDArray[np.float64]) -> None:
+        """The series before denoising, where the denoised one has data."""
+        parcels = payloads.load(np.ndarray, self.inputs.parcels)
+        columns = np.where(np.isnan(denoised), np.nan, parcels).T.tolist()
+        values = {**self._acquisition(), **self._spaces()}
+        self._table("preproc_series", names, columns, Sources=self._context.sources, **values)
 
     def _how_it_was_made(self) -> dict[str, Any]:
         """What the methods text needs beyond the other fields."""
