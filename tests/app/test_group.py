@@ -295,6 +295,28 @@ def test_the_same_call_again_computes_nothing(planted: Call, tmp_path: Path) -> 
     assert not [*tmp_path.glob("**/decode_*"), *tmp_path.glob("**/embed_*")]
 
 
+def test_trained_probes_have_rows_of_their_own(planted: Call, tmp_path: Path) -> None:
+    """The same folder decoded again: nothing is embedded anew but for the tokens."""
+    out = tmp_path / "out"
+    shutil.copytree(planted.out, out)
+    flags = ("--target", "group", "--readouts", "attentive", "mlp", "--permutations", "99")
+    done = call(planted.out.parent / "raw", out, tmp_path / "work", *flags, "--nprocs", "2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [row for row in done.table("decoding") if row["metric"] == "auc"]
+    keys = [tuple(row[name] for name in ("features", "readout", "scaling")) for row in rows]
+    assert keys == [one[:3] for one in sources.selected(["attentive", "mlp"])]
+    assert {(row["n_folds"], row["n_repeats"]) for row in rows} == {("5", "1")}
+    # old and young differ in how strong the default mode network is: amplitudes show it
+    by_source = dict(zip(keys, rows, strict=True))
+    assert float(by_source["series", "mlp", "cohort"]["value"]) > 0.8
+    assert float(by_source["series", "mlp", "cohort"]["permutation_p"]) < 0.05
+    sidecar = done.sidecar("decoding")
+    assert set(sidecar["PermutationP"]) == {"attentive", "mlp"}
+    assert sidecar["DefaultReadout"]["group"].startswith("embedding_attentive_")
+    text = (out / "logs" / "CITATION_group.md").read_text()
+    assert "The attentive probe and the multilayer perceptron were trained once" in text
+
+
 # --- a small cohort, with faults -------------------------------------------------------------
 
 
