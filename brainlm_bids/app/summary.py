@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from brainlm_bids.app.audit import plan_audit
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import model_info
 from brainlm_bids.app.decoding import plan_decoding
@@ -69,7 +70,7 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
         "Warnings": to_json([*cohort.warnings(), *model.warnings]),
     }
     source = model_source(model)
-    if decoding is None:
-        return ModelSummary(label, rows, colours, sidecar, source, None)
-    sidecar |= decoding.sidecar
-    return ModelSummary(label, rows, colours, sidecar, source, decoding.plan)
+    plan = None if decoding is None else decoding.plan
+    audit = plan_audit(cohort, label, embedded, untrained=plan is not None and bool(plan.targets))
+    sidecar |= {} if decoding is None else decoding.sidecar
+    return ModelSummary(label, rows, colours, sidecar, source, plan, audit)

@@ -9,6 +9,7 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.report.clauses import counted, quoted
 from brainlm_bids.report.manuscript import Block, Heading, Manuscript, Paragraph
 from brainlm_bids.report.methods import closing
+from brainlm_bids.report.methods_audit import audit_blocks
 from brainlm_bids.report.methods_decoding import decoding_text
 from brainlm_bids.report.methods_models import model_blocks
 from brainlm_bids.report.run_records import Sidecar, gather_embeddings
@@ -68,14 +69,13 @@ def cohort_methods(naming: Naming, models: Sequence[str]) -> Manuscript:
                 )
             ),
         ]
+    blocks += audit_blocks(naming, models)
     sidecars = [about, *embeddings.values(), *(one for run in runs for one in run.models.values())]
     return Manuscript((*blocks, *closing(sidecars)), NAME)
 
 
 _CONSENSUS = (
-    "Consensus networks were obtained by clustering the share of participants in whom two parcels "
-    "were in the same cluster [@evidence]; a parcel has the most frequent one, with one vote per "
-    "participant."
+    "The consensus network of a parcel is its most frequent network, with one vote per participant."
 )
 
 

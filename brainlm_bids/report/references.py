@@ -17,7 +17,7 @@ CITATION = re.compile(r"\[@([a-z0-9]+(?:;@[a-z0-9]+)*)\]")
 _ENTRY = re.compile(r"^@\w+\{(\w+),.*?^\}", re.DOTALL | re.MULTILINE)
 _FIELD = re.compile(r"^\s*(\w+) = \{(.*)\},?$", re.MULTILINE)
 _ACCENT = re.compile(r"\{\\(.)(\w)\}")
-_COMBINING = {'"': "\u0308", "'": "\u0301"}
+_COMBINING = {'"': "\u0308", "'": "\u0301", "~": "\u0303"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ statistics: collect (some recordings each) ─► pool
 recordings: scale ─► a node per model
 tables:     connectivity ─► networks;  tables
             embed (some recordings each) ─► gather ─► decode (target × source) ─► write_decoding
+            connectivity, tables, gather ─► audit
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from brainlm_bids.interfaces.cohort.networks import Connectivity, GroupNetworks
 from brainlm_bids.interfaces.cohort.tables import GroupTables
 from brainlm_bids.interfaces.cohort.tokens import EmbedForDecoding, GatherFeatures
 from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.audit import AuditPlan, add_audit
 from brainlm_bids.workflows.embedding import model_memory, model_node
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
 from brainlm_bids.workflows.nodes import Inputs, make_node, node_name
@@ -164,6 +166,8 @@ class ModelSummary:
         Folder of the checkpoint, or random:<architecture>.
     decoding : DecodingPlan or None
         None where nothing is to be decoded.
+    audit : AuditPlan or None
+        None where it is complete.
     """
 
     label: str
@@ -172,9 +176,10 @@ class ModelSummary:
     sidecar: dict[str, Any]
     source: str
     decoding: DecodingPlan | None
+    audit: AuditPlan | None
 
     def stage(self, part: str) -> Stage:
-        """The stage "tables", "networks" or "decoding" of this model."""
+        """The stage "tables", "networks", "decoding" or "audit" of this model."""
         return Stage(GROUP, f"{part} of {self.label}")
 
 
@@ -218,8 +223,18 @@ def tables_workflow(
         node = make_node(networks, name, settings, memory=1.0, always=True)
         graph.add(model.stage("networks"), node, needs=[CONNECTIVITY])
         graph.connect(connectivity, node, ("networks", "series_networks"))
+        gather = None
         if model.decoding is not None:
-            _add_decoding(graph, model, model.decoding, chosen, connectivity, settings)
+            gather = _add_decoding(graph, model, model.decoding, chosen, connectivity, settings)
+        if model.audit is not None:
+            add_audit(
+                graph,
+                model.audit,
+                (model.stage("audit"), CONNECTIVITY, model.stage("tables")),
+                {"label": model.label, "rows": model.rows, **chosen},
+                (table, connectivity, gather),
+                settings,
+            )
     return graph.build()
 
 
@@ -230,7 +245,8 @@ def _add_decoding(
     chosen: dict[str, Any],
     connectivity: Node,
     settings: Settings,
-) -> None:
+) -> Node | None:
+    """Add the nodes; return that which gathers the features, if anything can be decoded."""
     targets = [_plain_target(target) for target in plan.targets]
     interface = WriteDecoding(
         label=model.label, targets=targets, configuration=plan.configuration, **chosen
@@ -240,7 +256,7 @@ def _add_decoding(
     graph.add(stage, write, needs=[CONNECTIVITY])
     if not targets:
         write.inputs.decoded = []
-        return
+        return None
     gather = _add_features(graph, model, plan, chosen, settings)
     nodes = []
     for place, target in enumerate(targets):
@@ -267,6 +283,7 @@ def _add_decoding(
                 graph.connect(gather, node, (source.name, "features"))
             nodes.append(node)
     _merge(graph, stage, nodes, "decoded", write, "decoded")
+    return gather
 
 
 def _add_features(

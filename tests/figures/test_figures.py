@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from brainlm_bids.bids.outputs import figure_table
-from brainlm_bids.figures import canvas, cohort, denoising, model, motion, parcels, registration
+from brainlm_bids.figures import (
+    audit,
+    canvas,
+    cohort,
+    denoising,
+    model,
+    motion,
+    parcels,
+    registration,
+)
 from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.networks import group_edges, network_order
 from brainlm_bids.parcels import N_PARCELS
@@ -99,7 +108,25 @@ def _of_a_cohort(
             (rng.random((7, N_PARCELS)), atlas, affine),
         ),
         "decoding": (cohort.plot_decoding, (scores,)),
+        "audit": (audit.plot_audit, _audited(rng)),
+        "audit_of_nothing": (audit.plot_audit, ([], np.ones(3), None, {}, [])),
     }
+
+
+def _audited(rng: np.random.Generator) -> tuple:
+    shares = [
+        {"variable": name, "features": features, "measure": "variance_share_adjusted"}
+        | {"value": value, "p": p}
+        for name, value, p in (("site <b> $x", 0.2, 0.001), ("coverage", -0.01, float("nan")))
+        for features in ("embedding", "connectivity", "untrained")
+    ]
+    slope = {"variable": "mean_fd", "features": "connectivity", "measure": "distance_rho"}
+    correlations = rng.uniform(-0.4, 0.4, 3000)
+    correlations[:9] = np.nan
+    iccs = {"embedding": rng.random(16), "connectivity": rng.random(3000), "mean_fd": np.ones(1)}
+    rate = {"features": "embedding", "measure": "identification_rate", "value": 0.9}
+    rows = [*shares, {**slope, "value": -0.3, "p": 0.01}]
+    return rows, rng.uniform(5, 150, 3000), correlations, iccs, [rate]
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +254,7 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
 
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
-    modules = (motion, registration, denoising, parcels, model, cohort)
+    modules = (motion, registration, denoising, parcels, model, cohort, audit)
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in modules

@@ -12,9 +12,6 @@ from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.cohort.common import KEYS, GroupInputs, GroupInterface, key_columns
 from brainlm_bids.interfaces.images import load_image
 
-# Controls that are made from the parcels' places, and not from a recording
-SAME_FOR_ALL = ("coordinates", "spatial_null_mean", "spatial_null_95")
-
 
 class _ConnectivityOutputs(TraitedSpec):
     features = File(desc="(N, 89676) float32: Fisher z of the upper triangle, NaN if unknown")
@@ -36,8 +33,7 @@ class Connectivity(GroupInterface):
         from brainlm_bids.model.networks import parcel_networks
 
         self._begin()
-        parcels = resources.parcels()
-        reference = parcels.network_index
+        reference = resources.parcels().network_index
         shape = (len(self._recordings), len(reference) * (len(reference) - 1) // 2)
         path = folder / "connectivity.npy"
         features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -45,7 +41,7 @@ class Connectivity(GroupInterface):
         for row, recording in enumerate(self._recordings):
             _, matrix = files.read_matrix(self._of(recording).existing("pearson"))
             features[row] = fisher_z(matrix)
-            labels[row] = parcel_networks(matrix, reference, parcels.xyz, self.inputs.seed).labels
+            labels[row] = parcel_networks(matrix, reference, self.inputs.seed).labels
         features.flush()
         np.save(folder / "networks.npy", labels)
         self._results["features"] = str(path)
@@ -73,9 +69,8 @@ class GroupNetworks(GroupInterface):
         self._atlas, self._affine = load_image(self.inputs.atlas)
         subjects = [recording["participant_id"] for recording in self._recordings]
         series = np.load(self.inputs.series_networks)[self.inputs.rows]
-        reference = resources.parcels().network_index
-        voted = consensus(self._labels(), subjects, reference)
-        self._scores(voted.labels, consensus(series, subjects, reference).labels)
+        voted = consensus(self._labels(), subjects)
+        self._scores(voted.labels, consensus(series, subjects).labels)
         self._images(voted.labels, voted.probability)
         self._figures(voted.labels, voted.probability)
 
@@ -95,31 +90,25 @@ class GroupNetworks(GroupInterface):
 
     def _scores(self, model: NDArray[np.int64], series: NDArray[np.int64]) -> None:
         from brainlm_bids.cohort.consensus import agreement
-        from brainlm_bids.model.networks import MEASURES
 
         reference = resources.parcels().network_index
-        controls: dict[str, dict[str, float]] = {}
-        rows: list[dict[str, Any]] = []
+        measures = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
+        columns: dict[str, list[Any]] = {name: [] for name in (*KEYS, "features", *measures)}
         for recording in self._recordings:
             keys = {name: column[0] for name, column in key_columns([recording]).items()}
             path = self._of(recording).path("networks", model=self._label, extension=".json")
             for features, scores in files.read_json(path)["Scores"].items():
-                if features in SAME_FOR_ALL:
-                    controls[features] = scores
-                else:
-                    rows.append({**keys, "features": features, **scores})
-        compared = {
+                for name, value in {**keys, "features": features, **scores}.items():
+                    columns[name].append(value)
+        self._consensus = {
             "model": agreement(model, reference),
             "series": agreement(series, reference),
         }
-        for kind, table in (("consensus", compared), ("control", controls)):
-            rows += [
-                {"participant_id": kind, "features": features, **scores}
-                for features, scores in table.items()
-            ]
-        names = (*KEYS, "features", *MEASURES)
-        self._table("group_networks", {name: [row.get(name) for row in rows] for name in names})
-        self._consensus = {**compared, **controls}
+        for features, values in self._consensus.items():
+            row = {"participant_id": "consensus", "features": features, **values}
+            for name, column in columns.items():
+                column.append(row.get(name))
+        self._table("group_networks", columns)
 
     def _images(self, labels: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
         index = self._atlas.astype(np.int64)
@@ -155,10 +144,10 @@ class GroupNetworks(GroupInterface):
             self._affine,
             reference,
             {
-                palette.NETWORK_FEATURES[name]: scores["accuracy"]
+                f"consensus, {palette.NETWORK_FEATURES[name]}": scores["accuracy"]
                 for name, scores in self._consensus.items()
-                if name != "spatial_null_mean"
-            },
+            }
+            | {"chance (largest network)": self._consensus["model"]["majority"]},
             title="Consensus of the cohort",
         )
         plot_probabilities(

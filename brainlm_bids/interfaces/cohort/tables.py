@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import TraitedSpec, traits
+from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files
@@ -23,11 +23,16 @@ class _TablesInputs(GroupInputs):
     seed = traits.Int(mandatory=True)
 
 
+class _TablesOutputs(TraitedSpec):
+    embedding = File(desc="(N, D)")
+    dimensions = traits.List(traits.Str, desc="names of the D dimensions")
+
+
 class GroupTables(GroupInterface):
     """Embeddings and reconstruction metrics of the cohort by one model, and maps of them."""
 
     input_spec = _TablesInputs
-    output_spec = TraitedSpec
+    output_spec = _TablesOutputs
 
     def _compute(self, folder: Path) -> None:
         self._begin()
@@ -38,6 +43,10 @@ class GroupTables(GroupInterface):
         columns = dict(zip(names, embedding.T.tolist()))
         self._table("group_embeddings", {**keys, "n_windows": n_windows, **columns}, Maps=maps)
         self._metrics()
+        path = folder / "embedding.npy"
+        np.save(path, embedding)
+        self._results["embedding"] = str(path)
+        self._results["dimensions"] = names
 
     def _embeddings(self) -> tuple[NDArray[np.float64], list[int], list[str]]:
         """(N, D), windows of each recording, and the names of the dimensions."""
