@@ -99,7 +99,7 @@ def _distances(
     correlations: np.ndarray | None,
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    axes.set_title("Motion in the connections")
+    axes.set_title("QC-FC")
     known = np.zeros(0, bool) if correlations is None else np.isfinite(correlations)
     if correlations is None or not known.any():
         return _nothing(axes, "no measure of motion")
@@ -139,7 +139,7 @@ def _iccs(axes: Axes, iccs: Mapping[str, np.ndarray], rows: Sequence[Mapping[str
         weights = np.full(values.size, 100 / max(values.size, 1))
         style: dict[str, Any] = {"histtype": "step", "color": colour, "lw": 1.6, "label": label}
         axes.hist(np.clip(values, -0.6, 1), bins=bins, weights=weights, **style)
-        axes.axvline(float(np.median(values)), color=colour, lw=0.8, ls="--")
+        axes.axvline(float(np.median(values)), color=colour, lw=0.8, ls="--", ymax=0.66)
     motion = iccs.get("mean_fd")
     if motion is not None and np.isfinite(motion[0]):
         c.note(axes, f"mean FD: {motion[0]:.2f}")
