@@ -186,6 +186,11 @@ class Kind(StrEnum):
         Level.WARNING,
         "The run is shorter than a window of the model and was padded.",
     )
+    SHORT_RUN = (
+        "short_run",
+        Level.DANGER,
+        "The run is far shorter than the windows that an image model was trained on.",
+    )
     # a cohort
     MIXED_SETTINGS = (
         "mixed_settings",

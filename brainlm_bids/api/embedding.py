@@ -1,5 +1,6 @@
 """A prepared series as an `Embedding`."""
 
+import warnings
 from typing import Literal
 
 from brainlm_bids import resources
@@ -8,6 +9,8 @@ from brainlm_bids.api.preparation import Prepared
 from brainlm_bids.api.results import Embedding
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.embedding import embed
+from brainlm_bids.model.windows import padding_warnings
+from brainlm_bids.notices import dangers
 
 
 def embed_prepared(
@@ -33,6 +36,9 @@ def embed_prepared(
             token_orders=token_orders,
             tokens=tokens,
         )
+    shown = model.network.sees_padding
+    for one in dangers(padding_warnings(result.n_padded, model.window, shown=shown)):
+        warnings.warn(one.text, UserWarning, stacklevel=3)
     provenance = {
         "pooling": pooling,
         "stride": stride or model.window,

@@ -16,7 +16,7 @@ from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterfa
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.interfaces.software import software_versions
-from brainlm_bids.notices import Kind, Notice, notice, to_json
+from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
@@ -229,14 +229,11 @@ class RunModel(ArrayInterface):
 
     def _write_embeddings(self, embeddings: "Embeddings") -> None:
         from brainlm_bids.figures.model import plot_embeddings
+        from brainlm_bids.model.windows import padding_warnings
 
         options = self.inputs
-        if embeddings.n_padded:
-            text = (
-                f"The run is short: it was padded by {embeddings.n_padded} volumes to fill one "
-                "window of the model."
-            )
-            self._warnings.append(notice(Kind.PADDED_WINDOW, text))
+        shown = self._model.network.sees_padding
+        self._warnings += padding_warnings(embeddings.n_padded, self._model.window, shown=shown)
         onset = self._start + np.asarray(embeddings.onset)
         dimensions = [f"{options.pooling}_{k:04d}" for k in range(embeddings.vectors.shape[1])]
         self._embedding_note = {
@@ -244,6 +241,7 @@ class RunModel(ArrayInterface):
             "Pooling": POOLINGS[options.pooling],
             "WindowStride": options.window_stride or self._model.window,
             "PaddedVolumes": embeddings.n_padded,
+            "Padding": ("mirror image" if shown else "zeros") if embeddings.n_padded else None,
             "TokenOrderSeed": embeddings.token_order_seed,
             "TokenOrders": 1 if embeddings.spread is None else options.token_orders,
             "TokenOrderSpread": embeddings.spread,

@@ -1,6 +1,7 @@
 """Embeddings: the encoder's latents of the windows of a scaled series.
 
-Nothing is masked, except padding for networks that were not trained on padding.
+Nothing is masked, except padding for networks that were not trained on padding; for the others, a
+short series is padded with its mirror image (docs/methods.md).
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Embeddings(NamedTuple):
     onset, duration
         (N,) of the data in the window, in s.
     n_padded
-        Number of volumes of zeros in the only window of a short run.
+        Number of volumes that were added to the only window of a short run.
     token_order_seed
         None where the order of the tokens does not matter.
     spread
@@ -136,7 +137,15 @@ def embed(
         raise UserError(
             f"{model.source}: the attention of an image model cannot be assigned to single parcels"
         )
-    prepared = prepare(model, series, coords, input_gain=input_gain, stride=stride, starts=starts)
+    prepared = prepare(
+        model,
+        series,
+        coords,
+        input_gain=input_gain,
+        stride=stride,
+        starts=starts,
+        mirrored=model.network.sees_padding,
+    )
     passes = [
         _pass(model, prepared, order, pooling, attention, tokens)
         for order in _orders(model, prepared.n_volumes, seed, token_orders)

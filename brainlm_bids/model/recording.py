@@ -28,7 +28,7 @@ class PreparedSeries(NamedTuple):
     Attributes
     ----------
     signal
-        (N, P, W), with zeros after the last volume of a short series.
+        (N, P, W); after the last volume of a short series zeros, or its mirror image.
     coords
         (P, 3) in mm.
     starts
@@ -53,7 +53,7 @@ class PreparedSeries(NamedTuple):
 
     @property
     def n_padded(self) -> int:
-        """Number of volumes of zeros in the only window of a short series."""
+        """Number of volumes that were added to the only window of a short series."""
         return max(self.signal.shape[-1] - self.n_volumes, 0)
 
 
@@ -65,6 +65,7 @@ def prepare(
     input_gain: float = 1.0,
     stride: int | None = None,
     starts: Indices | None = None,
+    mirrored: bool = False,
 ) -> PreparedSeries:
     """Check a series and cut it into windows.
 
@@ -82,6 +83,9 @@ def prepare(
         Volumes between the beginnings of windows; by default the length of a window.
     starts
         (N,) first volumes of the windows, in place of those that cover the series.
+    mirrored
+        Whether a short series is padded with its mirror image instead of zeros. Not where values
+        are hidden: a copy of them would remain visible.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def prepare(
         raise UserError(f"--window-stride {stride}: expected 1 … {model.window} volumes")
     if starts is None:
         starts = cut_windows(len(values), model.window, stride)
-    padded = pad_to_window(values * np.float32(input_gain), model.window)
+    padded = pad_to_window(values * np.float32(input_gain), model.window, mirrored=mirrored)
     signal = np.stack([padded[start : start + model.window].T for start in starts])
     return PreparedSeries(torch.from_numpy(signal), torch.from_numpy(xyz), starts, len(values))
 

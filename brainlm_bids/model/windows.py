@@ -1,11 +1,17 @@
 """Windows of a series (T, P): their first volumes, and padding of short series.
 
-BrainLM was trained on windows of 200 volumes. Shorter series are padded with zeros, the mean of a
-centred parcel.
+BrainLM was trained on windows of 200 volumes. Shorter series are padded: with zeros, the mean of a
+centred parcel, or with their own mirror image.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+
+from brainlm_bids.notices import Kind, Notice, notice
+
+# Volumes of the model below which a run that is padded for an image model is a danger: by then the
+# embedding is nearer to those of other recordings than to that of the whole window.
+SHORT_RUN = 150
 
 
 def cut_windows(n_volumes: int, window: int = 200, stride: int | None = None) -> NDArray[np.int64]:
@@ -49,8 +55,10 @@ def cut_windows(n_volumes: int, window: int = 200, stride: int | None = None) ->
     return starts if starts[-1] == last else np.append(starts, last)
 
 
-def pad_to_window(series: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Append zeros to a series up to the length of a window.
+def pad_to_window(
+    series: NDArray[np.float32], window: int, *, mirrored: bool = False
+) -> NDArray[np.float32]:
+    """Append zeros, or its mirror image, to a series up to the length of a window.
 
     Parameters
     ----------
@@ -58,6 +66,9 @@ def pad_to_window(series: NDArray[np.float32], window: int) -> NDArray[np.float3
         (T, P).
     window
         Number of volumes of a window.
+    mirrored
+        Whether the series goes on backwards from its last volume, and forwards from its first
+        again, instead of with zeros.
 
     Returns
     -------
@@ -66,7 +77,51 @@ def pad_to_window(series: NDArray[np.float32], window: int) -> NDArray[np.float3
 
     Examples
     --------
-    >>> pad_to_window(np.ones((2, 1), dtype=np.float32), 3).ravel().tolist()
-    [1.0, 1.0, 0.0]
+    >>> pad_to_window(np.array([[1.0], [2.0]], dtype=np.float32), 3).ravel().tolist()
+    [1.0, 2.0, 0.0]
+    >>> series = np.array([[1.0], [2.0], [3.0]], dtype=np.float32)
+    >>> pad_to_window(series, 6, mirrored=True).ravel().tolist()
+    [1.0, 2.0, 3.0, 2.0, 1.0, 2.0]
     """
-    return np.pad(series, ((0, max(window - len(series), 0)), (0, 0)))
+    mode = "reflect" if mirrored else "constant"
+    padding = ((0, max(window - len(series), 0)), (0, 0))
+    return np.asarray(np.pad(series, padding, mode=mode))  # type: ignore[call-overload]
+
+
+def padding_warnings(n_padded: int, window: int, *, shown: bool) -> list[Notice]:
+    """Warn about a series that was shorter than a window.
+
+    Parameters
+    ----------
+    n_padded
+        Number of volumes that were added.
+    window
+        Number of volumes of a window.
+    shown
+        Whether the network sees what was added, as the image models do.
+
+    Returns
+    -------
+    list of Notice
+        None for n_padded = 0, and a second, grave one for image models and series of fewer than
+        `SHORT_RUN` volumes.
+
+    Examples
+    --------
+    >>> [one.kind for one in padding_warnings(80, 200, shown=True)]
+    ['padded_window', 'short_run']
+    """
+    if not n_padded:
+        return []
+    text = f"The run is short: it was padded by {n_padded} volumes to fill one window of the model."
+    found, n_volumes = [notice(Kind.PADDED_WINDOW, text)], window - n_padded
+    if shown and n_volumes < SHORT_RUN:
+        text = (
+            f"The run has only {n_volumes} volumes at the model's repetition time. The image "
+            f"models were trained on {window} and see the {n_padded} that were added, a mirror "
+            "image: this embedding is about as far from that of a whole window as those of "
+            "other recordings are. Do not compare it with embeddings of longer runs. The 13M model "
+            "does not see added patches."
+        )
+        found.append(notice(Kind.SHORT_RUN, text))
+    return found

@@ -220,7 +220,8 @@ class Whole:
         window = self._model.window
         first = int(rng.integers(max(len(series) - window, 0) + 1))
         part = np.array(series[first : first + window])
-        return pad_to_window(part, window).T, self._order(len(part), rng)
+        padded = pad_to_window(part, window, mirrored=self._model.network.sees_padding)
+        return padded.T, self._order(len(part), rng)
 
     def _order(self, n_volumes: int, rng: np.random.Generator) -> Indices:
         network = self._model.network
@@ -254,7 +255,9 @@ class Whole:
     def _all(self, module: nn.Module, place: int) -> Iterator[Tensor]:
         """The outputs of all windows of a recording."""
         series = np.array(self._store.series(place))
-        prepared = prepare(self._model, series, parcels().xyz)
+        prepared = prepare(
+            self._model, series, parcels().xyz, mirrored=self._model.network.sees_padding
+        )
         order = self._order(len(series), np.random.default_rng(self._seed))
         keep = torch.from_numpy(order).to(self._engine.device)
         with torch.inference_mode(), self._engine.autocast():

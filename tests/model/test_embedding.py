@@ -96,6 +96,17 @@ def test_padded_patches_are_not_seen(tiny: LoadedModel) -> None:
     )
 
 
+def test_image_models_see_the_mirror_image_of_a_short_run(image: LoadedModel) -> None:
+    series, coords = recording(120)
+    found = embed(image, series, coords, tr=TR, seed=5)
+    whole = np.concatenate([series, series[-2:-82:-1]])
+    expected = embed(image, whole, coords, tr=TR, seed=5).vectors
+    assert found.n_padded == 80 and whole.shape == (200, P)
+    assert np.array_equal(found.vectors, expected)
+    zeros = np.concatenate([series, np.zeros((80, P))])
+    assert not np.allclose(found.vectors, embed(image, zeros, coords, tr=TR, seed=5).vectors)
+
+
 def test_token_orders_are_averaged_and_their_spread_is_told(tiny: LoadedModel) -> None:
     series, coords = recording(230)
     both = embed(tiny, series, coords, tr=TR, seed=5, token_orders=2)

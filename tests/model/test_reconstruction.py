@@ -39,6 +39,18 @@ def test_a_prediction_does_not_know_its_value(model: LoadedModel) -> None:
     assert 0.2 < np.mean(before != after) < 0.8
 
 
+def test_padding_does_not_show_what_is_hidden(model: LoadedModel) -> None:
+    """A mirror image would: the copy of a hidden value can be in a patch that is visible."""
+    series, coords = recording(110)
+    call = {"mask_ratio": 0.5, "seed": 5, "with_baselines": False}
+    before = reconstruct(model, series, coords, **call).series  # type: ignore[arg-type]
+    for volume in (25, 60, 100):
+        changed = series.copy()
+        changed[volume, 100] += 50
+        after = reconstruct(model, changed, coords, **call).series  # type: ignore[arg-type]
+        assert before[volume, 100] == after[volume, 100]
+
+
 class _Spy:
     """Replaces the network: its prediction is the truth where visible, 9 where hidden."""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.model.windows import cut_windows, pad_to_window
+from brainlm_bids.model.windows import cut_windows, pad_to_window, padding_warnings
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,27 @@ def test_short_runs_are_padded_with_zeros_at_the_end() -> None:
     padded = pad_to_window(np.ones((3, 2), dtype=np.float32), 5)
     assert padded.tolist() == [[1, 1]] * 3 + [[0, 0]] * 2
     assert pad_to_window(np.ones((7, 2), dtype=np.float32), 5).shape == (7, 2)
+
+
+def test_a_mirrored_series_goes_back_and_forth() -> None:
+    series = np.arange(8, dtype=np.float32).reshape(4, 2)
+    padded = pad_to_window(series, 11, mirrored=True)
+    assert padded[:, 0].tolist() == [0, 2, 4, 6, 4, 2, 0, 2, 4, 6, 4]
+    assert pad_to_window(series, 4, mirrored=True).tolist() == series.tolist()
+
+
+@pytest.mark.parametrize(
+    ("n_volumes", "shown", "kinds"),
+    [
+        (200, True, []),
+        (150, True, ["padded_window"]),
+        (149, True, ["padded_window", "short_run"]),
+        (60, False, ["padded_window"]),
+    ],
+)
+def test_short_runs_are_a_danger_for_networks_that_see_padding(
+    n_volumes: int, shown: bool, kinds: list[str]
+) -> None:
+    found = padding_warnings(200 - n_volumes, 200, shown=shown)
+    assert [one.kind for one in found] == kinds
+    assert [one.level for one in found[1:]] == ["danger"] * (len(kinds) - 1)
