@@ -219,6 +219,17 @@ class Kind(StrEnum):
         "Reconstructions of recordings of different repetition times stand in one table: their R² "
         "cannot be compared.",
     )
+    SITE_CONFOUNDED = (
+        "site_confounded",
+        Level.WARNING,
+        "A target differs between sites, and nothing is done about it: what predicts the target "
+        "may be the site.",
+    )
+    TARGET_NOT_KEPT = (
+        "target_not_kept",
+        Level.WARNING,
+        "A target was to be kept in harmonisation, and is not where it is itself decoded.",
+    )
     # experiments
     NO_UNCHANGED_PATCH = (
         "no_unchanged_patch",

@@ -46,6 +46,14 @@ def _fmriprep_folder(text: str) -> str:
     return f"{name}={Path(path).expanduser().absolute()}"
 
 
+def _combat(text: str) -> str:
+    """`combat:COLUMN`."""
+    method, _, column = text.partition(":")
+    if method.lower() != "combat" or not column:
+        raise UserError(f"{text!r} is not combat:COLUMN, such as combat:site")
+    return f"combat:{column}"
+
+
 def _orientation(text: str) -> str:
     """Three letters, one for each axis: left or right, front or back, up or down."""
     code = text.strip().upper()
@@ -265,6 +273,23 @@ class Settings:
         help="readouts that --target is predicted with: linear (of CLS and mean tokens, "
         "connectivity, motion, coordinates), attentive (a probe of all tokens), mlp (of the raw "
         "parcel series); linear alone takes a tenth of the time")
+    harmonize: str | None = setting(
+        None, GROUP_LEVEL, COHORT, by_content=True, metavar="combat:COLUMN", convert=_combat,
+        default_text="none",
+        help="remove the effects of the sites in a column from the features by ComBat, fitted in "
+        "the training folds; linear readouts only")
+    keep: tuple[str, ...] = setting(
+        (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
+        help="columns whose effects on the features --harmonize keeps, such as age sex")
+    folds_by: str | None = setting(
+        None, GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN",
+        default_text="five folds of subjects",
+        help="predict each site in a column, such as site, by a model of the others; scores, p and "
+        "intervals are then those within sites")
+    strict: bool = setting(
+        False, GROUP_LEVEL, COHORT, by_content=True,
+        help="refuse to decode a target that depends on the site, unless --harmonize, --folds-by "
+        "or --regress-out take the site into account; a warning without it")
     permutations: int = setting(
         500, GROUP_LEVEL, COHORT, bounds="[0, inf)", metavar="N",
         help="number of permutations of the target behind each p value")
@@ -322,6 +347,11 @@ class Settings:
         """The strategy of `--denoise confounds:<strategy>`."""
         name, _, strategy = self.denoise.partition(":")
         return strategy if name == "confounds" else None
+
+    @property
+    def harmonised_column(self) -> str | None:
+        """The column of `--harmonize combat:COLUMN`, with its kind if that is given."""
+        return None if self.harmonize is None else self.harmonize.partition(":")[2]
 
     @property
     def fmriprep_dir(self) -> Path | None:

@@ -32,7 +32,11 @@ def _toml(folder: Path, text: str) -> Path:
     return path
 
 
-CONVERTED = {"derivatives": "fmriprep=/data/fmriprep", "assume_orientation": "LPS"}
+CONVERTED = {
+    "harmonize": "combat:site",
+    "derivatives": "fmriprep=/data/fmriprep",
+    "assume_orientation": "LPS",
+}
 
 
 def another_value(row: Setting) -> Any:

@@ -107,10 +107,13 @@ class Cohort:
     def doubt(self, column: str, texts: Sequence[str]) -> None:
         """Warn about how the values of a column of the tables were understood, once each."""
         for text in texts:
-            one = notice(Kind.VALUES_UNCLEAR, f"{column}: {text}.")
-            if one not in self.people.notices:
-                LOG.warning(one.text)
-                self.people = self.people._replace(notices=(*self.people.notices, one))
+            self.warn(notice(Kind.VALUES_UNCLEAR, f"{column}: {text}."))
+
+    def warn(self, one: Notice) -> None:
+        """Warn about a variable, once."""
+        if one not in self.people.notices:
+            LOG.warning(one.text)
+            self.people = self.people._replace(notices=(*self.people.notices, one))
 
     def variables_of(self, recordings: Sequence[Recording]) -> Columns:
         """The variables of some of the recordings."""

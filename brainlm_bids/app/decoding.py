@@ -1,19 +1,29 @@
 """Plan a decoding: which columns can be decoded from the embeddings of a model, and how."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from brainlm_bids import __version__
 from brainlm_bids.app.cohort import Cohort
-from brainlm_bids.app.status import SKIPPED, Outcome
+from brainlm_bids.app.sites import ConfoundedError, SitePlanner
+from brainlm_bids.app.status import FAILED, SKIPPED, Outcome
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.bids.quality import QUALITY, quality_columns
 from brainlm_bids.cohort import variables
-from brainlm_bids.cohort.coding import NUMBER, Coded, in_words, split_kind, summary, understand
+from brainlm_bids.cohort.coding import (
+    NUMBER,
+    Coded,
+    asked_columns,
+    in_words,
+    summary,
+    understand,
+)
+from brainlm_bids.cohort.sites import Sites
 from brainlm_bids.cohort.sources import LINEAR, Source, selected
 from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.cohort.variables import Target
@@ -55,6 +65,9 @@ def check_columns(settings: Settings, known: Sequence[str], *, has_models: bool)
     for flag, names, columns in (
         ("--target", settings.target, (*known,)),
         ("--regress-out", settings.regress_out, (*known, *QUALITY)),
+        ("--harmonize", filter(None, [settings.harmonised_column]), (*known,)),
+        ("--keep", settings.keep, (*known,)),
+        ("--folds-by", filter(None, [settings.folds_by]), (*known,)),
     ):
         unknown = [name for name in asked_columns(names, columns) if name not in columns]
         if unknown:
@@ -64,20 +77,6 @@ def check_columns(settings: Settings, known: Sequence[str], *, has_models: bool)
             )
     if settings.target and not has_models:
         raise UserError("--target: there is no embedding to decode from with --model none")
-
-
-def asked_columns(
-    names: Sequence[str], known: Collection[str], measured: Collection[str] = ()
-) -> dict[str, str | None]:
-    """Columns as --target and --regress-out name them, and their kind where it is given.
-
-    measured: columns that participants.json declares as numbers.
-
-    >>> asked_columns(["age", "site:category"], ["age", "site"])
-    {'age': None, 'site': 'category'}
-    """
-    asked = dict((name, None) if name in known else split_kind(name) for name in names)
-    return {name: kind or (NUMBER if name in measured else None) for name, kind in asked.items()}
 
 
 def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -> Decoding:
@@ -97,19 +96,28 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     subjects = [recording.participant for recording in recordings]
     sessions = [recording.session_id for recording in recordings]
     regressors = _Regressors(cohort, recordings, columns)
+    planner = SitePlanner(cohort, recordings, columns)
+    sites: dict[str, Sites] = {}
     targets: list[Target] = []
     confounds: dict[str, list[list[float]]] = {}
     skipped = {}
     for name, kind in asked_columns(settings.target, columns, cohort.people.measured).items():
         try:
-            levels = cohort.people.levels.get(name, ())
-            target = variables.make_target(
-                name, columns[name], subjects, sessions=sessions, kind=kind, levels=levels
+            make = partial(
+                variables.make_target,
+                name,
+                subjects=subjects,
+                sessions=sessions,
+                kind=kind,
+                levels=cohort.people.levels.get(name, ()),
             )
-            confounds[name] = regressors.of(target)
+            target = planner.restricted(make(columns[name]), columns[name], make)
+            target = planner.checked(target)
+            confounds[name], sites[name] = regressors.of(target), planner.of(target)
         except UserError as error:
             skipped[name] = str(error)
-            cohort.report(f"decoding of {name} ({label})", Outcome(SKIPPED, str(error)))
+            status = FAILED if isinstance(error, ConfoundedError) else SKIPPED
+            cohort.report(f"decoding of {name} ({label})", Outcome(status, str(error)))
             continue
         targets.append(target)
         LOG.info("%s: %s", name, in_words(variables.coding(target)))
@@ -128,6 +136,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         "Permutations": settings.permutations,
         "Units": {target.name: target.unit for target in targets},
         **_left_out(settings),
+        **planner.sidecar,
     }
     configuration = configuration_hash(
         {
@@ -137,6 +146,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
             "quality": quality_columns(recordings, QUALITY),
             "targets": [[t.name, t.units, t.unit_values.tolist(), t.classes] for t in targets],
             "confounds": confounds,
+            "sites": {name: one.plain() for name, one in sites.items()},
             "sidecar": sidecar,
             **settings.changing(COHORT),
         }
@@ -149,24 +159,24 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     )
     if complete:
         return Decoding(None, sidecar)
-    plan = DecodingPlan(tuple(targets), confounds, chosen, configuration, embeddings)
+    plan = DecodingPlan(tuple(targets), confounds, sites, chosen, configuration, embeddings)
     return Decoding(plan, sidecar)
 
 
 def _sources(settings: Settings) -> tuple[Source, ...]:
-    """What targets are decoded from: linear readouts alone where confounds are regressed out."""
-    kinds = [kind for kind in settings.readouts if kind == LINEAR or not settings.regress_out]
-    return selected(kinds)
+    """What targets are decoded from: linear readouts alone where their features are changed."""
+    changed = settings.regress_out or settings.harmonize
+    return selected([kind for kind in settings.readouts if kind == LINEAR or not changed])
 
 
 def _left_out(settings: Settings) -> dict[str, str]:
     """Sidecar field: why trained probes that were asked for are not in the table."""
     trained = [kind for kind in settings.readouts if kind != LINEAR]
-    if not trained or not settings.regress_out:
+    if not trained or not (settings.regress_out or settings.harmonize):
         return {}
     text = (
-        f"{' and '.join(trained)}: confounds can be regressed out of the features of a linear "
-        "readout, but not out of what a probe learns from tokens or volumes"
+        f"{' and '.join(trained)}: confounds and sites can be removed from the features of a "
+        "linear readout, but not from what a probe learns from tokens or volumes"
     )
     return {"ReadoutsLeftOut": text}
 

@@ -7,7 +7,7 @@ notes; what cannot be assumed is a `UserError` of one line.
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +97,34 @@ def split_kind(name: str) -> tuple[str, str | None]:
     """
     column, _, kind = name.rpartition(":")
     return (column, kind) if column and kind in (NUMBER, CATEGORY) else (name, None)
+
+
+def asked_columns(
+    names: Iterable[str], known: Collection[str], measured: Collection[str] = ()
+) -> dict[str, str | None]:
+    """Columns as the user names them, and their kind where it is given.
+
+    Parameters
+    ----------
+    names
+        COLUMN, COLUMN:category or COLUMN:number.
+    known
+        Names of columns.
+    measured
+        Those that participants.json declares as numbers.
+
+    Returns
+    -------
+    dict
+        Name of a column to "number", "category", or None where the values decide.
+
+    Examples
+    --------
+    >>> asked_columns(["age", "site:category"], ["age", "site"])
+    {'age': None, 'site': 'category'}
+    """
+    asked = dict((name, None) if name in known else split_kind(name) for name in names)
+    return {name: kind or (NUMBER if name in measured else None) for name, kind in asked.items()}
 
 
 def understand(

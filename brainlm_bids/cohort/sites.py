@@ -1,7 +1,7 @@
 """What a decoding does about sites: which units it can use, its folds, and its features."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,18 @@ class Sites(NamedTuple):
         """(U,) sites within which targets are permuted; empty without any."""
         named = [one for one in (self.held_out, self.harmonised) if one]
         return tuple(map("|".join, zip(*named, strict=True)))
+
+    def plain(self) -> dict[str, list[Any]]:
+        """The same as lists, for the inputs of a node; `Sites.of_plain` reads them."""
+        kept = [] if self.kept is None else self.kept.tolist()
+        return {"held_out": [*self.held_out], "harmonised": [*self.harmonised], "kept": kept}
+
+    @classmethod
+    def of_plain(
+        cls, held_out: Sequence[str], harmonised: Sequence[str], kept: Sequence[Sequence[float]]
+    ) -> "Sites":
+        """What `plain` wrote."""
+        return cls(tuple(held_out), tuple(harmonised), np.array(kept) if len(kept) else None)
 
     def folds(
         self, subjects: Sequence[str], n_folds: int, n_repeats: int, seed: int
@@ -194,3 +206,34 @@ def unusable(
         elif len(members[site]) < minimum:
             reasons[place] = f"{site!r} has fewer than {minimum} subjects"
     return reasons
+
+
+def nested_site(
+    harmonised: Sequence[str], held_out: Sequence[str], subjects: Sequence[str]
+) -> tuple[str, str] | None:
+    """A harmonised site of which fewer than two rows are left when a fold is left out.
+
+    Parameters
+    ----------
+    harmonised, held_out
+        (U,) the site whose effect is removed, and the one that is left out, of each unit.
+    subjects
+        (U,) the subject of each.
+
+    Returns
+    -------
+    tuple of str or None
+        The harmonised site and the fold; None if there is none.
+
+    Examples
+    --------
+    >>> people = ["s1", "s2", "s3", "s4"]
+    >>> nested_site(["x", "x", "y", "y"], ["a", "a", "b", "b"], people)
+    ('x', 'a')
+    """
+    sites = np.asarray(harmonised)
+    for train, test in leave_one_site_out(np.asarray(subjects), held_out):
+        for site in np.unique(sites[test]):
+            if (sites[train] == site).sum() < 2:
+                return str(site), held_out[test[0]]
+    return None

@@ -96,15 +96,41 @@ def _check_levels(settings: Settings, given: dict[str, Any]) -> None:
         raise UserError("--readouts needs a --target to predict")
     if settings.target and not settings.readouts:
         raise UserError(f"--readouts: name some of {', '.join(TABLE['readouts'].choices)}")
-    if settings.regress_out and "linear" not in settings.readouts:
-        raise UserError(
-            "--regress-out needs linear among the --readouts: confounds can be regressed out of "
-            "the features of a linear readout only"
-        )
+    for flag, given_column in (
+        ("--regress-out", settings.regress_out),
+        ("--harmonize", settings.harmonize),
+    ):
+        if given_column and "linear" not in settings.readouts:
+            raise UserError(
+                f"{flag} needs linear among the --readouts: it changes the features of a linear "
+                "readout only"
+            )
+    _check_sites(settings)
     if settings.scaling_volumes is not None and settings.scaling_stats is not None:
         raise UserError(
             "--scaling-volumes has no effect with --scaling-stats, which gives the statistics"
         )
+
+
+def _check_sites(settings: Settings) -> None:
+    """Refuse what contradicts itself about sites."""
+    for flag, given in (
+        ("--harmonize", settings.harmonize),
+        ("--folds-by", settings.folds_by),
+        ("--strict", settings.strict),
+    ):
+        if given and not settings.target:
+            raise UserError(f"{flag} needs a --target to predict")
+    column = settings.harmonised_column
+    if settings.keep and column is None:
+        raise UserError("--keep needs --harmonize: it names what harmonisation leaves in place")
+    if column is not None and column == settings.folds_by:
+        raise UserError(
+            f"--harmonize combat:{column} cannot be combined with --folds-by {column}: the effect "
+            "of a site can be estimated from recordings of that site alone, and they are left out"
+        )
+    if column is not None and column in settings.keep:
+        raise UserError(f"--keep {column}: this is what --harmonize removes")
 
 
 def _check(settings: Settings) -> None:

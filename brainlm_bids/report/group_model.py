@@ -70,6 +70,7 @@ class Model:
     regressed_out: list[str] = field(default_factory=list)
     readouts_left_out: str = ""
     audit: Audit | None = None
+    sites: str = ""
     licence: str = model_facts.NO_LICENCE
 
 
@@ -174,6 +175,7 @@ def _add_decoding(model: Model, naming: Naming) -> None:
             getattr(model, attribute).append((str(name), line))
     model.regressed_out = [str(name) for name in sidecar.get("RegressedOut") or []]
     model.readouts_left_out = str(sidecar.get("ReadoutsLeftOut") or "")
+    model.sites = _sites(sidecar)
 
 
 def _decoding(target: str, unit: str, rows: Sequence[Row], compared: Mapping[str, Any]) -> Decoding:
@@ -209,3 +211,24 @@ def _cell(row: Row) -> str:
     if low is not None and high is not None:
         value += f" [{number(low, 3)}, {number(high, 3)}]"
     return value
+
+
+def _sites(sidecar: Mapping[str, Any]) -> str:
+    """What was done about sites, in a sentence each."""
+    how, column = mapping(sidecar.get("Harmonization")), sidecar.get("FoldsBy")
+    parts = []
+    if how:
+        kept = {name for names in mapping(how.get("Kept")).values() for name in names}
+        keeping = f", keeping effects of {', '.join(sorted(kept))}" if kept else ""
+        parts.append(
+            f"Effects of {how.get('Column')} were removed from the features by ComBat, estimated "
+            f"in the training folds{keeping}."
+        )
+    if column:
+        parts.append(
+            f"Each value of {column} was predicted by a model of the others: R² is relative to its "
+            "own mean, and the other scores are those within it."
+        )
+    if parts:
+        parts.append("Targets were permuted within sites.")
+    return " ".join(parts)

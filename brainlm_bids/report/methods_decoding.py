@@ -55,7 +55,7 @@ def decoding_text(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
         _probes(sources),
         "Intervals are 95 % bootstrap intervals over participants; differences between sources "
         "have intervals from the same resamples of participants.",
-        _tested(sources, about.get("Permutations")),
+        _tested(sources, about),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -121,7 +121,12 @@ def _units(units: Mapping[str, Any]) -> str:
 def _validation(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     confounds = [quoted(name) for name in about.get("RegressedOut") or []]
     removed = f", {_were(confounds)} regressed out of them [@snoek]," if confounds else ""
-    outer, inner = about.get("OuterFolds", 5), about.get("InnerFolds", 3)
+    column = about.get("FoldsBy")
+    inner = about.get("InnerFolds", 3)
+    within = (
+        f"features were standardised{removed} and the penalty was chosen by {inner} inner folds, "
+        "all within the training folds."
+    )
     linear = [row for row in rows if source_of(row).kind == LINEAR] or rows
     repeats = span([as_float(row.get("n_repeats")) or 0 for row in linear])
     repeated = (
@@ -129,10 +134,30 @@ def _validation(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
         if repeats == "1"
         else f"This was done {repeats} times with different folds, and predictions were averaged."
     )
+    if column is not None:
+        return (
+            f"Each value of {quoted(column)} was left out in turn and predicted by a model of the "
+            f"participants with other values; {within} R² is relative to the mean of each value of "
+            f"{quoted(column)}, and correlations and areas under the curve are those within them."
+            f"{_harmonised(about)}"
+        )
+    folds = (
+        f"Cross-validation with {about.get('OuterFolds', 5)} folds kept all recordings of a "
+        f"participant in the same fold; {within}"
+    )
+    return f"{folds}{_harmonised(about)} {repeated}"
+
+
+def _harmonised(about: Mapping[str, Any]) -> str:
+    how = mapping(about.get("Harmonization"))
+    if not how:
+        return ""
+    kept = {name for names in mapping(how.get("Kept")).values() for name in names}
+    effects = f", keeping the effects of {joined([quoted(name) for name in sorted(kept)])}"
     return (
-        f"Cross-validation with {outer} folds kept all recordings of a participant in the same "
-        f"fold; features were standardised{removed} and the penalty was chosen by {inner} inner "
-        f"folds, all within the training folds. {repeated}"
+        f" Differences between the values of {quoted(how.get('Column', ''))} in the mean and the "
+        "variance of each feature were removed by ComBat (parametric empirical Bayes) [@johnson; "
+        f"@fortin]{effects if kept else ''}, estimated in the training folds."
     )
 
 
@@ -149,9 +174,11 @@ def _probes(sources: Collection[Source]) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _tested(sources: Collection[Source], permutations: object) -> str:
+def _tested(sources: Collection[Source], about: Mapping[str, Any]) -> str:
+    permutations, sites = about.get("Permutations"), about.get("PermutedWithin") or []
     if not permutations:
         return _NO_TEST
+    within = f" with the same value of {joined([quoted(name) for name in sites])}" if sites else ""
     kept = (
         " Readouts were refitted to each of them, except those that are trained, whose predictions "
         "were kept while targets were permuted within the test folds."
@@ -159,9 +186,9 @@ def _tested(sources: Collection[Source], permutations: object) -> str:
         else ""
     )
     return (
-        f"P values come from {permutations} permutations of the target between participants "
-        "[@winkler]; the quality of a prediction was R² for numbers and the area under the curve "
-        f"for classes.{kept}"
+        f"P values come from {permutations} permutations of the target between participants"
+        f"{within} [@winkler]; the quality of a prediction was R² for numbers and the area under "
+        f"the curve for classes.{kept}"
     )
 
 

@@ -49,6 +49,8 @@ POOLED, FIGURES, CONNECTIVITY = (
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
+    from brainlm_bids.cohort.sites import Sites
+
 
 @dataclass(frozen=True)
 class ScalingSource:
@@ -133,6 +135,8 @@ class DecodingPlan:
         What is predicted.
     confounds : dict of str to list
         Name of a target to a row of confounds for each of its units.
+    sites : dict of str to Sites
+        Name of a target to the sites of its units.
     sources : tuple of Source
         What is decoded from.
     configuration : str
@@ -143,6 +147,7 @@ class DecodingPlan:
 
     targets: tuple[Target, ...]
     confounds: dict[str, list[list[float]]]
+    sites: dict[str, Sites]
     sources: tuple[Source, ...]
     configuration: str
     embeddings: str
@@ -247,7 +252,7 @@ def _add_decoding(
     settings: Settings,
 ) -> Node | None:
     """Add the nodes; return that which gathers the features, if anything can be decoded."""
-    targets = [_plain_target(target) for target in plan.targets]
+    targets = [_plain_target(target, plan.sites[target.name]) for target in plan.targets]
     interface = WriteDecoding(
         label=model.label, targets=targets, configuration=plan.configuration, **chosen
     )
@@ -269,6 +274,7 @@ def _add_decoding(
                 classes=target["classes"],
                 subjects=[chosen["recordings"][k[0]]["participant_id"] for k in target["units"]],
                 confounds=plan.confounds[target["name"]],
+                **plan.sites[target["name"]].plain(),
                 permutations=settings.permutations,
                 seed=settings.random_seed,
             )
@@ -343,11 +349,12 @@ def _merge(
     graph.connect(merge, to, ("out", field))
 
 
-def _plain_target(target: Target) -> dict[str, Any]:
+def _plain_target(target: Target, sites: Sites) -> dict[str, Any]:
     return {
         "name": target.name,
         "unit": target.unit,
         "units": [[*unit] for unit in target.units],
         "values": target.unit_values.tolist(),
         "classes": [*target.classes],
+        "held_out": [*sites.held_out],
     }

@@ -441,6 +441,7 @@ def test_only_the_statistics_are_needed(small: tuple[Path, Path], tmp_path: Path
         (("--target", "agee"), "no such column in participants.tsv"),
         (("--target", "age", "--regress-out", "moon"), "--regress-out moon"),
         (("--regress-out", "mean_fd"), "needs a --target"),
+        (("--target", "age", "--harmonize", "combat:moon"), "--harmonize moon: no such"),
         (("--readouts", "linear"), "needs a --target"),
         (
             ("--target", "age", "--regress-out", "mean_fd", "--readouts", "mlp"),

@@ -45,6 +45,9 @@ class _DecodeInputs(ArrayInputSpec):
     classes = traits.List(traits.Str, mandatory=True)
     subjects = traits.List(traits.Str, mandatory=True)
     confounds = traits.List(traits.List(traits.Float), mandatory=True)
+    held_out = traits.List(traits.Str, [], usedefault=True, desc="see cohort.sites.Sites")
+    harmonised = traits.List(traits.Str, [], usedefault=True)
+    kept = traits.List(traits.List(traits.Float), [], usedefault=True)
     permutations = traits.Int(mandatory=True)
     seed = traits.Int(mandatory=True)
 
@@ -81,12 +84,14 @@ class Decode(ArrayInterface):
 
     def _decoded(self, folder: Path) -> "Decoded":
         from brainlm_bids.cohort.decoding import decode, decode_by
+        from brainlm_bids.cohort.sites import Sites
 
         given = self.inputs
         shared: dict[str, Any] = {
             "n_classes": len(given.classes),
             "n_permutations": given.permutations,
             "seed": given.seed,
+            "sites": Sites.of_plain(given.held_out, given.harmonised, given.kept),
         }
         kind = by_name(given.source).kind
         if kind != LINEAR:
@@ -169,7 +174,7 @@ class WriteDecoding(GroupInterface):
             "DefaultReadout": defaults,
             "Comparisons": {name: self._compared(results) for name, results in found.items()},
             "PermutationP": {kind: P_VALUES[kind] for kind in kinds},
-            "OuterFolds": OUTER_FOLDS,
+            "OuterFolds": "one per site" if "FoldsBy" in self.inputs.sidecar else OUTER_FOLDS,
             "InnerFolds": INNER_FOLDS,
         }
         written = [
@@ -249,6 +254,7 @@ class WriteDecoding(GroupInterface):
                 self._subjects(target),
                 n_classes=first.n_classes,
                 seed=self.inputs.sidecar["RandomSeed"],
+                sites=target["held_out"] or None,
             )
             values = dict(zip(("Difference", "Low", "High"), better, strict=True))
             compared[other.source.name] = values
