@@ -147,7 +147,9 @@ class _Goal:
     def predictions(self, outputs: Tensor, train: Array) -> Array:
         found = outputs.double().numpy()
         if self.n_classes == 0:
-            predicted = found[:, 0] * self._sd + self._mean
+            # what learned nothing predicts the mean of all training units, not of those it fitted
+            mean = self._mean if found.any() else train.mean()
+            predicted = found[:, 0] * self._sd + mean
             return np.stack([predicted, np.full(len(found), train.mean())], axis=1)
         odds = np.exp(found - found.max(axis=1, keepdims=True))
         # a class without training units cannot be predicted

@@ -225,3 +225,15 @@ def test_bags_join_recordings_of_a_subject_and_say_which_file_is_wrong(tmp_path:
     np.save(tmp_path / "wrong.npy", np.zeros(4))
     with pytest.raises(UserError, match=r"wrong\.npy"):
         Bags(((tmp_path / "wrong.npy",),)).n_windows(0)
+
+
+def test_a_probe_that_learned_nothing_predicts_the_mean_of_all_training_units() -> None:
+    """Also of those that would have stopped the training; R² is 0 then, and not below."""
+    rng = np.random.default_rng(0)
+    target = rng.normal(40, 20, 12)
+    bags = Bags(tuple((rng.standard_normal((1, 5, 4)),) for _ in target))
+    people = [f"s{k:02d}" for k in range(12)]
+    split = np.arange(9), np.arange(9, 12)
+    options = AttentiveOptions(epochs=0)
+    found = attentive_predictions(bags, target, people, split, options=options)
+    np.testing.assert_allclose(found, target[:9].mean())
