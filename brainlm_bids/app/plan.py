@@ -21,7 +21,11 @@ from brainlm_bids.app.status import (
     used_resources,
 )
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Recording, warnings_of_series
+from brainlm_bids.bids.derivatives import (
+    Recording,
+    warnings_of_embeddings,
+    warnings_of_series,
+)
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.notices import Kind, dangers
 from brainlm_bids.resources import ModelResource
@@ -163,7 +167,13 @@ def _notable(settings: Settings, plan: RecordingPlan) -> list[str]:
     """Why the results of a recording must not be interpreted although they are complete."""
     found = warnings_of_series(settings.output_dir, *plan.series.stage)
     bad = [one for one in found if one.kind == Kind.BAD_VOLUMES]
-    return [one.text for one in [*dangers(found), *bad]]
+    of_models = [
+        one
+        for model in plan.models
+        for one in warnings_of_embeddings(settings.output_dir, *model.stage)
+        if one.kind == Kind.SHORT_RUN
+    ]
+    return [one.text for one in [*dangers(found), *bad, *dict.fromkeys(of_models)]]
 
 
 def find_crash(

@@ -8,7 +8,7 @@ values: a series with whether it can be used and, if not, the reason in one line
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -346,6 +346,25 @@ def warnings_of_series(output_dir: Path, stem: str, stage: str = SERIES_STAGE) -
     stage
         That made the series, as its record names it.
     """
+    return _warnings(output_dir, stem, stage, _STAGES)
+
+
+def warnings_of_embeddings(output_dir: Path, stem: str, stage: str) -> list[Notice]:
+    """The warnings in the sidecar of a recording's embeddings by a model; see `warnings_of_series`.
+
+    Parameters
+    ----------
+    output_dir
+        The folder.
+    stem
+        Of the recording.
+    stage
+        Of the model, as its record names it.
+    """
+    return _warnings(output_dir, stem, stage, ("embeddings",))
+
+
+def _warnings(output_dir: Path, stem: str, stage: str, keys: Container[str]) -> list[Notice]:
     record = read_record(output_dir, stem, stage)
     found: list[Notice] = []
     for name in () if record is None else record[1]:
@@ -353,7 +372,7 @@ def warnings_of_series(output_dir: Path, stem: str, stage: str = SERIES_STAGE) -
         if path.suffix != ".json":
             continue
         one = identify(path, output_dir)
-        if one is not None and one.key in _STAGES:
+        if one is not None and one.key in keys:
             with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere
                 found += from_json(read_json(path).get("Warnings"))
     return list(dict.fromkeys(found))

@@ -178,3 +178,16 @@ def test_a_danger_of_the_series_is_the_reason_of_a_run_that_is_done(settings: Se
     cached = evaluate(settings, again, None, "now", stopped=False)
     assert cached.status == "cached"
     assert cached.reason == f"complete under the same configuration; {texts[0]}"
+
+
+def test_a_run_too_short_for_an_image_model_says_so_in_its_row(settings: Settings) -> None:
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    naming = Naming(str(settings.output_dir), SERIES.recording, "MNI152NLin6Asym", "A424")
+    short = [notice(Kind.UNTRAINED_MODEL, "Untrained."), notice(Kind.SHORT_RUN, "Too short.")]
+    path = naming.path("embeddings", model="tiny", extension=".json")
+    written = files.write_json(path, {"Warnings": to_json(short)})
+    complete(settings, plan.series)
+    model = plan.models[0]
+    outputs.write_record(settings.output_dir, *model.stage, model.configuration, [written])
+    outcome = evaluate(settings, plan, graph(settings), "now", stopped=False)
+    assert (outcome.status, outcome.reason) == ("done", "Too short.")
