@@ -1,4 +1,4 @@
-"""Parcels clustered into networks, from a model's features and from those of its two controls."""
+"""Parcels clustered into networks, from a model's features and from those of its controls."""
 
 from brainlm_bids.api.preparation import Prepared
 from brainlm_bids.model.checkpoint import LoadedModel, control_seed, untrained_twin
@@ -14,7 +14,7 @@ def cluster_parcels(
     *,
     mask_ratio: float,
 ) -> dict[str, Networks]:
-    """Seven networks from features of the model, of the series, and of an untrained twin."""
+    """Seven networks from features of the model, the series, an untrained twin, and coordinates."""
     seed = prepared.seed
     options = ModelOptions(seed=seed, mask_ratios=(mask_ratio,), input_gain=prepared.input_gain)
     twin = untrained_twin(model, control_seed(seed))
@@ -23,5 +23,10 @@ def cluster_parcels(
         for network in (model, twin)
     )
     return networks_with_controls(
-        {"model": features}, untrained, prepared.values, parcels.network_index, seed=seed
+        {"model": features},
+        untrained,
+        prepared.values,
+        parcels.network_index,
+        parcels.xyz,
+        seed=seed,
     )

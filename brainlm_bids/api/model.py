@@ -291,8 +291,9 @@ class BrainLM:
     ) -> ParcelNetworks:
         """Cluster the parcels into seven networks by the features that the model gives them.
 
-        The metrics also hold two controls, the series itself and an untrained network of the same
-        architecture: a claim about the model has to beat both.
+        The metrics also hold controls: the series itself, an untrained network of the same
+        architecture, the coordinates of the parcels, and random features that are only smooth over
+        space (mean and 95th percentile). A claim about the model has to beat all of them.
 
         Parameters
         ----------
@@ -322,6 +323,7 @@ class BrainLM:
                 mask_ratio=mask_ratio,
             )
         metrics = {name: result.scores() for name, result in results.items()}
+        metrics |= resources.spatial_null()
         index = pd.Index(parcels.names, name="parcel")
         return ParcelNetworks(
             pd.Series(results["model"].labels, index=index, name="label"),

@@ -109,8 +109,10 @@ class ParcelNetworks:
     labels
         (424,) 1 to 7, indexed by parcel name, from the model's features.
     metrics
-        A row per kind of features (model, series, untrained, and attention where the network has
-        one token per parcel): accuracy, adjusted_rand, knn_accuracy, majority.
+        A row per kind of features (model, series, untrained, coordinates, and attention where the
+        network has one token per parcel) and two for random features that are only smooth over
+        space (spatial_null_mean, spatial_null_95): accuracy, adjusted_rand, knn_accuracy, and
+        knn_accuracy_distant (without neighbours within 30 mm and their mirror images).
     provenance
         How it was made.
     """

@@ -47,6 +47,9 @@ NETWORK_FEATURES = {
     "attention": "attention of the model",
     "series": "functional connectivity",
     "untrained": "random weights",
+    "coordinates": "coordinates of the parcels",
+    "spatial_null_mean": "smooth random fields, mean",
+    "spatial_null_95": "smooth random fields, 95 %",
 }
 
 

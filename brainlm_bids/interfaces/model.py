@@ -324,6 +324,7 @@ class RunModel(ArrayInterface):
 
         labels = networks["model"].labels
         scores = {features: result.scores() for features, result in networks.items()}
+        scores |= resources.spatial_null()
         atlas, affine = load_image(self.inputs.atlas)
         self._write_network_image(labels, scores, atlas, affine)
         self._write_network_table(labels)
@@ -333,7 +334,11 @@ class RunModel(ArrayInterface):
             atlas.astype(np.int32),
             affine,
             self._parcels.network_index,
-            {name: values["accuracy"] for name, values in scores.items()},
+            {
+                name: values["accuracy"]
+                for name, values in scores.items()
+                if name != "spatial_null_mean"
+            },
             title="Networks from the model",
         )
 

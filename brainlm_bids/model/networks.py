@@ -2,7 +2,7 @@
 
 Features (P, F) are the tokens or the attention of a network with a token per parcel, or the
 connectivity of a reconstruction; and, as controls, those of the raw series and of untrained
-weights.
+weights. `model/spatial_null.py` has what smoothness over space alone reaches.
 """
 
 from typing import NamedTuple
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from brainlm_bids.model.attention import AttentionLayer
+from brainlm_bids.parcels.partition import N_NETWORKS, named_after
 
-N_NETWORKS = 7  # AA-7 (Akiki and Abdallah 2019)
 N_NEIGHBOURS = 10
 N_FOLDS = 10
+NEAR_MM = 30.0
 
 
 def parcel_tokens(latent: Tensor, keep: Tensor, n_parcels: int, n_patches: int) -> Tensor:
@@ -130,15 +130,16 @@ class Networks(NamedTuple):
         Adjusted Rand index of the clusters.
     knn_accuracy
         Accuracy of a cross-validated k-nearest-neighbour classifier.
-    majority
-        Share of the largest network, which is the chance level.
+    knn_accuracy_distant
+        The same without training parcels within 30 mm of the parcel or of its mirror image in the
+        other hemisphere.
     """
 
     labels: NDArray[np.int64]
     accuracy: float
     adjusted_rand: float
     knn_accuracy: float
-    majority: float
+    knn_accuracy_distant: float
 
     def scores(self) -> dict[str, float]:
         """Return the agreements by name, as tables and sidecars list them.
@@ -146,18 +147,29 @@ class Networks(NamedTuple):
         Returns
         -------
         dict
-            accuracy, adjusted_rand, knn_accuracy and majority.
+            accuracy, adjusted_rand, knn_accuracy and knn_accuracy_distant.
         """
         return {name: float(value) for name, value in self._asdict().items() if name != "labels"}
 
 
-def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Networks:
+MEASURES = tuple(name for name in Networks._fields if name != "labels")
+
+
+def parcel_networks(
+    features: ArrayLike, reference: ArrayLike, xyz: ArrayLike, seed: int
+) -> Networks:
     """Cluster parcels by their features and compare the clusters with reference networks.
 
     Features are centred over parcels and scaled to unit length, so that distances are those of a
     correlation. There are as many clusters (Ward 1963) as networks, and they are named so that most
     parcels agree (Hungarian method). The k-nearest-neighbour classifier uses the reference only in
     training folds (10 folds, 10 neighbours), as in Ortega Caro et al. 2024 for attention.
+
+    Neighbouring parcels, and those at mirrored places of the two hemispheres, tend to belong to the
+    same network. Any features that are smooth over space therefore agree with the reference: what
+    such features reach (`spatial_null.null_scores`) is the level to compare with, not the share of
+    the largest network. The classifier is also applied without the neighbours and their mirror
+    images, where smoothness helps less.
 
     Parameters
     ----------
@@ -166,6 +178,8 @@ def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Net
         information are at the origin.
     reference
         (P,) networks 1 … 7.
+    xyz
+        (P, 3) centres of the parcels in mm, x = 0 between the hemispheres.
     seed
         Seed of the folds.
 
@@ -187,24 +201,35 @@ def parcel_networks(features: ArrayLike, reference: ArrayLike, seed: int) -> Net
     Hubert L, Arabie P (1985). Comparing partitions. Journal of Classification 2:193-218.
 
     Ortega Caro J et al. (2024). BrainLM: a foundation model for brain activity recordings. ICLR.
+
+    Examples
+    --------
+    >>> reference = np.repeat(np.arange(1, 8), 30)
+    >>> xyz = np.random.default_rng(0).uniform(-70, 70, (210, 3))
+    >>> found = parcel_networks(np.eye(7)[reference - 1], reference, xyz, seed=0)
+    >>> found.accuracy, found.knn_accuracy_distant
+    (1.0, 1.0)
     """
     # Imported here: loading a model should not cost every process another second and 100 MB.
     from sklearn.metrics import adjusted_rand_score
 
-    truth = np.asarray(reference, dtype=np.int64)
+    truth, places = np.asarray(reference, dtype=np.int64), np.asarray(xyz, dtype=np.float64)
     points = _unit_rows(np.asarray(features, dtype=np.float64))
     if len(points) != len(truth):
         raise ValueError(f"features of {len(points)} parcels, reference of {len(truth)}")
+    if places.shape != (len(truth), 3):
+        raise ValueError(f"coordinates of shape {places.shape} for {len(truth)} parcels")
     if truth.min() < 1 or truth.max() > N_NETWORKS:
         raise ValueError(f"reference labels must lie in 1 … {N_NETWORKS}")
     clusters = fcluster(linkage(points, method="ward"), N_NETWORKS, criterion="maxclust")
-    labels = _named_after(clusters, truth)
+    labels = named_after(clusters, truth)
+    distance = _between_folds(points, truth, seed)
     return Networks(
         labels=labels,
         accuracy=float((labels == truth).mean()),
         adjusted_rand=float(adjusted_rand_score(truth, clusters)),
-        knn_accuracy=_knn_accuracy(points, truth, seed),
-        majority=float(np.bincount(truth).max() / len(truth)),
+        knn_accuracy=_knn_accuracy(distance, truth),
+        knn_accuracy_distant=_knn_accuracy(np.where(_near(places), np.inf, distance), truth),
     )
 
 
@@ -219,22 +244,26 @@ def _unit_rows(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(norm > floor, centred / np.maximum(norm, floor), 0)
 
 
-def _named_after(clusters: NDArray[np.int32], truth: NDArray[np.int64]) -> NDArray[np.int64]:
-    overlap = np.zeros((N_NETWORKS, N_NETWORKS), dtype=np.int64)
-    np.add.at(overlap, (clusters - 1, truth - 1), 1)
-    rows, columns = linear_sum_assignment(overlap, maximize=True)
-    names = np.zeros(N_NETWORKS, dtype=np.int64)
-    names[rows] = columns + 1
-    return names[clusters - 1]
-
-
-def _knn_accuracy(points: NDArray[np.float64], truth: NDArray[np.int64], seed: int) -> float:
+def _between_folds(
+    points: NDArray[np.float64], truth: NDArray[np.int64], seed: int
+) -> NDArray[np.float64]:
+    """Distances of the features (P, P); infinite where both parcels are in the same fold."""
     order = np.random.default_rng(seed).permutation(len(truth))
     fold = np.empty(len(truth), dtype=np.int64)
     # Stratified: every fold has its share of each network.
     fold[order[np.argsort(truth[order], kind="stable")]] = np.arange(len(truth)) % N_FOLDS
-    distance = cdist(points, points)
-    distance[fold[:, None] == fold[None, :]] = np.inf
+    return np.where(fold[:, None] == fold[None, :], np.inf, cdist(points, points))
+
+
+def _near(xyz: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Pairs of parcels (P, P) that are neighbours, or would be if one were mirrored at x = 0."""
+    near: NDArray[np.bool_] = (cdist(xyz, xyz) < NEAR_MM) | (cdist(xyz, xyz * [-1, 1, 1]) < NEAR_MM)
+    return near
+
+
+def _knn_accuracy(distance: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    """Accuracy of the vote of the nearest parcels; those at an infinite distance have no vote."""
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :N_NEIGHBOURS]
-    votes = np.stack([(truth[nearest] == n + 1).sum(axis=1) for n in range(N_NETWORKS)], axis=1)
-    return float((votes.argmax(axis=1) + 1 == truth).mean())
+    voter = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
+    votes = [((truth[nearest] == n + 1) & voter).sum(axis=1) for n in range(N_NETWORKS)]
+    return float((np.stack(votes, axis=1).argmax(axis=1) + 1 == truth).mean())

@@ -58,7 +58,7 @@ class ModelResults:
         One per mask ratio, in the order of the options.
     networks
         By features: "model", "attention" (networks with a token per parcel), and the controls
-        "series" and "untrained".
+        "series", "untrained" and "coordinates".
     """
 
     embeddings: Embeddings
@@ -114,7 +114,7 @@ def run_model(
     >>> options = ModelOptions(seed=0, mask_ratios=[0.5])
     >>> twin = untrained_twin(model, 1)
     >>> sorted(run_model(model, twin, series, xyz, reference, tr=0.735, options=options).networks)
-    ['attention', 'model', 'series', 'untrained']
+    ['attention', 'coordinates', 'model', 'series', 'untrained']
     """
     embeddings = embed(
         model,
@@ -141,7 +141,9 @@ def run_model(
         tables = {"model": embeddings.parcels, "attention": embeddings.attention}
         features = {name: table for name, table in tables.items() if table is not None}
     untrained = parcel_features(control, series, xyz, tr=tr, options=options)
-    networks = networks_with_controls(features, untrained, series, reference, seed=options.seed)
+    networks = networks_with_controls(
+        features, untrained, series, reference, xyz, seed=options.seed
+    )
     return ModelResults(embeddings, reconstructions, networks)
 
 
@@ -192,10 +194,11 @@ def networks_with_controls(
     untrained: Features,
     series: NDArray[np.float32],
     reference: NDArray[np.int64],
+    xyz: NDArray[np.float64],
     *,
     seed: int,
 ) -> dict[str, Networks]:
-    """Cluster parcels by a model's features, and by those of the two controls that it must beat.
+    """Cluster parcels by a model's features, and by those of the controls that it must beat.
 
     Parameters
     ----------
@@ -207,13 +210,20 @@ def networks_with_controls(
         (T, P), whose connectivity is the other control.
     reference
         (P,) networks 1 … 7.
+    xyz
+        (P, 3) centres of the parcels in mm, which are a control themselves.
     seed
         Of the folds.
 
     Returns
     -------
     dict
-        Networks by the names of the features, "series" and "untrained".
+        Networks by the names of the features, "series", "untrained" and "coordinates".
     """
-    tables = {**features, "series": correlation_profile(series), "untrained": untrained}
-    return {name: parcel_networks(table, reference, seed) for name, table in tables.items()}
+    tables = {
+        **features,
+        "series": correlation_profile(series),
+        "untrained": untrained,
+        "coordinates": xyz,
+    }
+    return {name: parcel_networks(table, reference, xyz, seed) for name, table in tables.items()}

@@ -14,9 +14,10 @@ from brainlm_bids.bids.derivatives import identify
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice, from_json, gravest_first
-from brainlm_bids.report import model_facts, run_facts
+from brainlm_bids.report import model_facts, network_facts, run_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
 from brainlm_bids.report.model_facts import MetricRow
+from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.status import read_crashes, read_status
 from brainlm_bids.report.values import Fact, Row, as_float, as_list, read_json, read_tsv
 
@@ -29,6 +30,8 @@ class Model:
     facts: list[Fact] = field(default_factory=list)
     metrics: list[MetricRow] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
+    networks: list[tuple[str, ...]] = field(default_factory=list)
+    network_verdict: str = ""
     figures: list[FigureFile] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     licence: str = model_facts.NO_LICENCE
@@ -171,11 +174,15 @@ def _model(naming: Naming, files: _Files, model: str, scaling: str) -> Model:
     about = model_facts.described(sidecar)
     figures = existing_figures(replace(naming, scaling=scaling), "model", model)
     table, verdicts = model_facts.metrics(files.tsv("metrics", model, scaling))
+    scores = mapping(files.json("networks", model, scaling).get("Scores"))
+    limit = mapping(scores.get(network_facts.LIMIT))
     return Model(
         label,
         model_facts.facts(about, windows),
         table,
         verdicts,
+        network_facts.rows(scores),
+        network_facts.verdict(mapping(scores.get("model")), limit, "Networks from the model"),
         [figure for section in figures.values() for figure in section],
         _warnings(sidecar),
         model_facts.licence(about),

@@ -7,17 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import default_of
-from brainlm_bids.figures.palette import NETWORK_FEATURES
 from brainlm_bids.notices import Notice, from_json, gravest_first
-from brainlm_bids.report import model_facts
+from brainlm_bids.report import model_facts, network_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
 from brainlm_bids.report.group_audit import Audit, gather_audit
 from brainlm_bids.report.run_records import mapping
-from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv
+from brainlm_bids.report.values import Fact, Row, as_float, mean_sd, number, read_json, read_tsv
 from brainlm_bids.report.verdict import best_of, ranked, source_of, verdict
 
 _METRICS = {
@@ -63,6 +60,7 @@ class Model:
     metrics: list[tuple[str, ...]] = field(default_factory=list)
     maps: list[tuple[str, FigureFile]] = field(default_factory=list)
     networks: list[tuple[str, ...]] = field(default_factory=list)
+    network_verdicts: list[str] = field(default_factory=list)
     figures: Sections = field(default_factory=dict)
     decodings: list[Decoding] = field(default_factory=list)
     not_decoded: list[tuple[str, str]] = field(default_factory=list)
@@ -103,7 +101,9 @@ def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model
         if path.is_file():
             model.maps.append((str(name), figure_file("embedding_map", path, naming)))
     model.metrics = _mean_metrics(read_tsv(naming.existing("group_metrics", model=label)))
-    model.networks = _mean_networks(read_tsv(naming.existing("group_networks", model=label)))
+    agreements = read_tsv(naming.existing("group_networks", model=label))
+    model.networks = network_facts.cohort_rows(agreements)
+    model.network_verdicts = network_facts.cohort_verdicts(agreements)
     model.figures = existing_figures(naming, "cohort_model", label)
     _add_decoding(model, naming)
     model.audit = gather_audit(naming, label)
@@ -118,42 +118,9 @@ def _mean_metrics(rows: list[Row]) -> list[tuple[str, ...]]:
         groups.setdefault(key, []).append(row)
     keys = ("mse", "mae", "r2", "pearson_r")
     return [
-        (number(ratio), predictor.replace("_", " "), *(_mean_sd(group, key) for key in keys))
+        (number(ratio), predictor.replace("_", " "), *(mean_sd(group, key) for key in keys))
         for (ratio, predictor), group in groups.items()
     ]
-
-
-def _mean_sd(rows: Sequence[Row], key: str) -> str:
-    values = [v for row in rows if (v := as_float(row.get(key))) is not None]
-    if not values:
-        return "n/a"
-    return f"{np.mean(values):.3f} ({np.std(values):.3f})"
-
-
-def _mean_networks(rows: list[Row]) -> list[tuple[str, ...]]:
-    """(what, accuracy, ARI, kNN accuracy, chance): of the consensus, and over recordings."""
-    keys = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
-    lines = []
-    for kind in ("consensus", "recordings"):
-        group = [
-            row
-            for row in rows
-            if (row.get("participant_id") == "consensus") == (kind == "consensus")
-        ]
-        for features in dict.fromkeys(row.get("features", "") for row in group):
-            chosen = [row for row in group if row.get("features", "") == features]
-            name = f"{kind}, {NETWORK_FEATURES.get(features, features)}"
-            if kind == "consensus":
-                cells = tuple(_three_decimals(chosen[0].get(key)) for key in keys)
-            else:
-                cells = tuple(_mean_sd(chosen, key) for key in keys)
-            lines.append((name, *cells))
-    return lines
-
-
-def _three_decimals(value: object) -> str:
-    converted = as_float(value)
-    return "–" if converted is None else f"{converted:.3f}"
 
 
 def _add_decoding(model: Model, naming: Naming) -> None:

@@ -75,7 +75,9 @@ def cohort_methods(naming: Naming, models: Sequence[str]) -> Manuscript:
 
 
 _CONSENSUS = (
-    "The consensus network of a parcel is its most frequent network, with one vote per participant."
+    "Consensus networks were obtained by clustering the share of participants in whom two parcels "
+    "were in the same cluster [@evidence]; a parcel has the most frequent one, with one vote per "
+    "participant."
 )
 
 

@@ -31,7 +31,7 @@ def model_blocks(runs: Sequence[RunRecord]) -> list[Block]:
     ]
     parts.append(
         "Parcels were clustered without labels into seven networks, which were compared with the "
-        "AA-7 networks [@akiki]."
+        "AA-7 networks [@akiki], beside random features that are only smooth over space."
     )
     items = [_model(label, runs) for label in labels]
     return [

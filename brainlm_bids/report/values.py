@@ -7,9 +7,12 @@ what is not there.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from brainlm_bids import files
 from brainlm_bids.bids.derivatives import read_table
@@ -53,6 +56,16 @@ def as_float(value: object) -> float | None:
     except ValueError:
         return None
     return converted if math.isfinite(converted) else None
+
+
+def mean_sd(rows: Sequence[Row], key: str) -> str:
+    """Mean and standard deviation of a column, over the rows that have a number.
+
+    >>> mean_sd([{"r2": "0.5"}, {"r2": "0.7"}, {"r2": "n/a"}], "r2")
+    '0.600 (0.100)'
+    """
+    values = [v for row in rows if (v := as_float(row.get(key))) is not None]
+    return f"{np.mean(values):.3f} ({np.std(values):.3f})" if values else "n/a"
 
 
 def as_list(value: object) -> list[Any]:

@@ -26,6 +26,7 @@ from brainlm_bids.resources.fetching import FETCHABLE, fetch
 from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
 from brainlm_bids.resources.labels import WEIGHTS_LICENCE, WEIGHTS_LICENCE_NAME
 from brainlm_bids.resources.packaged import aroma_masks, tissue_maps
+from brainlm_bids.resources.spatial_null import SPATIAL_NULL, spatial_null
 from brainlm_bids.resources.template import (
     find_template,
     find_template_transform,
@@ -41,6 +42,7 @@ __all__ = [
     "RANDOM_MODELS",
     "REAL_SPACE",
     "SOURCES",
+    "SPATIAL_NULL",
     "UNTRAINED",
     "WEIGHTS_LICENCE",
     "WEIGHTS_LICENCE_NAME",
@@ -58,5 +60,6 @@ __all__ = [
     "find_template_transform",
     "other_space",
     "parcels",
+    "spatial_null",
     "tissue_maps",
 ]

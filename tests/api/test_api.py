@@ -111,7 +111,9 @@ def test_the_other_results(demo: BrainLM, series: np.ndarray) -> None:
     forecast = demo.forecast(series, tr=0.735, n=20).to_frame()
     assert forecast.shape == (20, 424) and forecast.index[0] == pytest.approx(260 * 0.735)
     networks = demo.networks(series, tr=0.735)
-    assert set(networks.metrics.index) == {"model", "series", "untrained"}
+    controls = {"series", "untrained", "coordinates", "spatial_null_mean", "spatial_null_95"}
+    assert set(networks.metrics.index) == {"model", *controls}
+    assert networks.metrics.notna().all(axis=None)
     assert sorted(set(networks.labels)) == list(range(1, 8))
 
 

@@ -123,8 +123,13 @@ def test_attention_and_networks(written: _Case) -> None:
     # A query spreads 1 over CLS and the 10 time patches of 424 parcels: 1/10 for a mean patch.
     assert rows == pytest.approx(np.full(424, 0.1), rel=1e-2)
     scores = written.sidecar("networks")["Scores"]
-    assert set(scores) == {"model", "attention", "series", "untrained"}
-    assert all(values["majority"] == pytest.approx(109 / 424) for values in scores.values())
+    null = {"coordinates", "spatial_null_mean", "spatial_null_95"}
+    assert set(scores) == {"model", "attention", "series", "untrained"} | null
+    measures = {"accuracy", "adjusted_rand", "knn_accuracy", "knn_accuracy_distant"}
+    assert all(set(values) == measures for values in scores.values())
+    # Untrained weights and a series without networks: nothing that smoothness would not reach.
+    limit = scores["spatial_null_95"]
+    assert all(scores["untrained"][name] <= limit[name] for name in measures)
     table = pd.read_csv(written.naming.path("networks", model=LABEL, extension=".tsv"), sep="\t")
     assert table["n_parcels"].sum() == 424
     assert table["color"].str.fullmatch("#[0-9a-f]{6}").all()

@@ -23,11 +23,11 @@ def test_the_record_holds_what_the_single_steps_give() -> None:
     for ratio, result in zip(OPTIONS.mask_ratios, results.reconstructions, strict=True):
         alone = reconstruct(MODEL, SERIES, XYZ, mask_ratio=ratio, seed=7, input_gain=2.0)
         assert np.array_equal(result.series, alone.series)
-    assert list(results.networks) == ["model", "attention", "series", "untrained"]
+    assert list(results.networks) == ["model", "attention", "series", "untrained", "coordinates"]
     untrained = parcel_features(TWIN, SERIES, XYZ, tr=0.735, options=OPTIONS)
     controls = {"series": correlation_profile(SERIES), "untrained": untrained}
     for name, features in controls.items():
-        alone_labels = parcel_networks(features, REFERENCE, 7).labels
+        alone_labels = parcel_networks(features, REFERENCE, XYZ, 7).labels
         assert np.array_equal(results.networks[name].labels, alone_labels)
     model = parcel_features(MODEL, SERIES, XYZ, tr=0.735, options=OPTIONS)
     assert not np.allclose(model, untrained)

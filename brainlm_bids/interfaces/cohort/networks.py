@@ -12,6 +12,9 @@ from brainlm_bids.figures import palette
 from brainlm_bids.interfaces.cohort.common import KEYS, GroupInputs, GroupInterface, key_columns
 from brainlm_bids.interfaces.images import load_image
 
+# Controls that are made from the parcels' places, and not from a recording
+SAME_FOR_ALL = ("coordinates", "spatial_null_mean", "spatial_null_95")
+
 
 class _ConnectivityOutputs(TraitedSpec):
     features = File(desc="(N, 89676) float32: Fisher z of the upper triangle, NaN if unknown")
@@ -33,7 +36,8 @@ class Connectivity(GroupInterface):
         from brainlm_bids.model.networks import parcel_networks
 
         self._begin()
-        reference = resources.parcels().network_index
+        parcels = resources.parcels()
+        reference = parcels.network_index
         shape = (len(self._recordings), len(reference) * (len(reference) - 1) // 2)
         path = folder / "connectivity.npy"
         features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -41,7 +45,7 @@ class Connectivity(GroupInterface):
         for row, recording in enumerate(self._recordings):
             _, matrix = files.read_matrix(self._of(recording).existing("pearson"))
             features[row] = fisher_z(matrix)
-            labels[row] = parcel_networks(matrix, reference, self.inputs.seed).labels
+            labels[row] = parcel_networks(matrix, reference, parcels.xyz, self.inputs.seed).labels
         features.flush()
         np.save(folder / "networks.npy", labels)
         self._results["features"] = str(path)
@@ -69,8 +73,9 @@ class GroupNetworks(GroupInterface):
         self._atlas, self._affine = load_image(self.inputs.atlas)
         subjects = [recording["participant_id"] for recording in self._recordings]
         series = np.load(self.inputs.series_networks)[self.inputs.rows]
-        voted = consensus(self._labels(), subjects)
-        self._scores(voted.labels, consensus(series, subjects).labels)
+        reference = resources.parcels().network_index
+        voted = consensus(self._labels(), subjects, reference)
+        self._scores(voted.labels, consensus(series, subjects, reference).labels)
         self._images(voted.labels, voted.probability)
         self._figures(voted.labels, voted.probability)
 
@@ -90,25 +95,31 @@ class GroupNetworks(GroupInterface):
 
     def _scores(self, model: NDArray[np.int64], series: NDArray[np.int64]) -> None:
         from brainlm_bids.cohort.consensus import agreement
+        from brainlm_bids.model.networks import MEASURES
 
         reference = resources.parcels().network_index
-        measures = ("accuracy", "adjusted_rand", "knn_accuracy", "majority")
-        columns: dict[str, list[Any]] = {name: [] for name in (*KEYS, "features", *measures)}
+        controls: dict[str, dict[str, float]] = {}
+        rows: list[dict[str, Any]] = []
         for recording in self._recordings:
             keys = {name: column[0] for name, column in key_columns([recording]).items()}
             path = self._of(recording).path("networks", model=self._label, extension=".json")
             for features, scores in files.read_json(path)["Scores"].items():
-                for name, value in {**keys, "features": features, **scores}.items():
-                    columns[name].append(value)
-        self._consensus = {
+                if features in SAME_FOR_ALL:
+                    controls[features] = scores
+                else:
+                    rows.append({**keys, "features": features, **scores})
+        compared = {
             "model": agreement(model, reference),
             "series": agreement(series, reference),
         }
-        for features, values in self._consensus.items():
-            row = {"participant_id": "consensus", "features": features, **values}
-            for name, column in columns.items():
-                column.append(row.get(name))
-        self._table("group_networks", columns)
+        for kind, table in (("consensus", compared), ("control", controls)):
+            rows += [
+                {"participant_id": kind, "features": features, **scores}
+                for features, scores in table.items()
+            ]
+        names = (*KEYS, "features", *MEASURES)
+        self._table("group_networks", {name: [row.get(name) for row in rows] for name in names})
+        self._consensus = {**compared, **controls}
 
     def _images(self, labels: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
         index = self._atlas.astype(np.int64)
@@ -144,10 +155,10 @@ class GroupNetworks(GroupInterface):
             self._affine,
             reference,
             {
-                f"consensus, {palette.NETWORK_FEATURES[name]}": scores["accuracy"]
+                palette.NETWORK_FEATURES[name]: scores["accuracy"]
                 for name, scores in self._consensus.items()
-            }
-            | {"chance (largest network)": self._consensus["model"]["majority"]},
+                if name != "spatial_null_mean"
+            },
             title="Consensus of the cohort",
         )
         plot_probabilities(
