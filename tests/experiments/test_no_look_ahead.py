@@ -199,8 +199,9 @@ def test_what_was_resampled_before_is_said(
     assert "smooth_series" in {one["Kind"] for one in files.read_json(note)["Warnings"]}
 
 
-def finetune(data: Path, run: Path, *more: object) -> list[Any]:
-    words = ["finetune", "random:tiny", data, run, "--future", 1, "--folds", 2, *more]
+def finetune(data: Path, run: Path) -> list[Any]:
+    words = ["finetune", "random:tiny", data, run, "--future", 1, "--folds", 2]
+    words += ["--epochs", 1, "--batch", 2, "--origins", 2]
     assert tools.main([*(str(one) for one in words), "--offline"]) == 0
     return files.read_rows(run / "forecast.tsv")
 
@@ -210,7 +211,7 @@ def test_fine_tuning_learns_no_future_of_noise(tmp_path: Path) -> None:
         series = 10000 + 40 * noise(100, seed=k)
         series[30] = np.nan
         write_run(tmp_path / "out", f"sub-{k:02d}_task-rest", series, 2.0)
-    rows = finetune(tmp_path / "out", tmp_path / "run", "--epochs", 2, "--batch", 2)
+    rows = finetune(tmp_path / "out", tmp_path / "run")
     assert {row["predictor"] for row in rows} >= {"before", "after", "autoregressive"}
     assert {float(row["seconds"]) for row in rows} == {2.0 * k for k in range(1, 8)}
     assert all(float(row["r2"]) <= 0.05 for row in rows)
@@ -219,6 +220,6 @@ def test_fine_tuning_learns_no_future_of_noise(tmp_path: Path) -> None:
     # and a store that others made, which says the repetition time
     made = [(f"sub-{k}_task-a", f"sub-{k}", noise(70, seed=k), "", 3.0, 0.735) for k in range(6)]
     write_store(tmp_path / "store", made)
-    rows = finetune(tmp_path / "store", tmp_path / "other", "--epochs", 1)
+    rows = finetune(tmp_path / "store", tmp_path / "other")
     assert {float(row["repetition_time"]) for row in rows} == {3.0}
     assert all(float(row["r2"]) <= 0.05 for row in rows)
