@@ -270,7 +270,7 @@ class Settings:
     readouts: tuple[str, ...] = setting(
         ("linear", "attentive", "mlp"), GROUP_LEVEL, COHORT, by_content=True,
         choices=("linear", "attentive", "mlp"),
-        help="readouts that --target is predicted with: linear (of CLS and mean tokens, "
+        help="readouts of --target and --decode-states: linear (of CLS and mean tokens, "
         "connectivity, motion, coordinates), attentive (a probe of all tokens), mlp (of the raw "
         "parcel series); linear alone takes a tenth of the time")
     harmonize: str | None = setting(
@@ -290,6 +290,14 @@ class Settings:
         False, GROUP_LEVEL, COHORT, by_content=True,
         help="refuse to decode a target that depends on the site, unless --harmonize, --folds-by "
         "or --regress-out take the site into account; a warning without it")
+    decode_states: str | None = setting(
+        None, GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", alone="trial_type",
+        default_text="none",
+        help="also decode states within recordings: the words of a column of events.tsv, or task "
+        "for the tasks of whole recordings")
+    state_delay: float = setting(
+        5.0, GROUP_LEVEL, COHORT, by_content=True, unit="s", bounds="[0, 30]", metavar="S",
+        help="haemodynamic delay between events and the volumes that show them")
     permutations: int = setting(
         500, GROUP_LEVEL, COHORT, bounds="[0, inf)", metavar="N",
         help="number of permutations of the target behind each p value")

@@ -98,6 +98,8 @@ class Option:
         More flags; an alias may have a unit of its own.
     convert
         Reads text in a way of its own.
+    alone
+        The value where the flag is given without one.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Option:
     aliases: Mapping[str, str | None] | None = None
     counted: bool = False
     convert: Callable[[str], Any] | None = None
+    alone: Any = None
 
     @property
     def flag(self) -> str:

@@ -9,6 +9,7 @@ from brainlm_bids.app.decoding import plan_decoding
 from brainlm_bids.app.execution import execute
 from brainlm_bids.app.plan import model_source
 from brainlm_bids.app.resources import materialise
+from brainlm_bids.app.states import plan_states
 from brainlm_bids.app.status import FAILED, Outcome
 from brainlm_bids.bids.derivatives import INCLUDED
 from brainlm_bids.bids.quality import quality, quality_columns
@@ -73,4 +74,5 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
     plan = None if decoding is None else decoding.plan
     audit = plan_audit(cohort, label, embedded, untrained=plan is not None and bool(plan.targets))
     sidecar |= {} if decoding is None else decoding.sidecar
-    return ModelSummary(label, rows, colours, sidecar, source, plan, audit)
+    states = plan_states(cohort, label, embedded) if cohort.settings.decode_states else None
+    return ModelSummary(label, rows, colours, sidecar, source, plan, audit, states)

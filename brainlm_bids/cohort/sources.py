@@ -97,6 +97,26 @@ SOURCES: tuple[Source, ...] = (
     COORDINATES,
 )
 
+# The rows of the decoding of states within recordings
+STATE_MOTION = Source(
+    "motion", LINEAR, NO_SCALING, "motion, and when and how long the block was", BASELINE
+)
+STATE_SOURCES: tuple[Source, ...] = (
+    *_of_network("embedding", "embedding", EMBEDDING),
+    CONNECTIVITY,
+    *(
+        Source("series", readout, scaling, f"{title}, {scaled}", BASELINE)
+        for readout, title in {
+            LINEAR: "mean activity of the parcels",
+            MLP: "MLP on the parcel series",
+        }.items()
+        for scaling, scaled in _SCALED.items()
+    ),
+    STATE_MOTION,
+    *_of_network("untrained", "untrained network", CONTROL),
+    COORDINATES,
+)
+
 # Those that `brainlm finetune` has besides
 FINETUNED: tuple[Source, ...] = tuple(
     Source("finetuned", HEAD, scaling, f"fine-tuned, {scaled}", EMBEDDING)

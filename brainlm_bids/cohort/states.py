@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.cohort.folds import Split, splits
 from brainlm_bids.errors import UserError
 
 # Events of one state that follow one another within this time are one block: stimuli of a block
@@ -18,8 +19,10 @@ from brainlm_bids.errors import UserError
 LARGEST_GAP = 2.0
 # BOLD follows neural activity by 4 to 6 s (Boynton et al. 1996).
 DELAY = 5.0
-MINIMUM_GROUPS, MINIMUM_BLOCKS = 2, 4
+MINIMUM_GROUPS = 2
 MAXIMUM_STATES = 50
+N_FOLDS = 5
+WINDOW = 200  # volumes that BrainLM sees at a time
 
 
 class Block(NamedTuple):
@@ -127,6 +130,80 @@ def block_volumes(
     return places
 
 
+def whole_recording(state: str, *, start: float, tr: float, n_volumes: int) -> list[Block]:
+    """Blocks of a recording that is in one state throughout: a model's windows.
+
+    Parameters
+    ----------
+    state
+        The state.
+    start
+        Time of the series' first volume in s.
+    tr
+        Repetition time of the series in s.
+    n_volumes
+        Number of volumes of the series.
+
+    Returns
+    -------
+    list of Block
+        Of 200 volumes each, together the whole recording as far as these fit; one block for a
+        shorter recording.
+
+    Examples
+    --------
+    >>> [block.onset for block in whole_recording("rest", start=0.0, tr=1.0, n_volumes=450)]
+    [0.0, 200.0]
+    """
+    if n_volumes < WINDOW:
+        return [Block(start, n_volumes * tr, state)]
+    onsets = start + tr * WINDOW * np.arange(n_volumes // WINDOW)
+    return [Block(float(onset), WINDOW * tr, state) for onset in onsets]
+
+
+def state_folds(
+    values: NDArray[np.float64], groups: Sequence[str], *, repeats: int, seed: int
+) -> list[list[Split]]:
+    """Splits of the blocks, several times with different ones.
+
+    Parameters
+    ----------
+    values
+        (B,) index of the state of each block.
+    groups
+        (B,) what is left out as a whole. If every block is a group of its own, the states are
+        spread evenly over the folds, as many as the rarest state has blocks, and five at most.
+    repeats
+        How many times.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    list of list of (train, test)
+        For each repeat its splits.
+
+    Examples
+    --------
+    >>> states = np.array([0.0, 1, 2, 0, 1, 2])
+    >>> [(_, test), _] = state_folds(states, list("abcdef"), repeats=1, seed=0)[0]
+    >>> sorted(states[test].tolist())
+    [0.0, 1.0, 2.0]
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    members = np.asarray(groups)
+    if len(set(groups)) < len(groups):
+        return [list(splits(members, N_FOLDS, seed + repeat)) for repeat in range(repeats)]
+    labels = values.astype(np.int64)
+    n_folds = min(N_FOLDS, int(np.bincount(labels).min()))
+    every = []
+    for repeat in range(repeats):
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed + repeat)
+        every.append([(train, test) for train, test in folds.split(labels, labels)])
+    return every
+
+
 class States(NamedTuple):
     """Blocks of all recordings that take part in the decoding of states.
 
@@ -151,8 +228,8 @@ class States(NamedTuple):
 def choose_states(states: Sequence[str], groups: Sequence[str]) -> States:
     """Choose the states that can be decoded.
 
-    A state is decoded if it occurs on both sides of a split: in at least two groups that are left
-    out as a whole, and in at least four blocks.
+    A state is decoded if it can occur on both sides of a split: in at least two groups that are
+    left out as a whole.
 
     Parameters
     ----------
@@ -177,18 +254,18 @@ def choose_states(states: Sequence[str], groups: Sequence[str]) -> States:
         counts.setdefault(state, []).append(group)
     kept, notes = [], []
     for state, of in sorted(counts.items()):
-        if len(of) >= MINIMUM_BLOCKS and len(set(of)) >= MINIMUM_GROUPS:
+        if len(set(of)) >= MINIMUM_GROUPS:
             kept.append(state)
         else:
             notes.append(
-                f"{state!r} is left out: {len(of)} blocks of {len(set(of))} subjects or runs, "
-                f"fewer than {MINIMUM_BLOCKS} of {MINIMUM_GROUPS}"
+                f"{state!r} is left out: all of its blocks ({len(of)}) would be left out of the "
+                "training together"
             )
     if len(kept) < 2:
         found = ", ".join(f"{state!r} {len(of)}" for state, of in sorted(counts.items()))
         raise UserError(
-            f"too few blocks ({found or 'none'}); two states of at least {MINIMUM_BLOCKS} blocks "
-            "are needed"
+            f"too few blocks ({found or 'none'}); two states are needed that two participants "
+            "have, or that one participant has in two recordings or, if there is one, two blocks"
         )
     if len(kept) > MAXIMUM_STATES:
         raise UserError(

@@ -82,6 +82,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     settings = Settings(**values)
     _check(settings)
     _check_levels(settings, given)
+    _check_states(settings, given)
     return settings
 
 
@@ -92,8 +93,8 @@ def _check_levels(settings: Settings, given: dict[str, Any]) -> None:
             raise UserError(f"{row.flag} has an effect at group level only")
     if settings.regress_out and not settings.target:
         raise UserError("--regress-out needs a --target to predict")
-    if "readouts" in given and not settings.target:
-        raise UserError("--readouts needs a --target to predict")
+    if "readouts" in given and not (settings.target or settings.decode_states):
+        raise UserError("--readouts needs a --target to predict, or --decode-states")
     if settings.target and not settings.readouts:
         raise UserError(f"--readouts: name some of {', '.join(TABLE['readouts'].choices)}")
     for flag, given_column in (
@@ -131,6 +132,14 @@ def _check_sites(settings: Settings) -> None:
         )
     if column is not None and column in settings.keep:
         raise UserError(f"--keep {column}: this is what --harmonize removes")
+
+
+def _check_states(settings: Settings, given: dict[str, Any]) -> None:
+    """Refuse what the decoding of states cannot do."""
+    if "state_delay" in given and settings.decode_states in (None, "task"):
+        raise UserError("--state-delay needs --decode-states with a column of events.tsv")
+    if settings.decode_states and "none" in settings.model:
+        raise UserError("--decode-states: there is no embedding to decode from with --model none")
 
 
 def _check(settings: Settings) -> None:

@@ -85,6 +85,8 @@ def _value(row: Option) -> str:
         text = Bounds(row.bounds).described(noun) if row.bounds else noun
     else:
         text = f"`{row.metavar}`"
+    if row.alone is not None:
+        return f"{text}; alone: `{row.alone}`"
     return f"one or more: {text}" if row.several else text
 
 

@@ -105,6 +105,8 @@ def add_option(
     values["metavar"] = _metavar(option)
     if option.several:
         values |= {"nargs": "+", "action": "extend" if suppress else "store"}
+    if option.alone is not None:
+        values |= {"nargs": "?", "const": option.alone}
     aliases = dict(option.aliases or {})
     spellings += [word for alias, unit in aliases.items() if not unit for word in _both(alias)]
     group.add_argument(*spellings, type=_reader(option), **values)

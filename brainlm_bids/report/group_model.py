@@ -14,6 +14,7 @@ from brainlm_bids.report import model_facts, network_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
 from brainlm_bids.report.group_audit import Audit, gather_audit
 from brainlm_bids.report.run_records import mapping
+from brainlm_bids.report.states import States, gather_states
 from brainlm_bids.report.values import Fact, Row, as_float, mean_sd, number, read_json, read_tsv
 from brainlm_bids.report.verdict import best_of, ranked, source_of, verdict
 
@@ -69,6 +70,7 @@ class Model:
     readouts_left_out: str = ""
     audit: Audit | None = None
     sites: str = ""
+    states: States | None = None
     licence: str = model_facts.NO_LICENCE
 
 
@@ -107,6 +109,7 @@ def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model
     model.figures = existing_figures(naming, "cohort_model", label)
     _add_decoding(model, naming)
     model.audit = gather_audit(naming, label)
+    model.states = gather_states(naming, label)
     return model
 
 

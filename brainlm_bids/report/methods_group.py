@@ -12,6 +12,7 @@ from brainlm_bids.report.methods import closing
 from brainlm_bids.report.methods_audit import audit_blocks
 from brainlm_bids.report.methods_decoding import decoding_text
 from brainlm_bids.report.methods_models import model_blocks
+from brainlm_bids.report.methods_states import states_text
 from brainlm_bids.report.run_records import Sidecar, gather_embeddings
 from brainlm_bids.report.values import Row, as_float, read_json, read_tsv
 
@@ -70,6 +71,11 @@ def cohort_methods(naming: Naming, models: Sequence[str]) -> Manuscript:
             ),
         ]
     blocks += audit_blocks(naming, models)
+    paths = (naming.existing("states", model=label) for label in models)
+    states = next((path for path in paths if path.is_file()), None)
+    if states is not None:
+        text = states_text(read_tsv(states), read_json(states.with_suffix(".json")))
+        blocks += [Heading("Decoding of states"), Paragraph(text)]
     sidecars = [about, *embeddings.values(), *(one for run in runs for one in run.models.values())]
     return Manuscript((*blocks, *closing(sidecars)), NAME)
 

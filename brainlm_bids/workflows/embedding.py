@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import RecordingContext
@@ -20,6 +21,16 @@ MODEL_MEMORY, MODEL_MEMORY_650M = 4.0, 8.0
 def model_memory(label: str) -> float:
     """What a node with a model needs, in GB."""
     return MODEL_MEMORY_650M if "650M" in label else MODEL_MEMORY
+
+
+def embedded_together(n: int) -> list[slice]:
+    """Which of n recordings each node embeds for decoding: at least four, in at most 128 nodes.
+
+    >>> embedded_together(10)
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 12, None)]
+    """
+    size = max(4, math.ceil(n / 128))
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 def model_node(

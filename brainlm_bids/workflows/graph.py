@@ -6,7 +6,7 @@ has cost, reads it from here and takes no name apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,3 +115,38 @@ class GraphBuilder:
         prefix = f"{self.workflow.name}.{part.name}"
         inner = part.list_node_names() if hasattr(part, "list_node_names") else None
         return [prefix] if inner is None else [f"{prefix}.{name}" for name in inner]
+
+
+def merge(
+    graph: GraphBuilder, stage: Stage, nodes: Sequence[Node], output: str, to: Node, field: str
+) -> Node:
+    """Give an output of several nodes to another node as a list.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        That the nodes are in.
+    stage : Stage
+        Of the merge.
+    nodes : sequence of Node
+        In the order of the list.
+    output, field : str
+        Of the nodes, and of the node that gets the list.
+    to : Node
+        Which gets it.
+
+    Returns
+    -------
+    Node
+        Whose `out` is the list.
+    """
+    from nipype.interfaces.utility import Merge
+    from nipype.pipeline import engine
+
+    name = f"merge_{field}_{to.name}"
+    joint = engine.Node(Merge(len(nodes)), name=name, run_without_submitting=True)
+    graph.add(stage, joint)
+    for number, node in enumerate(nodes, start=1):
+        graph.connect(node, joint, (output, f"in{number}"))
+    graph.connect(joint, to, ("out", field))
+    return joint

@@ -9,7 +9,6 @@ tables:     connectivity ─► networks;  tables
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +28,15 @@ from brainlm_bids.interfaces.cohort.tables import GroupTables
 from brainlm_bids.interfaces.cohort.tokens import EmbedForDecoding, GatherFeatures
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.audit import AuditPlan, add_audit
-from brainlm_bids.workflows.embedding import model_memory, model_node
-from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
+from brainlm_bids.workflows.embedding import embedded_together, model_memory, model_node
+from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage, merge
 from brainlm_bids.workflows.nodes import Inputs, make_node, node_name
 from brainlm_bids.workflows.plans import CohortPlan
+from brainlm_bids.workflows.states import StatesPlan, add_states
 
 # Fixed, so that the graph is the same whatever the number of processes; 64 recordings of 490
 # volumes are 53 MB.
 RECORDINGS_TOGETHER = 64
-# Recordings that a node embeds for decoding, and how many such nodes there are at most.
-EMBEDDED_TOGETHER, MOST_EMBED_NODES = 4, 128
 STATISTICS, RECORDINGS, TABLES = (
     f"brainlm_bids_cohort_{name}" for name in ("statistics", "recordings", "tables")
 )
@@ -85,7 +83,7 @@ def statistics_workflow(
     pool = make_node(interface, "pool", settings, memory=1.5, always=True)
     graph.add(POOLED, *nodes, pool)
     for output, field in (("store", "stores"), ("report", "reports")):
-        _merge(graph, POOLED, nodes, output, pool, field)
+        merge(graph, POOLED, nodes, output, pool, field)
     return graph.build()
 
 
@@ -173,6 +171,8 @@ class ModelSummary:
         None where nothing is to be decoded.
     audit : AuditPlan or None
         None where it is complete.
+    states : StatesPlan or None
+        None where no states are to be decoded.
     """
 
     label: str
@@ -182,6 +182,7 @@ class ModelSummary:
     source: str
     decoding: DecodingPlan | None
     audit: AuditPlan | None
+    states: StatesPlan | None = None
 
     def stage(self, part: str) -> Stage:
         """The stage "tables", "networks", "decoding" or "audit" of this model."""
@@ -240,6 +241,9 @@ def tables_workflow(
                 (table, connectivity, gather),
                 settings,
             )
+        if model.states is not None:
+            stage = model.stage("states")
+            add_states(graph, model.states, model.label, model.source, stage, chosen, settings)
     return graph.build()
 
 
@@ -288,7 +292,7 @@ def _add_decoding(
             else:
                 graph.connect(gather, node, (source.name, "features"))
             nodes.append(node)
-    _merge(graph, stage, nodes, "decoded", write, "decoded")
+    merge(graph, stage, nodes, "decoded", write, "decoded")
     return gather
 
 
@@ -301,12 +305,11 @@ def _add_features(
 ) -> Node:
     """The node that has the features of all recordings, by the names of their sources."""
     stage, stems = model.stage("decoding"), [one["stem"] for one in chosen["recordings"]]
-    size = max(EMBEDDED_TOGETHER, math.ceil(len(stems) / MOST_EMBED_NODES))
     nodes = []
-    for start in range(0, len(stems), size):
+    for part in embedded_together(len(stems)):
         interface = EmbedForDecoding(
             naming=chosen["naming"],
-            stems=stems[start : start + size],
+            stems=stems[part],
             readouts=sorted({source.kind for source in plan.sources}),
             model_tr=settings.model_tr,
             source=model.source,
@@ -318,7 +321,7 @@ def _add_features(
             device=settings.device,
             configuration=plan.embeddings,
         )
-        name = node_name(f"embed_{start:06d}", model.label)
+        name = node_name(f"embed_{part.start:06d}", model.label)
         memory = model_memory(model.label)
         nodes.append(make_node(interface, name, settings, memory=memory))
     interface = GatherFeatures(
@@ -330,23 +333,8 @@ def _add_features(
     gather = make_node(interface, name, settings, memory=1.0)
     graph.add(stage, *nodes, gather)
     for output in ("pooled", "stored"):
-        _merge(graph, stage, nodes, output, gather, output)
+        merge(graph, stage, nodes, output, gather, output)
     return gather
-
-
-def _merge(
-    graph: GraphBuilder, stage: Stage, nodes: Sequence[Node], output: str, to: Node, field: str
-) -> None:
-    """Give an output of several nodes to another node as a list."""
-    from nipype.interfaces.utility import Merge
-    from nipype.pipeline import engine
-
-    name = f"merge_{field}_{to.name}"
-    merge = engine.Node(Merge(len(nodes)), name=name, run_without_submitting=True)
-    graph.add(stage, merge)
-    for number, node in enumerate(nodes, start=1):
-        graph.connect(node, merge, (output, f"in{number}"))
-    graph.connect(merge, to, ("out", field))
 
 
 def _plain_target(target: Target, sites: Sites) -> dict[str, Any]:

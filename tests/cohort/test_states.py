@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.cohort.states import Block, block_volumes, choose_states, find_blocks
+from brainlm_bids.cohort.states import (
+    Block,
+    block_volumes,
+    choose_states,
+    find_blocks,
+    state_folds,
+    whole_recording,
+)
 from brainlm_bids.errors import UserError
 
 
@@ -47,12 +54,33 @@ def test_states_that_occur_in_one_subject_are_left_out() -> None:
     chosen = choose_states(states, groups)
     assert chosen.names == ("a", "b") and chosen.rows.tolist() == list(range(8))
     assert chosen.values.tolist() == [0.0, 1.0] * 4
-    assert "'c' is left out: 5 blocks of 1 subjects or runs" in chosen.notes[0]
+    assert "'c' is left out: all of its blocks (5)" in chosen.notes[0]
 
 
 def test_trials_in_place_of_states_are_refused() -> None:
-    with pytest.raises(UserError, match="two states of at least 4 blocks are needed"):
+    with pytest.raises(UserError, match="two states are needed that two participants have"):
         choose_states(["a", "b", "c"], ["1", "2", "3"])
     many = [f"trial{k}" for k in range(60) for _ in range(4)]
     with pytest.raises(UserError, match="60 different states"):
         choose_states(many, ["1", "2"] * 120)
+
+
+def test_folds_leave_out_whole_groups_or_spread_the_states_of_single_blocks() -> None:
+    people = np.repeat([f"sub-{k}" for k in range(7)], 4)
+    for train, test in state_folds(np.tile([0.0, 1, 2, 3], 7), people, repeats=1, seed=0)[0]:
+        assert not set(people[train]) & set(people[test])
+    states = np.tile(np.arange(6.0), 2)
+    every = state_folds(states, [str(k) for k in range(12)], repeats=3, seed=0)
+    assert [len(folds) for folds in every] == [2, 2, 2]
+    for train, test in (split for folds in every for split in folds):
+        assert sorted(states[train]) == sorted(states[test]) == list(range(6))
+
+
+def test_a_recording_in_one_state_is_cut_into_windows() -> None:
+    blocks = whole_recording("rest", start=3.0, tr=0.735, n_volumes=450)
+    found = block_volumes(blocks, delay=0.0, start=3.0, tr=0.735, n_volumes=450)
+    assert found.tolist() == [[0, 200], [200, 400]]
+    short = whole_recording("rest", start=3.0, tr=0.735, n_volumes=120)
+    assert block_volumes(short, delay=0.0, start=3.0, tr=0.735, n_volumes=120).tolist() == [
+        [0, 120]
+    ]

@@ -472,13 +472,13 @@ def test_the_order_of_sections_is_that_of_the_table_of_figures(
         assert {anchor for anchor, _ in entries} == {anchor for anchor, _ in sections}
         return [name for _, name in entries]
 
-    audit = "What else is in the embedding"
-    of_models = ["m", "Reconstruction", "Embedding map", "Networks", "Decoding", audit]
-    assert headings()[:9] == ["Summary", "Cohort", "Scaling", *of_models]
+    last = ["States", "What else is in the embedding"]
+    of_models = ["m", "Reconstruction", "Embedding map", "Networks", "Decoding", *last]
+    assert headings()[:10] == ["Summary", "Cohort", "Scaling", *of_models]
     table = dict(reversed(figure_table().items()))
     monkeypatch.setattr(figure_files, "figure_table", lambda: table)
-    of_models = ["m", "Reconstruction", audit, "Decoding", "Networks", "Embedding map"]
-    assert headings()[:9] == ["Summary", "Scaling", "Cohort", *of_models]
+    of_models = ["m", "Reconstruction", *reversed(last), "Decoding", "Networks", "Embedding map"]
+    assert headings()[:10] == ["Summary", "Scaling", "Cohort", *of_models]
 
 
 def test_no_licence_is_assumed(output: Path) -> None:

@@ -31,6 +31,34 @@ if TYPE_CHECKING:
 MOTION = ("mean_fd", "coverage", "n_volumes", "repetition_time")
 
 
+def scaled_twice(naming: Naming, model_tr: float) -> tuple[dict[str, NDArray[np.float32]], float]:
+    """Read the series of a recording under both scalings.
+
+    The recording's own scaling is made here, since `--scaling-stats` may have replaced it at the
+    participant level.
+
+    Parameters
+    ----------
+    naming
+        The recording, in the names of what was scaled with the cohort.
+    model_tr
+        Repetition time of the model, s.
+
+    Returns
+    -------
+    series
+        (T, 424) by the statistics that scale it: `sources.RECORDING` and `sources.COHORT`.
+    tr
+        Repetition time of the series in s.
+    """
+    sampled, _ = steady_series(naming, model_tr)
+    own = scaling.recording_stats(sampled.series, sampled.measured)
+    of_recording, _ = scaling.scale(sampled.series, own, sampled.measured)
+    _, of_cohort = files.read_tsv(naming.path("cohort_robust"))
+    both = {sources.RECORDING: of_recording, sources.COHORT: of_cohort}
+    return {name: series.astype(np.float32) for name, series in both.items()}, sampled.tr
+
+
 class _EmbedInputs(ArrayInputSpec):
     naming = Record(Naming, mandatory=True, desc="of the group")
     stems = traits.List(traits.Str, mandatory=True, desc="of the recordings")
@@ -67,7 +95,7 @@ class EmbedForDecoding(ArrayInterface):
         for number, stem in enumerate(self.inputs.stems):
             naming = dataclasses.replace(group, stem=stem)
             try:
-                series, tr = self._series(naming)
+                series, tr = scaled_twice(naming, self.inputs.model_tr)
                 for source, content in self._contents(series, tr):
                     if source.kind == sources.LINEAR:
                         pooled.setdefault(source.name, []).append(content)
@@ -82,19 +110,6 @@ class EmbedForDecoding(ArrayInterface):
         (folder / "stored.json").write_text(json.dumps(stored))
         self._results["pooled"] = str(folder / "pooled.npz")
         self._results["stored"] = str(folder / "stored.json")
-
-    def _series(self, naming: Naming) -> tuple[dict[str, NDArray[np.float32]], float]:
-        """The series (T, 424) by the statistics that scale it, and its repetition time in s.
-
-        The recording's own scaling is made here, since `--scaling-stats` may have replaced it at
-        the participant level.
-        """
-        sampled, _ = steady_series(naming, self.inputs.model_tr)
-        own = scaling.recording_stats(sampled.series, sampled.measured)
-        of_recording, _ = scaling.scale(sampled.series, own, sampled.measured)
-        _, of_cohort = files.read_tsv(naming.path("cohort_robust"))
-        both = {sources.RECORDING: of_recording, sources.COHORT: of_cohort}
-        return {name: series.astype(np.float32) for name, series in both.items()}, sampled.tr
 
     def _contents(
         self, series: dict[str, NDArray[np.float32]], tr: float

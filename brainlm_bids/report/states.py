@@ -1,0 +1,144 @@
+"""What the report of a cohort says about the states that were decoded with one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort.sources import STATE_SOURCES, Source
+from brainlm_bids.report.run_records import mapping
+from brainlm_bids.report.values import Row, as_float, number, read_json, read_tsv
+
+_SIGNIFICANT = 0.05
+_METRIC = "balanced_accuracy"
+
+
+@dataclass
+class States:
+    """The states of one model: what was decoded, and how well from each source."""
+
+    about: str = ""
+    chance: str = ""
+    # source, balanced accuracy with its interval, AUC, p; whether the row is the default readout
+    lines: list[tuple[tuple[str, ...], bool]] = field(default_factory=list)
+    # state, number of blocks, share that the default readout finds
+    by_state: list[tuple[str, ...]] = field(default_factory=list)
+    verdict: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def gather_states(naming: Naming, label: str) -> States | None:
+    """Read the decoding of states; None if there is none.
+
+    Parameters
+    ----------
+    naming
+        Of the group's files.
+    label
+        Label of the model.
+    """
+    rows = read_tsv(naming.existing("states", model=label))
+    if not rows:
+        return None
+    sidecar = read_json(naming.existing("states", model=label, extension=".json"))
+    default = str(sidecar.get("DefaultReadout", ""))
+    shown = [(one, found) for one in STATE_SOURCES if (found := _of_source(rows, one))]
+    chance = as_float(mapping(sidecar.get("Chance")).get(_METRIC))
+    first = rows[0]
+    result = States(
+        about=(
+            f"{first['n_blocks']} blocks in {first['n_recordings']} recordings of "
+            f"{first['n_subjects']} participants; {sidecar.get('LeftOutTogether', 'participants')} "
+            f"are left out of the training as a whole, in {first['n_folds']} folds"
+        ),
+        chance=number(chance, 3),
+        lines=[(_line(one, found), one.name == default) for one, found in shown],
+        by_state=_by_state(naming, label, default),
+        verdict=_verdict(shown, default, chance),
+        notes=[str(text) for text in sidecar.get("Notes") or []],
+    )
+    share = as_float(sidecar.get("ShareOfTimePatchesWithinBlocks"))
+    if share is not None and share < 0.5:
+        result.notes.append(
+            f"The blocks are shorter than the time patches of the model: of a typical patch "
+            f"{share:.0%} lies within the block, and the rest shows what came after it"
+        )
+    return result
+
+
+def _of_source(rows: Sequence[Row], source: Source) -> dict[str, Row]:
+    """The rows of a source by metric."""
+    key = (source.features, source.readout, source.scaling)
+    chosen = [row for row in rows if (row["features"], row["readout"], row["scaling"]) == key]
+    return {row["metric"]: row for row in chosen}
+
+
+def _line(source: Source, found: dict[str, Row]) -> tuple[str, ...]:
+    def cell(metric: str) -> str:
+        row = found.get(metric, {})
+        text = number(row.get("value"), 3)
+        low, high = as_float(row.get("low")), as_float(row.get("high"))
+        if low is None or high is None:
+            return text
+        return f"{text} [{number(low, 3)}, {number(high, 3)}]"
+
+    p = number(found[_METRIC].get("permutation_p"), 2)
+    return source.label, cell(_METRIC), cell("auc"), p
+
+
+def _by_state(naming: Naming, label: str, default: str) -> list[tuple[str, ...]]:
+    rows = read_tsv(naming.existing("state_confusion", model=label))
+    source = next((one for one in STATE_SOURCES if one.name == default), None)
+    if source is None:
+        return []
+    key = (source.features, source.readout, source.scaling)
+    own = [row for row in rows if (row["features"], row["readout"], row["scaling"]) == key]
+    lines: list[tuple[str, ...]] = []
+    for state in dict.fromkeys(row["truth"] for row in own):
+        counts = [int(row["n_blocks"]) for row in own if row["truth"] == state]
+        right = next(row for row in own if row["truth"] == state == row["predicted"])
+        wrong = [row for row in own if row["truth"] == state != row["predicted"]]
+        worst = max(wrong, key=lambda row: int(row["n_blocks"]))
+        taken = f"{worst['predicted']} ({number(worst['share'], 2)})"
+        lines.append(
+            (
+                state,
+                str(sum(counts)),
+                number(right["share"], 3),
+                taken if int(worst["n_blocks"]) else "–",
+            )
+        )
+    return lines
+
+
+def _verdict(
+    shown: Sequence[tuple[Source, dict[str, Row]]], default: str, chance: float | None
+) -> str:
+    """The default readout beside chance, the best baseline and the best control."""
+    scores = {
+        source: value
+        for source, found in shown
+        if (value := as_float(found[_METRIC]["value"])) is not None
+    }
+    own = next((source for source in scores if source.name == default), None)
+    if own is None or chance is None:
+        return ""
+    p = as_float(next(found for source, found in shown if source == own)[_METRIC]["permutation_p"])
+    reached = f"{number(scores[own], 3)}; chance {number(chance, 3)}"
+    if p is None:
+        first = f"The default readout ({own.label}) reaches {reached}; p was not computed."
+    elif p < _SIGNIFICANT:
+        first = (
+            f"The default readout ({own.label}) finds the states better than chance ({reached})."
+        )
+    else:
+        first = f"The default readout ({own.label}) does not find the states ({reached})."
+    parts = []
+    for role in ("baseline", "control"):
+        others = [source for source in scores if source.role == role]
+        if others:
+            best = max(others, key=lambda source: scores[source])
+            word = "above" if scores[own] > scores[best] else "not above"
+            parts.append(f"{word} the best {role} ({best.label}, {number(scores[best], 3)})")
+    return f"{first} It is {' and '.join(parts)}." if parts else first
