@@ -143,6 +143,22 @@ def test_predictions_are_those_that_the_scores_are_made_from(planted: Call) -> N
     assert np.square(guess[:, 0] - guess[:, 1]).mean() == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_else_is_in_the_embedding_is_looked_for(planted: Call) -> None:
+    found = {
+        (row["variable"], row["features"], row["measure"]): row
+        for row in planted.table("group_confounding")
+    }
+    assert {name for name, *_ in found} == {"mean_fd", "age", "noise"}
+    assert {features for _, features, _ in found} == {"embedding", "connectivity", "untrained"}
+    assert float(found["age", "connectivity", "pearson_r"]["value"]) > 0.5
+    assert float(found["age", "connectivity", "pearson_r"]["p"]) < 0.05
+    assert float(found["mean_fd", "connectivity", "median_absolute_r"]["p"]) > 0.01
+    missing = planted.sidecar("group_confounding")["NotMeasured"]
+    assert missing["scanner"] == "is the same in all recordings"
+    assert planted.table("group_reliability") == []
+    assert 'id="what-else-is-in-the-embedding-1"' in (planted.out / "group.html").read_text()
+
+
 def _raw(done: Call) -> Path:
     return done.out.parent / "raw" / "participants.tsv"
 
