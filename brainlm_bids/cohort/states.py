@@ -17,8 +17,6 @@ from brainlm_bids.errors import UserError
 # Events of one state that follow one another within this time are one block: stimuli of a block
 # come every second or two, blocks are separated by longer pauses.
 LARGEST_GAP = 2.0
-# BOLD follows neural activity by 4 to 6 s (Boynton et al. 1996).
-DELAY = 5.0
 MINIMUM_GROUPS = 2
 MAXIMUM_STATES = 50
 N_FOLDS = 5

@@ -36,8 +36,7 @@ SERIES = Option(
 FINETUNE_SERIES = replace(
     SERIES,
     default=None,
-    default_text="robustcohort with --target, as the default readout of the group level; robust "
-    "with --future",
+    default_text="robust, as the default readout of the group level",
 )
 SPACE, ATLAS = (
     Option(

@@ -156,8 +156,8 @@ def _harmonised(about: Mapping[str, Any]) -> str:
     effects = f", keeping the effects of {joined([quoted(name) for name in sorted(kept)])}"
     return (
         f" Differences between the values of {quoted(how.get('Column', ''))} in the mean and the "
-        "variance of each feature were removed by ComBat (parametric empirical Bayes) [@johnson; "
-        f"@fortin]{effects if kept else ''}, estimated in the training folds."
+        "variance of each feature were removed by ComBat (parametric empirical Bayes) "
+        f"[@johnson;@fortin]{effects if kept else ''}, estimated in the training folds."
     )
 
 

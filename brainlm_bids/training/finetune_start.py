@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brainlm_bids.bids.derivatives import find_derivatives
 from brainlm_bids.cohort.sources import COHORT, DEFAULT, RECORDING
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
@@ -19,7 +18,6 @@ from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Stopping
 from brainlm_bids.training.processes import start_engine
-from brainlm_bids.training.recordings import SERIES
 from brainlm_bids.training.run_folder import claim
 from brainlm_bids.training.split import (
     Fold,
@@ -114,19 +112,10 @@ def begin(options: FinetuneOptions) -> "Start":
 
 def _default_series(options: FinetuneOptions) -> str:
     """The series that a call reads that names none."""
-    if options.future is not None:
-        return OF_SCALING[RECORDING]
-    if is_store(options.data):  # it has one kind; those of this program are named after it
-        made = [name for name in OF_SCALING.values() if options.data.name == f"desc-{name}"]
-        return made[0] if made else OF_SCALING[RECORDING]
-    scaling = DEFAULT[1]
-    series = OF_SCALING[scaling]
-    if options.data.is_dir() and not find_derivatives(options.data, [SERIES[series]]):
-        raise UserError(
-            f"{options.data}: holds no series scaled by the {scaling}, which a target is predicted "
-            f"from by default: run the group level first, or give --series {OF_SCALING[RECORDING]}"
-        )
-    return series
+    made = [name for name in OF_SCALING.values() if options.data.name == f"desc-{name}"]
+    if is_store(options.data) and made:  # it has one kind; those of this program are named after it
+        return made[0]
+    return OF_SCALING[RECORDING if options.future is not None else DEFAULT[1]]
 
 
 def _with_both_scalings(start: "Start") -> "Start":

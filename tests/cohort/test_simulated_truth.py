@@ -14,7 +14,7 @@ from brainlm_bids.cohort.coding import understand
 from brainlm_bids.cohort.decoding import OUTER_FOLDS, decode, decode_by, fisher_z
 from brainlm_bids.cohort.folds import Split, splits
 from brainlm_bids.cohort.sites import Sites
-from brainlm_bids.cohort.states import DELAY, Block, block_volumes, choose_states
+from brainlm_bids.cohort.states import Block, block_volumes, choose_states
 from brainlm_bids.cohort.variables import design
 from brainlm_bids.parcels.scaling import recording_stats, scale
 from brainlm_bids.phantom.cohort import (
@@ -25,6 +25,7 @@ from brainlm_bids.phantom.cohort import (
     recordings,
 )
 from brainlm_bids.resources import parcels
+from brainlm_bids.settings import Settings
 
 PLANTED = parcels().network_index == PLANTED_NETWORK
 LEVEL = 0.05
@@ -214,7 +215,9 @@ def test_planted_states_are_found_by_the_attentive_probe_and_not_after_shuffling
     parts, states, owners = [], [], []
     for one in recordings(options, draw_people(options)):
         blocks = [Block(*event) for event in one.events]
-        places = block_volumes(blocks, delay=DELAY, start=0, tr=one.tr, n_volumes=len(one.series))
+        places = block_volumes(
+            blocks, delay=Settings.state_delay, start=0, tr=one.tr, n_volumes=len(one.series)
+        )
         scaled = scale(one.series, recording_stats(one.series))[0].astype(np.float32)
         parts += [(scaled[None, first:end],) for first, end in places]
         states += [block.state for block in blocks]

@@ -26,7 +26,7 @@ def test_harmonisation_is_described_with_its_references(with_sites: bool) -> Non
         kept = {"Method": "ComBat", "Column": "site", "Kept": {"age": ["sex"]}}
         about |= {"Harmonization": kept, "PermutedWithin": ["site"]}
     text = decoding_text([ROW], about)
-    assert ("ComBat" in text and "[@johnson; @fortin]" in text) == with_sites
+    assert ("ComBat" in text and "[@johnson;@fortin]" in text) == with_sites
     assert ("keeping the effects of" in text and "sex" in text) == with_sites
     assert ("between participants with the same value of" in text) == with_sites
     assert "Cross-validation with 5 folds" in text

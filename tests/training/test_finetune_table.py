@@ -166,7 +166,7 @@ def test_predictions_and_p_are_those_of_the_group_levels_first_repeat(
         assert float(row["permutation_p"]) == pytest.approx(expected.p)
         assert (row["n_subjects"], row["n_recordings"], row["n_folds"]) == ("12", "15", "5")
     sidecar = files.read_json(run / "age" / "decoding.json")
-    assert sidecar["DefaultReadout"] == "embedding_cls_cohort" and sidecar["Units"] == "subject"
+    assert sidecar["DefaultReadout"] == "embedding_mean_recording" and sidecar["Units"] == "subject"
     assert not (run / "tokens").exists()
 
 
@@ -188,7 +188,8 @@ def test_probes_are_in_the_table_and_a_split_scores_its_test_subjects_alone(
     everything = [source.name for source in sources.SOURCES]
     assert found == ["finetuned_head_recording", *everything, "baseline_mean"]
     assert {row["n_subjects"] for row in rows} == {"3"}
-    assert "CLS token, scaled by the cohort (default readout): r2" in capsys.readouterr().out
+    said = "attentive probe, scaled by the recording (default readout): r2"
+    assert said in capsys.readouterr().out
     predictions = files.read_rows(tmp_path / "run" / "age" / "predictions.tsv")
     assert len(predictions) == 3 and all(row["embedding_attentive_cohort"] for row in predictions)
 
@@ -199,6 +200,6 @@ def test_without_the_cohorts_scaling_the_call_says_what_to_do(
     out = tmp_path / "out"
     naming = replace(cohort[2], output_dir=str(out), stem="sub-01_task-rest", scaling="")
     files.write_series(naming.path("robust"), list(resources.parcels().names), np.ones((30, 424)))
-    options = replace(_options(cohort, tmp_path / "run"), data=out)
-    with pytest.raises(UserError, match="run the group level first, or give --series robust"):
+    options = replace(_options(cohort, tmp_path / "run"), data=out, series="robustcohort")
+    with pytest.raises(UserError, match="after the level group"):
         begin(options)
