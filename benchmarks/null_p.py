@@ -101,10 +101,11 @@ def site_regressed(
     pool: Pool, chosen: NDArray[np.int64], rng: np.random.Generator, seed: int
 ) -> float:
     """A target that differs by site; the site is regressed out of features in training folds."""
-    people = labels(len(chosen))
+    people, names = labels(len(chosen)), tuple(f"site{k}" for k in pool.site[chosen])
     target = pool.site[chosen] + rng.normal(size=len(chosen))
-    site = understand("site", [f"site{k}" for k in pool.site[chosen]], people)
-    return _decoded(pool.features[chosen, 0], target, people, seed, confounds=design([site]))
+    confounds = design([understand("site", list(names), people)])
+    sites, features = Sites(alike=names), pool.features[chosen, 0]
+    return _decoded(features, target, people, seed, confounds=confounds, sites=sites)
 
 
 def site_harmonised(

@@ -16,6 +16,7 @@ from brainlm_bids.bids.participants import Columns
 from brainlm_bids.bids.quality import QUALITY, quality_columns
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import (
+    CATEGORY,
     NUMBER,
     Coded,
     asked_columns,
@@ -23,7 +24,7 @@ from brainlm_bids.cohort.coding import (
     summary,
     understand,
 )
-from brainlm_bids.cohort.sites import Sites
+from brainlm_bids.cohort.sites import Sites, combined
 from brainlm_bids.cohort.sources import LINEAR, Source, selected
 from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.cohort.variables import Target
@@ -113,7 +114,8 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
             )
             target = planner.restricted(make(columns[name]), columns[name], make)
             target = planner.checked(target)
-            confounds[name], sites[name] = regressors.of(target), planner.of(target)
+            confounds[name] = regressors.of(target)
+            sites[name] = planner.of(target)._replace(alike=regressors.strata(target))
         except UserError as error:
             skipped[name] = str(error)
             status = FAILED if isinstance(error, ConfoundedError) else SKIPPED
@@ -138,6 +140,8 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         **_left_out(settings),
         **planner.sidecar,
     }
+    within = [*sidecar.get("PermutedWithin", []), *regressors.permuted_within]
+    sidecar |= {"PermutedWithin": list(dict.fromkeys(within))} if within else {}
     configuration = configuration_hash(
         {
             "version": __version__,
@@ -194,6 +198,7 @@ class _Regressors:
             name: (known[name], kind if name in columns else NUMBER) for name, kind in asked.items()
         }
         self._coded: list[Coded] | None = None
+        self.permuted_within: list[str] = []
 
     def of(self, target: Target) -> list[list[float]]:
         """The matrix of the units of a target. Raises UserError if a column is not one."""
@@ -209,6 +214,13 @@ class _Regressors:
             return []
         matrix: list[list[float]] = unit_means(variables.design(chosen), target.places).tolist()
         return matrix
+
+    def strata(self, target: Target) -> tuple[str, ...]:
+        """Values of the categories for each unit, see `sites.combined`; empty without any."""
+        columns = {one.name: one.texts for one in self._coded or [] if one.kind == CATEGORY}
+        cells, used = combined(target.units, self._owners, columns)
+        self.permuted_within = list(dict.fromkeys([*self.permuted_within, *used]))
+        return cells
 
     @property
     def names(self) -> list[str]:

@@ -33,29 +33,40 @@ class Sites(NamedTuple):
         (U,) the site whose effect ComBat removes; empty for features as they are.
     kept
         (U, K) covariates whose effects ComBat keeps.
+    alike
+        (U,) values of categories that are regressed out of the features: targets are permuted
+        between units with the same. A target that follows the category would be permuted to what
+        features without the category cannot predict, and p would be too small.
     """
 
     held_out: tuple[str, ...] = ()
     harmonised: tuple[str, ...] = ()
     kept: Array | None = None
+    alike: tuple[str, ...] = ()
 
     @property
     def strata(self) -> tuple[str, ...]:
-        """(U,) sites within which targets are permuted; empty without any."""
-        named = [one for one in (self.held_out, self.harmonised) if one]
+        """(U,) what targets are permuted within; empty without any."""
+        named = [one for one in (self.held_out, self.harmonised, self.alike) if one]
         return tuple(map("|".join, zip(*named, strict=True)))
 
     def plain(self) -> dict[str, list[Any]]:
         """The same as lists, for the inputs of a node; `Sites.of_plain` reads them."""
         kept = [] if self.kept is None else self.kept.tolist()
-        return {"held_out": [*self.held_out], "harmonised": [*self.harmonised], "kept": kept}
+        names = {"held_out": [*self.held_out], "harmonised": [*self.harmonised]}
+        return {**names, "kept": kept, "alike": [*self.alike]}
 
     @classmethod
     def of_plain(
-        cls, held_out: Sequence[str], harmonised: Sequence[str], kept: Sequence[Sequence[float]]
+        cls,
+        held_out: Sequence[str],
+        harmonised: Sequence[str],
+        kept: Sequence[Sequence[float]],
+        alike: Sequence[str] = (),
     ) -> "Sites":
         """What `plain` wrote."""
-        return cls(tuple(held_out), tuple(harmonised), np.array(kept) if len(kept) else None)
+        covariates = np.array(kept) if len(kept) else None
+        return cls(tuple(held_out), tuple(harmonised), covariates, tuple(alike))
 
     def folds(
         self, subjects: Sequence[str], n_folds: int, n_repeats: int, seed: int
@@ -169,6 +180,50 @@ def sites_of_units(
         known = sorted({name for name in names if name is not None})
         found.append(BETWEEN.join(known) if None not in names else None)
     return tuple(found)
+
+
+def combined(
+    units: Sequence[Sequence[int]],
+    subjects: Sequence[str],
+    columns: Mapping[str, Sequence[str | None]],
+) -> tuple[tuple[str, ...], list[str]]:
+    """Combine categories into what targets are permuted within.
+
+    Parameters
+    ----------
+    units
+        (U,) recordings of each unit.
+    subjects
+        (N,) the subject of each recording.
+    columns
+        (N,) a category of each recording by the name of the column. In their order they are
+        combined as long as five subjects share a combination on average: there have to be subjects
+        to permute a target between.
+
+    Returns
+    -------
+    cells
+        (U,) the combination of each unit; empty without any.
+    used
+        Names of the columns that are part of it.
+
+    Examples
+    --------
+    >>> people = [f"sub-{k:02d}" for k in range(12)]
+    >>> site, family = ["a", "b"] * 6, list("abcdefabcdef")
+    >>> cells, used = combined([(k,) for k in range(12)], people, {"site": site, "family": family})
+    >>> cells[:3], used
+    (('a', 'b', 'a'), ['site'])
+    """
+    n_subjects = len({subjects[unit[0]] for unit in units})
+    cells: tuple[str, ...] = ()
+    used: list[str] = []
+    for name, column in columns.items():
+        values = [value or "" for value in sites_of_units(units, column)]
+        finer = tuple("|".join(pair) for pair in zip(cells, values)) if cells else tuple(values)
+        if n_subjects >= MINIMUM_PER_SITE * len(set(finer)):
+            cells, used = finer, [*used, name]
+    return cells, used
 
 
 def unusable(

@@ -45,7 +45,7 @@ def test_a_target_that_differs_by_site_alone_is_not_decoded_once_sites_are_dealt
 
 def test_p_is_that_of_what_is_known_beyond_the_site() -> None:
     """Over 20 data sets: below .05 seldom, although the target differs between sites."""
-    found: dict[str, list[float]] = {"harmonised": [], "held_out": []}
+    found: dict[str, list[float]] = {"harmonised": [], "held_out": [], "alike": []}
     for seed in range(20):
         rng = np.random.default_rng(100 + seed)
         features = scanned(rng)[:, :20]
@@ -54,7 +54,14 @@ def test_p_is_that_of_what_is_known_beyond_the_site() -> None:
             sites = Sites(**{name: NAMES})
             folds = sites.folds(PEOPLE, 5, 1, seed)
             decoded = decode(
-                features, target, PEOPLE, sites=sites, folds=folds, n_permutations=39, seed=seed
+                features,
+                target,
+                PEOPLE,
+                sites=sites,
+                confounds=confounds() if name == "alike" else None,
+                folds=folds,
+                n_permutations=39,
+                seed=seed,
             )
             values.append(decoded.p)
     for values in found.values():

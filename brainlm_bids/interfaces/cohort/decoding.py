@@ -48,6 +48,7 @@ class _DecodeInputs(ArrayInputSpec):
     held_out = traits.List(traits.Str, [], usedefault=True, desc="see cohort.sites.Sites")
     harmonised = traits.List(traits.Str, [], usedefault=True)
     kept = traits.List(traits.List(traits.Float), [], usedefault=True)
+    alike = traits.List(traits.Str, [], usedefault=True)
     permutations = traits.Int(mandatory=True)
     seed = traits.Int(mandatory=True)
 
@@ -91,7 +92,7 @@ class Decode(ArrayInterface):
             "n_classes": len(given.classes),
             "n_permutations": given.permutations,
             "seed": given.seed,
-            "sites": Sites.of_plain(given.held_out, given.harmonised, given.kept),
+            "sites": Sites.of_plain(given.held_out, given.harmonised, given.kept, given.alike),
         }
         kind = by_name(given.source).kind
         if kind != LINEAR:
