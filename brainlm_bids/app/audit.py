@@ -17,9 +17,7 @@ from brainlm_bids.settings import configuration_hash
 from brainlm_bids.workflows.audit import AuditPlan
 
 
-def plan_audit(
-    cohort: Cohort, label: str, recordings: Sequence[Recording], *, untrained: bool
-) -> AuditPlan | None:
+def plan_audit(cohort: Cohort, label: str, recordings: Sequence[Recording]) -> AuditPlan | None:
     """Find what can be looked for: quality, site and the like, age and sex, and the targets.
 
     Parameters
@@ -30,9 +28,6 @@ def plan_audit(
         Of the model.
     recordings : sequence of Recording
         Those that the model embedded.
-    untrained : bool
-        Whether the control with random weights is embedded in this call, too. Tables that have it
-        are complete without.
 
     Returns
     -------
@@ -72,27 +67,26 @@ def plan_audit(
         for one in found
     ]
 
-    def configuration(source: str) -> str:
-        return configuration_hash(
-            {
-                "version": __version__,
-                "embeddings": [(one.stem, cohort.embedding_key(one, label)) for one in recordings],
-                "properties": properties,
-                "not_measured": not_measured,
-                "notes": notes,
-                "untrained": source,
-                "random_seed": settings.random_seed,
-            }
-        )
-
     control = _control(settings.pooling)
+    embeddings = configuration_hash(
+        {one.stem: cohort.embedding_key(one, label) for one in recordings}
+    )
+    configuration = configuration_hash(
+        {
+            "version": __version__,
+            "embeddings": embeddings,
+            "properties": properties,
+            "not_measured": not_measured,
+            "notes": notes,
+            "untrained": control,
+            "random_seed": settings.random_seed,
+        }
+    )
     stage = outputs.model_stage(label, cohort.naming.scaling, "audit")
-    for source in {control} if untrained else {control, ""}:
-        known = (settings.output_dir, cohort.naming.stem, stage, configuration(source))
-        if outputs.is_complete(*known):
-            return None
-    source = control if untrained else ""
-    return AuditPlan(properties, not_measured, notes, source, configuration(source))
+    known = (settings.output_dir, cohort.naming.stem, stage, configuration)
+    if outputs.is_complete(*known):
+        return None
+    return AuditPlan(properties, not_measured, notes, control, configuration, embeddings)
 
 
 def _control(pooling: str) -> str:

@@ -72,7 +72,7 @@ def _summary(cohort: Cohort, label: str, model: ModelResource) -> ModelSummary |
     }
     source = model_source(model)
     plan = None if decoding is None else decoding.plan
-    audit = plan_audit(cohort, label, embedded, untrained=plan is not None and bool(plan.targets))
+    audit = plan_audit(cohort, label, embedded)
     sidecar |= {} if decoding is None else decoding.sidecar
     states = plan_states(cohort, label, embedded) if cohort.settings.decode_states else None
     return ModelSummary(label, rows, colours, sidecar, source, plan, audit, states)

@@ -33,6 +33,8 @@ class AuditPlan:
         The source of decodings that is the control's embedding; empty without one.
     configuration : str
         Hash of all that the tables depend on.
+    embeddings : str
+        Hash of what the embeddings depend on.
     """
 
     properties: list[dict[str, Any]]
@@ -40,6 +42,7 @@ class AuditPlan:
     notes: dict[str, list[str]]
     untrained: str
     configuration: str
+    embeddings: str
 
 
 def add_audit(

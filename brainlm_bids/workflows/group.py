@@ -18,7 +18,7 @@ from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import CONNECTIVITY as CONNECTIVITY_SOURCE
-from brainlm_bids.cohort.sources import Source
+from brainlm_bids.cohort.sources import LINEAR, Source, by_name
 from brainlm_bids.cohort.variables import Target
 from brainlm_bids.interfaces import group
 from brainlm_bids.interfaces.cohort.decoding import Decode, WriteDecoding
@@ -233,18 +233,35 @@ def tables_workflow(
         if model.decoding is not None:
             gather = _add_decoding(graph, model, model.decoding, chosen, connectivity, settings)
         if model.audit is not None:
-            add_audit(
-                graph,
-                model.audit,
-                (model.stage("audit"), CONNECTIVITY, model.stage("tables")),
-                {"label": model.label, "rows": model.rows, **chosen},
-                (table, connectivity, gather),
-                settings,
-            )
+            _add_audit(graph, model, model.audit, chosen, (table, connectivity, gather), settings)
         if model.states is not None:
             stage = model.stage("states")
             add_states(graph, model.states, model.label, model.source, stage, chosen, settings)
     return graph.build()
+
+
+def _add_audit(
+    graph: GraphBuilder,
+    model: ModelSummary,
+    plan: AuditPlan,
+    chosen: dict[str, Any],
+    origins: tuple[Node, Node, Node | None],
+    settings: Settings,
+) -> None:
+    """What else is in the embedding; origins: tables, connectivity, features if there are any."""
+    table, connectivity, gather = origins
+    stage = model.stage("audit")
+    if plan.untrained and gather is None:
+        control = [by_name(plan.untrained)]
+        gather = _add_features(graph, model, stage, control, plan.embeddings, chosen, settings)
+    add_audit(
+        graph,
+        plan,
+        (stage, CONNECTIVITY, model.stage("tables")),
+        {"label": model.label, "rows": model.rows, **chosen},
+        (table, connectivity, gather),
+        settings,
+    )
 
 
 def _add_decoding(
@@ -255,7 +272,7 @@ def _add_decoding(
     connectivity: Node,
     settings: Settings,
 ) -> Node | None:
-    """Add the nodes; return that which gathers the features, if anything can be decoded."""
+    """Add the nodes; return that which gathers the features, if it has those of linear readouts."""
     targets = [_plain_target(target, plan.sites[target.name]) for target in plan.targets]
     interface = WriteDecoding(
         label=model.label, targets=targets, configuration=plan.configuration, **chosen
@@ -266,7 +283,8 @@ def _add_decoding(
     if not targets:
         write.inputs.decoded = []
         return None
-    gather = _add_features(graph, model, plan, chosen, settings)
+    key = plan.embeddings
+    gather = _add_features(graph, model, stage, plan.sources, key, chosen, settings)
     nodes = []
     for place, target in enumerate(targets):
         for source in plan.sources:
@@ -293,24 +311,30 @@ def _add_decoding(
                 graph.connect(gather, node, (source.name, "features"))
             nodes.append(node)
     merge(graph, stage, nodes, "decoded", write, "decoded")
-    return gather
+    return gather if any(source.kind == LINEAR for source in plan.sources) else None
 
 
 def _add_features(
     graph: GraphBuilder,
     model: ModelSummary,
-    plan: DecodingPlan,
+    stage: Stage,
+    sources: Sequence[Source],
+    embeddings: str,
     chosen: dict[str, Any],
     settings: Settings,
 ) -> Node:
-    """The node that has the features of all recordings, by the names of their sources."""
-    stage, stems = model.stage("decoding"), [one["stem"] for one in chosen["recordings"]]
+    """The node that has the features of all recordings, by the names of their sources.
+
+    embeddings: hash of what they depend on.
+    """
+    stems = [one["stem"] for one in chosen["recordings"]]
+    part_of = stage.name.partition(" ")[0]
     nodes = []
     for part in embedded_together(len(stems)):
         interface = EmbedForDecoding(
             naming=chosen["naming"],
             stems=stems[part],
-            readouts=sorted({source.kind for source in plan.sources}),
+            sources=[source.name for source in sources],
             model_tr=settings.model_tr,
             source=model.source,
             input_gain=settings.input_gain,
@@ -319,17 +343,17 @@ def _add_features(
             token_orders=settings.token_orders,
             precision=settings.precision,
             device=settings.device,
-            configuration=plan.embeddings,
+            configuration=embeddings,
         )
-        name = node_name(f"embed_{part.start:06d}", model.label)
+        name = node_name(f"embed_{part_of}_{part.start:06d}", model.label)
         memory = model_memory(model.label)
         nodes.append(make_node(interface, name, settings, memory=memory))
     interface = GatherFeatures(
         naming=chosen["naming"],
         recordings=chosen["recordings"],
-        configuration=plan.embeddings,
+        configuration=embeddings,
     )
-    name = node_name("gather", model.label)
+    name = node_name(f"gather_{part_of}", model.label)
     gather = make_node(interface, name, settings, memory=1.0)
     graph.add(stage, *nodes, gather)
     for output in ("pooled", "stored"):

@@ -48,7 +48,7 @@ def gathered(
         node = EmbedForDecoding(
             naming=cohort[0],
             stems=list(stems),
-            readouts=list(sources.READOUTS),
+            sources=[one.name for one in sources.SOURCES],
             model_tr=TR,
             source="random:tiny",
             input_gain=1.0,

@@ -68,7 +68,7 @@ def of_group(
     node = EmbedForDecoding(
         naming=group,
         stems=stems,
-        readouts=["linear"],
+        sources=[one.name for one in sources.selected(["linear"])],
         model_tr=TR,
         source="random:tiny",
         input_gain=1.0,

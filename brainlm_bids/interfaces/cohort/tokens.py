@@ -62,7 +62,7 @@ def scaled_twice(naming: Naming, model_tr: float) -> tuple[dict[str, NDArray[np.
 class _EmbedInputs(ArrayInputSpec):
     naming = Record(Naming, mandatory=True, desc="of the group")
     stems = traits.List(traits.Str, mandatory=True, desc="of the recordings")
-    readouts = traits.List(traits.Str, mandatory=True, desc="kinds; they decide what is kept")
+    sources = traits.List(traits.Str, mandatory=True, desc="names; they decide what is kept")
     model_tr = traits.Float(mandatory=True)
     source = traits.Str(mandatory=True, desc="folder of a checkpoint, or random:<name>")
     input_gain = traits.Float(mandatory=True)
@@ -115,24 +115,23 @@ class EmbedForDecoding(ArrayInterface):
         self, series: dict[str, NDArray[np.float32]], tr: float
     ) -> Iterator[tuple[sources.Source, NDArray[Any]]]:
         """Every source of a network or of the series, with what is read out of a recording."""
-        chosen = sources.selected(self.inputs.readouts)
+        chosen = [sources.by_name(name) for name in self.inputs.sources]
         for one in chosen:
             if one.features == "series":
                 yield one, series[one.scaling].astype(np.float16)
-        for features, model in self._models().items():
+        for features, load in (("embedding", loaded_model), ("untrained", untrained_control)):
             for name, values in series.items():
                 of_network = [s for s in chosen if (s.features, s.scaling) == (features, name)]
                 if not of_network:
                     continue
-                table = self._embedded(model, values, tr)
+                table = self._embedded(load(*self._loading()), values, tr)
                 contents = {**table.pooled, sources.ATTENTIVE: table.tokens}
                 for one in of_network:
                     yield one, contents[one.readout]
 
-    def _models(self) -> "dict[str, LoadedModel]":
+    def _loading(self) -> tuple[str, int, str, str]:
         given = self.inputs
-        loading = (given.source, given.seed, given.device, given.precision)
-        return {"embedding": loaded_model(*loading), "untrained": untrained_control(*loading)}
+        return given.source, given.seed, given.device, given.precision
 
     def _embedded(self, model: "LoadedModel", series: NDArray[np.float32], tr: float) -> Any:
         from brainlm_bids.model.tokens import token_table
