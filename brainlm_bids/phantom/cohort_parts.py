@@ -158,7 +158,7 @@ def activity(events: Sequence[Event], n_volumes: int, tr: float) -> Array:
     Examples
     --------
     >>> made = activity([Event(10.0, 20.0, "visual")], 60, 1.0)
-    >>> made[:, 0].argmax() > 15, float(made[0, 0])
+    >>> bool(made[:, 0].argmax() > 15), float(made[0, 0])
     (True, 0.0)
     """
     step = 0.1

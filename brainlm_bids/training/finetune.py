@@ -8,7 +8,7 @@ training units. A unit is what is predicted once: a subject, or one of its sessi
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,16 @@ def finetune(options: FinetuneOptions) -> int:
 # --- targets ---------------------------------------------------------------------------------
 
 
+class _Recordings(NamedTuple):
+    """The N recordings that can be used: indices into the store, names, people, features."""
+
+    places: list[int]
+    names: list[str]
+    subjects: list[str]
+    sessions: list[str | None]
+    features: Features | None = None
+
+
 def _all_targets(start: Start) -> int:
     options, store = start.options, start.store
     places, left_out = usable(start, 20)
@@ -75,22 +85,14 @@ def _all_targets(start: Start) -> int:
     if unknown:
         known = ", ".join(columns) or "none"
         raise UserError(f"--target {unknown}: no such column; the columns are: {known}")
-    recordings = _recordings(start, places)
-    problems = []
-    for name, kind in asked.items():
-        kind = kind or (NUMBER if name in found.measured else None)
+    people = _people(start, places)
+    # before anything is embedded
+    targets, problems = _targets(start, people, asked, found)
+    recordings = people._replace(features=_features(start, places)) if targets else people
+    for target in targets:
+        for line in (in_words(coding(target)), *target.notes) if start.writes else ():
+            print(f"brainlm: {target.name}: {line}", file=sys.stderr)
         try:
-            levels = found.levels.get(name, ())
-            target = make_target(
-                name,
-                columns[name],
-                recordings.subjects,
-                sessions=recordings.sessions,
-                kind=kind,
-                levels=levels,
-            )
-            for line in (in_words(coding(target)), *target.notes) if start.writes else ():
-                print(f"brainlm: {name}: {line}", file=sys.stderr)
             _fit_target(start, recordings, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:
@@ -104,6 +106,29 @@ def _all_targets(start: Start) -> int:
     if start.writes:
         shutil.rmtree(options.run_dir / TOKENS, ignore_errors=True)
     return 1 if problems else 0
+
+
+def _targets(
+    start: Start, people: _Recordings, asked: Mapping[str, str | None], found: Variables
+) -> tuple[list[Target], list[str]]:
+    """Targets that can be predicted, and what is wrong with the others."""
+    targets, problems = [], []
+    for name, kind in asked.items():
+        try:
+            target = make_target(
+                name,
+                found.columns[name],
+                people.subjects,
+                sessions=people.sessions,
+                kind=kind or (NUMBER if name in found.measured else None),
+                levels=found.levels.get(name, ()),
+            )
+            start.folds([people.subjects[unit[0]] for unit in target.units])
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            targets.append(target)
+    return targets, problems
 
 
 def _variables(options: FinetuneOptions, names: Sequence[str]) -> Variables:
@@ -133,31 +158,28 @@ def _raw_folder(data: Path) -> Path | None:
     return Path(unquote(urlparse(str(link)).path))
 
 
-class _Recordings(NamedTuple):
-    """The N recordings that can be used: indices into the store, names, people, features."""
-
-    places: list[int]
-    names: list[str]
-    subjects: list[str]
-    sessions: list[str | None]
-    features: Features
-
-
-def _recordings(start: Start, places: list[int]) -> _Recordings:
-    features = gather(start, places)
-    for label, reason in features.left_out.items() if start.writes else ():
-        print(f"brainlm: left out of the table: {label}: {reason}", file=sys.stderr)
+def _people(start: Start, places: list[int]) -> _Recordings:
+    """The recordings before anything is computed of them."""
     rows = [start.store.recordings[place] for place in places]
     sessions = [session_id(parse(row.name).entities) for row in rows]
     names, subjects = [row.name for row in rows], [row.subject for row in rows]
-    return _Recordings(places, names, subjects, sessions, features)
+    return _Recordings(places, names, subjects, sessions)
+
+
+def _features(start: Start, places: list[int]) -> Features:
+    features = gather(start, places)
+    for label, reason in features.left_out.items() if start.writes else ():
+        print(f"brainlm: left out of the table: {label}: {reason}", file=sys.stderr)
+    return features
 
 
 def _fit_target(
     start: Start, recordings: _Recordings, target: Target, left_out: dict[str, str]
 ) -> None:
     """All folds of one target, its tables and its figure."""
-    sample = _units(recordings, target)
+    features = recordings.features
+    assert features is not None
+    sample = _units(recordings, features.vectors, target)
     folds = start.folds(sample.subjects)
     folder = start.options.run_dir / _safe(target.name)
     finetuned = np.full((len(target.units), len(target.classes) or 2), np.nan)
@@ -166,7 +188,7 @@ def _fit_target(
     if not start.writes:
         return
     compared, problems = decodings(
-        recordings.features,
+        features,
         target,
         sample.subjects,
         [(fold.train, fold.test) for fold in folds],
@@ -184,13 +206,14 @@ def _fit_target(
         folder / "curves.tsv", list(curves[0]), [[row[k] for row in curves] for k in curves[0]]
     )
     results = Results(sample, target, folds, finetuned, compared)
-    problems = {**recordings.features.left_out, **problems}
+    problems = {**features.left_out, **problems}
     write_tables(start, results, folder, left_out, problems)
     print(folder / "decoding.tsv")
 
 
-def _units(recordings: _Recordings, target: Target) -> Sample:
-    vectors = recordings.features.vectors
+def _units(
+    recordings: _Recordings, vectors: Sequence[NDArray[np.float32]], target: Target
+) -> Sample:
     return Sample(
         [[recordings.places[row] for row in unit] for unit in target.units],
         [[recordings.names[row] for row in unit] for unit in target.units],

@@ -267,7 +267,8 @@ def test_methods_say_what_was_done(planted: Call) -> None:
     assert f"{rows[0]['n_recordings']} recordings of {rows[0]['n_subjects']} participants" in text
     assert f"{sidecar['OuterFolds']} folds" in text and f"{sidecar['InnerFolds']} inner" in text
     assert "24 recordings of 24 participants, out of 24 recordings" in text
-    assert "covered by a fraction of less than 0.5" in text and "displacement" not in text
+    assert "covered by a fraction of less than 0.5" in text
+    assert "whose mean framewise displacement was above" not in text
     assert "all volumes of all 24 recordings together" in text and "interquartile" in text
     assert "the CLS token" in text and "75 % of the tokens masked" in text
     assert "ran on a CPU in float32 precision with random seed 42" in text

@@ -7,6 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from brainlm_bids.cohort import decoding, folds, readouts
+from brainlm_bids.cohort.sites import NO_SITES
 
 
 def _reference_scores(features: np.ndarray, train: np.ndarray, confounds: np.ndarray) -> np.ndarray:
@@ -37,7 +38,7 @@ def test_predictions_are_those_of_scikit_learn_on_the_wide_features(kind: str) -
             wide, target, train, test, inner
         )
     fit = readouts.fit_ridge if kind == "ridge" else readouts.logistic_fit(2)
-    model = decoding._Linear(features, confounds, None, fit)
+    model = decoding._Linear(features, confounds, NO_SITES, fit)
     outer = list(folds.splits(people, decoding.OUTER_FOLDS, 3))
     found = decoding._cross_validated(model, target[None], people, outer, 3)
     column = 0 if kind == "ridge" else 1

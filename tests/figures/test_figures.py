@@ -22,6 +22,7 @@ from brainlm_bids.figures import (
     motion,
     parcels,
     registration,
+    states,
 )
 from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.networks import group_edges, network_order
@@ -109,8 +110,18 @@ def _of_a_cohort(
         ),
         "decoding": (cohort.plot_decoding, (scores,)),
         "audit": (audit.plot_audit, _audited(rng)),
+        "states": (states.plot_states, _decoded_states(rng)),
         "audit_of_nothing": (audit.plot_audit, ([], np.ones(3), None, {}, [])),
     }
+
+
+def _decoded_states(rng: np.random.Generator) -> tuple:
+    names = ["face", "house", "a long name of a state"]
+    rows = [
+        {"label": f"source {k}", "role": role, "value": 0.5, "low": 0.4, "high": 0.7, "p": 0.1}
+        for k, role in enumerate(("embedding", "baseline", "control"))
+    ]
+    return rows, rng.dirichlet([5, 1, 1], size=3), names, "default readout"
 
 
 def _audited(rng: np.random.Generator) -> tuple:
@@ -254,7 +265,7 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
 
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
-    modules = (motion, registration, denoising, parcels, model, cohort, audit)
+    modules = (motion, registration, denoising, parcels, model, cohort, audit, states)
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in modules
