@@ -99,7 +99,7 @@ SOURCES: tuple[Source, ...] = (
 
 # The rows of the decoding of states within recordings
 STATE_MOTION = Source(
-    "motion", LINEAR, NO_SCALING, "motion, and when and how long the block was", BASELINE
+    "motion", LINEAR, NO_SCALING, "motion, onset and duration of the block", BASELINE
 )
 STATE_SOURCES: tuple[Source, ...] = (
     *_of_network("embedding", "embedding", EMBEDDING),
@@ -113,7 +113,7 @@ STATE_SOURCES: tuple[Source, ...] = (
         for scaling, scaled in _SCALED.items()
     ),
     STATE_MOTION,
-    *_of_network("untrained", "untrained network", CONTROL),
+    *_of_network("untrained", "untrained", CONTROL),
     COORDINATES,
 )
 

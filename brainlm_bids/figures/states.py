@@ -14,7 +14,7 @@ from brainlm_bids.figures.palette import ACCENT, INK, MUTED, NOISE
 
 # Roles of `cohort.sources`
 COLOURS = {"embedding": NOISE, "baseline": ACCENT, "control": MUTED}
-ROW = 0.24  # inches of a source
+ROW = 0.22  # inches of a source
 WIDEST_LABELS = 12  # more states than this have no numbers in their cells
 
 
@@ -44,14 +44,14 @@ def plot_states(
     n_states = len(states)
     height = 0.9 + max(ROW * len(sources), 2.2)
     with c.canvas(path, height=height) as figure:
-        left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1.0)})
+        left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (0.9, 1.0)})
         _draw_sources(left, sources, 1 / n_states)
         image = right.imshow(np.asarray(confusion), cmap=c.coarse("Blues"), vmin=0, vmax=1)
         right.set_xticks(range(n_states), states, rotation=60, ha="right")
         right.set_yticks(range(n_states), states)
         right.set(xlabel="decoded as", ylabel="state")
-        right.set_title(title)
-        figure.colorbar(image, ax=right, label="share of the blocks of a state", pad=0.02)
+        right.set_title(title.replace(", ", ",\n"), fontsize=8)
+        figure.colorbar(image, ax=right, label="share of the blocks", pad=0.02, shrink=0.7)
         if n_states <= WIDEST_LABELS:
             _write_shares(right, np.asarray(confusion))
 
@@ -64,7 +64,7 @@ def _draw_sources(axes: Axes, sources: Sequence[Mapping[str, Any]], chance: floa
     axes.axvline(chance, color=INK, lw=0.8, ls=":")
     axes.set_yticks(range(len(sources)), [row["label"] for row in sources])
     axes.set(ylim=(len(sources) - 0.5, -0.5), xlim=(0, 1.02), xlabel="balanced accuracy")
-    axes.tick_params(axis="y", length=0, labelsize=7)
+    axes.tick_params(axis="y", length=0, labelsize=6.5)
 
 
 def _write_shares(axes: Axes, confusion: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brainlm_bids.report.clauses import quoted
+from brainlm_bids.report.clauses import counted, quoted
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number
 
@@ -35,7 +35,8 @@ def states_text(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     ]
     sentences = [
         f"States ({names}) were decoded from {_blocks(about)}: {first['n_blocks']} blocks in "
-        f"{first['n_recordings']} recordings of {first['n_subjects']} participants.",
+        f"{counted(int(first['n_recordings']), 'recording')} of "
+        f"{counted(int(first['n_subjects']), 'participant')}.",
         f"Readouts were {joined(readouts)}, in {first['n_folds']} folds that leave out whole "
         f"{about.get('LeftOutTogether', 'participants')}.",
         "p values come from states that were shuffled within "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import STATE_SOURCES, Source
+from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, number, read_json, read_tsv
 
@@ -48,9 +49,10 @@ def gather_states(naming: Naming, label: str) -> States | None:
     first = rows[0]
     result = States(
         about=(
-            f"{first['n_blocks']} blocks in {first['n_recordings']} recordings of "
-            f"{first['n_subjects']} participants; {sidecar.get('LeftOutTogether', 'participants')} "
-            f"are left out of the training as a whole, in {first['n_folds']} folds"
+            f"{first['n_blocks']} blocks in {counted(int(first['n_recordings']), 'recording')} of "
+            f"{counted(int(first['n_subjects']), 'participant')}; "
+            f"{sidecar.get('LeftOutTogether', 'participants')} are left out of the training as a "
+            f"whole, in {first['n_folds']} folds"
         ),
         chance=number(chance, 3),
         lines=[(_line(one, found), one.name == default) for one, found in shown],
