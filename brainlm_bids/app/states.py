@@ -130,7 +130,8 @@ def _found(
     """Blocks of the recordings that have events; `notes` tell of the others."""
     found, without = [], []
     for recording in recordings:
-        sidecar = files.read_json(recording.naming.path("robust", extension=".json"))
+        # the series of this call: --model-tr may differ from that of the participant level
+        sidecar = files.read_json(recording.naming.path("cohort_robust", extension=".json"))
         start, tr = float(sidecar["StartTime"]), float(sidecar["RepetitionTime"])
         n_volumes = int(sidecar["NumberOfVolumes"])
         if column == TASK:

@@ -289,8 +289,8 @@ class WriteStates(GroupInterface):
             result = json.loads(Path(path).read_text())
             found[result["source"]] = result
         chosen = [source for source in sources.STATE_SOURCES if source.name in found]
-        default = sources.default_of(chosen)
-        assert default is not None
+        # the first where no embedding is among them, as with --readouts mlp
+        default = sources.default_of(chosen) or chosen[0]
         written = [
             self._table(
                 "states", self._scores(chosen, found), DefaultReadout=default.name, **self._counts()
