@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files
 from brainlm_bids.cohort import sources
-from brainlm_bids.cohort.decoding import Decoded, Predictor, decode, decode_by
+from brainlm_bids.cohort.decoding import Decoded, decode, decode_by
 from brainlm_bids.cohort.folds import Split
 from brainlm_bids.cohort.scores import Score
 from brainlm_bids.cohort.sources import Source
@@ -100,22 +100,10 @@ def _decoded(
         table = features.tables[source.name]
         out = np.empty((len(target.units), table.shape[1]), dtype=table.dtype)
         return decode(unit_means(table, target.units, out), values, subjects, **shared)
-    return decode_by(_probe(source, features, target), values, subjects, **shared)
+    from brainlm_bids.cohort.probes import predictor_of
 
-
-def _probe(source: Source, features: Features, target: Target) -> Predictor:
-    from brainlm_bids.cohort.attentive import attentive_predictions
-    from brainlm_bids.cohort.series_mlp import mlp_predictions
-
-    bags = features.bags[source.name].join(target.units)
-    predictions = attentive_predictions if source.kind == sources.ATTENTIVE else mlp_predictions
-
-    def predict(
-        values: Array, people: NDArray[np.str_], split: Split, n_classes: int, seed: int
-    ) -> Array:
-        return predictions(bags, values, people, split, n_classes=n_classes, seed=seed)
-
-    return predict
+    predictor = predictor_of(source.kind, features.bags[source.name].join(target.units))
+    return decode_by(predictor, values, subjects, **shared)
 
 
 def _save(path: Path, configuration: str, decoded: Decoded) -> None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import model_stage
 from brainlm_bids.cohort.sources import (
-    ATTENTIVE,
     DECODING_COLUMNS,
     LINEAR,
     P_VALUES,
@@ -122,26 +121,14 @@ class Decode(ArrayInterface):
         """What trains the probe on the windows of all recordings of a unit."""
         import torch
 
-        from brainlm_bids.cohort.attentive import attentive_predictions
         from brainlm_bids.cohort.bags import Bags
-        from brainlm_bids.cohort.folds import Split
-        from brainlm_bids.cohort.series_mlp import mlp_predictions
+        from brainlm_bids.cohort.probes import predictor_of
 
         torch.set_num_threads(self.inputs.n_threads)
         paths = json.loads(Path(self.inputs.features).read_text())
-        bags = Bags(tuple((Path(path),) for path in paths)).join(self.inputs.units)
-        predictions = attentive_predictions if kind == ATTENTIVE else mlp_predictions
-
-        def predict(
-            target: NDArray[np.float64],
-            people: NDArray[np.str_],
-            split: Split,
-            n_classes: int,
-            seed: int,
-        ) -> NDArray[np.float64]:
-            return predictions(bags, target, people, split, n_classes=n_classes, seed=seed)
-
-        return predict
+        return predictor_of(
+            kind, Bags(tuple((Path(path),) for path in paths)).join(self.inputs.units)
+        )
 
 
 class _WriteDecodingInputs(GroupInputs):

@@ -240,21 +240,14 @@ class DecodeStates(ArrayInterface):
         return state_folds(values, given.groups, repeats=repeats, seed=given.seed)
 
     def _by_probe(self, paths: Sequence[str]) -> Any:
-        from brainlm_bids.cohort.attentive import attentive_predictions
         from brainlm_bids.cohort.bags import Bags
         from brainlm_bids.cohort.decoding import decode_by
-        from brainlm_bids.cohort.series_mlp import mlp_predictions
+        from brainlm_bids.cohort.probes import predictor_of
 
         given, bags = self.inputs, Bags(tuple((Path(path),) for path in paths))
-        train = attentive_predictions if sources.ATTENTIVE in given.source else mlp_predictions
-
-        def predictor(
-            target: Any, people: Any, split: Any, n_classes: int, seed: int
-        ) -> NDArray[np.float64]:
-            return train(bags, target, people, split, n_classes=n_classes, seed=seed)
-
+        kind = sources.ATTENTIVE if sources.ATTENTIVE in given.source else sources.MLP
         return decode_by(
-            predictor,
+            predictor_of(kind, bags),
             given.values,
             given.groups,
             n_classes=len(given.classes),
