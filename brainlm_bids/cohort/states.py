@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.cohort.folds import Split, splits
+from brainlm_bids.cohort.folds import Split
 from brainlm_bids.errors import UserError
 
 # Events of one state that follow one another within this time are one block: stimuli of a block
@@ -19,7 +19,6 @@ from brainlm_bids.errors import UserError
 LARGEST_GAP = 2.0
 MINIMUM_GROUPS = 2
 MAXIMUM_STATES = 50
-N_FOLDS = 5
 WINDOW = 200  # volumes that BrainLM sees at a time
 
 
@@ -188,13 +187,15 @@ def state_folds(
     >>> sorted(states[test].tolist())
     [0.0, 1.0, 2.0]
     """
+    # imported here: whoever plans a call does not wait for scikit-learn
     from sklearn.model_selection import StratifiedKFold
 
-    members = np.asarray(groups)
+    from brainlm_bids.cohort.decoding import OUTER_FOLDS, repeated_folds
+
     if len(set(groups)) < len(groups):
-        return [list(splits(members, N_FOLDS, seed + repeat)) for repeat in range(repeats)]
+        return repeated_folds(groups, repeats, seed)
     labels = values.astype(np.int64)
-    n_folds = min(N_FOLDS, int(np.bincount(labels).min()))
+    n_folds = min(OUTER_FOLDS, int(np.bincount(labels).min()))
     every = []
     for repeat in range(repeats):
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed + repeat)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files, resources
 from brainlm_bids.bids.context import from_plain
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.quality import QUALITY
 from brainlm_bids.cohort import sources
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
@@ -26,9 +27,6 @@ from brainlm_bids.parcels import scaling
 
 if TYPE_CHECKING:
     from brainlm_bids.model.checkpoint import LoadedModel
-
-# Measures of quality that targets are decoded from, as the table of recordings names them
-MOTION = ("mean_fd", "coverage", "n_volumes", "repetition_time")
 
 
 def scaled_twice(naming: Naming, model_tr: float) -> tuple[dict[str, NDArray[np.float32]], float]:
@@ -185,7 +183,7 @@ class GatherFeatures(ArrayInterface):
             self._results[name] = str(path)
 
     def _motion(self) -> NDArray[np.float64]:
-        rows = [[recording[key] for key in MOTION] for recording in self.inputs.recordings]
+        rows = [[recording[key] for key in QUALITY] for recording in self.inputs.recordings]
         return np.array([[np.nan if v is None else float(v) for v in row] for row in rows])
 
     def _coordinates(self) -> NDArray[np.float64]:
