@@ -91,9 +91,10 @@ class Board:
     def __init__(self, folder: Path, first: int) -> None:
         from tensorboardX import SummaryWriter
 
-        # TensorBoard names files by the second; a run that resumes at once needs another name.
+        # TensorBoard names files by the second, and reads them in the order of their names: within
+        # one second nanoseconds keep the file of a resumed run after those of the run before it.
         self._writer = SummaryWriter(
-            str(folder), purge_step=first, filename_suffix=f".step{first}.{time.time_ns() % 10**9}"
+            str(folder), purge_step=first, filename_suffix=f".{time.time_ns():020d}.step{first}"
         )
 
     def __enter__(self) -> "Board":
