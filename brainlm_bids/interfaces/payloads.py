@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from brainlm_bids.preproc.distortion.field import Distortion
 from brainlm_bids.preproc.registration.transforms import Chain, ItkTransform
 
 Record = TypeVar("Record")
@@ -81,8 +82,8 @@ def load(kind: type[Record], file: str) -> Record:
     return record
 
 
-def load_pull(transform: Any, matrix: Any) -> Chain:
-    """Read the transform from the template to a BOLD reference.
+def load_pull(transform: Any, matrix: Any, distortion: Any = None) -> Chain:
+    """Read the transform from the template to what a BOLD reference shows.
 
     Parameters
     ----------
@@ -91,17 +92,22 @@ def load_pull(transform: Any, matrix: Any) -> Chain:
         template space.
     matrix
         File of a (4, 4) array, T1w image to BOLD reference; or nothing, where there is no T1w.
+    distortion
+        File of a `Distortion`, from where tissue lies to where the reference shows it; or nothing,
+        where it is not known.
 
     Returns
     -------
     Chain
-        Both in sequence.
+        All in sequence.
     """
     maps: list[Any] = []
     if transform:
         maps.append(load(ItkTransform, transform))
     if matrix:
         maps.append(load(np.ndarray, matrix))
+    if distortion:
+        maps.append(load(Distortion, distortion))
     return Chain(tuple(maps))
 
 

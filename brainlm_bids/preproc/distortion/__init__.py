@@ -1,0 +1,1 @@
+"""Distortion of echo-planar images along their phase-encoding axis, and how it is found."""
