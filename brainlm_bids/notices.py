@@ -125,6 +125,18 @@ class Kind(StrEnum):
         Level.WARNING,
         "The first T1w image cannot be read; the next was used.",
     )
+    READOUT_DOUBTFUL = (
+        "readout_doubtful",
+        Level.WARNING,
+        "Fields of a sidecar about the read-out of an image are impossible, or contradict each "
+        "other.",
+    )
+    SBREF_NOT_USED = (
+        "sbref_not_used",
+        Level.NOTE,
+        "The single-band reference of the run cannot be read or does not fit the run; it was not "
+        "used.",
+    )
     UNCLEAR_BOUNDARY = (
         "unclear_boundary",
         Level.WARNING,

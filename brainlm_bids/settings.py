@@ -32,7 +32,7 @@ from brainlm_bids.table import (
     rows_of,
     setting,
 )
-from brainlm_bids.values import did_you_mean
+from brainlm_bids.values import Option, did_you_mean
 
 # of nilearn.interfaces.fmriprep.load_confounds_strategy
 STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
@@ -63,6 +63,17 @@ def _orientation(text: str) -> str:
             "or I, in the order of the axes"
         )
     return code
+
+
+def _readout_time(text: str) -> float | str:
+    """Seconds, or `estimated`."""
+    seconds = Option(name="", kind=float, help="", unit="s", bounds="[0.001, 0.5]")
+    if text == "estimated":
+        return text
+    try:
+        return float(seconds.read(text))
+    except UserError as error:
+        raise UserError(f"{error}, or estimated") from None
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,8 @@ class Settings:
     bids_filter_file: Path | None = setting(
         None, DATA, SERIES, by_content=True, file=True, in_fmriprep=True, metavar="FILE",
         default_text="none",
-        help='JSON file with PyBIDS filters under "bold" and "t1w", as in fMRIPrep')
+        help='JSON file with PyBIDS filters under "bold", "t1w", "fmap" and "sbref", as in '
+        "fMRIPrep")
     skip_bids_validation: bool = setting(
         False, DATA, NOTHING, in_fmriprep=True,
         help="also use files whose names are not valid BIDS")
@@ -141,6 +153,16 @@ class Settings:
         help="where the three axes of the stored arrays lead, such as LAS (to the left, to the "
         "front, upwards), for raw images whose headers do not record it")
     # --- preprocessing
+    ignore: tuple[str, ...] = setting(
+        (), PREPROCESSING, SERIES, choices=("fieldmaps", "slicetiming", "sbref"),
+        in_fmriprep=True, default_text="nothing",
+        help="parts of the data set to leave out: field maps, slice times, single-band references")
+    fallback_total_readout_time: float | str | None = setting(
+        None, PREPROCESSING, SERIES, by_content=True, unit="s", bounds="[0.001, 0.5]",
+        in_fmriprep=True, metavar="S|estimated", convert=_readout_time,
+        default_text="such runs are not corrected by field maps",
+        help="total read-out time of images whose sidecars do not tell it, or estimated, for the "
+        "estimates that dcm2niix makes of it")
     dummy_scans: int | None = setting(
         None, PREPROCESSING, SERIES, bounds="[0, inf)", in_fmriprep=True, metavar="N",
         default_text="detected",

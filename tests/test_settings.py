@@ -21,6 +21,7 @@ from brainlm_bids.table import (
     rows_of,
     setting,
 )
+from brainlm_bids.values import Bounds
 
 SETTINGS = Settings(Path("/data/bids"), Path("/data/out"), Path("/scratch/work"))
 SOURCE = Path(str(module.__file__)).read_text()
@@ -44,7 +45,7 @@ def another_value(row: Setting) -> Any:
     items: dict[type, Any] = {
         bool: not row.default,
         int: 7,
-        float: 0.25 if row.bounds[-3:-1] == " 1" else 12.5,
+        float: 0.25 if row.bounds and Bounds(row.bounds).high <= 1 else 12.5,
         str: CONVERTED.get(row.name, "other"),
         Path: Path("/data/other"),
     }
@@ -184,6 +185,7 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
         ("nprocs", 0),
         ("dummy_scans", -1),
         ("timeseries_tr", 735.0),
+        ("ignore", "fieldmap"),
         ("assume_orientation", "RL"),
         ("assume_orientation", "LLA"),
         ("assume_orientation", "left"),
@@ -204,6 +206,20 @@ def test_toml_has_the_checks_of_the_command_line(tmp_path: Path, name: str, valu
         read_toml(_toml(tmp_path, f"{name} = {literal}\n"))
     message = str(by_text.value).replace(".0", "")
     assert str(by_file.value).replace(".0", "").endswith(f"{name}: {message}")
+
+
+def test_a_readout_time_is_a_number_of_seconds_or_estimated(tmp_path: Path) -> None:
+    row = TABLE["fallback_total_readout_time"]
+    assert [row.read(text) for text in ("estimated", "0.04", "40ms")] == ["estimated", 0.04, 0.04]
+    for literal in ("0.04", '"0.04"'):
+        values = read_toml(_toml(tmp_path, f"fallback_total_readout_time = {literal}\n"))
+        assert values == {"fallback_total_readout_time": 0.04}
+    with pytest.raises(UserError, match=r"40 ms, or estimated"):
+        row.read("40")
+    with pytest.raises(UserError, match=r"'guess' is not a number of seconds .*, or estimated"):
+        row.read("guess")
+    with pytest.raises(UserError, match=r"40 ms"):
+        read_toml(_toml(tmp_path, "fallback_total_readout_time = 40.0\n"))
 
 
 def test_not_a_number_is_refused(tmp_path: Path) -> None:

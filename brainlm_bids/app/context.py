@@ -50,7 +50,7 @@ def run_context(
         models={label: model_info(label, model) for label, model in resources.models.items()},
         tr=run.tr,
         task=run.metadata.get("TaskName", run.entities.get("task", "")),
-        sources=_sources(settings, run),
+        sources=_sources(run),
         registration=_registration(run),
         configuration=configuration,
         settings=_recorded_settings(settings, run),
@@ -93,12 +93,9 @@ def _template(run: Run, resources: Resources) -> TemplateInfo:
     return TemplateInfo(resources.space, source)
 
 
-def _sources(settings: Settings, run: Run) -> tuple[str, ...]:
+def _sources(run: Run) -> tuple[str, ...]:
     """BIDS URIs of the files from which the series of a run are made."""
-    if run.preprocessed is not None:
-        return tuple(run.uri_of(path) for path in run.preprocessed.files)
-    t1w = () if run.t1w is None else (bids_uri(run.t1w, settings.bids_dir),)
-    return (run.uri, *t1w)
+    return tuple(run.uri_of(path) for path in run.reads)
 
 
 def _input_data(settings: Settings, run: Run) -> InputInfo:

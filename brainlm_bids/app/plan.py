@@ -42,21 +42,19 @@ LOG = logging.getLogger("brainlm_bids")
 
 def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, object]:
     """Settings, resources and files that the series of a run depend on."""
-    statistics, t1w = settings.scaling_stats, run.t1w
+    statistics = settings.scaling_stats
     values = {
         **settings.changing(SERIES),
         "atlas": resources.atlas.sha256,
         "template": [resources.template.space, resources.template.sha256],
         "scaling_stats": None if statistics is None else files.file_sha256(statistics),
-        "bold": files.file_sha256(run.source),
         "tr": run.tr,
-        "t1w": None if t1w is None else files.file_sha256(t1w),
+        "phase_encoding": run.phase_encoding,
+        "fieldmap": None if run.fieldmap is None else run.fieldmap.parameters,
+        "reads": [files.file_sha256(path) for path in run.reads],
     }
-    if run.preprocessed is not None:
-        paths = run.preprocessed.files
-        if run.preprocessed.labels is not None:
-            paths += (run.preprocessed.labels,)
-        values["fmriprep"] = [files.file_sha256(path) for path in paths]
+    if run.preprocessed is not None and run.preprocessed.labels is not None:
+        values["labels"] = files.file_sha256(run.preprocessed.labels)
     return values
 
 

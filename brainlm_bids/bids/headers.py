@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json
+from brainlm_bids.files import read_json, reading
 from brainlm_bids.image_headers import (
     OrientationMissingError,
     check_head,
@@ -20,6 +20,7 @@ from brainlm_bids.image_headers import (
     has_orientation,
     read_grid,
     repetition_time,
+    squeezed,
 )
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
@@ -154,6 +155,14 @@ def look_at_t1w(path: Path, orientation: str | None = None) -> Look:
         return Look(warnings=_about_axes(image, path, orientation))
 
     return _looked_at(path, look, fixable=True)
+
+
+def image_shape(path: Path) -> tuple[int, ...]:
+    """(X, Y, Z) or (X, Y, Z, T) by the header of an image; UserError where it cannot be read."""
+    import nibabel as nb
+
+    with reading(path):
+        return squeezed(nb.load(path).shape)  # type: ignore[attr-defined]
 
 
 def _looked_at(path: Path, look: Callable[[Any], Look], *, fixable: bool) -> Look:

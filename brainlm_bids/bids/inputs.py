@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bids.acquisition import Acquisition
 from brainlm_bids.bids.anatomy import Anatomy
+from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.bids.fmriprep import (
     CIFTI_SPACE,
     SPACES,
@@ -61,6 +63,14 @@ class Run:
         The policy by which it is left out, in one line.
     warnings
         What should be known of it.
+    fieldmap
+        What the field was measured by that distorts it.
+    phase_encoding
+        (direction such as `j-`, total read-out time in s); None where they are not known.
+    no_fieldmap
+        Why it has no field map, in one line; empty if it has one.
+    sbref
+        Its single-band reference image.
     preprocessed
         Its files in existing fMRIPrep derivatives, if it starts from those.
     timeseries
@@ -78,6 +88,10 @@ class Run:
     problem: str | None = None
     skip: str | None = None
     warnings: tuple[Notice, ...] = ()
+    fieldmap: Fieldmap | None = None
+    phase_encoding: tuple[str, float] | None = None
+    no_fieldmap: str = ""
+    sbref: Path | None = None
     preprocessed: Preprocessed | None = None
     timeseries: bool = False
     traceback: str = field(default="", hash=False)
@@ -108,6 +122,16 @@ class Run:
         if self.preprocessed is not None:
             return self.preprocessed.space != CIFTI_SPACE
         return not self.timeseries
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Every image that its series are made from, each once."""
+        if self.preprocessed is not None:
+            return self.preprocessed.files
+        beside = [path for path in (self.sbref, self.t1w) if path is not None]
+        if self.fieldmap is not None:
+            beside += self.fieldmap.files
+        return tuple(dict.fromkeys([self.source, *beside]))
 
     @property
     def stem(self) -> str:
@@ -175,7 +199,14 @@ def find_runs(settings: Settings) -> list[Run]:
     orientation = settings.assume_orientation
     anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback, orientation=orientation)
     stems = {parse(path.name).stem for path in files.bold}
-    describe = partial(_describe, anatomy=anatomy, stems=stems, orientation=orientation)
+    acquisition = Acquisition(files, settings)
+    describe = partial(
+        _describe,
+        anatomy=anatomy,
+        acquisition=acquisition,
+        stems=stems,
+        orientation=orientation,
+    )
     runs = [_guarded(Run(path, settings.bids_dir, {}), describe) for path in files.bold]
     runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
     runs += [Run(one, settings.bids_dir, {}, problem=closed_reason(one)) for one in files.closed]
@@ -323,7 +354,13 @@ def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
     return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
-def _describe(run: Run, anatomy: Anatomy, stems: Collection[str], orientation: str | None) -> Run:
+def _describe(
+    run: Run,
+    anatomy: Anatomy,
+    acquisition: Acquisition,
+    stems: Collection[str],
+    orientation: str | None,
+) -> Run:
     """A raw run with its metadata (sidecars inherited) and whatever is wrong with it.
 
     stems: of all runs; orientation: of images whose headers do not record it.
@@ -339,9 +376,10 @@ def _describe(run: Run, anatomy: Anatomy, stems: Collection[str], orientation: s
     look = look_at_image(path, run.tr, orientation)
     if look.problem or look.skip:
         return replace(run, problem=look.problem, skip=look.skip)
-    t1w = anatomy.of(name)
-    warnings = (*look.warnings, *t1w.warnings)
-    return replace(run, t1w=t1w.path, problem=t1w.problem, warnings=warnings)
+    t1w, acquired = anatomy.of(name), acquisition.of(path, run.metadata)
+    warnings = (*look.warnings, *t1w.warnings, *acquired.warnings)
+    found = acquired._replace(warnings=warnings)._asdict()
+    return replace(run, t1w=t1w.path, problem=t1w.problem, **found)
 
 
 def _part_of_a_run(path: Path, stems: Collection[str]) -> str:

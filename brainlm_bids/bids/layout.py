@@ -32,12 +32,20 @@ if TYPE_CHECKING:
     from bids import BIDSLayout
 
 
+# Images beside the runs, by fMRIPrep's names for them in filter files.
+OTHERS: dict[str, Query] = {
+    "t1w": {"suffix": "T1w"},
+    "fmap": {"datatype": "fmap"},
+    "sbref": {"suffix": "sbref", "datatype": "func"},
+}
+
+
 class Selected(NamedTuple):
     """Files of the selection.
 
     Attributes
     ----------
-    bold, t1w
+    bold, t1w, fmap, sbref
         Sorted by their paths.
     left_out
         What looks like a run of the selection and is not taken.
@@ -45,17 +53,22 @@ class Selected(NamedTuple):
         Folders that cannot be listed.
     every_bold
         Names of all that looks like a BOLD run of these participants.
+    indexed
+        BOLD images of these participants, whether they are of the selection or not.
     """
 
     bold: list[Path]
     t1w: list[Path]
+    fmap: list[Path]
+    sbref: list[Path]
     left_out: list[LeftOut]
     closed: list[Path]
     every_bold: list[str]
+    indexed: list[Path]
 
 
 def find_files(settings: Settings) -> Selected:
-    """The BOLD runs of the selection, and the T1w images of their subjects.
+    """The BOLD runs of the selection, and the other images of their subjects.
 
     Raises
     ------
@@ -84,9 +97,16 @@ def find_files(settings: Settings) -> Selected:
         for path in there.lonely
         if is_selected(path.name, wanted)
     ]
-    t1w = _query(layout, filters, "t1w", {"suffix": "T1w", **_subjects(settings)}, settings)
+    t1w, fmap, sbref = (
+        _query(layout, filters, name, query | _subjects(settings), settings)
+        for name, query in OTHERS.items()
+    )
+    fmap, sbref, others = (
+        [path for path in sorted(found) if not is_ignored(path, settings.bids_dir, rules)]
+        for found in (fmap, sbref, indexed)
+    )
     names = sorted({path.name for path in (*indexed, *there.bold)})
-    return Selected(bold, t1w, left_out, there.closed, names)
+    return Selected(bold, t1w, fmap, sbref, left_out, there.closed, names, others)
 
 
 def _why(path: Path, ignored: bool, settings: Settings) -> str:

@@ -11,6 +11,8 @@ from brainlm_bids.values import did_you_mean
 
 # Entities as PyBIDS calls them, with labels; or the content of --bids-filter-file for one kind.
 Query = dict[str, object]
+# The kinds of images that a filter file selects, by fMRIPrep's names.
+FILTERED = ("bold", "t1w", "fmap", "sbref")
 # PyBIDS' names of entities -> those in file names.
 _ENTITIES = {
     **{"subject": "sub", "session": "ses", "task": "task", "run": "run", "acquisition": "acq"},
@@ -20,7 +22,7 @@ _ENTITIES = {
 
 
 def read_filters(path: Path | None) -> dict[str, Query]:
-    """The filters of a --bids-filter-file, for `bold` and `t1w`; UserError for another file."""
+    """The filters of a --bids-filter-file, by kind of image; UserError for another file."""
     if path is None:
         return {}
     try:
@@ -29,9 +31,11 @@ def read_filters(path: Path | None) -> dict[str, Query]:
         raise UserError(f"--bids-filter-file {error}") from None
     if not all(isinstance(value, dict) for value in filters.values()):
         raise UserError(f'--bids-filter-file {path}: expected {{"bold": {{…}}, "t1w": {{…}}}}')
-    unknown = sorted(set(filters) - {"bold", "t1w"})
+    unknown = sorted(set(filters) - set(FILTERED))
     if unknown:
-        raise UserError(f'--bids-filter-file {path}: {unknown[0]!r} is neither "bold" nor "t1w"')
+        raise UserError(
+            f"--bids-filter-file {path}: {unknown[0]!r} is none of {', '.join(FILTERED)}"
+        )
     return filters
 
 

@@ -241,7 +241,7 @@ def test_filter_file(sessions: Path) -> None:
     with pytest.raises(UserError, match=r"--bids-filter-file .*: is not valid JSON"):
         _found(sessions, bids_filter_file=path)
     for values, said in (
-        ({"flair": {}}, "neither"),
+        ({"flair": {}}, "is none of bold, t1w, fmap, sbref"),
         ([1], "JSON object"),
         ({"bold": 1}, "expected"),
     ):
