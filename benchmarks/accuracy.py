@@ -1,6 +1,6 @@
 """The table of what every stage of the preprocessing gets right, beside its peers.
 
-    python -m benchmarks.accuracy [--quick] [--seed 1] [--only geometry|normalisation|denoising]
+    python -m benchmarks.accuracy [--quick] [--seed 1] [--only SECTION]
 
 A row is printed as soon as it is measured; the exit code is 1 if a bound is missed.
 """
@@ -11,7 +11,7 @@ from importlib import import_module
 
 from benchmarks.table import HEADER, Row, cells, holds
 
-SECTIONS = ("geometry", "normalisation", "denoising")
+SECTIONS = ("geometry", "normalisation", "denoising", "slices")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -193,6 +193,12 @@ class Kind(StrEnum):
         "A series to be forecast has next to no power at its upper frequencies: it was probably "
         "resampled or low-pass filtered, and its past holds its future.",
     )
+    SLICES_HOLD_FUTURE = (
+        "slices_hold_future",
+        Level.DANGER,
+        "Slice timing of a series to be forecast was corrected by interpolation between volumes: "
+        "its past holds later volumes.",
+    )
     PADDED_WINDOW = (
         "padded_window",
         Level.WARNING,
@@ -202,6 +208,12 @@ class Kind(StrEnum):
         "short_run",
         Level.DANGER,
         "The run is far shorter than the windows that an image model was trained on.",
+    )
+    SLICE_TIMING_NOT_CORRECTED = (
+        "slice_timing_not_corrected",
+        Level.WARNING,
+        "Slice timing was to be corrected, and the slice times of the run cannot be used: it was "
+        "processed without the correction.",
     )
     # a cohort
     MIXED_SETTINGS = (

@@ -177,6 +177,11 @@ class Settings:
         0.2, PREPROCESSING, SERIES, bounds="[0, 1)", metavar="SHARE",
         help="largest share of whole bad volumes (zero, missing, repeated, far too bright or dark) "
         "with which a run is processed: they take no part in any fit; a run with more fails")
+    slice_timing: bool = setting(
+        False, PREPROCESSING, SERIES,
+        help="correct slice timing, by the SliceTiming of the sidecars of raw runs: every slice is "
+        "brought to the middle of its volume's acquisition; UK Biobank, most of BrainLM's training "
+        "data, was not corrected")
     high_pass: float = setting(
         100.0, PREPROCESSING, SERIES, unit="s", bounds="[1, 10000]", metavar="S",
         help="cut-off of the high-pass filter: a period in seconds, or a frequency such as 0.01Hz")

@@ -23,6 +23,7 @@ from brainlm_bids.bids.fmriprep import fmriprep_version
 from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.slices import start_of_volumes
 from brainlm_bids.notices import Kind, from_json, notice
 from brainlm_bids.parcels.sampling import band_warnings
 from brainlm_bids.resources import ModelResource
@@ -54,7 +55,8 @@ def run_context(
         registration=_registration(run),
         configuration=configuration,
         settings=_recorded_settings(settings, run),
-        slice_timing_corrected=False if run.is_raw else run.metadata.get("SliceTimingCorrected"),
+        slice_timing_corrected=_slice_timing_corrected(run),
+        start=start_of(run),
         scaling_statistics="this recording" if statistics is None else statistics.name,
         input_data=_input_data(settings, run),
     )
@@ -96,6 +98,21 @@ def _template(run: Run, resources: Resources) -> TemplateInfo:
 def _sources(run: Run) -> tuple[str, ...]:
     """BIDS URIs of the files from which the series of a run are made."""
     return tuple(run.uri_of(path) for path in run.reads)
+
+
+def _slice_timing_corrected(run: Run) -> bool | None:
+    """Whether the slices of a run are brought to one point in time; None if it is not known."""
+    if run.is_raw:
+        return run.slices is not None
+    corrected = run.metadata.get("SliceTimingCorrected")
+    return corrected if isinstance(corrected, bool) else None
+
+
+def start_of(run: Run) -> float:
+    """Point in time that a volume of a run stands for, s after it begins."""
+    if run.is_raw:
+        return 0.0 if run.slices is None else run.slices.reference
+    return start_of_volumes(run.metadata)
 
 
 def _input_data(settings: Settings, run: Run) -> InputInfo:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from brainlm_bids import __version__, files
+from brainlm_bids.app.context import start_of
 from brainlm_bids.app.execution import crash_folder, full_disk
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import (
@@ -52,6 +53,8 @@ def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, 
         "phase_encoding": run.phase_encoding,
         "fieldmap": None if run.fieldmap is None else run.fieldmap.parameters,
         "reads": [files.file_sha256(path) for path in run.reads],
+        "slices": None if run.slices is None else [run.slices.axis, *run.slices.times],
+        "start": start_of(run),
     }
     if run.preprocessed is not None and run.preprocessed.labels is not None:
         values["labels"] = files.file_sha256(run.preprocessed.labels)
@@ -164,7 +167,8 @@ def evaluate(
 def _notable(settings: Settings, plan: RecordingPlan) -> list[str]:
     """Why the results of a recording must not be interpreted although they are complete."""
     found = warnings_of_series(settings.output_dir, *plan.series.stage)
-    bad = [one for one in found if one.kind == Kind.BAD_VOLUMES]
+    listed = (Kind.BAD_VOLUMES, Kind.SLICE_TIMING_NOT_CORRECTED)
+    bad = [one for one in found if one.kind in listed]
     of_models = [
         one
         for model in plan.models

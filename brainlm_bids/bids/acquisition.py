@@ -1,4 +1,4 @@
-"""What a raw run's scanner did: its phase encoding, its field map, its single-band reference.
+"""What a raw run's scanner did: phase encoding, field map, single-band reference, slice times.
 
 Files of a data set and the metadata of a run come in. What the run has goes out, and in one line
 each why it lacks the rest. Nothing that is wrong with these files stops a run.
@@ -13,6 +13,7 @@ from brainlm_bids.bids.headers import image_shape, read_metadata
 from brainlm_bids.bids.layout import Selected
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.readout import Readout, phase_encoding_direction, total_readout_time
+from brainlm_bids.bids.slices import SliceTable, slice_timing
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Kind, Notice, notice
@@ -26,6 +27,7 @@ class Acquired(NamedTuple):
     phase_encoding: tuple[str, float] | None = None
     no_fieldmap: str = ""
     sbref: Path | None = None
+    slices: SliceTable | None = None
     warnings: tuple[Notice, ...] = ()
 
 
@@ -67,10 +69,15 @@ class Acquisition:
         warnings += [
             notice(Kind.READOUT_DOUBTFUL, f"{path.name}: {doubt}.") for doubt in readout.doubts
         ]
+        slices = None
+        if self._settings.slice_timing:
+            slices, doubts = slice_timing(path.name, metadata, image_shape(path))
+            warnings += doubts
         return Acquired(
             phase_encoding=encoding,
             no_fieldmap="--ignore fieldmaps" if "fieldmaps" in self._settings.ignore else "",
             sbref=sbref,
+            slices=slices,
             warnings=tuple(warnings),
         )
 

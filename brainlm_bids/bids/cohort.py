@@ -31,6 +31,7 @@ SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 PREPROCESSING = (
     *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
+    "SliceTimingCorrected",
 )
 ALIKE = "They should be preprocessed alike."
 ADVICE = {

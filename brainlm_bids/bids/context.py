@@ -217,6 +217,9 @@ class RunContext(RecordingContext):
         As sidecars report them.
     slice_timing_corrected : bool or None
         None if it is not known.
+    start : float
+        Point in time that a volume stands for, s after it begins: 0 without slice timing
+        correction.
     scaling_statistics : str
         Whose median and interquartile range scale the series.
     input_data : InputInfo
@@ -230,6 +233,7 @@ class RunContext(RecordingContext):
     configuration: str
     settings: RecordedSettings
     slice_timing_corrected: bool | None
+    start: float
     scaling_statistics: str
     input_data: InputInfo
 

@@ -35,6 +35,7 @@ from brainlm_bids.bids.layout import find_files
 from brainlm_bids.bids.left_out import closed_reason, combined_of
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
+from brainlm_bids.bids.slices import SliceTable
 from brainlm_bids.bids.timeseries import Timeseries, read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
@@ -71,6 +72,8 @@ class Run:
         Why it has no field map, in one line; empty if it has one.
     sbref
         Its single-band reference image.
+    slices
+        When its slices were acquired, if they are to be corrected in time.
     preprocessed
         Its files in existing fMRIPrep derivatives, if it starts from those.
     timeseries
@@ -92,6 +95,7 @@ class Run:
     phase_encoding: tuple[str, float] | None = None
     no_fieldmap: str = ""
     sbref: Path | None = None
+    slices: SliceTable | None = None
     preprocessed: Preprocessed | None = None
     timeseries: bool = False
     traceback: str = field(default="", hash=False)

@@ -154,6 +154,10 @@ def _check(settings: Settings) -> None:
         )
     if settings.assume_orientation is not None and (settings.derivatives or settings.timeseries):
         raise UserError("--assume-orientation has an effect on raw images only")
+    if settings.slice_timing and (settings.derivatives or settings.timeseries):
+        raise UserError("--slice-timing has an effect on raw images only")
+    if settings.slice_timing and "slicetiming" in settings.ignore:
+        raise UserError("--slice-timing and --ignore slicetiming contradict each other")
     _check_folders(settings)
     if settings.timeseries and settings.derivatives:
         raise UserError("--timeseries and --derivatives cannot be combined")

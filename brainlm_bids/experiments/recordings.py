@@ -21,7 +21,7 @@ from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.model.past import Course, course, smoothness_warnings
-from brainlm_bids.notices import Notice
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.sampling import rows_with_data
 from brainlm_bids.parcels.steps import scale
 from brainlm_bids.preproc.steps.series import take_series
@@ -224,8 +224,37 @@ def read_measured(recording: Recording, options: ExperimentOptions) -> Measured:
         fitted, n_dummy = fitted_to_all(sidecar), int(sidecar.get("DummyVolumes", 0))
         made = course(series, tr, volumes.model_tr, options.series, iqr)
     first = int(np.argmax(rows_with_data(series)))
-    warnings = smoothness_warnings(made.series)
+    warnings = [*smoothness_warnings(made.series), *slice_timing_warnings(sidecar)]
     return Measured(made, start + first * tr, path, fitted, warnings, n_dummy + first, sidecar)
+
+
+def slice_timing_warnings(sidecar: Mapping[str, Any]) -> list[Notice]:
+    """Warn about a series whose slices were corrected in time.
+
+    Parameters
+    ----------
+    sidecar
+        Of the denoised series.
+
+    Returns
+    -------
+    list of Notice
+        One if they were.
+
+    Examples
+    --------
+    >>> [one.kind for one in slice_timing_warnings({"SliceTimingCorrected": True})]
+    ['slices_hold_future']
+    """
+    if not sidecar.get("SliceTimingCorrected"):
+        return []
+    text = (
+        "Slice timing was corrected by interpolation between volumes, so that the volumes of this "
+        "series hold later ones: noise that all slices of a volume share is then predicted well "
+        "from other parcels (R² of .4 to .6 one volume ahead in simulations). Give a series "
+        "without the correction."
+    )
+    return [notice(Kind.SLICES_HOLD_FUTURE, text)]
 
 
 def fitted_to_all(sidecar: Mapping[str, Any]) -> list[str]:

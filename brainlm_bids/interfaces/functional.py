@@ -5,14 +5,21 @@ They take raw BOLD to realigned BOLD, its transforms to the template, parcel ser
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 
+from brainlm_bids.bids.context import from_plain
+from brainlm_bids.bids.slices import SliceTable
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
+from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
 from brainlm_bids.settings import Settings
+
+if TYPE_CHECKING:
+    from brainlm_bids.preproc import steps
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +33,8 @@ class _RealignInputs(ArrayInputSpec):
     orientation = traits.Either(None, traits.Str, usedefault=True, desc="if not recorded")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
+    slices = Record(SliceTable, desc="when slices were acquired, if that is to be corrected")
+    tr = traits.Float(desc="s, of a run with slices")
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 
@@ -55,6 +64,7 @@ class Realign(ArrayInterface):
                 n_dummy=self.inputs.dummy_scans,
                 max_bad_volumes=self.inputs.max_bad_volumes,
                 device=self.inputs.device,
+                slices=self._slices(),
                 out=bold,
             )
         step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
@@ -66,6 +76,14 @@ class Realign(ArrayInterface):
             "motion": payloads.save(run.motion, folder / "motion"),
             "seen": save_image(folder / "seen.nii.gz", seen, affine),
         }
+
+    def _slices(self) -> "steps.SliceTimes | None":
+        from brainlm_bids.preproc import steps
+
+        if not self.inputs.slices:
+            return None
+        table = from_plain(SliceTable, self.inputs.slices)
+        return steps.SliceTimes(np.array(table.times), table.reference, self.inputs.tr, table.axis)
 
 
 class _CoregisterInputs(ArrayInputSpec):

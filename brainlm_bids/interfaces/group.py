@@ -178,7 +178,8 @@ class ScaleToCohort(ArrayInterface):
             "Warnings": to_json(self._warnings(source, kept)),
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
-            "StartTime": (int(source["DummyVolumes"]) + sampled.first) * source_tr,
+            "StartTime": float(source.get("StartTime", 0.0))
+            + (int(source["DummyVolumes"]) + sampled.first) * source_tr,
             "NumberOfVolumes": len(robust),
             "BadVolumes": source.get("BadVolumes", []),
             **interpolated_volumes(sampled.measured),

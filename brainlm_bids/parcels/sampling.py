@@ -316,6 +316,34 @@ def resample_series(
     return np.asarray(_interpolation(len(values), tr, target_tr, first) @ values)
 
 
+def windowed_sinc(
+    offset: NDArray[np.float64], reach: float, widening: float = 1.0
+) -> NDArray[np.float64]:
+    """Weights of a sinc under Kaiser's window, which do not yet sum to 1.
+
+    Parameters
+    ----------
+    offset
+        (…,) distances, in units of the zero crossings of the sinc.
+    reach
+        Half the length of the window, in samples of the input.
+    widening
+        Samples of the input from one zero crossing to the next.
+
+    Returns
+    -------
+    ndarray
+        (…,) the weights; 0 beyond the window.
+
+    Examples
+    --------
+    >>> windowed_sinc(np.array([0.0, 1.0, 20.0]), 12).round(6) + 0.0
+    array([427.564116,   0.      ,   0.      ])
+    """
+    inside = np.clip(1 - (offset * widening / max(reach, 1.0)) ** 2, 0, None)
+    return np.asarray(np.sinc(offset) * np.i0(KAISER_BETA * np.sqrt(inside)) * (inside > 0))
+
+
 def _interpolation(n: int, tr: float, target_tr: float, first: float) -> csr_matrix:
     """(T', T) weights of the interpolation; each row sums to 1."""
     n_out = int(np.floor(((n - 1) * tr - first) / target_tr + 1e-9)) + 1
@@ -325,8 +353,7 @@ def _interpolation(n: int, tr: float, target_tr: float, first: float) -> csr_mat
     time = np.minimum((first + np.arange(n_out) * target_tr) / tr, n - 1.0)
     index = np.floor(time)[:, None] + np.arange(-np.ceil(reach), np.ceil(reach) + 2)[None, :]
     offset = (time[:, None] - index) / widening
-    inside = np.clip(1 - (offset * widening / max(reach, 1.0)) ** 2, 0, None)
-    weight = np.sinc(offset) * np.i0(KAISER_BETA * np.sqrt(inside)) * (inside > 0)
+    weight = windowed_sinc(offset, reach, widening)
     weight /= weight.sum(axis=1, keepdims=True)
     row = np.broadcast_to(np.arange(n_out)[:, None], index.shape)
     keep = weight != 0

@@ -157,8 +157,14 @@ def _slice_timing(run: RunRecord) -> str | None:
     corrected = run.series.get("SliceTimingCorrected")
     if corrected is None:
         return None
-    by = " by fMRIPrep" if run.kind == FMRIPREP else ""
-    return f"slice timing was {'' if corrected else 'not '}corrected{by}"
+    if not corrected:
+        return "slice timing was not corrected"
+    if run.kind == FMRIPREP:
+        return "slice timing was corrected by fMRIPrep"
+    return (
+        "slice timing was corrected with a Kaiser-windowed sinc, after head motion had been "
+        "estimated and before it was removed, to the middle between the first and the last slice"
+    )
 
 
 def _dummy_volumes(runs: Sequence[RunRecord]) -> str:

@@ -38,6 +38,10 @@ def acquisition(sidecar: Mapping[str, Any]) -> list[Fact]:
         facts.append(
             Fact("Dummy volumes", str(sidecar["DummyVolumes"]), "excluded from the series")
         )
+    if sidecar.get("SliceTimingCorrected"):
+        start = as_float(sidecar.get("StartTime"))
+        note = f"volumes stand for {number(start)} s after their beginning" if start else ""
+        facts.append(Fact("Slice timing", "corrected", note))
     bad = sidecar.get("BadVolumes")
     if isinstance(bad, list):
         note = "in no fit; interpolated for the model, or cut off" if bad else ""

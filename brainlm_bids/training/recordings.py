@@ -211,7 +211,7 @@ def read_volumes(recording: Recording) -> Volumes:
         tr = float(scaled.get("SourceRepetitionTime") or model_tr)
         sidecar = scaled if path == recording.path else read_json(path.with_suffix(".json"))
         dummy = int(sidecar.get("DummyVolumes", 0))
-        start = dummy * tr if path != recording.path else float(scaled["StartTime"])
+        start = float(sidecar.get("StartTime", 0.0)) + (dummy * tr if path != recording.path else 0)
     except (ValueError, KeyError, TypeError) as error:
         name, kind = recording.path.with_suffix(".json"), type(error).__name__
         raise UserError(f"{name}: cannot be read ({kind}: {error})") from None

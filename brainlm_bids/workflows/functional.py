@@ -227,6 +227,8 @@ def _first_steps(
             max_bad_volumes=settings.max_bad_volumes,
             device=settings.device,
         )
+        if run.slices is not None:
+            realign.inputs.trait_set(slices=run.slices, tr=tr)
         return {"realign": (realign, 1.5), "extract": (extract, 2.5)}
     files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}
     take = TakePreprocessed(

@@ -45,6 +45,7 @@ CONTEXT = RunContext(
     configuration="0123456789abcdef",
     settings=RecordedSettings("nonaggr", 100.0, None, 0.5, 1.5, 0.5, 42),
     slice_timing_corrected=None,
+    start=0.0,
     scaling_statistics="this recording",
     input_data=InputInfo("fMRIPrep", "25.1.0", "T1w"),
 )

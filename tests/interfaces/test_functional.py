@@ -7,6 +7,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
+from brainlm_bids.bids.slices import SliceTable
 from brainlm_bids.errors import RunSkipped
 from brainlm_bids.interfaces import functional, images, payloads
 from brainlm_bids.preproc.affine import apply, grid_points
@@ -95,3 +96,43 @@ def test_a_step_does_not_know_the_file_and_its_node_says_it(wild: Any, tmp_path:
     message = "short_bold.nii.gz: 24 volumes less 5 before the steady state leave fewer than 20"
     with pytest.raises(RunSkipped, match=message):
         functional.Realign(bold=str(path), dummy_scans=5).run(cwd=str(tmp_path))
+
+
+def test_slices_are_brought_to_the_middle_of_the_volume_and_motion_stays_the_same(
+    tmp_path: Path,
+) -> None:
+    times = np.linspace(0, 1.9, SHAPE[2])[np.argsort(np.arange(SHAPE[2]) % 2, kind="stable")]
+    table, n_volumes = SliceTable(2, tuple(times.tolist())), 60
+    x = grid_points(SHAPE, AFFINE).reshape(*SHAPE, 3)
+    head = 1000 + 200 * np.cos(x[..., 0] / 6) * np.cos(x[..., 1] / 8) * np.cos(x[..., 2] / 7)
+    head *= np.sqrt(((x / [65, 80, 58]) ** 2).sum(axis=-1)) < 1
+
+    def signal(seconds: np.ndarray) -> np.ndarray:
+        return np.sin(2 * np.pi * 0.06 * seconds)
+
+    volumes = 2.0 * np.arange(n_volumes)
+    bold = head[..., None] * (1 + 0.03 * signal(volumes + times[:, None]))
+    bold[..., :2] *= 1.6  # before the steady state
+    bold[..., 30] *= 8
+    path = tmp_path / "bold.nii.gz"
+    noise = np.random.default_rng(0).normal(0, 2, bold.shape)
+    nb.Nifti1Image((bold + noise).astype(np.float32), AFFINE).to_filename(path)
+    outputs = {}
+    for name, more in {"with": {"slices": table, "tr": 2.0}, "without": {}}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        node = functional.Realign(bold=str(path), dummy_scans=2, **more)
+        outputs[name] = node.run(cwd=str(folder)).outputs
+    motions = [payloads.load(Motion, one.motion) for one in outputs.values()]
+    np.testing.assert_array_equal(motions[0].matrices, motions[1].matrices)
+    mask = images.load_mask(outputs["with"].brain_mask) & (head > 0)
+    kept = np.delete(np.arange(n_volumes), [0, 1, 30])
+    truth = signal(volumes[kept] + table.reference)
+
+    def errors(name: str) -> np.ndarray:
+        series = images.load_image(outputs[name].bold)[0][mask][:, kept]
+        means = np.array([series[np.nonzero(mask)[2] == k].mean(0) for k in range(5, 21)])
+        return 1 - np.array([np.corrcoef(mean, truth)[0, 1] for mean in means])
+
+    assert errors("with").max() < 0.003
+    assert errors("without").max() > 0.04

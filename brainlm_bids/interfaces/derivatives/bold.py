@@ -64,7 +64,8 @@ class WriteDenoisedBold(ArrayInterface):
             save_image(temporary, data, grid, self._context.tr)
         values = {
             "RepetitionTime": self._context.tr,
-            "StartTime": (n_dummy + first) * self._context.tr,
+            "StartTime": self._context.start + (n_dummy + first) * self._context.tr,
+            "SliceTimingCorrected": self._context.slice_timing_corrected,
             **bad_volumes(motion),
             **interpolated_volumes(measured),
             "TaskName": self._context.task,

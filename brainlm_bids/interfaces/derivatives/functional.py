@@ -215,6 +215,7 @@ class WriteFunctional(ArrayInterface):
             "DummyVolumes": self._n_dummy,
             **bad_volumes(self._motion),
             "SliceTimingCorrected": self._context.slice_timing_corrected,
+            "StartTime": self._context.start,
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
             "BrainMask": self.inputs.mask_source or None,
@@ -353,7 +354,7 @@ class WriteFunctional(ArrayInterface):
         made |= {
             "RepetitionTime": tr,
             "SamplingFrequency": 1.0 / tr,
-            "StartTime": (self._n_dummy + robust.first) * self._context.tr,
+            "StartTime": self._context.start + (self._n_dummy + robust.first) * self._context.tr,
             "NumberOfVolumes": len(series),
             **interpolated_volumes(robust.measured),
             "SourceRepetitionTime": self._context.tr,

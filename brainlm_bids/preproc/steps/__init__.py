@@ -40,6 +40,7 @@ from brainlm_bids.preproc.steps.functional import (
     Extracted,
     Motion,
     Realigned,
+    SliceTimes,
     extract,
     realign,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "Normalised",
     "Projection",
     "Realigned",
+    "SliceTimes",
     "Summary",
     "classify",
     "coregister",

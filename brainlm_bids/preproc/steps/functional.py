@@ -17,6 +17,7 @@ from brainlm_bids.preproc.affine import Matrix, centre_of_mass
 from brainlm_bids.preproc.denoising import confounds, temporal, volumes
 from brainlm_bids.preproc.motion import realign as realignment
 from brainlm_bids.preproc.motion.batches import usable_device
+from brainlm_bids.preproc.motion.slice_timing import correct_slice_timing
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
 from brainlm_bids.preproc.usable import check_varies, fill_from_neighbours, unusable_voxels
 
@@ -73,6 +74,28 @@ class Motion:
         if good is None or good[self.n_dummy :].all():
             return None
         return good[self.n_dummy :]
+
+
+@dataclass(frozen=True)
+class SliceTimes:
+    """When the slices of a volume were acquired.
+
+    Attributes
+    ----------
+    times
+        (S,) s from the beginning of the volume, of each slice along `axis`.
+    reference
+        The point in time that the slices are brought to, s from the beginning of the volume.
+    tr
+        Repetition time, s.
+    axis
+        0, 1 or 2: along which the slices are stacked.
+    """
+
+    times: NDArray[np.float64]
+    reference: float
+    tr: float
+    axis: int = 2
 
 
 @dataclass(frozen=True)
@@ -138,9 +161,14 @@ def realign(
     n_dummy: int | None = None,
     max_bad_volumes: float = MAX_BAD_VOLUMES,
     device: str = "cpu",
+    slices: SliceTimes | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> Realigned:
     """Make a reference of a run, find the brain in it, and remove head motion.
+
+    Motion is estimated from the volumes as they were acquired: brought to one point in time, they
+    would hold a part of the position of their neighbours, and look as if they moved less. Then the
+    slices are corrected in time, where that is asked for, and the run is resampled by its motion.
 
     Parameters
     ----------
@@ -155,6 +183,8 @@ def realign(
         reference, and their motion is interpolated.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
+    slices
+        When slices were acquired, for their correction in time; None: they are left as they are.
     out
         float32 (X, Y, Z, T) that the realigned run is written to. It may be `bold` itself, which
         saves a copy of the run.
@@ -198,6 +228,8 @@ def realign(
     in_view = realignment.volumes_in_view(matrices, affine, reference.shape)
     mask = brain & (in_view >= IN_VIEW * len(matrices)) & ~unusable
     centre = centre_of_mass(brain, affine)
+    if slices is not None:
+        bold = _in_one_time(bold, slices, n_dummy, good, in_place=bold is out)
     realigned = realignment.resample(bold, affine, matrices, out=out)
     filled = realignment.fill_unseen(realigned, matrices, affine, mask, good)
     if good is not None:
@@ -217,6 +249,23 @@ def realign(
     near_holes = ndimage.binary_dilation(unusable, iterations=2)
     seen = (in_view == len(matrices)) & ~near_holes
     return Realigned(realigned, reference, mask, motion, seen)
+
+
+def _in_one_time(
+    bold: NDArray[Any], slices: SliceTimes, n_dummy: int, good: Mask | None, *, in_place: bool
+) -> NDArray[Any]:
+    """The run with all slices at one point in time of each volume after the dummy volumes."""
+    corrected = bold if in_place else np.array(bold, dtype=np.float32)
+    correct_slice_timing(
+        corrected,
+        slices.times,
+        slices.tr,
+        reference=slices.reference,
+        axis=slices.axis,
+        first=n_dummy,
+        good=good,
+    )
+    return corrected
 
 
 def bad_volumes(bold: NDArray[Any], max_bad_volumes: float) -> volumes.Reasons | None:
