@@ -4,6 +4,7 @@ A node of the graph, a notebook and a test call the same functions::
 
     raw run       realign → coregister → project → extract → denoise
                      └────→ decompose → classify ──────────────┘
+    several echoes  realign_echoes → the same
     fMRIPrep's    take_preprocessed → project → extract_preprocessed → …, or take_cifti → …
     a series      take_series
     anatomy       prepare_t1w → normalise
@@ -29,6 +30,7 @@ from brainlm_bids.preproc.steps.denoising import (
     denoise,
     resample_denoised,
 )
+from brainlm_bids.preproc.steps.echoes import RealignedEchoes, realign_echoes
 from brainlm_bids.preproc.steps.fmriprep import (
     Grayordinates,
     extract_preprocessed,
@@ -70,6 +72,7 @@ __all__ = [
     "Normalised",
     "Projection",
     "Realigned",
+    "RealignedEchoes",
     "SliceTimes",
     "Summary",
     "classify",
@@ -82,6 +85,7 @@ __all__ = [
     "prepare_t1w",
     "project",
     "realign",
+    "realign_echoes",
     "resample_anatomy",
     "resample_denoised",
     "select_confounds",

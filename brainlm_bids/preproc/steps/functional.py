@@ -229,7 +229,7 @@ def realign(
     mask = brain & (in_view >= IN_VIEW * len(matrices)) & ~unusable
     centre = centre_of_mass(brain, affine)
     if slices is not None:
-        bold = _in_one_time(bold, slices, n_dummy, good, in_place=bold is out)
+        bold = in_one_time(bold, slices, n_dummy, good, in_place=bold is out)
     realigned = realignment.resample(bold, affine, matrices, out=out)
     filled = realignment.fill_unseen(realigned, matrices, affine, mask, good)
     if good is not None:
@@ -251,10 +251,29 @@ def realign(
     return Realigned(realigned, reference, mask, motion, seen)
 
 
-def _in_one_time(
+def in_one_time(
     bold: NDArray[Any], slices: SliceTimes, n_dummy: int, good: Mask | None, *, in_place: bool
 ) -> NDArray[Any]:
-    """The run with all slices at one point in time of each volume after the dummy volumes."""
+    """Bring the slices of a raw run to one point in time of each volume.
+
+    Parameters
+    ----------
+    bold
+        (X, Y, Z, T), raw.
+    slices
+        When they were acquired.
+    n_dummy
+        Volumes before the steady state, which are left as they are.
+    good
+        (T,) False for bad volumes; None: all are good.
+    in_place
+        Whether `bold` itself, float32, is changed.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z, T) float32.
+    """
     corrected = bold if in_place else np.array(bold, dtype=np.float32)
     correct_slice_timing(
         corrected,

@@ -1,0 +1,157 @@
+"""The first step of a multi-echo run: motion of its first echo, and the echoes as one series."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brainlm_bids.errors import UserError
+from brainlm_bids.preproc.affine import Matrix
+from brainlm_bids.preproc.denoising import volumes
+from brainlm_bids.preproc.echoes import Decay, combine, fit_decay, weights_of
+from brainlm_bids.preproc.motion import realign as realignment
+from brainlm_bids.preproc.steps.functional import (
+    MAX_BAD_VOLUMES,
+    Realigned,
+    SliceTimes,
+    check_length,
+    in_one_time,
+    realign,
+)
+from brainlm_bids.preproc.usable import check_varies, fill_from_neighbours, unusable_voxels
+
+Echo = NDArray[np.float32]
+Keep = Callable[[Echo], Echo]
+
+
+@dataclass(frozen=True)
+class RealignedEchoes(Realigned):
+    """A multi-echo run without head motion, its echoes combined.
+
+    Attributes
+    ----------
+    decay
+        T2* and the number of echoes with signal, of every voxel.
+    """
+
+    decay: Decay | None = None
+
+
+def realign_echoes(
+    echoes: Iterable[Echo],
+    affine: Matrix,
+    echo_times: Sequence[float],
+    *,
+    n_dummy: int | None = None,
+    max_bad_volumes: float = MAX_BAD_VOLUMES,
+    device: str = "cpu",
+    slices: SliceTimes | None = None,
+    keep: Keep | None = None,
+) -> RealignedEchoes:
+    """Remove head motion from the echoes of a run, and combine them.
+
+    The motion is that of the first echo, in which the signal is highest; every echo is resampled by
+    it. A volume that is bad in one echo is bad in all.
+
+    Parameters
+    ----------
+    echoes
+        E runs (X, Y, Z, T), raw, the shortest echo time first. Each is realigned in place; they are
+        asked for one after the other, so that one at a time need be in memory.
+    affine
+        (4, 4) voxel to RAS+ mm, of all.
+    echo_times
+        (E,) s, ascending.
+    n_dummy, max_bad_volumes, device, slices
+        See `realign`.
+    keep
+        Puts a realigned echo aside, and returns an array from which its volumes can be read, such
+        as one on disk; None: the echoes stay in memory.
+
+    Returns
+    -------
+    RealignedEchoes
+        The combined run, with the reference and the brain of the first echo.
+
+    Raises
+    ------
+    RunSkipped
+        If fewer than 20 volumes are left.
+    UserError
+        As `realign`, for any of the echoes, and if their shapes differ.
+    """
+    source = iter(echoes)
+    raw = next(source)
+    first = realign(
+        raw,
+        affine,
+        n_dummy=n_dummy,
+        max_bad_volumes=max_bad_volumes,
+        device=device,
+        slices=slices,
+        out=raw,
+    )
+    keep = keep or _in_memory
+    kept = [keep(first.bold)]
+    run = replace(first, bold=kept[0])
+    del raw, first
+    for number, echo in enumerate(source, 2):
+        try:
+            run = _follow(run, echo, affine, slices)
+        except UserError as error:
+            raise type(error)(f"echo {number}: {error}") from error
+        kept.append(keep(echo))
+        del echo
+    return _combined(run, kept, echo_times, max_bad_volumes)
+
+
+def _in_memory(echo: Echo) -> Echo:
+    return echo
+
+
+def _follow(run: Realigned, echo: Echo, affine: Matrix, slices: SliceTimes | None) -> Realigned:
+    """Resample another echo, in place, by a run's motion; the run with what is bad in this one."""
+    if echo.shape != run.bold.shape:
+        raise UserError(f"has the shape {echo.shape}, and the first echo {run.bold.shape}")
+    check_varies(echo)
+    matrices = run.motion.matrices
+    assert matrices is not None
+    bad = volumes.find_bad_volumes(echo)
+    good = bad == ""
+    unusable = unusable_voxels(echo, good)
+    if (run.brain_mask & unusable).any():
+        fill_from_neighbours(echo, run.brain_mask & unusable, unusable)
+    if slices is not None:
+        known = None if good.all() else good
+        in_one_time(echo, slices, run.motion.n_dummy, known, in_place=True)
+    realignment.resample(echo, affine, matrices, out=echo)
+    realignment.fill_unseen(echo, matrices, affine, run.brain_mask, good)
+    # left without a value above 0, the voxels count as without signal in this echo
+    echo[unusable] = 0
+    motion = run.motion
+    if not good.all():
+        before = np.full(len(bad), "") if motion.reasons is None else motion.reasons
+        motion = replace(motion, reasons=np.where(before != "", before, bad))
+    seen = run.seen
+    if seen is not None:
+        seen = seen & ~ndimage.binary_dilation(unusable, iterations=2)
+    return replace(run, motion=motion, seen=seen)
+
+
+def _combined(
+    run: Realigned, echoes: Sequence[Echo], echo_times: Sequence[float], max_bad_volumes: float
+) -> RealignedEchoes:
+    """The optimal combination of realigned echoes; what is bad in one of them is interpolated."""
+    reasons, n_dummy, n_volumes = run.motion.reasons, run.motion.n_dummy, run.bold.shape[3]
+    good, usable = run.motion.good, np.arange(n_volumes)
+    if reasons is not None and good is not None:
+        volumes.check_share(reasons, max_bad_volumes)
+        check_length(n_volumes, n_dummy, good)
+        usable = np.flatnonzero(good)
+    decay = fit_decay(echoes, echo_times, run.brain_mask, usable[usable >= n_dummy])
+    bold = combine(echoes, weights_of(decay, echo_times))
+    if good is not None:
+        volumes.fill_volumes(bold, good)
+    return RealignedEchoes(bold, run.boldref, run.brain_mask, run.motion, run.seen, decay)
