@@ -78,6 +78,38 @@ PHANTOM = (
         help="head motion: none, low, high, or an FSL .par file",
     ),
 )
+# as phantom.acquisition.FIELD_MAP_KINDS; a test holds them equal
+FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
+# What scanners do to a series of echo-planar images, off by default
+SCANNER = (
+    Option(
+        name="distortion",
+        kind=float,
+        default=0.0,
+        unit="mm",
+        bounds="[0, 14]",
+        metavar="MM",
+        help="largest displacement in the brain by an inhomogeneous field, at the frontal and "
+        "temporal poles",
+    ),
+    Option(
+        name="phase_encoding",
+        kind=str,
+        default="j",
+        choices=("i", "i-", "j", "j-", "k", "k-"),
+        help="direction of the phase encoding, along which the field displaces",
+    ),
+    Option(
+        name="fieldmaps",
+        kind=str,
+        several=True,
+        default=(),
+        default_text="none",
+        choices=FIELD_MAP_KINDS,
+        help="field maps in fmap/: a phase difference, two phases, a field in Hz, a pair of "
+        "opposite phase encoding",
+    ),
+)
 # switch of `brainlm phantom` -> its help
 PHANTOM_SWITCHES = {
     "drift": "slow drifts of the signal",
@@ -143,6 +175,7 @@ def _add_phantom(commands: Any) -> None:
     add_positional(phantom, out)
     add_options(phantom, PHANTOM)
     add_option(phantom, SEED, dest="seed")
+    add_options(phantom.add_argument_group("what the scanner does, off by default"), SCANNER)
     switches = phantom.add_argument_group("sources of noise and distortion, all on by default")
     for name, text in PHANTOM_SWITCHES.items():
         switches.add_argument(
@@ -184,6 +217,9 @@ def _phantom(args: argparse.Namespace) -> None:
         voxel=args.voxel,
         motion=args.motion if args.motion in kinds else Path(args.motion),
         seed=args.seed,
+        distortion=args.distortion,
+        phase_encoding=args.phase_encoding,
+        fieldmaps=tuple(args.fieldmaps),
         **{name: getattr(args, name) for name in switches},
     )
     print(out)

@@ -10,8 +10,9 @@ ATLAS = "A424approx"
 PARAMETERS = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 FIELD_OF_VIEW = (224.0, 224.0, 126.0)  # mm: 64 x 64 x 36 at 3.5 mm
 # first numbers of seeds: numpy takes trailing zeros as absent, so a number must tell what is drawn
-PEOPLE, ANATOMY, SESSION, RUN = range(1, 5)
+PEOPLE, ANATOMY, SESSION, RUN, FIELD, FIELD_MAPS = range(1, 7)
 FLIP_DEGREES = 80.0
+FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
 SWITCHES = (
     "drift",
     "respiration",
@@ -35,9 +36,17 @@ class Acquisition:
     motion: str | Path
     seed: int
     switches: Mapping[str, bool]
+    distortion: float = 0.0  # mm, the largest in the brain
+    phase_encoding: str = "j"
+    fieldmaps: tuple[str, ...] = ()  # of FIELD_MAP_KINDS
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels (X, Y, Z) of a volume."""
         x, y, z = (max(8, round(size / self.voxel)) for size in FIELD_OF_VIEW)
         return x, y, z
+
+    @property
+    def has_field(self) -> bool:
+        """Whether there is a field, be it of 0 Hz, that sidecars, field maps and truth are of."""
+        return self.distortion > 0 or bool(self.fieldmaps)

@@ -209,3 +209,12 @@ def spline_weights(positions: np.ndarray, n_control: int) -> np.ndarray:
     away = np.abs(positions[:, None] - np.arange(n_control))
     near, far = 2 / 3 - away**2 + away**3 / 2, (2 - np.minimum(away, 2)) ** 3 / 6
     return np.where(away < 1, near, far)
+
+
+def drawn_pose(rng: np.random.Generator, degrees: float, millimetres: float) -> np.ndarray:
+    """A rigid matrix (4, 4) of angles and shifts up to these."""
+    matrix = np.eye(4)
+    angles = np.radians(rng.uniform(-degrees, degrees, 3))
+    matrix[:3, :3] = Rotation.from_euler("xyz", angles).as_matrix()
+    matrix[:3, 3] = rng.uniform(-millimetres, millimetres, 3)
+    return matrix

@@ -21,7 +21,7 @@ class Oracle:
         """bold_points (P, 3) mm in the reference pose, labels (P,) 1..424 of the embedded atlas."""
         self.run, self.points, self.labels = run, bold_points.T, labels
         self.world_to_voxel = np.linalg.inv(run.affine)
-        still = apply_affine(self.world_to_voxel, self.points)
+        still = self._voxels(np.eye(4))
         edge = np.array(run.acquisition.shape)[:, None] - 0.5
         inside = ((still > -0.5) & (still < edge)).all(0)
         self.points, self.labels = self.points[:, inside], labels[inside]
@@ -30,12 +30,17 @@ class Oracle:
 
     def add(self, volume: np.ndarray) -> None:
         """Take the next volume (X, Y, Z)."""
-        matrix = self.world_to_voxel @ self.run.matrices[len(self.rows)]
-        values = ndimage.map_coordinates(
-            volume, apply_affine(matrix, self.points), order=1, mode="nearest", prefilter=False
-        )
+        places = self._voxels(self.run.matrices[len(self.rows)])
+        values = ndimage.map_coordinates(volume, places, order=1, mode="nearest", prefilter=False)
         sums = np.bincount(self.labels, values, minlength=N_PARCELS + 1)[1:]
         self.rows.append(np.where(self.counts > 0, sums / np.maximum(self.counts, 1), np.nan))
+
+    def _voxels(self, matrix: np.ndarray) -> np.ndarray:
+        """Where (3, P) in the image, in voxels, the points are seen in the pose of a matrix."""
+        if self.run.distortion is None:
+            return apply_affine(self.world_to_voxel @ matrix, self.points)
+        seen = self.run.distortion.seen(apply_affine(matrix, self.points), matrix)
+        return apply_affine(self.world_to_voxel, seen)
 
     def series(self) -> np.ndarray:
         """Series (T, 424); NaN where a parcel lies outside of the image."""

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.phantom.acquisition import Acquisition
 from brainlm_bids.phantom.courses import saturation
+from brainlm_bids.phantom.field import Distortion
 from brainlm_bids.phantom.head import (
     CSF,
     GREY,
@@ -56,6 +57,21 @@ def bold_affine(shape: tuple[int, int, int], voxel: float, centre: np.ndarray) -
     return affine
 
 
+def half_voxels(shape: tuple[int, int, int], voxel: float) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape of a grid of half voxels with a margin, and its matrix (4, 4) to voxels."""
+    edge = int(np.ceil(2 * MARGIN / voxel))
+    # middles of half voxels lie at -0.25 and +0.25 of a voxel
+    grid_to_voxel = np.diag([0.5, 0.5, 0.5, 1.0])
+    grid_to_voxel[:3, 3] = -0.25 - edge / 2
+    return tuple(2 * n + 2 * edge for n in shape), grid_to_voxel
+
+
+def template_points(warp: Warp, grid_to_t1w: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Points (3, N) in MNI of all elements of a grid, given its matrix (4, 4) to the T1w."""
+    voxels = np.indices(shape, dtype=np.float32).reshape(3, -1)
+    return warp.to_template(apply_affine(grid_to_t1w, voxels).T).T
+
+
 def build_scene(
     warp: Warp, bold_to_t1w: np.ndarray, affine: np.ndarray, acquisition: Acquisition
 ) -> Scene:
@@ -64,14 +80,8 @@ def build_scene(
     The parcels are those of the embedded atlas continued over all grey matter: the nearest of the
     424 centroids.
     """
-    edge = int(np.ceil(2 * MARGIN / acquisition.voxel))
-    shape = tuple(2 * n + 2 * edge for n in acquisition.shape)
-    # middles of half voxels lie at -0.25 and +0.25 of a voxel
-    grid_to_voxel = np.diag([0.5, 0.5, 0.5, 1.0])
-    grid_to_voxel[:3, 3] = -0.25 - edge / 2
-    voxels = np.indices(shape, dtype=np.float32).reshape(3, -1)
-    head_points = apply_affine(bold_to_t1w @ affine @ grid_to_voxel, voxels)
-    points = warp.to_template(head_points.T).T
+    shape, grid_to_voxel = half_voxels(acquisition.shape, acquisition.voxel)
+    points = template_points(warp, bold_to_t1w @ affine @ grid_to_voxel, shape)
     tissues, intensity = epi_tissues(points)
     if acquisition.switches["dropout"]:
         intensity = intensity * signal_left(points)
@@ -146,6 +156,41 @@ class Run:
     series: np.ndarray  # (T, 424)
     courses: dict[str, np.ndarray]
     acquisition: Acquisition
+    distortion: Distortion | None = None
+
+
+@dataclass
+class View:
+    """Samples an image of the head as a volume shows it; a field is followed between volumes.
+
+    voxel_to_grid (4, 4): from the volume's voxels to elements of that image, in the reference pose.
+    """
+
+    affine: np.ndarray
+    shape: tuple[int, int, int]
+    voxel_to_grid: np.ndarray
+    distortion: Distortion | None
+
+    def __post_init__(self) -> None:
+        self.voxels = np.indices(self.shape).reshape(3, -1)
+        self.world = apply_affine(self.affine, self.voxels)
+        self.hertz: np.ndarray | None = None
+
+    def __call__(self, coefficients: np.ndarray, motion: np.ndarray) -> np.ndarray:
+        """Volume (V,) of cubic B-spline coefficients; motion (4, 4): reference pose to volume."""
+        to_grid = self.voxel_to_grid @ np.linalg.inv(self.affine) @ np.linalg.inv(motion)
+        if self.distortion is None:
+            return _sampled(coefficients, apply_affine(to_grid @ self.affine, self.voxels))
+        self.hertz, density = self.distortion.sources(self.world, motion, self.hertz)
+        points = self.world - self.hertz * self.distortion.step[:, None]
+        shown = _sampled(coefficients, apply_affine(to_grid, points))
+        return np.asarray(shown * density.astype(np.float32))
+
+
+def _sampled(coefficients: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return np.asarray(
+        ndimage.map_coordinates(coefficients, places, order=3, prefilter=False, mode="nearest")
+    )
 
 
 def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -157,23 +202,18 @@ def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
     acquisition, scene = run.acquisition, run.scene
     switches, shape = acquisition.switches, acquisition.shape
     levels = saturation(acquisition.n_volumes, acquisition.tr)
-    voxels = np.indices(shape).reshape(3, -1)
-    world = apply_affine(run.affine, voxels)
+    view = View(run.affine, shape, scene.voxel_to_grid, run.distortion)
+    world = view.world
     gain = _scanner_gain(world, run, rng)
-    history = np.zeros(voxels.shape[1], np.float32)
-    last = np.zeros(voxels.shape[1])
+    history = np.zeros(world.shape[1], np.float32)
+    last = np.zeros(world.shape[1])
     sigma = np.float32(NOISE * GREY_LEVEL)
     for t, matrix in enumerate(run.matrices):
-        to_reference = np.linalg.inv(matrix)
-        pull = scene.voxel_to_grid @ np.linalg.inv(run.affine) @ to_reference @ run.affine
-        still = _reference_volume(run, t, levels[t])
-        volume = ndimage.map_coordinates(
-            still, apply_affine(pull, voxels), order=3, prefilter=False, mode="nearest"
-        )
+        volume = view(_reference_volume(run, t, levels[t]), matrix)
         volume *= gain(t)
         if switches["spin_history"]:
             # spins that enter a slice have seen another number of excitations (Friston 1996)
-            height = apply_affine(to_reference, world)[2] - world[2]
+            height = apply_affine(np.linalg.inv(matrix), world)[2] - world[2]
             history = 0.3 * history + np.abs(height - last if t else 0.0) / acquisition.voxel
             last = height
             volume *= 1 - 0.1 * np.minimum(history, 1.0)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from brainlm_bids import files
 from brainlm_bids.errors import UserError
 from brainlm_bids.phantom.acquisition import (
     ANATOMY,
-    ATLAS,
+    FIELD,
+    FIELD_MAP_KINDS,
     FLIP_DEGREES,
-    PARAMETERS,
-    PEOPLE,
     RUN,
     SESSION,
     SWITCHES,
@@ -29,19 +26,30 @@ from brainlm_bids.phantom.courses import (
     noise_courses,
     parcel_series,
     rigid_matrices,
-    saturation,
 )
+from brainlm_bids.phantom.dataset import write_dataset_files
+from brainlm_bids.phantom.field import (
+    MAX_DISTORTION,
+    READOUT,
+    Distortion,
+    Field,
+    PhaseEncoding,
+    subject_field,
+)
+from brainlm_bids.phantom.fieldmap_files import FieldMapWriter, field_fields
 from brainlm_bids.phantom.head import (
     Warp,
     apply_affine,
-    epi_tissues,
+    drawn_pose,
     spline_weights,
     subject_warp,
     t1w_intensity,
 )
-from brainlm_bids.phantom.oracle import Oracle, oracle_metrics
+from brainlm_bids.phantom.oracle import Oracle
 from brainlm_bids.phantom.scene import Run, bold_affine, build_scene, volumes
-from brainlm_bids.resources import EMBEDDED_SPACE, approximate_atlas, parcels
+from brainlm_bids.phantom.storing import write_nifti, write_npz
+from brainlm_bids.phantom.truth import write_field_truth, write_truth
+from brainlm_bids.resources import EMBEDDED_SPACE, approximate_atlas
 
 T1W_VOXEL = 1.25  # mm; finer than the blur of an average template brings nothing but time
 
@@ -66,12 +74,18 @@ def write_phantom(
     thermal_noise: bool = True,
     coil_shading: bool = True,
     dropout: bool = True,
+    distortion: float = 0.0,
+    phase_encoding: str = "j",
+    fieldmaps: Sequence[str] = (),
 ) -> Path:
     """Write the data set into `out` (made if missing, must be empty) and return `out`.
 
     voxel in mm (BOLD, isotropic), tr in seconds; motion: "none", "low", "high" or the path of an
     FSL `.par` file (3 rotations in rad, 3 translations in mm, a row per volume). n_sessions 0
     leaves the session level out. Each bool switches one source of noise or of distortion.
+    distortion: largest displacement in mm along `phase_encoding` (i, i-, j, j-, k or k- of the
+    array, which is LAS) by the field of each person, largest at the frontal and temporal
+    poles; fieldmaps: which of "phasediff", "phases", "field" and "pair" are written to `fmap`.
     The truth lies in `out/derivatives/phantom`. Raises UserError for a folder that is not empty,
     a count or a size that makes no sense, an unknown kind of motion, a `.par` file that is missing
     or too short.
@@ -79,16 +93,21 @@ def write_phantom(
     out = Path(out)
     values = locals()
     switches = {name: bool(values[name]) for name in SWITCHES}
-    acquisition = Acquisition(n_volumes, float(tr), float(voxel), motion, seed, switches)
+    acquisition = Acquisition(
+        *(n_volumes, float(tr), float(voxel), motion, seed, switches),
+        distortion=float(distortion),
+        phase_encoding=phase_encoding,
+        fieldmaps=tuple(fieldmaps),
+    )
     _check(acquisition, n_subjects=n_subjects, n_sessions=n_sessions, n_runs=n_runs)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder: name a new one for the phantom")
     truth = out / "derivatives" / "phantom"
-    _write_dataset_files(out, truth, n_subjects, acquisition)
+    write_dataset_files(out, truth, n_subjects, acquisition)
     for subject in range(1, n_subjects + 1):
         anatomy = subject_warp(np.random.default_rng([ANATOMY, seed, subject]))
         for session in range(1, n_sessions + 1) if n_sessions else [0]:
-            _write_session(out, truth, anatomy, acquisition, (subject, session), n_runs)
+            _write_session(out, anatomy, acquisition, (subject, session), n_runs)
     return out
 
 
@@ -99,42 +118,71 @@ def _check(acquisition: Acquisition, n_subjects: int, n_sessions: int, n_runs: i
         raise UserError("a phantom needs at least two volumes and a TR above 0 s")
     if not 1.0 <= acquisition.voxel <= 10.0:
         raise UserError(f"voxels of {acquisition.voxel} mm: choose between 1 and 10 mm")
+    if not 0 <= acquisition.distortion <= MAX_DISTORTION:
+        raise UserError(
+            f"a distortion of {acquisition.distortion} mm: choose between 0 and {MAX_DISTORTION} mm"
+        )
+    unknown = [kind for kind in acquisition.fieldmaps if kind not in FIELD_MAP_KINDS]
+    if unknown:
+        known = ", ".join(FIELD_MAP_KINDS)
+        raise UserError(f"field map '{unknown[0]}' is none of {known}")
+    try:
+        PhaseEncoding.from_bids(acquisition.phase_encoding)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     motion_parameters(acquisition, np.random.default_rng(0))  # complain before anything is written
 
 
+@dataclass(frozen=True)
+class _Visit:
+    """A person in one session: warp of the T1w, field of the head, atlas in the T1w.
+
+    labels (P,) 1..424 and their points (P, 3) mm.
+    """
+
+    warp: Warp
+    field: Field | None
+    labels: np.ndarray
+    points: np.ndarray
+    identifiers: tuple[str, ...]  # of the field maps
+
+
+def _field(anatomy: Warp, acquisition: Acquisition, subject: int) -> Field | None:
+    if not acquisition.has_field:
+        return None
+    rng = np.random.default_rng([FIELD, acquisition.seed, subject])
+    return subject_field(rng, anatomy, acquisition.distortion / (READOUT * acquisition.voxel))
+
+
 def _write_session(
-    out: Path,
-    truth: Path,
-    anatomy: Warp,
-    acquisition: Acquisition,
-    ids: tuple[int, int],
-    n_runs: int,
+    out: Path, anatomy: Warp, acquisition: Acquisition, ids: tuple[int, int], n_runs: int
 ) -> None:
-    """Write the T1w and the runs of one session (0: no session level)."""
+    """Write the T1w, the runs and the field maps of one session (0: no session level)."""
     subject, session = ids
     rng = np.random.default_rng([SESSION, acquisition.seed, subject, session])
     folder = f"sub-{subject:02d}" + (f"/ses-{session:02d}" if session else "")
     prefix = folder.replace("/", "_")
-    pose = _pose(rng, 4.0, 4.0) if session > 1 else np.eye(4)
+    truth = out / "derivatives" / "phantom" / folder
+    pose = drawn_pose(rng, 4.0, 4.0) if session > 1 else np.eye(4)
     warp = Warp(pose, anatomy.affine, anatomy.control, anatomy.origin, anatomy.spacing)
-    _write_t1w(out / folder / "anat", truth / folder / "anat", prefix, warp, rng)
+    _write_t1w(out / folder / "anat", truth / "anat", prefix, warp, rng)
     labels, atlas_affine = approximate_atlas()
     voxels = np.array(np.nonzero(labels))
     points = warp.to_t1w(apply_affine(atlas_affine, voxels).T)
-    atlas = labels[tuple(voxels)].astype(int), points
+    field = _field(anatomy, acquisition, subject)
+    maps = FieldMapWriter(acquisition, warp, field, prefix, ids) if field else None
+    visit = _Visit(
+        *(warp, field, labels[tuple(voxels)].astype(int), points),
+        identifiers=maps.identifiers if maps else (),
+    )
+    names = []
     for number in range(1, n_runs + 1):
         name = f"{prefix}_task-rest" + (f"_run-{number}" if n_runs > 1 else "")
         rng = np.random.default_rng([RUN, acquisition.seed, subject, session, number])
-        folders = out / folder / "func", truth / folder / "func"
-        _write_run(folders, name, warp, atlas, acquisition, rng)
-
-
-def _pose(rng: np.random.Generator, degrees: float, millimetres: float) -> np.ndarray:
-    matrix = np.eye(4)
-    angles = np.radians(rng.uniform(-degrees, degrees, 3))
-    matrix[:3, :3] = Rotation.from_euler("xyz", angles).as_matrix()
-    matrix[:3, 3] = rng.uniform(-millimetres, millimetres, 3)
-    return matrix
+        _write_run((out / folder / "func", truth / "func"), name, visit, acquisition, rng)
+        names.append(f"{folder}/func/{name}_bold.nii.gz")
+    if maps:
+        maps.write(out / folder / "fmap", truth / "fmap", names)
 
 
 def _write_t1w(
@@ -164,12 +212,12 @@ def _write_t1w(
     data = np.hypot(data + noise[0], noise[1])
     header = nib.Nifti1Image(np.zeros(1), np.linalg.inv(warp.pose) @ on_head).header
     header.set_data_shape(shape)
-    _write_nifti(folder / f"{prefix}_T1w.nii.gz", header, [np.rint(600 * data)])
+    write_nifti(folder / f"{prefix}_T1w.nii.gz", header, [np.rint(600 * data)])
     files.write_json(
         folder / f"{prefix}_T1w.json",
         {"Modality": "MR", "Manufacturer": "brainlm phantom", "MagneticFieldStrength": 3},
     )
-    _write_npz(
+    write_npz(
         truth / f"{prefix}_from-T1w_to-{EMBEDDED_SPACE}_mode-points_xfm.npz",
         pose=warp.pose,
         affine=warp.affine,
@@ -182,22 +230,23 @@ def _write_t1w(
 def _write_run(
     folders: tuple[Path, Path],
     name: str,
-    warp: Warp,
-    atlas: tuple[np.ndarray, np.ndarray],
+    visit: _Visit,
     acquisition: Acquisition,
     rng: np.random.Generator,
 ) -> None:
     """Simulate one run, write image and sidecar, and its truth.
 
-    folders: of the data and of the truth; atlas: labels (P,) and their points (P, 3) mm in the T1w.
+    folders: of the data and of the truth.
     """
     folder, truth = folders
-    bold_to_t1w = _pose(rng, 3.0, 4.0)
+    warp = visit.warp
+    bold_to_t1w = drawn_pose(rng, 3.0, 4.0)
     # the middle of the field of view: the vertex lies a few mm below its top
     middle = warp.to_t1w(np.array([[0.0, -18.0, 22.0]])).T
     centre = apply_affine(np.linalg.inv(bold_to_t1w), middle)[:, 0].round(1)
     affine = bold_affine(acquisition.shape, acquisition.voxel, centre)
     parameters = motion_parameters(acquisition, rng)
+    encoding = PhaseEncoding.from_bids(acquisition.phase_encoding)
     run = Run(
         scene=build_scene(warp, bold_to_t1w, affine, acquisition),
         affine=affine,
@@ -205,9 +254,12 @@ def _write_run(
         series=parcel_series(rng, acquisition.n_volumes, acquisition.tr),
         courses=noise_courses(acquisition, rng),
         acquisition=acquisition,
+        distortion=Distortion.of(visit.field, warp.pose @ bold_to_t1w, affine, encoding)
+        if visit.field
+        else None,
     )
-    labels, t1w_points = atlas
-    oracle = Oracle(run, apply_affine(np.linalg.inv(bold_to_t1w), t1w_points.T).T, labels)
+    points = apply_affine(np.linalg.inv(bold_to_t1w), visit.points.T).T
+    oracle = Oracle(run, points, visit.labels)
 
     def observed() -> Iterator[np.ndarray]:
         for volume in volumes(run, rng):
@@ -218,7 +270,7 @@ def _write_run(
     header = nib.Nifti1Image(np.zeros(1), affine).header
     header.set_data_shape((*acquisition.shape, acquisition.n_volumes))
     header.set_zooms((*[acquisition.voxel] * 3, acquisition.tr))
-    _write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
+    write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
     files.write_json(
         folder / f"{name}_bold.json",
         {
@@ -228,134 +280,9 @@ def _write_run(
             "Manufacturer": "brainlm phantom",
             "MagneticFieldStrength": 3,
             "Instructions": "None: a simulation.",
+            **(field_fields(encoding, visit.identifiers) if visit.field else {}),
         },
     )
-    _write_truth(truth, name, run, parameters, centre, warp, bold_to_t1w, oracle.series())
-
-
-def _write_truth(
-    truth: Path,
-    name: str,
-    run: Run,
-    parameters: np.ndarray,
-    centre: np.ndarray,
-    warp: Warp,
-    bold_to_t1w: np.ndarray,
-    oracle: np.ndarray,
-) -> None:
-    """Write what is true of one run: motion, geometry, series, noise, tissue, oracle."""
-    acquisition, names = run.acquisition, list(parcels().names)
-    truth.mkdir(parents=True, exist_ok=True)
-    _write_tsv(truth / f"{name}_desc-truth_motion.tsv", parameters, PARAMETERS)
-    files.write_json(
-        truth / f"{name}_desc-truth_motion.json",
-        {
-            "Description": "trans in mm, rot in rad; x_volume = R (x_reference - c) + c + trans, "
-            "R = Rx Ry Rz, RAS+ mm, c = CentreOfRotation; the reference is the pose whose "
-            "parameters are zero (volume 0 unless the trace came from a file)",
-            "CentreOfRotation": [float(value) for value in centre],
-        },
-    )
-    voxels = np.indices(acquisition.shape).reshape(3, -1)
-    t1w_points = apply_affine(bold_to_t1w @ run.affine, voxels)
-    mni = warp.to_template(t1w_points.T).astype(np.float32)
-    _write_npz(
-        truth / f"{name}_desc-truth_geometry.npz",
-        matrices=run.matrices,
-        bold_to_t1w=bold_to_t1w,
-        centre=centre,
-        affine=run.affine,
-        mni_at_bold=mni.reshape(*acquisition.shape, 3),
-    )
-    fractions, _ = epi_tissues(mni.T)
-    tissue = np.where(fractions.sum(0) > 0.5, fractions.argmax(0) + 1, 0)
-    header = nib.Nifti1Image(np.zeros(1), run.affine).header
-    header.set_data_shape(acquisition.shape)
-    path = truth / f"{name}_space-boldref_desc-tissue_dseg.nii.gz"
-    _write_nifti(path, header, [tissue.reshape(acquisition.shape)])
-    files.write_json(
-        truth / f"{name}_space-boldref_desc-tissue_dseg.json",
-        {
-            "Description": "the tissue that prevails in each voxel, by the noise-free simulation",
-            "SpatialReference": "the pose of the head whose motion parameters are zero",
-            "LabelMap": {"1": "grey matter", "2": "white matter", "3": "cerebrospinal fluid"},
-        },
-    )
-    stem = f"{name}_space-{EMBEDDED_SPACE}_atlas-{ATLAS}"
-    _write_tsv(truth / f"{stem}_desc-truth_timeseries.tsv", run.series, names)
-    _write_tsv(truth / f"{stem}_desc-oracle_timeseries.tsv", oracle, names)
-    courses = dict(run.courses)
-    if acquisition.switches["non_steady"]:
-        levels = saturation(acquisition.n_volumes, acquisition.tr) - 1
-        courses |= dict(zip(("non_steady_gm", "non_steady_wm", "non_steady_csf"), levels.T))
-    table = np.column_stack([np.arange(acquisition.n_volumes) * acquisition.tr, *courses.values()])
-    _write_tsv(truth / f"{name}_desc-noise_timeseries.tsv", table, ["time", *courses])
-    metrics = oracle_metrics(oracle, run, parameters)
-    files.write_json(truth / f"{stem}_desc-oracle_metrics.json", metrics)
-
-
-def _write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Acquisition) -> None:
-    rng = np.random.default_rng([PEOPLE, acquisition.seed])
-    truth.mkdir(parents=True, exist_ok=True)
-    made_by = [{"Name": "brainlm phantom", "Description": "simulated, no person was scanned"}]
-    common = {"BIDSVersion": "1.10.0", "License": "CC0", "Authors": ["The brainlm-bids developers"]}
-    raw = {"Name": "brainlm phantom", "DatasetType": "raw", "GeneratedBy": made_by, **common}
-    files.write_json(out / "dataset_description.json", raw)
-    derived: dict[str, Any] = {"Name": "Truth of the brainlm phantom", "DatasetType": "derivative"}
-    derived |= {"GeneratedBy": made_by, **common}
-    files.write_json(truth / "dataset_description.json", derived)
-    ignored = ["*_motion.*", "*_xfm.*", "*_geometry.*", "*_timeseries.*", "*_metrics.*"]
-    files.write_text(truth / ".bidsignore", "\n".join(ignored) + "\n")
-    settings = {
-        "seed": acquisition.seed,
-        "motion": Path(acquisition.motion).name,
-        "volumes": acquisition.n_volumes,
-        "TR": f"{acquisition.tr} s",
-        "voxel": f"{acquisition.voxel} mm",
-        **acquisition.switches,
-    }
-    listed = "\n".join(f"- {key}: {value}" for key, value in settings.items())
-    files.write_text(
-        out / "README.md",
-        "# A phantom\n\nSimulated heads: the ICBM 152 2009a template that nilearn packages, "
-        "warped; no person was scanned. What is true of every run (motion, geometry, parcel "
-        f"series, noise) lies in `derivatives/phantom`.\n\n{listed}\n",
-    )
-    text = "What is true of the simulated runs; see the sidecars.\n"
-    files.write_text(truth / "README.md", text)
-    ages, sexes = rng.integers(20, 80, n_subjects), rng.choice(["F", "M"], n_subjects)
-    labels = [f"sub-{k + 1:02d}" for k in range(n_subjects)]
-    files.write_tsv(
-        out / "participants.tsv", ["participant_id", "age", "sex"], [labels, ages, sexes]
-    )
-    files.write_json(
-        out / "participants.json",
-        {
-            "age": {"Description": "age of the imagined person", "Units": "year"},
-            "sex": {"Description": "sex of the imagined person", "Levels": {"F": "f", "M": "m"}},
-        },
-    )
-
-
-def _write_nifti(path: Path, header: Any, volumes: Any) -> None:
-    """Write int16 volumes one after another: no more than one of them is in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header.set_data_dtype(np.int16)
-    header.set_slope_inter(1, 0)
-    header.set_xyzt_units("mm", "sec")
-    header["vox_offset"] = 352
-    header["magic"] = b"n+1"
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 3, raw, mtime=0) as file:
-        file.write(header.binaryblock + b"\0" * 4)
-        for volume in volumes:
-            clipped = np.clip(volume, -32768, 32767).astype("<i2")
-            file.write(clipped.tobytes(order="F"))
-
-
-def _write_npz(path: Path, **arrays: Any) -> None:
-    with files.atomically(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
-
-
-def _write_tsv(path: Path, table: np.ndarray, columns: list[str]) -> None:
-    files.write_tsv(path, columns, table.T.tolist(), digits=8)
+    write_truth(truth, name, run, parameters, centre, warp, bold_to_t1w, oracle.series())
+    if run.distortion:
+        write_field_truth(truth, name, run, (visit.labels, points))

@@ -16,6 +16,7 @@ from brainlm_bids import __version__, phantom, resources
 from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.commands.parser import given_values
 from brainlm_bids.errors import UserError
+from brainlm_bids.phantom import acquisition
 from brainlm_bids.settings import TABLE
 
 
@@ -233,6 +234,16 @@ def test_phantom_defaults_and_flags_follow_the_function(
     monkeypatch.setattr(phantom, "write_phantom", lambda out, **keywords: seen.update(keywords))
     tools.main(["phantom", str(tmp_path)])
     assert seen == {name: p.default for name, p in signature.items() if name != "out"}
+
+
+def test_phantom_of_a_scanner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(phantom, "write_phantom", lambda out, **keywords: seen.update(keywords))
+    flags = ["--distortion", "8", "--phase-encoding", "i-", "--fieldmaps", "phasediff", "pair"]
+    assert tools.main(["phantom", str(tmp_path), *flags]) == 0
+    wanted = {"distortion": 8.0, "phase_encoding": "i-", "fieldmaps": ("phasediff", "pair")}
+    assert {key: seen[key] for key in wanted} == wanted
+    assert tools.FIELD_MAP_KINDS == acquisition.FIELD_MAP_KINDS
 
 
 def test_score_prints_a_table(
