@@ -149,6 +149,13 @@ class Kind(StrEnum):
         "A number by which the registration is judged is beyond its limit: it has probably failed, "
         "or T1w and BOLD are not of one person.",
     )
+    POLARITY_SUSPECT = (
+        "polarity_suspect",
+        Level.DANGER,
+        "Where a correction of distortion moves the boundary of white matter by more than 2 mm, "
+        "the opposite correction would make it sharper: the sign of the phase encoding or of the "
+        "field map is probably wrong.",
+    )
     ALL_COMPONENTS_NOISE = (
         "all_components_noise",
         Level.DANGER,

@@ -212,7 +212,19 @@ def contrasts(
     ndarray
         (P,) Q = 200 (grey - white) / (grey + white), %, at the points where there is signal.
     """
-    return _Bold(bold, affine, brain).contrast(pull, surface, REACH_MM)
+    values = contrasts_at(surface, bold, affine, brain, pull)
+    return np.asarray(values[np.isfinite(values)])
+
+
+def contrasts_at(
+    surface: Surface,
+    bold: NDArray[Any],
+    affine: FloatArray,
+    brain: NDArray[np.bool_],
+    pull: PointMap | FloatArray,
+) -> FloatArray:
+    """As `contrasts`, at all points (N,) of the surface: NaN where there is no signal."""
+    return _Bold(bold, affine, brain).contrast_at(pull, surface, REACH_MM)
 
 
 def mean_cost(contrasts: FloatArray) -> float:
@@ -240,11 +252,18 @@ class _Bold:
 
     def contrast(self, pull: PointMap | FloatArray, surface: Surface, reach: float) -> FloatArray:
         """(grey − white) / mean in percent, at the points where there is signal."""
+        values = self.contrast_at(pull, surface, reach)
+        return np.asarray(values[np.isfinite(values)])
+
+    def contrast_at(
+        self, pull: PointMap | FloatArray, surface: Surface, reach: float
+    ) -> FloatArray:
+        """The same at all points (N,), NaN where there is no signal."""
         white, grey = (
             self.sample(pull, surface.points + side * reach * surface.normals) for side in (-1, 1)
         )
-        lit = white + grey > self.floor  # NaN is not
-        return np.asarray(200 * (grey - white)[lit] / (grey + white)[lit])
+        total = np.where(white + grey > self.floor, white + grey, np.nan)  # NaN is not
+        return np.asarray(200 * (grey - white) / total)
 
 
 def _sharpest(
