@@ -109,6 +109,18 @@ SCANNER = (
         help="field maps in fmap/: a phase difference, two phases, a field in Hz, a pair of "
         "opposite phase encoding",
     ),
+    Option(
+        name="sbref",
+        kind=bool,
+        default=False,
+        help="a single-band reference of each run, of higher contrast and with less noise",
+    ),
+    Option(
+        name="lesion",
+        kind=bool,
+        default=False,
+        help="a lesion of the brain in the T1w, with its mask",
+    ),
 )
 # switch of `brainlm phantom` -> its help
 PHANTOM_SWITCHES = {
@@ -220,6 +232,8 @@ def _phantom(args: argparse.Namespace) -> None:
         distortion=args.distortion,
         phase_encoding=args.phase_encoding,
         fieldmaps=tuple(args.fieldmaps),
+        sbref=args.sbref,
+        lesion=args.lesion,
         **{name: getattr(args, name) for name in switches},
     )
     print(out)

@@ -10,7 +10,7 @@ ATLAS = "A424approx"
 PARAMETERS = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 FIELD_OF_VIEW = (224.0, 224.0, 126.0)  # mm: 64 x 64 x 36 at 3.5 mm
 # first numbers of seeds: numpy takes trailing zeros as absent, so a number must tell what is drawn
-PEOPLE, ANATOMY, SESSION, RUN, FIELD, FIELD_MAPS = range(1, 7)
+PEOPLE, ANATOMY, SESSION, RUN, FIELD, FIELD_MAPS, SBREF, LESION = range(1, 9)
 FLIP_DEGREES = 80.0
 FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
 SWITCHES = (
@@ -39,6 +39,8 @@ class Acquisition:
     distortion: float = 0.0  # mm, the largest in the brain
     phase_encoding: str = "j"
     fieldmaps: tuple[str, ...] = ()  # of FIELD_MAP_KINDS
+    sbref: bool = False
+    lesion: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

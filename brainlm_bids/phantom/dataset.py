@@ -38,6 +38,12 @@ def write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Ac
             "distortion": f"{acquisition.distortion} mm along {acquisition.phase_encoding}",
             "field maps": ", ".join(acquisition.fieldmaps) or "none",
         }
+    if acquisition.sbref:
+        settings["single-band reference"] = True
+    if acquisition.lesion:
+        settings["lesion"] = True
+        # BIDS has no place for masks in raw data; lesion-aware programs look for them there
+        files.write_text(out / ".bidsignore", "*_label-lesion_mask.*\n")
     listed = "\n".join(f"- {key}: {value}" for key, value in settings.items())
     files.write_text(
         out / "README.md",

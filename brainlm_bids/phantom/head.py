@@ -107,6 +107,13 @@ def t1w_intensity(points: np.ndarray) -> np.ndarray:
     return np.asarray(brain + outside * np.maximum(shell, sulci), np.float32)
 
 
+def in_brain(points: np.ndarray) -> np.ndarray:
+    """Share (N,) of brain, ventricles included, at points (3, N) in MNI mm."""
+    head = template_head()
+    distance = _sample(head.distance, head.distance_affine, points, 99.0)
+    return np.clip(0.5 - distance, 0, 1)
+
+
 def epi_tissues(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fractions (3, N) of grey, white, CSF, and the intensity (N,) at points (3, N) in MNI mm."""
     head = template_head()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -31,6 +30,7 @@ POINT_SPREAD = 1.0 / 3.5  # sd in voxels, added to that of the cubic B-spline: F
 GREY_LEVEL = 4000.0  # intensity of grey matter: steps of int16 stay far below the signals
 SIGNAL = 0.01  # sd of the parcel series as a fraction of grey matter: swings of 2-3 %
 NOISE = 0.015  # sd of the thermal noise as a fraction of grey matter
+SINGLE_BAND_NOISE = 0.4  # that of a single-band reference, as a fraction of it
 
 
 @dataclass(frozen=True)
@@ -204,13 +204,13 @@ def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
     levels = saturation(acquisition.n_volumes, acquisition.tr)
     view = View(run.affine, shape, scene.voxel_to_grid, run.distortion)
     world = view.world
-    gain = _scanner_gain(world, run, rng)
+    coil, active = _scanner_maps(world, run, rng)
     history = np.zeros(world.shape[1], np.float32)
     last = np.zeros(world.shape[1])
     sigma = np.float32(NOISE * GREY_LEVEL)
     for t, matrix in enumerate(run.matrices):
         volume = view(_reference_volume(run, t, levels[t]), matrix)
-        volume *= gain(t)
+        volume *= _gain(coil, active, t)
         if switches["spin_history"]:
             # spins that enter a slice have seen another number of excitations (Friston 1996)
             height = apply_affine(np.linalg.inv(matrix), world)[2] - world[2]
@@ -218,9 +218,7 @@ def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
             last = height
             volume *= 1 - 0.1 * np.minimum(history, 1.0)
         if switches["thermal_noise"]:
-            real = volume + sigma * rng.standard_normal(volume.size, np.float32)
-            imaginary = sigma * rng.standard_normal(volume.size, np.float32)
-            volume = np.hypot(real, imaginary)
+            volume = _with_noise(volume, sigma, rng)
         yield volume.reshape(shape).astype(np.float32)
 
 
@@ -239,8 +237,33 @@ def _reference_volume(run: Run, t: int, level: np.ndarray) -> np.ndarray:
     return still
 
 
-def _scanner_gain(world: np.ndarray, run: Run, rng: np.random.Generator) -> Any:
-    """Function of t: the factor (V,) of coil, drift and breathing at voxels (3, V) in world mm."""
+def single_band(run: Run, coil: np.random.Generator, rng: np.random.Generator) -> np.ndarray:
+    """Volume (X, Y, Z) of a single-band reference: the pose of the reference, full magnetisation.
+
+    It has the contrast of T1, no physiological noise and little thermal noise; the field and the
+    coil are those of the run. coil: as `volumes` is given, to draw the same.
+    """
+    acquisition, scene = run.acquisition, run.scene
+    view = View(run.affine, acquisition.shape, scene.voxel_to_grid, run.distortion)
+    level = saturation(1, acquisition.tr)[0] - 1
+    still = scene.base * (1 + np.tensordot(level.astype(np.float32), scene.tissues, 1))
+    volume = view(still, np.eye(4)) * _scanner_maps(view.world, run, coil)[0]
+    if acquisition.switches["thermal_noise"]:
+        volume = _with_noise(volume, np.float32(SINGLE_BAND_NOISE * NOISE * GREY_LEVEL), rng)
+    return volume.reshape(acquisition.shape).astype(np.float32)
+
+
+def _with_noise(volume: np.ndarray, sigma: np.float32, rng: np.random.Generator) -> np.ndarray:
+    """Magnitude (V,) of a signal with noise of sd sigma in both of its parts."""
+    real = volume + sigma * rng.standard_normal(volume.size, np.float32)
+    imaginary = sigma * rng.standard_normal(volume.size, np.float32)
+    return np.asarray(np.hypot(real, imaginary))
+
+
+def _scanner_maps(
+    world: np.ndarray, run: Run, rng: np.random.Generator
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Shading (V,) of the coil at voxels (3, V) in world mm; maps (V,) with courses (T,)."""
     centred = ((world - world.mean(1, keepdims=True)) / 100).astype(np.float32)
     tilt = rng.uniform(-1, 1, (4, 3)).astype(np.float32)
     coil = np.ones(world.shape[1], np.float32)
@@ -253,12 +276,12 @@ def _scanner_gain(world: np.ndarray, run: Run, rng: np.random.Generator) -> Any:
         "drift_slow": 0.004 * (1 + 0.6 * tilt[2] @ centred),
         "respiration": 0.004 * (1 - centred[2] + 0.3 * tilt[3] @ centred),
     }
-    active = [(maps[name], run.courses[name]) for name in maps if name in run.courses]
+    return coil, [(maps[name], run.courses[name]) for name in maps if name in run.courses]
 
-    def gain(t: int) -> np.ndarray:
-        factor = np.ones_like(coil)
-        for spatial, course in active:
-            factor += spatial * np.float32(course[t])
-        return np.asarray(coil * factor)
 
-    return gain
+def _gain(coil: np.ndarray, active: list[tuple[np.ndarray, np.ndarray]], t: int) -> np.ndarray:
+    """Factor (V,) of coil, drift and breathing."""
+    factor = np.ones_like(coil)
+    for spatial, course in active:
+        factor += spatial * np.float32(course[t])
+    return np.asarray(coil * factor)
