@@ -131,6 +131,16 @@ class Kind(StrEnum):
         "Fields of a sidecar about the read-out of an image are impossible, or contradict each "
         "other.",
     )
+    NO_FIELDMAP = (
+        "no_fieldmap",
+        Level.NOTE,
+        "The run has no field map.",
+    )
+    FIELDMAP_NOT_USED = (
+        "fieldmap_not_used",
+        Level.WARNING,
+        "A field map that is declared for the run, or was meant to be, could not be used.",
+    )
     SBREF_NOT_USED = (
         "sbref_not_used",
         Level.NOTE,

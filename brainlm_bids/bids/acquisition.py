@@ -4,20 +4,31 @@ Files of a data set and the metadata of a run come in. What the run has goes out
 each why it lacks the rest. Nothing that is wrong with these files stops a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainlm_bids.bids.fieldmaps import Fieldmap
-from brainlm_bids.bids.headers import image_shape, read_metadata
+from brainlm_bids.bids.headers import image_shape
+from brainlm_bids.bids.intended import labels
 from brainlm_bids.bids.layout import Selected
-from brainlm_bids.bids.names import parse
+from brainlm_bids.bids.measurements import (
+    Attempt,
+    RunImage,
+    attempts,
+    undeclared_partners,
+    with_companions,
+)
+from brainlm_bids.bids.raw_images import Clock, RawImage
 from brainlm_bids.bids.readout import Readout, phase_encoding_direction, total_readout_time
 from brainlm_bids.bids.slices import SliceTable, slice_timing
+from brainlm_bids.bids.undeclared import Fieldmaps, identifiers, is_intended, why_none
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.settings import Settings
+
+IGNORED = "--ignore fieldmaps"
 
 
 class Acquired(NamedTuple):
@@ -29,6 +40,14 @@ class Acquired(NamedTuple):
     sbref: Path | None = None
     slices: SliceTable | None = None
     warnings: tuple[Notice, ...] = ()
+
+
+class _Group(NamedTuple):
+    """Images that were declared together for a run, and the identifier that they share."""
+
+    images: Sequence[RawImage]
+    identifier: str = ""
+    declared: bool = True
 
 
 class Acquisition:
@@ -43,9 +62,19 @@ class Acquisition:
     """
 
     def __init__(self, files: Selected, settings: Settings) -> None:
-        self._files = files
         self._settings = settings
         self._root = settings.bids_dir
+        self._clock = Clock()
+        self._fmap = self._by_subject(files.fmap)
+        self._sbref = self._by_subject(files.sbref)
+        self._bold = self._by_subject(files.indexed)
+
+    def _by_subject(self, paths: Iterable[Path]) -> dict[str, list[RawImage]]:
+        found: dict[str, list[RawImage]] = {}
+        for path in paths:
+            image = RawImage(path, self._root, self._settings.assume_orientation)
+            found.setdefault(image.name.subject, []).append(image)
+        return {subject: _compressed_first(images) for subject, images in found.items()}
 
     def of(self, path: Path, metadata: Mapping[str, Any]) -> Acquired:
         """What a run has.
@@ -57,59 +86,192 @@ class Acquisition:
         metadata
             Its merged sidecars.
         """
+        image = RawImage(path, self._root, self._settings.assume_orientation, whole=False)
         direction, problem = phase_encoding_direction(metadata)
         readout = Readout(problem=problem)
         if direction is not None:
             fallback = self._settings.fallback_total_readout_time
             readout = total_readout_time(metadata, image_shape(path), direction, fallback)
-        encoding = None
-        if direction is not None and readout.seconds is not None:
-            encoding = direction, readout.seconds
-        sbref, warnings = self._sbref(path, metadata)
+        sbref, warnings = self._reference(image, direction)
         warnings += [
             notice(Kind.READOUT_DOUBTFUL, f"{path.name}: {doubt}.") for doubt in readout.doubts
         ]
         slices = None
         if self._settings.slice_timing:
-            slices, doubts = slice_timing(path.name, metadata, image_shape(path))
-            warnings += doubts
-        return Acquired(
-            phase_encoding=encoding,
-            no_fieldmap="--ignore fieldmaps" if "fieldmaps" in self._settings.ignore else "",
-            sbref=sbref,
-            slices=slices,
-            warnings=tuple(warnings),
-        )
+            slices, odd = slice_timing(path.name, metadata, image_shape(path))
+            warnings += odd
+        found = Acquired(sbref=None if sbref is None else sbref.path, slices=slices)
+        run = None
+        if direction is not None and readout.seconds is not None:
+            found = found._replace(phase_encoding=(direction, readout.seconds))
+            fallback = self._settings.fallback_total_readout_time
+            run = RunImage(image, direction, readout.seconds, sbref, fallback)
+        found = self._with_fieldmap(found, image, run, f"{path.name}: {readout.problem}")
+        return found._replace(warnings=(*warnings, *found.warnings))
 
-    def _sbref(self, path: Path, metadata: Mapping[str, Any]) -> tuple[Path | None, list[Notice]]:
+    # --- the single-band reference
+
+    def _reference(
+        self, run: RawImage, direction: str | None
+    ) -> tuple[RawImage | None, list[Notice]]:
         """The single-band reference of a run; a note where there is one that does not fit."""
         if "sbref" in self._settings.ignore:
             return None, []
-        stem = parse(path.name).stem
-        own = [one for one in self._files.sbref if parse(one.name).stem == stem]
-        for sbref in sorted(own, key=lambda one: one.suffix != ".gz"):
+        for sbref in _references(run, self._sbref.get(run.name.subject, [])):
             try:
-                misfit = self._misfit(sbref, path, metadata)
+                misfit = _misfit(sbref, run, direction)
             except UserError as error:
-                misfit = str(error)
+                misfit = " ".join(str(error).split())
             if misfit is None:
                 return sbref, []
             text = f"{misfit}; this single-band reference is not used."
             return None, [notice(Kind.SBREF_NOT_USED, text)]
         return None, []
 
-    def _misfit(self, sbref: Path, run: Path, metadata: Mapping[str, Any]) -> str | None:
-        """Why an image cannot be the reference of a run; UserError if it cannot be read."""
-        check_readable(sbref, whole=True)
-        shape, of_run = image_shape(sbref)[:3], image_shape(run)[:3]
-        if shape != of_run:
-            return f"{sbref.name}: has {_by(shape)} voxels, and the run {_by(of_run)}"
-        own, _ = phase_encoding_direction(read_metadata(sbref, self._root))
-        direction, _ = phase_encoding_direction(metadata)
-        if own is not None and direction is not None and own != direction:
-            return f"{sbref.name}: PhaseEncodingDirection is {own}, and that of the run {direction}"
-        return None
+    # --- the field map
+
+    def _with_fieldmap(
+        self, found: Acquired, image: RawImage, run: RunImage | None, problem: str
+    ) -> Acquired:
+        """Add the run's field map, or the reason why it has none."""
+        if "fieldmaps" in self._settings.ignore:
+            return found._replace(no_fieldmap=IGNORED)
+        groups = self._declared(image)
+        if not groups and run is not None:
+            groups = self._undeclared(image, run)
+        if not groups:
+            return self._without(found, image)
+        if run is None:
+            return _unusable(found, [problem])
+        faults: list[str] = []
+        for group, attempt in self._attempts(groups, run):
+            try:
+                fieldmap = attempt()
+            except UserError as error:
+                faults.append(" ".join(str(error).split()))
+                continue
+            fieldmap = replace(fieldmap, identifier=group.identifier)
+            return _with_notice(found._replace(fieldmap=self._named(fieldmap)), faults)
+        if not faults:
+            first = groups[0].images[0].path.name
+            faults = [f"{first}: is declared for the run, and no image that tells the field"]
+        if not groups[0].declared:
+            return found._replace(no_fieldmap=faults[0])
+        return _unusable(found, faults)
+
+    def _attempts(
+        self, groups: Sequence[_Group], run: RunImage
+    ) -> Iterable[tuple[_Group, Attempt]]:
+        for group in groups:
+            for attempt in attempts(group.images, run, self._clock):
+                yield group, attempt
+
+    def _named(self, fieldmap: Fieldmap) -> Fieldmap:
+        relative = [path.relative_to(self._root).as_posix() for path in fieldmap.files]
+        return replace(fieldmap, uris=tuple(f"bids:raw:{path}" for path in relative))
+
+    def _without(self, found: Acquired, run: RawImage) -> Acquired:
+        """A run for which no field map is declared, with the reason."""
+        every, session = self._fmap.get(run.name.subject, []), self._in_session(run)
+        elsewhere = [image for image in every if image not in session]
+        reason = why_none(Fieldmaps(run, self._root, session, elsewhere))
+        if reason.mistake:
+            return _unusable(found, [reason.text])
+        return found._replace(no_fieldmap=reason.text)
+
+    def _in_session(self, run: RawImage) -> list[RawImage]:
+        every = self._fmap.get(run.name.subject, [])
+        return [image for image in every if image.session == run.session]
+
+    def _declared(self, run: RawImage) -> list[_Group]:
+        """Images of the session that sidecars declare to be for a run, the best group first."""
+        session = self._in_session(run)
+        echo_planar = [
+            image
+            for kind in (self._sbref, self._bold)
+            for image in kind.get(run.name.subject, [])
+            if image.session == run.session and image.path != run.path
+        ]
+        groups = []
+        for identifier in labels(run.metadata.get("B0FieldSource")):
+            chosen = [one for one in (*session, *echo_planar) if identifier in identifiers(one)]
+            if chosen:
+                groups.append(_Group(with_companions(chosen, session), identifier))
+        if groups:
+            return groups
+        chosen = [image for image in session if is_intended(image, run)]
+        return [_Group(with_companions(chosen, session))] if chosen else []
+
+    def _undeclared(self, image: RawImage, run: RunImage) -> list[_Group]:
+        """Images of the opposite polarity that differ from a run in the label of `dir` alone."""
+        groups = []
+        for others in (self._sbref, self._bold):
+            partners = undeclared_partners(image, others.get(image.name.subject, []))
+            opposite = [one for one in partners if _direction(one) == _reversed(run.direction)]
+            if opposite:
+                groups.append(_Group(opposite, declared=False))
+        return groups
+
+
+def _compressed_first(images: Iterable[RawImage]) -> list[RawImage]:
+    """One image of each name: the compressed one of two."""
+    found: dict[tuple[Path, str], RawImage] = {}
+    for image in sorted(images, key=lambda one: (one.path.suffix != ".gz", one.path)):
+        found.setdefault((image.path.parent, image.name.bare), image)
+    return sorted(found.values(), key=lambda one: one.path)
+
+
+def _references(run: RawImage, images: Iterable[RawImage]) -> list[RawImage]:
+    """Single-band references of a run: that of the first echo where there are several."""
+
+    def without_echo(image: RawImage) -> dict[str, str]:
+        return {key: label for key, label in image.name.entities.items() if key != "echo"}
+
+    def order(image: RawImage) -> tuple[bool, int, str]:
+        echo = image.name.get("echo")
+        number = int(echo) if echo.isdecimal() else 0
+        return image.name.stem != run.name.stem, number, image.path.as_posix()
+
+    own = [image for image in images if without_echo(image) == without_echo(run)]
+    return sorted(own, key=order)
+
+
+def _misfit(sbref: RawImage, run: RawImage, direction: str | None) -> str | None:
+    """Why an image cannot be the reference of a run; UserError if it cannot be read."""
+    name = sbref.path.name
+    shape, of_run = sbref.grid.shape[:3], run.grid.shape[:3]
+    if shape != of_run:
+        return f"{name}: has {_by(shape)} voxels, and the run {_by(of_run)}"
+    if not sbref.has_grid_of(run):
+        return f"{name}: lies elsewhere than the run, by the affines of their headers"
+    own, _ = phase_encoding_direction(sbref.metadata)
+    if own is not None and direction is not None and own != direction:
+        return f"{name}: PhaseEncodingDirection is {own}, and that of the run {direction}"
+    return None
 
 
 def _by(shape: tuple[int, ...]) -> str:
     return " × ".join(str(n) for n in shape)
+
+
+def _direction(image: RawImage) -> str | None:
+    return None if image.fault_of_sidecar else phase_encoding_direction(image.metadata)[0]
+
+
+def _reversed(direction: str) -> str:
+    return direction[0] if direction.endswith("-") else f"{direction}-"
+
+
+def _unusable(found: Acquired, faults: Sequence[str]) -> Acquired:
+    """A run whose field map cannot be used: it is processed without one."""
+    text = f"{faults[0]}. The run is not corrected for distortion by a field map."
+    warnings = (*found.warnings, notice(Kind.FIELDMAP_NOT_USED, text))
+    return found._replace(no_fieldmap=faults[0], warnings=warnings)
+
+
+def _with_notice(found: Acquired, faults: Sequence[str]) -> Acquired:
+    """Say which better field map could not be used."""
+    if not faults or found.fieldmap is None:
+        return found
+    text = f"{faults[0]}. Another field map, {found.fieldmap.images[0].name}, was used."
+    return found._replace(warnings=(*found.warnings, notice(Kind.FIELDMAP_NOT_USED, text)))

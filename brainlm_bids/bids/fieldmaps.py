@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-# Ways to measure the field, in the order of preference.
+# Ways to measure the field.
 FIELD, PHASEDIFF, PHASES, PAIR = "field", "phasediff", "phases", "pair"
 
 
