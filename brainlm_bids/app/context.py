@@ -19,6 +19,7 @@ from brainlm_bids.bids.context import (
     TemplateInfo,
 )
 from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.distortion import BY_FMRIPREP, METHODS, DistortionInfo
 from brainlm_bids.bids.fmriprep import fmriprep_version
 from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
@@ -41,6 +42,8 @@ def run_context(
             "less accurate. Check the alignment before using the parcel series."
         )
         warnings.append(notice(Kind.NO_T1W, text))
+    if run.no_fieldmap and all(one.kind != Kind.FIELDMAP_NOT_USED for one in warnings):
+        warnings.append(notice(Kind.NO_FIELDMAP, f"No field map: {run.no_fieldmap}."))
     warnings += band_warnings(run.tr, None if run.timeseries else settings.low_pass)
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(
@@ -59,6 +62,7 @@ def run_context(
         start=start_of(run),
         scaling_statistics="this recording" if statistics is None else statistics.name,
         input_data=_input_data(settings, run),
+        distortion=distortion_info(run),
     )
 
 
@@ -113,6 +117,33 @@ def start_of(run: Run) -> float:
     if run.is_raw:
         return 0.0 if run.slices is None else run.slices.reference
     return start_of_volumes(run.metadata)
+
+
+def distortion_info(run: Run) -> DistortionInfo:
+    """What is to be done about the distortion of a run."""
+    if run.timeseries:
+        return DistortionInfo(reason="a parcel series that was given")
+    if run.preprocessed is not None:
+        return _of_fmriprep(run)
+    direction, readout = run.phase_encoding or (run.metadata.get("PhaseEncodingDirection"), None)
+    known = DistortionInfo(direction=direction, readout=readout)
+    if run.fieldmap is None:
+        return known.refused(run.no_fieldmap)
+    return replace(known, method=METHODS[run.fieldmap.kind], fieldmap=run.fieldmap.uris)
+
+
+def _of_fmriprep(run: Run) -> DistortionInfo:
+    """What fMRIPrep's files tell: a transform to a field map, or one among the sources."""
+    for path in sorted(run.source.parent.glob(f"{run.stem}_from-boldref_to-*_xfm.*")):
+        target = parse(path.name).get("to")
+        if target not in ("T1w", "T2w", "anat") and path.suffix != ".json":
+            return DistortionInfo(BY_FMRIPREP, (run.uri_of(path),))
+    sources = run.metadata.get("Sources")
+    listed = [one for one in sources if isinstance(one, str)] if isinstance(sources, list) else []
+    used = tuple(one for one in listed if "_fmapid-" in one or "/fmap/" in one)
+    if used:
+        return DistortionInfo(BY_FMRIPREP, used)
+    return DistortionInfo(reason="fMRIPrep's files beside the run do not tell it")
 
 
 def _input_data(settings: Settings, run: Run) -> InputInfo:

@@ -46,6 +46,8 @@ from brainlm_bids.app.status import (
     write_status,
 )
 from brainlm_bids.bids import inputs as bids_inputs
+from brainlm_bids.bids.derivatives import distortion_of_series
+from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.errors import UserError
@@ -107,7 +109,11 @@ def _run_participant(settings: Settings) -> int:
     graph, signal = _execute(settings, resources, pending, run_id) if pending else (None, None)
     stopped = signal is not None
     rows += [
-        _row(plan.run, evaluate(settings, plan.stages, graph, run_id, stopped=stopped))
+        _row(
+            plan.run,
+            evaluate(settings, plan.stages, graph, run_id, stopped=stopped),
+            _distortion(settings, plan),
+        )
         for plan in plans
     ]
     rows.sort(key=lambda row: row.source)
@@ -154,8 +160,15 @@ def _finish(
         print_table(rows, settings.output_dir)
 
 
-def _row(run: Run, outcome: Outcome) -> Row:
-    return Row.of_recording(run.entities, run.source.relative_to(run.bids_dir).as_posix(), outcome)
+def _row(run: Run, outcome: Outcome, distortion: str | None = None) -> Row:
+    source = run.source.relative_to(run.bids_dir).as_posix()
+    return Row.of_recording(run.entities, source, outcome, distortion)
+
+
+def _distortion(settings: Settings, plan: RunPlan) -> str:
+    """What was done about a run's distortion; what was planned where it was not finished."""
+    done = distortion_of_series(settings.output_dir, plan.run.stem)
+    return in_one_line(done) or str(plan.context.distortion)
 
 
 # --- planning --------------------------------------------------------------------------------
@@ -203,6 +216,8 @@ def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | R
         return run.broken(error)
     for warning in run.warnings:
         LOG.warning(warning.text)
+    if not run.timeseries:
+        LOG.info("%s: distortion correction: %s", run.stem, plan.context.distortion)
     return plan
 
 
@@ -220,7 +235,10 @@ def _print_plans(plans: Sequence[RunPlan], rows: Sequence[Row]) -> None:
         print(f"{row.source}: {row.status}: {row.reason}")
     for plan in plans:
         pending = [stage.stage.name for stage in plan.stages.pending]
-        print(f"{plan.run.source.name}: {', '.join(pending) or 'complete, nothing to do'}")
+        text = f"{plan.run.source.name}: {', '.join(pending) or 'complete, nothing to do'}"
+        if not plan.run.timeseries:
+            text += f"; distortion correction: {plan.context.distortion}"
+        print(text)
 
 
 # --- executing -------------------------------------------------------------------------------

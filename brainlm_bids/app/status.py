@@ -65,9 +65,16 @@ class Row:
     seconds: float | None
     peak_memory_mb: float | None
     crash_file: str | None
+    distortion: str | None = None
 
     @classmethod
-    def of_recording(cls, entities: Mapping[str, str], source: str, outcome: Outcome) -> Self:
+    def of_recording(
+        cls,
+        entities: Mapping[str, str],
+        source: str,
+        outcome: Outcome,
+        distortion: str | None = None,
+    ) -> Self:
         """The row of a recording.
 
         Parameters
@@ -76,6 +83,8 @@ class Row:
             Of its name.
         source : str
             Its file, relative to the folder that it was read from.
+        distortion : str or None
+            What was done about its distortion, in one line.
         """
         cells = _outcome_cells(outcome)
         return cls(
@@ -85,6 +94,7 @@ class Row:
             entities.get("run"),
             source,
             *cells,
+            distortion,
         )
 
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from brainlm_bids.bids.distortion import DistortionInfo
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice
 
@@ -224,6 +225,8 @@ class RunContext(RecordingContext):
         Whose median and interquartile range scale the series.
     input_data : InputInfo
         What the series were made from.
+    distortion : DistortionInfo
+        How the run is corrected for susceptibility distortion.
     """
 
     tr: float
@@ -236,6 +239,7 @@ class RunContext(RecordingContext):
     start: float
     scaling_statistics: str
     input_data: InputInfo
+    distortion: DistortionInfo
 
 
 def to_plain(value: Any) -> Any:

@@ -364,9 +364,25 @@ def warnings_of_embeddings(output_dir: Path, stem: str, stage: str) -> list[Noti
     return _warnings(output_dir, stem, stage, ("embeddings",))
 
 
+def distortion_of_series(output_dir: Path, stem: str) -> dict[str, Any]:
+    """What was done about a recording's distortion, as its series record it; empty if nothing."""
+    for sidecar in _sidecars(output_dir, stem, SERIES_STAGE, ("denoised",)):
+        correction = sidecar.get("DistortionCorrection")
+        return correction if isinstance(correction, dict) else {}
+    return {}
+
+
 def _warnings(output_dir: Path, stem: str, stage: str, keys: Container[str]) -> list[Notice]:
-    record = read_record(output_dir, stem, stage)
     found: list[Notice] = []
+    for sidecar in _sidecars(output_dir, stem, stage, keys):
+        found += from_json(sidecar.get("Warnings"))
+    return list(dict.fromkeys(found))
+
+
+def _sidecars(
+    output_dir: Path, stem: str, stage: str, keys: Container[str]
+) -> Iterator[dict[str, Any]]:
+    record = read_record(output_dir, stem, stage)
     for name in () if record is None else record[1]:
         path = output_dir / name
         if path.suffix != ".json":
@@ -374,8 +390,7 @@ def _warnings(output_dir: Path, stem: str, stage: str, keys: Container[str]) -> 
         one = identify(path, output_dir)
         if one is not None and one.key in keys:
             with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere
-                found += from_json(read_json(path).get("Warnings"))
-    return list(dict.fromkeys(found))
+                yield read_json(path)
 
 
 def find_recordings(

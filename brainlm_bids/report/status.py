@@ -9,7 +9,7 @@ from brainlm_bids.report.values import Row, read_tsv, without_na
 
 COLUMNS = (
     *("participant_id", "session_id", "task", "run", "source"),
-    *("status", "reason", "seconds", "peak_memory_mb", "crash_file"),
+    *("status", "reason", "seconds", "peak_memory_mb", "crash_file", "distortion"),
 )
 
 

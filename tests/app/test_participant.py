@@ -200,7 +200,13 @@ def test_confounds_are_those_of_fmriprep(two_processes: Call) -> None:
 def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     sidecar = next((two_processes.out / "sub-02" / "func").glob("*desc-robust_timeseries.json"))
     values = json.loads(sidecar.read_text())
-    assert "no_t1w" in [warning["Kind"] for warning in values["Warnings"]]
+    kinds = [warning["Kind"] for warning in values["Warnings"]]
+    assert "no_t1w" in kinds and "no_fieldmap" in kinds
+    reason = "the data set has no field map of the subject"
+    correction = values["DistortionCorrection"]
+    assert (correction["Method"], correction["Reason"]) == ("none", reason)
+    rows = [row for source, row in two_processes.rows.items() if source.startswith("sub-02")]
+    assert [row["distortion"] for row in rows] == [f"none: {reason}"]
     assert "no T1w" in (two_processes.out / "sub-02.html").read_text()
     without, either = "There was no T1w image", "In 1 of 2 runs, there was no T1w image"
     texts = {

@@ -207,6 +207,7 @@ def test_the_sidecars_say_where_it_came_from(
     assert said["Sources"][0] == f"bids:fmriprep:sub-01/func/{STEM}_desc-preproc_bold.nii.gz"
     assert any("from-boldref_to-T1w" in source for source in said["Sources"])
     assert said["DummyVolumes"] == DUMMIES and "fMRIPrep" in said["Registration"]
+    assert said["DistortionCorrection"]["Method"] == "unknown"
     description = read_json(out / "dataset_description.json")
     assert description["DatasetLinks"]["fmriprep"] == new_names.as_uri()
     assert [one["Name"] for one in description["GeneratedBy"]] == ["brainlm-bids", "fMRIPrep"]

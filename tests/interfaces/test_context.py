@@ -22,6 +22,7 @@ from brainlm_bids.bids.context import (
     from_plain,
     to_plain,
 )
+from brainlm_bids.bids.distortion import DistortionInfo
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec
 from brainlm_bids.interfaces.context import Record
@@ -48,6 +49,7 @@ CONTEXT = RunContext(
     start=0.0,
     scaling_statistics="this recording",
     input_data=InputInfo("fMRIPrep", "25.1.0", "T1w"),
+    distortion=DistortionInfo("two phases", ("bids:raw:a", "bids:raw:b"), "j-", 0.05),
 )
 
 

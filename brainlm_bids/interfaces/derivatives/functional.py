@@ -56,6 +56,7 @@ class _FunctionalInputs(RunInputs):
     transform = File(exists=True, desc="boldref to template, without a T1w")
     matrix = File(exists=True, desc="boldref to T1w")
     coregistration = traits.Str(desc="how boldref and T1w were registered")
+    distortion = File(exists=True, desc="a `Distortion` that the parcels' points followed")
     mask_source = traits.Str(desc="whose brain the mask is")
     quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
     t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
@@ -216,6 +217,7 @@ class WriteFunctional(ArrayInterface):
             **bad_volumes(self._motion),
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "StartTime": self._context.start,
+            "DistortionCorrection": self._distortion(),
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
             "BrainMask": self.inputs.mask_source or None,
@@ -225,6 +227,13 @@ class WriteFunctional(ArrayInterface):
             "MotionEstimationDevice": self._motion.device,
             "NonFiniteVoxels": self._motion.n_unusable or None,
         }
+
+    def _distortion(self) -> dict[str, Any]:
+        """What was done about the run's distortion."""
+        planned = self._context.distortion
+        if planned.corrects and not self.inputs.distortion:
+            planned = planned.refused("its field map was not applied")
+        return planned.sidecar()
 
     def _quality_fields(self) -> dict[str, float]:
         numbers = {
