@@ -31,7 +31,7 @@ SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 PREPROCESSING = (
     *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
-    "SliceTimingCorrected",
+    *("SliceTimingCorrected", "DistortionCorrection"),
 )
 ALIKE = "They should be preprocessed alike."
 ADVICE = {
@@ -147,6 +147,8 @@ def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
         for one in recordings:
             value = one.sidecar.get(key)
             value = round(value, DIGITS) if isinstance(value, float) else value
+            if key == "DistortionCorrection" and isinstance(value, dict):
+                value = value.get("Method")  # the field map is each recording's own
             text = json.dumps(value, sort_keys=True)
             values.setdefault(text, []).append(one.stem)
         if len(values) > 1:

@@ -17,6 +17,7 @@ ALIKE = {
     "Coregistration": "boundary",
     "NumberOfVolumes": 40,
     "DummyVolumes": 2,
+    "DistortionCorrection": {"Method": "phase difference", "FieldMap": ["one"]},
 }
 
 
@@ -37,6 +38,7 @@ def _recordings(**changes: Any) -> list[Recording]:
         ("Coregistration", "mutual information"),
         ("Coregistration", None),
         ("Denoising", "none"),
+        ("DistortionCorrection", {"Method": "none", "Reason": "--ignore fieldmaps"}),
     ],
 )
 def test_a_difference_is_warned_about(key: str, value: Any) -> None:
@@ -49,6 +51,8 @@ def test_a_difference_is_warned_about(key: str, value: Any) -> None:
 def test_recordings_that_are_alike_but_for_rounding() -> None:
     assert mixed_settings(_recordings()) == []
     assert mixed_settings(_recordings(RepetitionTime=0.73500001)) == []
+    other = {"Method": "phase difference", "FieldMap": ["another"]}
+    assert mixed_settings(_recordings(DistortionCorrection=other)) == []
 
 
 def test_repetition_time_can_be_regressed_out() -> None:
