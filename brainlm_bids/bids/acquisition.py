@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.bids.headers import image_shape
-from brainlm_bids.bids.intended import labels
+from brainlm_bids.bids.intended import is_same_run, labels
 from brainlm_bids.bids.layout import Selected
 from brainlm_bids.bids.measurements import (
     Attempt,
@@ -190,7 +190,7 @@ class Acquisition:
             image
             for kind in (self._sbref, self._bold)
             for image in kind.get(run.name.subject, [])
-            if image.session == run.session and image.path != run.path
+            if image.session == run.session and not _is_of(image, run)
         ]
         groups = []
         for identifier in labels(run.metadata.get("B0FieldSource")):
@@ -252,6 +252,11 @@ def _misfit(sbref: RawImage, run: RawImage, direction: str | None) -> str | None
 
 def _by(shape: tuple[int, ...]) -> str:
     return " × ".join(str(n) for n in shape)
+
+
+def _is_of(image: RawImage, run: RawImage) -> bool:
+    """Whether an image is the run's own, or another echo or part of it."""
+    return is_same_run(image.path.as_posix(), run.path.as_posix())
 
 
 def _direction(image: RawImage) -> str | None:

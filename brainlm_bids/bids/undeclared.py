@@ -1,10 +1,11 @@
 """Why no field map is declared for a run, in one line, with the mistake where one is plain."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from brainlm_bids.bids.intended import exists, intended_paths, is_same_run, labels
+from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.raw_images import RawImage
 
 
@@ -114,9 +115,12 @@ def _identifier_without_image(there: Fieldmaps) -> Reason | None:
 
 
 def _target_that_is_missing(there: Fieldmaps) -> Reason | None:
+    task = there.run.name.get("task")
     for image in there.session:
         for target in _targets(image):
-            if not exists(target, there.root):
+            # a run of another task that was removed is no reason why this one is not named
+            is_about_it = parse(PurePosixPath(target).name).get("task", task) == task
+            if is_about_it and not exists(target, there.root):
                 text = f"{image.path.name}: IntendedFor names {target}, which does not exist"
                 return Reason(text, mistake=True)
     return None

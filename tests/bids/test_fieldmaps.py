@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from brainlm_bids.bids import inputs
+from brainlm_bids.bids.acquisition import Acquired, Acquisition
 from brainlm_bids.bids.context import to_plain
 from brainlm_bids.bids.fieldmaps import FIELD, PAIR, PHASEDIFF, PHASES
+from brainlm_bids.bids.headers import read_metadata
 from brainlm_bids.bids.intended import intended_path
+from brainlm_bids.bids.layout import find_files
 from brainlm_bids.settings import Settings
 
 HEAD = (10, 11, 12)
@@ -71,6 +74,13 @@ class DataSet:
         out = self.root.parent
         found = inputs.find_runs(Settings(self.root, out / "out", out / "work", **settings))
         return {run.stem: run for run in found}
+
+    def acquired(self, path: Path) -> Acquired:
+        """What an image has, whether it is processed as a run of its own or not."""
+        out = self.root.parent
+        settings = Settings(self.root, out / "out", out / "work")
+        metadata = read_metadata(path, self.root)
+        return Acquisition(find_files(settings), settings).of(path, metadata)
 
     def run(self, **settings: Any) -> inputs.Run:
         """The run, which nothing about field maps may stop."""
@@ -139,7 +149,6 @@ def test_odd_paths_are_only_paths(text: str) -> None:
     "target",
     [
         f"ses-01/func/{RUN}_run-2_bold.nii.gz",
-        "ses-01/func/sub-01_ses-01_task-nback_bold.nii.gz",
         f"ses-02/func/{RUN}_bold.nii.gz",
         f"func/{RUN}_bold.nii.gz",
         f"bids::sub-02/ses-01/func/{RUN}_bold.nii.gz",
@@ -153,6 +162,12 @@ def test_what_intended_for_does_not_name_has_no_field_map(data: DataSet, target:
     assert "IntendedFor names sub-0" in run.no_fieldmap
     assert "which does not exist" in run.no_fieldmap
     assert _warned(run)
+
+
+def test_a_run_of_another_task_that_was_removed_is_no_reason(data: DataSet) -> None:
+    data.bold()
+    data.phasediff(IntendedFor="ses-01/func/sub-01_ses-01_task-nback_bold.nii.gz")
+    assert "no field map of its session is declared for it" in data.reason()
 
 
 def test_a_field_map_of_other_runs_only(data: DataSet) -> None:
@@ -476,6 +491,21 @@ def test_identifiers_of_references(data: DataSet) -> None:
     found = data.run().fieldmap
     assert found is not None
     assert (found.images, found.identifier) == ((bold, other), "pair")
+
+
+def test_other_echoes_of_a_run_are_no_half_of_its_pair(data: DataSet) -> None:
+    """The reference, or the first echo, is: of later ones the signal has decayed."""
+    names = [f"{RUN}_echo-{k}" for k in (1, 2, 3)]
+    pair = {"B0FieldSource": "pair", "B0FieldIdentifier": "pair"}
+    bold = [data.bold(name, EchoTime=0.01 * k, **pair) for k, name in enumerate(names, 1)]
+    other = data.epi("dir-AP", OPPOSITE, IntendedFor=None, B0FieldIdentifier="pair")
+    found = data.acquired(bold[0]).fieldmap
+    assert found is not None and found.images == (bold[0], other)
+    sbref = data.write(f"{names[0]}_sbref", ENCODED)
+    data.write(f"{names[1]}_sbref", ENCODED)
+    acquired = data.acquired(bold[0])
+    assert acquired.sbref == sbref
+    assert acquired.fieldmap is not None and acquired.fieldmap.images == (sbref, other)
 
 
 def test_undeclared_partners_of_the_same_polarity_are_none(data: DataSet) -> None:
