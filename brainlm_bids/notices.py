@@ -147,6 +147,27 @@ class Kind(StrEnum):
         "The single-band reference of the run cannot be read or does not fit the run; it was not "
         "used.",
     )
+    MISSING_ECHOES = (
+        "missing_echoes",
+        Level.WARNING,
+        "Not all echoes of a multi-echo run were in the selection.",
+    )
+    ECHO_ORDER = (
+        "echo_order",
+        Level.WARNING,
+        "The echo times do not ascend with the numbers of the echoes.",
+    )
+    TWO_ECHOES = (
+        "two_echoes",
+        Level.NOTE,
+        "The run has two echoes: nothing confirms the T2* by which they were combined.",
+    )
+    ECHO_TIMES_SUSPECT = (
+        "echo_times_suspect",
+        Level.DANGER,
+        "The signal does not decay from echo to echo as that of a brain: the echo times of the "
+        "sidecars are probably wrong, and so is the combination.",
+    )
     UNCLEAR_BOUNDARY = (
         "unclear_boundary",
         Level.WARNING,

@@ -51,6 +51,7 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "steady-state volumes at the start": _is("series", "DummyVolumesDetected", True),
     "excluded, as requested": _is("series", "DummyVolumesDetected", False),
     "rigid-body realignment": _kind("raw"),
+    "were resampled by the motion of the first": _has("series", "EchoTimes"),
     "marked as motion outliers": _has("series", "FramewiseDisplacementThreshold"),
     "multiplied by one factor": _has("series", "GrandMean"),
     "(fastica": _has("components", "NumberOfComponents"),

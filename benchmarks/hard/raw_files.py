@@ -179,7 +179,7 @@ FILES = (
     ),
     Case("noTask", "no task in the name", (REFUSED, RIGHT), _no_task),
     Case("ignored", "a run that .bidsignore names", (REFUSED, RIGHT), _ignored),
-    Case("echoes", "single echoes of a multi-echo run", (REFUSED, RIGHT, WARNED), _single_echoes),
+    Case("echoes", "two echoes that are the same image", (REFUSED, RIGHT, WARNED), _single_echoes),
     Case("t1gone", "T1w that git-annex did not fetch", _BAD, _t1w("t1gone", _dangling), says="t1w"),
     Case("t1half", "T1w cut in its middle", _BAD, _t1w("t1half", _half), says="t1w"),
     Case("t1empty", "T1w of 0 bytes", _BAD, _t1w("t1empty", _empty), says="t1w"),

@@ -63,6 +63,7 @@ def run_context(
         scaling_statistics="this recording" if statistics is None else statistics.name,
         input_data=_input_data(settings, run),
         distortion=distortion_info(run),
+        echo_times=run.echo_times,
     )
 
 

@@ -55,6 +55,7 @@ def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, 
         "reads": [files.file_sha256(path) for path in run.reads],
         "slices": None if run.slices is None else [run.slices.axis, *run.slices.times],
         "start": start_of(run),
+        "echo_times": run.echo_times,
     }
     if run.preprocessed is not None and run.preprocessed.labels is not None:
         values["labels"] = files.file_sha256(run.preprocessed.labels)

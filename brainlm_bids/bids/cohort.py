@@ -31,7 +31,7 @@ SUSPECT = (Kind.SUSPECT_REGISTRATION,)
 PREPROCESSING = (
     *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
-    *("SliceTimingCorrected", "DistortionCorrection"),
+    *("SliceTimingCorrected", "DistortionCorrection", "EchoTimes", "EchoCombination"),
 )
 ALIKE = "They should be preprocessed alike."
 ADVICE = {

@@ -227,6 +227,8 @@ class RunContext(RecordingContext):
         What the series were made from.
     distortion : DistortionInfo
         How the run is corrected for susceptibility distortion.
+    echo_times : tuple of float
+        Of the echoes that were combined, in s; none where there was one.
     """
 
     tr: float
@@ -240,6 +242,7 @@ class RunContext(RecordingContext):
     scaling_statistics: str
     input_data: InputInfo
     distortion: DistortionInfo
+    echo_times: tuple[float, ...] = ()
 
 
 def to_plain(value: Any) -> Any:

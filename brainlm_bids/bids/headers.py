@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
+import numpy as np
+from numpy.typing import NDArray
+
 from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, reading
@@ -163,6 +166,25 @@ def image_shape(path: Path) -> tuple[int, ...]:
 
     with reading(path):
         return squeezed(nb.load(path).shape)  # type: ignore[attr-defined]
+
+
+def image_grid(
+    path: Path, orientation: str | None = None
+) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape and affine (4, 4) of an image by its header; UserError where it cannot be read.
+
+    Parameters
+    ----------
+    path
+        The image.
+    orientation
+        Where its axes lead, such as "LAS", if the header does not record it.
+    """
+    import nibabel as nb
+
+    with reading(path):
+        grid = read_grid(nb.load(path), orientation)
+        return grid.shape, grid.affine
 
 
 def _looked_at(path: Path, look: Callable[[Any], Look], *, fixable: bool) -> Look:

@@ -6,7 +6,7 @@ known by then and recorded in one line, so that a broken run never reaches the w
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,12 @@ from typing import Any
 
 from brainlm_bids.bids.acquisition import Acquisition
 from brainlm_bids.bids.anatomy import Anatomy
+from brainlm_bids.bids.echoes import (
+    about_numbers,
+    images_of_runs,
+    read_echoes,
+    stem_of_run,
+)
 from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.bids.fmriprep import (
     CIFTI_SPACE,
@@ -32,7 +38,7 @@ from brainlm_bids.bids.headers import (
     tr_mismatch,
 )
 from brainlm_bids.bids.layout import find_files
-from brainlm_bids.bids.left_out import closed_reason, combined_of
+from brainlm_bids.bids.left_out import closed_reason
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.slices import SliceTable
@@ -51,7 +57,7 @@ class Run:
     Attributes
     ----------
     source
-        The file that it is read from.
+        The file that it is read from; of several echoes, the one with the shortest echo time.
     bids_dir
         The data set which that is in.
     metadata
@@ -74,6 +80,8 @@ class Run:
         Its single-band reference image.
     slices
         When its slices were acquired, if they are to be corrected in time.
+    echoes, echo_times
+        Its echoes, if there are several, and their echo times in s, which ascend.
     preprocessed
         Its files in existing fMRIPrep derivatives, if it starts from those.
     timeseries
@@ -96,6 +104,8 @@ class Run:
     no_fieldmap: str = ""
     sbref: Path | None = None
     slices: SliceTable | None = None
+    echoes: tuple[Path, ...] = ()
+    echo_times: tuple[float, ...] = ()
     preprocessed: Preprocessed | None = None
     timeseries: bool = False
     traceback: str = field(default="", hash=False)
@@ -135,16 +145,21 @@ class Run:
         beside = [path for path in (self.sbref, self.t1w) if path is not None]
         if self.fieldmap is not None:
             beside += self.fieldmap.files
-        return tuple(dict.fromkeys([self.source, *beside]))
+        return tuple(dict.fromkeys([*(self.echoes or (self.source,)), *beside]))
 
     @property
     def stem(self) -> str:
-        """The raw run's name without suffix and extension, entities word for word."""
+        """The raw run's name without suffix and extension, entities word for word.
+
+        Several echoes are one run, which has none of their numbers, as in fMRIPrep's outputs.
+        """
         if self.preprocessed is not None:
             return self.preprocessed.stem
         if self.timeseries:
             return stem_of(self.source)
-        return parse(self.source.name).stem
+        if not self.taken:
+            return parse(self.source.name).stem
+        return stem_of_run(parse(self.source.name), combined=bool(self.echoes))
 
     @property
     def entities(self) -> dict[str, str]:
@@ -202,20 +217,26 @@ def find_runs(settings: Settings) -> list[Run]:
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
     orientation = settings.assume_orientation
     anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback, orientation=orientation)
-    stems = {parse(path.name).stem for path in files.bold}
     acquisition = Acquisition(files, settings)
     describe = partial(
         _describe,
         anatomy=anatomy,
         acquisition=acquisition,
-        stems=stems,
         orientation=orientation,
     )
-    runs = [_guarded(Run(path, settings.bids_dir, {}), describe) for path in files.bold]
+    images = images_of_runs(files.bold)
+    runs = [_guarded(_of_images(paths, settings.bids_dir), describe) for paths in images.runs]
+    runs += [Run(path, settings.bids_dir, {}, skip=reason) for path, reason in images.left_out]
     runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
     runs += [Run(one, settings.bids_dir, {}, problem=closed_reason(one)) for one in files.closed]
     runs += _without_runs(settings.bids_dir, settings, runs)
     return sorted(runs, key=lambda run: run.source)
+
+
+def _of_images(paths: tuple[Path, ...], root: Path) -> Run:
+    """A raw run of one image, or of several echoes, of which nothing else is known yet."""
+    echoes = paths if len(paths) > 1 else ()
+    return Run(paths[0], root, {}, echoes=echoes, warnings=about_numbers(paths))
 
 
 def _not_taken(path: Path, reason: str, root: Path) -> Run:
@@ -358,43 +379,29 @@ def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
     return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
-def _describe(
-    run: Run,
-    anatomy: Anatomy,
-    acquisition: Acquisition,
-    stems: Collection[str],
-    orientation: str | None,
-) -> Run:
+def _describe(run: Run, anatomy: Anatomy, acquisition: Acquisition, orientation: str | None) -> Run:
     """A raw run with its metadata (sidecars inherited) and whatever is wrong with it.
 
-    stems: of all runs; orientation: of images whose headers do not record it.
+    orientation: of images whose headers do not record it.
     """
-    path = run.source
-    name = parse(path.name)
-    if name.get("echo") or name.get("part"):
-        return replace(run, skip=_part_of_a_run(path, stems))
-    check_readable(path)
-    run = _with_metadata(run, read_metadata(path, run.bids_dir))
+    if run.echoes:
+        found = read_echoes(run.echoes, run.bids_dir, orientation)
+        warnings = (*run.warnings, *found.warnings)
+        run = replace(run, source=found.paths[0], warnings=warnings, metadata=found.metadata)
+        run = replace(run, echoes=found.paths, echo_times=found.times)
+    else:
+        check_readable(run.source)
+        run = _with_metadata(run, read_metadata(run.source, run.bids_dir))
     if run.problem is not None:
         return run
+    path = run.source
     look = look_at_image(path, run.tr, orientation)
     if look.problem or look.skip:
         return replace(run, problem=look.problem, skip=look.skip)
-    t1w, acquired = anatomy.of(name), acquisition.of(path, run.metadata)
-    warnings = (*look.warnings, *t1w.warnings, *acquired.warnings)
-    found = acquired._replace(warnings=warnings)._asdict()
-    return replace(run, t1w=t1w.path, problem=t1w.problem, **found)
-
-
-def _part_of_a_run(path: Path, stems: Collection[str]) -> str:
-    """Why one echo, or one part of a complex image, is not processed."""
-    combined = combined_of(path.name, stems)
-    if combined is not None:
-        return f"{path.name}: is a part of {combined}, which is used"
-    return (
-        f"{path.name}: multi-echo and complex-valued runs are not supported; combine them, for "
-        "example with fMRIPrep, and start from its derivatives"
-    )
+    t1w, acquired = anatomy.of(parse(path.name)), acquisition.of(path, run.metadata)
+    warnings = (*run.warnings, *look.warnings, *t1w.warnings, *acquired.warnings)
+    acquired = acquired._replace(warnings=warnings)
+    return replace(run, t1w=t1w.path, problem=t1w.problem, **acquired._asdict())
 
 
 def _with_metadata(run: Run, metadata: dict[str, Any]) -> Run:

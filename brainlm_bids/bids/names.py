@@ -68,6 +68,15 @@ class Name:
         """The name without suffix and extension."""
         return "_".join(self.parts)
 
+    def without(self, *entities: str) -> "Name":
+        """The name less some entities.
+
+        >>> parse("sub-01_task-rest_echo-1_bold.nii.gz").without("echo").stem
+        'sub-01_task-rest'
+        """
+        parts = tuple(part for part in self.parts if part.partition("-")[0] not in entities)
+        return replace(self, parts=parts)
+
     @property
     def source(self) -> str:
         """The stem of the raw file: what derivatives add is left out.

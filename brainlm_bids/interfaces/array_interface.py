@@ -64,7 +64,7 @@ def errors_about(subject: str) -> Iterator[None]:
     Parameters
     ----------
     subject
-        The file or the flag.
+        The file or the flag; empty where the error names it.
 
     Yields
     ------
@@ -80,7 +80,7 @@ def errors_about(subject: str) -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error).replace("max_bad_volumes", "--max-bad-volumes")
-        raise type(error)(f"{subject}: {text}") from error
+        raise type(error)(f"{subject}: {text}" if subject else text) from error
 
 
 def _forget_peak_memory() -> None:

@@ -5,10 +5,11 @@ They take raw BOLD to realigned BOLD, its transforms to the template, parcel ser
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
 
 from brainlm_bids.bids.context import from_plain
 from brainlm_bids.bids.slices import SliceTable
@@ -28,8 +29,9 @@ LOGGER = logging.getLogger(__name__)
 COARSEST_STEP = 1e-3
 
 
-class _RealignInputs(ArrayInputSpec):
-    bold = File(exists=True, mandatory=True)
+class MotionInputs(ArrayInputSpec):
+    """What the first step of a raw run needs beside its images."""
+
     orientation = traits.Either(None, traits.Str, usedefault=True, desc="if not recorded")
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
@@ -38,7 +40,13 @@ class _RealignInputs(ArrayInputSpec):
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 
-class _RealignOutputs(TraitedSpec):
+class _RealignInputs(MotionInputs):
+    bold = File(exists=True, mandatory=True)
+
+
+class RealignOutputs(TraitedSpec):
+    """Outputs of the first step of a raw run, with one echo or several."""
+
     bold = File(desc="realigned, int16 with a slope where that is fine enough")
     boldref = File()
     brain_mask = File(desc="brain, and in view in nearly every volume")
@@ -50,7 +58,7 @@ class Realign(ArrayInterface):
     """Reference, brain, and rigid motion of a BOLD run."""
 
     input_spec = _RealignInputs
-    output_spec = _RealignOutputs
+    output_spec = RealignOutputs
 
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
@@ -64,26 +72,35 @@ class Realign(ArrayInterface):
                 n_dummy=self.inputs.dummy_scans,
                 max_bad_volumes=self.inputs.max_bad_volumes,
                 device=self.inputs.device,
-                slices=self._slices(),
+                slices=slice_times(self.inputs),
                 out=bold,
             )
-        step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
-        seen = run.brain_mask if run.seen is None else run.seen
-        self._results |= {
-            "bold": save_image(folder / "bold.nii", run.bold, affine, coarsest_step=step),
-            "boldref": save_image(folder / "boldref.nii.gz", run.boldref, affine),
-            "brain_mask": save_image(folder / "brain_mask.nii.gz", run.brain_mask, affine),
-            "motion": payloads.save(run.motion, folder / "motion"),
-            "seen": save_image(folder / "seen.nii.gz", seen, affine),
-        }
+        self._results |= save_realigned(run, affine, folder)
 
-    def _slices(self) -> "steps.SliceTimes | None":
-        from brainlm_bids.preproc import steps
 
-        if not self.inputs.slices:
-            return None
-        table = from_plain(SliceTable, self.inputs.slices)
-        return steps.SliceTimes(np.array(table.times), table.reference, self.inputs.tr, table.axis)
+def slice_times(inputs: Any) -> "steps.SliceTimes | None":
+    """When the slices of a run were acquired, by the inputs of its first step."""
+    from brainlm_bids.preproc import steps
+
+    if not inputs.slices:
+        return None
+    table = from_plain(SliceTable, inputs.slices)
+    return steps.SliceTimes(np.array(table.times), table.reference, inputs.tr, table.axis)
+
+
+def save_realigned(
+    run: "steps.Realigned", affine: NDArray[np.float64], folder: Path
+) -> dict[str, str]:
+    """Store a realigned run in a node's folder, and return the files by the names of outputs."""
+    step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
+    seen = run.brain_mask if run.seen is None else run.seen
+    return {
+        "bold": save_image(folder / "bold.nii", run.bold, affine, coarsest_step=step),
+        "boldref": save_image(folder / "boldref.nii.gz", run.boldref, affine),
+        "brain_mask": save_image(folder / "brain_mask.nii.gz", run.brain_mask, affine),
+        "motion": payloads.save(run.motion, folder / "motion"),
+        "seen": save_image(folder / "seen.nii.gz", seen, affine),
+    }
 
 
 class _CoregisterInputs(ArrayInputSpec):

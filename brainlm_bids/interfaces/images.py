@@ -54,13 +54,15 @@ def _arrays(image: Any, orientation: str | None) -> tuple[NDArray[Any], NDArray[
     return data, affine
 
 
-def load_affine(path: str) -> NDArray[np.float64]:
+def load_affine(path: str, orientation: str | None = None) -> NDArray[np.float64]:
     """Read the affine of an image from its header.
 
     Parameters
     ----------
     path
         The file.
+    orientation
+        Where its axes lead, such as "LAS", if the header does not record it.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def load_affine(path: str) -> NDArray[np.float64]:
         If the file is damaged.
     """
     with named(Path(path)):
-        return read_grid(nb.load(path)).affine
+        return read_grid(nb.load(path), orientation).affine
 
 
 def is_plain(path: str) -> bool:

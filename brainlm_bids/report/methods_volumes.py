@@ -147,6 +147,7 @@ def preprocessing(runs: Sequence[RunRecord]) -> str:
         _dummy_volumes(runs),
         _bad_volumes(runs),
         said([_motion(run) for run in runs]),
+        said([_echoes(run) for run in runs]),
         said([_outliers(run) for run in runs]),
         said([_grand_mean(run) for run in runs]),
     ]
@@ -222,6 +223,19 @@ def _motion(run: RunRecord) -> str | None:
     return (
         "head motion was estimated by rigid-body realignment (Gauss–Newton) to the median of "
         "steady-state volumes spread over the run, and volumes were resampled by cubic splines"
+    )
+
+
+def _echoes(run: RunRecord) -> str | None:
+    times = run.series.get("EchoTimes")
+    if run.kind != RAW or not isinstance(times, list) or not times:
+        return None
+    shown = joined([f"{1000 * float(time):.3g}" for time in times])
+    return (
+        f"the {len(times)} echoes ({shown} ms) were resampled by the motion of the first, T2* was "
+        "estimated in each voxel by a log-linear fit over the echoes with signal, as in tedana "
+        "[@tedana], and the echoes were averaged with the weights TE · exp(−TE / T2*), normalised "
+        "to a sum of 1 [@posse]"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from brainlm_bids.bids.context import REGISTRATION_FIELDS
+from brainlm_bids.notices import Kind, from_json
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, far_off
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
 from brainlm_bids.preproc.registration import quality
@@ -42,11 +43,22 @@ def acquisition(sidecar: Mapping[str, Any]) -> list[Fact]:
         start = as_float(sidecar.get("StartTime"))
         note = f"volumes stand for {number(start)} s after their beginning" if start else ""
         facts.append(Fact("Slice timing", "corrected", note))
+    facts += _echoes(sidecar)
     bad = sidecar.get("BadVolumes")
     if isinstance(bad, list):
         note = "in no fit; interpolated for the model, or cut off" if bad else ""
         facts.append(Fact("Bad volumes", str(len(bad)), note, bool(bad)))
     return facts
+
+
+def _echoes(sidecar: Mapping[str, Any]) -> list[Fact]:
+    times, t2star = sidecar.get("EchoTimes"), as_float(sidecar.get("MedianT2star"))
+    if not isinstance(times, list) or not times:
+        return []
+    shown = ", ".join(number(1000 * float(time), 3) for time in times)
+    note = "" if t2star is None else f"T2* of the brain: {number(1000 * t2star, 3)} ms (median)"
+    suspect = any(one.kind == Kind.ECHO_TIMES_SUSPECT for one in from_json(sidecar.get("Warnings")))
+    return [Fact("Echoes combined", f"{len(times)}, at {shown} ms", note, suspect)]
 
 
 def motion(sidecar: Mapping[str, Any]) -> list[Fact]:

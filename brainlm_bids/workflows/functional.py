@@ -20,6 +20,7 @@ from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scal
 from brainlm_bids.interfaces.derivatives.bold import WriteDenoisedBold
 from brainlm_bids.interfaces.derivatives.figures import DrawFunctional
 from brainlm_bids.interfaces.derivatives.functional import WriteFunctional
+from brainlm_bids.interfaces.echoes import RealignEchoes
 from brainlm_bids.interfaces.fmriprep import (
     ExtractPreprocessed,
     LoadStrategy,
@@ -143,6 +144,8 @@ def functional_workflow(
         _feed(workflow, nodes, "extract", "save_bold", ("factor",))
     if settings.save_parcels:
         _feed(workflow, nodes, "extract", "write", ("parcels",))
+    if run.echoes:
+        _feed(workflow, nodes, "realign", "write", ("combination",))
     return workflow
 
 
@@ -220,16 +223,7 @@ def _first_steps(
             fd_spike_threshold=settings.fd_spike_threshold,
             dvars_spike_threshold=settings.dvars_spike_threshold,
         )
-        realign = Realign(
-            bold=str(run.source),
-            orientation=settings.assume_orientation,
-            dummy_scans=settings.dummy_scans,
-            max_bad_volumes=settings.max_bad_volumes,
-            device=settings.device,
-        )
-        if run.slices is not None:
-            realign.inputs.trait_set(slices=run.slices, tr=tr)
-        return {"realign": (realign, 1.5), "extract": (extract, 2.5)}
+        return {"realign": _realign(run, tr, settings), "extract": (extract, 2.5)}
     files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}
     take = TakePreprocessed(
         bold=str(source.bold),
@@ -245,6 +239,25 @@ def _first_steps(
     if settings.strategy is not None:
         steps["strategy"] = (LoadStrategy(bold=str(source.bold), strategy=settings.strategy), 0.0)
     return steps
+
+
+def _realign(run: Run, tr: float, settings: Settings) -> tuple[ArrayInterface, float]:
+    """The first step of a raw run, and the copies of one echo that it holds in memory."""
+    realign: Realign | RealignEchoes
+    if run.echoes:
+        echoes = [str(path) for path in run.echoes]
+        realign = RealignEchoes(echoes=echoes, echo_times=list(run.echo_times))
+    else:
+        realign = Realign(bold=str(run.source))
+    realign.inputs.trait_set(
+        orientation=settings.assume_orientation,
+        dummy_scans=settings.dummy_scans,
+        max_bad_volumes=settings.max_bad_volumes,
+        device=settings.device,
+    )
+    if run.slices is not None:
+        realign.inputs.trait_set(slices=run.slices, tr=tr)
+    return realign, 1.5
 
 
 def _project(run: Run, inputs: Inputs, settings: Settings) -> Project:

@@ -98,7 +98,7 @@ def _reasons(root: Path, **values: Any) -> dict[str, str]:
             f"sub-01/func/sub-01_task-a_{SPACE}_desc-preproc_bold.nii.gz",
             "is a derivative, not raw data",
         ),
-        ("sub-01/func/sub-01_task-a_echo-1_bold.nii.gz", "multi-echo"),
+        ("sub-01/func/sub-01_task-a_part-phase_bold.nii.gz", "is the phase part of a complex"),
     ],
 )
 def test_names_and_places_that_are_not_bids(root: Path, name: str, says: str) -> None:

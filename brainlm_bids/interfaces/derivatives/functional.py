@@ -14,6 +14,7 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids.context import RAW, REGISTRATION_FIELDS, SERIES, RunContext, from_plain
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
+from brainlm_bids.interfaces.derivatives.echoes import echo_fields, echo_warnings
 from brainlm_bids.interfaces.derivatives.run import (
     AROMA_FEATURES,
     RunInputs,
@@ -61,6 +62,7 @@ class _FunctionalInputs(RunInputs):
     quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
     t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
     design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
+    combination = File(exists=True, desc="an `EchoSummary`, where echoes were combined")
 
 
 class _FunctionalOutputs(TraitedSpec):
@@ -91,6 +93,10 @@ class WriteFunctional(ArrayInterface):
             )
             self._warnings.append(notice(Kind.UNCLEAR_BOUNDARY, text))
         self._warnings += unusable_warnings(self._motion.n_unusable)
+        self._echoes = None
+        if self.inputs.combination:
+            self._echoes = payloads.load(steps.EchoSummary, self.inputs.combination)
+        self._warnings += echo_warnings(self._echoes)
         self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()
@@ -218,6 +224,7 @@ class WriteFunctional(ArrayInterface):
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "StartTime": self._context.start,
             "DistortionCorrection": self._distortion(),
+            **echo_fields(self._context.echo_times, self._echoes),
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
             "BrainMask": self.inputs.mask_source or None,

@@ -30,7 +30,7 @@ from brainlm_bids.preproc.steps.denoising import (
     denoise,
     resample_denoised,
 )
-from brainlm_bids.preproc.steps.echoes import RealignedEchoes, realign_echoes
+from brainlm_bids.preproc.steps.echoes import EchoSummary, RealignedEchoes, realign_echoes
 from brainlm_bids.preproc.steps.fmriprep import (
     Grayordinates,
     extract_preprocessed,
@@ -64,6 +64,7 @@ __all__ = [
     "Decisions",
     "Denoised",
     "Design",
+    "EchoSummary",
     "Extracted",
     "Given",
     "Grayordinates",

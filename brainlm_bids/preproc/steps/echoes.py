@@ -1,6 +1,7 @@
 """The first step of a multi-echo run: motion of its first echo, and the echoes as one series."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,25 @@ Keep = Callable[[Echo], Echo]
 
 
 @dataclass(frozen=True)
+class EchoSummary:
+    """What the echoes of a run show of it, in few numbers.
+
+    Attributes
+    ----------
+    t2star
+        Of the brain, s, see `Decay.median`.
+    plausible
+        Whether that is the T2* of a brain; if not, the echo times are probably wrong.
+    shares
+        (E + 1,) share of the brain's voxels in which 0, 1, … E echoes have signal.
+    """
+
+    t2star: float
+    plausible: bool
+    shares: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class RealignedEchoes(Realigned):
     """A multi-echo run without head motion, its echoes combined.
 
@@ -34,9 +54,12 @@ class RealignedEchoes(Realigned):
     ----------
     decay
         T2* and the number of echoes with signal, of every voxel.
+    summary
+        What of that is recorded.
     """
 
     decay: Decay | None = None
+    summary: EchoSummary | None = None
 
 
 def realign_echoes(
@@ -49,6 +72,7 @@ def realign_echoes(
     device: str = "cpu",
     slices: SliceTimes | None = None,
     keep: Keep | None = None,
+    names: Sequence[str] = (),
 ) -> RealignedEchoes:
     """Remove head motion from the echoes of a run, and combine them.
 
@@ -83,28 +107,38 @@ def realign_echoes(
         As `realign`, for any of the echoes, and if their shapes differ.
     """
     source = iter(echoes)
-    raw = next(source)
-    first = realign(
-        raw,
-        affine,
-        n_dummy=n_dummy,
-        max_bad_volumes=max_bad_volumes,
-        device=device,
-        slices=slices,
-        out=raw,
-    )
+    names = names or [f"echo {number}" for number in range(1, len(echo_times) + 1)]
     keep = keep or _in_memory
-    kept = [keep(first.bold)]
-    run = replace(first, bold=kept[0])
-    del raw, first
-    for number, echo in enumerate(source, 2):
-        try:
+    raw = next(source)
+    with _about(names[0]):
+        run: Realigned = realign(
+            raw,
+            affine,
+            n_dummy=n_dummy,
+            max_bad_volumes=max_bad_volumes,
+            device=device,
+            slices=slices,
+            out=raw,
+        )
+    kept = [keep(run.bold)]
+    run = replace(run, bold=kept[0])
+    del raw
+    for name, echo in zip(names[1:], source, strict=True):
+        with _about(name):
             run = _follow(run, echo, affine, slices)
-        except UserError as error:
-            raise type(error)(f"echo {number}: {error}") from error
         kept.append(keep(echo))
         del echo
-    return _combined(run, kept, echo_times, max_bad_volumes)
+    with _about(names[0]):
+        return _combined(run, kept, echo_times, max_bad_volumes)
+
+
+@contextlib.contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Prefix errors with the echo that they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _in_memory(echo: Echo) -> Echo:
@@ -154,4 +188,6 @@ def _combined(
     bold = combine(echoes, weights_of(decay, echo_times))
     if good is not None:
         volumes.fill_volumes(bold, good)
-    return RealignedEchoes(bold, run.boldref, run.brain_mask, run.motion, run.seen, decay)
+    counts = np.bincount(decay.n_good[run.brain_mask], minlength=len(echoes) + 1)
+    summary = EchoSummary(decay.median, decay.is_plausible, counts / counts.sum())
+    return RealignedEchoes(bold, run.boldref, run.brain_mask, run.motion, run.seen, decay, summary)
