@@ -78,8 +78,9 @@ PHANTOM = (
         help="head motion: none, low, high, or an FSL .par file",
     ),
 )
-# as phantom.acquisition.FIELD_MAP_KINDS; a test holds them equal
+# as in phantom.acquisition; a test holds them equal
 FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
+SLICE_ORDERS = ("none", "ascending", "interleaved")
 # What scanners do to a series of echo-planar images, off by default
 SCANNER = (
     Option(
@@ -114,6 +115,20 @@ SCANNER = (
         kind=bool,
         default=False,
         help="a single-band reference of each run, of higher contrast and with less noise",
+    ),
+    Option(
+        name="slices",
+        kind=str,
+        default="none",
+        choices=SLICE_ORDERS,
+        help="order in which slices are acquired; none: all at the start of the volume",
+    ),
+    Option(
+        name="multiband",
+        kind=int,
+        default=1,
+        bounds="[1, inf)",
+        help="slices that are acquired at once, where they have an order",
     ),
     Option(
         name="lesion",
@@ -233,6 +248,8 @@ def _phantom(args: argparse.Namespace) -> None:
         phase_encoding=args.phase_encoding,
         fieldmaps=tuple(args.fieldmaps),
         sbref=args.sbref,
+        slices=args.slices,
+        multiband=args.multiband,
         lesion=args.lesion,
         **{name: getattr(args, name) for name in switches},
     )

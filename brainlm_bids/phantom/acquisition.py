@@ -12,6 +12,7 @@ FIELD_OF_VIEW = (224.0, 224.0, 126.0)  # mm: 64 x 64 x 36 at 3.5 mm
 # first numbers of seeds: numpy takes trailing zeros as absent, so a number must tell what is drawn
 PEOPLE, ANATOMY, SESSION, RUN, FIELD, FIELD_MAPS, SBREF, LESION = range(1, 9)
 FLIP_DEGREES = 80.0
+SLICE_ORDERS = ("none", "ascending", "interleaved")
 FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
 SWITCHES = (
     "drift",
@@ -41,12 +42,22 @@ class Acquisition:
     fieldmaps: tuple[str, ...] = ()  # of FIELD_MAP_KINDS
     sbref: bool = False
     lesion: bool = False
+    slices: str = "none"  # or ascending, interleaved
+    multiband: int = 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels (X, Y, Z) of a volume."""
         x, y, z = (max(8, round(size / self.voxel)) for size in FIELD_OF_VIEW)
         return x, y, z
+
+    @property
+    def reference_time(self) -> float:
+        """Time in s after the start of a volume that the truth is about.
+
+        Half of the TR where slices have times of their own; otherwise all is seen at the start.
+        """
+        return 0.0 if self.slices == "none" else self.tr / 2
 
     @property
     def has_field(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,18 @@ def _read_par(path: Path, n_volumes: int) -> np.ndarray:
 
 
 def haemodynamic_series(
-    rng: np.random.Generator, n_series: int, n_volumes: int, tr: float, cutoff: float = 0.1
+    rng: np.random.Generator,
+    n_series: int,
+    n_volumes: int,
+    tr: float,
+    cutoff: float = 0.1,
+    at: float = 0.0,
 ) -> np.ndarray:
-    """Noise (T, n_series), mean 0 and sd 1, power 1/f from 0.01 Hz to the cutoff in Hz."""
+    """Noise (T, n_series), mean 0 and sd 1, power 1/f from 0.01 Hz to the cutoff in Hz.
+
+    at: time in s after the start of each volume. Mean and sd are those of the starts, so that the
+    same draws give values of the same functions of time.
+    """
     n = 4 * max(n_volumes, round(100 / tr))  # longer than needed: no wrap-around
     frequencies = np.fft.rfftfreq(n, tr)
     amplitude = np.maximum(frequencies, 0.01) ** -0.5 * np.minimum(frequencies / 0.01, 1)
@@ -82,36 +92,65 @@ def haemodynamic_series(
     shape = (frequencies.size, n_series)
     spectrum = amplitude[:, None] * (rng.normal(size=shape) + 1j * rng.normal(size=shape))
     series = np.fft.irfft(spectrum, n, axis=0)[:n_volumes]
-    return np.asarray((series - series.mean(0)) / series.std(0))
+    if at == 0:
+        return _standardised(series, series)
+    spectrum *= np.exp(2j * np.pi * at * frequencies)[:, None]
+    return _standardised(np.fft.irfft(spectrum, n, axis=0)[:n_volumes], series)
 
 
-def parcel_series(rng: np.random.Generator, n_volumes: int, tr: float) -> np.ndarray:
-    """True series (T, 424), sd 1: half of the variance is shared within the seven networks."""
-    shared = haemodynamic_series(rng, N_NETWORKS, n_volumes, tr)
-    own = haemodynamic_series(rng, N_PARCELS, n_volumes, tr)
-    series = np.sqrt(0.5) * (shared[:, parcels().network_index - 1] + own)
-    return np.asarray((series - series.mean(0)) / series.std(0))
+def _standardised(series: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Series (T, n) by means and sds of others."""
+    return np.asarray((series - like.mean(0)) / like.std(0))
 
 
-def _oscillation(rng: np.random.Generator, hertz: float, n_volumes: int, tr: float) -> np.ndarray:
+def parcel_series(
+    rng: np.random.Generator, n_volumes: int, tr: float, at: float = 0.0
+) -> np.ndarray:
+    """True series (T, 424), sd 1: half of the variance is shared within the seven networks.
+
+    at: time in s after the start of each volume, as in `haemodynamic_series`.
+    """
+    twin = copy.deepcopy(rng)
+
+    def mixed(rng: np.random.Generator, at: float) -> np.ndarray:
+        shared = haemodynamic_series(rng, N_NETWORKS, n_volumes, tr, at=at)
+        own = haemodynamic_series(rng, N_PARCELS, n_volumes, tr, at=at)
+        return np.asarray(np.sqrt(0.5) * (shared[:, parcels().network_index - 1] + own))
+
+    starts = mixed(rng, 0.0)
+    return _standardised(mixed(twin, at) if at else starts, starts)
+
+
+def _oscillation(
+    rng: np.random.Generator, hertz: float, n_volumes: int, tr: float, at: float
+) -> np.ndarray:
     """Sine (T,) whose rate wanders by some percent; sampled at the TR, so it aliases as it must."""
     rate = hertz * (1 + 0.06 * haemodynamic_series(rng, 1, n_volumes, tr, 0.05)[:, 0])
-    return np.asarray(np.sin(2 * np.pi * np.cumsum(rate) * tr + rng.uniform(0, 2 * np.pi)))
+    phase = 2 * np.pi * np.cumsum(rate) * tr + rng.uniform(0, 2 * np.pi)
+    if at:
+        phase += 2 * np.pi * at * np.append(rate[1:], rate[-1])
+    return np.asarray(np.sin(phase))
 
 
-def noise_courses(acquisition: Acquisition, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Time courses (T,) of the sources that are switched on; all are drawn, so seeds stay put."""
+def noise_courses(
+    acquisition: Acquisition, rng: np.random.Generator, at: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Time courses (T,) of the sources that are switched on; all are drawn, so seeds stay put.
+
+    at: time in s after the start of each volume.
+    """
     n_volumes, tr = acquisition.n_volumes, acquisition.tr
-    time = np.linspace(-1, 1, n_volumes)
+    time = np.linspace(-1, 1, n_volumes) + 2 * at / (tr * (n_volumes - 1))
     phase = rng.uniform(0, 2 * np.pi)
     period = max(300.0, 0.7 * n_volumes * tr)
+    phase += 2 * np.pi * at / period
     wave = np.sin(2 * np.pi * np.arange(n_volumes) * tr / period + phase)
     drawn = {
         "drift_linear": time,
         "drift_slow": wave,
-        "respiration": _oscillation(rng, 0.27, n_volumes, tr),
-        "cardiac": _oscillation(rng, 1.08, n_volumes, tr),
-        "global_signal": haemodynamic_series(rng, 1, n_volumes, tr, 0.05)[:, 0],
+        "respiration": _oscillation(rng, 0.27, n_volumes, tr, at),
+        "cardiac": _oscillation(rng, 1.08, n_volumes, tr, at),
+        "global_signal": haemodynamic_series(rng, 1, n_volumes, tr, 0.05, at)[:, 0],
     }
     return {
         name: course

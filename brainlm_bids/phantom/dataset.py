@@ -38,6 +38,8 @@ def write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Ac
             "distortion": f"{acquisition.distortion} mm along {acquisition.phase_encoding}",
             "field maps": ", ".join(acquisition.fieldmaps) or "none",
         }
+    if acquisition.slices != "none":
+        settings["slices"] = f"{acquisition.slices}, {acquisition.multiband} at once"
     if acquisition.sbref:
         settings["single-band reference"] = True
     if acquisition.lesion:

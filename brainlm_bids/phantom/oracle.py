@@ -13,6 +13,11 @@ from brainlm_bids.phantom.courses import saturation
 from brainlm_bids.phantom.head import GREY, apply_affine
 from brainlm_bids.phantom.scene import Run
 
+UNTIMED = (
+    " The averages are of slices that were acquired at different times; the truth is that of half "
+    "of the TR."
+)
+
 
 class Oracle:
     """Averages the parcels of the noisy image with the true geometry, one volume after another."""
@@ -21,7 +26,7 @@ class Oracle:
         """bold_points (P, 3) mm in the reference pose, labels (P,) 1..424 of the embedded atlas."""
         self.run, self.points, self.labels = run, bold_points.T, labels
         self.world_to_voxel = np.linalg.inv(run.affine)
-        still = self._voxels(np.eye(4))
+        still = self._seen(np.eye(4), slice(None))
         edge = np.array(run.acquisition.shape)[:, None] - 0.5
         inside = ((still > -0.5) & (still < edge)).all(0)
         self.points, self.labels = self.points[:, inside], labels[inside]
@@ -30,16 +35,29 @@ class Oracle:
 
     def add(self, volume: np.ndarray) -> None:
         """Take the next volume (X, Y, Z)."""
-        places = self._voxels(self.run.matrices[len(self.rows)])
+        places = self._voxels(len(self.rows))
         values = ndimage.map_coordinates(volume, places, order=1, mode="nearest", prefilter=False)
         sums = np.bincount(self.labels, values, minlength=N_PARCELS + 1)[1:]
         self.rows.append(np.where(self.counts > 0, sums / np.maximum(self.counts, 1), np.nan))
 
-    def _voxels(self, matrix: np.ndarray) -> np.ndarray:
-        """Where (3, P) in the image, in voxels, the points are seen in the pose of a matrix."""
+    def _voxels(self, t: int) -> np.ndarray:
+        """Where (3, P) in the image, in voxels, the points are seen when their slices are."""
+        places = self._seen(self.run.matrices[t], slice(None))
+        if self.run.group is None:
+            return places
+        nearest = np.clip(np.rint(places[2]), 0, len(self.run.group) - 1).astype(int)
+        moments = self.run.group[nearest]
+        for k, moment in enumerate(self.run.moments):
+            which = np.flatnonzero(moments == k)
+            places[:, which] = self._seen(moment.matrices[t], which)
+        return places
+
+    def _seen(self, matrix: np.ndarray, which: slice | np.ndarray) -> np.ndarray:
+        """Where (3, N) in the image, in voxels, some points are seen in the pose of a matrix."""
+        points = self.points[:, which]
         if self.run.distortion is None:
-            return apply_affine(self.world_to_voxel @ matrix, self.points)
-        seen = self.run.distortion.seen(apply_affine(matrix, self.points), matrix)
+            return apply_affine(self.world_to_voxel @ matrix, points)
+        seen = self.run.distortion.seen(apply_affine(matrix, points), matrix)
         return apply_affine(self.world_to_voxel, seen)
 
     def series(self) -> np.ndarray:
@@ -93,7 +111,9 @@ def oracle_metrics(oracle: np.ndarray, run: Run, parameters: np.ndarray) -> dict
         "NumberOfParcelsCovered": int(covered.sum()),
         "Description": "Parcel averages of the noisy image with the true geometry, against the "
         "true series, first volumes left out. Without nuisances: the true time courses of the "
-        "noise and 24 true motion terms were regressed from both sides.",
+        "noise and 24 true motion terms were regressed from both sides."
+        + UNTIMED
+        * (run.group is not None),
     }
 
 

@@ -6,23 +6,19 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from brainlm_bids import files
 from brainlm_bids.phantom.acquisition import FLIP_DEGREES, RUN, SBREF, Acquisition
-from brainlm_bids.phantom.courses import (
-    motion_parameters,
-    noise_courses,
-    parcel_series,
-    rigid_matrices,
-)
 from brainlm_bids.phantom.field import Distortion, Field, PhaseEncoding
 from brainlm_bids.phantom.fieldmap_files import field_fields
 from brainlm_bids.phantom.head import Warp, apply_affine, drawn_pose
 from brainlm_bids.phantom.oracle import Oracle
 from brainlm_bids.phantom.scene import Run, bold_affine, build_scene, single_band, volumes
+from brainlm_bids.phantom.slices import slice_times, time_course
 from brainlm_bids.phantom.storing import write_nifti
 from brainlm_bids.phantom.truth import write_field_truth, write_truth
 
@@ -60,15 +56,17 @@ def write_run(
     middle = warp.to_t1w(np.array([[0.0, -18.0, 22.0]])).T
     centre = apply_affine(np.linalg.inv(bold_to_t1w), middle)[:, 0].round(1)
     affine = bold_affine(acquisition.shape, acquisition.voxel, centre)
-    parameters = motion_parameters(acquisition, rng)
+    changes = time_course(acquisition, centre, rng)
     encoding = PhaseEncoding.from_bids(acquisition.phase_encoding)
     run = Run(
         scene=build_scene(warp, bold_to_t1w, affine, acquisition),
         affine=affine,
-        matrices=rigid_matrices(parameters, centre),
-        series=parcel_series(rng, acquisition.n_volumes, acquisition.tr),
-        courses=noise_courses(acquisition, rng),
+        matrices=changes.truth.matrices,
+        series=changes.truth.series,
+        courses=changes.truth.courses,
         acquisition=acquisition,
+        moments=changes.moments,
+        group=changes.group if changes.moments else None,
         distortion=Distortion.of(visit.field, warp.pose @ bold_to_t1w, affine, encoding)
         if visit.field
         else None,
@@ -96,7 +94,7 @@ def write_run(
     header.set_data_shape((*acquisition.shape, acquisition.n_volumes))
     header.set_zooms((*[acquisition.voxel] * 3, acquisition.tr))
     write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
-    files.write_json(folder / f"{name}_bold.json", common)
+    files.write_json(folder / f"{name}_bold.json", common | _slice_fields(acquisition))
     images = [f"{name}_bold.nii.gz"]
     if acquisition.sbref:
         still = np.random.default_rng([SBREF, acquisition.seed, *numbers])
@@ -106,7 +104,16 @@ def write_run(
         write_nifti(folder / f"{name}_sbref.nii.gz", header, [volume])
         files.write_json(folder / f"{name}_sbref.json", common)
         images.append(f"{name}_sbref.nii.gz")
-    write_truth(truth, name, run, parameters, centre, warp, bold_to_t1w, oracle.series())
+    write_truth(truth, name, run, changes.parameters, centre, warp, bold_to_t1w, oracle.series())
     if run.distortion:
         write_field_truth(truth, name, run, (visit.labels, points))
     return images
+
+
+def _slice_fields(acquisition: Acquisition) -> dict[str, Any]:
+    """What the sidecar of a series says of its slices."""
+    if acquisition.slices == "none":
+        return {}
+    times = [round(float(time), 6) for time in slice_times(acquisition)]
+    bands = acquisition.multiband
+    return {"SliceTiming": times} | ({"MultibandAccelerationFactor": bands} if bands > 1 else {})

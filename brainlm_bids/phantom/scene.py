@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from brainlm_bids.phantom.head import (
     epi_tissues,
     signal_left,
 )
+from brainlm_bids.phantom.slices import Moment
 from brainlm_bids.resources import parcels
 
 MARGIN = 14.0  # mm of simulated head around the field of view, for motion to bring in
@@ -37,13 +38,15 @@ SINGLE_BAND_NOISE = 0.4  # that of a single-band reference, as a fraction of it
 class Scene:
     """The subject in the reference pose on a grid of half voxels, as cubic B-spline coefficients.
 
-    base (X', Y', Z'); rows of the sparse parcels (N, 424) and of cardiac, grey-ish (N,) belong to
-    the flat indices brain (N,); tissues (3, X', Y', Z'). All in units of intensity.
+    base (X', Y', Z'), tissues (3, X', Y', Z'); sparse parcels (N, 424), cardiac and global_signal
+    (N,) are of the elements at a flat index (N,) of the (X', Y') rows and a layer (N,) along Z',
+    by which they are sorted. All in units of intensity.
     """
 
     base: np.ndarray
     tissues: np.ndarray
-    brain: np.ndarray
+    row: np.ndarray
+    layer: np.ndarray
     parcels: sparse.csr_matrix
     cardiac: np.ndarray
     global_signal: np.ndarray
@@ -89,6 +92,7 @@ def build_scene(
 
     blur = 2 * POINT_SPREAD
     brain = np.flatnonzero(ndimage.binary_dilation(_closed(tissues, shape), iterations=3))
+    brain = brain[np.argsort(brain % shape[2], kind="stable")]
     vessels = np.exp(-ellipsoid(points, (0.0, -8.0, -28.0), (14.0, 18.0, 16.0)))
     pulsating = intensity * (0.025 * tissues[CSF] + 0.02 * vessels)
     blood = intensity * (0.005 * tissues[GREY] + 0.0025 * tissues[WHITE])
@@ -99,7 +103,8 @@ def build_scene(
     return Scene(
         base=blurred(intensity),
         tissues=np.stack([blurred(tissue) for tissue in tissues]),
-        brain=brain,
+        row=brain // shape[2],
+        layer=brain % shape[2],
         parcels=_parcel_maps(points, SIGNAL * intensity * tissues[GREY], shape, blur, brain),
         cardiac=blurred(pulsating).ravel()[brain],
         global_signal=blurred(blood).ravel()[brain],
@@ -154,9 +159,19 @@ class Run:
     affine: np.ndarray
     matrices: np.ndarray  # (T, 4, 4)
     series: np.ndarray  # (T, 424)
-    courses: dict[str, np.ndarray]
+    courses: Mapping[str, np.ndarray]
     acquisition: Acquisition
     distortion: Distortion | None = None
+    # where slices have times of their own: what is different then, and which slice (Z,) sees which
+    moments: tuple[Moment, ...] = ()
+    group: np.ndarray | None = None
+
+    def shots(self) -> list[tuple[slice, Moment]]:
+        """What is acquired at once: voxels, of a flat volume, and the head that they see."""
+        if self.group is None:
+            return [(slice(None), Moment(self.matrices, self.series, self.courses))]
+        n_slices = len(self.group)
+        return [(slice(k, None, n_slices), self.moments[g]) for k, g in enumerate(self.group)]
 
 
 @dataclass
@@ -174,17 +189,24 @@ class View:
     def __post_init__(self) -> None:
         self.voxels = np.indices(self.shape).reshape(3, -1)
         self.world = apply_affine(self.affine, self.voxels)
-        self.hertz: np.ndarray | None = None
+        self.hertz = np.zeros(self.world.shape[1])
 
     def __call__(self, coefficients: np.ndarray, motion: np.ndarray) -> np.ndarray:
         """Volume (V,) of cubic B-spline coefficients; motion (4, 4): reference pose to volume."""
+        places, density = self.places(motion, slice(None))
+        return _sampled(coefficients, places) * density
+
+    def places(self, motion: np.ndarray, which: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Where (3, N) in the image some voxels look, and the density (N,) of what they see."""
         to_grid = self.voxel_to_grid @ np.linalg.inv(self.affine) @ np.linalg.inv(motion)
         if self.distortion is None:
-            return _sampled(coefficients, apply_affine(to_grid @ self.affine, self.voxels))
-        self.hertz, density = self.distortion.sources(self.world, motion, self.hertz)
-        points = self.world - self.hertz * self.distortion.step[:, None]
-        shown = _sampled(coefficients, apply_affine(to_grid, points))
-        return np.asarray(shown * density.astype(np.float32))
+            places = apply_affine(to_grid @ self.affine, self.voxels[:, which])
+            return places, np.ones(places.shape[1], np.float32)
+        world = self.world[:, which]
+        hertz, density = self.distortion.sources(world, motion, self.hertz[which])
+        self.hertz[which] = hertz
+        places = apply_affine(to_grid, world - hertz * self.distortion.step[:, None])
+        return places, density.astype(np.float32)
 
 
 def _sampled(coefficients: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -201,19 +223,28 @@ def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """
     acquisition, scene = run.acquisition, run.scene
     switches, shape = acquisition.switches, acquisition.shape
-    levels = saturation(acquisition.n_volumes, acquisition.tr)
+    levels = saturation(acquisition.n_volumes, acquisition.tr) - 1
+    if not switches["non_steady"]:
+        levels *= 0
     view = View(run.affine, shape, scene.voxel_to_grid, run.distortion)
     world = view.world
-    coil, active = _scanner_maps(world, run, rng)
-    history = np.zeros(world.shape[1], np.float32)
-    last = np.zeros(world.shape[1])
+    coil, maps = _scanner_maps(world, run, rng)
+    history: np.ndarray = np.zeros(world.shape[1], np.float32)
+    last: np.ndarray = np.zeros(world.shape[1])
     sigma = np.float32(NOISE * GREY_LEVEL)
-    for t, matrix in enumerate(run.matrices):
-        volume = view(_reference_volume(run, t, levels[t]), matrix)
-        volume *= _gain(coil, active, t)
+    for t in range(acquisition.n_volumes):
+        volume: np.ndarray = np.empty(world.shape[1], np.float32)
+        height: np.ndarray = np.empty(world.shape[1])
+        for which, moment in run.shots():
+            matrix = moment.matrices[t]
+            places, density = view.places(matrix, which)
+            still, lowest = _seen_layers(scene, moment, t, levels[t], places[2])
+            places[2] -= lowest
+            volume[which] = _sampled(still, places) * density * _gain(coil, maps, moment, t, which)
+            height[which] = apply_affine(np.linalg.inv(matrix), world[:, which])[2]
         if switches["spin_history"]:
             # spins that enter a slice have seen another number of excitations (Friston 1996)
-            height = apply_affine(np.linalg.inv(matrix), world)[2] - world[2]
+            height -= world[2]
             history = 0.3 * history + np.abs(height - last if t else 0.0) / acquisition.voxel
             last = height
             volume *= 1 - 0.1 * np.minimum(history, 1.0)
@@ -222,19 +253,29 @@ def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield volume.reshape(shape).astype(np.float32)
 
 
-def _reference_volume(run: Run, t: int, level: np.ndarray) -> np.ndarray:
-    """Coefficients (X', Y', Z') of the head at time t, not moved."""
-    scene = run.scene
-    still = scene.base.copy()
-    change = scene.parcels @ run.series[t].astype(np.float32)
-    if "cardiac" in run.courses:
-        change += scene.cardiac * np.float32(run.courses["cardiac"][t])
-    if "global_signal" in run.courses:
-        change += scene.global_signal * np.float32(run.courses["global_signal"][t])
-    still.reshape(-1)[scene.brain] += change
-    if run.acquisition.switches["non_steady"] and np.abs(level - 1).max() > 1e-3:
-        still *= 1 + np.tensordot((level - 1).astype(np.float32), scene.tissues, 1)
-    return still
+def _seen_layers(
+    scene: Scene, moment: Moment, t: int, level: np.ndarray, heights: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Coefficients (X', Y', n) of the head at time t, not moved, and the number of the first layer.
+
+    They are those that a cubic B-spline needs at heights (N,). level (3,): by which share grey,
+    white and CSF are brighter than in the steady state.
+    """
+    depth = scene.base.shape[2]
+    low = int(np.clip(np.floor(heights.min()) - 2, 0, depth - 1))
+    high = int(np.clip(np.ceil(heights.max()) + 3, low + 1, depth))
+    still = scene.base[:, :, low:high].copy()
+    rows = slice(*np.searchsorted(scene.layer, [low, high]))
+    change = scene.parcels[rows] @ moment.series[t].astype(np.float32)
+    if "cardiac" in moment.courses:
+        change += scene.cardiac[rows] * np.float32(moment.courses["cardiac"][t])
+    if "global_signal" in moment.courses:
+        change += scene.global_signal[rows] * np.float32(moment.courses["global_signal"][t])
+    still.reshape(-1)[scene.row[rows] * (high - low) + scene.layer[rows] - low] += change
+    if np.abs(level).max() > 1e-3:
+        tissues = scene.tissues[..., low:high]
+        still *= 1 + np.tensordot(level.astype(np.float32), tissues, 1)
+    return still, low
 
 
 def single_band(run: Run, coil: np.random.Generator, rng: np.random.Generator) -> np.ndarray:
@@ -262,8 +303,8 @@ def _with_noise(volume: np.ndarray, sigma: np.float32, rng: np.random.Generator)
 
 def _scanner_maps(
     world: np.ndarray, run: Run, rng: np.random.Generator
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Shading (V,) of the coil at voxels (3, V) in world mm; maps (V,) with courses (T,)."""
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Shading (V,) of the coil at voxels (3, V) in world mm; maps (V,) of drift and breathing."""
     centred = ((world - world.mean(1, keepdims=True)) / 100).astype(np.float32)
     tilt = rng.uniform(-1, 1, (4, 3)).astype(np.float32)
     coil = np.ones(world.shape[1], np.float32)
@@ -276,12 +317,14 @@ def _scanner_maps(
         "drift_slow": 0.004 * (1 + 0.6 * tilt[2] @ centred),
         "respiration": 0.004 * (1 - centred[2] + 0.3 * tilt[3] @ centred),
     }
-    return coil, [(maps[name], run.courses[name]) for name in maps if name in run.courses]
+    return coil, {name: maps[name] for name in maps if name in run.courses}
 
 
-def _gain(coil: np.ndarray, active: list[tuple[np.ndarray, np.ndarray]], t: int) -> np.ndarray:
-    """Factor (V,) of coil, drift and breathing."""
-    factor = np.ones_like(coil)
-    for spatial, course in active:
-        factor += spatial * np.float32(course[t])
-    return np.asarray(coil * factor)
+def _gain(
+    coil: np.ndarray, maps: Mapping[str, np.ndarray], moment: Moment, t: int, which: slice
+) -> np.ndarray:
+    """Factor (N,) of coil, drift and breathing in some of the voxels (V,) of the maps."""
+    factor = np.ones_like(coil[which])
+    for name, spatial in maps.items():
+        factor += spatial[which] * np.float32(moment.courses[name][t])
+    return np.asarray(coil[which] * factor)

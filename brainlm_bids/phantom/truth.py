@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +19,11 @@ from brainlm_bids.phantom.scene import Run
 from brainlm_bids.phantom.storing import write_nifti, write_npz, write_tsv
 from brainlm_bids.resources import EMBEDDED_SPACE, parcels
 
+TIMED = {
+    "Description": "the series at half of the TR after the start of each volume, as is the motion; "
+    "each slice was acquired at its own time"
+}
+
 
 def write_truth(
     truth: Path,
@@ -32,6 +38,8 @@ def write_truth(
     """Write what is true of one run: motion, geometry, series, noise, tissue, oracle."""
     acquisition, names = run.acquisition, list(parcels().names)
     truth.mkdir(parents=True, exist_ok=True)
+    start = acquisition.reference_time
+    timing: dict[str, Any] = {"StartTime": start} if start else {}
     write_tsv(truth / f"{name}_desc-truth_motion.tsv", parameters, PARAMETERS)
     files.write_json(
         truth / f"{name}_desc-truth_motion.json",
@@ -40,6 +48,7 @@ def write_truth(
             "R = Rx Ry Rz, RAS+ mm, c = CentreOfRotation; the reference is the pose whose "
             "parameters are zero (volume 0 unless the trace came from a file)",
             "CentreOfRotation": [float(value) for value in centre],
+            **timing,
         },
     )
     voxels = np.indices(acquisition.shape).reshape(3, -1)
@@ -69,12 +78,15 @@ def write_truth(
     )
     stem = f"{name}_space-{EMBEDDED_SPACE}_atlas-{ATLAS}"
     write_tsv(truth / f"{stem}_desc-truth_timeseries.tsv", run.series, names)
+    if timing:
+        files.write_json(truth / f"{stem}_desc-truth_timeseries.json", TIMED | timing)
     write_tsv(truth / f"{stem}_desc-oracle_timeseries.tsv", oracle, names)
-    courses = dict(run.courses)
+    courses = {**run.courses}
     if acquisition.switches["non_steady"]:
         levels = saturation(acquisition.n_volumes, acquisition.tr) - 1
         courses |= dict(zip(("non_steady_gm", "non_steady_wm", "non_steady_csf"), levels.T))
-    table = np.column_stack([np.arange(acquisition.n_volumes) * acquisition.tr, *courses.values()])
+    times = np.arange(acquisition.n_volumes) * acquisition.tr + start
+    table = np.column_stack([times, *courses.values()])
     write_tsv(truth / f"{name}_desc-noise_timeseries.tsv", table, ["time", *courses])
     metrics = oracle_metrics(oracle, run, parameters)
     files.write_json(truth / f"{stem}_desc-oracle_metrics.json", metrics)

@@ -14,6 +14,7 @@ from brainlm_bids.phantom.acquisition import (
     FIELD_MAP_KINDS,
     LESION,
     SESSION,
+    SLICE_ORDERS,
     SWITCHES,
     Acquisition,
 )
@@ -31,6 +32,7 @@ from brainlm_bids.phantom.fieldmap_files import FieldMapWriter
 from brainlm_bids.phantom.head import Warp, apply_affine, drawn_pose, subject_warp
 from brainlm_bids.phantom.lesion import Lesion, drawn_lesion
 from brainlm_bids.phantom.runs import Visit, write_run
+from brainlm_bids.phantom.slices import slice_times
 from brainlm_bids.resources import approximate_atlas
 
 
@@ -58,6 +60,8 @@ def write_phantom(
     phase_encoding: str = "j",
     fieldmaps: Sequence[str] = (),
     sbref: bool = False,
+    slices: str = "none",
+    multiband: int = 1,
     lesion: bool = False,
 ) -> Path:
     """Write the data set into `out` (made if missing, must be empty) and return `out`.
@@ -68,7 +72,9 @@ def write_phantom(
     distortion: largest displacement in mm along `phase_encoding` (i, i-, j, j-, k or k- of the
     array, which is LAS) by the field of each person, largest at the frontal and temporal
     poles; fieldmaps: which of "phasediff", "phases", "field" and "pair" are written to `fmap`;
-    sbref: a single-band reference of each run; lesion: the T1w shows a lesion, with its mask.
+    slices: "ascending" or "interleaved" acquires them one after another, `multiband` of them at
+    once, and the truth is that of half of the TR; sbref: a single-band reference of each run;
+    lesion: the T1w shows a lesion, with its mask.
     The truth lies in `out/derivatives/phantom`. Raises UserError for a folder that is not empty,
     a count or a size that makes no sense, an unknown kind of motion, a `.par` file that is missing
     or too short.
@@ -83,6 +89,8 @@ def write_phantom(
         fieldmaps=tuple(fieldmaps),
         sbref=bool(sbref),
         lesion=bool(lesion),
+        slices=slices,
+        multiband=multiband,
     )
     _check(acquisition, n_subjects=n_subjects, n_sessions=n_sessions, n_runs=n_runs)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -111,7 +119,12 @@ def _check(acquisition: Acquisition, n_subjects: int, n_sessions: int, n_runs: i
     if unknown:
         known = ", ".join(FIELD_MAP_KINDS)
         raise UserError(f"field map '{unknown[0]}' is none of {known}")
+    if acquisition.slices not in SLICE_ORDERS:
+        raise UserError(f"slices '{acquisition.slices}' are none of {', '.join(SLICE_ORDERS)}")
+    if acquisition.multiband < 1 or (acquisition.multiband > 1 and acquisition.slices == "none"):
+        raise UserError("a multiband factor is a whole number, and needs an order of the slices")
     try:
+        slice_times(acquisition)
         PhaseEncoding.from_bids(acquisition.phase_encoding)
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -240,12 +240,13 @@ def test_phantom_of_a_scanner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     seen: dict[str, Any] = {}
     monkeypatch.setattr(phantom, "write_phantom", lambda out, **keywords: seen.update(keywords))
     flags = ["--distortion", "8", "--phase-encoding", "i-", "--fieldmaps", "phasediff", "pair"]
-    flags += ["--sbref", "--lesion"]
+    flags += ["--sbref", "--lesion", "--slices", "ascending", "--multiband", "4"]
     assert tools.main(["phantom", str(tmp_path), *flags]) == 0
     wanted = {"distortion": 8.0, "phase_encoding": "i-", "fieldmaps": ("phasediff", "pair")}
-    wanted |= {"sbref": True, "lesion": True}
+    wanted |= {"sbref": True, "lesion": True, "slices": "ascending", "multiband": 4}
     assert {key: seen[key] for key in wanted} == wanted
     assert tools.FIELD_MAP_KINDS == acquisition.FIELD_MAP_KINDS
+    assert tools.SLICE_ORDERS == acquisition.SLICE_ORDERS
 
 
 def test_score_prints_a_table(
