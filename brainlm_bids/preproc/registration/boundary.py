@@ -12,15 +12,15 @@ reference.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, sparse
+from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.preproc.affine import about, apply, compose, invert, voxel_sizes
+from brainlm_bids.preproc.registration import spline
 from brainlm_bids.preproc.registration.transforms import Chain, PointMap
 
 FloatArray = NDArray[np.float64]
@@ -338,7 +338,7 @@ class Field:
         >>> field.displacement(np.zeros((1, 3))).round(6)
         array([[1., 1., 1.]])
         """
-        basis = _basis(points, self.origin, self.control.shape[:3])
+        basis = spline.basis(points, self.origin, self.control.shape[:3], CONTROL_MM)
         return np.asarray(basis @ self.control.reshape(-1, 3))
 
 
@@ -370,8 +370,8 @@ def refine_field(
     # one cell of margin, and one more for the spline's support
     origin = low - 2 * CONTROL_MM
     shape = tuple(int(n) for n in np.ceil((high - low) / CONTROL_MM).astype(int) + 5)
-    basis = _basis(surface.points, origin, shape)
-    bending = _bending(shape)
+    basis = spline.basis(surface.points, origin, shape, CONTROL_MM)
+    bending = spline.bending(shape)
     slopes = np.stack(np.gradient(seen.data))
     to_voxel = seen.to_voxel @ matrix
 
@@ -407,34 +407,3 @@ def _slopes_at(slopes: NDArray[np.float32], to_voxel: FloatArray, points: FloatA
     voxels = apply(to_voxel, points).T
     sampled = [ndimage.map_coordinates(slope, voxels, order=1) for slope in slopes]
     return np.asarray(np.stack(sampled, axis=1) @ to_voxel[:3, :3])
-
-
-def _basis(points: FloatArray, origin: FloatArray, shape: tuple[int, ...]) -> sparse.csr_matrix:
-    """Weights (N, control points) of a cubic B-spline; constant beyond its control points."""
-    place = (points - origin) / CONTROL_MM
-    first = np.floor(place).astype(np.int64) - 1
-    away = np.abs(place[:, None, :] - first[:, None, :] - np.arange(4)[:, None])  # (N, 4, 3)
-    by_axis = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, (2 - np.minimum(away, 2)) ** 3 / 6)
-    columns, weights = [], []
-    for steps in product(range(4), repeat=3):
-        control = (first + np.array(steps)).clip(0, np.array(shape) - 1)
-        columns.append(np.ravel_multi_index(tuple(control.T), shape))
-        weights.append(np.prod([by_axis[:, step, axis] for axis, step in enumerate(steps)], axis=0))
-    starts = np.arange(len(points) + 1) * 64
-    entries = (np.stack(weights, axis=1).ravel(), np.stack(columns, axis=1).ravel(), starts)
-    return sparse.csr_matrix(entries, (len(points), int(np.prod(shape))))
-
-
-def _bending(shape: tuple[int, ...]) -> sparse.csr_matrix:
-    """Q (control points, control points): cᵀQc is the sum of all squared second differences."""
-    same = [sparse.identity(n) for n in shape]
-    first = [sparse.diags([-1.0, 1.0], [0, 1], shape=(n - 1, n)) for n in shape]
-    second = [sparse.diags([1.0, -2.0, 1.0], [0, 1, 2], shape=(n - 2, n)) for n in shape]
-    terms = []
-    for axis in range(3):
-        pure = [second[n] if n == axis else same[n] for n in range(3)]
-        mixed = [same[n] if n == axis else first[n] for n in range(3)]
-        terms.append(sparse.kron(sparse.kron(pure[0], pure[1]), pure[2]))
-        terms.append(np.sqrt(2) * sparse.kron(sparse.kron(mixed[0], mixed[1]), mixed[2]))
-    stacked = sparse.vstack(terms).tocsr()
-    return sparse.csr_matrix(stacked.T @ stacked)

@@ -55,6 +55,7 @@ from brainlm_bids.preproc.steps.registration import (
 )
 from brainlm_bids.preproc.steps.series import Given, take_series
 from brainlm_bids.preproc.steps.summary import Movement, Summary, summarise
+from brainlm_bids.preproc.steps.unwarping import Unwarped, unwarp_by_boundary
 
 __all__ = [
     "Anatomy",
@@ -76,6 +77,7 @@ __all__ = [
     "RealignedEchoes",
     "SliceTimes",
     "Summary",
+    "Unwarped",
     "classify",
     "coregister",
     "decompose",
@@ -94,4 +96,5 @@ __all__ = [
     "take_cifti",
     "take_preprocessed",
     "take_series",
+    "unwarp_by_boundary",
 ]
