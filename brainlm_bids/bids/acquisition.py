@@ -224,16 +224,17 @@ def _compressed_first(images: Iterable[RawImage]) -> list[RawImage]:
 def _references(run: RawImage, images: Iterable[RawImage]) -> list[RawImage]:
     """Single-band references of a run: that of the first echo where there are several."""
 
-    def without_echo(image: RawImage) -> dict[str, str]:
-        return {key: label for key, label in image.name.entities.items() if key != "echo"}
+    def labels_of(image: RawImage) -> dict[str, str]:
+        left_out = ("echo", "part")
+        return {key: label for key, label in image.name.entities.items() if key not in left_out}
 
     def order(image: RawImage) -> tuple[bool, int, str]:
         echo = image.name.get("echo")
         number = int(echo) if echo.isdecimal() else 0
         return image.name.stem != run.name.stem, number, image.path.as_posix()
 
-    own = [image for image in images if without_echo(image) == without_echo(run)]
-    return sorted(own, key=order)
+    own = [image for image in images if labels_of(image) == labels_of(run)]
+    return sorted((image for image in own if image.name.get("part") in ("", "mag")), key=order)
 
 
 def _misfit(sbref: RawImage, run: RawImage, direction: str | None) -> str | None:

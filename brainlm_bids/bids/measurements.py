@@ -14,7 +14,6 @@ import numpy as np
 
 from brainlm_bids.bids.fieldmaps import FIELD, PAIR, PHASEDIFF, PHASES, Fieldmap
 from brainlm_bids.bids.headers import image_shape
-from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.raw_images import Clock, RawImage
 from brainlm_bids.bids.readout import phase_encoding_direction, total_readout_time
 from brainlm_bids.errors import UserError
@@ -89,16 +88,32 @@ def nearness(image: RawImage, run: RawImage, clock: Clock) -> tuple[float, int, 
 
 
 def with_companions(images: Iterable[RawImage], every: Iterable[RawImage]) -> list[RawImage]:
-    """Declared images, and those of the same name but for the suffix, such as the magnitude."""
+    """Declared images and what belongs to them although it was not declared.
+
+    That is what has the same name but for the suffix, such as the magnitude, and the other image of
+    a pair, which has the same name but for `dir`.
+    """
     chosen = list(images)
-    stems = {(image.path.parent, image.name.stem) for image in chosen if _is_map(image)}
+    maps = {(image.path.parent, image.name.stem) for image in chosen if _is_map(image)}
+    pairs = [(image.path.parent, without_dir(image)) for image in chosen if _is_epi(image)]
     return chosen + [
         image
         for image in every
         if image not in chosen
-        and (image.path.parent, image.name.stem) in stems
-        and (_is_map(image) or image.name.suffix.startswith("magnitude"))
+        and (
+            (_is_map(image) and (image.path.parent, image.name.stem) in maps)
+            or (_is_epi(image) and (image.path.parent, without_dir(image)) in pairs)
+        )
     ]
+
+
+def _is_epi(image: RawImage) -> bool:
+    return image.name.suffix == "epi"
+
+
+def without_dir(image: RawImage) -> dict[str, str]:
+    """The labels of an image's name but for that of `dir`."""
+    return {entity: label for entity, label in image.name.entities.items() if entity != "dir"}
 
 
 def _is_map(image: RawImage) -> bool:
@@ -316,10 +331,8 @@ def _voxels(image: RawImage) -> str:
 
 def undeclared_partners(run: RawImage, images: Iterable[RawImage]) -> list[RawImage]:
     """Single-band references and runs whose names differ from a run's in `dir` alone."""
-    own = {key: label for key, label in run.name.entities.items() if key != "dir"}
-    found = []
-    for image in images:
-        labels = dict(parse(image.path.name).entities)
-        if labels.pop("dir", "") != run.name.get("dir") and labels == own:
-            found.append(image)
-    return found
+    return [
+        image
+        for image in images
+        if image.name.get("dir") != run.name.get("dir") and without_dir(image) == without_dir(run)
+    ]

@@ -86,6 +86,13 @@ def test_sbref(root: Path) -> None:
     run = found(root)[RUN]
     assert run.sbref == sbref and run.warnings == ()
     assert run.reads == (bold, sbref)
+    # phase is no reference
+    magnitude = sbref.rename(sbref.with_name(f"{RUN}_part-mag_sbref.nii.gz"))
+    write_image(bold.with_name(f"{RUN}_part-phase_sbref.nii.gz"))
+    assert found(root)[RUN].sbref == magnitude
+    magnitude.unlink()
+    assert found(root)[RUN].sbref is None
+    write_image(sbref, sidecar={"PhaseEncodingDirection": "j-"})
     ignoring = found(root, ignore=("sbref",))[RUN]
     assert ignoring.sbref is None and ignoring.reads == (bold,)
     filters = root.parent / "filters.json"

@@ -404,6 +404,17 @@ def test_one_image_of_the_opposite_polarity_is_paired_with_the_run(data: DataSet
     assert found is not None and found.images == (bold, other)
 
 
+def test_the_other_image_of_a_pair_need_not_be_declared(data: DataSet) -> None:
+    data.bold()
+    same = data.epi("acq-a_dir-PA", ENCODED)
+    other = data.epi("acq-a_dir-AP", OPPOSITE, IntendedFor=None)
+    data.epi("acq-b_dir-AP", OPPOSITE, IntendedFor=None)
+    found = data.run().fieldmap
+    assert found is not None and found.images == (same, other)
+    other.unlink()
+    assert "has the run's own PhaseEncodingDirection, j-" in data.reason()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_equal_polarity(data: DataSet, count: int) -> None:
     data.bold()
