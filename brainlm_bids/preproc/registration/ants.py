@@ -16,6 +16,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import Matrix, grid_points, invert, subgrid, voxel_sizes
 from brainlm_bids.preproc.registration import boundary, diffeomorphic
 from brainlm_bids.preproc.registration.brain import bias_correct, closed, finite
+from brainlm_bids.preproc.registration.lesion import filled, on_coarse
 from brainlm_bids.preproc.registration.transforms import ItkTransform, resample_to, to_ants
 
 LOGGER = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ def register_to_template(
     seed: int,
     kind: Literal["T1w", "boldref"] = "T1w",
     method: Literal["fast", "syn"] = "fast",
+    lesion: Mask | None = None,
 ) -> ItkTransform:
     """Find the non-linear transform that resamples an image into template space.
 
@@ -202,6 +204,8 @@ def register_to_template(
         Whether `moving` is a T1w image or a BOLD reference.
     method
         Of a T1w image: "fast", the greedy diffeomorphism, or "syn", SyN of ANTs.
+    lesion
+        (X, Y, Z) of a T1w image: what is not compared. The transform is interpolated there.
 
     Returns
     -------
@@ -217,6 +221,9 @@ def register_to_template(
     ----------
     Avants BB, Epstein CL, Grossman M, Gee JC (2008). Symmetric diffeomorphic image registration
     with cross-correlation. Med. Image Anal. 12:26.
+
+    Brett M, Leff AP, Rorden C, Ashburner J (2001). Spatial normalization of brain images with focal
+    lesions using cost function masking. NeuroImage 14:486.
     """
     if kind == "boldref":
         # a T1w image comes without its bias field, a BOLD reference with it
@@ -224,14 +231,21 @@ def register_to_template(
     # FSL's mask lacks parts of the ventricles, which are bright in a BOLD reference
     whole = closed(template_mask, round(6.0 / float(voxel_sizes(template_affine).min())))
     fixed_brain = _brain_image(template, template_affine, whole, None)
-    moving_brain = _brain_image(moving, moving_affine, moving_mask)
+    hidden = None
+    if lesion is None:
+        moving_brain = _brain_image(moving, moving_affine, moving_mask)
+    else:
+        healed = filled(moving, lesion, moving_mask, moving_affine)
+        moving_brain = _brain_image(healed, moving_affine, moving_mask | lesion)
+        grid = moving_brain[0].shape, moving_brain[1]
+        hidden = on_coarse(lesion, moving_affine, *grid, np.eye(4))
     with TemporaryDirectory() as folder:
         try:
-            matrix = _affine_pull(fixed_brain, moving_brain, seed, folder)
+            matrix = _affine_pull(fixed_brain, moving_brain, seed, folder, hidden)
             if kind == "T1w" and method == "fast":
-                return _warp(fixed_brain, moving_brain, matrix)
+                return _warp(fixed_brain, moving_brain, matrix, hidden)
             if kind == "T1w":
-                return _syn(fixed_brain, moving_brain, seed, folder)
+                return _syn(fixed_brain, moving_brain, seed, folder, hidden)
             surface = boundary.white_surface(template, template_affine, template_mask, seed)
             bold = moving, moving_affine, moving_mask
             refined = boundary.refine(surface, *bold, matrix, "affine")
@@ -246,14 +260,17 @@ def register_to_template(
             raise UserError(f"the {kind} cannot be registered to the template: {error}") from error
 
 
-def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> Any:
+def _affine_pull(
+    fixed: BrainImage, moving: BrainImage, seed: int, folder: str, hidden: Mask | None
+) -> Any:
     """The (4, 4) RAS+ pull of an affine registration, from the centres of mass."""
     from ants.internal import get_pointer_string
 
     fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
+    seen = None if hidden is None else to_ants(~hidden, moving[1])
     stages = [
-        *("-z", "1", "-r", f"[{f},{m},1]"),
+        *("-z", "1", "-r", f"[{f},{m},1]", *_masked(seen)),
         *("-t", "Rigid[0.1]", *_stage(f, m, (4, 2))),
         *("-t", "Affine[0.1]", *_stage(f, m, (4, 2))),
     ]
@@ -261,7 +278,16 @@ def _affine_pull(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) 
     return ItkTransform.from_file(f"{folder}/{AFFINE_FILE}").matrix()
 
 
-def _warp(fixed: BrainImage, moving: BrainImage, matrix: Matrix) -> ItkTransform:
+def _masked(seen: Any) -> list[str]:
+    """Arguments by which all stages compare only what an image of ANTs, if there is one, marks."""
+    from ants.internal import get_pointer_string
+
+    return [] if seen is None else ["-x", f"[NA,{get_pointer_string(seen)}]"]
+
+
+def _warp(
+    fixed: BrainImage, moving: BrainImage, matrix: Matrix, hidden: Mask | None
+) -> ItkTransform:
     """An affine pull and the diffeomorphism of the T1w image after it."""
     image, affine = fixed
     near = ndimage.binary_dilation(image != 0, iterations=RIM_VOXELS)
@@ -269,21 +295,26 @@ def _warp(fixed: BrainImage, moving: BrainImage, matrix: Matrix) -> ItkTransform
     low = np.maximum(index.min(axis=0) - MARGIN_VOXELS, 0)
     high = np.minimum(index.max(axis=0) + MARGIN_VOXELS + 1, image.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high))
-    pulled = resample_to(*moving, image[box].shape, subgrid(affine, low), matrix)
-    field = diffeomorphic.register(image[box], pulled, near[box])
+    shape, grid = image[box].shape, subgrid(affine, low)
+    pulled = resample_to(*moving, shape, grid, matrix)
+    covered = None if hidden is None else on_coarse(hidden, moving[1], shape, grid, matrix)
+    field = diffeomorphic.register(image[box], pulled, near[box], covered)
     margins = [(a, n - b) for a, b, n in zip(low, high, image.shape)]
     whole = np.pad(field, [(0, 0), *margins], mode="edge")
     return ItkTransform.from_field(matrix, np.moveaxis(whole, 0, -1) @ affine[:3, :3].T, affine)
 
 
-def _syn(fixed: BrainImage, moving: BrainImage, seed: int, folder: str) -> ItkTransform:
+def _syn(
+    fixed: BrainImage, moving: BrainImage, seed: int, folder: str, hidden: Mask | None = None
+) -> ItkTransform:
     """The result of `_affine_pull`, from the same folder, and a smooth SyN after it."""
     from ants.internal import get_pointer_string
 
     fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
+    seen = None if hidden is None else to_ants(~hidden, moving[1])
     stages = [
-        *("-z", "1", "-a", "1", "-r", f"{folder}/{AFFINE_FILE}"),
+        *("-z", "1", "-a", "1", "-r", f"{folder}/{AFFINE_FILE}", *_masked(seen)),
         *("-t", "SyN[0.1,3,0]", "-m", f"MI[{f},{m},1,32]"),
         *("-c", "[100x50x0,1e-6,10]", "-f", "4x2x1", "-s", "2x1x0vox"),
     ]

@@ -11,6 +11,7 @@ both images' gradients: Vercauteren et al. 2009, NeuroImage 45:S61), and takes t
 hundreds. There are no random numbers, and the units of the images do not matter.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,19 @@ FIELD_SIGMA = 1.5
 # Noise, as a share of the mean local variance, and damping, as one of the mean squared slopes.
 NOISE = 0.05
 DAMPING = 0.3
+# Where less than this share of a window may be compared, there is no evidence in it.
+LEAST_SEEN = 1e-3
 # Longest step, voxels of a level; so short a smooth step cannot fold.
 LONGEST_STEP = 1.0
 MOST_SMOOTHINGS = 20
 
 
-def register(fixed: NDArray[Any], moving: NDArray[Any], where: NDArray[np.bool_]) -> Array:
+def register(
+    fixed: NDArray[Any],
+    moving: NDArray[Any],
+    where: NDArray[np.bool_],
+    hidden: NDArray[np.bool_] | None = None,
+) -> Array:
     """Register two images that are already near each other.
 
     Parameters
@@ -47,6 +55,9 @@ def register(fixed: NDArray[Any], moving: NDArray[Any], where: NDArray[np.bool_]
         (X, Y, Z) of the same contrast, on the same grid.
     where
         (X, Y, Z) voxels of `fixed` that are compared; the field fades outside of them.
+    hidden
+        (X, Y, Z) voxels of `moving` that are not compared, such as a lesion. They should hold
+        plausible values, because coarse grids are smoothed. The field is interpolated there.
 
     Returns
     -------
@@ -59,10 +70,13 @@ def register(fixed: NDArray[Any], moving: NDArray[Any], where: NDArray[np.bool_]
         If no field without folds is found.
     """
     fixed, moving = _unit(fixed, where), _unit(moving, where)
+    seen = None if hidden is None else 1 - np.asarray(hidden, dtype=np.float32)
     field = np.zeros((3, 1, 1, 1), dtype=np.float32)
     before = LEVELS[0][0]
     for shrink, n_steps in LEVELS:
         level = _Level(_coarse(fixed, shrink), _coarse(moving, shrink), where, shrink)
+        if seen is not None:
+            level.seen = _coarse(seen, shrink)
         field = _finer(field, before / shrink, level.fixed.shape)
         for _ in range(n_steps):
             field = level.improve(field)
@@ -112,6 +126,7 @@ class _Level:
 
     def __init__(self, fixed: Array, moving: Array, where: NDArray[np.bool_], shrink: int) -> None:
         self.fixed, self.moving = fixed, moving
+        self.seen: Array | None = None  # share of each voxel of `moving` that may be compared
         self.where = where[::shrink, ::shrink, ::shrink]
         self.grid = _grid(fixed.shape)
         self.fit, self.shift, self.step, self.field = (
@@ -126,27 +141,54 @@ class _Level:
 
     def improve(self, field: Array) -> Array:
         """The field after one more step."""
-        step = self.step(self._shift(_at(self.moving[np.newaxis], self.grid + field)[0]))
+        moved = self.grid + field
+        warped = _at(self.moving[np.newaxis], moved)[0]
+        if self.seen is None:
+            step = self.step(self._shift(warped, self.where, self.fit, self.mean, self.variance))
+        else:
+            step = self._interpolated_step(warped, _at(self.seen[np.newaxis], moved)[0])
         longest = float(np.sqrt((step**2).sum(axis=0).max()))
         step *= np.float32(min(1.0, LONGEST_STEP / max(longest, 1e-6)))
         return self.field(step + _at(field, self.grid + step))
 
-    def _shift(self, warped: Array) -> Array:
-        """(3, X, Y, Z): what a damped least squares fit in every window says."""
-        mean = self.fit(warped)
-        variance = np.maximum(self.fit(warped * warped) - mean**2, 0)
-        covariance = self.fit(self.fixed * warped) - self.mean * mean
+    def _interpolated_step(self, warped: Array, seen: Array) -> Array:
+        """A step from the voxels that may be compared, continued into the others."""
+        share = np.maximum(self.fit(seen), LEAST_SEEN)
+
+        def fit(image: Array) -> Array:
+            return np.asarray(self.fit(seen * image) / share)
+
+        mean = fit(self.fixed)
+        variance = np.maximum(fit(self.fixed * self.fixed) - mean**2, 0)
+        shift = self._shift(warped, self.where * seen, fit, mean, variance)
+        return np.asarray(self.step(seen * shift) / np.maximum(self.step(seen), LEAST_SEEN))
+
+    def _shift(
+        self,
+        warped: Array,
+        weights: NDArray[Any],
+        fit: Callable[[Array], Array],
+        fixed_mean: Array,
+        fixed_variance: Array,
+    ) -> Array:
+        """(3, X, Y, Z): what a damped least squares fit in every window says.
+
+        weights: (X, Y, Z) of the voxels; fit: the mean over a window.
+        """
+        mean = fit(warped)
+        variance = np.maximum(fit(warped * warped) - mean**2, 0)
+        covariance = fit(self.fixed * warped) - fixed_mean * mean
         scale = np.clip(covariance / (variance + 1e-3 * self.noise), 0, 4)
-        left = self.fixed - self.mean - scale * (warped - mean)
-        unexplained = np.maximum(self.variance - scale * covariance, 0) + self.noise
+        left = self.fixed - fixed_mean - scale * (warped - mean)
+        unexplained = np.maximum(fixed_variance - scale * covariance, 0) + self.noise
         # where the moving image is flat (out of its field of view) there is no evidence
-        seen = variance / (variance + self.noise)
-        slopes = (seen * self.slopes + scale * np.stack(np.gradient(warped))) / 2
-        weighted = slopes * (self.where / unexplained)
+        evidence = variance / (variance + self.noise)
+        slopes = (evidence * self.slopes + scale * np.stack(np.gradient(warped))) / 2
+        weighted = slopes * (weights / unexplained)
         x, y, z = slopes
         a, b, c = weighted
         normal = self.shift(np.stack([a * x, b * y, c * z, a * y, a * z, b * z]))
-        damping = DAMPING * normal[:3, self.where].mean() + np.float32(1e-12)
+        damping = DAMPING * normal[:3, weights > 0.5].mean() + np.float32(1e-12)
         normal[:3] += damping
         return _solve(normal, self.shift(weighted * left))
 
