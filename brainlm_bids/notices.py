@@ -168,6 +168,22 @@ class Kind(StrEnum):
         "The signal does not decay from echo to echo as that of a brain: the echo times of the "
         "sidecars are probably wrong, and so is the combination.",
     )
+    LESION_MASKED = (
+        "lesion_masked",
+        Level.NOTE,
+        "The lesion of the T1w image, by its mask, was left out of its registration.",
+    )
+    LESION_MASK_UNUSED = (
+        "lesion_mask_unused",
+        Level.WARNING,
+        "A lesion mask was not used: it is damaged, empty, marks most of the brain, or is not of "
+        "the T1w image.",
+    )
+    LESION_PARCELS = (
+        "lesion_parcels",
+        Level.WARNING,
+        "More than half of some parcels lies in the lesion: their series come from damaged tissue.",
+    )
     UNCLEAR_BOUNDARY = (
         "unclear_boundary",
         Level.WARNING,

@@ -1,6 +1,6 @@
 """Contexts of the recordings of a call, for the nodes that write derivatives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,11 +67,13 @@ def run_context(
     )
 
 
-def anatomical_context(settings: Settings, t1w: Path, context: RunContext) -> AnatomicalContext:
-    """Context of a T1w image for its writer, from the context of one of its runs."""
+def anatomical_context(
+    settings: Settings, t1w: Path, lesions: Sequence[Path], context: RunContext
+) -> AnatomicalContext:
+    """Context of a T1w image and its lesion masks, from the context of one of its runs."""
     naming = replace(context.naming, stem=parse(t1w.name).stem)
     assert context.template is not None
-    sources = (bids_uri(t1w, settings.bids_dir),)
+    sources = tuple(bids_uri(path, settings.bids_dir) for path in (t1w, *lesions))
     return AnatomicalContext(naming, sources, context.template, settings.normalization)
 
 

@@ -225,7 +225,9 @@ def _make_plan(settings: Settings, run: Run, resources: Resources) -> RunPlan:
     inputs = run_inputs(settings, run, resources)
     stages = plan_recording(settings, Stage(run.stem, SERIES_STAGE), inputs, resources.models)
     context = run_context(settings, run, resources, stages.series.configuration)
-    anatomy = None if run.t1w is None else anatomical_context(settings, run.t1w, context)
+    anatomy = (
+        None if run.t1w is None else anatomical_context(settings, run.t1w, run.lesions, context)
+    )
     return RunPlan(run, stages, context, anatomy)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainlm_bids.bids.headers import Look, look_at_t1w
+from brainlm_bids.bids.lesions import Lesions, lesions_of
 from brainlm_bids.bids.names import Name, parse
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable, reading
@@ -22,11 +23,14 @@ class T1w(NamedTuple):
         Why the run cannot be processed, in one line.
     warnings
         What should be known of the choice.
+    lesions
+        Masks of what the image shows damaged.
     """
 
     path: Path | None = None
     problem: str | None = None
     warnings: tuple[Notice, ...] = ()
+    lesions: tuple[Path, ...] = ()
 
 
 class Anatomy:
@@ -38,19 +42,28 @@ class Anatomy:
         Tried in the order of their names, the compressed one of two with the same name first.
     fallback
         Whether a run whose T1w images are all damaged is processed without one.
+    bids_dir
+        The data set that they are in.
     orientation
         Where the axes of images lead whose headers do not record it.
     """
 
     def __init__(
-        self, images: Iterable[Path], *, fallback: bool, orientation: str | None = None
+        self,
+        images: Iterable[Path],
+        bids_dir: Path,
+        *,
+        fallback: bool,
+        orientation: str | None = None,
     ) -> None:
         self._of_subject: dict[str, list[Path]] = {}
         for path in sorted(images, key=_order):
             self._of_subject.setdefault(parse(path.name).get("sub"), []).append(path)
         self._fallback = fallback
         self._orientation = orientation
+        self._bids_dir = bids_dir
         self._looks: dict[Path, Look] = {}
+        self._lesions: dict[Path, Lesions] = {}
 
     def of(self, run: Name) -> T1w:
         """The T1w image of a run: the first of its session that can be read, else of any other."""
@@ -61,7 +74,10 @@ class Anatomy:
         for path in images:
             look = self._look(path)
             if look.problem is None:
-                return T1w(path, None, (*_notices(path, damaged, own, run), *look.warnings))
+                lesions = self._lesions_of(path)
+                chosen = _notices(path, damaged, own, run)
+                warnings = (*chosen, *look.warnings, *lesions.warnings)
+                return T1w(path, None, warnings, lesions.paths)
             damaged.append(look.problem)
         if not images:
             return T1w()
@@ -73,6 +89,11 @@ class Anatomy:
             )
             return T1w(warnings=(notice(Kind.NO_T1W, text),))
         return T1w(problem=f"{damaged[0]}; or process the run without it (--anat-fallback)")
+
+    def _lesions_of(self, path: Path) -> Lesions:
+        if path not in self._lesions:
+            self._lesions[path] = lesions_of(path, self._bids_dir, self._orientation)
+        return self._lesions[path]
 
     def _look(self, path: Path) -> Look:
         if path not in self._looks:

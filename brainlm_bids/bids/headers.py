@@ -4,6 +4,7 @@ An image of a BIDS data set comes in. Its metadata go out, and problems in one l
 broken run never reaches the workflow.
 """
 
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,9 @@ from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 
 # Repetition times of fMRI lie well within; a larger number is one in milliseconds.
 SHORTEST_TR, LONGEST_TR = 0.05, 30.0
+# Of a lesion mask: the value from which on a voxel is marked, and the share of an image that no
+# lesion exceeds.
+LEAST_OF_MASK, LARGEST_OF_IMAGE = 0.5, 0.4
 
 
 class Look(NamedTuple):
@@ -185,6 +189,40 @@ def image_grid(
     with reading(path):
         grid = read_grid(nb.load(path), orientation)
         return grid.shape, grid.affine
+
+
+def look_at_lesion_mask(path: Path, t1w: Path, orientation: str | None = None) -> Look:
+    """Look at the header and the values of a lesion mask.
+
+    Parameters
+    ----------
+    path, t1w
+        The mask, and the T1w image whose lesion it marks. Their grids may differ.
+    orientation
+        Where the axes of images lead whose headers do not record it.
+    """
+    import nibabel as nb
+
+    def look(image: Any) -> Look:
+        grid = read_grid(image, orientation)
+        if len(grid.shape) != 3:
+            raise UserError(f"is {len(grid.shape)}-D {grid.shape}, not a mask of one T1w image")
+        marked = np.argwhere(np.asarray(image.dataobj).reshape(grid.shape) > LEAST_OF_MASK)
+        if not len(marked):
+            raise UserError("the mask is empty")
+        if len(marked) > LARGEST_OF_IMAGE * math.prod(grid.shape):
+            raise UserError(
+                f"the mask marks {len(marked) / math.prod(grid.shape):.0%} of its image; are "
+                "lesion and the rest exchanged?".replace("%", " %")
+            )
+        head = read_grid(nb.load(t1w), orientation)
+        to_t1w = np.linalg.inv(head.affine) @ grid.affine
+        voxels = np.rint(marked @ to_t1w[:3, :3].T + to_t1w[:3, 3])
+        if not ((voxels >= 0) & (voxels < head.shape[:3])).all(axis=1).any():
+            raise UserError(f"the mask lies outside of {t1w.name}; is its header right?")
+        return Look()
+
+    return _looked_at(path, look, fixable=True)
 
 
 def _looked_at(path: Path, look: Callable[[Any], Look], *, fixable: bool) -> Look:

@@ -64,6 +64,8 @@ class Run:
         The merged sidecars.
     t1w
         The T1w image that it is registered to.
+    lesions
+        Masks of lesions of the T1w image.
     problem
         Why it cannot be processed, in one line.
     skip
@@ -96,6 +98,7 @@ class Run:
     bids_dir: Path
     metadata: dict[str, Any] = field(hash=False)
     t1w: Path | None = None
+    lesions: tuple[Path, ...] = ()
     problem: str | None = None
     skip: str | None = None
     warnings: tuple[Notice, ...] = ()
@@ -142,7 +145,7 @@ class Run:
         """Every image that its series are made from, each once."""
         if self.preprocessed is not None:
             return self.preprocessed.files
-        beside = [path for path in (self.sbref, self.t1w) if path is not None]
+        beside = [path for path in (self.sbref, self.t1w, *self.lesions) if path is not None]
         if self.fieldmap is not None:
             beside += self.fieldmap.files
         return tuple(dict.fromkeys([*(self.echoes or (self.source,)), *beside]))
@@ -216,7 +219,9 @@ def find_runs(settings: Settings) -> list[Run]:
     if not (files.bold or files.left_out or files.closed):
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
     orientation = settings.assume_orientation
-    anatomy = Anatomy(files.t1w, fallback=settings.anat_fallback, orientation=orientation)
+    anatomy = Anatomy(
+        files.t1w, settings.bids_dir, fallback=settings.anat_fallback, orientation=orientation
+    )
     acquisition = Acquisition(files, settings)
     describe = partial(
         _describe,
@@ -401,7 +406,8 @@ def _describe(run: Run, anatomy: Anatomy, acquisition: Acquisition, orientation:
     t1w, acquired = anatomy.of(parse(path.name)), acquisition.of(path, run.metadata)
     warnings = (*run.warnings, *look.warnings, *t1w.warnings, *acquired.warnings)
     acquired = acquired._replace(warnings=warnings)
-    return replace(run, t1w=t1w.path, problem=t1w.problem, **acquired._asdict())
+    run = replace(run, t1w=t1w.path, lesions=t1w.lesions, problem=t1w.problem)
+    return replace(run, **acquired._asdict())
 
 
 def _with_metadata(run: Run, metadata: dict[str, Any]) -> Run:

@@ -75,6 +75,7 @@ def plot_brain_mask(
     affine: np.ndarray,
     mask: np.ndarray,
     *,
+    lesion: np.ndarray | None = None,
     title: str = "Brain mask",
 ) -> None:
     """Outline a brain mask on its image, and state the volume of the mask.
@@ -87,20 +88,27 @@ def plot_brain_mask(
         The image (X, Y, Z) and its affine.
     mask
         The mask (X, Y, Z); voxels above 0 are inside.
+    lesion
+        Mask of a lesion (X, Y, Z), to be outlined, too.
     title
         Title of the figure.
     """
     # slices span the whole head, so that brain which the mask misses can be seen
     head = _foreground(image) | (np.asarray(mask) > 0)
     cut = layout(np.shape(image), affine, head)
-    volume = float(abs(np.linalg.det(affine[:3, :3])) * np.count_nonzero(mask) / 1000)
+    contours = {"brain": mask}
+    if lesion is not None and np.any(lesion):
+        contours["lesion"] = lesion
+    voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
+    volumes = [voxel_ml * np.count_nonzero(one) for one in contours.values()]
     with c.canvas(path, cut.height(c.WIDTH) + 0.4, smooth=True) as figure:
         axes = _picture_axes(figure, cut)
         draw_grey(axes, cut, image, mask)
-        _contours(axes, cut, {"brain": mask})
+        _contours(axes, cut, contours)
         label_tiles(axes, cut)
         axes.set_title(title)
-        c.note(axes, f"{volume:.0f} cm³")
+        of_lesion = f", lesion (blue) {volumes[1]:.0f} cm³" if len(volumes) > 1 else ""
+        c.note(axes, f"{volumes[0]:.0f} cm³{of_lesion}")
 
 
 def _foreground(image: np.ndarray) -> np.ndarray:

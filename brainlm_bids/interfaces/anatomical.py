@@ -12,12 +12,15 @@ from brainlm_bids.interfaces.images import load_image, load_mask, save_image
 class _PrepareT1wInputs(ArrayInputSpec):
     t1w = File(exists=True, mandatory=True)
     orientation = traits.Either(None, traits.Str, usedefault=True, desc="if not recorded")
+    lesions = traits.List(File(exists=True), desc="lesion masks")
 
 
 class _PrepareT1wOutputs(TraitedSpec):
     t1w = File(desc="bias field removed")
     brain_mask = File()
     method = traits.Str(desc="how the brain was found")
+    lesion = File(desc="all lesions; empty if they cannot be used; with lesions")
+    lesion_found = File(desc="a `Lesion`; with lesions")
 
 
 class PrepareT1w(ArrayInterface):
@@ -30,12 +33,18 @@ class PrepareT1w(ArrayInterface):
         from brainlm_bids.preproc import steps
 
         data, affine = load_image(self.inputs.t1w, self.inputs.orientation)
+        masks = [load_image(path, self.inputs.orientation) for path in self.inputs.lesions or ()]
         with errors_about(self.inputs.t1w):
-            anatomy = steps.prepare_t1w(data, affine)
+            anatomy = steps.prepare_t1w(data, affine, masks)
         self._results["t1w"] = save_image(folder / "t1w.nii.gz", anatomy.t1w, affine)
         mask = save_image(folder / "brain_mask.nii.gz", anatomy.brain_mask, affine)
         self._results["brain_mask"] = mask
         self._results["method"] = anatomy.method
+        if anatomy.lesion is not None:
+            lesion = save_image(folder / "lesion.nii.gz", anatomy.lesion, affine)
+            self._results["lesion"] = lesion
+            found = payloads.save(anatomy.lesion_found, folder / "lesion_found")
+            self._results["lesion_found"] = found
 
 
 class _NormaliseInputs(ArrayInputSpec):
@@ -45,6 +54,7 @@ class _NormaliseInputs(ArrayInputSpec):
     template_mask = File(exists=True, mandatory=True)
     kind = traits.Enum("T1w", "boldref", mandatory=True)
     method = traits.Enum("fast", "syn", usedefault=True, desc="of a T1w")
+    lesion = File(exists=True, desc="of a T1w: what is not compared")
     seed = traits.Int(mandatory=True)
 
 
@@ -69,6 +79,7 @@ class Normalise(ArrayInterface):
             load_mask(self.inputs.template_mask),
             kind=self.inputs.kind,
             method=self.inputs.method,
+            lesion=load_mask(self.inputs.lesion) if self.inputs.lesion else None,
             seed=self.inputs.seed,
         )
         self._results["transform"] = payloads.save(found.transform, folder / "transform")

@@ -17,6 +17,7 @@ from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
+from brainlm_bids.preproc.registration.transforms import PointMap
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class _CoregisterInputs(ArrayInputSpec):
     t1w = File(exists=True, mandatory=True)
     t1w_mask = File(exists=True, mandatory=True)
     seen = File(exists=True, mandatory=True)
+    t1w_lesion = File(exists=True, desc="of the T1w image")
     seed = traits.Int(mandatory=True)
 
 
@@ -136,6 +138,7 @@ class Coregister(ArrayInterface):
                 *load_image(self.inputs.t1w),
                 load_mask(self.inputs.t1w_mask),
                 seen=load_mask(self.inputs.seen),
+                t1w_lesion=load_mask(self.inputs.t1w_lesion) if self.inputs.t1w_lesion else None,
                 seed=self.inputs.seed,
             )
         if registered.method != "boundary":
@@ -160,6 +163,7 @@ class _ProjectInputs(ArrayInputSpec):
     transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
     matrix = File(exists=True, desc="T1w to BOLD reference; absent when transform leads there")
     template_mask = File(exists=True, desc="for a run that was registered elsewhere")
+    lesion = File(exists=True, desc="of the T1w image; transform leads to it")
     min_parcel_coverage = traits.Float(mandatory=True)
 
 
@@ -190,12 +194,19 @@ class Project(ArrayInterface):
             brain_mask=load_mask(self.inputs.brain_mask),
             affine=load_affine(self.inputs.boldref),
             template_brain=(load_mask(template), load_affine(template)) if template else None,
+            lesion=self._lesion(),
             min_parcel_coverage=self.inputs.min_parcel_coverage,
         )
         if projection.quality is not None:
             self._results["quality"] = payloads.save(projection.quality, folder / "quality")
         for name in ("operator", "tissues", "coverage", "aroma"):
             self._results[name] = payloads.save(getattr(projection, name), folder / name)
+
+    def _lesion(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], PointMap] | None:
+        path = self.inputs.lesion
+        if not path:
+            return None
+        return load_mask(path), load_affine(path), payloads.load_pull(self.inputs.transform, None)
 
 
 class _ExtractInputs(ArrayInputSpec):

@@ -36,11 +36,14 @@ class Coverage:
         (n_parcels,) those of them in the mask.
     fraction
         (n_parcels,) their share.
+    in_lesion
+        (n_parcels,) share of the parcel that lies in a lesion; None where no mask marks one.
     """
 
     n_voxels: NDArray[np.int64]
     n_covered: NDArray[np.int64]
     fraction: NDArray[np.float64]
+    in_lesion: NDArray[np.float64] | None = None
 
     def reaches(self, minimum: float) -> NDArray[np.bool_]:
         """Whether each parcel has data, and at least this fraction of it is covered: (n_parcels,).

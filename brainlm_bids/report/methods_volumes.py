@@ -39,6 +39,7 @@ def anatomy(runs: Sequence[RunRecord]) -> str:
             "[@n4].",
             said([_extraction(run) for run in ones], "T1w images"),
             said([_normalisation(run) for run in ones], "T1w images"),
+            said([_lesion(run) for run in ones], "T1w images"),
         ]
     parts.append(said([_registration(run) for run in runs]))
     parts.append(said([_quality(run) for run in runs]))
@@ -64,6 +65,17 @@ def _normalisation(run: RunRecord) -> str:
         f"the image was registered to {name} with an affine transform of ANTs [@ants] and then "
         "with a greedy diffeomorphism [@greedy] whose steps maximise the local correlation by "
         "least squares [@lucaskanade]"
+    )
+
+
+def _lesion(run: RunRecord) -> str | None:
+    volume = as_float(run.anatomy.get("LesionVolume"))
+    if volume is None:
+        return None
+    return (
+        f"the lesion that a mask marks ({volume:.1f} ml) was left out of the bias field, of the "
+        "cost of the registration to the template (cost-function masking [@brett]), which is "
+        "interpolated there, and of the boundary of the white matter"
     )
 
 

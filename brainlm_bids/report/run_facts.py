@@ -95,9 +95,23 @@ def registration(sidecar: Mapping[str, Any]) -> list[Fact]:
     """The numbers by which the registration is judged, each with its limit."""
     numbers = {name: as_float(sidecar.get(field)) for name, field in REGISTRATION_FIELDS.items()}
     normalised = "boldref" if sidecar.get("Coregistration") is None else "T1w"
-    return [
+    facts = [
         Fact(limit.about, limit.shown(value), str(limit), not limit.holds(value))
         for limit, value in quality.judged(quality.Quality(**numbers), normalised)
+    ]
+    return [*facts, *_lesion(sidecar)]
+
+
+def _lesion(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """The lesion that was left out of the registration, and the parcels that lie in it."""
+    volume = as_float(sidecar.get("LesionVolume"))
+    if volume is None:
+        return []
+    damaged = sidecar.get("LesionParcels") or {}
+    note = "their series come from damaged tissue" if damaged else ""
+    return [
+        Fact("lesion that was left out of the registration", f"{volume:.1f} ml", "by its mask"),
+        Fact("parcels that lie in the lesion to more than half", str(len(damaged)), note),
     ]
 
 

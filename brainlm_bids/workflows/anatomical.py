@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import AnatomicalContext
@@ -15,16 +16,21 @@ if TYPE_CHECKING:
 
 
 def anatomical_workflow(
-    name: str, t1w: str, context: AnatomicalContext, inputs: Inputs, settings: Settings
+    name: str,
+    t1w: str,
+    lesions: Sequence[str],
+    context: AnatomicalContext,
+    inputs: Inputs,
+    settings: Settings,
 ) -> Workflow:
     """Bias field, brain, normalisation and derivatives of one T1w image.
 
-    The nodes `prepare` (t1w, brain_mask) and `normalise` (transform, quality) feed the functional
-    graphs.
+    The nodes `prepare` (t1w, brain_mask; with lesion masks also lesion, lesion_found) and
+    `normalise` (transform, quality) feed the functional graphs.
     """
     workflow = make_workflow(name)
     prepare = make_node(
-        PrepareT1w(t1w=t1w, orientation=settings.assume_orientation),
+        PrepareT1w(t1w=t1w, orientation=settings.assume_orientation, lesions=list(lesions)),
         "prepare",
         settings,
         memory=3.0,
@@ -61,4 +67,8 @@ def anatomical_workflow(
             (normalise, write, [("transform", "transform"), ("quality", "quality")]),
         ]
     )
+    if lesions:
+        workflow.connect(prepare, "lesion", normalise, "lesion")
+        workflow.connect(prepare, "lesion", write, "lesion")
+        workflow.connect(prepare, "lesion_found", write, "lesion_found")
     return workflow

@@ -341,3 +341,13 @@ def _connect_t1w(
         *(("normalise.transform", f"{name}.transform") for name in located),
     ]
     parent.connect([(anatomical, functional, pairs)])
+
+
+def connect_lesion(parent: Workflow, functional: Workflow, anatomical: Workflow) -> None:
+    """Let a run know of the lesion of its T1w image, for which there is a mask."""
+    pairs = [
+        ("prepare.lesion", "coregister.t1w_lesion"),
+        ("prepare.lesion", "project.lesion"),
+        ("prepare.lesion_found", "write.lesion_found"),
+    ]
+    parent.connect([(anatomical, functional, pairs)])

@@ -13,7 +13,11 @@ from brainlm_bids.bids.names import parse
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.anatomical import anatomical_workflow
 from brainlm_bids.workflows.embedding import model_node
-from brainlm_bids.workflows.functional import connect_geometry, functional_workflow
+from brainlm_bids.workflows.functional import (
+    connect_geometry,
+    connect_lesion,
+    functional_workflow,
+)
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
 from brainlm_bids.workflows.nodes import Inputs, node_name
 from brainlm_bids.workflows.plans import ANATOMY, RunPlan
@@ -50,6 +54,8 @@ def _add_series(
     if plan.run.is_raw:
         anatomical = None if image is None else anatomies[image]
         connect_geometry(graph.workflow, functional, anatomical, inputs, settings)
+        if anatomical is not None and plan.run.lesions:
+            connect_lesion(graph.workflow, functional, anatomical)
     return functional
 
 
@@ -79,7 +85,10 @@ def _add_anatomy(
     stage = Stage(parse(t1w.name).bare, ANATOMY)
     if stage not in anatomies:
         name = node_name("anat", stage.recording)
-        anatomies[stage] = anatomical_workflow(name, str(t1w), plan.anatomy, inputs, settings)
+        lesions = [str(path) for path in plan.run.lesions]
+        anatomies[stage] = anatomical_workflow(
+            name, str(t1w), lesions, plan.anatomy, inputs, settings
+        )
         graph.add(stage, anatomies[stage])
     return stage
 

@@ -156,15 +156,17 @@ def test_what_is_wrong_with_t1w_images_is_known_of_the_run(tmp_path: Path) -> No
     several = _saved(_image((10, 10, 10, 4)), tmp_path / "sub-1_run-1_T1w.nii")
     flipped = _saved(_image((10, 10, 10)), tmp_path / "sub-1_run-2_T1w.nii", _mirrored_qform)
     run = parse("sub-1_task-x_bold.nii")
-    alone = Anatomy([several], fallback=False).of(run)
+    alone = Anatomy([several], tmp_path, fallback=False).of(run)
     assert (alone.problem or "").startswith("sub-1_run-1_T1w.nii: holds 4 volumes")
-    assert Anatomy([several], fallback=True).of(run).problem is None
-    found = Anatomy([several, flipped], fallback=False).of(run)
+    assert Anatomy([several], tmp_path, fallback=True).of(run).problem is None
+    found = Anatomy([several, flipped], tmp_path, fallback=False).of(run)
     assert (found.path, found.problem) == (flipped, None)
     assert [one.kind for one in found.warnings] == ["t1w_damaged", "orientation_contradicted"]
     unknown = _saved(_image((10, 10, 10)), tmp_path / "sub-1_T1w.nii", _no_codes)
-    assert "--assume-orientation" in (Anatomy([unknown], fallback=False).of(run).problem or "")
-    assumed = Anatomy([unknown], fallback=False, orientation="RAS").of(run)
+    assert "--assume-orientation" in (
+        Anatomy([unknown], tmp_path, fallback=False).of(run).problem or ""
+    )
+    assumed = Anatomy([unknown], tmp_path, fallback=False, orientation="RAS").of(run)
     assert [one.kind for one in assumed.warnings] == ["orientation_assumed"]
 
 

@@ -189,6 +189,10 @@ def test_runs_that_differ_are_counted() -> None:
         ({"anatomy": {"BrainExtraction": "threshold"}}, "found by a threshold"),
         ({"anatomy": {"BrainExtraction": "a new way"}}, "extracted by a new way"),
         ({"anatomy": {"BrainExtraction": "deepbet", "Normalization": "syn"}}, "(SyN)"),
+        (
+            {"anatomy": {"BrainExtraction": "deepbet", "LesionVolume": 31.26}},
+            "(31.3 ml) was left out of the bias field, of the cost of the registration",
+        ),
         ({"series": {"DummyVolumesDetected": False}}, "first 2 volumes of the run were excluded"),
         ({"series": {"Denoising": "aggr"}}, "series aggressively"),
         ({"series": {"LowPassCutoff": 10.0}}, "low-pass filter with a cut-off period of 10 s"),

@@ -17,6 +17,7 @@ from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterfa
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
 from brainlm_bids.notices import to_json
+from brainlm_bids.preproc.registration.lesion import Lesion, lesion_notices
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
 
@@ -30,6 +31,8 @@ class _AnatomicalInputs(ArrayInputSpec):
     method = traits.Str(mandatory=True)
     template = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
+    lesion = File(exists=True, desc="of the T1w image, if there is a mask")
+    lesion_found = File(exists=True, desc="a `Lesion`, if there is a mask")
 
 
 class WriteAnatomical(ArrayInterface):
@@ -70,7 +73,12 @@ class WriteAnatomical(ArrayInterface):
         quality = payloads.load(Quality, self.inputs.quality)
         values[REGISTRATION_FIELDS["dice"]] = quality.dice
         values[REGISTRATION_FIELDS["edge"]] = quality.edge
-        values["Warnings"] = to_json(registration_warnings(quality))
+        warnings = registration_warnings(quality)
+        if self.inputs.lesion_found:
+            found = payloads.load(Lesion, self.inputs.lesion_found)
+            values |= found.sidecar()
+            warnings += lesion_notices(found)
+        values["Warnings"] = to_json(warnings)
         files.write_json(naming.path(key, extension=".json"), naming.sidecar(key, values))
 
     def _figures(
@@ -84,7 +92,9 @@ class WriteAnatomical(ArrayInterface):
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
 
         title = f"{outputs.figure_title('brain_mask')} ({self.inputs.method})"
-        plot_brain_mask(naming.figure("brain_mask"), t1w, affine, mask, title=title)
+        lesion = load_mask(self.inputs.lesion) if self.inputs.lesion else None
+        figure = naming.figure("brain_mask")
+        plot_brain_mask(figure, t1w, affine, mask, lesion=lesion, title=title)
         template, grid = load_image(self.inputs.template)
         plot_registration(
             naming.figure("normalisation"),

@@ -34,6 +34,7 @@ from brainlm_bids.parcels.scaling import (
 )
 from brainlm_bids.parcels.steps import Scaled
 from brainlm_bids.preproc.denoising.temporal import GRAND_MEAN
+from brainlm_bids.preproc.registration.lesion import Lesion, damaged_parcels, lesion_notices
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
 
@@ -61,6 +62,7 @@ class _FunctionalInputs(RunInputs):
     mask_source = traits.Str(desc="whose brain the mask is")
     quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
     t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
+    lesion_found = File(exists=True, desc="a `Lesion` of the T1w image, if there is a mask")
     design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
     combination = File(exists=True, desc="an `EchoSummary`, where echoes were combined")
 
@@ -92,6 +94,7 @@ class WriteFunctional(ArrayInterface):
                 "registered to the T1w image by mutual information, which is less accurate."
             )
             self._warnings.append(notice(Kind.UNCLEAR_BOUNDARY, text))
+        self._lesion = self._lesion_fields()
         self._warnings += unusable_warnings(self._motion.n_unusable)
         self._echoes = None
         if self.inputs.combination:
@@ -127,6 +130,21 @@ class WriteFunctional(ArrayInterface):
             LOG.warning("%s: %s", self._naming.stem, warning)
         self._warnings += suspect
         return quality
+
+    def _lesion_fields(self) -> dict[str, Any]:
+        """What is known of the lesion of the T1w image; warnings about it."""
+        if not self.inputs.lesion_found:
+            return {}
+        found = payloads.load(Lesion, self.inputs.lesion_found)
+        self._warnings += lesion_notices(found)
+        shares = payloads.load(Coverage, self.inputs.coverage).in_lesion
+        if found.problem or shares is None:
+            return {}
+        damaged, warnings = damaged_parcels(shares, resources.parcels().names)
+        for warning in warnings:
+            LOG.warning("%s: %s", self._naming.stem, warning)
+        self._warnings += warnings
+        return {**found.sidecar(), "LesionParcels": damaged}
 
     def _check_volumes(self) -> None:
         """Warn about bad volumes."""
@@ -286,6 +304,9 @@ class WriteFunctional(ArrayInterface):
         columns = [parcels.index.tolist(), list(parcels.names), coverage.n_voxels.tolist()]
         columns += [coverage.n_covered.tolist(), coverage.fraction.tolist()]
         header = ["index", "name", "n_voxels", "n_covered", "fraction"]
+        if coverage.in_lesion is not None:
+            header.append("lesion")
+            columns.append(coverage.in_lesion.tolist())
         self._table("coverage", header, columns, Sources=self._context.sources, **self._spaces())
 
     def _fractions(self) -> NDArray[np.float64]:
@@ -317,6 +338,7 @@ class WriteFunctional(ArrayInterface):
             "MissingParcels": {
                 names[k]: self._fractions()[k] for k in np.flatnonzero(self._summary.missing)
             },
+            **self._lesion,
             **self._how_it_was_made(),
             "Configuration": self._context.configuration,
             "Warnings": to_json(self._warnings),

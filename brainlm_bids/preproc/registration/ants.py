@@ -268,7 +268,7 @@ def _affine_pull(
 
     fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
-    seen = None if hidden is None else to_ants(~hidden, moving[1])
+    seen = _mask_image(hidden, moving[1])
     stages = [
         *("-z", "1", "-r", f"[{f},{m},1]", *_masked(seen)),
         *("-t", "Rigid[0.1]", *_stage(f, m, (4, 2))),
@@ -276,6 +276,12 @@ def _affine_pull(
     ]
     _run_ants(stages, seed, f"{folder}/linear")
     return ItkTransform.from_file(f"{folder}/{AFFINE_FILE}").matrix()
+
+
+def _mask_image(hidden: Mask | None, affine: Matrix) -> Any:
+    """What may be compared, as an image of the type in which ANTs expects masks; or None."""
+    # of any other type, ANTs takes the bytes for voxels without a word
+    return None if hidden is None else to_ants(~hidden, affine).clone("unsigned char")
 
 
 def _masked(seen: Any) -> list[str]:
@@ -312,7 +318,7 @@ def _syn(
 
     fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
     f, m = get_pointer_string(fixed_image), get_pointer_string(moving_image)
-    seen = None if hidden is None else to_ants(~hidden, moving[1])
+    seen = _mask_image(hidden, moving[1])
     stages = [
         *("-z", "1", "-a", "1", "-r", f"{folder}/{AFFINE_FILE}", *_masked(seen)),
         *("-t", "SyN[0.1,3,0]", "-m", f"MI[{f},{m},1,32]"),

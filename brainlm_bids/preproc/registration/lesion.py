@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.preproc.affine import Matrix, Points, voxel_sizes, voxel_volume, world_to_voxel
 from brainlm_bids.preproc.registration.transforms import PointMap, resample_to
 
 Mask = NDArray[np.bool_]
 
+# A parcel that lies in the lesion to more than this tells of damaged tissue.
+LARGEST_OF_PARCEL = 0.5
 # Of a probability, or of labels, from which on a voxel belongs to the lesion.
 LEVEL = 0.5
 # A mask of more than this share of the brain is no lesion: probably the healthy part was drawn.
@@ -44,6 +47,12 @@ class Lesion:
     volume: float
     share: float
     problem: str = ""
+
+    def sidecar(self) -> dict[str, float]:
+        """The fields of a sidecar; none for a lesion that was not left out."""
+        if self.problem:
+            return {}
+        return {"LesionVolume": self.volume, "LesionShareOfBrain": self.share}
 
 
 def union_on(
@@ -173,6 +182,55 @@ def on_coarse(
     factor = np.maximum(voxel_sizes(grid) / voxel_sizes(affine), 1.0)
     smooth = ndimage.gaussian_filter(lesion.astype(np.float32), np.sqrt(factor**2 - 1) / 2.355)
     return resample_to(smooth, affine, shape, grid, pull) > LEAST_SHARE
+
+
+def lesion_notices(found: Lesion) -> list[Notice]:
+    """What to know of a T1w image with a lesion.
+
+    Examples
+    --------
+    >>> lesion_notices(Lesion(31.26, 0.0241))[0].text
+    'A lesion of 31.3 ml (2.4 % of the brain) was left out of the registration of the T1w image.'
+    """
+    if found.problem:
+        text = (
+            f"The lesion mask of the T1w image was not used: {found.problem}. The registration "
+            "went on without it."
+        )
+        return [notice(Kind.LESION_MASK_UNUSED, text)]
+    text = (
+        f"A lesion of {found.volume:.1f} ml ({100 * found.share:.1f} % of the brain) was left out "
+        "of the registration of the T1w image."
+    )
+    return [notice(Kind.LESION_MASKED, text)]
+
+
+def damaged_parcels(
+    shares: NDArray[np.float64], names: Sequence[str]
+) -> tuple[dict[str, float], list[Notice]]:
+    """The parcels that lie in a lesion, with their shares, and a warning about them.
+
+    Parameters
+    ----------
+    shares
+        (P,) of each parcel, see `parcel_shares`.
+    names
+        (P,) of the parcels.
+
+    Examples
+    --------
+    >>> damaged_parcels(np.array([0.1, 0.75]), ["R_V1", "L_V1"])[0]
+    {'L_V1': 0.75}
+    """
+    found = {names[k]: float(shares[k]) for k in np.flatnonzero(shares > LARGEST_OF_PARCEL)}
+    if not found:
+        return {}, []
+    lie = "parcel lies" if len(found) == 1 else "parcels lie"
+    text = (
+        f"{len(found)} {lie} in the lesion to more than half ({', '.join(found)}): their series "
+        "come from damaged tissue."
+    )
+    return found, [notice(Kind.LESION_PARCELS, text)]
 
 
 def parcel_shares(

@@ -194,6 +194,7 @@ def of_normalisation(
     *,
     kind: Literal["T1w", "boldref"],
     seed: int,
+    lesion: Mask | None = None,
 ) -> Quality:
     """Judge the way from the template to a T1w image or to a BOLD reference.
 
@@ -209,6 +210,8 @@ def of_normalisation(
         What `image` is.
     seed
         Of the points of the template's white surface.
+    lesion
+        (X, Y, Z) of a T1w image: where the brains are not compared.
 
     Returns
     -------
@@ -218,8 +221,13 @@ def of_normalisation(
     """
     # a T1w image shows the whole head, or part of the brain is missing; a run may be a slab
     if kind == "T1w":
-        moved = resample_to(mask, affine, template_mask.shape, template_affine, pull, 0) > 0.5
-        return Quality(dice=dice(moved, template_mask), edge=touch_mm2(mask, affine))
+        grid = template_mask.shape, template_affine, pull
+        moved = resample_to(mask, affine, *grid, 0) > 0.5
+        fixed = np.asarray(template_mask, dtype=bool)
+        if lesion is not None:
+            compared = resample_to(lesion, affine, *grid, 0) < 0.5
+            moved, fixed = moved & compared, fixed & compared
+        return Quality(dice=dice(moved, fixed), edge=touch_mm2(mask, affine))
     overlap = overlap_in_view(mask, affine, template_mask, template_affine, pull)
     surface = boundary.white_surface(template, template_affine, template_mask, seed)
     contrast, cost = at_boundary(surface, image, affine, mask, pull)

@@ -1,5 +1,6 @@
 """Steps of the anatomy: a T1w image in; its brain and the way to the template out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.preproc.affine import Matrix
+from brainlm_bids.preproc.registration import lesion as lesions
 from brainlm_bids.preproc.registration.ants import register_to_template
 from brainlm_bids.preproc.registration.brain import (
     bias_correct,
     brain_mask_t1w,
     without_offset,
 )
+from brainlm_bids.preproc.registration.lesion import Lesion
 from brainlm_bids.preproc.registration.quality import Quality, of_normalisation
 from brainlm_bids.preproc.registration.transforms import ItkTransform, PointMap, resample_to
 
@@ -31,11 +34,17 @@ class Anatomy:
         (X, Y, Z).
     method
         How the brain was found: "skull-stripped", "deepbet" or "threshold".
+    lesion
+        (X, Y, Z), empty if its mask cannot be used; None without one.
+    lesion_found
+        What is known of the lesion; None without a mask.
     """
 
     t1w: NDArray[np.float32]
     brain_mask: Mask
     method: str
+    lesion: Mask | None = None
+    lesion_found: Lesion | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,9 @@ class Normalised:
     quality: Quality
 
 
-def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
+def prepare_t1w(
+    t1w: NDArray[Any], affine: Matrix, lesion_masks: Sequence[tuple[NDArray[Any], Matrix]] = ()
+) -> Anatomy:
     """Find the brain of a T1w image and remove its bias field.
 
     What all voxels have in common is removed before, since a bias field is a factor.
@@ -67,6 +78,9 @@ def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
         (X, Y, Z), with or without the skull.
     affine
         (4, 4) voxel to RAS+ mm.
+    lesion_masks
+        Masks of lesions (X, Y, Z), each with its (4, 4), on this grid or others. The bias field is
+        estimated without them.
 
     Returns
     -------
@@ -80,7 +94,13 @@ def prepare_t1w(t1w: NDArray[Any], affine: Matrix) -> Anatomy:
     """
     data = without_offset(t1w)
     mask, method = brain_mask_t1w(data, affine)
-    return Anatomy(bias_correct(data, affine, mask), mask, method)
+    if not lesion_masks:
+        return Anatomy(bias_correct(data, affine, mask), mask, method)
+    lesion = lesions.union_on(lesion_masks, data.shape, affine)
+    found = lesions.described(lesion, mask, affine)
+    if found.problem:
+        lesion = np.zeros_like(lesion)
+    return Anatomy(bias_correct(data, affine, mask & ~lesion), mask, method, lesion, found)
 
 
 def normalise(
@@ -93,6 +113,7 @@ def normalise(
     *,
     kind: Literal["T1w", "boldref"] = "T1w",
     method: Literal["fast", "syn"] = "fast",
+    lesion: Mask | None = None,
     seed: int = 42,
 ) -> Normalised:
     """Register a T1w image, or a BOLD reference, to the template, nonlinearly.
@@ -109,6 +130,8 @@ def normalise(
         What `image` is. A T1w image is expected without its bias field.
     method
         Of a T1w image: "fast", a greedy diffeomorphism, or "syn", SyN of ANTs.
+    lesion
+        (X, Y, Z) of a T1w image: what is not compared with the template.
     seed
         Of the points at which images are compared.
 
@@ -122,6 +145,8 @@ def normalise(
     UserError
         If the two cannot be brought together.
     """
+    if lesion is not None and not lesion.any():
+        lesion = None
     transform = register_to_template(
         image,
         affine,
@@ -132,9 +157,11 @@ def normalise(
         seed=seed,
         kind=kind,
         method=method,
+        lesion=lesion,
     )
     moving, fixed = (image, affine, brain_mask), (template, template_affine, template_mask)
-    return Normalised(transform, of_normalisation(*moving, *fixed, transform, kind=kind, seed=seed))
+    quality = of_normalisation(*moving, *fixed, transform, kind=kind, seed=seed, lesion=lesion)
+    return Normalised(transform, quality)
 
 
 def resample_anatomy(

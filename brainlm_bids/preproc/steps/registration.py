@@ -3,7 +3,7 @@
 They take volumes and masks, and return transforms, operators, and numbers to judge them by.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from brainlm_bids.preproc.affine import (
 from brainlm_bids.preproc.registration import boundary, quality
 from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi
+from brainlm_bids.preproc.registration.lesion import parcel_shares
 from brainlm_bids.preproc.registration.quality import Quality
 from brainlm_bids.preproc.registration.transforms import PointMap, resample_to
 
@@ -114,6 +115,7 @@ def coregister(
     t1w_mask: Mask,
     *,
     seen: Mask | None = None,
+    t1w_lesion: Mask | None = None,
     seed: int = 42,
 ) -> Coregistration:
     """Register a BOLD reference to a T1w image: the brains first, then the boundary.
@@ -130,6 +132,8 @@ def coregister(
         Their brains.
     seen
         (X, Y, Z) of the run, see `Realigned`: only these voxels are added to the brain. None: all.
+    t1w_lesion
+        (X, Y, Z) of the T1w image: whose edges are not taken for the boundary of white matter.
     seed
         Of the points at which images are compared.
 
@@ -153,7 +157,8 @@ def coregister(
     matrix = register_rigid(
         t1w, t1w_affine, flat, affine, fixed_mask=t1w_mask, moving_mask=own, seed=seed
     )
-    surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, seed)
+    healthy = t1w_mask if t1w_lesion is None else t1w_mask & ~t1w_lesion
+    surface = boundary.white_surface(t1w, t1w_affine, healthy, seed)
     refined = boundary.refine(surface, flat, affine, own, matrix)
     method = "boundary"
     if refined is None:
@@ -192,6 +197,7 @@ def project(
     brain_mask: Mask,
     affine: Matrix,
     template_brain: tuple[Mask, Matrix] | None = None,
+    lesion: tuple[Mask, Matrix, PointMap] | None = None,
     min_parcel_coverage: float = 0.5,
 ) -> Projection:
     """Find where an atlas, tissues and ICA-AROMA's masks lie in the voxels of a run.
@@ -213,6 +219,9 @@ def project(
     template_brain
         The template's brain mask (X, Y, Z) and its affine (4, 4), where a run that was registered
         elsewhere is to be compared with it.
+    lesion
+        The lesion of the T1w image (X, Y, Z), its affine (4, 4), and the way from points (P, 3) of
+        the template to those of the T1w image.
     min_parcel_coverage
         Parcels of which a smaller fraction of voxels lies in the brain mask have no series.
 
@@ -229,6 +238,10 @@ def project(
     operator, coverage = build_operator(
         labels, in_run(points), brain_mask.shape, brain_mask, min_coverage=min_parcel_coverage
     )
+    if lesion is not None:
+        mask, grid, to_t1w = lesion
+        shares = parcel_shares(labels, to_t1w(points), mask, grid, len(coverage.fraction))
+        coverage = replace(coverage, in_lesion=shares)
     labels, points = _tissue_points(tissues, aroma)
     # for means over large tissues linear interpolation is as good, and quick
     means, _ = build_operator(labels, in_run(points), brain_mask.shape, brain_mask, 2, order=1)
