@@ -141,6 +141,11 @@ class Kind(StrEnum):
         Level.WARNING,
         "A field map that is declared for the run, or was meant to be, could not be used.",
     )
+    FIELDMAP_OF_OTHER_SHIM = (
+        "fieldmap_of_other_shim",
+        Level.WARNING,
+        "The field map of the run was measured under another setting of the shim coils.",
+    )
     SBREF_NOT_USED = (
         "sbref_not_used",
         Level.NOTE,

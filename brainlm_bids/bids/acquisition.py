@@ -150,8 +150,9 @@ class Acquisition:
             except UserError as error:
                 faults.append(" ".join(str(error).split()))
                 continue
-            fieldmap = replace(fieldmap, identifier=group.identifier)
-            return _with_notice(found._replace(fieldmap=self._named(fieldmap)), faults)
+            fieldmap = self._named(replace(fieldmap, identifier=group.identifier))
+            found = _with_notice(found._replace(fieldmap=fieldmap), faults)
+            return _with_shims(found, group.images, image)
         if not faults:
             first = groups[0].images[0].path.name
             faults = [f"{first}: is declared for the run, and no image that tells the field"]
@@ -266,6 +267,27 @@ def _direction(image: RawImage) -> str | None:
 
 def _reversed(direction: str) -> str:
     return direction[0] if direction.endswith("-") else f"{direction}-"
+
+
+def _with_shims(found: Acquired, images: Iterable[RawImage], run: RawImage) -> Acquired:
+    """Say where the shim was another when the field was measured: then so was the field."""
+    used = () if found.fieldmap is None else found.fieldmap.files
+    for image in images:
+        if image.path in used and _differ(image.metadata, run.metadata):
+            text = (
+                f"{image.path.name}: its ShimSetting is not that of the run, so that the field may "
+                "have changed between them. It is used; look at the corrected reference."
+            )
+            return found._replace(
+                warnings=(*found.warnings, notice(Kind.FIELDMAP_OF_OTHER_SHIM, text))
+            )
+    return found
+
+
+def _differ(metadata: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both sidecars record currents of the shim coils, and other ones."""
+    shims = [one.get("ShimSetting") for one in (metadata, other)]
+    return all(isinstance(shim, list) and shim for shim in shims) and shims[0] != shims[1]
 
 
 def _unusable(found: Acquired, faults: Sequence[str]) -> Acquired:

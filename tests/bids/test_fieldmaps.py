@@ -498,7 +498,10 @@ def test_runs_and_references_with_another_dir(data: DataSet) -> None:
 
 def test_identifiers_of_references(data: DataSet) -> None:
     bold = data.bold(B0FieldSource="pair", B0FieldIdentifier="pair")
-    other = data.write("sub-01_ses-01_task-nback_sbref", OPPOSITE | {"B0FieldIdentifier": "pair"})
+    identified = OPPOSITE | {"B0FieldIdentifier": "pair"}
+    data.write("sub-01_ses-02_task-rest_sbref", identified)
+    assert "is the B0FieldIdentifier of no image" in data.reason()
+    other = data.write("sub-01_ses-01_task-nback_sbref", identified)
     found = data.run().fieldmap
     assert found is not None
     assert (found.images, found.identifier) == ((bold, other), "pair")
@@ -581,6 +584,25 @@ def test_the_nearest_in_time(data: DataSet, where: str) -> None:
         table.write_text("\n".join(rows) + "\n")
     found = data.run().fieldmap
     assert found is not None and found.images == (images["run-2"],)
+
+
+def test_a_field_map_of_another_shim_is_used_and_said(data: DataSet) -> None:
+    shim = [1716, -3891, -210, 392, 14, -78, 161, 4]
+
+    def kinds() -> list[str]:
+        run = data.run()
+        assert run.fieldmap is not None
+        return [one.kind for one in run.warnings]
+
+    data.bold(ShimSetting=shim)
+    data.phasediff()
+    assert kinds() == []
+    data.phasediff(ShimSetting=shim)
+    assert kinds() == []
+    data.phasediff(ShimSetting=[1720, *shim[1:]])
+    assert kinds() == ["fieldmap_of_other_shim"]
+    data.bold(ShimSetting="unknown")
+    assert kinds() == []
 
 
 # --- what stands in the way ------------------------------------------------------------------
