@@ -1,13 +1,26 @@
-"""Slice timing against a truth in continuous time, beside cubic interpolation and no correction."""
+"""Slice timing, and single-band references, against truths.
+
+Slices: series in continuous time, beside cubic interpolation and no correction. Single-band
+references: the phantom's motion and anatomy, with other ways from the reference to the volumes.
+"""
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from benchmarks.table import Row
+from brainlm_bids import phantom
+from brainlm_bids.preproc import steps
+from brainlm_bids.preproc.affine import apply
+from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion.sbref import place
 from brainlm_bids.preproc.motion.slice_timing import correct_slice_timing
 
 Float = NDArray[np.floating]
@@ -27,6 +40,8 @@ def rows(seed: int, quick: bool) -> Iterator[Row]:
             yield _agreement(tr, order, seed)
     yield _seconds(seed)
     yield _future(seed)
+    for tr in (2.0,) if quick else (0.735, 2.0):
+        yield from sbref_rows(tr, seed)
 
 
 def slice_times(order: str, n_slices: int, tr: float) -> Float:
@@ -142,3 +157,99 @@ def _predicted(bold: Float) -> float:
     weights = np.linalg.solve(gram, past[:half].T @ future[:half])
     left = future[half:] - past[half:] @ weights
     return float(1 - np.square(left).sum() / np.square(future[half:]).sum())
+
+
+# --- single-band reference -------------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    """A phantom's run with its single-band reference, whose pose the truth counts from."""
+
+    bold: Float  # (X, Y, Z, T)
+    sbref: Float
+    affine: Float
+    t1w: Float
+    t1w_affine: Float
+    truth: Float  # (T, 4, 4) pulls, single-band reference -> volume
+    t1w_to_sbref: Float  # (4, 4) pull
+    brain: Float  # (N, 3) mm, in the single-band reference
+
+
+def sbref_case(folder: Path, tr: float, seed: int, n_volumes: int = 40) -> Case:
+    """Write a phantom that moves by up to 2.6 mm, and read it back."""
+    phantom.write_phantom(
+        folder / "bids",
+        n_subjects=1,
+        n_volumes=n_volumes,
+        tr=tr,
+        motion="high",
+        seed=seed,
+        sbref=True,
+    )
+    raw, truth = folder / "bids" / "sub-01", folder / "bids" / "derivatives" / "phantom" / "sub-01"
+    names = ("func/sub-01_task-rest_bold", "func/sub-01_task-rest_sbref", "anat/sub-01_T1w")
+    bold, sbref, t1w = (nib.load(raw / f"{name}.nii.gz") for name in names)
+    stem = truth / "func" / "sub-01_task-rest"
+    geometry = np.load(f"{stem}_desc-truth_geometry.npz")
+    tissue = nib.load(f"{stem}_space-boldref_desc-tissue_dseg.nii.gz")
+    return Case(
+        *(np.asarray(image.dataobj, dtype=np.float32) for image in (bold, sbref)),
+        bold.affine,
+        np.asarray(t1w.dataobj, dtype=np.float32),
+        t1w.affine,
+        geometry["matrices"],
+        np.linalg.inv(geometry["bold_to_t1w"]),
+        apply(tissue.affine, np.argwhere(np.asarray(tissue.dataobj))[::11]),
+    )
+
+
+def errors(found: Float, wanted: Float, points: Float) -> Float:
+    """(T,) mean distances in mm of points (N, 3) under two sets of pulls (T, 4, 4)."""
+    apart = [apply(f, points) - apply(w, points) for f, w in zip(found, wanted, strict=True)]
+    return np.linalg.norm(np.array(apart), axis=2).mean(axis=1)
+
+
+def sbref_rows(tr: float, seed: int) -> Iterator[Row]:
+    with TemporaryDirectory() as folder:
+        case = sbref_case(Path(folder), tr, seed)
+    own = steps.realign(case.bold, case.affine)
+    n_dummy, own_matrices = own.motion.n_dummy, own.motion.matrices
+    given = steps.SingleBand(case.sbref, case.affine, seed)
+    started = time.perf_counter()
+    place(given, own.boldref, case.affine, own.brain_mask)
+    seconds = time.perf_counter() - started
+    run = steps.realign(case.bold, case.affine, sbref=given)
+    ours, steady = run.motion.matrices, slice(n_dummy, None)
+    assert ours is not None and own_matrices is not None
+    direct = motion.realign(case.bold[..., n_dummy:], case.affine, case.sbref)
+    once = motion.realign(own.boldref[..., None], case.affine, case.sbref)[0]
+    peers = {
+        "each volume, least squares": direct,
+        "median, least squares": own_matrices[steady] @ once,
+    }
+    wanted = case.truth[steady]
+    means = {name: errors(found, wanted, case.brain).mean() for name, found in peers.items()}
+    stage, of = "single-band reference", f"TR {tr:g} s"
+    note = f"likeness {run.motion.sbref_likeness:.2f}, {seconds:.1f} s"
+    error = errors(ours[steady], wanted, case.brain).mean()
+    yield Row(stage, f"reference to volumes, mean (mm), {of}", float(error), "<= 0.3", means, note)
+    ends = {}
+    anatomy = steps.prepare_t1w(case.t1w, case.t1w_affine)
+    head = apply(np.linalg.inv(case.t1w_to_sbref), case.brain)
+    for name, one in {"single-band": run, "own median": own}.items():
+        through = steps.coregister(
+            one.boldref,
+            case.affine,
+            one.brain_mask,
+            anatomy.t1w,
+            case.t1w_affine,
+            anatomy.brain_mask,
+            seen=one.seen,
+            seed=seed,
+        )
+        assert one.motion.matrices is not None
+        ends[name] = errors(
+            one.motion.matrices[steady] @ through.matrix, wanted @ case.t1w_to_sbref, head
+        ).mean()
+    ours_end = float(ends.pop("single-band"))
+    yield Row(stage, f"T1w to volumes, mean (mm), {of}", ours_end, "<= 0.5", ends)

@@ -46,6 +46,7 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
         run["series"].get("RegistrationContrast") is not None and not _suspect(run)
     ),
     "it has probably failed": lambda run: _suspect(run),
+    "single-band reference": _is("series", "Reference", "sbref"),
     "slice timing was corrected": _is("series", "SliceTimingCorrected", True),
     "slice timing was not corrected": _is("series", "SliceTimingCorrected", False),
     "steady-state volumes at the start": _is("series", "DummyVolumesDetected", True),

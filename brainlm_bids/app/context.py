@@ -64,6 +64,7 @@ def run_context(
         input_data=_input_data(settings, run),
         distortion=distortion_info(run),
         echo_times=run.echo_times,
+        sbref=None if run.sbref is None else run.uri_of(run.sbref),
     )
 
 

@@ -229,6 +229,8 @@ class RunContext(RecordingContext):
         How the run is corrected for susceptibility distortion.
     echo_times : tuple of float
         Of the echoes that were combined, in s; none where there was one.
+    sbref : str or None
+        Of the sources, the single-band reference, which may turn out not to fit.
     """
 
     tr: float
@@ -243,6 +245,7 @@ class RunContext(RecordingContext):
     input_data: InputInfo
     distortion: DistortionInfo
     echo_times: tuple[float, ...] = ()
+    sbref: str | None = None
 
 
 def to_plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from brainlm_bids.interfaces.functional import (
     MotionInputs,
     RealignOutputs,
     save_realigned,
+    single_band,
     slice_times,
 )
 from brainlm_bids.interfaces.images import load_affine, load_image
@@ -39,6 +40,7 @@ class RealignEchoes(ArrayInterface):
         from brainlm_bids.preproc import steps
 
         affine = load_affine(self.inputs.echoes[0], self.inputs.orientation)
+        sbref, refused = single_band(self.inputs)
         with errors_about(""):
             run = steps.realign_echoes(
                 self._read(),
@@ -49,9 +51,10 @@ class RealignEchoes(ArrayInterface):
                 max_bad_volumes=self.inputs.max_bad_volumes,
                 device=self.inputs.device,
                 slices=slice_times(self.inputs),
+                sbref=sbref,
                 keep=lambda echo: _on_disk(echo, folder),
             )
-        self._results |= save_realigned(run, affine, folder)
+        self._results |= save_realigned(run, affine, folder, refused)
         self._results["combination"] = payloads.save(run.summary, folder / "combination")
 
     def _read(self) -> Iterator[NDArray[np.float32]]:

@@ -4,6 +4,7 @@ They take raw BOLD to realigned BOLD, its transforms to the template, parcel ser
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.context import from_plain
 from brainlm_bids.bids.slices import SliceTable
+from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.context import Record
@@ -38,6 +40,8 @@ class MotionInputs(ArrayInputSpec):
     max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
     slices = Record(SliceTable, desc="when slices were acquired, if that is to be corrected")
     tr = traits.Float(desc="s, of a run with slices")
+    sbref = File(exists=True, desc="single-band reference")
+    seed = traits.Int(desc="of the registration to it")
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 
@@ -65,6 +69,7 @@ class Realign(ArrayInterface):
         from brainlm_bids.preproc import steps
 
         bold, affine = load_image(self.inputs.bold, self.inputs.orientation)
+        sbref, refused = single_band(self.inputs)
         with errors_about(self.inputs.bold):
             # in place: a run is held once
             run = steps.realign(
@@ -74,9 +79,10 @@ class Realign(ArrayInterface):
                 max_bad_volumes=self.inputs.max_bad_volumes,
                 device=self.inputs.device,
                 slices=slice_times(self.inputs),
+                sbref=sbref,
                 out=bold,
             )
-        self._results |= save_realigned(run, affine, folder)
+        self._results |= save_realigned(run, affine, folder, refused)
 
 
 def slice_times(inputs: Any) -> "steps.SliceTimes | None":
@@ -89,10 +95,27 @@ def slice_times(inputs: Any) -> "steps.SliceTimes | None":
     return steps.SliceTimes(np.array(table.times), table.reference, inputs.tr, table.axis)
 
 
+def single_band(inputs: Any) -> "tuple[steps.SingleBand | None, str]":
+    """The single-band reference by the inputs of a run's first step, or why it cannot be read."""
+    from brainlm_bids.preproc import steps
+
+    if not inputs.sbref:
+        return None, ""
+    try:
+        return steps.SingleBand(*load_image(inputs.sbref, inputs.orientation), inputs.seed), ""
+    except UserError as error:
+        return None, f"cannot be used ({error})"
+
+
 def save_realigned(
-    run: "steps.Realigned", affine: NDArray[np.float64], folder: Path
+    run: "steps.Realigned", affine: NDArray[np.float64], folder: Path, refused: str = ""
 ) -> dict[str, str]:
-    """Store a realigned run in a node's folder, and return the files by the names of outputs."""
+    """Store a realigned run in a node's folder, and return the files by the names of outputs.
+
+    refused: why its single-band reference could not even be read.
+    """
+    if refused:
+        run = replace(run, motion=replace(run.motion, sbref_refused=refused))
     step = float(np.median(run.boldref[run.brain_mask])) * COARSEST_STEP
     seen = run.brain_mask if run.seen is None else run.seen
     return {

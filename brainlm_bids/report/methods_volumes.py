@@ -232,10 +232,16 @@ def _motion(run: RunRecord) -> str | None:
         return "head motion had been corrected by fMRIPrep, whose motion parameters were used"
     if run.kind != RAW:
         return None
-    return (
+    text = (
         "head motion was estimated by rigid-body realignment (Gauss–Newton) to the median of "
-        "steady-state volumes spread over the run, and volumes were resampled by cubic splines"
+        "steady-state volumes spread over the run"
     )
+    if run.series.get("Reference") == "sbref":
+        text += (
+            ", which was registered rigidly (mutual information) to the run’s single-band "
+            "reference; this was the BOLD reference of all further registrations"
+        )
+    return f"{text}, and volumes were resampled by cubic splines"
 
 
 def _echoes(run: RunRecord) -> str | None:

@@ -39,6 +39,12 @@ def acquisition(sidecar: Mapping[str, Any]) -> list[Fact]:
         facts.append(
             Fact("Dummy volumes", str(sidecar["DummyVolumes"]), "excluded from the series")
         )
+    if sidecar.get("Reference") is not None:
+        distance = as_float(sidecar.get("ReferenceDistance"))
+        note = "" if distance is None else f"{number(distance)} mm from the median of the volumes"
+        names = {"sbref": "single-band reference"}
+        what = str(sidecar["Reference"])
+        facts.append(Fact("Reference", names.get(what, what), note))
     if sidecar.get("SliceTimingCorrected"):
         start = as_float(sidecar.get("StartTime"))
         note = f"volumes stand for {number(start)} s after their beginning" if start else ""

@@ -257,6 +257,8 @@ def _realign(run: Run, tr: float, settings: Settings) -> tuple[ArrayInterface, f
     )
     if run.slices is not None:
         realign.inputs.trait_set(slices=run.slices, tr=tr)
+    if run.sbref is not None:
+        realign.inputs.trait_set(sbref=str(run.sbref), seed=settings.random_seed)
     return realign, 1.5
 
 

@@ -24,9 +24,12 @@ from brainlm_bids.bids.context import (
 )
 from brainlm_bids.bids.distortion import DistortionInfo
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec
 from brainlm_bids.interfaces.context import Record
+from brainlm_bids.interfaces.derivatives import run as of_run
 from brainlm_bids.notices import Kind, notice
+from brainlm_bids.preproc.steps import Motion
 
 DEMO = notice(Kind.DEMO_MODEL, "A demo.")
 NAMING = Naming("/out", "sub-01_task-rest", "MNI152NLin6Asym", "A424")
@@ -129,3 +132,27 @@ def test_a_node_runs_again_only_if_its_context_changed(
         return (tmp_path / "graph" / "write" / "written.txt").stat().st_mtime_ns
 
     assert (run(CONTEXT) == run(dataclasses.replace(CONTEXT, **changes))) is cached
+
+
+def test_a_refused_single_band_reference_is_no_source_and_is_noted(tmp_path: Path) -> None:
+    sources = ("bids:raw:bold.nii.gz", "bids:raw:sbref.nii.gz", "bids:raw:t1w.nii.gz")
+    context = dataclasses.replace(CONTEXT, sources=sources, sbref=sources[1])
+    taken = Motion(0, reference="sbref", sbref_distance=1.5, sbref_likeness=0.9)
+    refused = Motion(0, sbref_refused="is too little like the run (likeness 0.31)")
+    for motion, kept in ((taken, sources), (refused, (sources[0], sources[2]))):
+        stored = payloads.load(Motion, payloads.save(motion, tmp_path / "motion"))
+        assert stored == motion
+        assert of_run.used(context, stored).sources == kept
+    assert of_run.reference_fields(taken) == {
+        "Reference": "sbref",
+        "ReferenceDistance": 1.5,
+        "ReferenceLikeness": 0.9,
+    }
+    assert of_run.reference_fields(refused)["Reference"] == "median of volumes"
+    assert of_run.reference_warnings("sub-01_task-rest", taken) == []
+    (note,) = of_run.reference_warnings("sub-01_task-rest", refused)
+    assert (note.kind, note.text) == (
+        "sbref_not_used",
+        "sub-01_task-rest: its single-band reference is too little like the run (likeness 0.31). "
+        "It was not used: the reference is the median of the run's own volumes.",
+    )

@@ -14,6 +14,7 @@ from brainlm_bids.interfaces.derivatives.run import (
     RunInputs,
     bad_volumes,
     interpolated_volumes,
+    used,
 )
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
 
@@ -39,10 +40,10 @@ class WriteDenoisedBold(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
-        self._context = from_plain(RunContext, self.inputs.context)
+        motion = payloads.load(steps.Motion, self.inputs.motion)
+        self._context = used(from_plain(RunContext, self.inputs.context), motion)
         naming = self._context.naming
         labels, grid = load_image(self.inputs.atlas)
-        motion = payloads.load(steps.Motion, self.inputs.motion)
         n_dummy = motion.n_dummy
         affine = load_affine(self.inputs.bold)
         # passed without a name, so that the step can release the run when it is done with it

@@ -20,10 +20,14 @@ from brainlm_bids.interfaces.derivatives.run import (
     RunInputs,
     bad_volumes,
     interpolated_volumes,
+    reference_fields,
+    reference_warnings,
     summarised,
+    unusable_warnings,
+    used,
 )
 from brainlm_bids.interfaces.software import software_versions
-from brainlm_bids.notices import Kind, Notice, notice, to_json
+from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.sampling import RESAMPLING
 from brainlm_bids.parcels.scaling import (
@@ -81,10 +85,10 @@ class WriteFunctional(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
-        self._context = from_plain(RunContext, self.inputs.context)
+        self._motion = payloads.load(steps.Motion, self.inputs.motion)
+        self._context = used(from_plain(RunContext, self.inputs.context), self._motion)
         self._naming = self._context.naming
         self._written: list[Path] = []
-        self._motion = payloads.load(steps.Motion, self.inputs.motion)
         self._n_dummy = self._motion.n_dummy
         self._warnings = list(self._context.warnings)
         self._quality = self._registration()
@@ -100,6 +104,7 @@ class WriteFunctional(ArrayInterface):
         if self.inputs.combination:
             self._echoes = payloads.load(steps.EchoSummary, self.inputs.combination)
         self._warnings += echo_warnings(self._echoes)
+        self._warnings += reference_warnings(self._naming.stem, self._motion)
         self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()
@@ -243,6 +248,7 @@ class WriteFunctional(ArrayInterface):
             "StartTime": self._context.start,
             "DistortionCorrection": self._distortion(),
             **echo_fields(self._context.echo_times, self._echoes),
+            **(reference_fields(self._motion) if self._context.input_data.kind == RAW else {}),
             "Registration": self._context.registration,
             "Coregistration": self.inputs.coregistration or None,
             "BrainMask": self.inputs.mask_source or None,
@@ -407,22 +413,6 @@ class WriteFunctional(ArrayInterface):
             },
         }
         self._table("robust", names, series.T.tolist(), **made)
-
-
-def unusable_warnings(n_voxels: int) -> list[Notice]:
-    """What to know of voxels of the brain whose values are not finite.
-
-    >>> [str(one) for one in unusable_warnings(0)]
-    []
-    """
-    if not n_voxels:
-        return []
-    held = "voxel of the brain holds" if n_voxels == 1 else "voxels of the brain hold"
-    text = (
-        f"{n_voxels} {held} values that are not finite numbers. They were left out; the coverage "
-        "of their parcels is smaller."
-    )
-    return [notice(Kind.NON_FINITE_VOXELS, text)]
 
 
 def _named(names: list[str], chosen: NDArray[np.bool_]) -> list[str]:

@@ -1,5 +1,6 @@
 """Inputs and helpers that the interfaces for the derivatives of a run share."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from brainlm_bids.bids.context import RunContext
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec
 from brainlm_bids.interfaces.context import Record
+from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.steps import Scaled
 
 if TYPE_CHECKING:
@@ -39,6 +41,50 @@ def summarised(inputs: Any) -> "Summary":
         components=components,
         decisions=decisions,
     )
+
+
+def used(context: RunContext, motion: "Motion") -> RunContext:
+    """The context of a run whose sources are those that were used."""
+    if not motion.sbref_refused:
+        return context
+    kept = tuple(one for one in context.sources if one != context.sbref)
+    return replace(context, sources=kept)
+
+
+def reference_fields(motion: "Motion") -> dict[str, Any]:
+    """The fields of a sidecar about the image that a raw run's motion refers to."""
+    return {
+        "Reference": motion.reference,
+        "ReferenceDistance": motion.sbref_distance,
+        "ReferenceLikeness": motion.sbref_likeness,
+    }
+
+
+def reference_warnings(name: str, motion: "Motion") -> list[Notice]:
+    """A note where a single-band reference turned out not to fit its run; name: of the run."""
+    if not motion.sbref_refused:
+        return []
+    text = (
+        f"{name}: its single-band reference {motion.sbref_refused}. It was not used: the reference "
+        "is the median of the run's own volumes."
+    )
+    return [notice(Kind.SBREF_NOT_USED, text)]
+
+
+def unusable_warnings(n_voxels: int) -> list[Notice]:
+    """What to know of voxels of the brain whose values are not finite.
+
+    >>> [str(one) for one in unusable_warnings(0)]
+    []
+    """
+    if not n_voxels:
+        return []
+    held = "voxel of the brain holds" if n_voxels == 1 else "voxels of the brain hold"
+    text = (
+        f"{n_voxels} {held} values that are not finite numbers. They were left out; the coverage "
+        "of their parcels is smaller."
+    )
+    return [notice(Kind.NON_FINITE_VOXELS, text)]
 
 
 def bad_volumes(motion: "Motion") -> dict[str, Any]:

@@ -14,6 +14,7 @@ end `summarise` computes what tables and figures show beside the series.
 """
 
 from brainlm_bids.preproc.denoising.ica import Components
+from brainlm_bids.preproc.motion.sbref import SingleBand
 from brainlm_bids.preproc.steps.anatomical import (
     Anatomy,
     Normalised,
@@ -75,6 +76,7 @@ __all__ = [
     "Projection",
     "Realigned",
     "RealignedEchoes",
+    "SingleBand",
     "SliceTimes",
     "Summary",
     "Unwarped",

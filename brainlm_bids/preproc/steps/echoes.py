@@ -13,6 +13,7 @@ from brainlm_bids.preproc.affine import Matrix
 from brainlm_bids.preproc.denoising import volumes
 from brainlm_bids.preproc.echoes import Decay, combine, fit_decay, weights_of
 from brainlm_bids.preproc.motion import realign as realignment
+from brainlm_bids.preproc.motion.sbref import SingleBand
 from brainlm_bids.preproc.steps.functional import (
     MAX_BAD_VOLUMES,
     Realigned,
@@ -71,6 +72,7 @@ def realign_echoes(
     max_bad_volumes: float = MAX_BAD_VOLUMES,
     device: str = "cpu",
     slices: SliceTimes | None = None,
+    sbref: SingleBand | None = None,
     keep: Keep | None = None,
     names: Sequence[str] = (),
 ) -> RealignedEchoes:
@@ -88,7 +90,7 @@ def realign_echoes(
         (4, 4) voxel to RAS+ mm, of all.
     echo_times
         (E,) s, ascending.
-    n_dummy, max_bad_volumes, device, slices
+    n_dummy, max_bad_volumes, device, slices, sbref
         See `realign`.
     keep
         Puts a realigned echo aside, and returns an array from which its volumes can be read, such
@@ -118,6 +120,7 @@ def realign_echoes(
             max_bad_volumes=max_bad_volumes,
             device=device,
             slices=slices,
+            sbref=sbref,
             out=raw,
         )
     kept = [keep(run.bold)]

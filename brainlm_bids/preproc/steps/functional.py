@@ -17,6 +17,7 @@ from brainlm_bids.preproc.affine import Matrix, centre_of_mass
 from brainlm_bids.preproc.denoising import confounds, temporal, volumes
 from brainlm_bids.preproc.motion import realign as realignment
 from brainlm_bids.preproc.motion.batches import usable_device
+from brainlm_bids.preproc.motion.sbref import SingleBand, place_if_it_fits
 from brainlm_bids.preproc.motion.slice_timing import correct_slice_timing
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
 from brainlm_bids.preproc.usable import check_varies, fill_from_neighbours, unusable_voxels
@@ -27,6 +28,8 @@ Mask = NDArray[np.bool_]
 IN_VIEW = 0.95
 # Beyond this share of bad volumes a run is not worth saving.
 MAX_BAD_VOLUMES = 0.2
+# What a run's motion refers to, as sidecars name it.
+OWN_REFERENCE, SINGLE_BAND = "median of volumes", "sbref"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class Motion:
     reasons
         (T,) why a volume is bad, "" for good ones, see `volumes.find_bad_volumes`; None where all
         are good.
+    reference
+        What the matrices lead from: `OWN_REFERENCE` or `SINGLE_BAND`.
+    sbref_distance, sbref_likeness
+        Of the single-band reference, see `sbref.Placement`.
+    sbref_refused
+        Why the run's single-band reference was not used, in a few words; "" if it was, or if there
+        was none.
     """
 
     n_dummy: int
@@ -61,6 +71,10 @@ class Motion:
     device: str | None = None
     n_unusable: int = 0
     reasons: volumes.Reasons | None = None
+    reference: str = OWN_REFERENCE
+    sbref_distance: float | None = None
+    sbref_likeness: float | None = None
+    sbref_refused: str = ""
 
     @property
     def good(self) -> Mask | None:
@@ -162,6 +176,7 @@ def realign(
     max_bad_volumes: float = MAX_BAD_VOLUMES,
     device: str = "cpu",
     slices: SliceTimes | None = None,
+    sbref: SingleBand | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> Realigned:
     """Make a reference of a run, find the brain in it, and remove head motion.
@@ -185,6 +200,9 @@ def realign(
         "cpu", "cuda", or "auto": CUDA where there is one.
     slices
         When slices were acquired, for their correction in time; None: they are left as they are.
+    sbref
+        The run's single-band reference. If it fits, it becomes the reference, in the brightness of
+        the run, and all volumes are brought to where it lies.
     out
         float32 (X, Y, Z, T) that the realigned run is written to. It may be `bold` itself, which
         saves a copy of the run.
@@ -223,6 +241,9 @@ def realign(
         brain = brain_mask_epi(reference, affine)
     chosen = None if good is None else np.flatnonzero(good)
     matrices = realignment.realign(bold, affine, reference, device=device, chosen=chosen)
+    found, refused = place_if_it_fits(sbref, reference, affine, brain)
+    if found is not None:
+        matrices, reference, brain = matrices @ found.matrix, found.image, found.brain
     if good is not None:
         matrices = volumes.complete_motion(matrices, good, centre_of_mass(brain, affine))
     in_view = realignment.volumes_in_view(matrices, affine, reference.shape)
@@ -244,6 +265,10 @@ def realign(
         usable_device(device),
         int((brain & unusable).sum()),
         reasons,
+        OWN_REFERENCE if found is None else SINGLE_BAND,
+        None if found is None else found.distance,
+        None if found is None else found.likeness,
+        refused,
     )
     # the interpolation carries holes this far
     near_holes = ndimage.binary_dilation(unusable, iterations=2)
