@@ -51,7 +51,7 @@ PHANTOM = (
         help="sessions per subject; 0: no session level",
     ),
     Option(name="runs", kind=int, default=1, bounds="[1, inf)", help="runs per session"),
-    Option(name="volumes", kind=int, default=240, bounds="[1, inf)", help="volumes per run"),
+    Option(name="volumes", kind=int, default=240, bounds="[3, inf)", help="volumes per run"),
     Option(
         name="tr",
         kind=float,
@@ -129,6 +129,17 @@ SCANNER = (
         default=1,
         bounds="[1, inf)",
         help="slices that are acquired at once, where they have an order",
+    ),
+    Option(
+        name="echoes",
+        kind=float,
+        several=True,
+        default=(),
+        default_text="one echo",
+        unit="s",
+        bounds="(0, 0.2]",
+        metavar="S",
+        help="echo times of several echoes",
     ),
     Option(
         name="lesion",
@@ -250,6 +261,7 @@ def _phantom(args: argparse.Namespace) -> None:
         sbref=args.sbref,
         slices=args.slices,
         multiband=args.multiband,
+        echoes=tuple(args.echoes),
         lesion=args.lesion,
         **{name: getattr(args, name) for name in switches},
     )

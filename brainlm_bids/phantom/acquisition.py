@@ -10,7 +10,7 @@ ATLAS = "A424approx"
 PARAMETERS = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 FIELD_OF_VIEW = (224.0, 224.0, 126.0)  # mm: 64 x 64 x 36 at 3.5 mm
 # first numbers of seeds: numpy takes trailing zeros as absent, so a number must tell what is drawn
-PEOPLE, ANATOMY, SESSION, RUN, FIELD, FIELD_MAPS, SBREF, LESION = range(1, 9)
+PEOPLE, ANATOMY, SESSION, RUN, FIELD, FIELD_MAPS, SBREF, LESION, ECHOES = range(1, 10)
 FLIP_DEGREES = 80.0
 SLICE_ORDERS = ("none", "ascending", "interleaved")
 FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
@@ -44,6 +44,7 @@ class Acquisition:
     lesion: bool = False
     slices: str = "none"  # or ascending, interleaved
     multiband: int = 1
+    echoes: tuple[float, ...] = ()  # times in s; none: one echo, of which nothing is said
 
     @property
     def shape(self) -> tuple[int, int, int]:

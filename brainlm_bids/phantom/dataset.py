@@ -23,6 +23,7 @@ def write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Ac
     derived |= {"GeneratedBy": made_by, **common}
     files.write_json(truth / "dataset_description.json", derived)
     ignored = ["*_motion.*", "*_xfm.*", "*_geometry.*", "*_timeseries.*", "*_metrics.*"]
+    ignored += ["*_T2starmap.*"] * bool(acquisition.echoes)
     ignored += ["*_fieldmap.*", "*_displacement.*"] * acquisition.has_field
     files.write_text(truth / ".bidsignore", "\n".join(ignored) + "\n")
     settings = {
@@ -40,6 +41,8 @@ def write_dataset_files(out: Path, truth: Path, n_subjects: int, acquisition: Ac
         }
     if acquisition.slices != "none":
         settings["slices"] = f"{acquisition.slices}, {acquisition.multiband} at once"
+    if acquisition.echoes:
+        settings["echo times"] = ", ".join(f"{time} s" for time in acquisition.echoes)
     if acquisition.sbref:
         settings["single-band reference"] = True
     if acquisition.lesion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 
 from brainlm_bids import files
-from brainlm_bids.phantom.acquisition import FLIP_DEGREES, RUN, SBREF, Acquisition
+from brainlm_bids.phantom.acquisition import ECHOES, FLIP_DEGREES, RUN, SBREF, Acquisition
+from brainlm_bids.phantom.echoes import nearest_echo
 from brainlm_bids.phantom.field import Distortion, Field, PhaseEncoding
 from brainlm_bids.phantom.fieldmap_files import field_fields
 from brainlm_bids.phantom.head import Warp, apply_affine, drawn_pose
@@ -20,7 +21,7 @@ from brainlm_bids.phantom.oracle import Oracle
 from brainlm_bids.phantom.scene import Run, bold_affine, build_scene, single_band, volumes
 from brainlm_bids.phantom.slices import slice_times, time_course
 from brainlm_bids.phantom.storing import write_nifti
-from brainlm_bids.phantom.truth import write_field_truth, write_truth
+from brainlm_bids.phantom.truth import write_decay_truth, write_field_truth, write_truth
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,25 @@ class Visit:
     identifiers: tuple[str, ...]  # of the field maps
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """All that is decided of a run before its images are made.
+
+    rng: the state from which coil and noise are drawn.
+    """
+
+    run: Run
+    centre: np.ndarray
+    bold_to_t1w: np.ndarray
+    parameters: np.ndarray
+    rng: np.random.Generator
+    numbers: tuple[int, int, int]
+
+    def stream(self, kind: int, *more: int) -> np.random.Generator:
+        """Random numbers of this run that nothing else draws from."""
+        return np.random.default_rng([kind, self.run.acquisition.seed, *self.numbers, *more])
+
+
 def write_run(
     folders: tuple[Path, Path],
     name: str,
@@ -44,11 +64,30 @@ def write_run(
     acquisition: Acquisition,
     numbers: tuple[int, int, int],
 ) -> list[str]:
-    """Simulate one run, write image and sidecar, and its truth; returns the names of the images.
+    """Simulate one run, write images and sidecars, and its truth; returns the names of the images.
 
     folders: of the data and of the truth; numbers: of subject, session and run, which seed it.
     """
     folder, truth = folders
+    plan = _planned(visit, acquisition, numbers)
+    run, warp = plan.run, visit.warp
+    points = apply_affine(np.linalg.inv(plan.bold_to_t1w), visit.points.T).T
+    oracle = Oracle(run, points, visit.labels)
+    if acquisition.echoes:
+        images = _write_echoes(folder, name, visit, plan, oracle)
+    else:
+        images = _write_images(folder, name, visit, plan, run, oracle)
+    write_truth(
+        *(truth, name, run, plan.parameters, plan.centre, warp, plan.bold_to_t1w, oracle.series())
+    )
+    if run.distortion:
+        write_field_truth(truth, name, run, (visit.labels, points))
+    if acquisition.echoes:
+        write_decay_truth(truth, name, run)
+    return images
+
+
+def _planned(visit: Visit, acquisition: Acquisition, numbers: tuple[int, int, int]) -> _Plan:
     rng = np.random.default_rng([RUN, acquisition.seed, *numbers])
     warp = visit.warp
     bold_to_t1w = drawn_pose(rng, 3.0, 4.0)
@@ -58,8 +97,10 @@ def write_run(
     affine = bold_affine(acquisition.shape, acquisition.voxel, centre)
     changes = time_course(acquisition, centre, rng)
     encoding = PhaseEncoding.from_bids(acquisition.phase_encoding)
+    echoes = acquisition.echoes
+    echo = echoes[nearest_echo(echoes)] if echoes else None
     run = Run(
-        scene=build_scene(warp, bold_to_t1w, affine, acquisition),
+        scene=build_scene(warp, bold_to_t1w, affine, acquisition, echo),
         affine=affine,
         matrices=changes.truth.matrices,
         series=changes.truth.series,
@@ -71,17 +112,71 @@ def write_run(
         if visit.field
         else None,
     )
-    coil = copy.deepcopy(rng)
-    points = apply_affine(np.linalg.inv(bold_to_t1w), visit.points.T).T
-    oracle = Oracle(run, points, visit.labels)
+    return _Plan(run, centre, bold_to_t1w, changes.parameters, rng, numbers)
+
+
+def _write_echoes(folder: Path, name: str, visit: Visit, plan: _Plan, oracle: Oracle) -> list[str]:
+    """Write the images of all echoes, which the same coil sees, with noise of their own."""
+    acquisition, run = plan.run.acquisition, plan.run
+    main = nearest_echo(acquisition.echoes)
+    images = []
+    for k, time in enumerate(acquisition.echoes):
+        seen, watched = run, oracle if k == main else None
+        if k != main:
+            scene = build_scene(visit.warp, plan.bold_to_t1w, run.affine, acquisition, time)
+            seen = replace(run, scene=scene)
+        noise = plan.stream(ECHOES, k + 1)
+        stem = f"{name}_echo-{k + 1}"
+        images += _write_images(folder, stem, visit, plan, seen, watched, noise, time)
+    return images
+
+
+def _write_images(
+    folder: Path,
+    name: str,
+    visit: Visit,
+    plan: _Plan,
+    run: Run,
+    oracle: Oracle | None,
+    noise: np.random.Generator | None = None,
+    echo_time: float | None = None,
+) -> list[str]:
+    """Write the series, and its single-band reference if there is one; returns their names.
+
+    noise: rng of the thermal noise of one of several echoes.
+    """
+    acquisition = run.acquisition
 
     def observed() -> Iterator[np.ndarray]:
-        for volume in volumes(run, rng):
+        for volume in volumes(run, copy.deepcopy(plan.rng), noise):
             stored = np.rint(volume)
-            oracle.add(stored)
+            if oracle:
+                oracle.add(stored)
             yield stored
 
-    common = {
+    common = _fields(visit, acquisition)
+    if echo_time is not None:
+        common["EchoTime"] = echo_time
+    header = nib.Nifti1Image(np.zeros(1), run.affine).header
+    header.set_data_shape((*acquisition.shape, acquisition.n_volumes))
+    header.set_zooms((*[acquisition.voxel] * 3, acquisition.tr))
+    write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
+    files.write_json(folder / f"{name}_bold.json", common | _slice_fields(acquisition))
+    if not acquisition.sbref:
+        return [f"{name}_bold.nii.gz"]
+    still = plan.stream(SBREF, round(1e6 * (echo_time or 0)))
+    header = nib.Nifti1Image(np.zeros(1), run.affine).header
+    header.set_data_shape(acquisition.shape)
+    volume = np.rint(single_band(run, copy.deepcopy(plan.rng), still))
+    write_nifti(folder / f"{name}_sbref.nii.gz", header, [volume])
+    files.write_json(folder / f"{name}_sbref.json", common)
+    return [f"{name}_bold.nii.gz", f"{name}_sbref.nii.gz"]
+
+
+def _fields(visit: Visit, acquisition: Acquisition) -> dict[str, Any]:
+    """What all sidecars of a run say."""
+    encoding = PhaseEncoding.from_bids(acquisition.phase_encoding)
+    return {
         "TaskName": "rest",
         "RepetitionTime": acquisition.tr,
         "FlipAngle": FLIP_DEGREES,
@@ -90,24 +185,6 @@ def write_run(
         "Instructions": "None: a simulation.",
         **(field_fields(encoding, visit.identifiers) if visit.field else {}),
     }
-    header = nib.Nifti1Image(np.zeros(1), affine).header
-    header.set_data_shape((*acquisition.shape, acquisition.n_volumes))
-    header.set_zooms((*[acquisition.voxel] * 3, acquisition.tr))
-    write_nifti(folder / f"{name}_bold.nii.gz", header, observed())
-    files.write_json(folder / f"{name}_bold.json", common | _slice_fields(acquisition))
-    images = [f"{name}_bold.nii.gz"]
-    if acquisition.sbref:
-        still = np.random.default_rng([SBREF, acquisition.seed, *numbers])
-        header = nib.Nifti1Image(np.zeros(1), affine).header
-        header.set_data_shape(acquisition.shape)
-        volume = np.rint(single_band(run, coil, still))
-        write_nifti(folder / f"{name}_sbref.nii.gz", header, [volume])
-        files.write_json(folder / f"{name}_sbref.json", common)
-        images.append(f"{name}_sbref.nii.gz")
-    write_truth(truth, name, run, changes.parameters, centre, warp, bold_to_t1w, oracle.series())
-    if run.distortion:
-        write_field_truth(truth, name, run, (visit.labels, points))
-    return images
 
 
 def _slice_fields(acquisition: Acquisition) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.phantom.acquisition import Acquisition
 from brainlm_bids.phantom.courses import saturation
+from brainlm_bids.phantom.echoes import ECHO_TIME, decay_rates
 from brainlm_bids.phantom.field import Distortion
 from brainlm_bids.phantom.head import (
     CSF,
@@ -51,6 +52,7 @@ class Scene:
     cardiac: np.ndarray
     global_signal: np.ndarray
     voxel_to_grid: np.ndarray  # (4, 4), of the BOLD
+    decay: np.ndarray | None = None  # base times R2* in 1/s, for one of several echoes
 
 
 def bold_affine(shape: tuple[int, int, int], voxel: float, centre: np.ndarray) -> np.ndarray:
@@ -76,12 +78,16 @@ def template_points(warp: Warp, grid_to_t1w: np.ndarray, shape: tuple[int, ...])
 
 
 def build_scene(
-    warp: Warp, bold_to_t1w: np.ndarray, affine: np.ndarray, acquisition: Acquisition
+    warp: Warp,
+    bold_to_t1w: np.ndarray,
+    affine: np.ndarray,
+    acquisition: Acquisition,
+    echo_time: float | None = None,
 ) -> Scene:
     """Sample the warped template around the BOLD's field of view and blur it by the point spread.
 
     The parcels are those of the embedded atlas continued over all grey matter: the nearest of the
-    424 centroids.
+    424 centroids. echo_time in s: of one of several echoes.
     """
     shape, grid_to_voxel = half_voxels(acquisition.shape, acquisition.voxel)
     points = template_points(warp, bold_to_t1w @ affine @ grid_to_voxel, shape)
@@ -89,13 +95,18 @@ def build_scene(
     if acquisition.switches["dropout"]:
         intensity = intensity * signal_left(points)
     intensity = (GREY_LEVEL * intensity).astype(np.float32)
-
+    rates, of_oxygen = None, 1.0
+    if echo_time is not None:
+        rates = decay_rates(points, tissues, acquisition.switches["dropout"])
+        intensity = (intensity * np.exp(-(echo_time - ECHO_TIME) * rates)).astype(np.float32)
+        of_oxygen = echo_time / ECHO_TIME
     blur = 2 * POINT_SPREAD
     brain = np.flatnonzero(ndimage.binary_dilation(_closed(tissues, shape), iterations=3))
     brain = brain[np.argsort(brain % shape[2], kind="stable")]
     vessels = np.exp(-ellipsoid(points, (0.0, -8.0, -28.0), (14.0, 18.0, 16.0)))
     pulsating = intensity * (0.025 * tissues[CSF] + 0.02 * vessels)
-    blood = intensity * (0.005 * tissues[GREY] + 0.0025 * tissues[WHITE])
+    blood = of_oxygen * intensity * (0.005 * tissues[GREY] + 0.0025 * tissues[WHITE])
+    signal = of_oxygen * SIGNAL * intensity * tissues[GREY]
 
     def blurred(values: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(values.reshape(shape).astype(np.float32), blur)
@@ -105,10 +116,11 @@ def build_scene(
         tissues=np.stack([blurred(tissue) for tissue in tissues]),
         row=brain // shape[2],
         layer=brain % shape[2],
-        parcels=_parcel_maps(points, SIGNAL * intensity * tissues[GREY], shape, blur, brain),
+        parcels=_parcel_maps(points, signal, shape, blur, brain),
         cardiac=blurred(pulsating).ravel()[brain],
         global_signal=blurred(blood).ravel()[brain],
         voxel_to_grid=np.linalg.inv(grid_to_voxel),
+        decay=None if rates is None else blurred(intensity * rates),
     )
 
 
@@ -215,8 +227,10 @@ def _sampled(coefficients: np.ndarray, places: np.ndarray) -> np.ndarray:
     )
 
 
-def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the noisy volumes (X, Y, Z) float32 in turn.
+def volumes(
+    run: Run, rng: np.random.Generator, noise: np.random.Generator | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the noisy volumes (X, Y, Z) float32 in turn; noise: rng of the thermal noise.
 
     What moves with the head is synthesised in the reference pose and sampled once through the
     motion; coil, drift, breathing and thermal noise belong to the scanner and are added after.
@@ -249,7 +263,7 @@ def volumes(run: Run, rng: np.random.Generator) -> Iterator[np.ndarray]:
             last = height
             volume *= 1 - 0.1 * np.minimum(history, 1.0)
         if switches["thermal_noise"]:
-            volume = _with_noise(volume, sigma, rng)
+            volume = _with_noise(volume, sigma, noise or rng)
         yield volume.reshape(shape).astype(np.float32)
 
 

@@ -12,10 +12,11 @@ from brainlm_bids import files
 from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.phantom.acquisition import ATLAS, PARAMETERS
 from brainlm_bids.phantom.courses import saturation
+from brainlm_bids.phantom.echoes import nearest_echo
 from brainlm_bids.phantom.field import READOUT
 from brainlm_bids.phantom.head import Warp, apply_affine, epi_tissues
 from brainlm_bids.phantom.oracle import oracle_metrics
-from brainlm_bids.phantom.scene import Run
+from brainlm_bids.phantom.scene import Run, View
 from brainlm_bids.phantom.storing import write_nifti, write_npz, write_tsv
 from brainlm_bids.resources import EMBEDDED_SPACE, parcels
 
@@ -148,3 +149,28 @@ def displacement_of(millimetres: np.ndarray) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     size = np.abs(millimetres)
     return float(millimetres.mean()), float(size.mean()), float(size.max())
+
+
+def write_decay_truth(truth: Path, name: str, run: Run) -> None:
+    """Write T2* on the run's grid; 0 where there is no signal."""
+    acquisition, scene = run.acquisition, run.scene
+    assert scene.decay is not None
+    view = View(run.affine, acquisition.shape, scene.voxel_to_grid, None)
+    signal, decay = (view(image, np.eye(4)) for image in (scene.base, scene.decay))
+    seen = (signal > 0.02 * signal.max()) & (decay > 0)
+    seconds = np.divide(signal, decay, out=np.zeros_like(signal), where=seen)
+    header = nib.Nifti1Image(np.zeros(1), run.affine).header
+    header.set_data_shape(acquisition.shape)
+    stem = f"{name}_space-boldref_desc-truth_T2starmap"
+    write_nifti(truth / f"{stem}.nii.gz", header, [seconds.reshape(acquisition.shape)], "<f4")
+    time = acquisition.echoes[nearest_echo(acquisition.echoes)]
+    files.write_json(
+        truth / f"{stem}.json",
+        {
+            "Description": "T2* where tissue lies: 1 / T2* is how fast the logarithm of a voxel's "
+            "signal falls at the EchoTime of this file",
+            "Units": "s",
+            "EchoTime": time,
+            "SpatialReference": "the pose of the head whose motion parameters are zero",
+        },
+    )

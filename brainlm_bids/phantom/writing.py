@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from brainlm_bids.phantom.acquisition import (
 from brainlm_bids.phantom.anatomy import write_t1w
 from brainlm_bids.phantom.courses import motion_parameters
 from brainlm_bids.phantom.dataset import write_dataset_files
+from brainlm_bids.phantom.echoes import MAX_ECHO_TIME
 from brainlm_bids.phantom.field import (
     MAX_DISTORTION,
     READOUT,
@@ -62,6 +64,7 @@ def write_phantom(
     sbref: bool = False,
     slices: str = "none",
     multiband: int = 1,
+    echoes: Sequence[float] = (),
     lesion: bool = False,
 ) -> Path:
     """Write the data set into `out` (made if missing, must be empty) and return `out`.
@@ -73,8 +76,8 @@ def write_phantom(
     array, which is LAS) by the field of each person, largest at the frontal and temporal
     poles; fieldmaps: which of "phasediff", "phases", "field" and "pair" are written to `fmap`;
     slices: "ascending" or "interleaved" acquires them one after another, `multiband` of them at
-    once, and the truth is that of half of the TR; sbref: a single-band reference of each run;
-    lesion: the T1w shows a lesion, with its mask.
+    once, and the truth is that of half of the TR; echoes: times in s of several echoes;
+    sbref: a single-band reference of each run; lesion: the T1w shows a lesion, with its mask.
     The truth lies in `out/derivatives/phantom`. Raises UserError for a folder that is not empty,
     a count or a size that makes no sense, an unknown kind of motion, a `.par` file that is missing
     or too short.
@@ -91,6 +94,7 @@ def write_phantom(
         lesion=bool(lesion),
         slices=slices,
         multiband=multiband,
+        echoes=tuple(map(float, echoes)),
     )
     _check(acquisition, n_subjects=n_subjects, n_sessions=n_sessions, n_runs=n_runs)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -107,8 +111,8 @@ def write_phantom(
 def _check(acquisition: Acquisition, n_subjects: int, n_sessions: int, n_runs: int) -> None:
     if min(n_subjects, n_runs) < 1 or n_sessions < 0:
         raise UserError("a phantom needs at least one subject and one run")
-    if acquisition.n_volumes < 2 or acquisition.tr <= 0:
-        raise UserError("a phantom needs at least two volumes and a TR above 0 s")
+    if acquisition.n_volumes < 3 or acquisition.tr <= 0:  # of two, a series may have no variance
+        raise UserError("a phantom needs at least three volumes and a TR above 0 s")
     if not 1.0 <= acquisition.voxel <= 10.0:
         raise UserError(f"voxels of {acquisition.voxel} mm: choose between 1 and 10 mm")
     if not 0 <= acquisition.distortion <= MAX_DISTORTION:
@@ -123,6 +127,13 @@ def _check(acquisition: Acquisition, n_subjects: int, n_sessions: int, n_runs: i
         raise UserError(f"slices '{acquisition.slices}' are none of {', '.join(SLICE_ORDERS)}")
     if acquisition.multiband < 1 or (acquisition.multiband > 1 and acquisition.slices == "none"):
         raise UserError("a multiband factor is a whole number, and needs an order of the slices")
+    times = acquisition.echoes
+    rising = all(a < b for a, b in pairwise(times))
+    if times and not (len(times) > 1 and rising and times[0] > 0 and times[-1] <= MAX_ECHO_TIME):
+        raise UserError(
+            f"echo times must be two or more that rise, in s up to {MAX_ECHO_TIME}; "
+            f"not {', '.join(map(str, times))}"
+        )
     try:
         slice_times(acquisition)
         PhaseEncoding.from_bids(acquisition.phase_encoding)

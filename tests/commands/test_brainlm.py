@@ -241,9 +241,11 @@ def test_phantom_of_a_scanner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(phantom, "write_phantom", lambda out, **keywords: seen.update(keywords))
     flags = ["--distortion", "8", "--phase-encoding", "i-", "--fieldmaps", "phasediff", "pair"]
     flags += ["--sbref", "--lesion", "--slices", "ascending", "--multiband", "4"]
+    flags += ["--echoes", "12ms", "0.028"]
     assert tools.main(["phantom", str(tmp_path), *flags]) == 0
     wanted = {"distortion": 8.0, "phase_encoding": "i-", "fieldmaps": ("phasediff", "pair")}
     wanted |= {"sbref": True, "lesion": True, "slices": "ascending", "multiband": 4}
+    wanted |= {"echoes": (0.012, 0.028)}
     assert {key: seen[key] for key in wanted} == wanted
     assert tools.FIELD_MAP_KINDS == acquisition.FIELD_MAP_KINDS
     assert tools.SLICE_ORDERS == acquisition.SLICE_ORDERS

@@ -365,7 +365,7 @@ def test_recovered_says_what_does_not_fit(noisy: Path, tmp_path: Path) -> None:
     "wrong, said",
     [
         ({"n_subjects": 0}, "at least one subject"),
-        ({"n_volumes": 1}, "two volumes"),
+        ({"n_volumes": 2}, "three volumes"),
         ({"voxel": 50.0}, "between 1 and 10"),
         ({"motion": "wild"}, "neither none, low"),
         ({"motion": "short.par"}, "3 rows"),
