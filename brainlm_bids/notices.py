@@ -167,6 +167,16 @@ class Kind(StrEnum):
         Level.NOTE,
         "The run has two echoes: nothing confirms the T2* by which they were combined.",
     )
+    TEDANA_NOT_USED = (
+        "tedana_not_used",
+        Level.WARNING,
+        "The run was to be denoised by tedana, and has fewer than three echoes: it was not.",
+    )
+    TEDANA_REJECTED_ALL = (
+        "tedana_rejected_all",
+        Level.DANGER,
+        "tedana accepted no component: none was removed, so the run was not denoised by it.",
+    )
     ECHO_TIMES_SUSPECT = (
         "echo_times_suspect",
         Level.DANGER,

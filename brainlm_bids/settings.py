@@ -177,6 +177,11 @@ class Settings:
         0.2, PREPROCESSING, SERIES, bounds="[0, 1)", metavar="SHARE",
         help="largest share of whole bad volumes (zero, missing, repeated, far too bright or dark) "
         "with which a run is processed: they take no part in any fit; a run with more fails")
+    me_denoise: str = setting(
+        "none", PREPROCESSING, SERIES, choices=("none", "tedana"),
+        metavar="none|tedana",
+        help="additional denoising of raw runs of three or more echoes by their dependence on the "
+        "echo time, by tedana, which has to be installed; --denoise comes after it")
     slice_timing: bool = setting(
         False, PREPROCESSING, SERIES,
         help="correct slice timing, by the SliceTiming of the sidecars of raw runs: every slice is "

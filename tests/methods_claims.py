@@ -53,6 +53,7 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "excluded, as requested": _is("series", "DummyVolumesDetected", False),
     "rigid-body realignment": _kind("raw"),
     "were resampled by the motion of the first": _has("series", "EchoTimes"),
+    "do not depend on the echo time": _has("series", "EchoDenoising"),
     "marked as motion outliers": _has("series", "FramewiseDisplacementThreshold"),
     "multiplied by one factor": _has("series", "GrandMean"),
     "(fastica": _has("components", "NumberOfComponents"),

@@ -252,7 +252,7 @@ def test_configurations_of_earlier_outputs_keep_their_names() -> None:
         *("dummy_scans", "fd_spike_threshold", "dvars_spike_threshold", "high_pass", "low_pass"),
         *("max_bad_volumes", "min_parcel_coverage"),
         *("denoise", "model_tr", "save_bold", "save_parcels", "random_seed"),
-        *("assume_orientation", "normalization", "ignore", "slice_timing"),
+        *("assume_orientation", "normalization", "ignore", "slice_timing", "me_denoise"),
     }
     assert set(SETTINGS.changing(MODEL)) == {
         *("mask_ratio", "input_gain", "pooling", "window_stride", "token_orders", "save_tokens"),

@@ -44,6 +44,14 @@ def run_context(
         warnings.append(notice(Kind.NO_T1W, text))
     if run.no_fieldmap and all(one.kind != Kind.FIELDMAP_NOT_USED for one in warnings):
         warnings.append(notice(Kind.NO_FIELDMAP, f"No field map: {run.no_fieldmap}."))
+    if settings.me_denoise == "tedana" and not run.for_tedana:
+        text = (
+            f"The run was not denoised by tedana, which needs three echoes or more: there are "
+            f"{len(run.echoes)}."
+            if run.echoes
+            else "The run was not denoised by tedana, which needs three echoes or more."
+        )
+        warnings.append(notice(Kind.TEDANA_NOT_USED, text))
     warnings += band_warnings(run.tr, None if run.timeseries else settings.low_pass)
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(

@@ -32,6 +32,7 @@ PREPROCESSING = (
     *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
     *("SliceTimingCorrected", "DistortionCorrection", "EchoTimes", "EchoCombination"),
+    "EchoDenoising",
 )
 ALIKE = "They should be preprocessed alike."
 ADVICE = {

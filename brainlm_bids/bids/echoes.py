@@ -29,6 +29,8 @@ SHORTEST_ECHO_TIME, LONGEST_ECHO_TIME = 1e-3, 0.3
 # Echoes of one acquisition have one grid, but for rounding (mm).
 SAME_PLACE = 0.01
 MAGNITUDE = "mag"
+# A decay by T2* alone and one by S0 alone are told apart by three echoes.
+FEWEST_ECHOES = 3
 
 
 class Images(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 from brainlm_bids.bids.acquisition import Acquisition
 from brainlm_bids.bids.anatomy import Anatomy
 from brainlm_bids.bids.echoes import (
+    FEWEST_ECHOES,
     about_numbers,
     images_of_runs,
     read_echoes,
@@ -139,6 +140,11 @@ class Run:
         if self.preprocessed is not None:
             return self.preprocessed.space != CIFTI_SPACE
         return not self.timeseries
+
+    @property
+    def for_tedana(self) -> bool:
+        """Whether there are enough echoes for a TE-dependent analysis."""
+        return len(self.echoes) >= FEWEST_ECHOES
 
     @property
     def reads(self) -> tuple[Path, ...]:

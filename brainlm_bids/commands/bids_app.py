@@ -3,6 +3,7 @@
 Nothing heavy is imported before the arguments are known, so that `--help` answers at once.
 """
 
+import importlib.util
 import os
 import signal
 import sys
@@ -156,6 +157,7 @@ def _check(settings: Settings) -> None:
         raise UserError("--assume-orientation has an effect on raw images only")
     if settings.slice_timing and (settings.derivatives or settings.timeseries):
         raise UserError("--slice-timing has an effect on raw images only")
+    _check_tedana(settings)
     if settings.slice_timing and "slicetiming" in settings.ignore:
         raise UserError("--slice-timing and --ignore slicetiming contradict each other")
     _check_folders(settings)
@@ -165,6 +167,19 @@ def _check(settings: Settings) -> None:
     _check_numbers(settings)
     if "none" in settings.model and len(settings.model) > 1:
         raise UserError("--model none cannot be combined with other models")
+
+
+def _check_tedana(settings: Settings) -> None:
+    if settings.me_denoise == "none":
+        return
+    if settings.derivatives or settings.timeseries:
+        raise UserError("--me-denoise has an effect on raw images only")
+    if importlib.util.find_spec("tedana") is None:
+        raise UserError(
+            "--me-denoise tedana: the package tedana is not installed (no container of "
+            "brainlm-bids has it); run pip install 'brainlm-bids[multiecho]', or leave the option "
+            "out"
+        )
 
 
 def _check_files(settings: Settings) -> None:

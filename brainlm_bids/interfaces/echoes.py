@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nipype.interfaces.base import File, traits
@@ -20,10 +21,14 @@ from brainlm_bids.interfaces.functional import (
 )
 from brainlm_bids.interfaces.images import load_affine, load_image
 
+if TYPE_CHECKING:
+    from brainlm_bids.preproc import steps
+
 
 class _RealignEchoesInputs(MotionInputs):
     echoes = traits.List(File(exists=True), mandatory=True, desc="the shortest echo time first")
     echo_times = traits.List(traits.Float, mandatory=True, desc="s")
+    denoise = traits.Enum("none", "tedana", usedefault=True)
 
 
 class _RealignEchoesOutputs(RealignOutputs):
@@ -53,9 +58,26 @@ class RealignEchoes(ArrayInterface):
                 slices=slice_times(self.inputs),
                 sbref=sbref,
                 keep=lambda echo: _on_disk(echo, folder),
+                decompose=self._decompose(affine, folder),
             )
         self._results |= save_realigned(run, affine, folder, refused)
         self._results["combination"] = payloads.save(run.summary, folder / "combination")
+
+    def _decompose(self, affine: NDArray[np.float64], folder: Path) -> "steps.Decompose | None":
+        if self.inputs.denoise != "tedana":
+            return None
+        from brainlm_bids.interfaces.tedana import decompose
+
+        return lambda echoes, brain_mask, volumes: decompose(
+            echoes,
+            affine,
+            self.inputs.echo_times,
+            brain_mask,
+            volumes,
+            folder,
+            seed=self.inputs.seed,
+            n_threads=self.inputs.n_threads,
+        )
 
     def _read(self) -> Iterator[NDArray[np.float32]]:
         """One echo after the other, so that the one before can be forgotten."""

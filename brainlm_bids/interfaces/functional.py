@@ -41,7 +41,7 @@ class MotionInputs(ArrayInputSpec):
     slices = Record(SliceTable, desc="when slices were acquired, if that is to be corrected")
     tr = traits.Float(desc="s, of a run with slices")
     sbref = File(exists=True, desc="single-band reference")
-    seed = traits.Int(desc="of the registration to it")
+    seed = traits.Int(desc="of the registration to it, and of tedana")
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True, nohash=True)
 
 

@@ -253,7 +253,21 @@ def _echoes(run: RunRecord) -> str | None:
         f"the {len(times)} echoes ({shown} ms) were resampled by the motion of the first, T2* was "
         "estimated in each voxel by a log-linear fit over the echoes with signal, as in tedana "
         "[@tedana], and the echoes were averaged with the weights TE · exp(−TE / T2*), normalised "
-        "to a sum of 1 [@posse]"
+        "to a sum of 1 [@posse]" + _te_dependence(run)
+    )
+
+
+def _te_dependence(run: RunRecord) -> str:
+    software = run.series.get("EchoDenoising")
+    if not software:
+        return ""
+    if run.warns_of(Kind.TEDANA_REJECTED_ALL):
+        return f"; {quoted(software)} [@tedana;@kundu] accepted no component, and none was removed"
+    counts = [run.series.get(f"Tedana{name}") for name in ("RejectedComponents", "Components")]
+    return (
+        f"; components that do not depend on the echo time as BOLD does ({counts[0]} of "
+        f"{counts[1]}) were found by {quoted(software)} [@tedana;@kundu] and removed by linear "
+        "regression"
     )
 
 

@@ -64,7 +64,12 @@ def _echoes(sidecar: Mapping[str, Any]) -> list[Fact]:
     shown = ", ".join(number(1000 * float(time), 3) for time in times)
     note = "" if t2star is None else f"T2* of the brain: {number(1000 * t2star, 3)} ms (median)"
     suspect = any(one.kind == Kind.ECHO_TIMES_SUSPECT for one in from_json(sidecar.get("Warnings")))
-    return [Fact("Echoes combined", f"{len(times)}, at {shown} ms", note, suspect)]
+    facts = [Fact("Echoes combined", f"{len(times)}, at {shown} ms", note, suspect)]
+    if sidecar.get("EchoDenoising"):
+        counts = [sidecar.get(f"Tedana{name}") for name in ("RejectedComponents", "Components")]
+        note = f"{counts[0]} of {counts[1]} components rejected"
+        facts.append(Fact("Denoised by", str(sidecar["EchoDenoising"]), note))
+    return facts
 
 
 def motion(sidecar: Mapping[str, Any]) -> list[Fact]:

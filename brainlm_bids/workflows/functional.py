@@ -246,7 +246,12 @@ def _realign(run: Run, tr: float, settings: Settings) -> tuple[ArrayInterface, f
     realign: Realign | RealignEchoes
     if run.echoes:
         echoes = [str(path) for path in run.echoes]
-        realign = RealignEchoes(echoes=echoes, echo_times=list(run.echo_times))
+        realign = RealignEchoes(
+            echoes=echoes,
+            echo_times=list(run.echo_times),
+            denoise=settings.me_denoise if run.for_tedana else "none",
+            seed=settings.random_seed,
+        )
     else:
         realign = Realign(bold=str(run.source))
     realign.inputs.trait_set(
@@ -259,7 +264,9 @@ def _realign(run: Run, tr: float, settings: Settings) -> tuple[ArrayInterface, f
         realign.inputs.trait_set(slices=run.slices, tr=tr)
     if run.sbref is not None:
         realign.inputs.trait_set(sbref=str(run.sbref), seed=settings.random_seed)
-    return realign, 1.5
+    # tedana holds the brain of every echo, as float64 and more than once
+    for_tedana = settings.me_denoise == "tedana" and run.for_tedana
+    return realign, 1.5 + (3.0 * len(run.echoes) if for_tedana else 0.0)
 
 
 def _project(run: Run, inputs: Inputs, settings: Settings) -> Project:

@@ -23,22 +23,46 @@ def echo_fields(times: Sequence[float], summary: "EchoSummary | None") -> dict[s
     """
     if summary is None:
         return {}
-    return {
+    fields = {
         "EchoTimes": list(times),
         "EchoCombination": OPTIMAL,
         "MedianT2star": summary.t2star,
         "SharesByEchoesWithSignal": summary.shares.tolist(),
     }
+    if summary.version is None:
+        return fields
+    return fields | {
+        "EchoDenoising": f"tedana {summary.version}",
+        "TedanaComponents": summary.n_components,
+        "TedanaRejectedComponents": summary.n_noise,
+    }
 
 
 def echo_warnings(summary: "EchoSummary | None") -> list[Notice]:
-    """A warning where the signal of a run does not decay as that of a brain."""
-    if summary is None or summary.plausible:
+    """Warnings about the decay of a run's signal, and about tedana's decisions.
+
+    Parameters
+    ----------
+    summary
+        Of the combination; None for a run of one echo.
+    """
+    if summary is None:
         return []
-    found = f"T2* is {1000 * summary.t2star:.3g} ms" if summary.t2star > 0 else "it does not fall"
-    text = (
-        f"The signal does not decay with the echo time as that of a brain: in the median of its "
-        f"voxels {found}. The echo times in the sidecars, or the names of the echoes, are probably "
-        "wrong, and so is the combination of the echoes."
-    )
-    return [notice(Kind.ECHO_TIMES_SUSPECT, text)]
+    warnings = []
+    if not summary.plausible:
+        found = (
+            f"T2* is {1000 * summary.t2star:.3g} ms" if summary.t2star > 0 else "it does not fall"
+        )
+        text = (
+            "The signal does not decay with the echo time as that of a brain: in the median of its "
+            f"voxels {found}. The echo times in the sidecars, or the names of the echoes, are "
+            "probably wrong, and so is the combination of the echoes."
+        )
+        warnings.append(notice(Kind.ECHO_TIMES_SUSPECT, text))
+    if summary.version is not None and summary.n_noise == summary.n_components:
+        text = (
+            f"tedana accepted none of {summary.n_components} components. None was removed, so the "
+            "run was not denoised by tedana."
+        )
+        warnings.append(notice(Kind.TEDANA_REJECTED_ALL, text))
+    return warnings

@@ -31,7 +31,13 @@ from brainlm_bids.preproc.steps.denoising import (
     denoise,
     resample_denoised,
 )
-from brainlm_bids.preproc.steps.echoes import EchoSummary, RealignedEchoes, realign_echoes
+from brainlm_bids.preproc.steps.echoes import (
+    Decompose,
+    EchoSummary,
+    RealignedEchoes,
+    TeDependence,
+    realign_echoes,
+)
 from brainlm_bids.preproc.steps.fmriprep import (
     Grayordinates,
     extract_preprocessed,
@@ -64,6 +70,7 @@ __all__ = [
     "Components",
     "Coregistration",
     "Decisions",
+    "Decompose",
     "Denoised",
     "Design",
     "EchoSummary",
@@ -79,6 +86,7 @@ __all__ = [
     "SingleBand",
     "SliceTimes",
     "Summary",
+    "TeDependence",
     "Unwarped",
     "classify",
     "coregister",

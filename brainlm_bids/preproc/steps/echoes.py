@@ -11,11 +11,13 @@ from scipy import ndimage
 from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import Matrix
 from brainlm_bids.preproc.denoising import volumes
+from brainlm_bids.preproc.denoising.aroma import removal_matrix
 from brainlm_bids.preproc.echoes import Decay, combine, fit_decay, weights_of
 from brainlm_bids.preproc.motion import realign as realignment
 from brainlm_bids.preproc.motion.sbref import SingleBand
 from brainlm_bids.preproc.steps.functional import (
     MAX_BAD_VOLUMES,
+    Mask,
     Realigned,
     SliceTimes,
     check_length,
@@ -25,7 +27,36 @@ from brainlm_bids.preproc.steps.functional import (
 from brainlm_bids.preproc.usable import check_varies, fill_from_neighbours, unusable_voxels
 
 Echo = NDArray[np.float32]
+# Voxels that are denoised at a time.
+_CHUNK = 50_000
 Keep = Callable[[Echo], Echo]
+
+
+@dataclass(frozen=True)
+class TeDependence:
+    """Independent components of several echoes, and which of them do not depend on the echo time.
+
+    Attributes
+    ----------
+    mixing
+        (T', K) their time courses, of the good volumes of the steady state.
+    noise
+        (K,) whether a component is noise.
+    version
+        Of tedana, which found them.
+    """
+
+    mixing: NDArray[np.float64]
+    noise: Mask
+    version: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether some component is not noise; nothing is removed if all are."""
+        return not self.noise.all()
+
+
+Decompose = Callable[[Sequence[Echo], Mask, NDArray[np.intp]], TeDependence]
 
 
 @dataclass(frozen=True)
@@ -40,11 +71,18 @@ class EchoSummary:
         Whether that is the T2* of a brain; if not, the echo times are probably wrong.
     shares
         (E + 1,) share of the brain's voxels in which 0, 1, … E echoes have signal.
+    n_components, n_noise
+        Components of tedana, and how many of them it rejected; None where it was not used.
+    version
+        Of tedana.
     """
 
     t2star: float
     plausible: bool
     shares: NDArray[np.float64]
+    n_components: int | None = None
+    n_noise: int | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +113,7 @@ def realign_echoes(
     sbref: SingleBand | None = None,
     keep: Keep | None = None,
     names: Sequence[str] = (),
+    decompose: Decompose | None = None,
 ) -> RealignedEchoes:
     """Remove head motion from the echoes of a run, and combine them.
 
@@ -95,6 +134,12 @@ def realign_echoes(
     keep
         Puts a realigned echo aside, and returns an array from which its volumes can be read, such
         as one on disk; None: the echoes stay in memory.
+    names
+        (E,) what messages call the echoes; none: their numbers.
+    decompose
+        Finds components that are noise in the realigned echoes, their brain (X, Y, Z) and the
+        volumes to use (T',), as tedana does. They are removed from the combination; None: nothing
+        is.
 
     Returns
     -------
@@ -132,7 +177,7 @@ def realign_echoes(
         kept.append(keep(echo))
         del echo
     with _about(names[0]):
-        return _combined(run, kept, echo_times, max_bad_volumes)
+        return _combined(run, kept, echo_times, max_bad_volumes, decompose)
 
 
 @contextlib.contextmanager
@@ -178,7 +223,11 @@ def _follow(run: Realigned, echo: Echo, affine: Matrix, slices: SliceTimes | Non
 
 
 def _combined(
-    run: Realigned, echoes: Sequence[Echo], echo_times: Sequence[float], max_bad_volumes: float
+    run: Realigned,
+    echoes: Sequence[Echo],
+    echo_times: Sequence[float],
+    max_bad_volumes: float,
+    decompose: Decompose | None,
 ) -> RealignedEchoes:
     """The optimal combination of realigned echoes; what is bad in one of them is interpolated."""
     reasons, n_dummy, n_volumes = run.motion.reasons, run.motion.n_dummy, run.bold.shape[3]
@@ -187,10 +236,27 @@ def _combined(
         volumes.check_share(reasons, max_bad_volumes)
         check_length(n_volumes, n_dummy, good)
         usable = np.flatnonzero(good)
-    decay = fit_decay(echoes, echo_times, run.brain_mask, usable[usable >= n_dummy])
+    usable = usable[usable >= n_dummy]
+    decay = fit_decay(echoes, echo_times, run.brain_mask, usable)
     bold = combine(echoes, weights_of(decay, echo_times))
-    if good is not None:
-        volumes.fill_volumes(bold, good)
     counts = np.bincount(decay.n_good[run.brain_mask], minlength=len(echoes) + 1)
     summary = EchoSummary(decay.median, decay.is_plausible, counts / counts.sum())
+    if decompose is not None:
+        found = decompose(echoes, run.brain_mask, usable)
+        _remove(bold, found, usable)
+        numbers = len(found.noise), int(found.noise.sum()), found.version
+        summary = replace(summary, n_components=numbers[0], n_noise=numbers[1], version=numbers[2])
+    if good is not None:
+        volumes.fill_volumes(bold, good)
     return RealignedEchoes(bold, run.boldref, run.brain_mask, run.motion, run.seen, decay, summary)
+
+
+def _remove(bold: Echo, found: TeDependence, usable: NDArray[np.intp]) -> None:
+    """Remove the noise part of a fit by all components, in place, as tedana does."""
+    matrix = removal_matrix(found.mixing, found.noise, "nonaggr").astype(np.float32)
+    # a view: arrays of the combination have the voxels of a volume next to each other
+    voxels = bold.reshape(-1, bold.shape[3], order="F")
+    for start in range(0, len(voxels), _CHUNK):
+        part = voxels[start : start + _CHUNK, usable]
+        middle = part.mean(axis=1, keepdims=True)
+        voxels[start : start + _CHUNK, usable] = (part - middle) @ matrix.T + middle
