@@ -190,8 +190,9 @@ def barrier(stretch: Array) -> tuple[Array, Array, Array]:
     >>> cost.round(4).tolist()
     [0.0, 0.0001, 3.4532]
     """
-    left = 1 - stretch**2
-    cost = stretch**4 / left
+    square = stretch * stretch
+    left = 1 - square
+    cost = square * square / left
     slope = 2 * stretch * (1 / left**2 - 1)
-    curvature = 2 * (1 / left**2 - 1) + 8 * stretch**2 / left**3
+    curvature = 2 * (1 / left**2 - 1) + 8 * square / left**3
     return cost, slope, curvature

@@ -6,25 +6,18 @@ is what the voxel between them shows.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.preproc.affine import Matrix, compose, grid_points, invert, voxel_sizes
-from brainlm_bids.preproc.distortion.lines import (
-    Array,
-    Bending,
-    CumulativeSignal,
-    Pentadiagonal,
-    barrier,
-)
+from brainlm_bids.preproc.distortion.least_squares import LeastSquares, Step
+from brainlm_bids.preproc.distortion.lines import Array, Bending, CumulativeSignal
 from brainlm_bids.preproc.motion.target import small_motion
 
 ITERATIONS = 12
-CG_ITERATIONS = 30
-CG_TOLERANCE = 1e-2  # of the norm of the gradient, as the preconditioner measures it
 HALVINGS = 8
 # Voxels, and mm in the head: what 99 % of the places move by when the search ends.
 TOLERANCE = 0.01
@@ -33,11 +26,12 @@ TOLERANCE = 0.01
 BENDING = 1000.0
 # Variance below which two images do not differ, as a fraction of the head's signal squared.
 LEAST_VARIANCE = 1e-4
-BARRIER = 1e-3
 # Differences beyond this many standard deviations lose weight: signal that one image has lost.
 OUTLYING = 20.0
 # Standard deviations of a head's motion from one image to the next, mm and rad.
 MOTION_SD = np.array([3.0, 3.0, 0.05, 0.05, 0.05])
+# Beyond it the echo is lost, and nothing brings the signal back.
+LEAST_STRETCH = 0.4
 HEAD_RADIUS_MM = 50.0
 # Above this fraction of the head's mean, a voxel counts as head.
 HEAD_LEVEL = 0.3
@@ -81,6 +75,8 @@ class Scene:
         (3,) RAS+ mm, the point that rotations are about.
     factors
         By which the displacement moves the two images.
+    decay
+        TE · R2*, see `corrected`.
     """
 
     first: Array
@@ -88,22 +84,13 @@ class Scene:
     affine: Matrix
     centre: NDArray[np.float64]
     factors: tuple[float, float]
+    decay: float
 
     @cached_property
     def spacing(self) -> tuple[float, float, float]:
         """Of the voxels, mm."""
         x, y, z = voxel_sizes(self.affine).tolist()
         return x, y, z
-
-    @cached_property
-    def bending(self) -> Bending:
-        """Of a displacement on this grid."""
-        return Bending(self.spacing)
-
-    @cached_property
-    def faces(self) -> Array:
-        """(N + 1, 1, 1) places of the faces."""
-        return np.arange(len(self.first) + 1, dtype=np.float64)[:, np.newaxis, np.newaxis]
 
     @cached_property
     def moments(self) -> tuple[Array, Array]:
@@ -116,10 +103,6 @@ class Scene:
     def first_signal(self) -> CumulativeSignal:
         """Of the first image, which is the same in every step."""
         return CumulativeSignal(self.first)
-
-    def stretch(self, displacement: Array) -> Array:
-        """(N, X, Z) by how much the more displaced of the two images changes its voxels' size."""
-        return max(abs(self.factors[0]), abs(self.factors[1])) * np.diff(displacement, axis=0)
 
     def motion_columns(self, second: Array) -> Array:
         """(V, 5) change of the corrected second image: mm across the axis, rad about the centre."""
@@ -134,147 +117,65 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Linear:
-    """Least squares about one state: residual + slopes of the displacement + columns of the motion.
+class Corrected:
+    """An image without its distortion, and how it changes with what distorts it.
 
     Attributes
     ----------
-    residual
-        (N, X, Z) first minus second, corrected.
-    slopes
-        (N + 1, X, Z) the residual of voxel i changes by slopes[i + 1] and -slopes[i] times the
-        change of the displacements of its faces.
-    columns
-        (V, 5) its change with the motion.
-    weight
+    image
         (N, X, Z).
-    variance
-        Of the residual in the head.
+    above, below
+        (N, X, Z) it changes by above times the change of the displacement of the voxel's face with
+        the higher index, less below times that of the other.
     """
 
-    scene: Scene
-    displacement: Array
-    residual: Array
-    slopes: Array
-    columns: Array
-    weight: Array
-    variance: float
-
-    @cached_property
-    def smoothness(self) -> float:
-        """Weight of the bending of a displacement in voxels."""
-        return BENDING * self.variance * self.scene.spacing[0] ** 2
-
-    @cached_property
-    def ridge(self) -> Array:
-        """(5,) what a motion costs, as it is small in most pairs."""
-        return np.asarray(self.variance / MOTION_SD**2)
-
-    @cached_property
-    def fold(self) -> tuple[Array, Array]:
-        """Slope and curvature of the barrier by the change of a face's displacement."""
-        factor = max(abs(x) for x in self.scene.factors)
-        _, slope, curvature = barrier(self.scene.stretch(self.displacement))
-        return BARRIER * factor * slope, BARRIER * factor**2 * curvature
-
-    def cost(self, displacement: Array, residual: Array) -> float:
-        """What is minimised, at another displacement with its residual; infinite if it folds."""
-        stretch = self.scene.stretch(displacement)
-        if not np.abs(stretch).max() < 1:
-            return np.inf
-        bend = (displacement * self.scene.bending.gradient(displacement)).sum()
-        fold = BARRIER * barrier(stretch)[0].sum()
-        return float(((self.weight * residual**2).sum() + self.smoothness * bend) / 2 + fold)
-
-    def downhill(self) -> tuple[Array, Array]:
-        """The negative derivative by the displacement, and by the motion (from none)."""
-        weighted = self.weight * self.residual
-        there = _by_faces(self.slopes, weighted) + _by_faces(
-            np.ones_like(self.slopes), self.fold[0]
-        )
-        there += self.smoothness * self.scene.bending.gradient(self.displacement)
-        return -there, -(weighted.ravel() @ self.columns)
-
-    def product(self, step: Array, turn: Array) -> tuple[Array, Array]:
-        """The matrix of second derivatives times a change."""
-        change = np.diff(self.slopes * step, axis=0)
-        weighted = self.weight * (change + (self.columns @ turn).reshape(change.shape))
-        there = _by_faces(self.slopes, weighted)
-        there += self.smoothness * self.scene.bending.gradient(step)
-        fold = self.fold[1] * np.diff(step, axis=0)
-        there[1:] += fold
-        there[:-1] -= fold
-        return there, weighted.ravel() @ self.columns + self.ridge * turn
-
-    def preconditioner(self) -> Callable[[Array, Array], tuple[Array, Array]]:
-        """Solve for every line by itself, and for the motion by itself."""
-        shape = self.displacement.shape
-        diagonal, near, far = (
-            self.smoothness * np.broadcast_to(band, shape)
-            for band in self.scene.bending.bands(shape)
-        )
-        fold = self.fold[1]
-        diagonal[1:] += self.weight * self.slopes[1:] ** 2 + fold
-        diagonal[:-1] += self.weight * self.slopes[:-1] ** 2 + fold
-        near[:-1] -= self.weight * self.slopes[1:] * self.slopes[:-1] + fold
-        diagonal += 1e-6 * diagonal.mean()
-        lines = Pentadiagonal((diagonal, near, far))
-        turns = self.columns.T @ (self.weight.reshape(-1, 1) * self.columns) + np.diag(self.ridge)
-        inverse = invert(turns)
-        return lambda step, turn: (lines.solve(step), inverse @ turn)
-
-    def solution(self) -> tuple[Array, Array]:
-        """The step of Gauss–Newton, by preconditioned conjugate gradients."""
-        solve = self.preconditioner()
-        rest = self.downhill()
-        found = (np.zeros_like(rest[0]), np.zeros_like(rest[1]))
-        better = solve(*rest)
-        way, start = better, _inner(rest, better)
-        size = start
-        for _ in range(CG_ITERATIONS):
-            if not size > CG_TOLERANCE**2 * start:
-                break
-            ahead = self.product(*way)
-            length = size / _inner(way, ahead)
-            found = _along(found, length, way)
-            rest = _along(rest, -length, ahead)
-            better = solve(*rest)
-            size, before = _inner(rest, better), size
-            way = _along(better, size / before, way)
-        return found
-
-
-def _by_faces(slopes: Array, values: Array) -> Array:
-    """The transpose of the difference of neighbouring faces, times slopes."""
-    out = np.zeros_like(slopes)
-    out[1:] = slopes[1:] * values
-    out[:-1] -= slopes[:-1] * values
-    return out
-
-
-def _inner(one: tuple[Array, Array], other: tuple[Array, Array]) -> float:
-    return float((one[0] * other[0]).sum() + one[1] @ other[1])
-
-
-def _along(
-    start: tuple[Array, Array], length: float, way: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    return start[0] + length * way[0], start[1] + length * way[1]
+    image: Array
+    above: Array
+    below: Array
 
 
 def corrected(
-    scene: Scene, signals: tuple[CumulativeSignal, CumulativeSignal], displacement: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Both images (N, X, Z) without their distortion, and their densities (N + 1, X, Z)."""
-    (one, slope_one), (two, slope_two) = (
-        signal(scene.faces + factor * displacement)
-        for signal, factor in zip(signals, scene.factors)
+    signal: CumulativeSignal, factor: float, displacement: Array, decay: float
+) -> Corrected:
+    """Undo the distortion of an image.
+
+    The signal between two displaced faces belongs to the voxel between the faces. With gradient
+    echoes, where a field stretches a line by j, the echo comes at TE / j in place of TE, and the
+    signal differs by the factor exp(-TE · R2* · (1 / j - 1)) besides (Deichmann et al. 2002).
+
+    Parameters
+    ----------
+    signal
+        Of the image.
+    factor
+        By which the displacement moves it.
+    displacement
+        (N + 1, X, Z) at the faces, voxels.
+    decay
+        TE · R2* of gradient echoes; 0 for spin echoes.
+
+    References
+    ----------
+    Deichmann R, Josephs O, Hutton C, Corfield DR, Turner R (2002). Compensation of
+    susceptibility-induced BOLD sensitivity losses in echo-planar fMRI imaging. NeuroImage 15:120.
+    """
+    faces = np.arange(len(displacement), dtype=np.float64)[:, np.newaxis, np.newaxis]
+    amount, density = signal(faces + factor * displacement)
+    found, density = np.diff(amount, axis=0), factor * density
+    stretch = 1 + factor * np.diff(displacement, axis=0)
+    kept = np.maximum(stretch, LEAST_STRETCH)
+    regained = np.exp(decay * (1 / kept - 1))
+    # by the stretch itself, of both faces
+    slope = -factor * decay / kept**2 * found * regained * (stretch > LEAST_STRETCH)
+    return Corrected(
+        image=found * regained,
+        above=density[1:] * regained + slope,
+        below=density[:-1] * regained + slope,
     )
-    return np.diff(one, axis=0), np.diff(two, axis=0), slope_one, slope_two
 
 
 def converge(scene: Scene, state: State) -> State:
-    """Improve displacement, motion and gain until they hardly change.
+    """Improve all that is known until it hardly changes.
 
     Parameters
     ----------
@@ -288,75 +189,86 @@ def converge(scene: Scene, state: State) -> State:
     State
         The displacement does not fold.
     """
-    displacement, motion, gain = state.displacement, state.motion, state.gain
-    measured, seen = scene.second_through(motion)
+    measured, seen = scene.second_through(state.motion)
+    head = np.concatenate([scene.first[:1], scene.first]) > HEAD_LEVEL
     for _ in range(ITERATIONS):
         signals = scene.first_signal, CumulativeSignal(measured)
-        linear, gain = _linearised(scene, signals, seen, displacement)
-        step, turn = linear.solution()
-        length, displacement = _searched(linear, signals, gain, step, turn)
-        if not length:
+        squares, gain = _linearised(scene, signals, seen, state)
+        step = squares.solution()
+        before, state = state, _searched(scene, squares, signals, replace(state, gain=gain), step)
+        if state.displacement is before.displacement:
             break
-        moved = length * np.hypot(
-            np.linalg.norm(turn[:2]), HEAD_RADIUS_MM * np.linalg.norm(turn[2:])
-        )
+        moved = _moved(state.motion, before.motion)
         if moved > TOLERANCE / 5:
-            shift = turn[:2] @ scene.moments[1]
-            motion = compose(
-                motion, small_motion(length * np.append(shift, turn[2:]), scene.centre)
-            )
-            measured, seen = scene.second_through(motion)
-        head = scene.first > HEAD_LEVEL
-        typical = np.percentile(np.abs(length * step[1:][head]), 99) if head.any() else 0.0
+            measured, seen = scene.second_through(state.motion)
+        change = np.abs(state.displacement - before.displacement)[head]
+        typical = np.percentile(change, 99) if change.size else 0.0
         if max(typical, moved) < TOLERANCE:
             break
-    return State(displacement, motion, gain)
+    return state
+
+
+def _moved(one: Matrix, other: Matrix) -> float:
+    """About how far a motion carries the head's surface from where another carries it, mm."""
+    difference = one @ invert(other)
+    turn = np.linalg.norm(difference[:3, :3] - np.eye(3)) / np.sqrt(2)
+    return float(np.linalg.norm(difference[:3, 3]) + HEAD_RADIUS_MM * turn)
 
 
 def _linearised(
-    scene: Scene,
-    signals: tuple[CumulativeSignal, CumulativeSignal],
-    seen: Array,
-    displacement: Array,
-) -> tuple[Linear, float]:
-    """The least squares about a displacement, and the gain there."""
-    one, two, slope_one, slope_two = corrected(scene, signals, displacement)
-    gain = float(np.sqrt((seen * one**2).sum() / max((seen * two**2).sum(), 1e-12)))
-    half = np.sqrt(gain)
-    residual = one / half - two * half
-    head = (one / half + two * half > 2 * HEAD_LEVEL) & (seen > 0)
+    scene: Scene, signals: tuple[CumulativeSignal, CumulativeSignal], seen: Array, state: State
+) -> tuple[LeastSquares, float]:
+    """The least squares about a state, and the gain there."""
+    one, two = (
+        corrected(signal, factor, state.displacement, scene.decay)
+        for signal, factor in zip(signals, scene.factors)
+    )
+    sums = [float((seen * part.image**2).sum()) for part in (one, two)]
+    gain = float(np.sqrt(sums[0] / max(sums[1], 1e-12)))
+    first, second = 1 / np.sqrt(gain), np.sqrt(gain)
+    residual = first * one.image - second * two.image
+    head = (first * one.image + second * two.image > 2 * HEAD_LEVEL) & (seen > 0)
     left = np.abs(residual[head]) if head.any() else np.abs(residual)
     variance = max(float(1.4826 * np.median(left)) ** 2, LEAST_VARIANCE)
-    linear = Linear(
-        scene=scene,
-        displacement=displacement,
+    squares = LeastSquares(
+        displacement=state.displacement,
         residual=residual,
-        slopes=scene.factors[0] * slope_one / half - scene.factors[1] * slope_two * half,
-        columns=-scene.motion_columns(two * half),
+        above=first * one.above - second * two.above,
+        below=first * one.below - second * two.below,
+        columns=-scene.motion_columns(second * two.image),
         weight=seen / (1 + residual**2 / (OUTLYING**2 * variance)),
-        variance=variance,
+        ridge=variance / MOTION_SD**2,
+        bending=Bending(scene.spacing),
+        smoothness=BENDING * variance * scene.spacing[0] ** 2,
+        largest_factor=max(abs(factor) for factor in scene.factors),
     )
-    return linear, gain
+    return squares, gain
 
 
 def _searched(
-    linear: Linear,
+    scene: Scene,
+    squares: LeastSquares,
     signals: tuple[CumulativeSignal, CumulativeSignal],
-    gain: float,
-    step: Array,
-    turn: Array,
-) -> tuple[float, Array]:
-    """How much of a step lowers the cost (0: nothing does), and the displacement there."""
-    half, scene = np.sqrt(gain), linear.scene
-    moving = (linear.columns @ turn).reshape(linear.residual.shape)
-    before = linear.cost(linear.displacement, linear.residual)
+    state: State,
+    step: Step,
+) -> State:
+    """The state after as much of a step as lowers the cost; the state itself if nothing does."""
+    first, second = 1 / np.sqrt(state.gain), np.sqrt(state.gain)
+    there, beside = step
+    aside = (squares.columns @ beside).reshape(squares.residual.shape)
+    before = squares.cost(state.displacement, squares.residual)
     length = 1.0
     for _ in range(HALVINGS):
-        tried = linear.displacement + length * step
-        one, two, *_ = corrected(scene, signals, tried)
-        residual = one / half - two * half + length * moving
-        ridge = length**2 * float(linear.ridge @ turn**2) / 2
-        if linear.cost(tried, residual) + ridge < before:
-            return length, tried
+        displacement = state.displacement + length * there
+        one, two = (
+            corrected(signal, factor, displacement, scene.decay).image
+            for signal, factor in zip(signals, scene.factors)
+        )
+        residual = first * one - second * two + length * aside
+        ridge = length**2 * float(squares.ridge @ beside**2) / 2
+        if squares.cost(displacement, residual) + ridge < before:
+            shift = length * beside[:2] @ scene.moments[1]
+            turn = small_motion(np.append(shift, length * beside[2:]), scene.centre)
+            return State(displacement, compose(state.motion, turn), state.gain)
         length /= 2
-    return 0.0, linear.displacement
+    return state
