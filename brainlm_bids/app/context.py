@@ -125,7 +125,9 @@ def _slice_timing_corrected(run: Run) -> bool | None:
 
 
 def start_of(run: Run) -> float:
-    """Point in time that a volume of a run stands for, s after it begins."""
+    """Time that the first volume of a run stands for, in s after the scan began."""
+    if run.timeseries:
+        return float(run.metadata["StartTime"])
     if run.is_raw:
         return 0.0 if run.slices is None else run.slices.reference
     return start_of_volumes(run.metadata)

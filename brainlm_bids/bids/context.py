@@ -219,8 +219,8 @@ class RunContext(RecordingContext):
     slice_timing_corrected : bool or None
         None if it is not known.
     start : float
-        Point in time that a volume stands for, s after it begins: 0 without slice timing
-        correction.
+        Time that the first volume stands for, in s after the scan began: 0 without slice timing
+        correction, but for a given series, which may begin later.
     scaling_statistics : str
         Whose median and interquartile range scale the series.
     input_data : InputInfo

@@ -316,7 +316,7 @@ def _describe_timeseries(run: Run, settings: Settings, parcels: Sequence[str]) -
         return replace(run, problem=problem)
     if not is_tr(tr):
         return replace(run, problem=f"{path.name}: its repetition time, {not_a_tr(tr)}")
-    run = replace(run, metadata={"RepetitionTime": tr})
+    run = replace(run, metadata={"RepetitionTime": tr, "StartTime": series.start})
     n_volumes = len(series.values)
     if n_volumes < MINIMUM_VOLUMES:
         short = f"{path.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}"

@@ -6,6 +6,7 @@ people's scripts write them, .npy, and CIFTI .ptseries.nii. What `spreadsheets` 
 order of the atlas; rows are volumes, unless they have the names of the parcels.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,11 +55,14 @@ class Timeseries(NamedTuple):
         neither records one.
     header_tr
         That of the file alone.
+    start
+        Time that the first row stands for, in s after the scan began: StartTime of the JSON file.
     """
 
     values: NDArray[np.float64]
     tr: float | None
     header_tr: float | None = None
+    start: float = 0.0
 
 
 def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
@@ -82,7 +86,8 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     except (OSError, ValueError, TypeError, IndexError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as a parcel series: {first}") from None
-    return Timeseries(values, _sidecar_tr(path) or tr, tr)
+    recorded = _recorded(path)
+    return Timeseries(values, _recorded_tr(recorded) or tr, tr, _recorded_start(recorded))
 
 
 def stem_of(path: Path) -> str:
@@ -237,11 +242,24 @@ def _read_cifti(path: Path, names: Sequence[str]) -> tuple[NDArray[np.float64], 
     return np.asarray(image.dataobj, dtype=np.float64)[:, places], tr
 
 
-def _sidecar_tr(path: Path) -> float | None:
+def _recorded(path: Path) -> dict[str, Any]:
+    """The JSON file beside a series; empty where there is none that can be read."""
     try:
-        content = read_json(sidecar_of(path))
+        return read_json(sidecar_of(path))
+    except UserError:
+        return {}
+
+
+def _recorded_tr(content: dict[str, Any]) -> float | None:
+    try:
         if "RepetitionTime" in content:
             return float(content["RepetitionTime"])
         return 1 / float(content["SamplingFrequency"]) if "SamplingFrequency" in content else None
-    except (UserError, ValueError, TypeError, ZeroDivisionError):
+    except (ValueError, TypeError, ZeroDivisionError):
         return None
+
+
+def _recorded_start(content: dict[str, Any]) -> float:
+    start = content.get("StartTime", 0.0)
+    usable = isinstance(start, int | float) and math.isfinite(start)
+    return float(start) if usable else 0.0

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
+from brainlm_bids.app.context import start_of
 from brainlm_bids.bids.inputs import given_timeseries
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
@@ -163,6 +164,21 @@ def test_the_time_of_a_cifti_series_and_of_its_sidecar_are_compared(
     (run,) = given_timeseries(settings, NAMES)
     (warning,) = run.warnings
     assert run.tr == 0.8 and "in the image header is 2 s; the 0.8 s of the sidecar" in warning.text
+
+
+@pytest.mark.parametrize(
+    ("recorded", "start"), [(6.975, 6.975), (None, 0.0), ("soon", 0.0), (float("nan"), 0.0)]
+)
+def test_a_given_series_begins_when_its_sidecar_says(
+    series: Array, tmp_path: Path, recorded: object, start: float
+) -> None:
+    path = tmp_path / "sub-01_task-rest.npy"
+    np.save(path, series)
+    about = {"RepetitionTime": 0.735, "StartTime": recorded}
+    path.with_suffix(".json").write_text(json.dumps(about))
+    settings = Settings(tmp_path, tmp_path / "out", timeseries=(path,))
+    (run,) = given_timeseries(settings, NAMES)
+    assert start_of(run) == start
 
 
 def test_runs_are_named_after_files() -> None:
