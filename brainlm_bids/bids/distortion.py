@@ -20,6 +20,18 @@ METHODS = {
     PHASES: "two phases",
     PAIR: "pair of opposite polarity",
 }
+# How well a field map fits the run, by the names of `Fit` (preproc/distortion/placement.py).
+FIT_FIELDS = {
+    "agreement": "FieldMapAgreement",
+    "overlap": "FieldMapOverlap",
+    "measured": "FieldMapCoverage",
+    "moved_mm": "FieldMapHeadMotion",
+    "largest_mm": "LargestDisplacement",
+    "folded": "FoldedVoxels",
+    "corrected": "DisplacedAgreement",
+    "uncorrected": "DisplacedAgreementUncorrected",
+    "reversed": "DisplacedAgreementReversed",
+}
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ class _CoregisterInputs(ArrayInputSpec):
     t1w_mask = File(exists=True, mandatory=True)
     seen = File(exists=True, mandatory=True)
     t1w_lesion = File(exists=True, desc="of the T1w image")
+    distortion = File(exists=True, desc="a `Distortion` of the run, where it is known")
     seed = traits.Int(mandatory=True)
 
 
@@ -162,6 +163,7 @@ class Coregister(ArrayInterface):
                 load_mask(self.inputs.t1w_mask),
                 seen=load_mask(self.inputs.seen),
                 t1w_lesion=load_mask(self.inputs.t1w_lesion) if self.inputs.t1w_lesion else None,
+                distortion=payloads.load_distortion(self.inputs.distortion),
                 seed=self.inputs.seed,
             )
         if registered.method != "boundary":
@@ -185,6 +187,7 @@ class _ProjectInputs(ArrayInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
     matrix = File(exists=True, desc="T1w to BOLD reference; absent when transform leads there")
+    distortion = File(exists=True, desc="from there to where the run shows it, where it is known")
     template_mask = File(exists=True, desc="for a run that was registered elsewhere")
     lesion = File(exists=True, desc="of the T1w image; transform leads to it")
     min_parcel_coverage = traits.Float(mandatory=True)
@@ -213,7 +216,9 @@ class Project(ArrayInterface):
             *load_image(self.inputs.atlas),
             tissues=resources.tissue_maps(),
             aroma=resources.aroma_masks(),
-            pull=payloads.load_pull(self.inputs.transform, self.inputs.matrix),
+            pull=payloads.load_pull(
+                self.inputs.transform, self.inputs.matrix, self.inputs.distortion
+            ),
             brain_mask=load_mask(self.inputs.brain_mask),
             affine=load_affine(self.inputs.boldref),
             template_brain=(load_mask(template), load_affine(template)) if template else None,

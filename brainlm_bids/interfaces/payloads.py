@@ -111,6 +111,11 @@ def load_pull(transform: Any, matrix: Any, distortion: Any = None) -> Chain:
     return Chain(tuple(maps))
 
 
+def load_distortion(file: Any) -> Distortion | None:
+    """Read the `Distortion` of a run; None where there is no file, since it is not known."""
+    return load(Distortion, file) if file else None
+
+
 def _arrays(record: Any) -> dict[str, Any]:
     if isinstance(record, Mapping):
         return dict(record)

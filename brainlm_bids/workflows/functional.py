@@ -3,6 +3,9 @@
 realign ─► coregister ─► project ─► extract ─► denoise ─► scale ─► write ─► draw
    └──────────────────────────────► decompose ─► classify ─┘
 
+A run with a field map has `undistort` between realign and coregister. What is behind sees the run
+as it was measured: only its points move.
+
 For a run that fMRIPrep preprocessed, `take` replaces realign and coregister, and the confounds are
 fMRIPrep's.
 """
@@ -20,6 +23,7 @@ from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scal
 from brainlm_bids.interfaces.derivatives.bold import WriteDenoisedBold
 from brainlm_bids.interfaces.derivatives.figures import DrawFunctional
 from brainlm_bids.interfaces.derivatives.functional import WriteFunctional
+from brainlm_bids.interfaces.distortion import Undistort
 from brainlm_bids.interfaces.echoes import RealignEchoes
 from brainlm_bids.interfaces.fmriprep import (
     ExtractPreprocessed,
@@ -57,6 +61,15 @@ def _bold_edges(source: str) -> Edges:
 def _mask_edges(source: str, save_bold: bool) -> Edges:
     targets = [*MASKED, *(["save_bold"] if save_bold else [])]
     return [(source, target, ("brain_mask",)) for target in targets]
+
+
+def _distortion_edges(save_bold: bool) -> Edges:
+    located = ["project", "write", "draw", *(["save_bold"] if save_bold else [])]
+    return [
+        ("realign", "undistort", ("boldref", "brain_mask")),
+        ("undistort", "write", ("fit", "refused")),
+        *(("undistort", target, ("distortion",)) for target in located),
+    ]
 
 
 # The edges behind a scaled series, and behind a denoised one.
@@ -135,6 +148,8 @@ def functional_workflow(
     connect(workflow, nodes, [*edges, *SHARED, *(STRATEGY if "strategy" in nodes else [])])
     if run.preprocessed:
         connect(workflow, nodes, _mask_edges("take", settings.save_bold))
+    if "undistort" in nodes:
+        connect(workflow, nodes, _distortion_edges(settings.save_bold))
     if settings.save_bold:
         first = "take" if run.preprocessed else "realign"
         _feed(workflow, nodes, first, "save_bold", MOTION)
@@ -216,6 +231,7 @@ def _first_steps(
     run: Run, tr: float, settings: Settings
 ) -> dict[str, tuple[ArrayInterface, float]]:
     """The steps that read a run and its motion, and extract parcels and confounds."""
+    steps: dict[str, tuple[ArrayInterface, float]]
     source = run.preprocessed
     if source is None:
         extract = Extract(
@@ -223,7 +239,8 @@ def _first_steps(
             fd_spike_threshold=settings.fd_spike_threshold,
             dvars_spike_threshold=settings.dvars_spike_threshold,
         )
-        return {"realign": _realign(run, tr, settings), "extract": (extract, 2.5)}
+        steps = {"realign": _realign(run, tr, settings), "extract": (extract, 2.5)}
+        return steps | _undistort(run, settings)
     files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}
     take = TakePreprocessed(
         bold=str(source.bold),
@@ -232,7 +249,7 @@ def _first_steps(
         max_bad_volumes=settings.max_bad_volumes,
         **{name: str(path) for name, path in files.items() if path is not None},
     )
-    steps: dict[str, tuple[ArrayInterface, float]] = {
+    steps = {
         "take": (take, 2.0),
         "extract": (ExtractPreprocessed(confounds=str(source.confounds)), 2.0),
     }
@@ -267,6 +284,21 @@ def _realign(run: Run, tr: float, settings: Settings) -> tuple[ArrayInterface, f
     # tedana holds the brain of every echo, as float64 and more than once
     for_tedana = settings.me_denoise == "tedana" and run.for_tedana
     return realign, 1.5 + (3.0 * len(run.echoes) if for_tedana else 0.0)
+
+
+def _undistort(run: Run, settings: Settings) -> dict[str, tuple[ArrayInterface, float]]:
+    """The step of a run with a field map; none without one."""
+    if run.fieldmap is None or run.phase_encoding is None:
+        return {}
+    direction, readout = run.phase_encoding
+    undistort = Undistort(
+        fieldmap=run.fieldmap,
+        files=[str(path) for path in run.fieldmap.files],
+        direction=direction,
+        readout=readout,
+        seed=settings.random_seed,
+    )
+    return {"undistort": (undistort, 0.5)}
 
 
 def _project(run: Run, inputs: Inputs, settings: Settings) -> Project:
@@ -308,7 +340,8 @@ def _connect_template(
     )
     normalise = make_node(interface, "normalise", settings, memory=2.0)
     pairs = [("boldref", "image"), ("brain_mask", "brain_mask")]
-    functional.connect([(functional.get_node("realign"), normalise, pairs)])
+    source = functional.get_node("undistort") or functional.get_node("realign")
+    functional.connect([(source, normalise, pairs)])
     for name in [*located, "write", "draw"]:
         target = functional.get_node(name)
         functional.connect([(normalise, target, [("transform", "transform")])])
@@ -330,6 +363,8 @@ def _connect_t1w(
     coregister = make_node(interface, "coregister", settings, memory=1.5)
     pairs = [(name, name) for name in ("boldref", "brain_mask", "seen")]
     functional.connect([(functional.get_node("realign"), coregister, pairs)])
+    if undistort := functional.get_node("undistort"):
+        functional.connect([(undistort, coregister, [("distortion", "distortion")])])
     nodes = {name: functional.get_node(name) for name in (*MASKED, "save_bold")}
     connect(
         functional,

@@ -29,6 +29,7 @@ class _DenoisedBoldInputs(RunInputs):
     atlas = File(exists=True, mandatory=True, desc="gives the 2 mm grid")
     transform = File(exists=True, desc="template to T1w, or to the BOLD reference")
     matrix = File(exists=True, desc="T1w to BOLD reference")
+    distortion = File(exists=True, desc="from there to where the run shows it, where it is known")
 
 
 class WriteDenoisedBold(ArrayInterface):
@@ -57,7 +58,9 @@ class WriteDenoisedBold(ArrayInterface):
             factor=self.inputs.factor,
             shape=labels.shape,
             grid=grid,
-            pull=payloads.load_pull(self.inputs.transform, self.inputs.matrix),
+            pull=payloads.load_pull(
+                self.inputs.transform, self.inputs.matrix, self.inputs.distortion
+            ),
         )
         first, measured = _kept_volumes(motion.good_steady)
         path = naming.path("denoised_bold")

@@ -35,6 +35,7 @@ class _FiguresInputs(RunInputs):
     fixed_mask = File(exists=True)
     transform = File(exists=True, desc="to the template, where that is what is drawn")
     matrix = File(exists=True, desc="boldref to T1w")
+    distortion = File(exists=True, desc="of the run, where it is known")
     written = traits.List(traits.Str, mandatory=True)
 
 
@@ -72,7 +73,7 @@ class DrawFunctional(ArrayInterface):
         plot_brain_mask(mask_figure, boldref, affine, mask, title=title)
         fixed, fixed_affine = load_image(self.inputs.fixed)
         on_t1w = bool(self.inputs.matrix) and not self.inputs.transform
-        pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix)
+        pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix, self.inputs.distortion)
         moved = resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
         name = "T1w" if on_t1w else naming.space
         plot_registration(

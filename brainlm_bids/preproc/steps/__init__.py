@@ -5,6 +5,7 @@ A node of the graph, a notebook and a test call the same functions::
     raw run       realign → coregister → project → extract → denoise
                      └────→ decompose → classify ──────────────┘
     several echoes  realign_echoes → the same
+    a field map     measure_field → undistort, between realign and coregister
     fMRIPrep's    take_preprocessed → project → extract_preprocessed → …, or take_cifti → …
     a series      take_series
     anatomy       prepare_t1w → normalise
@@ -31,6 +32,7 @@ from brainlm_bids.preproc.steps.denoising import (
     denoise,
     resample_denoised,
 )
+from brainlm_bids.preproc.steps.distortion import Undistorted, measure_field, undistort
 from brainlm_bids.preproc.steps.echoes import (
     Decompose,
     EchoSummary,
@@ -87,6 +89,7 @@ __all__ = [
     "SliceTimes",
     "Summary",
     "TeDependence",
+    "Undistorted",
     "Unwarped",
     "classify",
     "coregister",
@@ -94,6 +97,7 @@ __all__ = [
     "denoise",
     "extract",
     "extract_preprocessed",
+    "measure_field",
     "normalise",
     "prepare_t1w",
     "project",
@@ -106,5 +110,6 @@ __all__ = [
     "take_cifti",
     "take_preprocessed",
     "take_series",
+    "undistort",
     "unwarp_by_boundary",
 ]

@@ -21,12 +21,13 @@ from brainlm_bids.preproc.affine import (
     subgrid,
     world_to_voxel,
 )
+from brainlm_bids.preproc.distortion.field import Distortion
 from brainlm_bids.preproc.registration import boundary, quality
 from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi
 from brainlm_bids.preproc.registration.lesion import parcel_shares
 from brainlm_bids.preproc.registration.quality import Quality
-from brainlm_bids.preproc.registration.transforms import PointMap, resample_to
+from brainlm_bids.preproc.registration.transforms import Chain, PointMap, resample_to
 
 if TYPE_CHECKING:
     from brainlm_bids.resources.packaged import AromaMasks, TissueMaps
@@ -44,7 +45,8 @@ class Coregistration:
     Attributes
     ----------
     matrix
-        (4, 4) RAS+ mm, points of the T1w image to those of the BOLD reference.
+        (4, 4) RAS+ mm, points of the T1w image to those of the BOLD reference; of a run whose
+        distortion is known, to where they would be without it.
     method
         "boundary", or "mutual information" where the boundary of white matter is not clear.
     quality
@@ -116,6 +118,7 @@ def coregister(
     *,
     seen: Mask | None = None,
     t1w_lesion: Mask | None = None,
+    distortion: Distortion | None = None,
     seed: int = 42,
 ) -> Coregistration:
     """Register a BOLD reference to a T1w image: the brains first, then the boundary.
@@ -134,6 +137,9 @@ def coregister(
         (X, Y, Z) of the run, see `Realigned`: only these voxels are added to the brain. None: all.
     t1w_lesion
         (X, Y, Z) of the T1w image: whose edges are not taken for the boundary of white matter.
+    distortion
+        Of the run. The reference is registered as it is without it, and the brain of the T1w image
+        is carried to where the run shows it. None: it is not known.
     seed
         Of the points at which images are compared.
 
@@ -153,7 +159,10 @@ def coregister(
     Greve DN, Fischl B (2009). Accurate and robust brain image alignment using boundary-based
     registration. NeuroImage 48:63.
     """
-    flat, own = _without_shading(boldref, affine, brain_mask)
+    shown, own = _without_shading(boldref, affine, brain_mask)
+    flat = shown
+    if distortion is not None:
+        flat, own = distortion.undistorted(shown), distortion.undistorted(own, 0) > 0.5
     matrix = register_rigid(
         t1w, t1w_affine, flat, affine, fixed_mask=t1w_mask, moving_mask=own, seed=seed
     )
@@ -168,8 +177,11 @@ def coregister(
     found = Quality(contrast, cost, overlap=overlap)
     if quality.registration_warnings(found):
         return Coregistration(refined, method, found, brain_mask, "BOLD")
-    carried = resample_to(t1w_mask, t1w_affine, own.shape, affine, invert(refined), 0) > 0.5
-    carried &= flat > boundary.FLOOR * np.median(flat[carried])
+    to_t1w = Chain(
+        (invert(refined),) if distortion is None else (distortion.inverse, invert(refined))
+    )
+    carried = resample_to(t1w_mask, t1w_affine, own.shape, affine, to_t1w, 0) > 0.5
+    carried &= shown > boundary.FLOOR * np.median(shown[carried])
     if seen is not None:
         # elsewhere the run has values in all volumes only within its own brain
         carried &= brain_mask | seen
