@@ -32,6 +32,12 @@ FIT_FIELDS = {
     "uncorrected": "DisplacedAgreementUncorrected",
     "reversed": "DisplacedAgreementReversed",
 }
+# How sharp the boundary of white matter is where it is displaced, by the names of `Contrasts`.
+CONTRAST_FIELDS = {
+    "corrected": "BoundarySharpness",
+    "uncorrected": "BoundarySharpnessUncorrected",
+    "reversed": "BoundarySharpnessReversed",
+}
 
 
 @dataclass(frozen=True)

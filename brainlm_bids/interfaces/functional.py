@@ -144,6 +144,7 @@ class _CoregisterOutputs(TraitedSpec):
     quality = File(desc="a `Quality`")
     brain_mask = File(desc="of the run: the T1w's brain, if the registration can be trusted")
     mask_source = traits.Str(desc="T1w, or BOLD if not")
+    contrasts = File(desc="a `Contrasts`; nothing without a distortion")
 
 
 class Coregister(ArrayInterface):
@@ -179,6 +180,8 @@ class Coregister(ArrayInterface):
         mask = save_image(folder / "brain_mask.nii.gz", registered.brain_mask, affine)
         self._results["brain_mask"] = mask
         self._results["mask_source"] = registered.mask_source
+        if registered.contrasts is not None:
+            self._results["contrasts"] = payloads.save(registered.contrasts, folder / "contrasts")
 
 
 class _ProjectInputs(ArrayInputSpec):

@@ -365,6 +365,8 @@ def _connect_t1w(
     functional.connect([(functional.get_node("realign"), coregister, pairs)])
     if undistort := functional.get_node("undistort"):
         functional.connect([(undistort, coregister, [("distortion", "distortion")])])
+        nodes = {"coregister": coregister, "write": functional.get_node("write")}
+        connect(functional, nodes, [("coregister", "write", ("contrasts",))])
     nodes = {name: functional.get_node(name) for name in (*MASKED, "save_bold")}
     connect(
         functional,

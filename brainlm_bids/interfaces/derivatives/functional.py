@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids.context import RAW, REGISTRATION_FIELDS, SERIES, RunContext, from_plain
-from brainlm_bids.bids.distortion import FIT_FIELDS
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
+from brainlm_bids.interfaces.derivatives.distortion import (
+    distortion_fields,
+    distortion_warnings,
+)
 from brainlm_bids.interfaces.derivatives.echoes import echo_fields, echo_warnings
 from brainlm_bids.interfaces.derivatives.run import (
     AROMA_FEATURES,
@@ -39,7 +42,6 @@ from brainlm_bids.parcels.scaling import (
 )
 from brainlm_bids.parcels.steps import Scaled
 from brainlm_bids.preproc.denoising.temporal import GRAND_MEAN
-from brainlm_bids.preproc.distortion.placement import Fit
 from brainlm_bids.preproc.registration.lesion import Lesion, damaged_parcels, lesion_notices
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
@@ -67,6 +69,7 @@ class _FunctionalInputs(RunInputs):
     distortion = File(exists=True, desc="a `Distortion` that the parcels' points followed")
     fit = File(exists=True, desc="a `Fit`: how well the field map fits the run")
     refused = traits.Str(desc="why the field map of the run was not used")
+    contrasts = File(exists=True, desc="a `Contrasts`: whether the correction sharpens the run")
     mask_source = traits.Str(desc="whose brain the mask is")
     quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
     t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
@@ -109,9 +112,7 @@ class WriteFunctional(ArrayInterface):
             self._echoes = payloads.load(steps.EchoSummary, self.inputs.combination)
         self._warnings += echo_warnings(self._echoes)
         self._warnings += reference_warnings(self._naming.stem, self._motion)
-        if self.inputs.refused:
-            text = f"The field map was not used, and the run not corrected: {self.inputs.refused}."
-            self._warnings.append(notice(Kind.FIELDMAP_NOT_USED, text))
+        self._warnings += distortion_warnings(self.inputs)
         self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()
@@ -253,7 +254,7 @@ class WriteFunctional(ArrayInterface):
             **bad_volumes(self._motion),
             "SliceTimingCorrected": self._context.slice_timing_corrected,
             "StartTime": self._context.start,
-            "DistortionCorrection": self._distortion(),
+            "DistortionCorrection": distortion_fields(self._context.distortion, self.inputs),
             **echo_fields(self._context.echo_times, self._echoes),
             **(reference_fields(self._motion) if self._context.input_data.kind == RAW else {}),
             "Registration": self._context.registration,
@@ -265,17 +266,6 @@ class WriteFunctional(ArrayInterface):
             "MotionEstimationDevice": self._motion.device,
             "NonFiniteVoxels": self._motion.n_unusable or None,
         }
-
-    def _distortion(self) -> dict[str, Any]:
-        """What was done about the run's distortion."""
-        planned = self._context.distortion
-        if planned.corrects and not self.inputs.distortion:
-            planned = planned.refused(self.inputs.refused or "its field map was not applied")
-        numbers: dict[str, float] = {}
-        if self.inputs.fit:
-            fit = payloads.load(Fit, self.inputs.fit)
-            numbers = {field: getattr(fit, name) for name, field in FIT_FIELDS.items()}
-        return planned.sidecar(numbers)
 
     def _quality_fields(self) -> dict[str, float]:
         numbers = {

@@ -21,6 +21,7 @@ from brainlm_bids.preproc.affine import (
     subgrid,
     world_to_voxel,
 )
+from brainlm_bids.preproc.distortion.contrast import Contrasts, contrasts
 from brainlm_bids.preproc.distortion.field import Distortion
 from brainlm_bids.preproc.registration import boundary, quality
 from brainlm_bids.preproc.registration.ants import register_rigid
@@ -56,6 +57,8 @@ class Coregistration:
         registration is suspect.
     mask_source
         Whose brain that is: "T1w" or "BOLD".
+    contrasts
+        Whether the correction of distortion sharpens the run; None without one.
     """
 
     matrix: Matrix
@@ -63,6 +66,7 @@ class Coregistration:
     quality: Quality
     brain_mask: Mask
     mask_source: str
+    contrasts: Contrasts | None = None
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,11 @@ def coregister(
     contrast, cost = quality.at_boundary(surface, flat, affine, own, refined)
     overlap = quality.overlap_in_view(t1w_mask, t1w_affine, own, affine, invert(refined))
     found = Quality(contrast, cost, overlap=overlap)
+    sharper = None
+    if distortion is not None:
+        sharper = contrasts(surface, shown, affine, brain_mask, refined, distortion)
     if quality.registration_warnings(found):
-        return Coregistration(refined, method, found, brain_mask, "BOLD")
+        return Coregistration(refined, method, found, brain_mask, "BOLD", sharper)
     to_t1w = Chain(
         (invert(refined),) if distortion is None else (distortion.inverse, invert(refined))
     )
@@ -185,7 +192,7 @@ def coregister(
     if seen is not None:
         # elsewhere the run has values in all volumes only within its own brain
         carried &= brain_mask | seen
-    return Coregistration(refined, method, found, carried, "T1w")
+    return Coregistration(refined, method, found, carried, "T1w", sharper)
 
 
 def _without_shading(

@@ -1,0 +1,54 @@
+"""What the sidecars of a run say of its distortion."""
+
+from typing import Any
+
+from brainlm_bids.bids.distortion import CONTRAST_FIELDS, FIT_FIELDS, DistortionInfo
+from brainlm_bids.interfaces import payloads
+from brainlm_bids.notices import Kind, Notice, notice
+from brainlm_bids.preproc.distortion.contrast import Contrasts, polarity_warnings
+from brainlm_bids.preproc.distortion.placement import Fit
+
+
+def distortion_fields(planned: DistortionInfo, inputs: Any) -> dict[str, Any]:
+    """The content of the field DistortionCorrection.
+
+    Parameters
+    ----------
+    planned
+        What was to be done about the distortion.
+    inputs
+        Of a node, with files of what was found: `distortion`, `fit`, `contrasts`, and `refused`.
+
+    Returns
+    -------
+    dict
+        Of plain values.
+    """
+    if planned.corrects and not inputs.distortion:
+        planned = planned.refused(inputs.refused or "its field map was not applied")
+    numbers: dict[str, Any] = {}
+    if inputs.fit:
+        numbers |= _named(payloads.load(Fit, inputs.fit), FIT_FIELDS)
+    if inputs.contrasts:
+        numbers |= _named(payloads.load(Contrasts, inputs.contrasts), CONTRAST_FIELDS)
+    return planned.sidecar(numbers)
+
+
+def distortion_warnings(inputs: Any) -> list[Notice]:
+    """What to know of a field map that was refused, or whose polarity is suspect.
+
+    Parameters
+    ----------
+    inputs
+        As those of `distortion_fields`.
+    """
+    if inputs.refused:
+        text = f"The field map was not used, and the run not corrected: {inputs.refused}."
+        return [notice(Kind.FIELDMAP_NOT_USED, text)]
+    if inputs.contrasts:
+        return polarity_warnings(payloads.load(Contrasts, inputs.contrasts))
+    return []
+
+
+def _named(record: object, names: dict[str, str]) -> dict[str, Any]:
+    return {field: getattr(record, name) for name, field in names.items()}
