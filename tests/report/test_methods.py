@@ -19,6 +19,7 @@ from brainlm_bids.report import references
 from brainlm_bids.report.clauses import said
 from brainlm_bids.report.manuscript import Bullets, Heading, Manuscript, Paragraph
 from brainlm_bids.report.methods import methods
+from brainlm_bids.report.run_facts import acquisition
 from brainlm_bids.report.run_records import RunRecord, gather_runs
 
 SUSPECT = {"Kind": "suspect_registration", "Level": "danger", "Text": "It has failed."}
@@ -277,3 +278,32 @@ def test_unfinished_runs_are_not_described(given: Path) -> None:
         assert [run.participant for run in gather_runs(given)] == ["sub-01"]
     finally:
         record.write_text(content)
+
+
+ECHOES = {"EchoTimes": [0.014, 0.03, 0.046], "EchoCombination": "optimal", "MedianT2star": 0.0443}
+
+
+def test_echoes_and_what_tedana_did() -> None:
+    alone = _text(_run("01", series=dict(ECHOES)), _run("02"))
+    assert "In 1 of 2 runs, the 3 echoes (14, 30 and 46 ms) were resampled by" in alone
+    assert "Enhancement of BOLD-contrast sensitivity" in alone and "with tedana" in alone
+    assert "Differentiating" not in alone
+    tedana = ECHOES | {
+        "EchoDenoising": "tedana 26.0.3",
+        "TedanaComponents": 40,
+        "TedanaRejectedComponents": 13,
+    }
+    text = _text(_run("01", series=dict(tedana)))
+    assert "as BOLD does (13 of 40) were found by tedana 26.0.3" in text
+    assert "Differentiating" in text
+    rejected = {"Kind": "tedana_rejected_all", "Level": "danger", "Text": "None."}
+    text = _text(_run("01", series=tedana | {"Warnings": [rejected]}))
+    assert "accepted no component, and none was removed" in text
+
+
+def test_echoes_in_the_report() -> None:
+    (fact,) = [one for one in acquisition(ECHOES) if one.label == "Echoes combined"]
+    assert (fact.value, fact.note) == ("3, at 14, 30, 46 ms", "T2* of the brain: 44.3 ms (median)")
+    suspect = {"Kind": "echo_times_suspect", "Level": "danger", "Text": "Wrong."}
+    (fact,) = [one for one in acquisition(ECHOES | {"Warnings": [suspect]}) if one.label[0] == "E"]
+    assert fact.odd
