@@ -48,6 +48,7 @@ from brainlm_bids.app.status import (
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids.derivatives import distortion_of_series
 from brainlm_bids.bids.distortion import in_one_line
+from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.errors import UserError
@@ -85,7 +86,7 @@ def _set_up(settings: Settings) -> None:
 
 def _run_participant(settings: Settings) -> int:
     if settings.timeseries:
-        runs = bids_inputs.given_timeseries(settings, parcels().names)
+        runs = given_timeseries(settings, parcels().names)
     else:
         runs = bids_inputs.find_runs(settings)
     make_folders(settings)

@@ -5,7 +5,6 @@ known by then and recorded in one line, so that a broken run never reaches the w
 """
 
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,24 +29,20 @@ from brainlm_bids.bids.fmriprep import (
     find_preprocessed,
 )
 from brainlm_bids.bids.headers import (
-    is_tr,
     look_at_cifti,
     look_at_image,
     metadata_problem,
-    not_a_tr,
     read_metadata,
-    tr_mismatch,
 )
 from brainlm_bids.bids.layout import find_files
 from brainlm_bids.bids.left_out import closed_reason
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.slices import SliceTable
-from brainlm_bids.bids.timeseries import Timeseries, read_timeseries, stem_of
+from brainlm_bids.bids.timeseries import stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Notice
-from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
 
 
@@ -236,7 +231,7 @@ def find_runs(settings: Settings) -> list[Run]:
         orientation=orientation,
     )
     images = images_of_runs(files.bold)
-    runs = [_guarded(_of_images(paths, settings.bids_dir), describe) for paths in images.runs]
+    runs = [guarded(_of_images(paths, settings.bids_dir), describe) for paths in images.runs]
     runs += [Run(path, settings.bids_dir, {}, skip=reason) for path, reason in images.left_out]
     runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
     runs += [Run(one, settings.bids_dir, {}, problem=closed_reason(one)) for one in files.closed]
@@ -265,73 +260,12 @@ def _without_runs(root: Path, settings: Settings, runs: Sequence[Run]) -> list[R
     ]
 
 
-def _guarded(run: Run, describe: Callable[[Run], Run]) -> Run:
+def guarded(run: Run, describe: Callable[[Run], Run]) -> Run:
     """What is found out about a run; whatever goes wrong is its own problem."""
     try:
         return describe(run)
     except Exception as error:
         return run.broken(error)
-
-
-def given_timeseries(settings: Settings, parcels: Sequence[str]) -> list[Run]:
-    """The series of `--timeseries` as runs, in the order of their names.
-
-    Parameters
-    ----------
-    settings
-        Of the call.
-    parcels
-        Names of the atlas's parcels.
-    """
-    describe = partial(_describe_timeseries, settings=settings, parcels=parcels)
-    runs = [
-        _guarded(Run(path, path.parent, {}, timeseries=True), describe)
-        for path in dict.fromkeys(settings.timeseries)
-    ]
-    stems = Counter(run.stem for run in runs)
-    return sorted(
-        (run if stems[run.stem] == 1 else _of_one_name(run) for run in runs),
-        key=lambda run: (run.stem, run.source),
-    )
-
-
-def _of_one_name(run: Run) -> Run:
-    problem = f"--timeseries {run.source}: another file would also be called {run.stem}; rename one"
-    return replace(run, problem=problem)
-
-
-def _describe_timeseries(run: Run, settings: Settings, parcels: Sequence[str]) -> Run:
-    path = run.source
-    try:
-        check_readable(path)
-        series = read_timeseries(path, parcels)
-    except UserError as error:
-        return replace(run, problem=f"--timeseries {error}")
-    tr = settings.timeseries_tr or series.tr
-    if tr is None:
-        problem = (
-            f"{path.name}: neither the file nor a JSON file beside it has a repetition time in "
-            "seconds; give --timeseries-tr SECONDS"
-        )
-        return replace(run, problem=problem)
-    if not is_tr(tr):
-        return replace(run, problem=f"{path.name}: its repetition time, {not_a_tr(tr)}")
-    run = replace(run, metadata={"RepetitionTime": tr, "StartTime": series.start})
-    n_volumes = len(series.values)
-    if n_volumes < MINIMUM_VOLUMES:
-        short = f"{path.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}"
-        return replace(run, skip=short)
-    return replace(run, warnings=_about_tr(path, series, settings.timeseries_tr))
-
-
-def _about_tr(path: Path, series: Timeseries, given: float | None) -> tuple[Notice, ...]:
-    """Warn where the repetition times of a series contradict each other; given: --timeseries-tr."""
-    if given is not None and series.tr is not None:
-        where = "that the file or the JSON file beside it records"
-        return tr_mismatch(path.name, series.tr, given, where=where, source="of --timeseries-tr")
-    if series.tr is not None and series.header_tr is not None:
-        return tr_mismatch(path.name, series.header_tr, series.tr)
-    return ()
 
 
 def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
@@ -348,7 +282,7 @@ def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     for one in chosen:
         if one.files is not None:
             run = Run(one.path, root, {}, preprocessed=one.files)
-            runs.append(_guarded(run, describe))
+            runs.append(guarded(run, describe))
         elif one.taken:
             runs.append(Run(one.path, root, {}, problem=one.reason))
         else:

@@ -17,6 +17,7 @@ import pytest
 from brainlm_bids import files
 from brainlm_bids.app import participant as app
 from brainlm_bids.bids import inputs
+from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.images import load_image
@@ -343,7 +344,7 @@ def test_given_series_need_no_data_set(tmp_path: Path, content: bytes | None) ->
     assert ("DatasetLinks" in description) == (content == b'{"Name": "\xfc"}')
     assert description["GeneratedBy"][0]["Name"] == "brainlm-bids"
     settings = cli.parse([str(bids_dir), str(out), "participant", *flags, str(series)])
-    good, bad = inputs.given_timeseries(settings, [f"p{k}" for k in range(424)])
+    good, bad = given_timeseries(settings, [f"p{k}" for k in range(424)])
     assert good.problem is None
     assert "has not been fetched" in (bad.problem or "")
 
@@ -354,7 +355,7 @@ def test_two_given_series_of_one_name_cost_these_two(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         np.save(path, np.random.default_rng(0).normal(size=(30, 4)))
     settings = replace(_settings(tmp_path), timeseries=tuple(paths), timeseries_tr=2.0)
-    runs = inputs.given_timeseries(settings, ["a", "b", "c", "d"])
+    runs = given_timeseries(settings, ["a", "b", "c", "d"])
     assert [run.problem is None for run in runs] == [False, False, True]
     assert "another file would also be called sub-01" in (runs[0].problem or "")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.app.context import start_of
-from brainlm_bids.bids.inputs import given_timeseries
+from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_tsv
