@@ -1,5 +1,6 @@
 """Which field map a run has, or why none: every way in which data sets declare it, and mistakes."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -641,6 +642,22 @@ def test_a_damaged_field_map_stops_nothing(data: DataSet, content: bytes | str) 
     assert "sub-01_ses-01_phasediff.nii.gz" in run.no_fieldmap
     assert "is not corrected for distortion" in _warned(run)[0]
     assert run.reads == (run.source,)
+
+
+def test_damage_behind_a_readable_header_is_seen(data: DataSet) -> None:
+    """An uncompressed image that is cut short, and a compressed one with a wrong checksum."""
+    data.bold()
+    phasediff, _ = data.phasediff()
+    content = gzip.decompress(phasediff.read_bytes())
+    whole = phasediff.read_bytes()
+    phasediff.write_bytes(whole[:-8] + bytes(4) + whole[-4:])
+    assert "sub-01_ses-01_phasediff.nii.gz" in data.reason()
+    phasediff.unlink()
+    plain = phasediff.with_name("sub-01_ses-01_phasediff.nii")
+    plain.write_bytes(content)
+    assert data.run().fieldmap is not None
+    plain.write_bytes(content[:-20])
+    assert "sub-01_ses-01_phasediff.nii" in data.reason()
 
 
 def test_a_broken_sidecar_of_a_field_map_stops_nothing(data: DataSet) -> None:
