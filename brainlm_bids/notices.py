@@ -211,6 +211,12 @@ class Kind(StrEnum):
         "A number by which the registration is judged is beyond its limit: it has probably failed, "
         "or T1w and BOLD are not of one person.",
     )
+    DISTORTION_NOT_ESTIMATED = (
+        "distortion_not_estimated",
+        Level.WARNING,
+        "The distortion of a run without a field map was to be estimated from its T1w image, which "
+        "was impossible, or what was found was not believed: the run is not corrected.",
+    )
     POLARITY_SUSPECT = (
         "polarity_suspect",
         Level.DANGER,

@@ -163,6 +163,14 @@ class Settings:
         default_text="such runs are not corrected by field maps",
         help="total read-out time of images whose sidecars do not tell it, or estimated, for the "
         "estimates that dcm2niix makes of it")
+    use_syn_sdc: str | None = setting(
+        None, PREPROCESSING, SERIES, by_content=True, choices=("warn", "error"), alone="error",
+        in_fmriprep=True, metavar="[warn|error]",
+        default_text="runs without a field map are not corrected",
+        help="estimate the distortion of raw runs without a field map from their T1w image; where "
+        "that is impossible, for want of a T1w image or of the axis of phase encoding, the run "
+        "fails (error), or is processed without (warn); it also may be refused, and the run is "
+        "processed without")
     dummy_scans: int | None = setting(
         None, PREPROCESSING, SERIES, bounds="[0, inf)", in_fmriprep=True, metavar="N",
         default_text="detected",

@@ -19,12 +19,14 @@ from brainlm_bids.bids.context import (
     TemplateInfo,
 )
 from brainlm_bids.bids.derivatives import Recording
-from brainlm_bids.bids.distortion import BY_FMRIPREP, METHODS, DistortionInfo
+from brainlm_bids.bids.distortion import BY_FMRIPREP, BY_T1W, METHODS, DistortionInfo
 from brainlm_bids.bids.fmriprep import fmriprep_version
 from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.readout import phase_encoding_axis, phase_encoding_direction
 from brainlm_bids.bids.slices import start_of_volumes
+from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Kind, from_json, notice
 from brainlm_bids.parcels.sampling import band_warnings
 from brainlm_bids.resources import ModelResource
@@ -52,6 +54,10 @@ def run_context(
             else "The run was not denoised by tedana, which needs three echoes or more."
         )
         warnings.append(notice(Kind.TEDANA_NOT_USED, text))
+    distortion = distortion_info(run, settings.use_syn_sdc)
+    if run.is_raw and run.fieldmap is None and settings.use_syn_sdc and not distortion.estimated:
+        text = f"The distortion was not estimated: {no_estimate(run)}."
+        warnings.append(notice(Kind.DISTORTION_NOT_ESTIMATED, text))
     warnings += band_warnings(run.tr, None if run.timeseries else settings.low_pass)
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(
@@ -70,7 +76,7 @@ def run_context(
         start=start_of(run),
         scaling_statistics="this recording" if statistics is None else statistics.name,
         input_data=_input_data(settings, run),
-        distortion=distortion_info(run),
+        distortion=distortion,
         echo_times=run.echo_times,
         sbref=None if run.sbref is None else run.uri_of(run.sbref),
     )
@@ -133,17 +139,50 @@ def start_of(run: Run) -> float:
     return start_of_volumes(run.metadata)
 
 
-def distortion_info(run: Run) -> DistortionInfo:
-    """What is to be done about the distortion of a run."""
+def distortion_info(run: Run, use_syn_sdc: str | None = None) -> DistortionInfo:
+    """What is to be done about the distortion of a run.
+
+    Parameters
+    ----------
+    run : Run
+        Of any kind.
+    use_syn_sdc : str or None
+        What to do about raw runs without a field map: nothing; or estimate it, and if that is
+        impossible "warn" or "error".
+
+    Raises
+    ------
+    UserError
+        If it is impossible, and that is an error.
+    """
     if run.timeseries:
         return DistortionInfo(reason="a parcel series that was given")
     if run.preprocessed is not None:
         return _of_fmriprep(run)
     direction, readout = run.phase_encoding or (run.metadata.get("PhaseEncodingDirection"), None)
     known = DistortionInfo(direction=direction, readout=readout)
-    if run.fieldmap is None:
+    if run.fieldmap is not None:
+        return replace(known, method=METHODS[run.fieldmap.kind], fieldmap=run.fieldmap.uris)
+    if use_syn_sdc is None:
         return known.refused(run.no_fieldmap)
-    return replace(known, method=METHODS[run.fieldmap.kind], fieldmap=run.fieldmap.uris)
+    obstacle = no_estimate(run)
+    if not obstacle:
+        return replace(known, method=BY_T1W)
+    if use_syn_sdc == "error":
+        raise UserError(
+            f"{run.source.name}: --use-syn-sdc: {obstacle}; add it, or process such runs without "
+            "correction (--use-syn-sdc warn)"
+        )
+    return known.refused("; ".join(filter(None, (run.no_fieldmap, obstacle))))
+
+
+def no_estimate(run: Run) -> str:
+    """Why the distortion of a raw run cannot be estimated without a field map, in one line."""
+    if run.t1w is None:
+        return "there is no T1w image that can be used"
+    if phase_encoding_axis(run.metadata) is None:
+        return phase_encoding_direction(run.metadata)[1]
+    return ""
 
 
 def _of_fmriprep(run: Run) -> DistortionInfo:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from brainlm_bids import __version__, files
-from brainlm_bids.app.context import start_of
+from brainlm_bids.app.context import distortion_info, start_of
 from brainlm_bids.app.execution import crash_folder, full_disk
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import (
@@ -28,6 +28,7 @@ from brainlm_bids.bids.derivatives import (
     warnings_of_series,
 )
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.readout import phase_encoding_axis
 from brainlm_bids.notices import Kind, dangers
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings, configuration_hash
@@ -51,6 +52,7 @@ def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, 
         "scaling_stats": None if statistics is None else files.file_sha256(statistics),
         "tr": run.tr,
         "phase_encoding": run.phase_encoding,
+        "estimated_along": _estimated_along(settings, run),
         "fieldmap": None if run.fieldmap is None else run.fieldmap.parameters,
         "reads": [files.file_sha256(path) for path in run.reads],
         "slices": None if run.slices is None else [run.slices.axis, *run.slices.times],
@@ -60,6 +62,12 @@ def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, 
     if run.preprocessed is not None and run.preprocessed.labels is not None:
         values["labels"] = files.file_sha256(run.preprocessed.labels)
     return values
+
+
+def _estimated_along(settings: Settings, run: Run) -> int | None:
+    """The axis along which the distortion of a run is estimated without a field map."""
+    estimated = distortion_info(run, settings.use_syn_sdc).estimated
+    return phase_encoding_axis(run.metadata) if estimated else None
 
 
 def cohort_inputs(settings: Settings, recording: Recording, statistics: str) -> dict[str, object]:

@@ -14,6 +14,8 @@ from brainlm_bids.bids.names import parse
 
 # Methods that do not tell how the field was measured.
 NONE, BY_FMRIPREP, UNKNOWN = "none", "by fMRIPrep", "unknown"
+# Without a field map.
+BY_T1W = "estimated from the T1w image"
 METHODS = {
     FIELD: "field map",
     PHASEDIFF: "phase difference",
@@ -38,6 +40,15 @@ CONTRAST_FIELDS = {
     "uncorrected": "BoundarySharpnessUncorrected",
     "reversed": "BoundarySharpnessReversed",
 }
+# What speaks for a distortion that was estimated without a field map, by the names of `Evidence`
+# (preproc/distortion/boundary_field.py).
+EVIDENCE_FIELDS = {
+    "gain": "BoundaryGain",
+    "control_gain": "BoundaryGainControl",
+    "moved": "DisplacedShare",
+    "largest": "LargestDisplacement",
+    "folded": "FoldedShare",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class DistortionInfo:
     Attributes
     ----------
     method
-        One of `METHODS`, or `none`, `by fMRIPrep`, `unknown`.
+        One of `METHODS`, `BY_T1W`, or `none`, `by fMRIPrep`, `unknown`.
     fieldmap
         BIDS URIs of the field map's images.
     direction, readout
@@ -64,8 +75,13 @@ class DistortionInfo:
 
     @property
     def corrects(self) -> bool:
-        """Whether a field map of the run is to be applied."""
-        return self.method in METHODS.values()
+        """Whether the run is to be corrected, by a field map or without one."""
+        return self.estimated or self.method in METHODS.values()
+
+    @property
+    def estimated(self) -> bool:
+        """Whether its distortion is to be found without a field map."""
+        return self.method == BY_T1W
 
     def refused(self, reason: str) -> "DistortionInfo":
         """The same where the correction was not made after all."""

@@ -73,6 +73,19 @@ def phase_encoding_direction(metadata: Mapping[str, Any]) -> tuple[str | None, s
     return None, problem
 
 
+def phase_encoding_axis(metadata: Mapping[str, Any]) -> int | None:
+    """The axis of the stored array along which a run is distorted; None if it is not known.
+
+    >>> phase_encoding_axis({"PhaseEncodingAxis": "j"}), phase_encoding_axis({})
+    (1, None)
+    """
+    direction, _ = phase_encoding_direction(metadata)
+    if direction is None and "PhaseEncodingDirection" not in metadata:
+        axis = metadata.get("PhaseEncodingAxis")
+        direction = axis if axis in DIRECTIONS else None
+    return None if direction is None else "ijk".index(direction[0])
+
+
 def total_readout_time(
     metadata: Mapping[str, Any],
     shape: Sequence[int],

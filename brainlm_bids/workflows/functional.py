@@ -3,8 +3,9 @@
 realign ─► coregister ─► project ─► extract ─► denoise ─► scale ─► write ─► draw
    └──────────────────────────────► decompose ─► classify ─┘
 
-A run with a field map has `undistort` between realign and coregister. What is behind sees the run
-as it was measured: only its points move.
+A run with a field map has `undistort` between realign and coregister; one whose distortion is
+estimated without a field map has `unwarp` between coregister and project. What is behind sees the
+run as it was measured: only its points move.
 
 For a run that fMRIPrep preprocessed, `take` replaces realign and coregister, and the confounds are
 fMRIPrep's.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import RunContext
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.readout import phase_encoding_axis
 from brainlm_bids.interfaces.anatomical import Normalise
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scale
@@ -31,6 +33,7 @@ from brainlm_bids.interfaces.fmriprep import (
     TakePreprocessed,
 )
 from brainlm_bids.interfaces.functional import Coregister, Extract, Project, Realign
+from brainlm_bids.interfaces.unwarping import UnwarpByBoundary
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, make_workflow
 
@@ -69,6 +72,16 @@ def _distortion_edges(save_bold: bool) -> Edges:
         ("realign", "undistort", ("boldref", "brain_mask")),
         ("undistort", "write", ("fit", "refused")),
         *(("undistort", target, ("distortion",)) for target in located),
+    ]
+
+
+def _estimate_edges(save_bold: bool) -> Edges:
+    located = ["project", "write", "draw", *(["save_bold"] if save_bold else [])]
+    return [
+        ("realign", "unwarp", ("boldref", "seen")),
+        ("unwarp", "write", ("refused", "evidence", "contrasts")),
+        *(("unwarp", target, ("distortion",)) for target in located),
+        *_mask_edges("unwarp", save_bold),
     ]
 
 
@@ -150,6 +163,8 @@ def functional_workflow(
         connect(workflow, nodes, _mask_edges("take", settings.save_bold))
     if "undistort" in nodes:
         connect(workflow, nodes, _distortion_edges(settings.save_bold))
+    if "unwarp" in nodes:
+        connect(workflow, nodes, _estimate_edges(settings.save_bold))
     if settings.save_bold:
         first = "take" if run.preprocessed else "realign"
         _feed(workflow, nodes, first, "save_bold", MOTION)
@@ -198,6 +213,9 @@ def _steps(
         "classify": (Classify(tr=tr, seed=seed), 0.2),
         **series_steps(context, settings),
     }
+    axis = phase_encoding_axis(run.metadata)
+    if context.distortion.estimated and axis is not None:
+        steps["unwarp"] = (UnwarpByBoundary(axis=axis, seed=seed), 0.1)
     if settings.save_bold:
         steps["save_bold"] = (
             WriteDenoisedBold(context=context, atlas=inputs.atlas),
@@ -368,11 +386,13 @@ def _connect_t1w(
         nodes = {"coregister": coregister, "write": functional.get_node("write")}
         connect(functional, nodes, [("coregister", "write", ("contrasts",))])
     nodes = {name: functional.get_node(name) for name in (*MASKED, "save_bold")}
-    connect(
-        functional,
-        {**nodes, "coregister": coregister},
-        _mask_edges("coregister", settings.save_bold),
-    )
+    unwarp = functional.get_node("unwarp")
+    if unwarp is None:
+        connect(
+            functional,
+            {**nodes, "coregister": coregister},
+            _mask_edges("coregister", settings.save_bold),
+        )
     for name in [*located, "write", "draw"]:
         functional.connect([(coregister, functional.get_node(name), [("matrix", "matrix")])])
     write = functional.get_node("write")
@@ -386,6 +406,14 @@ def _connect_t1w(
         ("normalise.quality", "write.t1w_quality"),
         *(("normalise.transform", f"{name}.transform") for name in located),
     ]
+    if unwarp is not None:
+        names = ("matrix", "brain_mask", "mask_source")
+        functional.connect([(coregister, unwarp, [(name, name) for name in names])])
+        pairs += [
+            ("prepare.t1w", "unwarp.t1w"),
+            ("prepare.brain_mask", "unwarp.t1w_mask"),
+            ("normalise.transform", "unwarp.transform"),
+        ]
     parent.connect([(anatomical, functional, pairs)])
 
 
@@ -396,4 +424,6 @@ def connect_lesion(parent: Workflow, functional: Workflow, anatomical: Workflow)
         ("prepare.lesion", "project.lesion"),
         ("prepare.lesion_found", "write.lesion_found"),
     ]
+    if functional.get_node("unwarp") is not None:
+        pairs.append(("prepare.lesion", "unwarp.t1w_lesion"))
     parent.connect([(anatomical, functional, pairs)])

@@ -16,6 +16,7 @@ from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.fmriprep import Preprocessed
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.commands import bids_app as cli
+from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
 HEAD = (10, 11, 12)
@@ -115,6 +116,49 @@ def test_a_direction_without_a_readout_time_is_recorded(root: Path) -> None:
     info = distortion_info(inputs.find_runs(_settings(root))[0])
     assert (info.direction, info.readout) == ("j-", None)
     assert "no TotalReadoutTime" in str(info)
+
+
+def _with_t1w(root: Path, sidecar: dict[str, Any]) -> Run:
+    """The run without a field map, with a T1w image."""
+    _write(root / "sub-02/anat/sub-02_T1w.nii.gz")
+    _write(root / "sub-02/func/sub-02_task-rest_bold.nii.gz", sidecar, volumes=30)
+    return inputs.find_runs(_settings(root))[1]
+
+
+def test_without_a_field_map_the_distortion_is_estimated_if_asked_for(root: Path) -> None:
+    run = _with_t1w(root, RUN)
+    assert not distortion_info(run).corrects
+    info = distortion_info(run, "error")
+    assert info.corrects and info.estimated
+    assert info.sidecar()["Method"] == "estimated from the T1w image"
+    with_map = inputs.find_runs(_settings(root))[0]
+    assert str(distortion_info(with_map, "error")).startswith("phase difference")
+    # neither polarity nor read-out time is needed
+    axis_alone = {"RepetitionTime": 2.0, "TaskName": "rest", "PhaseEncodingAxis": "j"}
+    assert distortion_info(_with_t1w(root, axis_alone), "error").estimated
+
+
+def test_where_nothing_can_be_estimated_a_run_fails_or_goes_on(root: Path) -> None:
+    no_t1w = inputs.find_runs(_settings(root))[1]
+    nameless = _with_t1w(root, {"RepetitionTime": 2.0, "TaskName": "rest"})
+    for run, obstacle in ((no_t1w, "no T1w image"), (nameless, "no PhaseEncodingDirection")):
+        with pytest.raises(UserError, match=rf"bold.nii.gz: --use-syn-sdc: .*{obstacle}.*warn"):
+            distortion_info(run, "error")
+        info = distortion_info(run, "warn")
+        assert not info.corrects and obstacle in str(info)
+
+
+def test_the_axis_of_an_estimate_makes_a_run_new(root: Path, resources: Resources) -> None:
+    def values(run: Run, use_syn_sdc: str | None) -> dict[str, object]:
+        return run_inputs(_settings(root, use_syn_sdc=use_syn_sdc), run, resources)
+
+    sidecar = {key: value for key, value in RUN.items() if key != "TotalReadoutTime"}
+    run = _with_t1w(root, sidecar)
+    assert values(run, "warn") == values(run, "error") != values(run, None)
+    other = _with_t1w(root, sidecar | {"PhaseEncodingDirection": "i"})
+    assert values(other, "warn") != values(run, "warn")
+    with_map = inputs.find_runs(_settings(root))[0]
+    assert values(with_map, "warn") == values(with_map, None)
 
 
 def test_what_is_not_known_is_not_claimed(tmp_path: Path) -> None:

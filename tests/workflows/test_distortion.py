@@ -1,6 +1,7 @@
 """A field map in the graph: one more node, whose distortion reaches all that looks up points."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from brainlm_bids.bids import inputs
 from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.interfaces import images, payloads
 from brainlm_bids.interfaces.distortion import Undistort
+from brainlm_bids.interfaces.unwarping import UnwarpByBoundary
 from brainlm_bids.preproc.distortion.field import Distortion
 from brainlm_bids.preproc.distortion.placement import Fit
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
@@ -74,12 +76,12 @@ def _functional(settings: Settings) -> Any:
     return graph.get_node("func_sub_01_task_rest")
 
 
-def _connected(workflow: Any, output: str) -> set[str]:
-    """Who gets an output of `undistort`, under the same name."""
+def _connected(workflow: Any, output: str, node: str = "undistort") -> set[str]:
+    """Who gets an output of a node, under the same name."""
     return {
         target.name
         for source, target, data in workflow._graph.edges(data=True)
-        if source.name == "undistort" and (output, output) in data["connect"]
+        if source.name == node and (output, output) in data["connect"]
     }
 
 
@@ -101,6 +103,36 @@ def test_all_that_looks_up_points_gets_the_distortion(settings: Settings, tmp_pa
     edges = without._graph[without.get_node("undistort")][without.get_node("normalise")]["connect"]
     assert set(edges) == {("boldref", "image"), ("brain_mask", "brain_mask")}
     assert "undistort" not in _functional(_ignoring(settings)).list_node_names()
+
+
+def test_without_a_field_map_the_t1w_image_tells_the_distortion(settings: Settings) -> None:
+    functional = _functional(replace(_ignoring(settings), use_syn_sdc="error", save_bold=True))
+    names = functional.list_node_names()
+    assert "unwarp" in names and "undistort" not in names and len(names) <= 12
+    located = {"project", "draw", "save_bold", "write"}
+    assert _connected(functional, "distortion", "unwarp") == located
+    # the brain is where the run shows it, for all that average over voxels
+    masked = {"project", "extract", "decompose", "classify", "draw", "save_bold"}
+    assert _connected(functional, "brain_mask", "unwarp") == masked
+    assert _connected(functional, "brain_mask", "coregister") == {"unwarp"}
+    for output in ("refused", "evidence", "contrasts"):
+        assert _connected(functional, output, "unwarp") == {"write"}
+    assert functional.get_node("unwarp").inputs.axis == 1
+    assert "unwarp" not in _functional(replace(settings, use_syn_sdc="error")).list_node_names()
+
+
+def test_a_suspect_registration_tells_no_distortion(tmp_path: Path) -> None:
+    files = {}
+    for name in ("boldref", "brain_mask", "seen", "t1w", "t1w_mask"):
+        files[name] = images.save_image(tmp_path / f"{name}.nii.gz", np.ones((4, 4, 4)), np.eye(4))
+    for name in ("matrix", "transform"):
+        files[name] = payloads.save(np.eye(4), tmp_path / name)
+    (tmp_path / "node").mkdir()
+    node = UnwarpByBoundary(**files, mask_source="BOLD", axis=1, seed=1)
+    outputs = node.run(cwd=str(tmp_path / "node")).outputs
+    assert "registration" in outputs.refused
+    assert outputs.brain_mask == files["brain_mask"]
+    assert not outputs.distortion and not outputs.evidence
 
 
 def _ignoring(settings: Settings) -> Settings:

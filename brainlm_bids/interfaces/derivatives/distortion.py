@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from brainlm_bids.bids.distortion import CONTRAST_FIELDS, FIT_FIELDS, DistortionInfo
+from brainlm_bids.bids.distortion import (
+    CONTRAST_FIELDS,
+    EVIDENCE_FIELDS,
+    FIT_FIELDS,
+    DistortionInfo,
+)
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.notices import Kind, Notice, notice
+from brainlm_bids.preproc.distortion.boundary_field import Evidence
 from brainlm_bids.preproc.distortion.contrast import Contrasts, polarity_warnings
 from brainlm_bids.preproc.distortion.placement import Fit
 
@@ -17,7 +23,8 @@ def distortion_fields(planned: DistortionInfo, inputs: Any) -> dict[str, Any]:
     planned
         What was to be done about the distortion.
     inputs
-        Of a node, with files of what was found: `distortion`, `fit`, `contrasts`, and `refused`.
+        Of a node, with files of what was found: `distortion`, `fit`, `evidence`,
+        `contrasts`, and `refused`.
 
     Returns
     -------
@@ -29,19 +36,24 @@ def distortion_fields(planned: DistortionInfo, inputs: Any) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     if inputs.fit:
         numbers |= _named(payloads.load(Fit, inputs.fit), FIT_FIELDS)
+    if inputs.evidence:
+        numbers |= _named(payloads.load(Evidence, inputs.evidence), EVIDENCE_FIELDS)
     if inputs.contrasts:
         numbers |= _named(payloads.load(Contrasts, inputs.contrasts), CONTRAST_FIELDS)
     return planned.sidecar(numbers)
 
 
-def distortion_warnings(inputs: Any) -> list[Notice]:
-    """What to know of a field map that was refused, or whose polarity is suspect.
+def distortion_warnings(planned: DistortionInfo, inputs: Any) -> list[Notice]:
+    """What to know of a correction that was refused, or whose polarity is suspect.
 
     Parameters
     ----------
-    inputs
+    planned, inputs
         As those of `distortion_fields`.
     """
+    if inputs.refused and planned.estimated:
+        text = f"The distortion that was estimated is not used: {inputs.refused}."
+        return [notice(Kind.DISTORTION_NOT_ESTIMATED, text)]
     if inputs.refused:
         text = f"The field map was not used, and the run not corrected: {inputs.refused}."
         return [notice(Kind.FIELDMAP_NOT_USED, text)]

@@ -68,7 +68,8 @@ class _FunctionalInputs(RunInputs):
     coregistration = traits.Str(desc="how boldref and T1w were registered")
     distortion = File(exists=True, desc="a `Distortion` that the parcels' points followed")
     fit = File(exists=True, desc="a `Fit`: how well the field map fits the run")
-    refused = traits.Str(desc="why the field map of the run was not used")
+    refused = traits.Str(desc="why the run was not corrected for its distortion")
+    evidence = File(exists=True, desc="an `Evidence` for what was found without a field map")
     contrasts = File(exists=True, desc="a `Contrasts`: whether the correction sharpens the run")
     mask_source = traits.Str(desc="whose brain the mask is")
     quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
@@ -112,7 +113,7 @@ class WriteFunctional(ArrayInterface):
             self._echoes = payloads.load(steps.EchoSummary, self.inputs.combination)
         self._warnings += echo_warnings(self._echoes)
         self._warnings += reference_warnings(self._naming.stem, self._motion)
-        self._warnings += distortion_warnings(self.inputs)
+        self._warnings += distortion_warnings(self._context.distortion, self.inputs)
         self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()

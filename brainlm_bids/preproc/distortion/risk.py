@@ -17,29 +17,18 @@ Weiskopf N et al. (2006). Optimal EPI parameters for reduction of susceptibility
 sensitivity losses: a whole-brain analysis at 3 T and 1.5 T. NeuroImage 33:493.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.preproc.affine import Points
 
-
-@dataclass(frozen=True)
-class Cavity:
-    """Air in the skull: a sphere, MNI mm."""
-
-    name: str
-    middle: tuple[float, float, float]
-    radius: float
-
-
+# Middle and radius of spheres of air, MNI mm.
 CAVITIES = (
-    Cavity("sphenoid sinus", (0.0, 10.0, -43.0), 12.0),
-    Cavity("ethmoid cells", (0.0, 38.0, -38.0), 12.0),
-    Cavity("frontal sinus", (0.0, 72.0, -28.0), 8.0),
-    Cavity("left petrous and mastoid cells", (-52.0, -34.0, -44.0), 15.0),
-    Cavity("right petrous and mastoid cells", (52.0, -34.0, -44.0), 15.0),
+    (0.0, 10.0, -43.0, 12.0),  # sphenoid sinus
+    (0.0, 38.0, -38.0, 12.0),  # ethmoid cells
+    (0.0, 72.0, -28.0, 8.0),  # frontal sinus
+    (-52.0, -34.0, -44.0, 15.0),  # left petrous and mastoid cells
+    (52.0, -34.0, -44.0, 15.0),  # right petrous and mastoid cells
 )
 # The field of one cavity at twice its radius: 6 mm or so of displacement at 3 T and a total
 # read-out time of 40 ms, if half of the cavity is air.
@@ -67,9 +56,9 @@ def relative_field(points: Points) -> NDArray[np.float64]:
     array([1.  , 0.14])
     """
     total = np.zeros(len(points))
-    for cavity in CAVITIES:
-        away = np.linalg.norm(np.asarray(points) - np.array(cavity.middle), axis=1)
-        total += (cavity.radius / np.maximum(away, cavity.radius)) ** 3
+    for x, y, z, radius in CAVITIES:
+        away = np.linalg.norm(np.asarray(points) - np.array([x, y, z]), axis=1)
+        total += (radius / np.maximum(away, radius)) ** 3
     return np.minimum(total, 1.0)
 
 

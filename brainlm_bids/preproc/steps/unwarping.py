@@ -61,6 +61,7 @@ def unwarp_by_boundary(
     axis: int,
     *,
     seen: Mask | None = None,
+    t1w_lesion: Mask | None = None,
     seed: int = 42,
 ) -> Unwarped:
     """Find the distortion of a run from its T1w image, along the axis of phase encoding.
@@ -85,6 +86,8 @@ def unwarp_by_boundary(
         Of phase encoding: 0, 1 or 2 of the array.
     seen
         (X, Y, Z) of the run, see `Realigned`: only these voxels are added to the brain. None: all.
+    t1w_lesion
+        (X, Y, Z) of the T1w image, where the two are not compared.
     seed
         Of the points of the boundary.
 
@@ -100,13 +103,16 @@ def unwarp_by_boundary(
     target = expected.expected_image(
         flat, affine, t1w, t1w_affine, t1w_mask, matrix, freedom < UNDISTORTED_FREEDOM
     )
-    surface = boundary.white_surface(t1w, t1w_affine, t1w_mask, seed)
+    healthy, distance = t1w_mask, target.distance
+    if t1w_lesion is not None:
+        healthy = t1w_mask & ~t1w_lesion
+        there = resample_to(t1w_lesion, t1w_affine, flat.shape, affine, invert(matrix)) > 0
+        distance = np.where(there, distance.max(), distance)
+    surface = boundary.white_surface(t1w, t1w_affine, healthy, seed)
     placed = boundary.Surface(
         apply(matrix, surface.points), surface.normals @ np.asarray(matrix)[:3, :3].T
     )
-    scene = boundary_field.Scene(
-        flat, affine, brain_mask, target.image, target.distance, freedom, placed
-    )
+    scene = boundary_field.Scene(flat, affine, brain_mask, target.image, distance, freedom, placed)
     distortion, evidence = boundary_field.find(scene, axis)
     if evidence.refusal:
         return Unwarped(None, evidence.refusal, evidence, None, brain_mask)
