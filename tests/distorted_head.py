@@ -38,11 +38,25 @@ class Head:
 
     def epi(self, affine: np.ndarray, shape: tuple[int, ...], direction: str) -> np.ndarray:
         """What an acquisition shows: grey brighter than white, signal put where it is seen."""
+        pieces = self.pieces()
+        return self.acquired(pieces, 1000 - 200 * self.tissue(pieces), affine, shape, direction)
+
+    def pieces(self) -> np.ndarray:
+        """Middles (N, 3) of the small pieces of tissue that the brain is made of."""
         span = np.array(AXES) + 2
         ticks = [np.arange(-end, end, FINE_MM) + FINE_MM / 2 for end in span]
         pieces = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-        pieces = pieces[self.radius(pieces) < 1]
-        signal = 1000 - 200 * self.tissue(pieces)
+        return np.asarray(pieces[self.radius(pieces) < 1])
+
+    def acquired(
+        self,
+        pieces: np.ndarray,
+        signal: np.ndarray,
+        affine: np.ndarray,
+        shape: tuple[int, ...],
+        direction: str,
+    ) -> np.ndarray:
+        """The image of pieces with a signal each."""
         voxels = (pieces - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
         # BIDS: towards higher indices of the axis for "j", for a positive frequency
         step = self.hertz(pieces) * READOUT * (-1 if direction.endswith("-") else 1)

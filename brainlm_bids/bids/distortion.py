@@ -33,6 +33,8 @@ FIT_FIELDS = {
     "corrected": "DisplacedAgreement",
     "uncorrected": "DisplacedAgreementUncorrected",
     "reversed": "DisplacedAgreementReversed",
+    "pair_before": "PairDifferenceBefore",
+    "pair_after": "PairDifferenceAfter",
 }
 # How sharp the boundary of white matter is where it is displaced, by the names of `Contrasts`.
 CONTRAST_FIELDS = {

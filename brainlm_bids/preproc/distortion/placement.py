@@ -78,6 +78,9 @@ class Fit:
     corrected, uncorrected, reversed
         The agreement where the brain is displaced by more than 2 mm: with the correction, without
         it, and with that of the opposite polarity. None where hardly anything is displaced so far.
+    pair_before, pair_after
+        Difference of two images of opposite polarity before and after their own correction, as a
+        fraction of the brain's signal; None for other field maps.
     """
 
     agreement: float
@@ -89,6 +92,8 @@ class Fit:
     corrected: float | None = None
     uncorrected: float | None = None
     reversed: float | None = None
+    pair_before: float | None = None
+    pair_after: float | None = None
 
 
 def place(

@@ -1,7 +1,7 @@
 """The steps that find how the magnetic field distorts a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,11 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import Matrix
 from brainlm_bids.preproc.distortion import placement
 from brainlm_bids.preproc.distortion.field import Distortion, FieldMap, PhaseEncoding
-from brainlm_bids.preproc.distortion.pair import LARGEST_RESIDUAL, field_of_pair
+from brainlm_bids.preproc.distortion.pair import (
+    LARGEST_RESIDUAL,
+    PairFieldMap,
+    field_of_pair,
+)
 from brainlm_bids.preproc.distortion.phase import field_in_hertz, field_of_phases
 from brainlm_bids.preproc.distortion.placement import Fit
 from brainlm_bids.preproc.registration.transforms import resample_to
@@ -145,6 +149,9 @@ def undistort(
         distortion, fit = placement.place(field_map, image, affine, brain_mask, encoding, seed=seed)
     except UserError as error:
         return Undistorted(None, image, brain_mask, refused=str(error))
+    if isinstance(field_map, PairFieldMap):
+        before, after = field_map.residual_before, field_map.residual_after
+        fit = replace(fit, pair_before=before, pair_after=after)
     refused = placement.misfit(fit)
     if refused:
         return Undistorted(None, image, brain_mask, fit, refused)
