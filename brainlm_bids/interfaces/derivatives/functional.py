@@ -111,7 +111,9 @@ class WriteFunctional(ArrayInterface):
         self._echoes = None
         if self.inputs.combination:
             self._echoes = payloads.load(steps.EchoSummary, self.inputs.combination)
-        self._warnings += echo_warnings(self._echoes)
+        for warning in echo_warnings(self._echoes):
+            LOG.warning("%s: %s", self._naming.stem, warning)
+            self._warnings.append(warning)
         self._warnings += reference_warnings(self._naming.stem, self._motion)
         self._warnings += distortion_warnings(self._context.distortion, self.inputs)
         self._check_volumes()
