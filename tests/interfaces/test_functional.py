@@ -136,3 +136,37 @@ def test_slices_are_brought_to_the_middle_of_the_volume_and_motion_stays_the_sam
 
     assert errors("with").max() < 0.003
     assert errors("without").max() > 0.04
+
+
+def test_a_single_band_reference_becomes_the_reference_of_the_node_or_is_refused(
+    wild: Any, tmp_path: Path
+) -> None:
+    volume = wild[1][..., 5].astype(np.float32)
+    files = {"fits": 3 * volume, "complex": volume.astype(np.complex64)}
+    files["several"] = np.stack([volume] * 2, axis=3)
+    bold = tmp_path / "bold.nii.gz"
+    nb.Nifti1Image(wild[1], AFFINE).to_filename(bold)
+    found = {}
+    for name, values in files.items():
+        path, folder = tmp_path / f"{name}_sbref.nii.gz", tmp_path / name
+        nb.Nifti1Image(values, AFFINE).to_filename(path)
+        folder.mkdir()
+        node = functional.Realign(bold=str(bold), dummy_scans=0, sbref=str(path), seed=1)
+        found[name] = node.run(cwd=str(folder)).outputs
+    motions = {name: payloads.load(Motion, one.motion) for name, one in found.items()}
+    assert motions["fits"].reference == "sbref"
+    # this volume did not move from itself
+    points = np.argwhere(images.load_mask(found["fits"].brain_mask))[::50] @ AFFINE[:3, :3]
+    points = points + AFFINE[:3, 3]
+    moved = apply(motions["fits"].matrices[5], points) - points
+    assert np.linalg.norm(moved, axis=1).max() < 0.1
+    ratio = images.load_image(found["fits"].boldref)[0] / (3 * volume).clip(1)
+    inside = images.load_mask(found["fits"].brain_mask)
+    assert np.ptp(ratio[inside]) < 1e-3 and 0.3 < np.median(ratio[inside]) < 0.37
+    assert "its values are complex" in motions["complex"].sbref_refused
+    assert "(36, 40, 26, 2)" in motions["several"].sbref_refused
+    for name in ("complex", "several"):
+        assert motions[name].reference == "median of volumes"
+        np.testing.assert_array_equal(
+            motions[name].matrices, payloads.load(Motion, wild[0].motion).matrices
+        )
