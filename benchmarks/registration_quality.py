@@ -41,7 +41,7 @@ NEAR_P95_MM = 7.0
 CUT_MM = 35.0
 HEADER = (
     *("input", "error (mm)", "contrast (%)", "cost", "overlap", "Dice"),
-    *("edge (mm²)", "warning", "verdict"),
+    *("edge (mm²)", "correlation", "warning", "verdict"),
 )
 
 Image = tuple[NDArray[np.float32], Matrix]
@@ -108,6 +108,7 @@ class Outcome:
     def cells(self) -> tuple[str, ...]:
         found = self.quality
         numbers = (found.contrast, found.cost, found.overlap, found.dice, found.edge)
+        numbers += (found.correlation,)
         texts = ("" if value is None else f"{value:.3g}" for value in numbers)
         verdict = ("" if self.right is None else "right ") + ("ok" if self.holds else "MISSED")
         if self.right is False:

@@ -34,6 +34,7 @@ REGISTRATION_FIELDS = {
     "overlap": "BrainOverlap",
     "dice": "TemplateDice",
     "edge": "BrainAtImageEdge",
+    "correlation": "TemplateCorrelation",
 }
 
 

@@ -16,6 +16,7 @@ REGISTRATION_COLUMNS = {
     "brain_overlap": REGISTRATION_FIELDS["overlap"],
     "template_dice": REGISTRATION_FIELDS["dice"],
     "brain_at_image_edge": REGISTRATION_FIELDS["edge"],
+    "template_correlation": REGISTRATION_FIELDS["correlation"],
 }
 
 

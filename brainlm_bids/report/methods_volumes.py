@@ -23,6 +23,7 @@ _MEASURES = {
     "contrast and cost at the boundary of the white matter": ("contrast", "cost"),
     "the overlap of brain masks": ("contrast", "overlap", "dice"),
     "the area of the brain at the edges of the T1w image": ("edge",),
+    "the correlation of the normalised T1w image with the template": ("correlation",),
 }
 
 

@@ -71,8 +71,8 @@ class WriteAnatomical(ArrayInterface):
         if key == "brain_mask":
             values["BrainExtraction"] = self.inputs.method
         quality = payloads.load(Quality, self.inputs.quality)
-        values[REGISTRATION_FIELDS["dice"]] = quality.dice
-        values[REGISTRATION_FIELDS["edge"]] = quality.edge
+        for name in ("dice", "edge", "correlation"):
+            values[REGISTRATION_FIELDS[name]] = getattr(quality, name)
         warnings = registration_warnings(quality)
         if self.inputs.lesion_found:
             found = payloads.load(Lesion, self.inputs.lesion_found)

@@ -139,7 +139,8 @@ class WriteFunctional(ArrayInterface):
             quality = payloads.load(Quality, self.inputs.quality)
         if self.inputs.t1w_quality:
             of_t1w = payloads.load(Quality, self.inputs.t1w_quality)
-            quality = replace(quality, dice=of_t1w.dice, edge=of_t1w.edge)
+            names = ("dice", "edge", "correlation")
+            quality = replace(quality, **{name: getattr(of_t1w, name) for name in names})
         normalised = "T1w" if self.inputs.matrix else "boldref"
         suspect = registration_warnings(quality, normalised)
         for warning in suspect:

@@ -13,9 +13,14 @@ from brainlm_bids.preproc.registration.transforms import to_ants
 
 LOGGER = logging.getLogger(__name__)
 
-# Bounds of a brain's volume, ml: adults 950-1700 (Allen et al. 2002), with room for children,
-# for CSF and for masks that keep the meninges.
-BRAIN_ML = (700.0, 2200.0)
+# Bounds of a brain's volume, ml: newborns from 250 (Knickmeyer et al. 2008, J. Neurosci. 28:12176),
+# adults 950-1700 (Allen et al. 2002), with room for CSF and for masks that keep the meninges.
+BRAIN_ML = (250.0, 2200.0)
+# A small head in empty air has a brain's volume, too. Its bone is dark: more than this share of it
+# is darker than that share of the bright tissue. Brains without their skulls may have as much dark
+# fluid; then the network decides: its brain fills a share of a head between these bounds.
+DARK_SHARE, DARK_LEVEL = 0.03, 0.15
+BRAIN_OF_HEAD = (0.3, 0.75)
 # A slab of a few slices still has this much brain.
 MIN_BRAIN_ML = 100.0
 # Median inside over median outside; a BOLD reference has 10 or more, smooth noise below 2.
@@ -126,13 +131,17 @@ def brain_mask_t1w(
     """
     data = finite(data)
     stripped = _stripped_brain(data, affine)
-    if stripped is not None:
+    if stripped is not None and not _may_hold_bone(data, stripped):
         return stripped, "skull-stripped"
     try:
         mask = _deepbet(data, affine)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         LOGGER.warning("deepbet failed (%s); the brain is found by a threshold", error)
         return brain_mask_epi(data, affine), "threshold"
+    if stripped is not None:
+        low, high = BRAIN_OF_HEAD
+        if not low < mask.sum() / stripped.sum() < high:
+            return stripped, "skull-stripped"
     if _millilitres(mask, affine) >= MIN_BRAIN_ML:
         return mask, "deepbet"
     LOGGER.warning("deepbet found no brain; trying a threshold")
@@ -201,6 +210,12 @@ def _stripped_brain(
     if touch_mm2(brain, affine) > MAX_TOUCH_MM2:
         return None
     return np.asarray(brain)
+
+
+def _may_hold_bone(data: NDArray[np.float32], whole: NDArray[np.bool_]) -> bool:
+    """Whether so much of what an image shows is dark that it may be a head."""
+    values = data[whole]
+    return bool((values < DARK_LEVEL * np.percentile(values, 90)).mean() > DARK_SHARE)
 
 
 def touch_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:

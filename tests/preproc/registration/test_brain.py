@@ -49,6 +49,29 @@ def test_a_stripped_brain_is_recognised_and_a_head_is_not(head: Head) -> None:
     assert brain._stripped_brain(data + 1, affine) is None
 
 
+@pytest.mark.parametrize("scale", [0.6, 0.72, 1.0])
+def test_a_small_head_in_empty_air_is_no_brain(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An infant's head, whose air is 0, has the volume of an adult's brain without its skull."""
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    away = np.linalg.norm(3 * (np.indices((70, 70, 70)) - 34.5), axis=0) / scale
+    inside, fluid = away < 66, (away > 61) & (away < 66)
+    image = np.where(inside, np.where(fluid, 10.0, 100.0), 0) + 1.0 * inside
+    skin = (away > 74) & (away < 84)
+    head = np.where(skin, 95.0, np.where(away < 84, np.maximum(image, 4.0), 0))
+    monkeypatch.setattr(brain, "_deepbet", lambda *_: inside)
+    found, method = brain.brain_mask_t1w(head, affine)
+    assert method == "deepbet"
+    np.testing.assert_array_equal(found, inside)
+    # dark fluid is no bone, whatever the network makes of it
+    for seen in (away < 60, away < 20):
+        monkeypatch.setattr(brain, "_deepbet", lambda *_, seen=seen: seen)
+        found, method = brain.brain_mask_t1w(image, affine)
+        assert method == "skull-stripped"
+        np.testing.assert_array_equal(found, inside)
+
+
 def test_without_the_network_a_threshold_is_used(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,8 @@ def test_overlaps_have_closed_forms() -> None:
         (Quality(6.9, 0.47, 0.95, 0.965, 5472.0), "T1w", ["edge", "5472 mm²"]),
         (Quality(6.9, 0.47, 0.95, 0.965, 2600.0), "T1w", []),
         (Quality(6.9, 0.47, 0.6, 0.98), "T1w", ["brains"]),
+        (Quality(6.9, 0.47, 0.95, 0.98, correlation=0.72), "T1w", []),
+        (Quality(6.9, 0.47, 0.95, 0.98, correlation=-0.001), "T1w", ["correlation of the T1w"]),
         (Quality(), "T1w", []),
         (Quality(dice=0.4), "boldref", ["template"]),
         (Quality(dice=0.93), "boldref", []),
