@@ -11,7 +11,7 @@ from importlib import import_module
 
 from benchmarks.table import HEADER, Row, cells, holds
 
-SECTIONS = ("geometry", "normalisation", "lesions", "denoising", "slices", "echoes")
+SECTIONS = ("geometry", "normalisation", "lesions", "denoising", "slices", "echoes", "syn")
 
 
 def main(arguments: list[str] | None = None) -> int:
