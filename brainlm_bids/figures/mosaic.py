@@ -6,16 +6,26 @@ The left of the picture is the left of the head (neurological convention).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from scipy.ndimage import map_coordinates
 
+from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.canvas import coarse
 
+# The image whose id is `fixed` is hidden; it fades in and out while a pointer is over the figure
+FLICKER = (
+    "#fixed{opacity:0}svg:hover #fixed{animation:flicker 2.4s ease-in-out infinite}"
+    "@keyframes flicker{0%,10%{opacity:0}40%,60%{opacity:1}90%,100%{opacity:0}}"
+)
+CONTOUR_COLOURS = ("#ff5c4d", "#39c5e0", "#f5c542", "#7ddf64")
 # Pixels above every row of slices, for their labels
 LABEL_ROOM = 9
 # Width of the largest slice in pixels
@@ -217,7 +227,7 @@ def draw_grey(
     image.set_gid(gid)
 
 
-def label_tiles(axes: Axes, cut: Layout) -> None:
+def label_tiles(axes: Axes, cut: Layout, colour: str = "white") -> None:
     """Write the position of each slice in mm, and left and right once.
 
     Parameters
@@ -226,14 +236,91 @@ def label_tiles(axes: Axes, cut: Layout) -> None:
         The axes.
     cut
         The slices.
+    colour
+        Of the words.
     """
     for tile in cut.tiles:
-        text: dict[str, Any] = {"color": "white", "fontsize": 7, "va": "bottom"}
+        text: dict[str, Any] = {"color": colour, "fontsize": 7, "va": "bottom"}
         axes.text(tile.left, tile.top - 1, f"{tile.plane} = {tile.position:.0f} mm", **text)
     first = next((tile for tile in cut.tiles if tile.plane in "zy"), None)
     if first is None:
         return
-    sides: dict[str, Any] = {"color": "white", "fontsize": 8, "va": "bottom", "weight": "bold"}
+    sides: dict[str, Any] = {"color": colour, "fontsize": 8, "va": "bottom", "weight": "bold"}
     bottom = first.top + first.height - 1
     axes.text(first.left + 1, bottom, "L", ha="left", **sides)
     axes.text(first.left + first.width - 1, bottom, "R", ha="right", **sides)
+
+
+def picture_axes(figure: Figure | SubFigure, cut: Layout) -> Axes:
+    """Make black axes without ticks for a picture of slices.
+
+    Parameters
+    ----------
+    figure
+        Where to put them.
+    cut
+        The slices.
+
+    Returns
+    -------
+    Axes
+        A pixel of the picture is a unit of theirs.
+    """
+    axes: Axes = figure.subplots()
+    axes.set(xlim=(-0.5, cut.shape[1] - 0.5), ylim=(cut.shape[0] - 0.5, -0.5), aspect="equal")
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    c.without_frame(axes)
+    return axes
+
+
+def foreground(image: np.ndarray) -> np.ndarray:
+    """Find where an image is not background.
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z).
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z) True above a quarter of the 98th percentile.
+    """
+    image = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    return np.asarray(image > 0.25 * np.percentile(image, 98))
+
+
+def draw_contours(axes: Axes, cut: Layout, contours: Mapping[str, np.ndarray]) -> None:
+    """Outline masks on a picture of slices.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    cut
+        The slices.
+    contours
+        Masks (X, Y, Z) by name.
+    """
+    for mask, colour in zip(contours.values(), CONTOUR_COLOURS):
+        picture = np.nan_to_num(cut.cut(np.asarray(mask, dtype=np.float32)))
+        if picture.max() > 0.5 > picture.min():
+            axes.contour(picture, levels=[0.5], colors=[colour], linewidths=0.9)
+
+
+def contour_legend(axes: Axes, contours: Mapping[str, np.ndarray]) -> None:
+    """Name the outlines of `draw_contours` below a picture.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    contours
+        As they were drawn.
+    """
+    handles = [
+        Line2D([], [], color=colour, lw=1.6, label=name)
+        for name, colour in zip(contours, CONTOUR_COLOURS)
+    ]
+    if handles:
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncol=4)

@@ -18,6 +18,7 @@ from brainlm_bids.figures import (
     canvas,
     cohort,
     denoising,
+    distortion,
     model,
     motion,
     parcels,
@@ -56,6 +57,10 @@ def _draw_all(folder: Path) -> dict[str, Path]:
         "motion": (motion.plot_motion, (confounds, TR, 2, 0.5)),
         "carpet": (motion.plot_carpet, (series, 0.5 * series, networks, TR, fd)),
         "coreg": (registration.plot_registration, (image, affine, image, {"brain <b> $x": mask})),
+        "distortion": (
+            distortion.plot_distortion,
+            (image, 1.1 * image, affine, 0.1 * image, mask),
+        ),
         "mask": (registration.plot_brain_mask, (image, affine, mask)),
         "aroma": (denoising.plot_aroma, (features, rng.normal(size=(T, 9)), TR, LIMITS)),
         "coverage": (
@@ -258,6 +263,7 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
     grid = np.zeros((8, 8, 8))
     registration.plot_brain_mask(path, grid, np.eye(4), grid)
     registration.plot_registration(path, grid, np.eye(4), grid, {"brain": grid})
+    distortion.plot_distortion(path, grid, grid, np.eye(4), grid, grid)
     model.plot_networks(path, networks, grid, np.eye(4), networks)
     with pytest.raises(ValueError, match="no parcel"):
         model.plot_reconstruction(path, nothing, nothing, TR)
@@ -265,7 +271,7 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
 
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
-    modules = (motion, registration, denoising, parcels, model, cohort, audit, states)
+    modules = (audit, cohort, denoising, distortion, model, motion, parcels, registration, states)
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in modules
