@@ -34,6 +34,10 @@ def _alone(run: Sidecars) -> bool:
     return run["series"]["InputData"]["Kind"] == "raw" and not _t1w(run)
 
 
+def _distortion(*methods: str) -> Callable[[Sidecars], bool]:
+    return lambda run: run["series"].get("DistortionCorrection", {}).get("Method") in methods
+
+
 # Words of the text, and the runs of which they are true: they stand there if there is one.
 CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "raw data in bids format": _kind("raw"),
@@ -49,6 +53,15 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "single-band reference": _is("series", "Reference", "sbref"),
     "slice timing was corrected": _is("series", "SliceTimingCorrected", True),
     "slice timing was not corrected": _is("series", "SliceTimingCorrected", False),
+    "distortion was not corrected": _distortion("none"),
+    "distortion had been corrected by fmriprep": _distortion("by fMRIPrep"),
+    "corrected with a field map": _distortion("field map"),
+    "the phase difference of two": _distortion("two phases"),
+    "with a phase difference of two": _distortion("phase difference"),
+    "of opposite phase-encoding polarity": _distortion("pair of opposite polarity"),
+    "moves the points at which": _distortion(
+        "field map", "two phases", "phase difference", "pair of opposite polarity"
+    ),
     "steady-state volumes at the start": _is("series", "DummyVolumesDetected", True),
     "excluded, as requested": _is("series", "DummyVolumesDetected", False),
     "rigid-body realignment": _kind("raw"),

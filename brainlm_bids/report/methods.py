@@ -14,6 +14,7 @@ from brainlm_bids.bids.context import FMRIPREP, RAW, SERIES
 from brainlm_bids.notices import Kind
 from brainlm_bids.report.clauses import counted, quoted, said, span
 from brainlm_bids.report.manuscript import Block, Bullets, Heading, Manuscript, Paragraph
+from brainlm_bids.report.methods_distortion import distortion
 from brainlm_bids.report.methods_models import model_blocks
 from brainlm_bids.report.methods_volumes import anatomy, denoising, preprocessing
 from brainlm_bids.report.run_records import RunRecord, mapping
@@ -46,7 +47,8 @@ def methods(runs: Sequence[RunRecord]) -> Manuscript:
     """
     blocks: list[Block] = [Heading("Methods", 1), Paragraph(_opening(runs))]
     blocks += _section("Anatomy and registration", anatomy(runs))
-    blocks += _section("Functional preprocessing", preprocessing(runs))
+    functional = " ".join(filter(None, (preprocessing(runs), distortion(runs))))
+    blocks += _section("Functional preprocessing", functional)
     blocks += _section("Parcels", _parcels(runs))
     blocks += _section("Denoising and filtering", denoising(runs))
     blocks += _section("Resampling and scaling", _scaled(runs))

@@ -11,8 +11,8 @@ from brainlm_bids.report.run_records import RunRecord, mapping
 _FIELD = {
     "field map": "a field map [@jezzard]",
     "phase difference": "a phase difference of two gradient echoes [@jezzard], unwrapped "
-    "[@herraez] within the brain",
-    "two phases": "the phase difference of two gradient echoes [@jezzard], unwrapped [@herraez] "
+    "[@abdulrahman] within the brain",
+    "two phases": "the phase difference of two gradient echoes [@jezzard], unwrapped [@abdulrahman] "
     "within the brain",
     "pair of opposite polarity": "two echo-planar images of opposite phase-encoding polarity, "
     "between which the field was found by a regularised Gauss–Newton method that conserves "

@@ -205,6 +205,11 @@ def test_runs_that_differ_are_counted() -> None:
             "beyond their limits, so that it has probably failed",
         ),
         ({"series": {"Coregistration": "mutual information"}}, "alone, because the boundary"),
+        (
+            {"series": {"DistortionCorrection": {"Method": "pair of opposite polarity"}}},
+            "of opposite phase-encoding polarity",
+        ),
+        ({"series": {"DistortionCorrection": {"Method": "none"}}}, "distortion was not corrected"),
         ({"series": {"InputData": {}}}, "do not record the kind of input data"),
         ({"series": {"Atlas": {"Name": "[@evil]"}}}, "[ @evil] atlas"),
     ],
