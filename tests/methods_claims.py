@@ -60,8 +60,13 @@ CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "with a phase difference of two": _distortion("phase difference"),
     "of opposite phase-encoding polarity": _distortion("pair of opposite polarity"),
     "moves the points at which": _distortion(
-        "field map", "two phases", "phase difference", "pair of opposite polarity"
+        "field map",
+        "two phases",
+        "phase difference",
+        "pair of opposite polarity",
+        "estimated from the T1w image",
     ),
+    "was estimated from the t1w image": _distortion("estimated from the T1w image"),
     "steady-state volumes at the start": _is("series", "DummyVolumesDetected", True),
     "excluded, as requested": _is("series", "DummyVolumesDetected", False),
     "rigid-body realignment": _kind("raw"),

@@ -32,6 +32,7 @@ NOT_IN_BIDS_YET = (
     "*_relmat.*",
     "*_embeddings.*",
     "*_xfm.*",
+    "*_fieldmap.*",
     "*_mixing.*",
     "*_metrics.*",
     "*_scaling.*",

@@ -47,6 +47,7 @@ class Run:
     registration: list[Fact] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
     low_coverage: list[tuple[str, str]] = field(default_factory=list)
+    at_risk: list[str] = field(default_factory=list)
     figures: Sections = field(default_factory=dict)
     models: list[Model] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
@@ -151,6 +152,7 @@ def _run(naming: Naming, files: _Files) -> Run:
     run.facts = [
         *run_facts.acquisition(sidecar),
         *run_facts.motion(sidecar),
+        *run_facts.distortion(sidecar),
         *run_facts.components(components),
         *run_facts.parcels(
             coverage,
@@ -161,6 +163,7 @@ def _run(naming: Naming, files: _Files) -> Run:
         *run_facts.options(sidecar),
     ]
     run.registration = run_facts.registration(sidecar)
+    run.at_risk = run_facts.parcels_at_risk(sidecar)
     run.low_coverage = run_facts.low_coverage(coverage)
     run.models = [_model(naming, files, *model) for model in files.models()]
     run.warnings = _warnings(denoised, robust)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from brainlm_bids.bids.distortion import BY_FMRIPREP, BY_T1W, METHODS, NONE
+from brainlm_bids.bids.fieldmaps import FIELD, PAIR, PHASEDIFF, PHASES
 from brainlm_bids.report.clauses import said
 from brainlm_bids.report.run_records import RunRecord, mapping
 
-# How the field was known, by the method in the sidecar (`brainlm_bids.bids.distortion`).
+# How the field was known, by the method in the sidecar.
 _FIELD = {
-    "field map": "a field map [@jezzard]",
-    "phase difference": "a phase difference of two gradient echoes [@jezzard], unwrapped "
+    METHODS[FIELD]: "a field map [@jezzard]",
+    METHODS[PHASEDIFF]: "a phase difference of two gradient echoes [@jezzard], unwrapped "
     "[@abdulrahman] within the brain",
-    "two phases": "the phase difference of two gradient echoes [@jezzard], unwrapped [@abdulrahman] "
-    "within the brain",
-    "pair of opposite polarity": "two echo-planar images of opposite phase-encoding polarity, "
+    METHODS[PHASES]: "the phase difference of two gradient echoes [@jezzard], unwrapped "
+    "[@abdulrahman] within the brain",
+    METHODS[PAIR]: "two echo-planar images of opposite phase-encoding polarity, "
     "between which the field was found by a regularised Gauss–Newton method that conserves "
     "intensity [@andersson;@ruthotto]",
 }
@@ -27,7 +29,7 @@ _MOVED = (
 def distortion(runs: Sequence[RunRecord]) -> str:
     """How runs were corrected for susceptibility distortion, or that they were not."""
     text = said([_correction(run) for run in runs])
-    corrected = any(_method(run) in _FIELD for run in runs)
+    corrected = any(_method(run) in (*_FIELD, BY_T1W) for run in runs)
     return f"{text} {_MOVED}" if corrected else text
 
 
@@ -42,8 +44,14 @@ def _correction(run: RunRecord) -> str | None:
             "susceptibility distortion along the phase-encoding axis was corrected with "
             f"{_FIELD[method]}, registered rigidly to the BOLD reference"
         )
-    if method == "by fMRIPrep":
+    if method == BY_T1W:
+        return (
+            "there was no field map, and susceptibility distortion was estimated from the T1w "
+            "image: near the air of the skull’s base, a smooth shift along the phase-encoding axis "
+            "that sharpens the boundary of the white matter [@bbr]"
+        )
+    if method == BY_FMRIPREP:
         return "susceptibility distortion had been corrected by fMRIPrep"
-    if method == "none":
+    if method == NONE:
         return "susceptibility distortion was not corrected"
     return None

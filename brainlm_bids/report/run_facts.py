@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from brainlm_bids import resources
 from brainlm_bids.bids.context import REGISTRATION_FIELDS
+from brainlm_bids.bids.distortion import NONE
 from brainlm_bids.notices import Kind, from_json
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, far_off
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
+from brainlm_bids.preproc.distortion import risk
 from brainlm_bids.preproc.registration import quality
 from brainlm_bids.report.values import Fact, Row, as_float, number
 
@@ -21,6 +26,11 @@ _OPTIONS = {
     "LowPassCutoff": "Low-pass cut-off (s)",
     "Registration": "Registration",
     "ScalingStatistics": "Scaling statistics",
+}
+# What tells whether a correction helps where the run is displaced: key in the sidecar, label.
+_WHERE_DISPLACED = {
+    "DisplacedAgreement": "Agreement with the field map where displaced",
+    "BoundarySharpness": "Sharpness of the white matter where displaced",
 }
 # Parcels covered by less than this fraction are listed.
 LOW_COVERAGE = 0.5
@@ -124,6 +134,47 @@ def _lesion(sidecar: Mapping[str, Any]) -> list[Fact]:
         Fact("lesion that was left out of the registration", f"{volume:.1f} ml", "by its mask"),
         Fact("parcels that lie in the lesion to more than half", str(len(damaged)), note),
     ]
+
+
+def distortion(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """How the distortion was corrected, or why not, and the numbers by which that is judged."""
+    correction = sidecar.get("DistortionCorrection")
+    if not isinstance(correction, Mapping):
+        return []
+    reason = str(correction.get("Reason") or "")
+    facts = [Fact("Distortion correction", str(correction.get("Method", "unknown")), reason)]
+    direction = correction.get("PhaseEncodingDirection")
+    if direction is not None:
+        readout = as_float(correction.get("TotalReadoutTime"))
+        note = "" if readout is None else f"total read-out time {1000 * readout:.4g} ms"
+        facts.append(Fact("Phase encoding", str(direction), note))
+    largest = as_float(correction.get("LargestDisplacement"))
+    if largest is not None:
+        facts.append(Fact("Largest displacement", f"{number(largest)} mm", "within the brain"))
+    for key, label in _WHERE_DISPLACED.items():
+        measured, before, reverse = (
+            as_float(correction.get(f"{key}{kind}")) for kind in ("", "Uncorrected", "Reversed")
+        )
+        if measured is not None and before is not None and reverse is not None:
+            note = f"{number(before)} without the correction, {number(reverse)} with its reverse"
+            odd = measured < max(before, reverse)
+            facts.append(Fact(label, number(measured), note, odd))
+    return facts
+
+
+def parcels_at_risk(sidecar: Mapping[str, Any]) -> list[str]:
+    """The parcels that are probably displaced: none where that was corrected, or is not known.
+
+    >>> parcels_at_risk({"DistortionCorrection": {"Method": "none"}})
+    []
+    """
+    correction = sidecar.get("DistortionCorrection")
+    if not isinstance(correction, Mapping) or correction.get("Method") != NONE:
+        return []
+    if correction.get("PhaseEncodingDirection") is None:
+        return []
+    table = resources.parcels()
+    return [table.names[k] for k in np.flatnonzero(risk.parcels_at_risk(table.xyz))]
 
 
 def components(table: list[Row]) -> list[Fact]:

@@ -209,6 +209,10 @@ def test_runs_that_differ_are_counted() -> None:
             {"series": {"DistortionCorrection": {"Method": "pair of opposite polarity"}}},
             "of opposite phase-encoding polarity",
         ),
+        (
+            {"series": {"DistortionCorrection": {"Method": "estimated from the T1w image"}}},
+            "distortion was estimated from the T1w image",
+        ),
         ({"series": {"DistortionCorrection": {"Method": "none"}}}, "distortion was not corrected"),
         ({"series": {"InputData": {}}}, "do not record the kind of input data"),
         ({"series": {"Atlas": {"Name": "[@evil]"}}}, "[ @evil] atlas"),

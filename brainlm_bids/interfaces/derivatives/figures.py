@@ -1,6 +1,7 @@
 """The figures of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -86,7 +87,36 @@ class DrawFunctional(ArrayInterface):
             fixed_name=name,
             moving_name="BOLD reference",
         )
-        return [mask_figure, coreg_figure]
+        return [mask_figure, coreg_figure, *self._distortion(naming, boldref, affine)]
+
+    def _distortion(
+        self, naming: Naming, boldref: NDArray[Any], affine: NDArray[np.float64]
+    ) -> list[Path]:
+        """The reference without its distortion, outlined by the brain of the T1w image."""
+        from brainlm_bids.figures.distortion import plot_distortion
+        from brainlm_bids.preproc.affine import invert
+        from brainlm_bids.preproc.registration.transforms import resample_to
+
+        distortion = payloads.load_distortion(self.inputs.distortion)
+        if distortion is None:
+            return []
+        brain = None
+        if self.inputs.matrix:
+            to_t1w = invert(payloads.load(np.ndarray, self.inputs.matrix))
+            mask, grid = load_image(self.inputs.fixed_mask)
+            brain = resample_to(mask, grid, boldref.shape, affine, to_t1w, 0) > 0.5
+        path, known = naming.figure("distortion"), self._context.distortion
+        plot_distortion(
+            path,
+            boldref,
+            distortion.undistorted(boldref),
+            affine,
+            distortion.millimetres,
+            brain,
+            title=outputs.figure_title("distortion"),
+            direction=known.direction or "",
+        )
+        return [path]
 
     def _signals(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.motion import plot_carpet, plot_motion

@@ -17,6 +17,7 @@ from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.derivatives.distortion import (
     distortion_fields,
     distortion_warnings,
+    write_field,
 )
 from brainlm_bids.interfaces.derivatives.echoes import echo_fields, echo_warnings
 from brainlm_bids.interfaces.derivatives.run import (
@@ -119,6 +120,7 @@ class WriteFunctional(ArrayInterface):
         self._check_volumes()
         self._mode = self._context.settings.denoise
         self._write_transforms()
+        self._written += write_field(self._context, self.inputs)
         self._summary = summarised(self.inputs)
         components, decisions = self._components()
         if components is not None and decisions is not None:

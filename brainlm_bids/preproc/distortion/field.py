@@ -79,6 +79,10 @@ class PhaseEncoding:
         """Shift in voxels of a field in Hz, a number or an array."""
         return self.sign * self.readout * hertz
 
+    def hertz(self, voxels: Any) -> Any:
+        """The field, in Hz, of a shift in voxels: the inverse of `voxels`."""
+        return self.sign * voxels / self.readout
+
 
 @dataclass(frozen=True)
 class FieldMap:
