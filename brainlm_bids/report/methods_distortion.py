@@ -47,8 +47,9 @@ def _correction(run: RunRecord) -> str | None:
     if method == BY_T1W:
         return (
             "there was no field map, and susceptibility distortion was estimated from the T1w "
-            "image: near the air of the skull’s base, a smooth shift along the phase-encoding axis "
-            "that sharpens the boundary of the white matter [@bbr]"
+            "image: near the air of the skull’s base, by a smooth shift along the phase-encoding "
+            "axis that makes the BOLD reference locally most like what is expected of the T1w "
+            "image, and the boundary of the white matter [@bbr] sharpest"
         )
     if method == BY_FMRIPREP:
         return "susceptibility distortion had been corrected by fMRIPrep"
