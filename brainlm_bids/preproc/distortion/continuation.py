@@ -16,9 +16,11 @@ LEVELLING_MM = 20.0
 # Tukey's biweight: residuals beyond this many standard deviations do not count.
 BIWEIGHT = 4.685
 ROBUST_ROUNDS = 4
-# Of the equations' solution, relative to the first residual, and how many steps it may take.
+# Of the equations' solution, relative to the first residual, and how many steps it may take: at the
+# end, and in each round of weighting, which starts from the last.
 TOLERANCE = 1e-3
 LARGEST_STEPS = 60
+ROUND_STEPS = 20
 # Of float32, relative to the field: a residual below is none.
 ROUNDING = 1e-6
 
@@ -80,13 +82,13 @@ def continued(
     penalty = _penalty(field.shape, affine)
     smooth, trust = np.full(field.shape, centre, dtype=np.float32), weights
     for _ in range(ROBUST_ROUNDS):
-        smooth = _solve(field, trust, penalty, smooth)
+        smooth = _solve(field, trust, penalty, smooth, ROUND_STEPS)
         residual = field - smooth
         if period is not None:
             turns = np.where(known, period * np.round(residual / period), 0).astype(np.float32)
             field, residual = field - turns, residual - turns
         trust = weights * _biweight(residual * np.sqrt(weights), known, deviation)
-    return _solve(field, trust, penalty, smooth)
+    return _solve(field, trust, penalty, smooth, LARGEST_STEPS)
 
 
 def _penalty(shape: tuple[int, ...], affine: Matrix) -> NDArray[np.float32]:
@@ -115,6 +117,7 @@ def _solve(
     weights: NDArray[np.float32],
     penalty: NDArray[np.float32],
     start: NDArray[np.float32],
+    largest_steps: int,
 ) -> NDArray[np.float32]:
     """Conjugate gradients for (weights + penalty) f = weights field, from a first guess.
 
@@ -126,7 +129,7 @@ def _solve(
     inverse = 1 / (float(weights.mean()) + penalty)
     step = np.asarray(inverse * residual, dtype=np.float32)
     direction, product = step, float(np.vdot(residual, step))
-    for _ in range(LARGEST_STEPS):
+    for _ in range(largest_steps):
         if float(np.linalg.norm(residual)) <= enough:
             break
         moved = _waves(weights * _image(direction)) + penalty * direction

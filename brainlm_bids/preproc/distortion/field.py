@@ -148,11 +148,17 @@ class Distortion:
         return np.asarray(points + self._voxels(points)[:, np.newaxis] * self.direction)
 
     def inverse(self, points: Points) -> Points:
-        """Where that lies which the image shows at points (P, 3), by fixed point."""
+        """Where that lies which the image shows at points (P, 3), by fixed point.
+
+        Where the image is stretched the steps are shortened as Newton's are, or they would grow
+        where it is stretched to more than twice its size.
+        """
         points = np.asarray(points, dtype=np.float64)
         shift = self._voxels(points)
+        stretch = np.maximum(self.jacobian(), 1)
         for _ in range(INVERSION_STEPS):
-            change = self._voxels(points - shift[:, np.newaxis] * self.direction) - shift
+            there = points - shift[:, np.newaxis] * self.direction
+            change = (self._voxels(there) - shift) / self._sampled(stretch, there)
             shift += change
             if np.abs(change).max(initial=0.0) < INVERSION_TOLERANCE:
                 break
@@ -188,9 +194,13 @@ class Distortion:
 
     def _voxels(self, points: Points) -> NDArray[np.float64]:
         """Shift (P,) in voxels of what lies at points (P, 3)."""
+        return self._sampled(self.shift, points)
+
+    def _sampled(self, image: NDArray[np.float32], points: Points) -> NDArray[np.float64]:
+        """Values (P,) of an image on the grid at points (P, 3)."""
         places = apply(invert(self.affine), points).T
         return np.asarray(
-            ndimage.map_coordinates(self.shift, places, order=1, mode="nearest", output=np.float64)
+            ndimage.map_coordinates(image, places, order=1, mode="nearest", output=np.float64)
         )
 
 

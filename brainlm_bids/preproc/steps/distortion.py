@@ -147,8 +147,10 @@ def undistort(
     image = np.asarray(boldref, dtype=np.float32)
     try:
         distortion, fit = placement.place(field_map, image, affine, brain_mask, encoding, seed=seed)
-    except UserError as error:
-        return Undistorted(None, image, brain_mask, refused=str(error))
+    except (UserError, RuntimeError) as error:  # the latter of ITK
+        text = " ".join(str(error).split())
+        refused = f"it cannot be registered to the run ({text})"
+        return Undistorted(None, image, brain_mask, refused=refused)
     if isinstance(field_map, PairFieldMap):
         before, after = field_map.residual_before, field_map.residual_after
         fit = replace(fit, pair_before=before, pair_after=after)

@@ -7,7 +7,7 @@ import pytest
 from distorted_head import READOUT, Head, centres, grid, put
 from scipy import ndimage
 
-from brainlm_bids.preproc.distortion.field import PhaseEncoding, distortion_of
+from brainlm_bids.preproc.distortion.field import Distortion, PhaseEncoding, distortion_of
 
 DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 ORIENTATIONS = ("LAS", "RAS", "PIR", "oblique")
@@ -48,3 +48,14 @@ def test_a_point_is_shown_where_its_signal_is(direction: str, orientation: str) 
     distortion = distortion_of(hertz, affine, PhaseEncoding.from_bids(direction, READOUT))
     np.testing.assert_allclose(distortion(place[np.newaxis])[0], shown, atol=0.3)
     np.testing.assert_allclose(distortion.inverse(shown[np.newaxis])[0], place, atol=0.3)
+
+
+@pytest.mark.parametrize("slope", [-0.8, -0.4, 0.5, 1.0, 1.5])
+def test_the_inverse_is_found_where_the_image_is_squeezed_or_stretched(slope: float) -> None:
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    index = np.arange(80.0)
+    ramp = slope * np.clip(index - 40, -6, 6)
+    shift = np.broadcast_to(ramp[np.newaxis, :, np.newaxis], (4, 80, 4)).astype(np.float32)
+    distortion = Distortion(shift, 1, affine)
+    points = np.column_stack([np.full(50, 4.0), np.linspace(90, 150, 50), np.full(50, 4.0)])
+    np.testing.assert_allclose(distortion.inverse(distortion(points)), points, atol=0.05)
