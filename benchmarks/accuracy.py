@@ -11,7 +11,16 @@ from importlib import import_module
 
 from benchmarks.table import HEADER, Row, cells, holds
 
-SECTIONS = ("geometry", "normalisation", "lesions", "denoising", "slices", "echoes", "syn")
+SECTIONS = (
+    "geometry",
+    "normalisation",
+    "lesions",
+    "denoising",
+    "slices",
+    "echoes",
+    "syn",
+    "fieldmaps",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
