@@ -526,7 +526,8 @@ def test_other_echoes_of_a_run_are_no_half_of_its_pair(data: DataSet) -> None:
 def test_undeclared_partners_of_the_same_polarity_are_none(data: DataSet) -> None:
     data.bold("sub-01_ses-01_task-rest_dir-PA")
     data.bold("sub-01_ses-01_task-rest_dir-AP")
-    assert all(run.fieldmap is None and not run.warnings for run in data.runs().values())
+    reasons = {(run.no_fieldmap, run.warnings) for run in data.runs().values()}
+    assert reasons == {("the data set has no field map of the subject", ())}
 
 
 # --- several ---------------------------------------------------------------------------------
