@@ -20,7 +20,7 @@ def _hills(scene: Scene, peak_mm: float) -> np.ndarray:
     return peak_mm * total.reshape(scene.bold.shape)
 
 
-def _found(scene: Scene, image: np.ndarray) -> steps.Unwarped:
+def _found(scene: Scene, image: np.ndarray, lesion: np.ndarray | None = None) -> steps.Unwarped:
     return steps.unwarp_by_boundary(
         image,
         scene.bold_affine,
@@ -31,6 +31,7 @@ def _found(scene: Scene, image: np.ndarray) -> steps.Unwarped:
         scene.truth,
         lambda points: points,
         1,
+        t1w_lesion=lesion,
     )
 
 
@@ -53,7 +54,12 @@ def test_the_error_of_a_known_distortion_is_halved(scene: Scene) -> None:
 
 
 def test_an_undistorted_run_is_refused(scene: Scene) -> None:
-    found = _found(scene, scene.bold)
+    """Also where a lesion, which looks like nothing that is expected, lies in the frontal lobe."""
+    points = grid_points(scene.t1w.shape, scene.affine)
+    lesion = (np.linalg.norm(points - [20, 45, 0], axis=1) < 14).reshape(scene.t1w.shape)
+    there = apply(invert(scene.truth), grid_points(scene.bold.shape, scene.bold_affine))
+    dark = (np.linalg.norm(there - [20, 45, 0], axis=1) < 12).reshape(scene.bold.shape)
+    found = _found(scene, np.where(dark, 0.3 * scene.bold, scene.bold), lesion)
     assert found.refused
     assert found.distortion is None and found.contrasts is None
     np.testing.assert_array_equal(found.brain_mask, scene.bold_brain)
