@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc.affine import Matrix
+from brainlm_bids.preproc.affine import Matrix, subgrid, voxel_sizes
 from brainlm_bids.preproc.distortion.continuation import continued
 from brainlm_bids.preproc.distortion.field import FieldMap
 from brainlm_bids.preproc.distortion.shading import without_shading
@@ -33,6 +33,11 @@ ECHO_DIFFERENCES = (1e-4, 0.05)
 # Beyond this field, Hz, in a tenth of the brain, it is not in the units that it is said to be in:
 # 500 Hz move an echo-planar image by 10 to 30 voxels.
 LARGEST_HERTZ = 1000.0
+# An image of which so many voxels are exactly 0 is blank there: it was masked.
+BLANK_SHARE = 0.05
+# Finer voxels are averaged to about this size, and the image is cut this far from the brain.
+FINEST_MM = 2.5
+MARGIN_MM = 20.0
 # By how much, Hz, a single voxel may differ from its surroundings without being taken for an error.
 USUAL_HERTZ = 5.0
 
@@ -156,7 +161,9 @@ def field_of_phases(
     else:
         difference = phase_difference(*radians)
     flat, brain = _brain(magnitude, affine)
-    measured = np.all([np.isfinite(phase) for phase in phases], axis=0) & brain
+    measured = np.all([_is_measured(phase) for phase in phases], axis=0) & brain
+    if not measured.any():
+        raise UserError("the phase is empty: it has no values in the brain")
     turns = unwrapped(difference, measured, seed) / np.float32(2 * np.pi)
     period = 1 / between
     return _field_map(turns * period, measured, flat, magnitude, affine, abs(period))
@@ -244,7 +251,7 @@ def field_in_hertz(
         raise UserError(f"a field in {units!r}: its units are none of {', '.join(HERTZ_PER_UNIT)}")
     hertz = np.asarray(field, dtype=np.float64) * HERTZ_PER_UNIT[units]
     flat, brain = _brain(magnitude, affine)
-    measured = np.isfinite(hertz) & brain
+    measured = _is_measured(hertz) & brain
     usual = float(np.percentile(np.abs(hertz[measured]), 90)) if measured.any() else 0.0
     if usual > LARGEST_HERTZ:
         raise UserError(
@@ -264,6 +271,13 @@ def _brain(magnitude: NDArray[Any], affine: Matrix) -> tuple[NDArray[np.float32]
         return flat, rough
 
 
+def _is_measured(image: NDArray[Any]) -> Mask:
+    """Where an image has values: finite ones, and not the zeros of a blank background."""
+    zero = np.asarray(image) == 0
+    known = np.isfinite(image)
+    return np.asarray(known & ~zero if zero.mean() > BLANK_SHARE else known)
+
+
 def _field_map(
     hertz: NDArray[Any],
     measured: Mask,
@@ -278,6 +292,33 @@ def _field_map(
     # the variance of a phase is one over the square of the signal
     signal = ndimage.uniform_filter(np.nan_to_num(flat), 3) / np.median(flat[measured])
     weights = np.where(measured, np.clip(signal, 0.01, 1) ** 2, 0)
-    smooth = continued(hertz, weights, affine, deviation=USUAL_HERTZ, period=period)
-    image = np.nan_to_num(np.asarray(magnitude, dtype=np.float32))
-    return FieldMap(smooth, affine, image, measured)
+    box, factor = _box(measured, affine)
+    weights, known = _coarser(weights[box], factor), weights[box] > 0
+    shares = _coarser(np.where(known, 1.0, 0.0), factor)
+    hertz = _coarser(np.where(known, hertz[box], 0), factor) / np.maximum(shares, 1e-6)
+    grid = subgrid(affine, [part.start for part in box] + (factor - 1) / 2, factor)
+    smooth = continued(hertz, weights, grid, deviation=USUAL_HERTZ, period=period)
+    image = _coarser(np.nan_to_num(np.asarray(magnitude, dtype=np.float32))[box], factor)
+    return FieldMap(smooth, grid, image.astype(np.float32), shares >= 0.5)
+
+
+def _box(measured: Mask, affine: Matrix) -> tuple[tuple[slice, ...], NDArray[np.intp]]:
+    """The part of a grid about what was measured, and how many voxels to average along each axis.
+
+    The field is smoother than the voxels of fine images, which would only cost time.
+    """
+    spacing = voxel_sizes(affine)
+    factor = np.maximum(np.round(FINEST_MM / spacing), 1).astype(int)
+    index, margin = np.argwhere(measured), np.ceil(MARGIN_MM / spacing).astype(int)
+    low = np.maximum(index.min(axis=0) - margin, 0)
+    high = np.minimum(index.max(axis=0) + margin + 1, measured.shape)
+    size = np.maximum((high - low) // factor, 1) * factor
+    return tuple(slice(int(a), int(a + n)) for a, n in zip(low, size)), factor
+
+
+def _coarser(image: NDArray[Any], factor: NDArray[np.intp]) -> NDArray[Any]:
+    """Means of blocks of voxels."""
+    if (factor == 1).all():
+        return image
+    blocks = [n for size, f in zip(image.shape, factor) for n in (size // f, f)]
+    return np.asarray(image.reshape(blocks).mean(axis=(1, 3, 5)))
