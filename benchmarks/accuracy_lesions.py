@@ -1,7 +1,7 @@
 """Lesions, and heads unlike the template's: what a mask is worth, and where registration ends.
 
-A head is simulated with and without a ball of other tissue, 40 mm wide, in one hemisphere. How far
-the parcels move because of it is measured with its mask and without it, in millimetres of the T1w
+A head is simulated with and without a lesion in one hemisphere: a ball of other tissue, 40 mm wide,
+or a cavity of 80 mm that is open to the skull. How far the parcels move because of it is measured with its mask and without it, in millimetres of the T1w
 image: the mean over each parcel's voxels, then the 95th percentile over parcels. Then heads are as
 small as an infant's, with young contrasts, old, or stripped of their skulls; their errors are
 distances to the truth. What is beyond the limits of the registration's numbers has to be warned
@@ -10,7 +10,7 @@ about, and what is near the truth must not be.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,30 @@ from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.affine import Matrix, Points, apply, labelled_points
 from brainlm_bids.preproc.registration import quality
 
-RADIUS_MM = 20.0
-PLACE = np.array([34.0, -20.0, 20.0])
 # Parcels are near a lesion from 5 to 40 mm from its rim, and far from it beyond.
 NEAR_MM, FAR_MM = 5.0, 40.0
-# What the registration moves for no reason: less is no effect of a lesion.
-FLOOR_MM = 0.05
-LEVELS = {"dark": 0.2, "bright": 1.3}
+# A tenth of what happens without the mask is asked for, but no less than a twentieth of a voxel.
+FLOOR_MM = 0.1
 # A registration is right if the 95th percentile of its errors is below this, mm.
 RIGHT_MM = 7.0
 
 Template = tuple[NDArray[np.float32], Matrix, NDArray[np.bool_]]
 Method = Literal["fast", "syn"]
 
+
+class Ball(NamedTuple):
+    """A lesion: (3,) place in template space and radius, mm; intensity relative to white matter."""
+
+    place: tuple[float, float, float]
+    radius: float
+    level: float
+
+
+LESIONS = {
+    "dark ball": Ball((34.0, -20.0, 20.0), 20.0, 0.2),
+    "bright ball": Ball((34.0, -20.0, 20.0), 20.0, 1.3),
+    "open cavity": Ball((55.0, -25.0, 30.0), 40.0, 0.05),
+}
 HEADS = {
     "adult": Build(),
     "scale 0.72": Build(scale=0.72),
@@ -52,7 +63,8 @@ def rows(seed: int, quick: bool) -> Iterator[Row]:
     """Measure the rows of lesions and of unusual heads."""
     found = resources.find_template(offline=True)
     template = (*found.load_t1w(), found.load_brain_mask()[0])
-    yield from lesion_rows(make(seed, Build()), template, ("dark",) if quick else tuple(LEVELS))
+    kinds = ("dark ball",) if quick else tuple(LESIONS)
+    yield from lesion_rows(make(seed, Build()), template, kinds)
     for name in QUICK if quick else HEADS:
         yield from head_rows(name, make(seed, HEADS[name]), template)
 
@@ -66,9 +78,10 @@ def lesion_rows(
     parcels, points = parcels[::7], points[::7]
     healthy = _normalised(head, template, method=method).transform(points)
     for kind in kinds:
-        sick, mask = with_lesion(head, PLACE, RADIUS_MM, LEVELS[kind])
-        centre = head.to_t1w(PLACE[np.newaxis])[0]
-        away = np.linalg.norm(head.to_t1w(points) - centre, axis=1) - RADIUS_MM
+        lesion = LESIONS[kind]
+        sick, mask = with_lesion(head, *lesion)
+        centre = head.to_t1w(np.array([lesion.place]))[0]
+        away = np.linalg.norm(head.to_t1w(points) - centre, axis=1) - lesion.radius
         moved = {
             name: np.linalg.norm(
                 _normalised(sick, template, cut, method).transform(points) - healthy, axis=1
@@ -93,7 +106,7 @@ def _moved_rows(
         bound = f"<= {max(without / 10, FLOOR_MM):.3g}"
         note = f"{there.sum()} parcels, {'5 to 40' if where == 'near' else 'over 40'} mm away"
         measure = f"parcels {where}, moved by it, p95 (mm)"
-        yield Row(f"{kind} lesion", measure, ours, bound, {"without mask": without}, note)
+        yield Row(f"lesion: {kind}", measure, ours, bound, {"without mask": without}, note)
 
 
 def _means(values: NDArray[np.float64], parcels: NDArray[np.int64]) -> NDArray[np.float64]:

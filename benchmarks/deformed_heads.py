@@ -143,7 +143,7 @@ def _young(
 
 
 def with_lesion(
-    head: Deformed, place: Points, radius: float, level: float
+    head: Deformed, place: tuple[float, float, float], radius: float, level: float
 ) -> tuple[Deformed, NDArray[np.bool_]]:
     """A head with a ball of other tissue, and the mask of the ball.
 
@@ -152,7 +152,7 @@ def with_lesion(
     head
         Without it.
     place
-        (3,) its centre in template space, mm.
+        Its centre in template space, mm.
     radius
         mm.
     level
