@@ -1,11 +1,11 @@
 """Lesions, and heads unlike the template's: what a mask is worth, and where registration ends.
 
 A head is simulated with and without a lesion in one hemisphere: a ball of other tissue, 40 mm wide,
-or a cavity of 80 mm that is open to the skull. How far the parcels move because of it is measured with its mask and without it, in millimetres of the T1w
-image: the mean over each parcel's voxels, then the 95th percentile over parcels. Then heads are as
-small as an infant's, with young contrasts, old, or stripped of their skulls; their errors are
-distances to the truth. What is beyond the limits of the registration's numbers has to be warned
-about, and what is near the truth must not be.
+or a cavity of 80 mm that is open to the skull. How far the parcels move because of it is measured
+with its mask and without it, in millimetres of the T1w image: the mean over each parcel's voxels,
+then the 95th percentile over parcels. Then heads are as small as an infant's, with young contrasts,
+old, or stripped of their skulls; their errors are distances to the truth. What is far from the
+truth has to be warned about, and what is near it must not be.
 """
 
 from collections.abc import Iterator
