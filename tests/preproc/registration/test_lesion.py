@@ -1,5 +1,7 @@
 """Lesions: what is masked has no say, elsewhere and for every way of registration."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -93,7 +95,26 @@ def test_hidden_voxels_have_no_say_in_the_field(head: Head) -> None:
     assert diffeomorphic.jacobian(hidden).min() > 0
 
 
-@pytest.mark.parametrize(("method", "left"), [("fast", 0.4), ("syn", 0.8)])
+def test_the_affine_stage_does_not_see_the_lesion(head: Head, tmp_path: Path) -> None:
+    template, mask, affine = head
+    hole = _ball(template.shape, affine, [35, -20, 20], 28)
+    healthy = np.where(mask, template, 0)
+    sick = np.where(mask & hole, 1.6 * template.max(), healthy)
+    points = apply(affine, np.argwhere(mask)[::7])
+    fixed = healthy.astype(np.float32), affine
+
+    def there(image: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
+        pull = registration._affine_pull(fixed, (image, affine), 1, str(tmp_path), hidden)
+        return apply(pull, points)
+
+    right = there(healthy, None)
+    healed = lesion.filled(sick, hole, mask, affine)
+    seen, hidden = there(sick, None), there(healed, hole)
+    assert np.median(np.linalg.norm(seen - right, axis=1)) > 1
+    assert np.median(np.linalg.norm(hidden - right, axis=1)) < 0.1
+
+
+@pytest.mark.parametrize(("method", "left"), [("fast", 0.1), ("syn", 0.6)])
 def test_every_way_of_registration_leaves_the_lesion_out(
     head: Head, method: str, left: float
 ) -> None:
