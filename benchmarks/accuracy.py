@@ -20,6 +20,7 @@ SECTIONS = (
     "echoes",
     "syn",
     "fieldmaps",
+    "pairs",
 )
 
 

@@ -28,6 +28,7 @@ Factor = tuple[int, int, int]
 VOXELS_MM = (16.0, 8.0, 4.0, 2.4)
 # Cosine of 10 degrees: beyond it the two images are distorted along different directions.
 SAME_DIRECTION = 0.985
+LEAST_SHARED = 0.25  # of the first image's head, in view of the second
 # Of the brain at 3 T, s (Wansapura et al. 1999: 42 to 52 ms in grey, 45 to 48 in white matter).
 T2_STAR = 0.045
 LARGEST_DECAY = 1.0  # of a gradient echo; spin echoes come later
@@ -108,8 +109,8 @@ def field_of_pair(
     Raises
     ------
     ValueError
-        If the two were acquired with the same polarity or along different directions, or one has
-        no signal.
+        If the two were acquired with the same polarity or along different directions, one has no
+        signal, or they show different places.
     UserError
         If there is no brain in the images.
 
@@ -150,6 +151,9 @@ def field_of_pair(
     turned = np.ascontiguousarray(images[0].transpose(order))
     grid = affine[:, [*order, 3]]
     source = _Second(images[1], other, grid, turned.shape)
+    _, seen = source.through(np.eye(4))
+    if seen[turned > turned.mean()].mean() < LEAST_SHARED:
+        raise ValueError("the two images of the pair do not show the same part of the head")
     fits = [_fitted(turned, source, grid, factors, 0.0)]
     if echo_time > 0:
         decay = min(echo_time / T2_STAR, LARGEST_DECAY)
@@ -186,14 +190,17 @@ def _fitted(
 ) -> _Fit:
     """Displacement and motion, and how alike the images are with them."""
     found = _coarse_to_fine(first, second, affine, factors, decay)
-    moved = second.through(found.motion)[0] * found.gain
+    moved, seen = second.through(found.motion)
+    moved *= found.gain
     one, two = (
         corrected(CumulativeSignal(image), factor, found.displacement, decay).image
         for image, factor in zip((first, moved), factors)
     )
-    magnitude = np.maximum(one + two, 0) / 2
+    # what the head's motion took out of the second image's view, the first shows alone
+    magnitude = np.maximum(np.where(seen > 0, (one + two) / 2, one), 0)
     brain = brain_mask_epi(magnitude, affine)
-    before, after = _difference(first, moved, brain), _difference(one, two, brain)
+    both = brain & (seen > 0)
+    before, after = _difference(first, moved, both), _difference(one, two, both)
     return _Fit(found, magnitude, brain, before, after)
 
 
@@ -312,7 +319,9 @@ def _coarse_to_fine(
 
         def through(motion: Matrix, factor: Factor = factor) -> tuple[Array, Array]:
             image, seen = second.through(motion)
-            return _shrunk(image / scale, factor), _shrunk(seen, factor)
+            # blocks that are only partly in view are too dark
+            whole = _shrunk(seen, factor) > 1 - 1e-6
+            return _shrunk(image / scale, factor), whole.astype(np.float64)
 
         scene = Scene(
             first=_shrunk(first / scale, factor),

@@ -239,6 +239,31 @@ def test_second_image_on_another_grid():
     assert_near(found, head, mean=0.2, p95=0.6)
 
 
+def test_second_image_does_not_show_the_whole_head():
+    head, images, encodings, _ = usual()
+    lower = grid()
+    lower[2, 3] -= 36
+    second = acquired(head, lower, encodings[1], seed=3)
+    found = field_of_pair(images[0], second, grid(), *encodings, affine_second=lower)
+    assert found.residual_after < 0.05
+    assert not found.gradient_echo
+    points = apply(grid(), np.indices(SHAPE).reshape(3, -1).T)
+    error = np.abs(found.hertz - head.hertz(points).reshape(SHAPE)) * READOUT * VOXEL
+    assert error[..., :15][head.brain(points).reshape(SHAPE)[..., :15]].mean() < 0.2
+    # slices that the second image lacks are as bright as the others
+    truth = acquired(Head(peak=0.0), grid(), encodings[0], noise=0.0)
+    top = found.brain_mask[..., 15:].nonzero()
+    assert np.median(found.magnitude[..., 15:][top] / truth[..., 15:][top]) > 0.9
+
+
+def test_images_of_different_places_are_refused():
+    _, images, encodings, _ = usual()
+    elsewhere = grid()
+    elsewhere[2, 3] += 110
+    with pytest.raises(ValueError, match="do not show the same part"):
+        spin_echoes(*images, encodings, affine_second=elsewhere)
+
+
 def test_volumes_are_realigned():
     head, rng = Head(), np.random.default_rng(5)
     encodings = [PhaseEncoding.from_bids(name, READOUT) for name in ("j", "j-")]
