@@ -76,17 +76,19 @@ def lesion_rows(
     labels, grid = resources.approximate_atlas()
     parcels, points = labelled_points(labels.astype(int), grid)
     parcels, points = parcels[::7], points[::7]
+    brain = steps.prepare_t1w(head.data, head.affine).brain_mask
     healthy = _normalised(head, template, method=method).transform(points)
     for kind in kinds:
         lesion = LESIONS[kind]
-        sick, mask = with_lesion(head, *lesion)
+        sick, ball = with_lesion(head, *lesion)
         centre = head.to_t1w(np.array([lesion.place]))[0]
         away = np.linalg.norm(head.to_t1w(points) - centre, axis=1) - lesion.radius
         moved = {
             name: np.linalg.norm(
                 _normalised(sick, template, cut, method).transform(points) - healthy, axis=1
             )
-            for name, cut in (("with", mask), ("without mask", None))
+            # lesions are drawn within the skull
+            for name, cut in (("with", ball & brain), ("without mask", None))
         }
         yield from _moved_rows(kind, parcels, away, moved)
 
