@@ -404,6 +404,6 @@ def test_rows_of_a_dry_run(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[:2] for line in lines] == [
         ["sub-01/func/sub-01_task-n-back_bold.nii.gz", "skipped"],
-        ["sub-01_task-rest_bold.nii.gz", "series"],
+        ["sub-01_task-rest_bold.nii.gz", "series; distortion correction"],
     ]
     assert json.loads((root / "bold.json").read_text()) == {"RepetitionTime": 2.0}

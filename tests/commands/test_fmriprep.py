@@ -94,7 +94,7 @@ def test_docker_is_called_through_fmriprep_docker(
     assert continued == [
         [
             *(str(bids), str(out), "participant", "--participant-label", "01", "02"),
-            *("--nprocs", "2", "--mem", "7.5", "--model", "none"),
+            *("--nprocs", "2", "--mem", "7.5", "--model", "none", "--use-syn-sdc", "warn"),
             *("--derivatives", f"fmriprep={fmriprep}"),
         ]
     ]
