@@ -17,7 +17,7 @@ DOCKER ?= docker
 DOCKER_BUILD ?=
 OLDEST := .venv-oldest
 OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort tests/test_settings.py \
-  tests/model --ignore=tests/model/test_transformers.py
+  tests/preproc/distortion/test_phase.py tests/model --ignore=tests/model/test_transformers.py
 # a file's tests stay together: they share what they compute once
 PARALLEL ?= -n 2 --dist loadfile
 # A thread per process, since two processes share the cores: threads that wait for one another
