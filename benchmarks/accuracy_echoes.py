@@ -92,7 +92,7 @@ def _still(seed: int) -> Iterator[Row]:
 def _beside_tedana(run: MultiEcho) -> Iterator[Row]:
     """The largest difference from tedana's combination, where two echoes or more have signal."""
     if importlib.util.find_spec("tedana") is None:
-        yield Row(STAGE, "difference from tedana", 0.0, note="tedana is not installed")
+        yield Row(STAGE, "difference from tedana", np.nan, note="tedana is not installed")
         return
     from tedana import combine as their
     from tedana import decay, utils
