@@ -16,7 +16,7 @@ from brainlm_bids.preproc.affine import Matrix, subgrid, voxel_sizes
 from brainlm_bids.preproc.distortion.continuation import continued
 from brainlm_bids.preproc.distortion.field import FieldMap
 from brainlm_bids.preproc.distortion.shading import without_shading
-from brainlm_bids.preproc.registration.brain import brain_mask_epi
+from brainlm_bids.preproc.registration.brain import brain_mask_epi, brain_mask_flat
 
 # Proton's gyromagnetic ratio over 2 pi (CODATA 2018).
 HERTZ_PER_TESLA = 42.577478518e6
@@ -265,10 +265,7 @@ def _brain(magnitude: NDArray[Any], affine: Matrix) -> tuple[NDArray[np.float32]
     magnitude = np.nan_to_num(np.asarray(magnitude, dtype=np.float32))
     rough = brain_mask_epi(magnitude, affine)
     flat = without_shading(magnitude, affine, rough)
-    try:
-        return flat, brain_mask_epi(flat, affine)
-    except UserError:  # an odd field of view; the brain was found before
-        return flat, rough
+    return flat, brain_mask_flat(flat, affine, rough)
 
 
 def _is_measured(image: NDArray[Any]) -> Mask:

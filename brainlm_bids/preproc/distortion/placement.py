@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import (
     Matrix,
     apply,
@@ -27,7 +26,7 @@ from brainlm_bids.preproc.distortion.field import (
 )
 from brainlm_bids.preproc.distortion.shading import without_shading
 from brainlm_bids.preproc.registration.ants import register_rigid
-from brainlm_bids.preproc.registration.brain import brain_mask_epi
+from brainlm_bids.preproc.registration.brain import brain_mask_flat
 from brainlm_bids.preproc.registration.quality import dice
 from brainlm_bids.preproc.registration.transforms import resample_to
 
@@ -135,7 +134,7 @@ def place(
         If the two cannot be registered.
     """
     flat = without_shading(boldref, affine, brain_mask)
-    run = _Run(flat, affine, _brain(flat, affine, brain_mask), encoding, seed)
+    run = _Run(flat, affine, brain_mask_flat(flat, affine, brain_mask), encoding, seed)
     magnitude = without_shading(field_map.magnitude, field_map.affine, field_map.brain_mask)
     head = FieldMap(field_map.hertz, field_map.affine, magnitude, field_map.brain_mask)
     pose = np.eye(4)
@@ -155,14 +154,6 @@ class _Run:
     brain: Mask
     encoding: PhaseEncoding
     seed: int
-
-
-def _brain(flat: NDArray[np.float32], affine: Matrix, brain_mask: Mask) -> Mask:
-    """The brain of a reference without shading; that of before where it is not found."""
-    try:
-        return brain_mask_epi(flat, affine)
-    except UserError:
-        return brain_mask
 
 
 def _pose(head: FieldMap, before: Matrix, run: _Run) -> Matrix:

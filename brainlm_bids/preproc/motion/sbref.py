@@ -18,6 +18,7 @@ from brainlm_bids.preproc.affine import Matrix, apply, grid_points, voxel_sizes
 from brainlm_bids.preproc.motion.realign import realign, resample
 from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.brain import brain_mask_epi, finite
+from brainlm_bids.preproc.registration.quality import dice
 
 Mask = NDArray[np.bool_]
 Volume = NDArray[np.float32]
@@ -122,7 +123,7 @@ def place(sbref: SingleBand, reference: Volume, affine: Matrix, brain: Mask) -> 
     both = np.stack([reference, brain.astype(np.float32)], axis=3)
     there = resample(both, affine, np.stack([matrix, matrix]))
     likeness = _likeness(image, there[..., 0], own, affine)
-    overlap = _dice(own, there[..., 1] > 0.5)
+    overlap = dice(own, there[..., 1] > 0.5)
     if distance > LARGEST_DISTANCE_MM:
         raise UserError(
             f"shows the head {distance:.1f} mm from where it lies in the run; up to "
@@ -189,7 +190,3 @@ def _local(image: Volume, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
     variance = ndimage.gaussian_filter(values**2, sigma) - mean**2
     least = 1e-3 * np.percentile(variance, 98)
     return np.asarray((values - mean) / np.sqrt(np.maximum(variance, max(least, 1e-30))))
-
-
-def _dice(first: Mask, second: Mask) -> float:
-    return float(2 * (first & second).sum() / max(first.sum() + second.sum(), 1))

@@ -305,6 +305,31 @@ def brain_mask_epi(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[n
     return np.asarray(mask)
 
 
+def brain_mask_flat(
+    flat: NDArray[Any], affine: NDArray[np.float64], before: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Find the brain of an image whose shading was removed.
+
+    Parameters
+    ----------
+    flat
+        (X, Y, Z) without the shading of the coils.
+    affine
+        (4, 4) voxel to RAS+ mm.
+    before
+        (X, Y, Z) the brain that was found with the shading.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z); that of before where none is found, as in an odd field of view.
+    """
+    try:
+        return brain_mask_epi(flat, affine)
+    except UserError:
+        return before
+
+
 def _open(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Opening with a ball (voxels), largest component, holes filled."""
     grid = np.indices((2 * radius + 1,) * 3) - radius

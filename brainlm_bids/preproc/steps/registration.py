@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from brainlm_bids.errors import UserError
 from brainlm_bids.parcels.operator import Coverage, build_operator
 from brainlm_bids.preproc.affine import (
     Matrix,
@@ -25,7 +24,7 @@ from brainlm_bids.preproc.distortion.contrast import Contrasts, contrasts
 from brainlm_bids.preproc.distortion.field import Distortion
 from brainlm_bids.preproc.registration import boundary, quality
 from brainlm_bids.preproc.registration.ants import register_rigid
-from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi
+from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_flat
 from brainlm_bids.preproc.registration.lesion import parcel_shares
 from brainlm_bids.preproc.registration.quality import Quality
 from brainlm_bids.preproc.registration.transforms import Chain, PointMap, resample_to
@@ -187,12 +186,38 @@ def coregister(
     to_t1w = Chain(
         (invert(refined),) if distortion is None else (distortion.inverse, invert(refined))
     )
-    carried = resample_to(t1w_mask, t1w_affine, own.shape, affine, to_t1w, 0) > 0.5
-    carried &= shown > boundary.FLOOR * np.median(shown[carried])
+    carried = carried_brain(t1w_mask, t1w_affine, shown, affine, to_t1w, brain_mask, seen)
+    return Coregistration(refined, method, found, carried, "T1w", sharper)
+
+
+def carried_brain(
+    t1w_mask: Mask,
+    t1w_affine: Matrix,
+    flat: NDArray[np.float32],
+    affine: Matrix,
+    to_t1w: PointMap,
+    brain_mask: Mask,
+    seen: Mask | None,
+) -> Mask:
+    """The T1w's brain where a run shows it and has signal: (X, Y, Z) of the run.
+
+    Parameters
+    ----------
+    t1w_mask, t1w_affine
+        The brain of the T1w image (X, Y, Z), and its affine (4, 4), voxel to RAS+ mm.
+    flat, affine
+        The reference of the run without shading, (X, Y, Z), and its affine.
+    to_t1w
+        Points (P, 3) of the run to those of the T1w image, RAS+ mm.
+    brain_mask, seen
+        As those of `coregister`.
+    """
+    carried = resample_to(t1w_mask, t1w_affine, flat.shape, affine, to_t1w, 0) > 0.5
+    carried &= flat > boundary.FLOOR * np.median(flat[carried])
     if seen is not None:
         # elsewhere the run has values in all volumes only within its own brain
         carried &= brain_mask | seen
-    return Coregistration(refined, method, found, carried, "T1w", sharper)
+    return np.asarray(carried)
 
 
 def _without_shading(
@@ -200,10 +225,7 @@ def _without_shading(
 ) -> tuple[NDArray[np.float32], Mask]:
     """A reference without the shading of the coils, and the brain that is found in it then."""
     flat = bias_correct(boldref, affine, brain_mask)
-    try:
-        return flat, brain_mask_epi(flat, affine)
-    except UserError:  # an odd field of view; the brain was found before
-        return flat, brain_mask
+    return flat, brain_mask_flat(flat, affine, brain_mask)
 
 
 def project(

@@ -14,6 +14,7 @@ from brainlm_bids.preproc.distortion.field import Distortion
 from brainlm_bids.preproc.registration import boundary
 from brainlm_bids.preproc.registration.brain import bias_correct
 from brainlm_bids.preproc.registration.transforms import Chain, PointMap, resample_to
+from brainlm_bids.preproc.steps.registration import carried_brain
 
 Mask = NDArray[np.bool_]
 
@@ -117,11 +118,8 @@ def unwarp_by_boundary(
     if evidence.refusal:
         return Unwarped(None, evidence.refusal, evidence, None, brain_mask)
     judged = contrasts(surface, flat, affine, brain_mask, matrix, distortion)
-    carried = _carried(
-        t1w_mask, t1w_affine, flat, affine, Chain((distortion.inverse, invert(matrix)))
-    )
-    if seen is not None:
-        carried &= brain_mask | seen
+    to_t1w = Chain((distortion.inverse, invert(matrix)))
+    carried = carried_brain(t1w_mask, t1w_affine, flat, affine, to_t1w, brain_mask, seen)
     return Unwarped(distortion, "", evidence, judged, carried)
 
 
@@ -132,11 +130,3 @@ def _linear(pull: PointMap) -> Matrix:
     linear = np.eye(4)
     linear[:3] = np.linalg.lstsq(design, pull(points), rcond=None)[0].T
     return linear
-
-
-def _carried(
-    t1w_mask: Mask, t1w_affine: Matrix, flat: NDArray[np.float32], affine: Matrix, to_t1w: PointMap
-) -> Mask:
-    """The T1w's brain where a run shows it and has signal."""
-    carried = resample_to(t1w_mask, t1w_affine, flat.shape, affine, to_t1w, 0) > 0.5
-    return np.asarray(carried & (flat > boundary.FLOOR * np.median(flat[carried])))
