@@ -1,8 +1,8 @@
 """The report of a cohort: an output folder in, `group.html` out.
 
 Everything comes from the group's tables, sidecars and figures, so that `--reports-only` can write
-the report again. Whatever was read is escaped; there is no script: the variable that colours a map
-is chosen with radio buttons.
+the report again. Whatever was read is escaped; the variable that colours a map is chosen with radio
+buttons.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from brainlm_bids.notices import from_json, gravest_first
 from brainlm_bids.report.figure_files import existing_figures, sections
 from brainlm_bids.report.group_model import Model, gather_model
 from brainlm_bids.report.methods_group import cohort_methods
-from brainlm_bids.report.page import environment
+from brainlm_bids.report.page import Places, render
 from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv, without_na
 
 # Columns of the table of recordings that the page shows; one that a folder lacks stays empty.
@@ -65,25 +65,24 @@ def build_group_report(
     sidecar = read_json(naming.path("group_recordings", extension=".json"))
     warnings = gravest_first(from_json(sidecar.get("Warnings")))
     models = [gather_model(naming, label, warnings) for label in _models(naming)]
-    text = (
-        environment()
-        .get_template("group.html.j2")
-        .render(
-            title=stem.replace("_", " · "),
-            facts=_facts(recordings, scaling, models),
-            warnings=warnings,
-            recordings=[_with_link(row, output_dir) for row in recordings],
-            not_complete=[row for row in recordings if row["reason"] not in ("", "n/a")],
-            scaling=scaling,
-            figures=existing_figures(naming, "cohort"),
-            models=models,
-            cohort_parts=sections("cohort"),
-            model_parts=[_WITHOUT_FIGURE, *sections("cohort_model")],
-            version=version,
-            series_methods=(output_dir / "logs" / "CITATION.md").is_file(),
-            methods=Markup(cohort_methods(naming, [model.label for model in models]).section()),
-            atlas=f"{atlas} in {space}",
-        )
+    index = "index.html" if (output_dir / "index.html").is_file() else ""
+    text = render(
+        "group.html.j2",
+        Places(index=index),
+        title=stem.replace("_", " · "),
+        facts=_facts(recordings, scaling, models),
+        warnings=warnings,
+        recordings=[_with_link(row, output_dir) for row in recordings],
+        not_complete=[row for row in recordings if row["reason"] not in ("", "n/a")],
+        scaling=scaling,
+        figures=existing_figures(naming, "cohort"),
+        models=models,
+        cohort_parts=sections("cohort"),
+        model_parts=[_WITHOUT_FIGURE, *sections("cohort_model")],
+        version=version,
+        series_methods=(output_dir / "logs" / "CITATION.md").is_file(),
+        methods=Markup(cohort_methods(naming, [model.label for model in models]).section()),
+        atlas=f"{atlas} in {space}",
     )
     return files.write_text(output_dir / "group.html", text)
 

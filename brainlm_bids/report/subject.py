@@ -18,7 +18,7 @@ from brainlm_bids.report import figure_files
 from brainlm_bids.report.contents import Run, Subject, gather
 from brainlm_bids.report.figure_files import FigureFile
 from brainlm_bids.report.methods import methods
-from brainlm_bids.report.page import anchor, environment
+from brainlm_bids.report.page import Places, anchor, recording_anchor, render
 from brainlm_bids.report.run_records import gather_runs
 
 # It is shown without a figure too: it lists the parcels without data.
@@ -46,18 +46,26 @@ def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
     """
     output_dir = Path(output_dir)
     page = gather(output_dir, subject)
-    text = (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            subject=page,
-            runs=[_section(index, run) for index, run in enumerate(page.runs, start=1)],
-            alarms=_alarms(page),
-            methods=_methods(output_dir, page.label),
-            about=_about(page, version),
-        )
+    text = render(
+        "report.html.j2",
+        _places(output_dir),
+        subject=page,
+        runs=[_section(run) for run in page.runs],
+        alarms=_alarms(page),
+        methods=_methods(output_dir, page.label),
+        about=_about(page, version),
     )
     return files.write_text(output_dir / f"sub-{page.label}.html", text)
+
+
+def _places(output_dir: Path) -> Places:
+    return Places(
+        **{
+            name: page
+            for name, page in (("index", "index.html"), ("group", "group.html"))
+            if (output_dir / page).is_file()
+        }
+    )
 
 
 def _methods(output_dir: Path, label: str) -> Markup:
@@ -76,8 +84,8 @@ class _Section:
     parts: list[tuple[str, str, list[FigureFile]]]
 
 
-def _section(index: int, run: Run) -> _Section:
-    name = f"run-{index}"
+def _section(run: Run) -> _Section:
+    name = recording_anchor(run.name)
     entities = {key: value for key, value in run.entities.items() if key != "sub"}
     title = " · ".join(f"{key} {value}" for key, value in entities.items())
     parts = [
