@@ -4,6 +4,7 @@
 # make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
 # make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
+# make test-browser   the pages in Chromium (with those of make demo); make browser-tools gets axe-core
 # make test-oldest   some tests with the oldest dependencies that pyproject.toml allows
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
 
@@ -22,11 +23,11 @@ OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort te
 PARALLEL ?= -n 2 --dist loadfile
 # A thread per process, since two processes share the cores: threads that wait for one another
 # would take more than half of the time.
-test test-all test-oldest: export OMP_NUM_THREADS = 1
+test test-all test-oldest test-browser: export OMP_NUM_THREADS = 1
 PHANTOM := demo/.phantom
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
-.PHONY: venv demo test test-all test-oldest test-container test-cluster image lint docs clean
+.PHONY: venv demo test test-all test-oldest test-browser browser-tools test-container test-cluster image lint docs clean
 
 venv: $(INSTALLED)
 
@@ -38,10 +39,10 @@ $(INSTALLED): constraints.txt pyproject.toml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered \
-	  -m "not slow and not container and not cluster"
+	  -m "not slow and not container and not cluster and not browser"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not cluster"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not cluster and not browser"
 
 # the numerics, the networks and one whole run, with the oldest dependencies that pyproject.toml allows
 test-oldest: $(OLDEST)/.installed
@@ -54,6 +55,18 @@ $(OLDEST)/.installed: constraints.txt pyproject.toml .ci/oldest.py
 	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e . pytest pytest-xdist hypothesis
 	touch $@
+
+# axe-core, of the version and the sha512 in package-lock.json
+AXE := tests/browser/node_modules/.package-lock.json
+browser-tools: $(AXE)
+
+$(AXE): tests/browser/package-lock.json
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund
+	touch $@
+
+# REQUIRED=1: a missing browser, axe-core or demo is a failure, not a skip
+test-browser: $(INSTALLED) $(AXE)
+	$(BIN)/python -m pytest $(PARALLEL) -m browser tests/browser
 
 test-container: $(INSTALLED)
 	PYTHON=$(BIN)/python docker/test
@@ -101,4 +114,4 @@ demo: $(INSTALLED) $(PHANTOM)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-	  .import_linter_cache brainlm_bids.egg-info
+	  .import_linter_cache brainlm_bids.egg-info tests/browser/node_modules
