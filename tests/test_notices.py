@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from brainlm_bids.notices import Kind, Notice, from_json, notice, to_json
+from brainlm_bids.report.advice import advice_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "outputs.md"
 
@@ -23,5 +24,7 @@ def test_kinds_of_a_later_version_and_damaged_fields_are_kept() -> None:
 
 
 def test_the_page_of_outputs_lists_all_kinds() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
-    assert rows == [(kind.value, kind.level.value, kind.meaning) for kind in Kind]
+    pattern = r"^\| `(\w+)` \| (\w+) \| (.+?) \| (.+) \|$"
+    rows = re.findall(pattern, PAGE.read_text(), re.MULTILINE)
+    advice = advice_table()
+    assert rows == [(k.value, k.level.value, k.meaning, advice[k.value].advice) for k in Kind]
