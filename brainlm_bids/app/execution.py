@@ -11,7 +11,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids import files
 from brainlm_bids.app import messages
 from brainlm_bids.app.plugins import make_plugin
 from brainlm_bids.app.progress import Progress
@@ -40,11 +39,6 @@ def make_folders(settings: Settings) -> None:
 def new_run_id() -> str:
     """The name of a call in its log files: its start time and a random part."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
-
-
-def record_settings(settings: Settings, run_id: str) -> None:
-    """Write the settings of a call, as --config-file reads them."""
-    files.write_text(settings.output_dir / "logs" / f"{run_id}_config.toml", settings.to_toml())
 
 
 def crash_folder(settings: Settings, run_id: str) -> Path:

@@ -16,7 +16,7 @@ from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import cohort_context
 from brainlm_bids.app.dataset import write_manuscript, write_methods
 from brainlm_bids.app.decoding import check_columns
-from brainlm_bids.app.execution import execute, make_folders, new_run_id, record_settings
+from brainlm_bids.app.execution import execute, make_folders, new_run_id
 from brainlm_bids.app.plan import cohort_inputs, evaluate, plan_recording
 from brainlm_bids.app.resources import find_resources, materialise, with_precision
 from brainlm_bids.app.status import (
@@ -31,6 +31,7 @@ from brainlm_bids.app.status import (
 )
 from brainlm_bids.app.summary import summarise
 from brainlm_bids.bids import derivatives, outputs
+from brainlm_bids.bids.calls import record_call
 from brainlm_bids.bids.dataset import write_dataset_files
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP, build
@@ -46,8 +47,15 @@ LOG = logging.getLogger("brainlm_bids")
 RECORDINGS_PER_GRAPH = 200
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, command: Sequence[str] = ()) -> int:
     """Run the group level and return 0, or 1 if a recording or a part of the cohort failed.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the call.
+    command : sequence of str
+        The words of the command line; none for a call from Python.
 
     Raises
     ------
@@ -72,7 +80,7 @@ def run(settings: Settings) -> int:
         return _write_methods_again(cohort)
     described = outputs.describe_labels(GROUP)
     write_dataset_files(settings.output_dir, None, described)
-    record_settings(settings, cohort.run_id)
+    record_call(settings.output_dir, cohort.run_id, command, settings.to_toml())
     if not cohort.included:
         raise UserError(
             f"{settings.output_dir}: none of the {len(cohort.recordings)} recordings is included; "

@@ -24,7 +24,6 @@ from brainlm_bids.app.execution import (
     execute,
     make_folders,
     new_run_id,
-    record_settings,
 )
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
 from brainlm_bids.app.resources import (
@@ -46,6 +45,7 @@ from brainlm_bids.app.status import (
     write_status,
 )
 from brainlm_bids.bids import inputs as bids_inputs
+from brainlm_bids.bids.calls import record_call
 from brainlm_bids.bids.derivatives import distortion_of_series
 from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.given import given_timeseries
@@ -61,8 +61,15 @@ from brainlm_bids.workflows.plans import RunPlan
 LOG = logging.getLogger("brainlm_bids")
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, command: Sequence[str] = ()) -> int:
     """Run the analysis and return 0 (all done, or skipped by a stated policy) or 1 (a run failed).
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the call.
+    command : sequence of str
+        The words of the command line, which reports show; none for a call from Python.
 
     Raises
     ------
@@ -71,7 +78,11 @@ def run(settings: Settings) -> int:
     """
     _set_up(settings)
     levels = {"participant": _run_participant, "group": group.run}
-    return max(level(settings) for name, level in levels.items() if name in settings.analysis_level)
+    return max(
+        level(settings, command)
+        for name, level in levels.items()
+        if name in settings.analysis_level
+    )
 
 
 def _set_up(settings: Settings) -> None:
@@ -84,7 +95,7 @@ def _set_up(settings: Settings) -> None:
     os.environ["NIPYPE_NO_ET"] = "1"
 
 
-def _run_participant(settings: Settings) -> int:
+def _run_participant(settings: Settings, command: Sequence[str]) -> int:
     if settings.timeseries:
         runs = given_timeseries(settings, parcels().names)
     else:
@@ -105,7 +116,7 @@ def _run_participant(settings: Settings) -> int:
         _print_plans(plans, rows)
         return _code(rows, taken)
     write_dataset(settings, resources)
-    record_settings(settings, run_id)
+    record_call(settings.output_dir, run_id, command, settings.to_toml())
     pending = [plan for plan in plans if plan.stages.pending]
     graph, signal = _execute(settings, resources, pending, run_id) if pending else (None, None)
     stopped = signal is not None

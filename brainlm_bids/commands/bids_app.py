@@ -266,12 +266,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A call that was stopped returns 128 and the signal's number: 130 (^C), 143 (SIGTERM).
     """
+    words = sys.argv[1:] if argv is None else argv
     try:
-        settings = parse(argv)
+        settings = parse(words)
         with _stoppable():
             from brainlm_bids.app import participant as app
 
-            return int(app.run(settings))
+            return int(app.run(settings, ["brainlm-bids", *words]))
     except UserError as error:
         print(f"brainlm-bids: {error}", file=sys.stderr)
         return EXIT_USAGE
