@@ -296,6 +296,16 @@ class Kind(StrEnum):
         Level.WARNING,
         "The recordings of the cohort were not preprocessed alike.",
     )
+    RATINGS_UNMATCHED = (
+        "ratings_unmatched",
+        Level.WARNING,
+        "A table of ratings names recordings that the call does not have.",
+    )
+    RATED_DOUBTFUL = (
+        "rated_doubtful",
+        Level.WARNING,
+        "Recordings that a person rated doubtful are included.",
+    )
     PARTICIPANTS_ROWS = (
         "participants_rows",
         Level.NOTE,

@@ -295,6 +295,10 @@ class Settings:
     include_suspect: bool = setting(
         False, GROUP_LEVEL, COHORT, by_content=True,
         help="also include recordings whose registration has probably failed, by its numbers")
+    ratings: Path | None = setting(
+        None, GROUP_LEVEL, COHORT, by_content=True, file=True, metavar="FILE", default_text="none",
+        help="TSV file of ratings, as the report pages export it: recordings rated fail are "
+        "excluded, and those rated pass are included even if their registration is suspect")
     target: tuple[str, ...] = setting(
         (), GROUP_LEVEL, COHORT, by_content=True, metavar="COLUMN", default_text="none",
         help="columns of participants.tsv to predict from the embeddings: numbers by regression, "

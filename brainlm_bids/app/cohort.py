@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from brainlm_bids import files
@@ -17,6 +18,7 @@ from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.participants import Columns, Variables, read_variables
 from brainlm_bids.bids.quality import QUALITY, REGISTRATION_COLUMNS, quality
+from brainlm_bids.bids.ratings import Verdict, read_ratings
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
@@ -70,15 +72,18 @@ class Cohort:
             If it holds no series of the selection, or a table of participants is not one.
         """
         atlas = resources.atlas.label
-        recordings = find_cohort(settings, resources.space, atlas)
+        ratings = read_ratings(settings.ratings)
+        recordings = find_cohort(settings, resources.space, atlas, ratings)
         space = recordings[0].naming.space
         stem = common_stem(recording.stem for recording in recordings)
         naming = Naming(str(settings.output_dir), stem, space, atlas, "cohort")
         stems = [recording.stem for recording in recordings]
         needed = bool(settings.target or settings.regress_out)
         people = read_variables(settings.bids_dir, settings.phenotype, stems, needed=needed)
-        for warning in people.notices:
+        notices = (*people.notices, *ratings.unmatched(stems), *_doubtful(recordings))
+        for warning in notices:
             LOG.warning(warning.text)
+        people = people._replace(notices=notices)
         return cls(settings, resources, run_id, naming, people, recordings)
 
     @property
@@ -214,10 +219,33 @@ class Cohort:
             "MaximumMeanFramewiseDisplacement": self.settings.max_mean_fd,
             "MinimumCoverage": self.settings.min_coverage,
             "SuspectRegistrations": "included" if self.settings.include_suspect else "excluded",
+            "Ratings": _rated(self.settings.ratings, self.recordings),
             "Warnings": to_json(self.warnings()),
         }
         sidecar = self.naming.path("group_recordings", extension=".json")
         files.write_json(sidecar, self.naming.sidecar("group_recordings", values))
+
+
+def _doubtful(recordings: Sequence[Recording]) -> list[Notice]:
+    """A notice of the recordings that are included although a person doubts them."""
+    stems = [
+        one.stem
+        for one in recordings
+        if one.status == INCLUDED and one.rating and one.rating.verdict == Verdict.DOUBTFUL
+    ]
+    if not stems:
+        return []
+    text = f"{len(stems)} included recordings are rated doubtful, for example {stems[0]}; see the "
+    return [notice(Kind.RATED_DOUBTFUL, f"{text}column rating of the table of recordings.")]
+
+
+def _rated(path: Path | None, recordings: Sequence[Recording]) -> dict[str, Any] | None:
+    """Which table of ratings was used, and how many recordings it rates."""
+    if path is None:
+        return None
+    rated = [one.rating.verdict for one in recordings if one.rating is not None]
+    counts = {verdict.value: rated.count(verdict) for verdict in Verdict}
+    return {"File": path.name, "SHA256": files.file_sha256(path), **counts}
 
 
 def _table_row(recording: Recording) -> dict[str, Any]:
@@ -230,4 +258,6 @@ def _table_row(recording: Recording) -> dict[str, Any]:
         **{key: values[key] for key in (*QUALITY, "sd_demeaned", *REGISTRATION_COLUMNS)},
         "parcels_without_data": len(recording.sidecar.get("MissingParcels") or []),
         "warnings": ",".join(recording.warnings) or None,
+        "rating": None if recording.rating is None else recording.rating.verdict,
+        "rating_reasons": None if recording.rating is None else recording.rating.reasons or None,
     }

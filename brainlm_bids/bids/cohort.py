@@ -19,6 +19,7 @@ from brainlm_bids.bids.derivatives import (
     recording_of,
 )
 from brainlm_bids.bids.outputs import SERIES_STAGE, Naming, changed, read_record
+from brainlm_bids.bids.ratings import Ratings, Verdict
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_rows
 from brainlm_bids.notices import Kind, Notice, notice
@@ -43,7 +44,7 @@ ADVICE = {
 DIGITS = 4
 
 
-def find_cohort(settings: Settings, space: str, atlas: str) -> list[Recording]:
+def find_cohort(settings: Settings, space: str, atlas: str, ratings: Ratings) -> list[Recording]:
     """The recordings of the group level, with their quality, in the order of their names.
 
     Where the folder has no series in `space`, but in one other, they are those.
@@ -64,7 +65,8 @@ def find_cohort(settings: Settings, space: str, atlas: str) -> list[Recording]:
         raise UserError(_nothing(out, space, atlas))
     recordings = [recording_of(one) for one in found]
     recordings.sort(key=lambda one: one.stem)
-    return [_judged(_with_quality(one), settings) for one in recordings]
+    rated = (dataclasses.replace(one, rating=ratings.of_recording(one.stem)) for one in recordings)
+    return [_judged(_with_quality(one), settings) for one in rated]
 
 
 def all_recordings(output_dir: Path) -> list[Recording]:
@@ -122,9 +124,15 @@ def _coverage(naming: Naming, sidecar: dict[str, Any]) -> float:
 
 
 def _judged(one: Recording, settings: Settings) -> Recording:
-    """Left out if it moved too much, covers too little, or was probably not registered."""
+    """Left out if it moved too much, covers too little, or was probably not registered.
+
+    One that a person rated as failed is left out, too. One that a person let pass is kept although
+    its registration is suspect: that person has seen it.
+    """
     if one.status != INCLUDED or one.coverage is None:
         return one
+    if one.rating is not None and one.rating.verdict == Verdict.FAIL:
+        return one.left_out(EXCLUDED, f"{one.rating} (--ratings)")
     limit = settings.max_mean_fd
     if limit is not None and one.mean_fd is not None and one.mean_fd > limit:
         reason = f"mean FD {one.mean_fd:.3g} mm is above {limit:g} (--max-mean-fd)"
@@ -135,7 +143,8 @@ def _judged(one: Recording, settings: Settings) -> Recording:
             EXCLUDED, f"{share}, less than {settings.min_coverage:g} (--min-coverage)"
         )
     suspect = [note for note in one.notices if note.kind in SUSPECT]
-    if suspect and not settings.include_suspect:
+    passed = one.rating is not None and one.rating.verdict == Verdict.PASS
+    if suspect and not (settings.include_suspect or passed):
         return one.left_out(EXCLUDED, f"{suspect[0].text} (--include-suspect)")
     return one
 

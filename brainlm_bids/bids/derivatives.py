@@ -27,6 +27,7 @@ from brainlm_bids.bids.outputs import (
     output_table,
     read_record,
 )
+from brainlm_bids.bids.ratings import Rating
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_rows, read_tsv
 from brainlm_bids.notices import Notice, from_json
@@ -269,6 +270,8 @@ class Recording:
         Of the denoised series; mean covered fraction of the parcels. Known at group level.
     status, reason
         `included`, `excluded` by a criterion, or `failed`; why, in one line.
+    rating
+        What people said of it, if anybody did. Known at group level.
     """
 
     naming: Naming
@@ -278,6 +281,7 @@ class Recording:
     coverage: float | None = None
     status: str = INCLUDED
     reason: str = ""
+    rating: Rating | None = None
 
     @property
     def stem(self) -> str:

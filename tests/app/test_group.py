@@ -20,6 +20,7 @@ from simulated_cohort import ATLAS, DUMMIES, SPACE, write_cohort, write_recordin
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.ratings import Ratings
 from brainlm_bids.cohort import sources
 from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.interfaces.cohort.common import write_parquet
@@ -508,7 +509,7 @@ def test_a_series_made_elsewhere_has_no_motion_and_no_coverage_table(tmp_path: P
     written = [naming.path("denoised"), path, naming.path("pearson")]
     outputs.write_record(tmp_path, naming.stem, "series", "x", written)
     settings = Settings(tmp_path, tmp_path, tmp_path, max_mean_fd=0.2)
-    found = find_cohort(settings, "another space", ATLAS)
+    found = find_cohort(settings, "another space", ATLAS, Ratings())
     assert [(one.status, one.coverage, one.mean_fd) for one in found] == [("included", 0.75, None)]
     assert found[0].naming.space == SPACE
 

@@ -7,6 +7,7 @@ import pytest
 from simulated_cohort import ATLAS, SPACE, write_recording
 
 from brainlm_bids.bids.cohort import find_cohort
+from brainlm_bids.bids.ratings import Ratings
 from brainlm_bids.notices import Kind, notice
 from brainlm_bids.settings import Settings
 
@@ -23,7 +24,7 @@ def test_a_suspect_registration_counts_only_if_it_is_asked_for(
     # other warnings are no reason
     write_recording(tmp_path, "sub-03_task-rest", series, warnings=(notice(Kind.NO_T1W, "None."),))
     settings = Settings(tmp_path, tmp_path, include_suspect=include)
-    found = {one.stem: one for one in find_cohort(settings, SPACE, ATLAS)}
+    found = {one.stem: one for one in find_cohort(settings, SPACE, ATLAS, Ratings())}
     status = {stem: one.status for stem, one in found.items()}
     expected = "included" if include else "excluded"
     assert status == {
