@@ -105,14 +105,17 @@ def write_manuscript(settings: Settings, text: "Manuscript") -> None:
 
 def write_reports(settings: Settings, runs: Sequence[Run]) -> int:
     """The HTML report of every subject, from what is in the output folder."""
+    from brainlm_bids.report.places import refresh
     from brainlm_bids.report.subject import build_report
 
-    code = EXIT_OK
-    for subject in bids_inputs.by_subject(runs):
+    code, subjects = EXIT_OK, list(bids_inputs.by_subject(runs))
+    for subject in subjects:
         try:
             path = build_report(settings.output_dir, subject, version=__version__)
         except Exception as error:  # the others have theirs
             code = _internal(settings, f"sub-{subject}: internal error in its report", error)
             continue
         print(f"report: {path}", file=sys.stderr)
+    # a neighbour's page may have been deleted since
+    refresh(settings.output_dir, subjects)
     return code

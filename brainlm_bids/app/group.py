@@ -239,9 +239,11 @@ def _write_methods_again(cohort: Cohort) -> int:
 
 def _write_report(cohort: Cohort) -> None:
     from brainlm_bids.report.group import build_group_report
+    from brainlm_bids.report.places import refresh
 
     naming = cohort.naming
     path = build_group_report(
         cohort.settings.output_dir, naming.stem, naming.space, naming.atlas, version=__version__
     )
+    refresh(cohort.settings.output_dir)
     print(f"report: {path}", file=sys.stderr)

@@ -18,7 +18,7 @@ from brainlm_bids.report import model_facts, network_facts, run_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
 from brainlm_bids.report.model_facts import MetricRow
 from brainlm_bids.report.run_records import mapping
-from brainlm_bids.report.status import read_crashes, read_status
+from brainlm_bids.report.status import StatusTable, latest, read_crashes, status_tables
 from brainlm_bids.report.values import Fact, Row, as_float, as_list, read_json, read_tsv
 
 
@@ -35,6 +35,7 @@ class Model:
     figures: list[FigureFile] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     licence: str = model_facts.NO_LICENCE
+    sidecar: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Run:
     models: list[Model] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     spaces: list[str] = field(default_factory=list)
+    sidecar: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,9 +63,14 @@ class Subject:
     label: str
     anatomical: list[FigureFile] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
-    status: list[Row] = field(default_factory=list)
+    tables: list[StatusTable] = field(default_factory=list)
     crashes: dict[str, str] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> list[Row]:
+        """The latest row of every run in the status tables."""
+        return latest(self.tables)
 
     @property
     def failed(self) -> list[Row]:
@@ -88,8 +95,7 @@ def gather(output_dir: Path, subject: str) -> Subject:
     anatomical = _anatomical(output_dir, figures)
     of_runs = [path for path in figures if parse(path.name).suffix == "bold"]
     names = sorted({parse(path.name).source for path in [*tables, *of_runs]})
-    status = read_status(output_dir, label)
-    page = Subject(label, anatomical, status=status)
+    page = Subject(label, anatomical, tables=status_tables(output_dir, label))
     page.description = read_json(output_dir / "dataset_description.json")
     for name in names:
         files = _Files((path for path in tables if parse(path.name).source == name), output_dir)
@@ -167,6 +173,7 @@ def _run(naming: Naming, files: _Files) -> Run:
     run.low_coverage = run_facts.low_coverage(coverage)
     run.models = [_model(naming, files, *model) for model in files.models()]
     run.warnings = _warnings(denoised, robust)
+    run.sidecar = denoised or robust
     return run
 
 
@@ -189,6 +196,7 @@ def _model(naming: Naming, files: _Files, model: str, scaling: str) -> Model:
         [figure for section in figures.values() for figure in section],
         _warnings(sidecar),
         model_facts.licence(about),
+        sidecar,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from brainlm_bids.bids.names import without_prefix
+from brainlm_bids.bids.names import parse, without_prefix
 from brainlm_bids.report.values import Row, read_tsv, without_na
 
 COLUMNS = (
@@ -13,16 +15,88 @@ COLUMNS = (
 )
 
 
-def read_status(output_dir: Path, label: str) -> list[Row]:
-    """The latest row of every run of a subject; the tables sort by the time of their call."""
-    rows: dict[tuple[str, ...], Row] = {}
-    for path in sorted((output_dir / "logs").glob("*_status.tsv")):
-        for row in read_tsv(path):
-            if without_prefix("sub", row.get("participant_id", "")) != label:
-                continue
-            key = tuple(row.get(column, "") for column in ("session_id", "task", "run", "source"))
-            rows[key] = dict.fromkeys(COLUMNS, "") | without_na(row)
+_END = "_status.tsv"
+
+
+@dataclass(frozen=True)
+class StatusTable:
+    """What the table of one call says about a subject.
+
+    Attributes
+    ----------
+    call
+        Name of the call.
+    rows
+        Of the subject.
+    """
+
+    call: str
+    rows: tuple[Row, ...]
+
+    @property
+    def recordings(self) -> list[tuple[str, str]]:
+        """Name and status of each recording."""
+        return [(recording_name(row), row["status"]) for row in self.rows]
+
+    @property
+    def group(self) -> bool:
+        """Whether the call was one of the group level: its rows name series, not images."""
+        return any(of_group(row) for row in self.rows)
+
+
+def status_tables(output_dir: Path, label: str) -> list[StatusTable]:
+    """The tables of all calls that have a row of a subject, in the order of time.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+    label
+        Of the subject, without "sub-".
+    """
+    found = []
+    for path in sorted((output_dir / "logs").glob(f"*{_END}")):
+        # one for each job of an array: most are of other subjects, and not worth taking apart
+        if not _mentions(path, label):
+            continue
+        rows = [
+            dict.fromkeys(COLUMNS, "") | without_na(row)
+            for row in read_tsv(path)
+            if without_prefix("sub", row.get("participant_id", "")) == label
+        ]
+        if rows:
+            found.append(StatusTable(path.name.removesuffix(_END), tuple(rows)))
+    return found
+
+
+def _mentions(path: Path, label: str) -> bool:
+    try:
+        return label.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+def latest(tables: Sequence[StatusTable]) -> list[Row]:
+    """The latest row of every run; the tables are in the order of time."""
+    rows = {
+        tuple(row[column] for column in ("session_id", "task", "run", "source")): row
+        for table in tables
+        for row in table.rows
+    }
     return [rows[key] for key in sorted(rows)]
+
+
+def of_group(row: Row) -> bool:
+    """Whether a row is of the group level: its source is a series of the output folder."""
+    name = parse(Path(row.get("source", "")).name)
+    return name.suffix == "timeseries" and name.get("desc") == "denoised"
+
+
+def recording_name(row: Row) -> str:
+    """How the names of a row's outputs begin, by its source; the row may name it itself."""
+    if row.get("recording"):
+        return row["recording"]
+    return parse(parse(Path(row.get("source", "")).name).source).without("part", "echo").stem
 
 
 def read_crashes(output_dir: Path, rows: list[Row]) -> dict[str, str]:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from brainlm_bids import files
 from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.notices import Notice, gravest_first
 from brainlm_bids.report import figure_files
 from brainlm_bids.report.contents import Run, Subject, gather
 from brainlm_bids.report.figure_files import FigureFile
 from brainlm_bids.report.methods import methods
-from brainlm_bids.report.page import Places, anchor, recording_anchor, render
+from brainlm_bids.report.page import anchor, recording_anchor, render
+from brainlm_bids.report.places import publish
 from brainlm_bids.report.run_records import gather_runs
 
 # It is shown without a figure too: it lists the parcels without data.
@@ -48,24 +48,13 @@ def build_report(output_dir: Path, subject: str, *, version: str) -> Path:
     page = gather(output_dir, subject)
     text = render(
         "report.html.j2",
-        _places(output_dir),
         subject=page,
         runs=[_section(run) for run in page.runs],
         alarms=_alarms(page),
         methods=_methods(output_dir, page.label),
         about=_about(page, version),
     )
-    return files.write_text(output_dir / f"sub-{page.label}.html", text)
-
-
-def _places(output_dir: Path) -> Places:
-    return Places(
-        **{
-            name: page
-            for name, page in (("index", "index.html"), ("group", "group.html"))
-            if (output_dir / page).is_file()
-        }
-    )
+    return publish(output_dir, page.label, text)
 
 
 def _methods(output_dir: Path, label: str) -> Markup:
