@@ -76,6 +76,18 @@ def open_page(page: Any, path: Path, anchor: str = "") -> None:
     page.goto(path.resolve().as_uri() + anchor, wait_until="load")
 
 
+def wait_until(page: Any, expression: str, seconds: float = 10.0) -> None:
+    """Wait until an expression of JavaScript holds.
+
+    `page.wait_for_function` would evaluate it again and again in the page, whose policy forbids it.
+    """
+    for _ in range(int(seconds / 0.05)):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"not after {seconds:g} s: {expression}")
+
+
 def assert_clean(page: Any) -> None:
     """Fail if anything was written to the console, failed to load, or broke the content policy.
 
@@ -85,7 +97,7 @@ def assert_clean(page: Any) -> None:
     page.evaluate(
         "document.querySelectorAll('img[loading=lazy]').forEach(i => i.loading = 'eager')"
     )
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    wait_until(page, "[...document.images].every((image) => image.complete)")
     broken = page.evaluate(
         "[...document.images].filter((i) => i.getAttribute('src') && i.naturalWidth === 0)"
         ".map((i) => i.getAttribute('src').slice(0, 100))"
