@@ -174,7 +174,7 @@ def _finish(
 
 def _row(run: Run, outcome: Outcome, distortion: str | None = None) -> Row:
     source = run.source.relative_to(run.bids_dir).as_posix()
-    return Row.of_recording(run.entities, source, outcome, distortion)
+    return Row.of_recording(run.entities, source, outcome, distortion, run.stem)
 
 
 def _distortion(settings: Settings, plan: RunPlan) -> str:

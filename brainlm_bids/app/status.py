@@ -66,6 +66,7 @@ class Row:
     peak_memory_mb: float | None
     crash_file: str | None
     distortion: str | None = None
+    recording: str | None = None
 
     @classmethod
     def of_recording(
@@ -74,6 +75,7 @@ class Row:
         source: str,
         outcome: Outcome,
         distortion: str | None = None,
+        recording: str | None = None,
     ) -> Self:
         """The row of a recording.
 
@@ -85,6 +87,8 @@ class Row:
             Its file, relative to the folder that it was read from.
         distortion : str or None
             What was done about its distortion, in one line.
+        recording : str or None
+            How the names of its outputs begin; None at group level.
         """
         cells = _outcome_cells(outcome)
         return cls(
@@ -95,6 +99,7 @@ class Row:
             source,
             *cells,
             distortion,
+            recording,
         )
 
     @classmethod

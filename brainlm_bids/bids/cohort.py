@@ -15,6 +15,7 @@ from brainlm_bids.bids.derivatives import (
     FAILED,
     INCLUDED,
     Recording,
+    Selection,
     find_derivatives,
     recording_of,
 )
@@ -69,12 +70,12 @@ def find_cohort(settings: Settings, space: str, atlas: str, ratings: Ratings) ->
     return [_judged(_with_quality(one), settings) for one in rated]
 
 
-def all_recordings(output_dir: Path) -> list[Recording]:
+def all_recordings(output_dir: Path, selection: Selection | None = None) -> list[Recording]:
     """All recordings of an output folder, whatever their space and atlas, with their quality.
 
     In the order of their names. One whose files are not whole is there with the reason.
     """
-    found = find_derivatives(output_dir, ["denoised"])
+    found = find_derivatives(output_dir, ["denoised"], selection)
     return [_with_quality(recording_of(one)) for one in found]
 
 

@@ -177,7 +177,8 @@ class Naming:
     def _figure(self, row: Mapping[str, Any], entities: Mapping[str, str]) -> Path:
         above = Path(self.output_dir)
         folder = (above if self.subject == GROUP else above / self.subject) / "figures"
-        return folder / str(build(self.stem, entities, row["suffix"], ".svg"))
+        extension = row.get("extension", ".svg")
+        return folder / str(build(self.stem, entities, row["suffix"], extension))
 
     def sidecar(self, key: str, values: Mapping[str, object]) -> dict[str, object]:
         """The sidecar's content: what the table always says, then what this run adds."""

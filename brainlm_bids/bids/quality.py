@@ -23,8 +23,6 @@ REGISTRATION_COLUMNS = {
 def quality(recording: Recording) -> dict[str, Any]:
     """A recording's name and measures of quality, as the tables of the cohort have them."""
     entities, sidecar = recording.entities, recording.sidecar
-    volumes, dummies = sidecar.get("NumberOfVolumes"), sidecar.get("DummyVolumes", 0)
-    bad = sum(volume >= dummies for volume in sidecar.get("BadVolumes") or [])
     return {
         "stem": recording.stem,
         "participant_id": recording.participant,
@@ -33,11 +31,39 @@ def quality(recording: Recording) -> dict[str, Any]:
         "run": entities.get("run"),
         "mean_fd": recording.mean_fd,
         "coverage": recording.coverage,
-        "n_volumes": None if volumes is None else volumes - dummies - bad,
+        "n_volumes": n_volumes(sidecar),
         "repetition_time": sidecar.get("RepetitionTime"),
         "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
         **{name: sidecar.get(field) for name, field in REGISTRATION_COLUMNS.items()},
     }
+
+
+def bad_volumes(sidecar: Mapping[str, Any]) -> int | None:
+    """Number of whole bad volumes of the steady state; None where they were not looked for.
+
+    >>> bad_volumes({"DummyVolumes": 2, "BadVolumes": [0, 7]}), bad_volumes({})
+    (1, None)
+    """
+    listed, dummies = sidecar.get("BadVolumes"), _count(sidecar.get("DummyVolumes")) or 0
+    if not isinstance(listed, list):
+        return None
+    return sum((_count(volume) or 0) >= dummies for volume in listed)
+
+
+def n_volumes(sidecar: Mapping[str, Any]) -> int | None:
+    """Number of volumes in the series, without non-steady and bad ones; None if it is not known.
+
+    >>> n_volumes({"NumberOfVolumes": 60, "DummyVolumes": 2, "BadVolumes": [0, 7]})
+    57
+    """
+    volumes = _count(sidecar.get("NumberOfVolumes"))
+    if volumes is None:
+        return None
+    return volumes - (_count(sidecar.get("DummyVolumes")) or 0) - (bad_volumes(sidecar) or 0)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def quality_columns(recordings: Sequence[Recording], names: Sequence[str]) -> Columns:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainlm_bids.bids.names import parse, without_prefix
+from brainlm_bids.bids.names import GROUP, parse, without_prefix
+from brainlm_bids.bids.timeseries import stem_of
 from brainlm_bids.report.values import Row, read_tsv, without_na
 
 COLUMNS = (
     *("participant_id", "session_id", "task", "run", "source"),
-    *("status", "reason", "seconds", "peak_memory_mb", "crash_file", "distortion"),
+    *("status", "reason", "seconds", "peak_memory_mb", "crash_file", "distortion", "recording"),
 )
 
 
@@ -86,17 +87,47 @@ def latest(tables: Sequence[StatusTable]) -> list[Row]:
     return [rows[key] for key in sorted(rows)]
 
 
+def latest_rows(output_dir: Path) -> dict[str, Row]:
+    """The latest row of every recording at participant level, by the name of the recording.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+
+    Returns
+    -------
+    dict
+        Recordings that have no output are there, too.
+    """
+    rows: dict[str, Row] = {}
+    for path in sorted((output_dir / "logs").glob(f"*{_END}")):
+        for row in read_tsv(path):
+            known = dict.fromkeys(COLUMNS, "") | without_na(row)
+            if known["source"] and not of_group(known):
+                rows[recording_name(known)] = known
+    return rows
+
+
 def of_group(row: Row) -> bool:
-    """Whether a row is of the group level: its source is a series of the output folder."""
+    """Whether a row is of the group level: of a part of it, or of a series of the output folder."""
+    if row.get("participant_id") == GROUP:
+        return True
     name = parse(Path(row.get("source", "")).name)
-    return name.suffix == "timeseries" and name.get("desc") == "denoised"
+    is_series = name.suffix == "timeseries" and name.get("desc") == "denoised"
+    # a series of that name may be given; its row names its outputs
+    return is_series and not row.get("recording")
 
 
 def recording_name(row: Row) -> str:
-    """How the names of a row's outputs begin, by its source; the row may name it itself."""
+    """How the names of a row's outputs begin; tables of earlier versions name the source alone."""
     if row.get("recording"):
         return row["recording"]
-    return parse(parse(Path(row.get("source", "")).name).source).without("part", "echo").stem
+    source = Path(row.get("source", ""))
+    name = parse(source.name)
+    if not {"sub", "task"} <= set(name.entities):
+        return stem_of(source)
+    return parse(name.source).without("part", "echo").stem
 
 
 def read_crashes(output_dir: Path, rows: list[Row]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 
 from brainlm_bids.bids.outputs import figure_table
 from brainlm_bids.figures import (
@@ -24,6 +25,7 @@ from brainlm_bids.figures import (
     parcels,
     registration,
     states,
+    thumbnail,
 )
 from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.networks import group_edges, network_order
@@ -269,9 +271,40 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
         model.plot_reconstruction(path, nothing, nothing, TR)
 
 
+def test_a_thumbnail_is_small_and_outlines_the_brain_of_the_target(tmp_path: Path) -> None:
+    """A ball of brain, off centre: the outline lies on its surface, in red and nowhere else."""
+    grid = np.stack(np.meshgrid(*[np.arange(60)] * 3, indexing="ij"))
+    brain = ((grid - np.array([30, 28, 33])[:, None, None, None]) ** 2).sum(axis=0) < 22**2
+    affine = np.diag([-3.0, 3.0, 3.0, 1.0])  # stored from right to left
+    noise = np.random.default_rng(0).normal(1, 0.3, brain.shape)
+    left = np.where(grid[0] > 30, 500.0, 1500.0)  # the left of the head is darker
+    path = tmp_path / "thumbnail.png"
+    thumbnail.plot_thumbnail(path, brain * noise * left, affine, brain)
+    assert path.stat().st_size <= 12_000
+    picture = np.asarray(Image.open(path).convert("RGB"), float)
+    assert picture.shape[0] == thumbnail.HEIGHT
+    red = (picture[..., 0] > 200) & (picture[..., 1] < 150)
+    grey = ~red & (picture.max(axis=2) > 0)
+    assert (picture[grey].std(axis=1) == 0).all(), "the rest is grey"
+    slices = np.array_split(np.arange(picture.shape[1]), 3)
+    for columns in slices:
+        outline = np.argwhere(red[:, columns])
+        radius = np.hypot(*(outline - outline.mean(axis=0)).T)
+        assert radius.std() < 0.06 * radius.mean(), "a circle"
+    axial = picture[:, slices[0], 1]
+    assert axial[:, : len(slices[0]) // 2].mean() < axial[:, len(slices[0]) // 2 :].mean()
+    again = tmp_path / "again.png"
+    thumbnail.plot_thumbnail(again, brain * noise * left, affine, brain)
+    assert again.read_bytes() == path.read_bytes()
+    thumbnail.plot_thumbnail(path, np.zeros(brain.shape), affine)
+
+
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
-    modules = (audit, cohort, denoising, distortion, model, motion, parcels, registration, states)
+    modules = (
+        *(audit, cohort, denoising, distortion, model, motion, parcels, registration, states),
+        thumbnail,
+    )
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in modules
@@ -282,6 +315,6 @@ def test_every_figure_is_one_row_and_one_function() -> None:
     files = [(row["desc"], row["suffix"]) for row in table.values()]
     assert len(set(files)) == len(files)
     for key, row in table.items():
-        assert row["of"] in {"subject", "run", "model", "cohort", "cohort_model"}, key
+        assert row["of"] in {"subject", "run", "model", "cohort", "cohort_model", "index"}, key
         assert all(row[text].strip() for text in ("section", "title")), key
         assert all(row[text].endswith(".") for text in ("caption", "alt")), key

@@ -65,10 +65,12 @@ class DrawFunctional(ArrayInterface):
 
     def _geometry(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
+        from brainlm_bids.figures.thumbnail import plot_thumbnail
         from brainlm_bids.preproc.registration.transforms import resample_to
 
         boldref, affine = load_image(self.inputs.boldref)
         mask_figure, coreg_figure = naming.figure("boldref_mask"), naming.figure("coregistration")
+        small = naming.figure("thumbnail")
         mask = load_mask(self.inputs.brain_mask)
         title = outputs.figure_title("boldref_mask")
         plot_brain_mask(mask_figure, boldref, affine, mask, title=title)
@@ -77,17 +79,19 @@ class DrawFunctional(ArrayInterface):
         pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix, self.inputs.distortion)
         moved = resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
         name = "T1w" if on_t1w else naming.space
+        brain = load_mask(self.inputs.fixed_mask)
+        plot_thumbnail(small, moved, fixed_affine, brain)
         plot_registration(
             coreg_figure,
             fixed,
             fixed_affine,
             moved,
-            {f"{name} brain": load_mask(self.inputs.fixed_mask)},
+            {f"{name} brain": brain},
             title=f"BOLD reference in {name} space",
             fixed_name=name,
             moving_name="BOLD reference",
         )
-        return [mask_figure, coreg_figure, *self._distortion(naming, boldref, affine)]
+        return [mask_figure, coreg_figure, small, *self._distortion(naming, boldref, affine)]
 
     def _distortion(
         self, naming: Naming, boldref: NDArray[Any], affine: NDArray[np.float64]
