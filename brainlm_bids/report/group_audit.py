@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.report.best import best_rows
+from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number, read_json, read_tsv
 
@@ -17,8 +19,9 @@ FEATURES = {
 _SINGLE = {"mean_fd": "Mean FD", "coverage": "Coverage"}
 _SIGNIFICANT = 0.05
 # Measures of the table of confounding that the page shows, and whether they are shares
+SHARE = "variance_share_adjusted"
 _MEASURES = {
-    "variance_share_adjusted": ("Share of the variance, above chance", True),
+    SHARE: ("Share of the variance, above chance", True),
     "balanced_accuracy": ("Decoded in held-out participants, balanced accuracy", False),
     "pearson_r": ("Predicted in held-out participants, r", False),
     "median_absolute_r": ("Median |r| with single features", False),
@@ -40,6 +43,8 @@ class Audit:
         Property, measure, and a cell for each kind of features.
     reliability
         Kind of features, ICC, share of good ones, identification, standardised, differential.
+    most_reliable
+        Lines of the features with the largest median ICC; single numbers do not compete.
     compared
         What the reliability is of, such as "2 sessions of 24 participants".
     not_measured
@@ -53,6 +58,7 @@ class Audit:
     features: list[str] = field(default_factory=list)
     lines: list[tuple[str, str, list[str]]] = field(default_factory=list)
     reliability: list[tuple[str, ...]] = field(default_factory=list)
+    most_reliable: frozenset[int] = frozenset()
     compared: str = ""
     not_measured: list[tuple[str, str]] = field(default_factory=list)
     no_reliability: str = ""
@@ -94,23 +100,30 @@ def gather_audit(naming: Naming, label: str) -> Audit | None:
     ]
     audit.no_reliability = str(about_pairs.get("NotMeasured") or "")
     audit.reliability = _reliability(reliable)
+    audit.most_reliable = _most_reliable(reliable)
     if reliable:
         first = reliable[0]
-        task = f", task {first['task']}" if first["task"] not in ("", "n/a") else ""
-        audit.compared = f"two {first['compared']} of {first['n_subjects']} participants{task}"
+        task = f" (task {first['task']})" if first["task"] not in ("", "n/a") else ""
+        people = counted(int(first["n_subjects"]), "participant")
+        audit.compared = f"two {first['compared']} of each of {people}{task}"
     return audit
 
 
 def _cell(row: Row | None, is_share: bool) -> str:
+    """A value, its interval, what it is by chance, all in one unit; and p."""
     if row is None or as_float(row["value"]) is None:
         return "–"
-    text = _percent(row["value"]) if is_share else number(row["value"], 2)
+
+    def written(value: object) -> str:
+        return _percent(value) if is_share else number(value, 2)
+
+    text = written(row["value"])
     low, high = as_float(row["low"]), as_float(row["high"])
     if low is not None and high is not None:
-        text += f" [{number(low, 2)}, {number(high, 2)}]"
+        text += f" [{written(low)}, {written(high)}]"
     chance, p = as_float(row["chance"]), as_float(row["p"])
     if chance:  # a chance of 0 needs no words
-        text += f"; chance {number(chance, 2)}"
+        text += f"; chance {written(chance)}"
     return text + (f"; p = {number(p, 2)}" if p is not None else "")
 
 
@@ -120,30 +133,35 @@ def _percent(value: object) -> str:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """Which properties the embedding differs with, and what follows."""
-    shares = [
-        row
-        for row in rows
-        if row["measure"] == "variance_share_adjusted" and row["features"] == "embedding"
-    ]
-    if not shares:
-        return ""
-    found, absent = [], []
-    for row in shares:
-        p = as_float(row["p"])
-        if p is not None and p < _SIGNIFICANT:
-            found.append(f"{row['variable']} ({_percent(row['value'])})")
-        elif p is not None:
-            absent.append(row["variable"])
+    """Which properties the embedding differs with, beside the other features; what follows."""
+    shares = [row for row in rows if row["measure"] == SHARE]
+    own = [row for row in shares if row["features"] == "embedding"]
+    groups: dict[str, list[str]] = {"found": [], "absent": [], "unknown": []}
+    for row in own:
+        p, value = as_float(row["p"]), as_float(row["value"])
+        if p is None or value is None:
+            groups["unknown"].append(row["variable"])
+            continue
+        others = [
+            f"{FEATURES.get(other['features'], other['features']).lower()} "
+            f"{_percent(other['value'])}"
+            for other in shares
+            if other["variable"] == row["variable"] and other is not row
+        ]
+        numbers = ", ".join([f"{_percent(value)}, p = {number(p, 2)}", *others])
+        kind = "found" if p < _SIGNIFICANT and value > 0 else "absent"
+        groups[kind].append(f"{row['variable']} ({numbers})")
     sentences = []
-    if found:
+    if groups["found"]:
         sentences.append(
-            f"The embedding differs with {joined(found)}, as a share of its variance above chance. "
+            f"More of the embedding’s variance than by chance goes with {joined(groups['found'])}. "
             "A target that goes with one of these can be predicted through it: look at such "
             "targets with --regress-out as well."
         )
-    if absent:
-        sentences.append(f"No difference with {joined(absent)} was found.")
+    if groups["absent"]:
+        sentences.append(f"No such share was found for {joined(groups['absent'])}.")
+    if groups["unknown"]:
+        sentences.append(f"Not tested, since no permutation differs: {joined(groups['unknown'])}.")
     return " ".join(sentences)
 
 
@@ -167,6 +185,14 @@ def _reliability(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             )
         )
     return lines
+
+
+def _most_reliable(rows: Sequence[Row]) -> frozenset[int]:
+    medians = {
+        row["features"]: as_float(row["value"]) for row in rows if row["measure"] == "icc_median"
+    }
+    kinds = dict.fromkeys(row["features"] for row in rows)
+    return best_rows([medians.get(kind) if kind in FEATURES else None for kind in kinds])
 
 
 def _rate(row: Row | None) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from brainlm_bids.figures.palette import NETWORK_FEATURES
+from brainlm_bids.report.best import best_rows
 from brainlm_bids.report.run_records import mapping
-from brainlm_bids.report.values import Row, as_float, joined, mean_sd
+from brainlm_bids.report.values import Row, as_float, joined, mean_of, mean_sd
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -40,35 +39,82 @@ def _cells(scores: Mapping[str, Any]) -> tuple[str, ...]:
 def cohort_rows(table: Sequence[Row]) -> list[tuple[str, ...]]:
     """The table of a cohort in few lines: its consensus, means over recordings, controls."""
     lines = []
-    for kind in ("consensus", "recordings", "control"):
-        group = [row for row in table if _kind(row) == kind]
-        for features in dict.fromkeys(row.get("features", "") for row in group):
-            chosen = [row for row in group if row.get("features", "") == features]
-            name = f"{kind}, {NETWORK_FEATURES.get(features, features)}"
-            if kind == "recordings":
-                lines.append((name, *(mean_sd(chosen, measure) for measure in MEASURES)))
-            else:
-                lines.append((name, *_cells(chosen[0])))
+    for kind, features, chosen in _groups(table):
+        name = f"{kind}, {NETWORK_FEATURES.get(features, features)}"
+        if kind == "recordings":
+            lines.append((name, *(mean_sd(chosen, measure) for measure in MEASURES)))
+        else:
+            lines.append((name, *_cells(chosen[0])))
     return lines
 
 
+def cohort_best(table: Sequence[Row]) -> frozenset[int]:
+    """Lines of `cohort_rows` with the largest adjusted Rand index among those of their kind.
+
+    Controls do not compete: they are the limit.
+    """
+    groups = _groups(table)
+    best: set[int] = set()
+    for kind in ("consensus", "recordings"):
+        values = [
+            mean_of(chosen, "adjusted_rand") if of == kind else None for of, _, chosen in groups
+        ]
+        if sum(value is not None for value in values) > 1:
+            best |= best_rows(values)
+    return frozenset(best)
+
+
+def _groups(table: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
+    """Kind, features and rows of each line, in the order of the lines."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for kind in ("consensus", "recordings", "control"):
+        for row in table:
+            if _kind(row) == kind:
+                groups.setdefault((kind, row.get("features", "")), []).append(row)
+    return [(kind, features, chosen) for (kind, features), chosen in groups.items()]
+
+
 def cohort_verdicts(table: Sequence[Row]) -> list[str]:
-    """Whether the consensus, and recordings on average, exceed what smoothness alone reaches."""
+    """Compare the model's networks with what smoothness reaches, and with connectivity's."""
     limit = next((row for row in table if row.get("features") == LIMIT), {})
-    chosen = [row for row in table if row.get("features") == "model"]
-    consensus = next((row for row in chosen if _kind(row) == "consensus"), {})
-    recordings = [row for row in chosen if _kind(row) == "recordings"]
-    means = {
-        measure: np.mean(values)
-        for measure in MEASURES
-        if (values := [v for row in recordings if (v := as_float(row.get(measure))) is not None])
-    }
+    groups = {(kind, features): chosen for kind, features, chosen in _groups(table)}
+    recordings = groups.get(("recordings", "model"), [])
+    many = len(recordings) > 1
+    means = {measure: mean_of(recordings, measure) for measure in MEASURES}
+    consensus = groups.get(("consensus", "model"), [{}])[0]
     compared = (
         (consensus, "The consensus networks of the model"),
-        (means, "The model's networks of single recordings, on average,"),
+        (
+            means,
+            "The model's networks of single recordings, on average,"
+            if many
+            else "The model's networks of the recording",
+        ),
     )
     sentences = [verdict(scores, limit, subject) for scores, subject in compared]
+    others = groups.get(("consensus", "series"), [{}])[0]
+    sentences.append(_beside_connectivity(consensus, others))
     return [sentence for sentence in sentences if sentence]
+
+
+def _beside_connectivity(scores: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """In which measures the model's consensus is closer to AA-7 than that of connectivity."""
+    parts: dict[str, list[str]] = {"better": [], "equally well": [], "less well": []}
+    for measure, name in MEASURES.items():
+        value, other = as_float(scores.get(measure)), as_float(others.get(measure))
+        if value is None or other is None:
+            continue
+        numbers = f"{name} ({value:.3f} against {other:.3f})"
+        same = f"{value:.3f}" == f"{other:.3f}"
+        result = "equally well" if same else "better" if value > other else "less well"
+        parts[result].append(numbers)
+    found = [f"{result} in {joined(names)}" for result, names in parts.items() if names]
+    if not found:
+        return ""
+    return (
+        "Compared with the consensus networks of functional connectivity, those of the model agree "
+        f"with AA-7 {joined(found)}."
+    )
 
 
 def _kind(row: Row) -> str:
@@ -105,7 +151,8 @@ def verdict(scores: Mapping[str, Any], limit: Mapping[str, Any], subject: str) -
         value, high = as_float(scores.get(measure)), as_float(limit.get(measure))
         if value is None or high is None:
             continue
-        if value > high:
+        # a value that is written as its limit is not above it
+        if value > high and f"{value:.3f}" != f"{high:.3f}":
             above.append(f"{name} ({value:.3f}, limit {high:.3f})")
         else:
             below.append(f"{name} ({value:.3f}, limit {high:.3f})")

@@ -9,7 +9,8 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import STATE_SOURCES, Source
 from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.run_records import mapping
-from brainlm_bids.report.values import Row, as_float, number, read_json, read_tsv
+from brainlm_bids.report.values import Row, as_float, joined, number, read_json, read_tsv
+from brainlm_bids.report.verdict import Scored, best_of, comparisons, highest
 
 _SIGNIFICANT = 0.05
 _METRIC = "balanced_accuracy"
@@ -99,48 +100,53 @@ def _by_state(naming: Naming, label: str, default: str) -> list[tuple[str, ...]]
     lines: list[tuple[str, ...]] = []
     for state in dict.fromkeys(row["truth"] for row in own):
         counts = [int(row["n_blocks"]) for row in own if row["truth"] == state]
-        right = next(row for row in own if row["truth"] == state == row["predicted"])
-        wrong = [row for row in own if row["truth"] == state != row["predicted"]]
-        worst = max(wrong, key=lambda row: int(row["n_blocks"]))
-        taken = f"{worst['predicted']} ({number(worst['share'], 2)})"
-        lines.append(
-            (
-                state,
-                str(sum(counts)),
-                number(right["share"], 3),
-                taken if int(worst["n_blocks"]) else "–",
-            )
-        )
+        right = [row["share"] for row in own if row["truth"] == state == row["predicted"]]
+        found = number(right[0] if right else 0, 3)
+        lines.append((state, str(sum(counts)), found, _taken_for(state, own)))
     return lines
+
+
+def _taken_for(state: str, rows: Sequence[Row]) -> str:
+    """Which other states the blocks of a state are most often taken for; all of them in a tie."""
+    wrong = [row for row in rows if row["truth"] == state != row["predicted"]]
+    most = max((int(row["n_blocks"]) for row in wrong), default=0)
+    if not most:
+        return "–"
+    worst = [row for row in wrong if int(row["n_blocks"]) == most]
+    names = joined([row["predicted"] for row in worst])
+    each = " each" if len(worst) > 1 else ""
+    return f"{names} ({number(worst[0]['share'], 2)}{each})"
 
 
 def _verdict(
     shown: Sequence[tuple[Source, dict[str, Row]]], default: str, chance: float | None
 ) -> str:
-    """The default readout beside chance, the best baseline and the best control."""
-    scores = {
-        source: value
+    """The default readout beside chance, the best baseline and the controls."""
+    scores = [
+        Scored(source, found[_METRIC], as_float(found[_METRIC].get("value")))
         for source, found in shown
-        if (value := as_float(found[_METRIC]["value"])) is not None
-    }
-    own = next((source for source in scores if source.name == default), None)
-    if own is None or chance is None:
-        return ""
-    p = as_float(next(found for source, found in shown if source == own)[_METRIC]["permutation_p"])
-    reached = f"{number(scores[own], 3)}; chance {number(chance, 3)}"
+        if _METRIC in found
+    ]
+    own = next((one for one in scores if one.source.name == default), None)
+    if own is None:
+        return "The default readout is not in the table."
+    if own.value is None:
+        return f"The balanced accuracy of the default readout ({own.source.label}) is not defined."
+    sentences = [_beside_chance(own, own.value, chance)]
+    sentences += comparisons(own, scores, "balanced accuracy", {})
+    sentences += highest(own, scores, "balanced accuracy")
+    return " ".join(sentences)
+
+
+def _beside_chance(own: Scored, value: float, chance: float | None) -> str:
+    subject, p = f"The default readout ({own.source.label})", as_float(own.row["permutation_p"])
+    level = "" if chance is None else f"; chance {number(chance, 3)}"
+    reached = f"{number(value, 3)}{level}"
     if p is None:
-        first = f"The default readout ({own.label}) reaches {reached}; p was not computed."
-    elif p < _SIGNIFICANT:
-        first = (
-            f"The default readout ({own.label}) finds the states better than chance ({reached})."
-        )
-    else:
-        first = f"The default readout ({own.label}) does not find the states ({reached})."
-    parts = []
-    for role in ("baseline", "control"):
-        others = [source for source in scores if source.role == role]
-        if others:
-            best = max(others, key=lambda source: scores[source])
-            word = "above" if scores[own] > scores[best] else "not above"
-            parts.append(f"{word} the best {role} ({best.label}, {number(scores[best], 3)})")
-    return f"{first} It is {' and '.join(parts)}." if parts else first
+        return f"{subject} reaches {reached}; p was not computed."
+    numbers = f"({reached}; p = {number(p, 2)})"
+    if p >= _SIGNIFICANT:
+        return f"{subject} does not find the states better than chance {numbers}."
+    if chance is not None and value <= chance:
+        return f"{subject} is better than with shuffled states, but not than chance {numbers}."
+    return f"{subject} finds the states better than chance {numbers}."

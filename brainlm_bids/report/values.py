@@ -58,14 +58,26 @@ def as_float(value: object) -> float | None:
     return converted if math.isfinite(converted) else None
 
 
+def mean_of(rows: Sequence[Row], key: str) -> float | None:
+    """Mean of a column over the rows that have a number; None without any.
+
+    >>> mean_of([{"r2": "0.5"}, {"r2": "n/a"}], "r2"), mean_of([], "r2")
+    (0.5, None)
+    """
+    values = [v for row in rows if (v := as_float(row.get(key))) is not None]
+    return float(np.mean(values)) if values else None
+
+
 def mean_sd(rows: Sequence[Row], key: str) -> str:
     """Mean and standard deviation of a column, over the rows that have a number.
 
-    >>> mean_sd([{"r2": "0.5"}, {"r2": "0.7"}, {"r2": "n/a"}], "r2")
-    '0.600 (0.100)'
+    >>> mean_sd([{"r2": "0.5"}, {"r2": "0.7"}, {"r2": "n/a"}], "r2"), mean_sd([{"r2": "0.5"}], "r2")
+    ('0.600 (0.141)', '0.500')
     """
     values = [v for row in rows if (v := as_float(row.get(key))) is not None]
-    return f"{np.mean(values):.3f} ({np.std(values):.3f})" if values else "n/a"
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else "n/a"
+    return f"{np.mean(values):.3f} ({np.std(values, ddof=1):.3f})"
 
 
 def as_list(value: object) -> list[Any]:

@@ -10,12 +10,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from brainlm_bids.cohort.sources import BASELINE, CONTROL, EMBEDDING, Source, default_of, find
+from brainlm_bids.report.best import best_rows
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number
 
 _SIGNIFICANT = 0.05
 _NAMES = {"r2": "R²", "auc": "AUC"}
-_BETTER, _WORSE, _UNDECIDED = "better than", "worse than", "undecided"
+# A score that is no better than this is of no use, even if permuted targets have lower ones
+_CHANCE = {"r2": 0.0, "auc": 0.5}
+_NOT_USEFUL = {
+    "r2": "predicting the mean of the training data has no larger error",
+    "auc": "it does not put the classes in the right order more often than not",
+}
+_BETTER, _WORSE = "better than", "worse than"
+_UNDECIDED, _UNKNOWN = "not distinguishable from", "not comparable without intervals with"
 
 
 class Scored(NamedTuple):
@@ -74,16 +82,16 @@ def source_of(row: Row) -> Source:
     return find(row["features"], row["readout"], row["scaling"])
 
 
-def best_of(scores: Sequence[Scored]) -> Scored | None:
-    """The source with the largest score; None where no score is defined.
+def best_of(scores: Sequence[Scored]) -> list[Scored]:
+    """The sources with the largest score, as the table shows it; none where no score is defined.
 
     Parameters
     ----------
     scores
         Of one target, by one metric.
     """
-    known = [(one.value, -place) for place, one in enumerate(scores) if one.value is not None]
-    return scores[-max(known)[1]] if known else None
+    places = best_rows([one.value for one in scores])
+    return [one for place, one in enumerate(scores) if place in places]
 
 
 def verdict(rows: Sequence[Row], compared: Mapping[str, Any]) -> str:
@@ -106,22 +114,29 @@ def verdict(rows: Sequence[Row], compared: Mapping[str, Any]) -> str:
     own = next((one for one in scores if one.source == default), None)
     if own is None:
         return "No readout of the embedding is in the table."
-    sentences = [_chance(own)]
-    if own.value is not None:
-        sentences += _comparisons(own, scores, _NAMES[metric], compared)
-        sentences += _highest(own, scores, _NAMES[metric])
+    if own.value is None:
+        return f"The {_NAMES[metric]} of {_default(own)} is not defined."
+    sentences = [_chance(own, metric)]
+    sentences += comparisons(own, scores, _NAMES[metric], compared)
+    sentences += highest(own, scores, _NAMES[metric])
     return " ".join(sentences)
 
 
-def _chance(own: Scored) -> str:
+def _chance(own: Scored, metric: str) -> str:
     p, label = as_float(own.row.get("permutation_p")), _default(own)
     if p is None:
         return f"Without a permutation test it is not known whether {label} predicts this target."
-    if p < _SIGNIFICANT:
-        return f"{_sentence(label)} predicts this target better than chance (p = {number(p, 2)})."
+    if p >= _SIGNIFICANT:
+        return (
+            f"{_sentence(label)} does not predict this target better than chance "
+            f"(p = {number(p, 2)}, not below {_SIGNIFICANT:g})."
+        )
+    found = f"{_sentence(label)} predicts this target better than chance (p = {number(p, 2)})"
+    if own.value is None or own.value > _CHANCE[metric]:
+        return f"{found}."
     return (
-        f"{_sentence(label)} does not predict this target better than chance (p = {number(p, 2)}, "
-        f"not below {_SIGNIFICANT:g})."
+        f"{found}, although its {_NAMES[metric]} ({number(own.value, 3)}) is not above "
+        f"{_CHANCE[metric]:g}: {_NOT_USEFUL[metric]}."
     )
 
 
@@ -133,19 +148,34 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _comparisons(
+def comparisons(
     own: Scored, scores: Sequence[Scored], metric: str, compared: Mapping[str, Any]
 ) -> list[str]:
-    """A sentence on the best baseline, and one on the controls."""
-    baseline = best_of([one for one in scores if one.source.role == BASELINE])
-    others = {
-        "the best baseline": [baseline] if baseline else [],
-        "the control" + ("s" if len(_controls(own, scores)) > 1 else ""): _controls(own, scores),
-    }
-    value = number(own.value, 3)
+    """Compare one source with the best baseline, and with the controls.
+
+    Parameters
+    ----------
+    own
+        The source; its score is defined.
+    scores
+        Of all sources, by the same metric.
+    metric
+        Its name.
+    compared
+        The target's field in the sidecar's Comparisons; empty where none was recorded.
+
+    Returns
+    -------
+    list of str
+        A sentence for each.
+    """
+    baselines = best_of([one for one in scores if one.source.role == BASELINE])
+    word = "the best baselines" if len(baselines) > 1 else "the best baseline"
+    subject = f"Its {metric} ({number(own.value, 3)})"
+    others = ((word, word, baselines), ("the controls", "the control", _controls(own, scores)))
     return [
-        _compared(f"Its {metric} ({value})", what, own, chosen, compared)
-        for what, chosen in others.items()
+        _compared(subject, several, single, own, chosen, compared)
+        for several, single, chosen in others
         if chosen
     ]
 
@@ -156,33 +186,35 @@ def _controls(own: Scored, scores: Sequence[Scored]) -> list[Scored]:
         one
         for one in scores
         if one.source.role == CONTROL
+        and one.value is not None
         and (one.source.features != "untrained" or one.source[1:3] == own.source[1:3])
     ]
 
 
 def _compared(
     subject: str,
-    what: str,
+    several: str,
+    single: str,
     own: Scored,
     others: Sequence[Scored],
     compared: Mapping[str, Any],
 ) -> str:
+    """A sentence about one source beside others, with all numbers that it depends on."""
     groups: dict[str, list[str]] = {}
     for other in others:
         result, numbers = _compare(own, other, mapping(compared.get(other.source.name)))
         groups.setdefault(result, []).append(f"{other.source.label} ({numbers})")
-    parts = [
-        f"{result} that of {what}, {joined(groups[result])}"
-        for result in (_BETTER, _WORSE)
-        if result in groups
-    ]
-    if _UNDECIDED in groups:
-        parts.append(f"not distinguishable from that of {what}, {joined(groups[_UNDECIDED])}")
-    return f"{subject} is {', and '.join(parts)}."
+    parts = []
+    for result in (_BETTER, _WORSE, _UNDECIDED, _UNKNOWN):
+        if result in groups:
+            names = groups[result]
+            what = several if len(names) > 1 else single
+            parts.append(f"{result} that of {what}, {joined(names)}")
+    return f"{subject} is {'; and '.join(parts)}."
 
 
 def _compare(own: Scored, other: Scored, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Better, worse or undecided; and the numbers that tell."""
+    """Better, worse, undecided or unknown; and the numbers that tell."""
     value = number(other.value, 3)
     low, high = as_float(found.get("Low")), as_float(found.get("High"))
     if low is not None and high is not None:
@@ -191,7 +223,7 @@ def _compare(own: Scored, other: Scored, found: Mapping[str, Any]) -> tuple[str,
         return _BETTER if low > 0 else _WORSE if high < 0 else _UNDECIDED, numbers
     mine, its = _interval(own.row), _interval(other.row)
     if mine is None or its is None:
-        return _UNDECIDED, value
+        return _UNKNOWN, f"{value}; without an interval"
     numbers = f"{value} [{number(its[0], 3)}, {number(its[1], 3)}]"
     return _BETTER if mine[0] > its[1] else _WORSE if mine[1] < its[0] else _UNDECIDED, numbers
 
@@ -201,15 +233,28 @@ def _interval(row: Row) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _highest(own: Scored, scores: Sequence[Scored], metric: str) -> list[str]:
-    """Which source has the largest score, if it is not the default one."""
+def highest(own: Scored, scores: Sequence[Scored], metric: str) -> list[str]:
+    """Name the sources with the largest score, if one source is not among them.
+
+    Parameters
+    ----------
+    own
+        The source.
+    scores
+        Of all sources, by the same metric.
+    metric
+        Its name.
+
+    Returns
+    -------
+    list of str
+        A sentence, or none.
+    """
     best = best_of(scores)
-    if best is None or best.source == own.source:
+    if own in best:
         return []
-    text = f"The largest {metric} in the table is that of {best.source.label}"
-    numbers = f" ({number(best.value, 3)})"
-    if best.source.role == EMBEDDING:
-        return [
-            f"{text}{numbers}; a readout that is chosen by this table is chosen too favourably."
-        ]
-    return [f"{text}{numbers}."]
+    names = joined([one.source.label for one in best])
+    text = f"The largest {metric} in the table is that of {names} ({number(best[0].value, 3)})"
+    if any(one.source.role == EMBEDDING for one in best):
+        return [f"{text}; a readout that is chosen by this table is chosen too favourably."]
+    return [f"{text}."]

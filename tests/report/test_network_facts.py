@@ -49,7 +49,7 @@ def test_a_cohort_has_its_consensus_its_recordings_and_the_controls() -> None:
         "recordings, model",
         "control, smooth random fields, 95 %",
     ]
-    assert rows[1][1:3] == ("0.400 (0.100)", "n/a")
+    assert rows[1][1:3] == ("0.400 (0.141)", "n/a")
     consensus, recordings = network_facts.cohort_verdicts(table)
     assert "better" in consensus and "no better" not in consensus
     assert "on average, agree with AA-7 no better than" in recordings

@@ -53,8 +53,8 @@ def test_worse_and_undecided_are_not_better() -> None:
     intervals = {CONNECTIVITY: (-0.12, -0.06), UNTRAINED: (-0.03, 0.05), COORDINATES: (0.7, 0.9)}
     text = verdict(rows, _compared(intervals))
     assert "worse than that of the best baseline, functional connectivity (0.89" in text
-    assert "better than that of the controls, coordinates of the parcels (0; difference" in text
-    assert "and not distinguishable from that of the controls, untrained" in text
+    assert "better than that of the control, coordinates of the parcels (0; difference" in text
+    assert "; and not distinguishable from that of the control, untrained" in text
     assert "better than that of the best" not in text
     assert "The largest R² in the table is that of functional connectivity (0.89)" in text
 
