@@ -209,8 +209,11 @@ class Cohort:
         source = recording.path.relative_to(recording.naming.output_dir).as_posix()
         return Row.of_recording(recording.entities, source, merged)
 
-    def write_recordings(self) -> None:
-        """The table of all recordings with their quality and, for those left out, the reason."""
+    def write_recordings(self, scaling: str = "") -> None:
+        """The table of all recordings with their quality and, for those left out, the reason.
+
+        scaling: the statistics that scaled the series, for the sidecar; empty if that failed.
+        """
         rows = [_table_row(recording) for recording in self.recordings]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         path = self.naming.path("group_recordings")
@@ -220,6 +223,8 @@ class Cohort:
             "MinimumCoverage": self.settings.min_coverage,
             "SuspectRegistrations": "included" if self.settings.include_suspect else "excluded",
             "Ratings": _rated(self.settings.ratings, self.recordings),
+            "ScalingStatistics": scaling or None,
+            "ScalingStatisticsGiven": self.settings.scaling_stats is not None,
             "Warnings": to_json(self.warnings()),
         }
         sidecar = self.naming.path("group_recordings", extension=".json")

@@ -95,7 +95,7 @@ def _run(cohort: Cohort) -> int:
         if statistics is not None:
             _embed(cohort, statistics)
             summarise(cohort, statistics)
-        cohort.write_recordings()
+        cohort.write_recordings("" if statistics is None else statistics.description)
     except KeyboardInterrupt:
         reason = "the call was stopped before the group level was finished"
         cohort.report(GROUP, Outcome(FAILED, reason))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from brainlm_bids.report.values import number
 
@@ -10,8 +10,20 @@ from brainlm_bids.report.values import number
 DIGITS = 3
 
 
-def best_rows(values: Sequence[float | None], *, largest: bool = True) -> frozenset[int]:
-    """Rows with the best value of a column, as the table shows it.
+def significant(value: float) -> str:
+    """A score as the tables of decodings write it: with three significant digits."""
+    return number(value, DIGITS)
+
+
+def decimals(value: float) -> str:
+    """A score as the tables of means write it: with three decimals."""
+    return f"{value:.{DIGITS}f}"
+
+
+def best_rows(
+    values: Sequence[float | None], written: Callable[[float], str] = significant
+) -> frozenset[int]:
+    """Rows with the largest value of a column, as the table shows it.
 
     Two values that the table writes alike are equal: a reader who sees 0.61 twice must not be told
     that one of them is larger.
@@ -20,13 +32,13 @@ def best_rows(values: Sequence[float | None], *, largest: bool = True) -> frozen
     ----------
     values
         Of the column; None where not defined.
-    largest
-        Whether the largest is the best, or the smallest.
+    written
+        How the table writes a value.
 
     Returns
     -------
     frozenset of int
-        Places of all rows with the best value; empty where no value is defined.
+        Places of all rows with the largest value; empty where no value is defined.
 
     Examples
     --------
@@ -36,16 +48,7 @@ def best_rows(values: Sequence[float | None], *, largest: bool = True) -> frozen
     known = [value for value in values if value is not None]
     if not known:
         return frozenset()
-    best = max(known) if largest else min(known)
+    best = written(max(known))
     return frozenset(
-        place for place, value in enumerate(values) if value is not None and equal(value, best)
+        place for place, value in enumerate(values) if value is not None and written(value) == best
     )
-
-
-def equal(one: float, other: float) -> bool:
-    """Whether the tables show two values as the same number.
-
-    >>> equal(0.12341, 0.12344), equal(0.123, 0.124)
-    (True, False)
-    """
-    return number(one, DIGITS) == number(other, DIGITS)

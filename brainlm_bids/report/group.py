@@ -17,11 +17,21 @@ from brainlm_bids import files
 from brainlm_bids.bids.derivatives import find_derivatives
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import from_json, gravest_first
+from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.figure_files import existing_figures, sections
 from brainlm_bids.report.group_model import Model, gather_model
 from brainlm_bids.report.methods_group import cohort_methods
 from brainlm_bids.report.page import Places, render
-from brainlm_bids.report.values import Fact, Row, as_float, number, read_json, read_tsv, without_na
+from brainlm_bids.report.values import (
+    Fact,
+    Row,
+    as_float,
+    joined,
+    number,
+    read_json,
+    read_tsv,
+    without_na,
+)
 
 # Columns of the table of recordings that the page shows; one that a folder lacks stays empty.
 _SHOWN = (
@@ -70,11 +80,12 @@ def build_group_report(
         "group.html.j2",
         Places(index=index),
         title=stem.replace("_", " · "),
-        facts=_facts(recordings, scaling, models),
+        facts=_facts(recordings, scaling, sidecar, models),
         warnings=warnings,
         recordings=[_with_link(row, output_dir) for row in recordings],
-        not_complete=[row for row in recordings if row["reason"] not in ("", "n/a")],
-        scaling=scaling,
+        not_complete=[row for row in recordings if _is_incomplete(row)],
+        lead=_lead(recordings, models),
+        scaling=scaling_sentences(scaling, sidecar),
         figures=existing_figures(naming, "cohort"),
         models=models,
         cohort_parts=sections("cohort"),
@@ -97,24 +108,107 @@ def _models(naming: Naming) -> list[str]:
     )
 
 
-def _facts(recordings: list[Row], scaling: dict[str, Any], models: list[Model]) -> list[Fact]:
+def _is_incomplete(row: Row) -> bool:
+    """Whether something of a recording is missing from the analysis."""
+    return row["status"] != "included" or row["reason"] not in ("", "n/a")
+
+
+def _lead(recordings: list[Row], models: list[Model]) -> str:
+    """What the page is about: only what it has."""
+    included = [row for row in recordings if row["status"] == "included"]
+    people = len({row["participant_id"] for row in included})
+    parts = ["scaling"]
+    if models:
+        parts += ["reconstruction", "embeddings", "networks"]
+    if any(model.decodings.targets for model in models):
+        parts.append("decoding")
+    if any(model.states for model in models):
+        parts.append("states")
+    subject = f"{counted(len(included), 'recording')} of {counted(people, 'participant')}"
+    return f"{subject}: {joined(parts)}."
+
+
+def scaling_sentences(statistics: dict[str, Any], recordings: dict[str, Any]) -> list[str]:
+    """Tell which statistics scaled the series, and what follows from it.
+
+    Parameters
+    ----------
+    statistics
+        Sidecar of the statistics of the cohort; empty where there is none.
+    recordings
+        Sidecar of the table of recordings: whether other statistics were given.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+
+    Examples
+    --------
+    >>> scaling_sentences({}, {"ScalingStatistics": "a.tsv", "ScalingStatisticsGiven": True})[0]
+    'The series were scaled with the statistics in a.tsv, which --scaling-stats gave.'
+    """
+    if recordings.get("ScalingStatisticsGiven"):
+        name = recordings.get("ScalingStatistics")
+        text = f"The series were scaled with the statistics in {name}, which --scaling-stats gave."
+        return [text]
+    if "NumberOfRecordings" not in statistics:
+        return ["The statistics with which the series were scaled are not recorded."]
+    n_recordings = int(statistics["NumberOfRecordings"])
+    n_people = int(statistics.get("NumberOfSubjects") or 0)
+    volumes = statistics.get("VolumesPerRecording", "all")
+    taken = "all volumes" if volumes == "all" else f"the first {volumes} volumes"
+    over = (
+        "of the recording itself"
+        if n_recordings == 1
+        else f"over {n_recordings} recordings of {counted(n_people, 'participant')}"
+    )
+    sentences = [
+        "Each parcel was centred in each recording and then scaled with the parcel’s median and "
+        f"interquartile range {over} ({taken} of each, {statistics.get('NumberOfVolumes', 'n/a')} "
+        "in total)."
+    ]
+    if n_people > 1:
+        sentences.append(
+            "BrainLM’s training data were scaled in the same way: differences in amplitude between "
+            "participants are preserved."
+        )
+    else:
+        sentences.append("With one participant, no differences between participants are seen.")
+    return [
+        *sentences,
+        "To scale other data with these statistics, pass "
+        f"atlas-{statistics.get('Atlas')}_desc-cohort_scaling.tsv to --scaling-stats.",
+    ]
+
+
+def _facts(
+    recordings: list[Row], scaling: dict[str, Any], sidecar: dict[str, Any], models: list[Model]
+) -> list[Fact]:
     included = [row for row in recordings if row.get("status") == "included"]
     participants = {row.get("participant_id") for row in included}
-    excluded = len(recordings) - len(included)
     facts = [
         Fact("Recordings", str(len(included)), f"of {len(recordings)}"),
         Fact("Participants", str(len(participants))),
-        Fact("Excluded", str(excluded), "see below" if excluded else "", bool(excluded)),
     ]
+    for status in ("excluded", "failed"):
+        count = sum(row.get("status") == status for row in recordings)
+        if count or status == "excluded":
+            note = "see the list below" if count else ""
+            facts.append(Fact(status.capitalize(), str(count), note, bool(count)))
     for key, label, unit in (("mean_fd", "Mean FD", " mm"), ("coverage", "Coverage", "")):
         values = [v for row in included if (v := as_float(row.get(key))) is not None]
         if values:
-            span = f"{min(values):.2g} to {max(values):.2g}{unit}"
-            facts.append(Fact(label, f"{np.median(values):.2g}{unit}", f"median; {span}"))
-    if "NumberOfRecordings" in scaling:
-        volumes = scaling.get("VolumesPerRecording")
+            span = f"{number(min(values), 2)} to {number(max(values), 2)}{unit}"
+            of = "" if len(values) == len(included) else f" of {counted(len(values), 'recording')}"
+            note = f"median{of}; {span}" if len(values) > 1 else of.strip()
+            facts.append(Fact(label, f"{number(float(np.median(values)), 2)}{unit}", note))
+    if sidecar.get("ScalingStatisticsGiven"):
+        facts.append(Fact("Scaling", "given", str(sidecar.get("ScalingStatistics"))))
+    elif "NumberOfRecordings" in scaling:
+        volumes = scaling.get("VolumesPerRecording", "all")
         each = "all volumes" if volumes == "all" else f"the first {volumes} volumes"
-        text = f"{scaling['NumberOfRecordings']} recordings"
+        text = counted(int(scaling["NumberOfRecordings"]), "recording")
         facts.append(Fact("Scaling computed from", text, f"{each} of each"))
     facts.append(Fact("Models", str(len(models)), ", ".join(model.label for model in models)))
     return facts

@@ -148,18 +148,19 @@ def _summary(rows: Sequence[Row]) -> str:
             for other in shares
             if other["variable"] == row["variable"] and other is not row
         ]
-        numbers = ", ".join([f"{_percent(value)}, p = {number(p, 2)}", *others])
+        numbers = f"{_percent(value)} of its variance above chance, p = {number(p, 2)}"
+        if others:
+            numbers += f"; {', '.join(others)}"
         kind = "found" if p < _SIGNIFICANT and value > 0 else "absent"
         groups[kind].append(f"{row['variable']} ({numbers})")
     sentences = []
     if groups["found"]:
         sentences.append(
-            f"More of the embedding’s variance than by chance goes with {joined(groups['found'])}. "
-            "A target that goes with one of these can be predicted through it: look at such "
-            "targets with --regress-out as well."
+            f"The embedding differs with {joined(groups['found'])}. A target that goes with one "
+            "of these can be predicted through it: look at such targets with --regress-out as well."
         )
     if groups["absent"]:
-        sentences.append(f"No such share was found for {joined(groups['absent'])}.")
+        sentences.append(f"No difference was found with {joined(groups['absent'])}.")
     if groups["unknown"]:
         sentences.append(f"Not tested, since no permutation differs: {joined(groups['unknown'])}.")
     return " ".join(sentences)
@@ -192,7 +193,8 @@ def _most_reliable(rows: Sequence[Row]) -> frozenset[int]:
         row["features"]: as_float(row["value"]) for row in rows if row["measure"] == "icc_median"
     }
     kinds = dict.fromkeys(row["features"] for row in rows)
-    return best_rows([medians.get(kind) if kind in FEATURES else None for kind in kinds])
+    values = [medians.get(kind) if kind in FEATURES else None for kind in kinds]
+    return best_rows(values, lambda value: number(value, 2))
 
 
 def _rate(row: Row | None) -> str:

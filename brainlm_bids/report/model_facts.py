@@ -92,9 +92,18 @@ def _score(value: object) -> str:
     return "n/a" if score is None else f"{score:.4f}"
 
 
+def baseline_name(predictor: str) -> str:
+    """A simple predictor in words.
+
+    >>> baseline_name("parcel_mean")
+    'the parcel mean'
+    """
+    return _BASELINES.get(predictor, predictor)
+
+
 def verdict(scores: Mapping[str, float]) -> str:
     """Say which simple predictors a model outperforms, from the r² of all predictors."""
-    baselines = {_BASELINES.get(name, name): s for name, s in scores.items() if name != "model"}
+    baselines = {baseline_name(name): s for name, s in scores.items() if name != "model"}
     beaten = [name for name, score in baselines.items() if scores["model"] > score]
     others = [name for name in baselines if name not in beaten]
     if not others:

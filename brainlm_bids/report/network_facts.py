@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from brainlm_bids.figures.palette import NETWORK_FEATURES
-from brainlm_bids.report.best import best_rows
+from brainlm_bids.report.best import best_rows, decimals
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, mean_of, mean_sd
 
@@ -60,7 +60,7 @@ def cohort_best(table: Sequence[Row]) -> frozenset[int]:
             mean_of(chosen, "adjusted_rand") if of == kind else None for of, _, chosen in groups
         ]
         if sum(value is not None for value in values) > 1:
-            best |= best_rows(values)
+            best |= best_rows(values, decimals)
     return frozenset(best)
 
 
@@ -105,7 +105,7 @@ def _beside_connectivity(scores: Mapping[str, Any], others: Mapping[str, Any]) -
         if value is None or other is None:
             continue
         numbers = f"{name} ({value:.3f} against {other:.3f})"
-        same = f"{value:.3f}" == f"{other:.3f}"
+        same = decimals(value) == decimals(other)
         result = "equally well" if same else "better" if value > other else "less well"
         parts[result].append(numbers)
     found = [f"{result} in {joined(names)}" for result, names in parts.items() if names]
@@ -152,7 +152,7 @@ def verdict(scores: Mapping[str, Any], limit: Mapping[str, Any], subject: str) -
         if value is None or high is None:
             continue
         # a value that is written as its limit is not above it
-        if value > high and f"{value:.3f}" != f"{high:.3f}":
+        if value > high and decimals(value) != decimals(high):
             above.append(f"{name} ({value:.3f}, limit {high:.3f})")
         else:
             below.append(f"{name} ({value:.3f}, limit {high:.3f})")

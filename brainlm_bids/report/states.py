@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import STATE_SOURCES, Source
+from brainlm_bids.report.best import best_rows
 from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number, read_json, read_tsv
-from brainlm_bids.report.verdict import Scored, best_of, comparisons, highest
+from brainlm_bids.report.verdict import Scored, comparisons, highest
 
 _SIGNIFICANT = 0.05
 _METRIC = "balanced_accuracy"
+
+
+class StateLine(NamedTuple):
+    """A source: its name, balanced accuracy with interval, AUC and p; how the row is marked."""
+
+    cells: tuple[str, ...]
+    default: bool
+    best: bool
 
 
 @dataclass
@@ -22,9 +32,9 @@ class States:
 
     about: str = ""
     chance: str = ""
-    # source, balanced accuracy with its interval, AUC, p; whether the row is the default readout
-    lines: list[tuple[tuple[str, ...], bool]] = field(default_factory=list)
-    # state, number of blocks, share that the default readout finds
+    p_values: str = ""
+    lines: list[StateLine] = field(default_factory=list)
+    # state, number of blocks, share that the default readout finds, what it is taken for
     by_state: list[tuple[str, ...]] = field(default_factory=list)
     verdict: str = ""
     notes: list[str] = field(default_factory=list)
@@ -48,15 +58,22 @@ def gather_states(naming: Naming, label: str) -> States | None:
     shown = [(one, found) for one in STATE_SOURCES if (found := _of_source(rows, one))]
     chance = as_float(mapping(sidecar.get("Chance")).get(_METRIC))
     first = rows[0]
+    unit = str(sidecar.get("LeftOutTogether") or "participants")
+    whole = "single blocks" if unit == "blocks" else f"whole {unit}"
+    best = best_rows([as_float(found.get(_METRIC, {}).get("value")) for _, found in shown])
     result = States(
         about=(
-            f"{first['n_blocks']} blocks in {counted(int(first['n_recordings']), 'recording')} of "
-            f"{counted(int(first['n_subjects']), 'participant')}; "
-            f"{sidecar.get('LeftOutTogether', 'participants')} are left out of the training as a "
-            f"whole, in {first['n_folds']} folds"
+            f"{counted(int(first['n_blocks']), 'block')} in "
+            f"{counted(int(first['n_recordings']), 'recording')} of "
+            f"{counted(int(first['n_subjects']), 'participant')}, "
+            f"{first['n_folds']} folds of {whole}"
         ),
         chance=number(chance, 3),
-        lines=[(_line(one, found), one.name == default) for one, found in shown],
+        p_values=str(sidecar.get("PermutationP") or ""),
+        lines=[
+            StateLine(_line(one, found), one.name == default, place in best)
+            for place, (one, found) in enumerate(shown)
+        ],
         by_state=_by_state(naming, label, default),
         verdict=_verdict(shown, default, chance),
         notes=[str(text) for text in sidecar.get("Notes") or []],
@@ -86,7 +103,7 @@ def _line(source: Source, found: dict[str, Row]) -> tuple[str, ...]:
             return text
         return f"{text} [{number(low, 3)}, {number(high, 3)}]"
 
-    p = number(found[_METRIC].get("permutation_p"), 2)
+    p = number(found.get(_METRIC, {}).get("permutation_p"), 2)
     return source.label, cell(_METRIC), cell("auc"), p
 
 

@@ -128,7 +128,7 @@ def test_the_report_and_the_methods_say_it_in_words(audited: Naming) -> None:
     assert rho[0] == "–" and rho[1].startswith("-0.")
     assert audit.summary.startswith("The embedding differs with site (")
     assert audit.not_measured == [("coverage", "is the same in all recordings")]
-    assert audit.compared == "two sessions of 15 participants, task rest"
+    assert audit.compared == "two sessions of each of 15 participants (task rest)"
     assert audit.reliability[0][0] == "Embedding"
     assert audit.reliability[0][3] == "93.3 %; chance 7.0 %; p = 0.001"
     assert "Mean FD" in [row[0] for row in audit.reliability]

@@ -453,7 +453,7 @@ def test_reports_of_a_folder_with_names_of_older_versions_lose_nothing(tmp_path:
     assert len(_Page(former_folder / "sub-01.html").figures()) == 5
     assert len(_Page(former_folder / "group.html").figures()) == 4
     assert "0.1234" in former[0]
-    assert "0.123 (0.000)" in former[1]
+    assert ">0.123</td>" in former[1]
 
 
 def test_motion_outliers_of_older_folders_are_counted(tmp_path: Path) -> None:
