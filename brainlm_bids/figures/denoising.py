@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.palette import MUTED, NOISE, SIGNAL
+
+# High-frequency content is 0 at this frequency and 1 at the Nyquist frequency.
+LOWEST_HZ = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,35 @@ class Limits:
     hfc: float
     hyperplane: tuple[float, float, float]
 
+    def exceeded(self, values: Mapping[str, float]) -> list[str]:
+        """Names of the features of a component that make it noise; none if it is signal.
 
-def plot_aroma(
-    path: Path,
-    features: Mapping[str, np.ndarray],
-    mixing: np.ndarray,
-    tr: float,
-    limits: Limits,
-    *,
-    max_components: int = 40,
-) -> None:
-    """Draw each component's features and decision, and time courses with their power spectra.
+        >>> limits = Limits(0.1, 0.35, (-20.0, 10.0, 25.0))
+        >>> limits.exceeded({"max_rp_corr": 0.7, "edge_fract": 0.9, "hfc": 0.4, "csf_fract": 0.0})
+        ['hfc', 'edge_fract', 'max_rp_corr']
+        """
+        intercept, of_motion, of_edge = self.hyperplane
+        score = intercept + of_motion * values["max_rp_corr"] + of_edge * values["edge_fract"]
+        decided = {
+            "csf_fract": values["csf_fract"] > self.csf_fract,
+            "hfc": values["hfc"] > self.hfc,
+            "edge_fract": score > 0,
+            "max_rp_corr": score > 0,
+        }
+        return [name for name, above in decided.items() if above]
+
+    @staticmethod
+    def frequency(hfc: float, nyquist: float) -> float:
+        """Frequency in Hz of a high-frequency content, which halves the power above 0.01 Hz.
+
+        >>> Limits.frequency(1.0, 0.25), Limits.frequency(0.0, 0.25)
+        (0.25, 0.01)
+        """
+        return LOWEST_HZ + hfc * (nyquist - LOWEST_HZ)
+
+
+def plot_aroma(path: Path, features: Mapping[str, np.ndarray], limits: Limits) -> None:
+    """Draw the features of all components with the limits of the decision.
 
     Parameters
     ----------
@@ -48,32 +68,13 @@ def plot_aroma(
     features
         Columns (K,): `max_rp_corr`, `edge_fract`, `csf_fract` and `hfc` from 0 to 1, `variance`
         as fraction or percent, and `classification`, "noise" or "signal".
-    mixing
-        Time courses (T, K); NaN in non-steady-state volumes.
-    tr
-        Repetition time in s.
     limits
         Limits of the decision, drawn as dashed lines.
-    max_components
-        Time courses are drawn of so many components, those with most variance.
     """
     noise = np.array([str(label) == "noise" for label in features["classification"]], bool)
-    mixing = np.asarray(mixing, float)
     variance = _fractions(features.get("variance"), len(noise))
-    order = np.argsort(-variance, kind="stable")[:max_components]
-    rows = int(np.ceil(len(order) / 2))
-    with c.canvas(path, height=3.3 + 0.21 * max(rows, 4)) as figure:
-        top, bottom = c.split(figure, 2, 1, height_ratios=(3.2, 0.4 + 0.21 * max(rows, 4)))
-        _draw_features(top, features, noise, variance, limits)
-        panels = bottom.subplots(1, 4, width_ratios=(2.4, 1, 2.4, 1))
-        for half in range(2):
-            chosen = order[half * rows : (half + 1) * rows]
-            _component_rows(panels[2 * half], panels[2 * half + 1], chosen, mixing, noise, tr, rows)
-        panels[0].set_title("Time courses")
-        panels[1].set_title("Power spectra")
-        if len(order) < len(noise):
-            text = f"the {len(order)} of {len(noise)} components with most variance"
-            panels[2].set_title(text, fontsize=8, color=MUTED, weight="normal")
+    with c.canvas(path, height=3.3) as figure:
+        _draw_features(figure, features, noise, variance, limits)
 
 
 def _fractions(variance: np.ndarray | None, n: int) -> np.ndarray:
@@ -114,39 +115,3 @@ def _draw_features(
     right.bar_label(bars, labels, fontsize=8, padding=2)
     right.set(ylim=(0, 1.3 * max(*share, 1.0)), ylabel="variance of the components (%)")
     right.set_title("Classification")
-
-
-def _component_rows(
-    time_axes: Axes,
-    frequency_axes: Axes,
-    chosen: np.ndarray,
-    mixing: np.ndarray,
-    noise: np.ndarray,
-    tr: float,
-    rows: int,
-) -> None:
-    # non-steady-state volumes have no value
-    steady = np.flatnonzero(np.isfinite(mixing).all(axis=1))
-    time, mixing = steady * tr, mixing[steady]
-    frequency = np.fft.rfftfreq(len(mixing), tr)[1:]
-    for row, component in enumerate(chosen):
-        colour = NOISE if noise[component] else SIGNAL
-        course = mixing[:, component] - mixing[:, component].mean()
-        scaled = course / (np.abs(course).max() or 1.0)
-        time_axes.plot(time, row - 0.48 * scaled, color=colour, lw=0.6, rasterized=True)
-        power = np.abs(np.fft.rfft(course))[1:] ** 2
-        scaled = power / (power.max() if power.size and power.max() > 0 else 1.0)
-        base = np.full_like(frequency, row + 0.42)
-        frequency_axes.fill_between(
-            frequency, base, base - 0.85 * scaled, color=colour, lw=0, rasterized=True
-        )
-    time_axes.set_yticks(range(len(chosen)), [f"{component + 1}" for component in chosen])
-    for label, component in zip(time_axes.get_yticklabels(), chosen):
-        label.set(color=NOISE if noise[component] else SIGNAL, fontsize=6.5)
-    frequency_axes.set_yticks([])
-    time_axes.set(xlabel="time (s)", xlim=(0, max(time[-1], tr)), ylabel="component")
-    frequency_axes.set(xlabel="frequency (Hz)", xlim=(0, 0.5 / tr))
-    for axes in (time_axes, frequency_axes):
-        axes.set_ylim(max(rows, 4) - 0.4, -0.6)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(left=False)

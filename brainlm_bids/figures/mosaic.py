@@ -62,12 +62,15 @@ class Layout:
         Voxel coordinates (3, h, w) of the pixels of each tile.
     orientation
         Orientation of the image relative to RAS+, as nibabel has it.
+    affine
+        (4, 4) from those voxel coordinates to RAS+ mm.
     """
 
     shape: tuple[int, int]
     tiles: tuple[Tile, ...]
     coordinates: tuple[np.ndarray, ...]
     orientation: np.ndarray
+    affine: np.ndarray
 
     def height(self, width: float) -> float:
         """Height of the picture for a given width.
@@ -84,7 +87,9 @@ class Layout:
         """
         return width * self.shape[0] / self.shape[1]
 
-    def cut(self, volume: np.ndarray, order: int = 1) -> np.ndarray:
+    def cut(
+        self, volume: np.ndarray, order: int = 1, affine: np.ndarray | None = None
+    ) -> np.ndarray:
         """Sample the slices of a volume.
 
         Parameters
@@ -93,6 +98,8 @@ class Layout:
             (X, Y, Z).
         order
             Order of the interpolation; 0 for labels.
+        affine
+            (4, 4) of the volume, if its grid is not that of the layout.
 
         Returns
         -------
@@ -100,10 +107,15 @@ class Layout:
             (H, W) float32 picture, NaN between the tiles.
         """
         volume = np.nan_to_num(np.asarray(volume, dtype=np.float32))
-        ras = nib.orientations.apply_orientation(volume, self.orientation)
+        if affine is None:
+            sampled = nib.orientations.apply_orientation(volume, self.orientation)
+            to_grid = np.eye(4)
+        else:
+            sampled, to_grid = volume, np.linalg.inv(affine) @ self.affine
         picture = np.full(self.shape, np.nan, dtype=np.float32)
-        for tile, where in zip(self.tiles, self.coordinates):
-            cut = map_coordinates(ras, where, order=order, mode="constant", cval=0.0)
+        for tile, voxels in zip(self.tiles, self.coordinates):
+            where = np.tensordot(to_grid[:3, :3], voxels, 1) + to_grid[:3, 3, None, None]
+            cut = map_coordinates(sampled, where, order=order, mode="constant", cval=0.0)
             rows = slice(tile.top, tile.top + tile.height)
             picture[rows, tile.left : tile.left + tile.width] = cut
         return picture
@@ -116,6 +128,8 @@ def layout(
     *,
     planes: str = "zyx",
     n_columns: int = 7,
+    max_pixels: int = MAX_PIXELS,
+    whole_voxels: bool = False,
 ) -> Layout:
     """Choose slices that span the mask and lay them out, one row per letter of `planes`.
 
@@ -129,6 +143,10 @@ def layout(
         One letter per row of slices: z (axial), y (coronal), x (sagittal).
     n_columns
         Slices per row.
+    max_pixels
+        Width of the largest slice in pixels.
+    whole_voxels
+        Whether no pixel may be smaller than a voxel.
 
     Returns
     -------
@@ -145,7 +163,9 @@ def layout(
     pad = np.ceil(MARGIN / zooms)
     first = np.maximum(low - pad, 0)
     last = np.minimum(high + pad, np.array(filled.shape) - 1)
-    step = max(float(zooms.min()), float(((last - first) * zooms).max()) / MAX_PIXELS)
+    in_plane = [axis for plane in planes for axis in _PLANES[plane][:2]]
+    finest = zooms[in_plane].max() if whole_voxels else zooms.min()
+    step = max(float(finest), float(((last - first) * zooms).max()) / max_pixels)
     size = ((last - first) * zooms / step).round().astype(int) + 1
 
     cell = max(size[_PLANES[plane][0]] for plane in planes)
@@ -163,7 +183,7 @@ def layout(
             coordinates.append(where)
         top += int(size[up]) + 2
     picture = (top - 2, int(n_columns * (cell + 2) - 2))
-    return Layout(picture, tuple(tiles), tuple(coordinates), orientation)
+    return Layout(picture, tuple(tiles), tuple(coordinates), orientation, ras_affine)
 
 
 def _bounds(filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from brainlm_bids.figures import (
     audit,
     canvas,
     cohort,
+    components,
     denoising,
     distortion,
     model,
@@ -64,7 +65,16 @@ def _draw_all(folder: Path) -> dict[str, Path]:
             (image, 1.1 * image, affine, 0.1 * image, mask),
         ),
         "mask": (registration.plot_brain_mask, (image, affine, mask)),
-        "aroma": (denoising.plot_aroma, (features, rng.normal(size=(T, 9)), TR, LIMITS)),
+        "aroma": (denoising.plot_aroma, (features, LIMITS)),
+        "components": (
+            components.plot_component_maps,
+            (
+                rng.normal(size=(9, np.count_nonzero(mask))),
+                *(image, mask, affine, {**features, "variance": np.full(9, 0.1)}),
+                *(rng.normal(size=(T, 9)), components.TimeAxis(TR, 2, np.arange(T + 2) == 30)),
+                LIMITS,
+            ),
+        ),
         "coverage": (
             parcels.plot_coverage,
             (rng.random(N_PARCELS), 40 * rng.normal(size=(N_PARCELS, 3)), networks),
@@ -253,9 +263,7 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
     nothing = np.full((T, N_PARCELS), np.nan)
     path = tmp_path / "x.svg"
     none = {key: np.zeros(0) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
-    denoising.plot_aroma(
-        path, none | {"classification": np.zeros(0, str)}, np.zeros((T, 0)), TR, LIMITS
-    )
+    denoising.plot_aroma(path, none | {"classification": np.zeros(0, str)}, LIMITS)
     motion.plot_carpet(path, nothing, None, networks, TR)
     parcels.plot_series(path, nothing, TR, networks)
     parcels.plot_connectivity(path, nothing[:1].T * nothing[:1], networks)
@@ -302,8 +310,8 @@ def test_a_thumbnail_is_small_and_outlines_the_brain_of_the_target(tmp_path: Pat
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
     modules = (
-        *(audit, cohort, denoising, distortion, model, motion, parcels, registration, states),
-        thumbnail,
+        *(audit, cohort, components, denoising, distortion),
+        *(model, motion, parcels, registration, states, thumbnail),
     )
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"

@@ -55,8 +55,8 @@ class DrawFunctional(ArrayInterface):
             drawn += self._geometry(naming)
         if self.inputs.confounds:
             drawn += self._signals(naming)
-        if self._summary.mixing is not None:
-            drawn += self._components(naming, self._summary.mixing)
+        if self.inputs.components:
+            drawn += self._components(naming)
         if self.inputs.coverage:
             drawn += self._coverage(naming)
         configuration = self._context.configuration
@@ -148,18 +148,36 @@ class DrawFunctional(ArrayInterface):
         )
         return paths
 
-    def _components(self, naming: Naming, mixing: NDArray[np.float64]) -> list[Path]:
+    def _components(self, naming: Naming) -> list[Path]:
+        from brainlm_bids.figures.components import TimeAxis, plot_component_maps
         from brainlm_bids.figures.denoising import Limits, plot_aroma
         from brainlm_bids.preproc import steps
         from brainlm_bids.preproc.denoising import aroma
+        from brainlm_bids.preproc.denoising.mixture import threshold_maps
 
         decisions = payloads.load(steps.Decisions, self.inputs.decisions)
         table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
         table["classification"] = np.where(decisions.noise, "noise", "signal")
-        path = naming.figure("components")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
-        plot_aroma(path, table, mixing, self._context.tr, limits)
-        return [path]
+        scatter, plate = naming.figure("components"), naming.figure("component_maps")
+        plot_aroma(scatter, table, limits)
+        components = payloads.load(steps.Components, self.inputs.components)
+        motion = payloads.load(steps.Motion, self.inputs.motion)
+        n_volumes = motion.n_dummy + len(components.mixing)
+        bad = np.zeros(n_volumes, bool) if motion.good is None else ~motion.good
+        reference, affine = load_image(self.inputs.boldref)
+        plot_component_maps(
+            plate,
+            threshold_maps(components.maps, decisions.map_limits),
+            reference,
+            load_mask(self.inputs.brain_mask),
+            affine,
+            table,
+            components.mixing,
+            TimeAxis(self._context.tr, motion.n_dummy, bad),
+            limits,
+        )
+        return [scatter, plate]
 
     def _coverage(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.parcels import plot_coverage

@@ -9,12 +9,39 @@ from brainlm_bids.preproc.denoising.ica import Float
 FALLBACK_Z = 2.3
 
 
-def threshold_maps(maps: Float) -> NDArray[np.float32]:
+def threshold_maps(maps: Float, limits: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
     """Set voxels to 0 that are more probably background than active.
 
+    Parameters
+    ----------
+    maps
+        (K, V) z.
+    limits
+        (K, 2) of `threshold_limits`, if they are known.
+
+    Returns
+    -------
+    ndarray
+        (K, V) float32. A map may be empty.
+
+    Examples
+    --------
+    With too few voxels for a mixture, the fixed threshold applies.
+
+    >>> threshold_maps(np.array([[0.5, -3.0, 2.0]]))
+    array([[ 0., -3.,  0.]], dtype=float32)
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    low, high = np.float32(threshold_limits(maps) if limits is None else limits).T[:, :, None]
+    return np.where((maps > high) | (maps < low), maps, np.float32(0))
+
+
+def threshold_limits(maps: Float) -> NDArray[np.float64]:
+    """Find below and above which z a voxel of a map is more probably active than background.
+
     Each map is a mixture of one Gaussian (background) and two Gamma densities (activation and
-    deactivation); voxels keep their z where the posterior of the Gammas exceeds 0.5. If the mixture
-    cannot be fitted, or no voxel remains, |z| > 2.3 is kept (MELODIC's null-hypothesis map).
+    deactivation); voxels are active where the posterior of the Gammas exceeds 0.5. If the mixture
+    cannot be fitted, or no voxel would be active, |z| > 2.3 is (MELODIC's null-hypothesis map).
 
     Parameters
     ----------
@@ -24,7 +51,7 @@ def threshold_maps(maps: Float) -> NDArray[np.float32]:
     Returns
     -------
     ndarray
-        (K, V) float32. A map may be empty.
+        (K, 2); ±inf where no voxel is active on that side.
 
     References
     ----------
@@ -32,22 +59,18 @@ def threshold_maps(maps: Float) -> NDArray[np.float32]:
 
     Examples
     --------
-    With too few voxels for a mixture, the fixed threshold applies.
-
-    >>> threshold_maps(np.array([[0.5, -3.0, 2.0]]))
-    array([[ 0., -3.,  0.]], dtype=float32)
+    >>> threshold_limits(np.array([[0.5, -3.0, 2.0]])).round(1)
+    array([[-2.3,  2.3]])
     """
-    return np.stack([_threshold_map(np.asarray(z, dtype=np.float32)) for z in maps])
+    return np.array([_limits(np.asarray(z, dtype=np.float32)) for z in maps]).reshape(-1, 2)
 
 
-def _threshold_map(z: NDArray[np.float32]) -> NDArray[np.float32]:
+def _limits(z: NDArray[np.float32]) -> tuple[float, float]:
     inside = z[z != 0]
     limits = _mixture_limits(inside) if inside.size >= 100 else None
-    if limits is not None:
-        kept = np.where((z > limits[1]) | (z < limits[0]), z, np.float32(0))
-        if kept.any():
-            return kept
-    return np.where(np.abs(z) > FALLBACK_Z, z, np.float32(0))
+    if limits is not None and ((z > limits[1]) | (z < limits[0])).any():
+        return limits
+    return -FALLBACK_Z, FALLBACK_Z
 
 
 def _mixture_limits(z: NDArray[np.float32], n_bins: int = 2000) -> tuple[float, float] | None:

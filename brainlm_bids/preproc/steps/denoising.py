@@ -18,7 +18,7 @@ from brainlm_bids.preproc.denoising.dimension import (
 )
 from brainlm_bids.preproc.denoising.fmriprep import confound_cleaning
 from brainlm_bids.preproc.denoising.ica import Components, smooth_series, spatial_ica
-from brainlm_bids.preproc.denoising.mixture import threshold_maps
+from brainlm_bids.preproc.denoising.mixture import threshold_limits, threshold_maps
 from brainlm_bids.preproc.registration.transforms import PointMap
 from brainlm_bids.preproc.steps.functional import Mask, Motion
 from brainlm_bids.preproc.steps.registration import AromaSamples
@@ -41,6 +41,9 @@ class Decisions:
         Whether the component is noise.
     reason
         By which threshold, as text.
+    map_limits
+        (K, 2) z below and above which a voxel belongs to the component's map, see
+        `mixture.threshold_limits`; None in records of earlier versions.
     """
 
     max_rp_corr: NDArray[np.float64]
@@ -50,6 +53,7 @@ class Decisions:
     variance: NDArray[np.float64]
     noise: Mask
     reason: NDArray[np.str_]
+    map_limits: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,13 +192,16 @@ def classify(
     if good is not None:
         kept = _first_to_last(good)
         mixing, parameters, good = mixing[kept], parameters[kept], good[kept]
-    maps = rules.sample_maps(threshold_maps(components.maps), brain_mask, aroma.voxels)
+    map_limits = threshold_limits(components.maps)
+    thresholded = threshold_maps(components.maps, map_limits)
+    maps = rules.sample_maps(thresholded, brain_mask, aroma.voxels)
     correlation = rules.max_rp_corr(mixing, parameters, seed, good=good)
     edge, csf = rules.edge_csf_fractions(maps, aroma.csf, aroma.edge, aroma.out)
     hfc = rules.high_frequency_content(mixing, tr)
     noise, reasons = rules.classify(correlation, edge, csf, hfc)
     variance = components.explained_variance
-    return Decisions(correlation, edge, csf, hfc, variance, noise, np.array(reasons))
+    reason = np.array(reasons)
+    return Decisions(correlation, edge, csf, hfc, variance, noise, reason, map_limits)
 
 
 def _first_to_last(good: Mask) -> slice:

@@ -37,3 +37,15 @@ def test_maps_without_a_mixture_fall_back_to_2_3() -> None:
     np.testing.assert_allclose(mixture.threshold_maps(few), [[0, 0, 2.4, 0, -2.4, 5.0]], rtol=1e-6)
     np.testing.assert_array_equal(mixture.threshold_maps(np.zeros((2, 500))), 0)
     assert not mixture.threshold_maps(np.full((1, 500), 1.5)).any()
+
+
+def test_limits_that_were_kept_give_the_same_map_again() -> None:
+    rng = np.random.default_rng(5)
+    maps = rng.standard_normal((3, 20000)).astype(np.float32)
+    maps[0, :500] += 6
+    maps[2] = 0
+    limits = mixture.threshold_limits(maps)
+    kept = mixture.threshold_maps(maps, limits)
+    np.testing.assert_array_equal(kept, mixture.threshold_maps(maps))
+    assert (kept[0, :500] != 0).mean() > 0.95
+    assert mixture.threshold_maps(maps[:0], limits[:0]).shape == (0, 20000)
