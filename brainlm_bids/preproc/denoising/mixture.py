@@ -32,7 +32,8 @@ def threshold_maps(maps: Float, limits: NDArray[np.float64] | None = None) -> ND
     array([[ 0., -3.,  0.]], dtype=float32)
     """
     maps = np.asarray(maps, dtype=np.float32)
-    low, high = np.float32(threshold_limits(maps) if limits is None else limits).T[:, :, None]
+    found = threshold_limits(maps) if limits is None else limits
+    low, high = np.asarray(found, dtype=np.float32).T[:, :, None]
     return np.where((maps > high) | (maps < low), maps, np.float32(0))
 
 
