@@ -108,6 +108,8 @@ LABEL org.opencontainers.image.title="brainlm-bids" \
       org.opencontainers.image.description="BIDS App: raw fMRI to A424 parcel series to BrainLM embeddings. Without BrainLM's weights." \
       org.opencontainers.image.authors="The brainlm-bids developers" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/brainlm-bids/brainlm-bids" \
+      org.opencontainers.image.documentation="https://github.com/brainlm-bids/brainlm-bids/tree/main/docs" \
       org.opencontainers.image.base.name="debian:bookworm-slim"
 
 FROM runtime AS gpu

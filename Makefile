@@ -3,6 +3,7 @@
 # make lint    style, types, import contracts, shell      make docs        the documentation site
 # make clean       remove what the others made
 # make image   the Docker image (docs/docker.md)         make test-container    builds and tests it
+# make dist    wheel and sdist in dist/, checked, installed, and the demo run from them (docs/releasing.md)
 # make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
 # make test-browser   the pages in Chromium (with those of make demo); make browser-tools gets axe-core
 # make test-oldest   some tests with the oldest dependencies that pyproject.toml allows
@@ -17,6 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' brainlm_bids/__init__
 DOCKER ?= docker
 DOCKER_BUILD ?=
 OLDEST := .venv-oldest
+FROM_WHEEL := .venv-dist
 OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort tests/test_settings.py \
   tests/preproc/distortion/test_phase.py tests/model --ignore=tests/model/test_transformers.py
 # a file's tests stay together: they share what they compute once
@@ -25,9 +27,11 @@ PARALLEL ?= -n 2 --dist loadfile
 # would take more than half of the time.
 test test-all test-oldest test-browser: export OMP_NUM_THREADS = 1
 PHANTOM := demo/.phantom
+# where the demo's programs are: `make dist` runs it with those of the wheel
+PROGRAMS ?= $(BIN)
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
-.PHONY: venv demo test test-all test-oldest test-browser browser-tools test-container test-cluster image lint docs clean
+.PHONY: venv demo test test-all test-oldest test-browser browser-tools test-container test-cluster image lint docs dist clean
 
 venv: $(INSTALLED)
 
@@ -95,23 +99,38 @@ docs: $(INSTALLED)
 
 $(PHANTOM): $(wildcard brainlm_bids/phantom/*.py) | $(INSTALLED)
 	rm -rf demo
-	$(BIN)/brainlm phantom demo/bids --subjects 2 --volumes 120 --seed 1
+	$(PROGRAMS)/brainlm phantom demo/bids --subjects 2 --volumes 120 --seed 1
 	touch $@
 
 # The outputs are made anew each time, so that the table is always that of the code at hand.
 demo: $(INSTALLED) $(PHANTOM)
 	rm -rf demo/out demo/work
-	$(BIN)/brainlm-bids demo/bids demo/out participant group -w demo/work --model demo --offline \
+	$(PROGRAMS)/brainlm-bids demo/bids demo/out participant group -w demo/work --model demo --offline \
 	  --atlas A424approx --template MNI152NLin2009aSym --nprocs 2
 	@echo
 	@echo "What was recovered of the phantom's truth:"
-	@$(BIN)/brainlm phantom-score demo/bids demo/out
+	@$(PROGRAMS)/brainlm phantom-score demo/bids demo/out
 	@test -s demo/out/sub-01.html
 	@echo
 	@test -s demo/out/group.html
 	@echo "$(CURDIR)/demo/out/sub-01.html"
 	@echo "$(CURDIR)/demo/out/group.html"
 
+# The wheel is built from the sdist, so that neither lacks a file, and with the time of the commit, so
+# that the same commit gives the same bytes. It is installed where nothing else is.
+dist: $(INSTALLED)
+	rm -rf dist $(FROM_WHEEL)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv $(FROM_WHEEL)
+	$(FROM_WHEEL)/bin/python -m pip install --quiet -c constraints.txt $(TORCH)
+	$(FROM_WHEEL)/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	@cd / && $(CURDIR)/$(FROM_WHEEL)/bin/python -c "import brainlm_bids as b; \
+	  assert '$(FROM_WHEEL)' in b.__file__, b.__file__; print(b.__file__, b.__version__)"
+	$(MAKE) --no-print-directory demo PROGRAMS=$(FROM_WHEEL)/bin
+
 clean:
-	rm -rf $(VENV) $(OLDEST) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(OLDEST) $(FROM_WHEEL) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache brainlm_bids.egg-info tests/browser/node_modules
