@@ -329,6 +329,7 @@ def _summarise(
         (float(together[0]), null_together),
         f"{label}: {_count(len(design.chosen), 'parcel')} {_words(options)}, "
         f"{_count(len(design.sets), 'null set')}",
+        background=resources.find_template(offline=True).load_t1w(),
     )
     print(table)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from brainlm_bids.figures import canvas as c
-from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.palette import (
     ACCENT,
     AMBER,
@@ -26,6 +27,7 @@ from brainlm_bids.figures.palette import (
     NETWORKS,
     NOISE,
 )
+from brainlm_bids.figures.parcel_maps import Image, parcel_slices
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST
 
 
@@ -206,9 +208,16 @@ def _points(
 
 
 def plot_probabilities(
-    path: Path, probability: np.ndarray, atlas: np.ndarray, affine: np.ndarray
+    path: Path,
+    probability: np.ndarray,
+    atlas: np.ndarray,
+    affine: np.ndarray,
+    *,
+    background: Image | None = None,
 ) -> None:
     """Draw, for each network, the share of subjects in which a parcel belongs to it.
+
+    Parcels with a share of 0 are transparent.
 
     Parameters
     ----------
@@ -218,22 +227,55 @@ def plot_probabilities(
         Shares (7, V), 0…1.
     atlas, affine
         Parcel numbers 1…V in the voxels, (X, Y, Z), and the affine of the image.
+    background
+        Anatomical image (X, Y, Z) below the maps, in the space of the atlas, and its affine.
     """
-    cut = layout(np.shape(atlas), affine, np.asarray(atlas) > 0, planes="z", n_columns=8)
-    parcels = np.nan_to_num(cut.cut(atlas, order=0)).round().astype(int)
-    row = cut.height(0.92 * c.WIDTH)
+    slices = parcel_slices(atlas, affine, background)
+    row = slices.cut.height(0.92 * c.WIDTH)
     with c.canvas(path, height=len(probability) * (row + 0.28) + 0.2) as figure:
         grid = figure.subplots(len(probability), 1)
-        image: Any = None
         for axes, shares, network in zip(grid, probability, NETWORKS):
-            lookup = np.concatenate([[np.nan], shares])
-            picture = np.ma.masked_invalid(lookup[np.clip(parcels, 0, len(shares))])
-            cmap = c.coarse("magma").with_extremes(bad="white")
-            image = axes.imshow(picture, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
-            axes.set(xticks=[], yticks=[], facecolor="white")
-            axes.set_title(network.name, color=network.colour)
-            c.without_frame(axes)
-        figure.colorbar(image, ax=grid.tolist(), label="share of subjects", aspect=60, pad=0.01)
+            slices.draw(axes, share_colours(shares))
+            axes.set_title(network.name)
+            c.note(axes, _highest(shares))
+        scale = ScalarMappable(Normalize(0, 1), c.coarse(SHARES))
+        label = "share of participants (parcels with 0 are not coloured)"
+        figure.colorbar(scale, ax=grid.tolist(), label=label, aspect=60, pad=0.01)
+
+
+# From dark blue to yellow: every colour stands out from grey
+SHARES = "plasma"
+
+
+def share_colours(shares: np.ndarray) -> np.ndarray:
+    """Colours of shares.
+
+    Parameters
+    ----------
+    shares
+        (V,) 0…1; NaN if unknown.
+
+    Returns
+    -------
+    ndarray
+        (V, 4); transparent where the share is 0 or unknown.
+
+    Examples
+    --------
+    >>> share_colours(np.array([0.0, np.nan, 0.01]))[:, 3].tolist()
+    [0.0, 0.0, 1.0]
+    """
+    known = np.nan_to_num(np.asarray(shares, float))
+    colours = np.array(c.coarse(SHARES)(np.clip(known, 0, 1)))
+    colours[:, 3] = known > 0
+    return colours
+
+
+def _highest(shares: np.ndarray) -> str:
+    """How many parcels belong to a network in anybody, and how certain the most certain are."""
+    known = np.nan_to_num(np.asarray(shares, float))
+    count = int((known > 0).sum())
+    return f"{count} parcel{'s' * (count != 1)}, share up to {known.max(initial=0):.2f}"
 
 
 SHOWN_METRICS = {

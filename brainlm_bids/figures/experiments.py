@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
 
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.cohort import SHOWN_METRICS, forest, network_points
-from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.palette import (
     ACCENT,
     AMBER,
@@ -26,6 +26,7 @@ from brainlm_bids.figures.palette import (
     PURPLE,
     SIGNAL,
 )
+from brainlm_bids.figures.parcel_maps import Image, ParcelSlices, parcel_slices
 
 # Name in the tables: label in the legend, colour, dashes
 BASELINES = {
@@ -122,6 +123,8 @@ def plot_perturbation(
     parcels: Any,
     distance: tuple[float, np.ndarray],
     title: str,
+    *,
+    background: Image | None = None,
 ) -> None:
     """Draw where predictions change, which parcels change most, and how far the embedding moves.
 
@@ -143,16 +146,17 @@ def plot_perturbation(
         Distance that the embedding moves, and that for each random set, (N,).
     title
         Title of the figure.
+    background
+        Anatomical image (X, Y, Z) below the map, in the space of the atlas, and its affine.
     """
     has_null = bool(np.isfinite(z).any())
     shown, unit = (z, "z against random sets") if has_null else (change, "change (IQR)")
-    labels, affine = image
-    cut = layout(labels.shape, affine, labels > 0, planes="z", n_columns=8)
-    height = cut.height(c.WIDTH)
+    slices = parcel_slices(*image, background)
+    height = slices.cut.height(c.WIDTH)
     with c.canvas(path, height=height + 4.0) as figure:
         top, bottom = c.split(figure, 2, 1, height_ratios=(height + 0.6, 3.4))
         top.suptitle(title, fontsize=9, x=0.01, ha="left", weight="bold")
-        _map_picture(top, cut, labels, shown, changed, unit)
+        _map_picture(top, slices, shown, changed, unit)
         panels = bottom.subplots(1, 3, width_ratios=(1.0, 1.1, 1.1))
         _null_histogram(panels[0], *distance)
         _network_spread(panels[1], shown, parcels.network_index, changed, unit)
@@ -161,34 +165,21 @@ def plot_perturbation(
 
 def _map_picture(
     figure: Any,
-    cut: Any,
-    labels: np.ndarray,
+    slices: ParcelSlices,
     values: np.ndarray,
     changed: Sequence[int],
     unit: str,
 ) -> None:
-    axes = figure.subplots(1, 1)
-    axes.set(xticks=[], yticks=[], aspect="equal", facecolor="white")
-    c.without_frame(axes)
-    index = np.nan_to_num(cut.cut(labels, order=0)).round().astype(int)
-    picture = np.concatenate([[np.nan], values])[index]
     limit = c.finite_percentile(np.abs(values), 99)
     low = -limit if np.nanmin(values, initial=0) < 0 else 0.0
-    axes.imshow(
-        np.where(index > 0, 0.0, np.nan), cmap=ListedColormap([FAINT]), interpolation="nearest"
-    )
-    drawn = axes.imshow(
-        np.ma.masked_invalid(picture),
-        cmap="RdBu_r" if low < 0 else "magma",
-        vmin=low,
-        vmax=limit,
-        interpolation="nearest",
-    )
-    touched = np.isin(index, np.asarray(changed) + 1)
-    green = ListedColormap([GREEN])
-    axes.imshow(np.where(touched, 1.0, np.nan), cmap=green, interpolation="nearest")
-    figure.colorbar(drawn, ax=axes, label=unit, shrink=0.8, pad=0.01)
-    c.note(axes, "green: perturbed parcels; grey: undefined")
+    scale = ScalarMappable(Normalize(low, limit), "RdBu_r" if low < 0 else "plasma")
+    colours = scale.to_rgba(np.nan_to_num(values))
+    colours[:, 3] = np.isfinite(values)
+    colours[np.asarray(changed)] = to_rgba(GREEN)
+    axes = figure.subplots(1, 1)
+    slices.draw(axes, colours)
+    figure.colorbar(scale, ax=axes, label=unit, shrink=0.8, pad=0.01)
+    c.note(axes, "green: perturbed parcels; not coloured: undefined")
 
 
 def _null_histogram(axes: Any, distance: float, null: np.ndarray) -> None:

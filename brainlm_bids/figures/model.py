@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from brainlm_bids.figures import canvas as c
-from brainlm_bids.figures.mosaic import Layout, draw_grey, label_tiles, layout
-from brainlm_bids.figures.networks import network_cmap, network_legend
+from brainlm_bids.figures.networks import network_legend, network_rgba
 from brainlm_bids.figures.palette import (
     ACCENT,
     AMBER,
@@ -25,6 +24,7 @@ from brainlm_bids.figures.palette import (
     NOISE,
     SIGNAL,
 )
+from brainlm_bids.figures.parcel_maps import Image, parcel_slices
 
 
 def plot_reconstruction(
@@ -237,7 +237,7 @@ def plot_networks(
     reference: np.ndarray,
     scores: Mapping[str, float] | None = None,
     *,
-    background: np.ndarray | None = None,
+    background: Image | None = None,
     title: str = "Networks from the model",
 ) -> None:
     """Map the network of every parcel beside the published networks AA-7.
@@ -253,16 +253,15 @@ def plot_networks(
     scores
         Fractions 0…1 by name (accuracy, chance level, controls), drawn as bars.
     background
-        Image (X, Y, Z) below the maps, on the grid of the atlas.
+        Anatomical image (X, Y, Z) below the maps, in the space of the atlas, and its affine.
     title
         Title of the map of `labels`.
     """
     labels, reference = np.asarray(labels).astype(int), np.asarray(reference).astype(int)
-    cut = layout(np.shape(atlas), affine, np.asarray(atlas) > 0, planes="z", n_columns=8)
-    parcels = np.nan_to_num(cut.cut(atlas, order=0)).round().astype(int)
+    slices = parcel_slices(atlas, affine, background)
     known = (labels > 0) & (reference > 0)
     share = float((labels == reference)[known].mean()) if known.any() else float("nan")
-    height = cut.height(c.WIDTH)
+    height = slices.cut.height(c.WIDTH)
     with c.canvas(path, height=2 * height + 3.5) as figure:
         top, bottom = c.split(figure, 2, 1, height_ratios=(2 * height + 0.5, 3.0))
         maps = top.subplots(2, 1)
@@ -270,7 +269,7 @@ def plot_networks(
             (maps[0], "Reference: AA-7", reference),
             (maps[1], title, labels),
         ):
-            _network_picture(axes, cut, parcels, numbers, background)
+            slices.draw(axes, network_rgba(numbers))
             axes.set_title(name)
         agreement = f"{100 * share:.0f} % of {int(known.sum())} parcels in the same network"
         c.note(maps[1], agreement)
@@ -278,26 +277,6 @@ def plot_networks(
         _confusion(left, reference[known], labels[known])
         _score_bars(right, {"agreement": share} if not scores else dict(scores))
         network_legend(bottom, np.concatenate([labels, reference]), loc="outside lower center")
-
-
-def _network_picture(
-    axes: Axes,
-    cut: Layout,
-    parcels: np.ndarray,
-    numbers: np.ndarray,
-    background: np.ndarray | None,
-) -> None:
-    axes.set(xticks=[], yticks=[], aspect="equal", facecolor="black")
-    c.without_frame(axes)
-    axes.set(xlim=(-0.5, cut.shape[1] - 0.5), ylim=(cut.shape[0] - 0.5, -0.5))
-    if background is not None:
-        draw_grey(axes, cut, background)
-    lookup = np.concatenate([[0], numbers])
-    network = lookup[np.clip(parcels, 0, len(numbers))].astype(float)
-    network[parcels == 0] = np.nan
-    image = np.ma.masked_invalid(network)
-    axes.imshow(image, cmap=network_cmap(), vmin=-0.5, vmax=7.5, interpolation="nearest")
-    label_tiles(axes, cut)
 
 
 def _confusion(axes: Axes, reference: np.ndarray, labels: np.ndarray) -> None:

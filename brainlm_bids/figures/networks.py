@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgba_array
 from matplotlib.patches import Patch
 
 from brainlm_bids.figures.canvas import without_frame
@@ -64,6 +64,22 @@ def network_cmap() -> ListedColormap:
     return ListedColormap([FAINT, *(network.colour for network in NETWORKS)])
 
 
+def network_rgba(networks: np.ndarray) -> np.ndarray:
+    """Colour of the network of each parcel, for pictures.
+
+    Parameters
+    ----------
+    networks
+        (V,) networks 1…7, 0 for none.
+
+    Returns
+    -------
+    ndarray
+        (V, 4) from 0 to 1.
+    """
+    return np.asarray(to_rgba_array(network_colours(np.asarray(networks))))
+
+
 def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
     """Draw the legend of the networks that occur.
 
@@ -78,7 +94,9 @@ def network_legend(figure: Any, networks: np.ndarray, **where: Any) -> None:
     """
     present = [n for n in range(1, len(NETWORKS) + 1) if np.any(np.asarray(networks) == n)]
     handles = [Patch(color=NETWORKS[n - 1].colour, label=NETWORKS[n - 1].name) for n in present]
-    if not handles:
+    if np.any(np.asarray(networks) == 0):
+        handles.append(Patch(color=FAINT, label="no network"))
+    if not present:
         return
     options: dict[str, Any] = {
         "ncol": len(handles),

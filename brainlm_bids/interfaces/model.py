@@ -82,6 +82,7 @@ class _RunModelInputs(ArrayInputSpec):
     context = Record(RecordingContext, mandatory=True)
     robust_tsv = File(exists=True, mandatory=True)
     atlas = File(exists=True, mandatory=True)
+    template = File(exists=True, nohash=True, desc="T1w, beneath the networks of the figures")
     source = traits.Str(mandatory=True, desc="folder of a checkpoint, or random:<name>")
     label = traits.Str(mandatory=True)
     mask_ratio = traits.List(traits.Float, mandatory=True)
@@ -339,6 +340,7 @@ class RunModel(ArrayInterface):
                 for name, values in scores.items()
                 if name != "spatial_null_mean"
             },
+            background=load_image(self.inputs.template) if self.inputs.template else None,
             title="Networks from the model",
         )
 

@@ -40,6 +40,7 @@ def model_node(
     interface = RunModel(
         context=context,
         atlas=inputs.atlas,
+        template=inputs.template,
         source=plan.source,
         label=plan.label,
         mask_ratio=list(settings.mask_ratio),

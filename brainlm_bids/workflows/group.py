@@ -224,7 +224,13 @@ def tables_workflow(
         name = node_name("tables", model.label)
         table = make_node(writer, name, settings, memory=1.0, always=True)
         graph.add(model.stage("tables"), table)
-        networks = GroupNetworks(label=model.label, atlas=inputs.atlas, rows=model.rows, **chosen)
+        networks = GroupNetworks(
+            label=model.label,
+            atlas=inputs.atlas,
+            template=inputs.template,
+            rows=model.rows,
+            **chosen,
+        )
         name = node_name("networks", model.label)
         node = make_node(networks, name, settings, memory=1.0, always=True)
         graph.add(model.stage("networks"), node, needs=[CONNECTIVITY])

@@ -55,6 +55,7 @@ class Connectivity(GroupInterface):
 class _NetworksInputs(GroupInputs):
     label = traits.Str(mandatory=True)
     atlas = File(exists=True, mandatory=True)
+    template = File(exists=True, desc="T1w, beneath the networks of the figures")
     series_networks = File(exists=True, mandatory=True)
     rows = traits.List(traits.Int, mandatory=True, desc="of series_networks, for the recordings")
 
@@ -148,6 +149,7 @@ class GroupNetworks(GroupInterface):
         from brainlm_bids.figures.model import plot_networks
 
         atlas, reference = self._atlas.astype(np.int32), resources.parcels().network_index
+        background = load_image(self.inputs.template) if self.inputs.template else None
         plot_networks(
             self._naming.figure("consensus", model=self._label),
             labels,
@@ -159,6 +161,7 @@ class GroupNetworks(GroupInterface):
                 for name, scores in self._consensus.items()
                 if name != "spatial_null_mean"
             },
+            background=background,
             title="Consensus of the cohort",
         )
         plot_probabilities(
@@ -166,6 +169,7 @@ class GroupNetworks(GroupInterface):
             probability,
             atlas,
             self._affine,
+            background=background,
         )
 
 
