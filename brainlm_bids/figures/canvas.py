@@ -24,7 +24,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from brainlm_bids import files
-from brainlm_bids.figures.palette import FAINT, INK, MUTED
+from brainlm_bids.figures.palette import AMBER, BAD, FAINT, INK, MUTED
 
 # 10.4 inches are 749 points, which a browser shows as 998 px.
 WIDTH = 10.4
@@ -325,3 +325,39 @@ def shade_dummies(panels: Sequence[Axes], n_dummy: int, tr: float) -> None:
         return
     for axes in panels:
         axes.axvspan(-0.5 * tr, (n_dummy - 0.5) * tr, color=FAINT, lw=0, zorder=0)
+
+
+def mark_bad(panels: Sequence[Axes], bad: np.ndarray | None, tr: float, first: float = 0.0) -> None:
+    """Mark bad volumes: a band behind what is drawn, and a triangle above it.
+
+    Parameters
+    ----------
+    panels
+        Axes whose x axis is in seconds.
+    bad
+        (T,) True for bad volumes; None: there are none.
+    tr
+        Repetition time, s.
+    first
+        Time of the first volume, s.
+    """
+    if bad is None or not np.any(bad):
+        return
+    bad = np.asarray(bad, dtype=bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(int)))
+    times = first + np.flatnonzero(bad) * tr
+    for axes in panels:
+        for start, end in first + (edges.reshape(-1, 2) - 0.5) * tr:
+            axes.axvspan(start, end, color=BAD, lw=0, zorder=0)
+        axes.plot(
+            times,
+            np.full(len(times), 1.0),
+            linestyle="none",
+            marker="v",
+            markersize=4,
+            color=AMBER,
+            clip_on=False,
+            zorder=5,
+            transform=axes.get_xaxis_transform(),
+            rasterized=len(times) > 300,
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.denoising import Limits
 from brainlm_bids.figures.mosaic import Layout
-from brainlm_bids.figures.palette import FAINT, INK, MUTED, NOISE, SIGNAL
+from brainlm_bids.figures.palette import BAD, FAINT, INK, MUTED, NOISE, SIGNAL
 from brainlm_bids.figures.slabs import slabs
 from brainlm_bids.figures.vector import Drawing, line, raster, text
 
@@ -29,7 +29,6 @@ SLICE_PIXELS, COURSE_POINTS, SPECTRUM_BARS = (52, 42), (480, 200), (110, 73)
 # Shades of blue and of red, weak and strong
 SHADES = 7
 _ENDS = np.array([((28, 78, 216), (127, 227, 255)), ((214, 48, 10), (255, 233, 77))], float)
-BAD = "#f3b8ab"
 # Features by the names of the table, in the words of the plate
 WORDS_OF = {
     "csf_fract": "CSF",

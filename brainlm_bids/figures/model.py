@@ -1,4 +1,4 @@
-"""Figures of a model's results for one run: reconstruction, embeddings, networks.
+"""Figures of a model's results for one run: reconstruction and networks.
 
 Each function draws arrays into one SVG file; equal input gives equal bytes.
 """
@@ -37,6 +37,8 @@ def plot_reconstruction(
     *,
     names: Sequence[str] | None = None,
     title: str = "",
+    borders: Sequence[float] = (),
+    bad: tuple[np.ndarray, float, float] | None = None,
 ) -> None:
     """Compare the series with the values that the model predicted for them while masked.
 
@@ -60,6 +62,11 @@ def plot_reconstruction(
         Names of the parcels.
     title
         Title of the figure.
+    borders
+        Where one window ends and the next one begins, in s from the first volume.
+    bad
+        (T,) True for volumes that were interpolated, the sampling interval and the time of the
+        first volume, 0, in s.
 
     Raises
     ------
@@ -79,13 +86,26 @@ def plot_reconstruction(
             name = names[parcel] if names is not None else f"parcel {parcel + 1}"
             axes.set_title(f"{rank}: {name}")
             c.note(axes, f"r² = {quality[parcel]:.2f}   ·   r = {correlation[parcel]:.2f}")
+            for border in borders:
+                axes.axvline(border, color=INK, lw=0.9, ls=(0, (4, 3)))
+        if bad is not None:
+            c.mark_bad(list(panels), *bad)
         panels[0].legend(loc="upper right", ncol=2)
-        panels[-1].set_xlabel("time (s)")
+        panels[-1].set_xlabel("time (s)" + _marks(borders, bad))
         if title:
             top.suptitle(title, fontsize=9, color=MUTED)
         left, right = bottom.subplots(1, 2, width_ratios=(1, 1.25))
         _correlation_histogram(left, correlation)
         _baseline_bars(right, metrics)
+
+
+def _marks(borders: Sequence[float], bad: tuple[np.ndarray, float, float] | None) -> str:
+    """What is marked, in words."""
+    n_bad = 0 if bad is None else int(np.sum(bad[0]))
+    words = "   ·   dashed: border between two windows of the model" if len(borders) else ""
+    if n_bad:
+        words += f"   ·   triangles: {n_bad} bad volume{'s' * (n_bad > 1)}, interpolated"
+    return words
 
 
 def _best_median_worst(quality: np.ndarray) -> dict[str, int]:
@@ -175,58 +195,6 @@ def _metric(metrics: Sequence[Mapping[str, object]], ratio: float, predictor: st
             except ValueError:
                 return float("nan")
     return float("nan")
-
-
-def plot_embeddings(
-    path: Path, cls: np.ndarray, onset: np.ndarray, duration: float | None = None
-) -> None:
-    """Draw the embedding of every window, and the cosine similarity between windows.
-
-    Parameters
-    ----------
-    path
-        SVG file to write.
-    cls
-        Embeddings (N, D), a row per window.
-    onset
-        Onsets of the windows, (N,) in s.
-    duration
-        Duration of a window in s.
-    """
-    cls = np.atleast_2d(np.asarray(cls, float))
-    onset = np.atleast_1d(np.asarray(onset, float))
-    n_windows, width = cls.shape
-    norm = np.linalg.norm(cls, axis=1, keepdims=True)
-    unit = cls / np.where(norm > 0, norm, 1)
-    similarity = unit @ unit.T
-    labels = [f"{start:.0f}" for start in onset]
-    every = max(1, n_windows // 12)
-    limit = c.finite_percentile(np.abs(cls), 99)
-    note = f"{n_windows} window{'s' * (n_windows != 1)} × {width} dimensions"
-    if duration:
-        note += f", {duration:.0f} s each"
-    with c.canvas(path, height=2.9) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(2.6, 1))
-        image = c.heatmap(left, cls, cmap="RdBu_r", limit=(-limit, limit))
-        left.set_yticks(range(0, n_windows, every), labels[::every])
-        left.set(title="Embeddings", xlabel="dimension", ylabel="onset of window (s)")
-        c.note(left, note)
-        figure.colorbar(image, ax=left, label="value", pad=0.01, aspect=25)
-        low = min(float(similarity.min()), 0.99)
-        image = right.imshow(similarity, cmap=c.coarse("viridis"), vmin=low, vmax=1)
-        right.set_xticks(range(0, n_windows, every), labels[::every], rotation=90 * (n_windows > 6))
-        right.set_yticks(range(0, n_windows, every), labels[::every])
-        right.set(title="Similarity between windows", xlabel="onset (s)", ylabel="onset (s)")
-        figure.colorbar(image, ax=right, label="cosine similarity", pad=0.02, aspect=25)
-        if n_windows <= 6:
-            _write_values(right, similarity, low)
-
-
-def _write_values(axes: Axes, similarity: np.ndarray, low: float) -> None:
-    for row, column in np.ndindex(similarity.shape):
-        value = similarity[row, column]
-        ink = INK if value > 0.5 * (low + 1) else "white"
-        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=7, color=ink)
 
 
 def plot_networks(

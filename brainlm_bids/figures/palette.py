@@ -11,6 +11,8 @@ NOISE = "#c8553d"
 SIGNAL = "#2a7f8e"
 ACCENT = "#31508c"
 AMBER = "#d98e04"
+# Behind bad volumes
+BAD = "#fbe3b5"
 
 PURPLE = "#7d3c98"
 PINK = "#e377c2"

@@ -114,6 +114,8 @@ class RunModel(ArrayInterface):
         sidecar = files.read_json(Path(self.inputs.robust_tsv).with_suffix(".json"))
         self._tr, self._start = float(sidecar["RepetitionTime"]), float(sidecar["StartTime"])
         self._source_tr = sidecar.get("SourceRepetitionTime")
+        self._bad = np.zeros(len(self._series), dtype=bool)
+        self._bad[[int(row) for row in sidecar.get("InterpolatedVolumes") or ()]] = True
         self._loading = (
             self.inputs.source,
             self.inputs.seed,
@@ -229,7 +231,7 @@ class RunModel(ArrayInterface):
         return path
 
     def _write_embeddings(self, embeddings: "Embeddings") -> None:
-        from brainlm_bids.figures.model import plot_embeddings
+        from brainlm_bids.figures.embeddings import plot_embeddings
         from brainlm_bids.model.windows import padding_warnings
 
         options = self.inputs
@@ -265,8 +267,13 @@ class RunModel(ArrayInterface):
             self._write_tokens(embeddings.tokens, onset)
         if embeddings.attention is not None:
             self._write_matrix("attention", embeddings.attention, **self._embedding_note)
-        length = float(embeddings.duration[0])
-        plot_embeddings(self._figure("embeddings"), embeddings.vectors, onset, length)
+        plot_embeddings(
+            self._figure("embeddings"),
+            embeddings.vectors,
+            onset,
+            np.asarray(embeddings.duration),
+            bad=(self._bad, self._tr, self._start),
+        )
 
     def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
         """Write an npz that names its axes: parcels or rows of patches, and time patches."""
@@ -288,6 +295,7 @@ class RunModel(ArrayInterface):
         """Metrics for every mask ratio; series and figure for the first."""
         from brainlm_bids.figures.model import plot_reconstruction
         from brainlm_bids.model.reconstruction import METRICS
+        from brainlm_bids.model.windows import cut_windows
 
         pooled: list[dict[str, Any]] = []
         parcels: list[dict[str, Any]] = []
@@ -306,6 +314,8 @@ class RunModel(ArrayInterface):
         note = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
         columns = first.series.T.tolist()
         self._write("reconstruction", self._names, columns, PaddedVolumes=first.n_padded, **note)
+        # each window predicts up to its end, and the last one what is left
+        ends = cut_windows(len(self._series), self._model.window)[:-1] + self._model.window
         plot_reconstruction(
             self._figure("reconstruction"),
             self._series,
@@ -315,6 +325,8 @@ class RunModel(ArrayInterface):
             pooled,
             names=self._names,
             title=f"Mask ratio {self.inputs.mask_ratio[0]:g}",
+            borders=((ends - 0.5) * self._tr).tolist(),
+            bad=(self._bad, self._tr, 0.0),
         )
 
     def _write_rows(self, key: str, rows: list[dict[str, Any]], **values: Any) -> None:

@@ -21,6 +21,7 @@ from brainlm_bids.figures import (
     components,
     denoising,
     distortion,
+    embeddings,
     model,
     motion,
     parcels,
@@ -82,7 +83,7 @@ def _draw_all(folder: Path) -> dict[str, Path]:
         "series": (parcels.plot_series, (series, TR, networks)),
         "connectivity": (parcels.plot_connectivity, (np.corrcoef(series.T), networks)),
         "reconstruction": (model.plot_reconstruction, (series, 0.5 * series, TR, None, rows)),
-        "embeddings": (model.plot_embeddings, (rng.normal(size=(3, 16)), [0.0, 147.0, 160.0])),
+        "embeddings": (embeddings.plot_embeddings, (rng.normal(size=(3, 16)), [0.0, 147.0, 160.0])),
         "networks": (
             model.plot_networks,
             (networks, atlas, affine, np.roll(networks, 1), {"accuracy": 0.5}),
@@ -268,7 +269,6 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
     parcels.plot_series(path, nothing, TR, networks)
     parcels.plot_connectivity(path, nothing[:1].T * nothing[:1], networks)
     parcels.plot_coverage(path, nothing[0], np.zeros((N_PARCELS, 3)), networks)
-    model.plot_embeddings(path, np.zeros((1, 8)), np.zeros(1))
     motion.plot_motion(path, {}, TR)
     grid = np.zeros((8, 8, 8))
     registration.plot_brain_mask(path, grid, np.eye(4), grid)
@@ -310,7 +310,7 @@ def test_a_thumbnail_is_small_and_outlines_the_brain_of_the_target(tmp_path: Pat
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
     modules = (
-        *(audit, cohort, components, denoising, distortion),
+        *(audit, cohort, components, denoising, distortion, embeddings),
         *(model, motion, parcels, registration, states, thumbnail),
     )
     functions = {
