@@ -106,6 +106,7 @@ def write_recording(
     components = int(rng.integers(20, 40))
     noise = int(components * rng.uniform(0.4, 0.6))
     counted = {"NumberOfComponents": components, "NumberOfNoiseComponents": noise}
+    counted |= {"SmoothingFWHM": 6.0, "RandomSeed": 42}
     written = [
         _text(naming.path("denoised"), "\n"),
         _json(naming.path("denoised", extension=".json"), sidecar),

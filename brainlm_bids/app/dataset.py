@@ -14,6 +14,7 @@ from brainlm_bids.bids.dataset import (
     write_atlas_files,
     write_dataset_files,
 )
+from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import describe_labels
 from brainlm_bids.resources import parcels
@@ -106,16 +107,21 @@ def write_manuscript(settings: Settings, text: "Manuscript") -> None:
 def write_reports(settings: Settings, runs: Sequence[Run]) -> int:
     """The HTML report of every subject, from what is in the output folder."""
     from brainlm_bids.report.places import refresh
+    from brainlm_bids.report.recordings import gather_recordings
+    from brainlm_bids.report.standing import Cohort
     from brainlm_bids.report.subject import build_report
 
     code, subjects = EXIT_OK, list(bids_inputs.by_subject(runs))
+    out = settings.output_dir
+    # what became of them stands in the pages anyway; the tables of all calls are not read for it
+    cohort = Cohort(gather_recordings(out, OfParticipant(tuple(subjects)), rows={}))
     for subject in subjects:
         try:
-            path = build_report(settings.output_dir, subject, version=__version__)
+            path = build_report(out, subject, version=__version__, cohort=cohort)
         except Exception as error:  # the others have theirs
             code = _internal(settings, f"sub-{subject}: internal error in its report", error)
             continue
         print(f"report: {path}", file=sys.stderr)
     # a neighbour's page may have been deleted since
-    refresh(settings.output_dir, subjects)
+    refresh(out, subjects)
     return code

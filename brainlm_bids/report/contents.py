@@ -18,7 +18,7 @@ from brainlm_bids.report import model_facts, network_facts, run_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
 from brainlm_bids.report.model_facts import MetricRow
 from brainlm_bids.report.run_records import mapping
-from brainlm_bids.report.status import StatusTable, latest, read_crashes, status_tables
+from brainlm_bids.report.status import NOT_DONE, StatusTable, latest, read_crashes, status_tables
 from brainlm_bids.report.values import Fact, Row, as_float, as_list, read_json, read_tsv
 
 
@@ -75,7 +75,7 @@ class Subject:
     @property
     def failed(self) -> list[Row]:
         """Rows of the status table that need the reader's attention."""
-        return [row for row in self.status if row.get("status") in {"failed", "skipped"}]
+        return [row for row in self.status if row["status"] in NOT_DONE]
 
 
 def gather(output_dir: Path, subject: str) -> Subject:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +12,21 @@ from brainlm_bids.bids.outputs import Naming, figure_table
 
 @dataclass(frozen=True)
 class FigureFile:
-    """A figure and where it is, relative to the output folder (POSIX)."""
+    """A figure and where it is, relative to the output folder (POSIX).
+
+    `size`: width and height, so that a page has its place for it before it is loaded.
+    """
 
     title: str
     caption: str
     alt: str
     path: str
     interactive: bool = False
+    size: tuple[int, int] | None = None
 
 
+_NUMBER = rb"(\d{1,6}(?:\.\d+)?)"
+_VIEW_BOX = re.compile(rb'viewBox="0 0 ' + _NUMBER + rb" " + _NUMBER + rb'"')
 Sections = dict[str, list[FigureFile]]
 
 
@@ -59,4 +67,14 @@ def figure_file(key: str, path: Path, naming: Naming) -> FigureFile:
     row = figure_table()[key]
     where = path.relative_to(naming.output_dir).as_posix()
     interactive = row.get("interactive", False)
-    return FigureFile(row["title"], row["caption"], row["alt"], where, interactive)
+    return FigureFile(row["title"], row["caption"], row["alt"], where, interactive, _size(path))
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an SVG by its header; None where that does not tell."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        found = _VIEW_BOX.search(file.read(2000))
+        if found:
+            width, height = (round(float(text)) for text in found.groups())
+            return (width, height) if width and height else None
+    return None

@@ -17,6 +17,8 @@ COLUMNS = (
 
 
 _END = "_status.tsv"
+# What needs the reader's attention.
+NOT_DONE = frozenset({"failed", "skipped"})
 
 
 @dataclass(frozen=True)

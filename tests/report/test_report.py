@@ -150,7 +150,7 @@ def test_the_page_states_the_numbers_of_the_files(output: Path) -> None:
     assert cards["SD of the parcel series"].startswith("20.8 | 0.50 × that of")
     assert cards["SD of the scaled series"].startswith("1.66 | 2.00 × that of")
     page = _Page(path)
-    assert "Parcels without data (1): P1." in page.text
+    assert "Parcels without data (1) P1. They have no data" in page.text
     assert "P1 (0.00), P2 (0.25)" in page.text
     assert "0.2 ridge 0.5875 n/a 0.5217 n/a 3" in page.text
     assert "better than the parcel mean, but not better than ridge regression" in page.text
@@ -167,8 +167,8 @@ def test_figures_are_referred_to_where_they_are(output: Path) -> None:
     assert len(page.figures()) == 4
     for src in page.figures():
         assert (output / src).is_file() and src.startswith("./sub-01/figures/")
-    objects = [a["data"] for tag, a in page.tags if tag == "object"]
-    assert len(objects) == 2, "both registrations fade when pointed at"
+    react = [a for tag, a in page.tags if tag == "div" and "data-interactive" in a]
+    assert len(react) == 2, "both registrations fade when pointed at"
 
 
 def test_the_page_repeats_byte_for_byte(output: Path) -> None:
@@ -206,31 +206,12 @@ def test_names_from_the_data_do_not_run(output: Path) -> None:
         + f"01\t\t{evil}\t\t<script>alert(6)</script>\tfailed\t<script>\t1\t1\tlogs/crash.txt\n"
     )
     page = _Page(build_report(output, "01", version="<script>alert(9)</script>"))
-    assert [tag for tag, _ in page.tags if tag in {"script", "b"}] == ["script"], "the page's own"
+    assert [tag for tag, _ in page.tags if tag == "script"] == ["script"], "the page's own"
     assert not [a for _, a in page.tags if any(key.startswith("on") for key in a)]
     for number in (2, 3, 4, 5, 6, 9):
         assert f"alert({number})" in page.text, "escaped, not dropped"
     assert len(page.figures()) == 5
     assert all((output / src).is_file() for src in page.figures())
-
-
-def test_grave_warnings_are_boxes_in_the_summary_and_at_the_run(output: Path) -> None:
-    func = output / "sub-01" / "func"
-    name = "sub-01_task-other_space-S_atlas-A424approx"
-    of_run = [notice(Kind.NO_T1W, "No T1w."), notice(Kind.APPROXIMATE_ATLAS, "Approximate.")]
-    series = {"RepetitionTime": 1.0, "Warnings": to_json(of_run)}
-    _json(func / f"{name}_desc-denoised_timeseries.json", series)
-    of_model = [notice(Kind.PADDED_WINDOW, "Padded."), notice(Kind.UNTRAINED_MODEL, "Untrained.")]
-    sidecar = {"Model": {"label": "brainlmrandom"}, "Warnings": to_json(of_model)}
-    _json(func / f"{name}_model-brainlmrandom_desc-windows_embeddings.json", sidecar)
-    path = build_report(output, "01", version="0")
-    page = _Page(path)
-    for text in ("Approximate.", "Untrained.", "No T1w.", "Padded."):
-        assert page.text.count(text) == 2, text
-    assert page.boxes("danger") == 4
-    # two of this run and its model, and one of the other run: in the summary and at their place
-    assert page.boxes("warning") == 6
-    assert path.read_text().index("Untrained.") < path.read_text().index("No T1w.")
 
 
 def test_a_warning_in_several_sidecars_is_shown_once_with_its_level(output: Path) -> None:
@@ -280,7 +261,7 @@ def test_missing_and_broken_files_leave_their_line_out(tmp_path: Path) -> None:
     (func / "sub-07_ses-1_task-a_desc-coverage_metrics.tsv").write_bytes(b"\xff\xfe\x00")
     (func / "sub-07_ses-1_task-a_desc-x_metrics.tsv").write_text("mask_ratio\npredictor\t\tz\n")
     page = _Page(build_report(tmp_path, "07", version="0"))
-    assert "ses 1 · task a" in page.text
+    assert "Session 1 · task a" in page.text
 
 
 def test_a_model_has_a_part_for_each_scaling_of_the_series(output: Path) -> None:
