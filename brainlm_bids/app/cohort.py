@@ -20,6 +20,7 @@ from brainlm_bids.bids.participants import Columns, Variables, read_variables
 from brainlm_bids.bids.quality import QUALITY, REGISTRATION_COLUMNS, quality
 from brainlm_bids.bids.ratings import Verdict, read_ratings
 from brainlm_bids.notices import Kind, Notice, notice, to_json
+from brainlm_bids.progress import Progress
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -42,6 +43,8 @@ class Cohort:
         Of the call.
     run_id : str
         Of the call.
+    progress : Progress
+        Of the call.
     naming : Naming
         Of the files about the cohort.
     people : Variables
@@ -53,6 +56,7 @@ class Cohort:
     settings: Settings
     resources: Resources
     run_id: str
+    progress: Progress
     naming: Naming
     people: Variables
     recordings: list[Recording]
@@ -63,7 +67,9 @@ class Cohort:
     _failures: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
-    def find(cls, settings: Settings, resources: Resources, run_id: str) -> "Cohort":
+    def find(
+        cls, settings: Settings, resources: Resources, run_id: str, progress: Progress
+    ) -> "Cohort":
         """The cohort in an output folder.
 
         Raises
@@ -84,7 +90,7 @@ class Cohort:
         for warning in notices:
             LOG.warning(warning.text)
         people = people._replace(notices=notices)
-        return cls(settings, resources, run_id, naming, people, recordings)
+        return cls(settings, resources, run_id, progress, naming, people, recordings)
 
     @property
     def variables(self) -> Columns:

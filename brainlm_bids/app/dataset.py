@@ -1,11 +1,11 @@
 """Files of a participant call besides the recordings: data set, methods text, reports."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from brainlm_bids import __version__, files
+from brainlm_bids.app.ahead import report_key, report_steps
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import EXIT_FAILED, EXIT_OK
 from brainlm_bids.bids import inputs as bids_inputs
@@ -17,6 +17,7 @@ from brainlm_bids.bids.dataset import (
 from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import describe_labels
+from brainlm_bids.progress import Progress
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 
@@ -104,7 +105,7 @@ def write_manuscript(settings: Settings, text: "Manuscript") -> None:
         files.write_text(settings.output_dir / "logs" / f"{text.name}{extension}", form)
 
 
-def write_reports(settings: Settings, runs: Sequence[Run]) -> int:
+def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -> int:
     """The HTML report of every subject, from what is in the output folder."""
     from brainlm_bids.report.places import refresh
     from brainlm_bids.report.recordings import gather_recordings
@@ -113,15 +114,15 @@ def write_reports(settings: Settings, runs: Sequence[Run]) -> int:
 
     code, subjects = EXIT_OK, list(bids_inputs.by_subject(runs))
     out = settings.output_dir
+    progress.expect(report_steps(subjects))
     # what became of them stands in the pages anyway; the tables of all calls are not read for it
     cohort = Cohort(gather_recordings(out, OfParticipant(tuple(subjects)), rows={}))
     for subject in subjects:
         try:
-            path = build_report(out, subject, version=__version__, cohort=cohort)
+            with progress.step(report_key(subject)):
+                build_report(out, subject, version=__version__, cohort=cohort)
         except Exception as error:  # the others have theirs
             code = _internal(settings, f"sub-{subject}: internal error in its report", error)
-            continue
-        print(f"report: {path}", file=sys.stderr)
     # a neighbour's page may have been deleted since
     refresh(out, subjects)
     return code

@@ -8,14 +8,17 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.app import messages
+from brainlm_bids import messages
 from brainlm_bids.app.plugins import make_plugin
-from brainlm_bids.app.progress import Progress
+from brainlm_bids.app.progress import NodeProgress
 from brainlm_bids.errors import UserError
+from brainlm_bids.progress import Progress
 from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.costs import Size
 from brainlm_bids.workflows.graph import Graph
 
 LOG = logging.getLogger("brainlm_bids")
@@ -54,8 +57,31 @@ def full_disk(settings: Settings) -> str | None:
     return None
 
 
-def execute(graph: Graph, settings: Settings, run_id: str) -> None:
-    """Run a graph; failures are read from the crash files afterwards."""
+def execute(
+    graph: Graph,
+    settings: Settings,
+    run_id: str,
+    progress: Progress,
+    instead: str | tuple[str, ...] = (),
+    sizes: Mapping[str, Size] | None = None,
+) -> None:
+    """Run a graph; failures are read from the crash files afterwards.
+
+    Parameters
+    ----------
+    graph : Graph
+        To run.
+    settings : Settings
+        Of the call.
+    run_id : str
+        Of the call.
+    progress : Progress
+        Of the call.
+    instead : str or tuple of str
+        What the keys of the steps begin with that were expected in place of this graph's.
+    sizes : mapping of str to Size
+        Of the recordings, by their names.
+    """
     from nipype import config
 
     from brainlm_bids.app.workers import WorkersPlugin
@@ -64,8 +90,8 @@ def execute(graph: Graph, settings: Settings, run_id: str) -> None:
     crashes.mkdir(parents=True, exist_ok=True)
     if settings.resource_monitor:
         config.enable_resource_monitor()
-    workflow, progress = graph.workflow, Progress(graph, crashes)
-    plugin, poll = make_plugin(settings, progress)
+    workflow, told = graph.workflow, NodeProgress(progress, graph, crashes, instead, sizes)
+    plugin, poll = make_plugin(settings, told)
     messages.configure(settings.verbose)
     workflow.config["logging"] = messages.nipype_config(settings.verbose)
     workflow.config["execution"] = {
@@ -81,7 +107,7 @@ def execute(graph: Graph, settings: Settings, run_id: str) -> None:
         workflow.run(plugin=plugin)
     except Exception as error:  # Nipype raises what its nodes raised, of any kind
         # without a failed node, the plugin itself failed: a scheduler refused a job, for example
-        level = logging.DEBUG if progress.n_failed else logging.ERROR
+        level = logging.DEBUG if told.n_failed else logging.ERROR
         LOG.log(level, "the graph ended with %s: %s", type(error).__name__, error)
     finally:
         # after ^C, SIGTERM or --stop-on-first-crash some workers are still busy

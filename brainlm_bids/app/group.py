@@ -8,10 +8,10 @@ is the unit of failure and of resumption, as at participant level.
 import dataclasses
 import logging
 import shutil
-import sys
 from collections.abc import Sequence
 
 from brainlm_bids import __version__, files
+from brainlm_bids.app import ahead
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import cohort_context
 from brainlm_bids.app.dataset import write_manuscript, write_methods
@@ -36,6 +36,7 @@ from brainlm_bids.bids.dataset import write_dataset_files
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP, build
 from brainlm_bids.errors import UserError
+from brainlm_bids.progress import Progress, Step
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.workflows import group as graphs
 from brainlm_bids.workflows.graph import Stage
@@ -47,7 +48,7 @@ LOG = logging.getLogger("brainlm_bids")
 RECORDINGS_PER_GRAPH = 200
 
 
-def run(settings: Settings, command: Sequence[str] = ()) -> int:
+def run(settings: Settings, command: Sequence[str], progress: Progress) -> int:
     """Run the group level and return 0, or 1 if a recording or a part of the cohort failed.
 
     Parameters
@@ -56,6 +57,8 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
         Of the call.
     command : sequence of str
         The words of the command line; none for a call from Python.
+    progress : Progress
+        Of the call.
 
     Raises
     ------
@@ -69,7 +72,8 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
     make_folders(settings)
     resources = find_resources(settings)
     settings = with_precision(settings, resources)
-    cohort = Cohort.find(settings, resources, new_run_id())
+    with progress.doing("reading the table of recordings"):
+        cohort = Cohort.find(settings, resources, new_run_id(), progress)
     check_columns(settings, list(cohort.variables), has_models=bool(cohort.models))
     if settings.reports_only:
         _write_report(cohort)
@@ -90,6 +94,8 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
 
 
 def _run(cohort: Cohort) -> int:
+    steps = ahead.group_steps(cohort.settings, len(cohort.included), cohort.models)
+    cohort.progress.expect(steps, instead=ahead.ALL)
     try:
         statistics = _find_statistics(cohort)
         if statistics is not None:
@@ -134,6 +140,7 @@ def _find_statistics(cohort: Cohort) -> ScalingSource | None:
     """Statistics for scaling: given, complete, or computed now; None if that failed."""
     settings = cohort.settings
     if settings.scaling_stats is not None:
+        cohort.progress.expect({}, instead=ahead.STATISTICS)
         return ScalingSource(settings.scaling_stats, settings.scaling_stats.name)
     path, included = cohort.naming.path("scaling"), cohort.included
     configuration = configuration_hash(
@@ -146,6 +153,7 @@ def _find_statistics(cohort: Cohort) -> ScalingSource | None:
     )
     if not _compute_statistics(cohort, configuration):
         return None
+    cohort.progress.expect({}, instead=ahead.STATISTICS)
     sidecar = files.read_json(path.with_suffix(".json"))
     for stem, reason in sidecar["Unreadable"].items():
         cohort.leave_out(stem, reason)
@@ -170,7 +178,7 @@ def _compute_statistics(cohort: Cohort, configuration: str) -> bool:
     }
     naming = dataclasses.replace(cohort.naming, stem=stem)
     graph = graphs.statistics_workflow(included, naming, sidecar, configuration, settings)
-    execute(graph, settings, cohort.run_id)
+    execute(graph, settings, cohort.run_id, cohort.progress, ahead.STATISTICS)
     # it contains another copy of the volumes of the whole cohort
     shutil.rmtree(settings.work_dir / graphs.STATISTICS, ignore_errors=True)
     if outputs.is_complete(*record):
@@ -191,6 +199,7 @@ def _embed(cohort: Cohort, statistics: ScalingSource) -> None:
         if not plan.stages.pending:
             outcome = evaluate(settings, plan.stages, None, cohort.run_id, stopped=False)
             cohort.record_outcome(plan.stages, outcome)
+    cohort.progress.expect(_steps(pending), instead=ahead.RECORDINGS)
     if not pending:
         return
     inputs = materialise(settings, cohort.resources)
@@ -198,10 +207,21 @@ def _embed(cohort: Cohort, statistics: ScalingSource) -> None:
         part = pending[start : start + RECORDINGS_PER_GRAPH]
         LOG.info("recordings %d to %d of %d", start + 1, start + len(part), len(pending))
         graph = graphs.recordings_workflow(part, statistics, inputs, settings)
-        execute(graph, settings, cohort.run_id)
+        counted = tuple(f"{ahead.RECORDINGS}{plan.stages.recording}/" for plan in part)
+        execute(graph, settings, cohort.run_id, cohort.progress, counted)
         for plan in part:
             outcome = evaluate(settings, plan.stages, graph, cohort.run_id, stopped=False)
             cohort.record_outcome(plan.stages, outcome)
+
+
+def _steps(plans: Sequence[CohortPlan]) -> dict[str, Step]:
+    """What is to be done for some recordings, before their graphs are built."""
+    steps: dict[str, Step] = {}
+    for plan in plans:
+        scale = [] if plan.stages.series.complete else ["scale"]
+        labels = [model.label for model in plan.stages.models if not model.complete]
+        steps |= ahead.recording_steps(plan.stages.recording, scale, labels)
+    return steps
 
 
 def _plan(cohort: Cohort, recording: Recording, statistics: str) -> CohortPlan:
@@ -242,8 +262,8 @@ def _write_report(cohort: Cohort) -> None:
     from brainlm_bids.report.places import refresh
 
     naming = cohort.naming
-    path = build_group_report(
-        cohort.settings.output_dir, naming.stem, naming.space, naming.atlas, version=__version__
-    )
+    with cohort.progress.step(ahead.report_key(GROUP)):
+        build_group_report(
+            cohort.settings.output_dir, naming.stem, naming.space, naming.atlas, version=__version__
+        )
     refresh(cohort.settings.output_dir)
-    print(f"report: {path}", file=sys.stderr)

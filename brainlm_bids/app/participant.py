@@ -10,8 +10,8 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from brainlm_bids import files
-from brainlm_bids.app import group, messages
+from brainlm_bids import files, messages
+from brainlm_bids.app import ahead, group
 from brainlm_bids.app.context import anatomical_context, run_context
 from brainlm_bids.app.dataset import (
     write_dataset,
@@ -26,6 +26,7 @@ from brainlm_bids.app.execution import (
     new_run_id,
 )
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
+from brainlm_bids.app.progress import start_progress
 from brainlm_bids.app.resources import (
     Resources,
     find_resources,
@@ -33,6 +34,7 @@ from brainlm_bids.app.resources import (
     with_precision,
     with_space_resources,
 )
+from brainlm_bids.app.sizes import sizes_of
 from brainlm_bids.app.status import (
     CACHED,
     EXIT_OK,
@@ -52,6 +54,7 @@ from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.errors import UserError
+from brainlm_bids.progress import Progress, Step
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -78,11 +81,12 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
     """
     _set_up(settings)
     levels = {"participant": _run_participant, "group": group.run}
-    return max(
-        level(settings, command)
-        for name, level in levels.items()
-        if name in settings.analysis_level
-    )
+    with start_progress(settings) as progress:
+        return max(
+            level(settings, command, progress)
+            for name, level in levels.items()
+            if name in settings.analysis_level
+        )
 
 
 def _set_up(settings: Settings) -> None:
@@ -95,15 +99,13 @@ def _set_up(settings: Settings) -> None:
     os.environ["NIPYPE_NO_ET"] = "1"
 
 
-def _run_participant(settings: Settings, command: Sequence[str]) -> int:
-    if settings.timeseries:
-        runs = given_timeseries(settings, parcels().names)
-    else:
-        runs = bids_inputs.find_runs(settings)
+def _run_participant(settings: Settings, command: Sequence[str], progress: Progress) -> int:
+    with progress.doing(f"finding the runs in {settings.bids_dir}"):
+        runs = _find_runs(settings)
     make_folders(settings)
     taken = [run for run in runs if run.taken]
     if settings.reports_only:
-        return write_reports(settings, taken)
+        return write_reports(settings, taken, progress)
     if settings.boilerplate_only:
         return _write_methods_again(settings)
     resources = find_resources(settings)
@@ -111,14 +113,18 @@ def _run_participant(settings: Settings, command: Sequence[str]) -> int:
     for text in resources.warnings:
         LOG.warning(text)
     run_id = new_run_id()
-    plans, rows = _plan(settings, runs, resources, run_id)
+    with progress.doing("planning"):
+        plans, rows = _plan(settings, runs, resources, run_id, progress)
     if settings.dry_run:
         _print_plans(plans, rows)
         return _code(rows, taken)
     write_dataset(settings, resources)
     record_call(settings.output_dir, run_id, command, settings.to_toml())
     pending = [plan for plan in plans if plan.stages.pending]
-    graph, signal = _execute(settings, resources, pending, run_id) if pending else (None, None)
+    graph, signal = None, None
+    if pending:
+        progress.expect(_steps_around(settings, resources, taken, len(plans)))
+        graph, signal = _execute(settings, resources, pending, run_id, progress)
     stopped = signal is not None
     rows += [
         _row(
@@ -129,10 +135,26 @@ def _run_participant(settings: Settings, command: Sequence[str]) -> int:
         for plan in plans
     ]
     rows.sort(key=lambda row: row.source)
-    code = _finish(settings, taken, rows, run_id, stopped=stopped)
+    code = _finish(settings, taken, rows, run_id, progress, stopped=stopped)
     if signal is not None:
         raise signal
     return max(code, _code(rows, taken))
+
+
+def _find_runs(settings: Settings) -> list[Run]:
+    if settings.timeseries:
+        return given_timeseries(settings, parcels().names)
+    return bids_inputs.find_runs(settings)
+
+
+def _steps_around(
+    settings: Settings, resources: Resources, taken: Sequence[Run], n_planned: int
+) -> dict[str, Step]:
+    """The steps of a call besides its graph: reports, and the group level if it follows."""
+    steps = ahead.report_steps(bids_inputs.by_subject(taken))
+    if "group" in settings.analysis_level:
+        steps |= ahead.group_steps(settings, n_planned, resources.models)
+    return steps
 
 
 def _code(rows: Sequence[Row], taken: Sequence[Run]) -> int:
@@ -159,6 +181,7 @@ def _finish(
     runs: Sequence[Run],
     rows: Sequence[Row],
     run_id: str,
+    progress: Progress,
     *,
     stopped: bool,
 ) -> int:
@@ -166,7 +189,9 @@ def _finish(
     try:
         write_status(settings.output_dir, run_id, rows)
         if not stopped and any(row.status != CACHED for row in rows):
-            return max(write_methods_beside_results(settings), write_reports(settings, runs))
+            return max(
+                write_methods_beside_results(settings), write_reports(settings, runs, progress)
+            )
         return EXIT_OK if stopped else write_methods_beside_results(settings)
     finally:
         print_table(rows, settings.output_dir)
@@ -187,11 +212,11 @@ def _distortion(settings: Settings, plan: RunPlan) -> str:
 
 
 def _plan(
-    settings: Settings, runs: Sequence[Run], resources: Resources, run_id: str
+    settings: Settings, runs: Sequence[Run], resources: Resources, run_id: str, progress: Progress
 ) -> tuple[list[RunPlan], list[Row]]:
     """Plans for the runs that can be processed, rows for those that cannot."""
     plans, rows = [], []
-    for run in runs:
+    for run in progress.within(runs, "run"):
         plan = _plan_run(settings, run, resources)
         if isinstance(plan, RunPlan):
             plans.append(plan)
@@ -259,7 +284,11 @@ def _print_plans(plans: Sequence[RunPlan], rows: Sequence[Row]) -> None:
 
 
 def _execute(
-    settings: Settings, resources: Resources, plans: Sequence[RunPlan], run_id: str
+    settings: Settings,
+    resources: Resources,
+    plans: Sequence[RunPlan],
+    run_id: str,
+    progress: Progress,
 ) -> tuple[Graph, KeyboardInterrupt | None]:
     """Build the graph and run it.
 
@@ -275,7 +304,8 @@ def _execute(
     graph = participant_workflow(plans, materialise(settings, resources), settings)
     LOG.info("%d runs to process, work folder %s", len(plans), settings.work_dir)
     try:
-        execute(graph, settings, run_id)
+        sizes = sizes_of(plan.run for plan in plans)
+        execute(graph, settings, run_id, progress, sizes=sizes)
     except KeyboardInterrupt as signal:
         return graph, signal
     return graph, None

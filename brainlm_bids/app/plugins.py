@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brainlm_bids.app.progress import Progress
+from brainlm_bids.app.progress import NodeProgress
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -21,7 +21,7 @@ class PluginFile(NamedTuple):
     poll: float
 
 
-def make_plugin(settings: Settings, progress: Progress) -> tuple[Any, float]:
+def make_plugin(settings: Settings, progress: NodeProgress) -> tuple[Any, float]:
     """The plugin that runs a graph, and seconds between two polls of its jobs."""
     from nipype.pipeline import plugins
 
@@ -40,7 +40,7 @@ def make_plugin(settings: Settings, progress: Progress) -> tuple[Any, float]:
     return plugin(plugin_args=arguments), poll
 
 
-def _reporting(plugin: type, progress: Progress) -> Any:
+def _reporting(plugin: type, progress: NodeProgress) -> Any:
     """The same plugin, which reports a failure as soon as its crash file is written.
 
     Nipype's status callback comes before the file in the plugins that distribute nodes.

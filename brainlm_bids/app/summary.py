@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from brainlm_bids.app import ahead
 from brainlm_bids.app.audit import plan_audit
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import model_info
@@ -47,7 +48,7 @@ def summarise(cohort: Cohort, statistics: ScalingSource) -> None:
         materialise(settings, cohort.resources),
         settings,
     )
-    execute(graph, settings, cohort.run_id)
+    execute(graph, settings, cohort.run_id, cohort.progress, ahead.TABLES)
     cohort.report_crashes(graph, list(graph.nodes), expected=False)
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
-from brainlm_bids.app import machine, messages
+from brainlm_bids import messages
+from brainlm_bids.app import machine
 
 LOG = logging.getLogger("brainlm_bids")
 GRACE = 2.0  # seconds that a worker has to remove the files that it was writing

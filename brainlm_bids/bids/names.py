@@ -128,6 +128,22 @@ def parse(name: str) -> Name:
     return Name(tuple(parts), suffix, dot + extension)
 
 
+def in_words(name: str) -> str:
+    """A name, or a stem, as people say it.
+
+    >>> in_words("sub-02_ses-1_task-rest_run-01"), in_words("sub-02_acq-mp2rage_T1w.nii.gz")
+    ('sub-02, session 1, rest, run 1', 'sub-02, acq-mp2rage, T1w')
+    """
+    taken = parse(name)
+    said = []
+    for part in taken.parts:
+        entity, _, label = part.partition("-")
+        number = label.lstrip("0") or label
+        forms = {"ses": f"session {label}", "task": label, "run": f"run {number}"}
+        said.append(forms.get(entity, part))
+    return ", ".join([*said, taken.suffix] if taken.suffix else said)
+
+
 def build(source: str, entities: Mapping[str, str], suffix: str = "", extension: str = "") -> Name:
     """The name of a derivative: the source's parts word for word, and entities in BIDS' order.
 

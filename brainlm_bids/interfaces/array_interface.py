@@ -24,6 +24,11 @@ from brainlm_bids.errors import UserError
 RESOURCES_FILE = "resources.json"
 
 
+def seconds_of(resources: Path) -> float:
+    """Seconds that a node computed, by its file of resources."""
+    return float(json.loads(resources.read_text())["seconds"])
+
+
 class ArrayInputSpec(BaseInterfaceInputSpec):
     """Inputs of every interface; `nohash`: settings of speed do not void the cache."""
 

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from brainlm_bids.bids.names import GROUP, in_words, parse
+from brainlm_bids.progress import Step
 from brainlm_bids.settings import Settings
+from brainlm_bids.workflows.costs import KINDS, USUAL, Size, expected_seconds, kind_of
 from brainlm_bids.workflows.nodes import make_workflow
 
 if TYPE_CHECKING:
@@ -55,14 +58,20 @@ class Graph:
         """Number of nodes in the graph."""
         return sum(map(len, self.nodes.values()))
 
-    def titles(self) -> dict[str, str]:
-        """Full name of a node -> what the log calls it, such as "sub-01_task-rest: realign"."""
-        titles = {}
+    def steps(self, sizes: Mapping[str, Size] | None = None) -> dict[str, Step]:
+        """Full name of a node -> what progress calls it, and how long it may take.
+
+        Parameters
+        ----------
+        sizes : mapping of str to Size
+            Of recordings, by their names.
+        """
+        steps = {}
         for stage, names in self.nodes.items():
+            size = (sizes or {}).get(stage.recording, USUAL)
             for name in names:
-                step = stage.name if len(names) == 1 else name.rpartition(".")[2]
-                titles[name] = f"{stage.recording}: {step}"
-        return titles
+                steps[name] = _step(stage, name.rpartition(".")[2], size, alone=len(names) == 1)
+        return steps
 
     def names(self, stages: Iterable[Stage]) -> set[str]:
         """Nodes of some stages; a stage that is not in this graph has none."""
@@ -78,6 +87,28 @@ class Graph:
                 reached.add(stage)
                 waiting += self.needs.get(stage, ())
         return self.names(reached)
+
+    def names_downstream(self, stage: Stage) -> set[str]:
+        """Nodes of a stage, and of all that take inputs from it."""
+        reached, waiting = set(), [stage]
+        while waiting:
+            one = waiting.pop()
+            reached.add(one)
+            waiting += [k for k, needs in self.needs.items() if one in needs and k not in reached]
+        return self.names(reached)
+
+
+def _step(stage: Stage, node: str, size: Size, *, alone: bool) -> Step:
+    kind, model = kind_of(node), parse(stage.name).get("model")
+    words = KINDS[kind].words if kind in KINDS else node.replace("_", " ")
+    if model and kind == "model":
+        kind = words = f"model {model}"
+        if "scaling" in parse(stage.name).entities:
+            words += ", scaled by the cohort"
+    elif stage.recording == GROUP:
+        words = stage.name if alone else f"{stage.name}, {words}"
+    weight = expected_seconds(node, size, model)
+    return Step(f"{in_words(stage.recording)}: {words}", kind, weight)
 
 
 class GraphBuilder:

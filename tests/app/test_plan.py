@@ -1,5 +1,6 @@
 """Planning and evaluation of a recording, which both levels share."""
 
+import io
 import logging
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from brainlm_bids.app.plan import evaluate, plan_recording
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Kind, notice, to_json
+from brainlm_bids.progress import Progress
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
@@ -155,10 +157,15 @@ def test_a_failure_is_logged_at_once_with_its_reason(
         builder.add(Stage(f"sub-{name}", "series"), node)
         nodes.append(node)
     with caplog.at_level(logging.INFO, logger="brainlm_bids"):
-        execute(builder.build(), chosen, "now")
+        with Progress(stream=io.StringIO()) as progress:
+            execute(builder.build(), chosen, "now", progress)
     lines = [record.getMessage() for record in caplog.records if record.name == "brainlm_bids"]
-    failed = "sub-first: series failed: ValueError in first: the reason"
-    assert lines == [failed, "sub-second: series done (1 of 2 steps)"]
+    crash = next(tmp_path.rglob("crash-*.txt"))
+    assert lines[0] == (
+        f"sub-first: first failed: ValueError in first: the reason (crash file: {crash})"
+    )
+    assert len(lines) == 2
+    assert lines[1].startswith("sub-second: second done (1 of 2 steps, 1 failed, ")
 
 
 def test_a_danger_of_the_series_is_the_reason_of_a_run_that_is_done(settings: Settings) -> None:

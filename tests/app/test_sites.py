@@ -26,7 +26,9 @@ SEX = ["f", "m"] * 20
 def planner(columns: Columns, **settings: Any) -> tuple[SitePlanner, Cohort]:
     people = Variables(columns, ())
     given = Settings(Path("raw"), Path("out"), **settings)
-    cohort = Cohort(given, SimpleNamespace(), "run", SimpleNamespace(), people, [])  # type: ignore
+    cohort = Cohort(
+        given, SimpleNamespace(), "run", SimpleNamespace(), SimpleNamespace(), people, []
+    )  # type: ignore
     recordings = [SimpleNamespace(participant=person) for person in PEOPLE]
     return SitePlanner(cohort, recordings, columns), cohort  # type: ignore[arg-type]
 

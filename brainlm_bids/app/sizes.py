@@ -1,0 +1,62 @@
+"""How much there is of a run: volumes, values, and its length, from its header."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainlm_bids.bids.inputs import Run
+from brainlm_bids.workflows.costs import Size
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """Size of a run; values of 0 where its file does not tell.
+
+    Parameters
+    ----------
+    n_volumes : int
+        Number of volumes.
+    millions : float
+        Millions of values, which are voxels × volumes of all echoes.
+    seconds : float
+        Its length.
+    """
+
+    n_volumes: int
+    millions: float
+    seconds: float
+
+    @property
+    def cost(self) -> Size:
+        """What the time of its steps depends on."""
+        return Size(self.millions, self.seconds)
+
+
+def size_of(run: Run) -> RunSize | None:
+    """The size of a run; None where its file cannot be read."""
+    try:
+        n_volumes, values = _extent(run.source)
+    except Exception:  # libraries raise errors of any kind; the run itself will tell
+        return None
+    millions = values * max(1, len(run.echoes)) / 1e6
+    return RunSize(n_volumes, millions, n_volumes * run.tr)
+
+
+def sizes_of(runs: Iterable[Run]) -> dict[str, Size]:
+    """Sizes of runs by their names, of those that can be read."""
+    sizes = {run.stem: size_of(run) for run in runs}
+    return {stem: size.cost for stem, size in sizes.items() if size is not None}
+
+
+def _extent(source: Path) -> tuple[int, int]:
+    """Number of volumes, and of values, of a NIfTI or CIFTI image or a table of series."""
+    import nibabel as nb
+
+    if ".nii" not in source.name:
+        with source.open("rb") as table:
+            n_volumes = max(0, sum(1 for _ in table) - 1)
+        return n_volumes, 0
+    shape = nb.load(source).shape  # type: ignore[attr-defined]
+    place = 0 if source.name.endswith(".dtseries.nii") else -1
+    return int(shape[place]), math.prod(shape)
