@@ -48,12 +48,12 @@ def judge_planned(case: Case, done: Call, folder: Path) -> Result:
     """What a dry run says of one recording."""
     del folder
     result = Result(case)
-    said = [line.partition(": ") for line in done.stdout.splitlines()]
-    lines = [rest for source, _, rest in said if is_about(source, case.name)]
+    said = [re.split(r" {2,}", line) for line in done.stdout.splitlines()]
+    lines = [cells for cells in said if is_about(cells[0], case.name)]
     if not lines:
         result.fault = "no line: nothing is said about it"
         return result
-    status, _, reason = lines[-1].partition(": ")
+    _, status, *_, reason = lines[-1]
     planned = status not in ("failed", "skipped")
     result.status, result.told = ("planned", "") if planned else (status, reason)
     return checked(result)
@@ -71,7 +71,9 @@ def judge_call(case: Case, done: Call, folder: Path) -> Result:
         result.told = " ".join(done.warnings)
     elif done.returncode == 1 and failed:
         result.status, result.told = failed[0]["status"], failed[0]["reason"]
-    elif done.returncode == 1 and (lines := re.findall(r": failed: (.*)", done.stdout)):
+    elif done.returncode == 1 and (
+        lines := re.findall(r"^\S+ +failed .*  (.*)$", done.stdout, re.MULTILINE)
+    ):
         result.status, result.told = "failed", lines[0]
     else:
         result.status, result.told = "refused", done.last_words

@@ -105,21 +105,23 @@ def _run(cohort: Cohort) -> int:
     except KeyboardInterrupt:
         reason = "the call was stopped before the group level was finished"
         cohort.report(GROUP, Outcome(FAILED, reason))
-        _write_rows(cohort, cohort.group_rows())
+        _finish(cohort, cohort.group_rows(), described=False)
         raise
     rows = cohort.rows()
-    _write_rows(cohort, rows)
-    if statistics is not None:
-        _write_methods(cohort)
-        _write_report(cohort)
+    _finish(cohort, rows, described=statistics is not None)
     return exit_code(rows)
 
 
-def _write_rows(cohort: Cohort, rows: Sequence[Row]) -> None:
-    """The status table, in logs/ and on the screen."""
+def _finish(cohort: Cohort, rows: Sequence[Row], *, described: bool) -> None:
+    """The status table, methods and report. The last screen has the rows in any case."""
     out = cohort.settings.output_dir
-    write_status(out, cohort.run_id, rows)
-    print_table(rows, out)
+    try:
+        write_status(out, cohort.run_id, rows)
+        if described:
+            _write_methods(cohort)
+            _write_report(cohort)
+    finally:
+        print_table(rows, out, cohort.run_id, cohort.progress.elapsed, page=GROUP)
 
 
 def _print_plan(cohort: Cohort) -> int:
@@ -170,7 +172,6 @@ def _compute_statistics(cohort: Cohort, configuration: str) -> bool:
     record = (settings.output_dir, stem, "scaling", configuration)
     if outputs.is_complete(*record):
         return True
-    LOG.info("statistics over %d recordings", len(included))
     sidecar = {
         "RepetitionTime": settings.model_tr,
         "VolumesPerRecording": settings.scaling_volumes or "all",
@@ -205,7 +206,6 @@ def _embed(cohort: Cohort, statistics: ScalingSource) -> None:
     inputs = materialise(settings, cohort.resources)
     for start in range(0, len(pending), RECORDINGS_PER_GRAPH):
         part = pending[start : start + RECORDINGS_PER_GRAPH]
-        LOG.info("recordings %d to %d of %d", start + 1, start + len(part), len(pending))
         graph = graphs.recordings_workflow(part, statistics, inputs, settings)
         counted = tuple(f"{ahead.RECORDINGS}{plan.stages.recording}/" for plan in part)
         execute(graph, settings, cohort.run_id, cohort.progress, counted)

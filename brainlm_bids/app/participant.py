@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 
 from brainlm_bids import files, messages
-from brainlm_bids.app import ahead, group
+from brainlm_bids.app import ahead, group, opening
 from brainlm_bids.app.context import anatomical_context, run_context
 from brainlm_bids.app.dataset import (
     write_dataset,
@@ -115,9 +115,13 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
     run_id = new_run_id()
     with progress.doing("planning"):
         plans, rows = _plan(settings, runs, resources, run_id, progress)
+    for folder in opening.too_full_folders(settings, plans):
+        LOG.warning(folder)
     if settings.dry_run:
-        _print_plans(plans, rows)
+        print(opening.table(settings, plans, rows))
+        opening.tell(opening.totals(settings, plans))
         return _code(rows, taken)
+    opening.tell(opening.summary(settings, resources, plans, rows))
     write_dataset(settings, resources)
     record_call(settings.output_dir, run_id, command, settings.to_toml())
     pending = [plan for plan in plans if plan.stages.pending]
@@ -194,7 +198,7 @@ def _finish(
             )
         return EXIT_OK if stopped else write_methods_beside_results(settings)
     finally:
-        print_table(rows, settings.output_dir)
+        print_table(rows, settings.output_dir, run_id, progress.elapsed)
 
 
 def _row(run: Run, outcome: Outcome, distortion: str | None = None) -> Row:
@@ -254,7 +258,7 @@ def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | R
     for warning in run.warnings:
         LOG.warning(warning.text)
     if not run.timeseries:
-        LOG.info("%s: distortion correction: %s", run.stem, plan.context.distortion)
+        LOG.debug("%s: distortion correction: %s", run.stem, plan.context.distortion)
     return plan
 
 
@@ -266,18 +270,6 @@ def _make_plan(settings: Settings, run: Run, resources: Resources) -> RunPlan:
         None if run.t1w is None else anatomical_context(settings, run.t1w, run.lesions, context)
     )
     return RunPlan(run, stages, context, anatomy)
-
-
-def _print_plans(plans: Sequence[RunPlan], rows: Sequence[Row]) -> None:
-    """The dry run: a line per run with its pending stages, or why it is left out."""
-    for row in rows:
-        print(f"{row.source}: {row.status}: {row.reason}")
-    for plan in plans:
-        pending = [stage.stage.name for stage in plan.stages.pending]
-        text = f"{plan.run.source.name}: {', '.join(pending) or 'complete, nothing to do'}"
-        if not plan.run.timeseries:
-            text += f"; distortion correction: {plan.context.distortion}"
-        print(text)
 
 
 # --- executing -------------------------------------------------------------------------------
@@ -302,7 +294,6 @@ def _execute(
     if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
         shutil.rmtree(settings.work_dir / WORKFLOW)
     graph = participant_workflow(plans, materialise(settings, resources), settings)
-    LOG.info("%d runs to process, work folder %s", len(plans), settings.work_dir)
     try:
         sizes = sizes_of(plan.run for plan in plans)
         execute(graph, settings, run_id, progress, sizes=sizes)

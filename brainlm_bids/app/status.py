@@ -6,7 +6,7 @@ What goes out: the same table twice.
 
 import json
 import re
-import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -15,10 +15,13 @@ from typing import Self
 from brainlm_bids import files
 from brainlm_bids.bids.names import GROUP, session_id, with_prefix
 from brainlm_bids.interfaces.array_interface import RESOURCES_FILE
+from brainlm_bids.messages import tell
+from brainlm_bids.remaining import in_words
 from brainlm_bids.workflows.plans import StagePlan
 
 DONE, CACHED, SKIPPED, FAILED = "done", "cached", "skipped", "failed"
 EXIT_OK, EXIT_FAILED = 0, 1
+LISTED = 50  # recordings on the last screen; of more, those that were left out
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Skipped|Interrupt))(?::\s*(.*))?$")
 # An error of the disk as Python words it.
 _DISK = re.compile(r"\[Errno \d+\] (?P<text>.+): '(?P<path>.+)'$")
@@ -125,20 +128,59 @@ def write_status(output_dir: Path, run_id: str, rows: Sequence[Row]) -> None:
     names = [field.name for field in fields(Row)]
     table = [astuple(row) for row in rows]
     columns = [list(column) for column in zip(*table, strict=True)]
-    files.write_tsv(output_dir / "logs" / f"{run_id}_status.tsv", names, columns)
+    files.write_tsv(status_table(output_dir, run_id), names, columns)
 
 
-def print_table(rows: Sequence[Row], output_dir: Path) -> None:
-    """The last screen: a line per recording, and how many of each status there are."""
-    for row in rows:
-        used = "" if row.seconds is None else f"  {row.seconds:.0f} s, {row.peak_memory_mb:.0f} MB"
-        reason = f"  {row.reason}" if row.reason else ""
-        print(f"{row.status:8} {row.source}{used}{reason}", file=sys.stderr)
-    counts = dict.fromkeys((DONE, CACHED, SKIPPED, FAILED), 0)
-    for row in rows:
-        counts[row.status] += 1
-    text = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-    print(f"brainlm-bids: {text}; outputs in {output_dir}", file=sys.stderr)
+def print_table(
+    rows: Sequence[Row], output_dir: Path, run_id: str, seconds: float, page: str = "index"
+) -> None:
+    """The last screen: a line per recording, how many of each status there are, where to look.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of all recordings.
+    output_dir : Path
+        Of the call.
+    run_id : str
+        Of the call.
+    seconds : float
+        That the call has taken.
+    page : str
+        Name of the page to begin with; without it, the first report.
+    """
+    shown = rows if len(rows) <= LISTED else [r for r in rows if r.status in (SKIPPED, FAILED)]
+    repeated = [text for text, n in Counter(row.reason for row in shown).items() if text and n > 1]
+    lines = [_line(row, repeated) for row in shown]
+    lines += [f"[{number}] {text}" for number, text in enumerate(repeated, start=1)]
+    counts = Counter(row.status for row in rows)
+    known = (DONE, CACHED, SKIPPED, FAILED)
+    said = ", ".join(f"{counts[status]} {status}" for status in known if counts[status])
+    memory = max((row.peak_memory_mb or 0.0 for row in rows), default=0.0)
+    used = f", at most {memory / 1000:.1f} GB of memory in a step" if memory else ""
+    lines.append(f"brainlm-bids: {said} in {in_words(seconds)}{used}; outputs in {output_dir}")
+    lines.append(f"status table: {status_table(output_dir, run_id)}")
+    if found := _page(rows, output_dir, page):
+        lines.append(f"report: {found}")
+    tell("\n".join(lines))
+
+
+def _line(row: Row, repeated: Sequence[str]) -> str:
+    used = "" if row.seconds is None else f"  {row.seconds:.0f} s, {row.peak_memory_mb:.0f} MB"
+    reason = f"[{repeated.index(row.reason) + 1}]" if row.reason in repeated else row.reason
+    crash = f" (crash file: {row.crash_file})" if row.crash_file and row.status == FAILED else ""
+    return f"{row.status:8} {row.source}{used}  {reason}{crash}".rstrip()
+
+
+def _page(rows: Sequence[Row], output_dir: Path, first: str) -> Path | None:
+    names = [first, *sorted({row.participant_id for row in rows if row.participant_id})]
+    pages = (output_dir / f"{name}.html" for name in names)
+    return next((page for page in pages if page.is_file()), None)
+
+
+def status_table(output_dir: Path, run_id: str) -> Path:
+    """The status table of a call."""
+    return output_dir / "logs" / f"{run_id}_status.tsv"
 
 
 # --- crash files of Nipype ---------------------------------------------------------------------

@@ -67,23 +67,27 @@ def _settings(root: Path, **values: Any) -> Settings:
 
 
 def test_a_dry_run_tells_the_correction_of_each_run(
-    root: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = root.parent / "out"
     arguments = [str(root), str(out), "participant", "--model", "none", "--atlas", "A424approx"]
     arguments += ["--offline", "--dry-run", "-w", str(root.parent / "work")]
     assert cli.main(arguments) == 0
-    told = capsys.readouterr().out
-    lines = dict(line.split(": series; ") for line in told.splitlines())
-    assert lines == {
-        "sub-01_task-rest_bold.nii.gz": (
-            "distortion correction: phase difference: sub-01_phasediff.nii.gz"
+    head, *lines = (line.split("  ") for line in capsys.readouterr().out.splitlines())
+    rows = [dict(zip(*(filter(None, one) for one in (head, line)))) for line in lines]
+    rows = [{key.strip(): cell.strip() for key, cell in row.items()} for row in rows]
+    assert {row["file"]: (row["to_do"], row["field_map"], row["note"]) for row in rows} == {
+        "sub-01/func/sub-01_task-rest_bold.nii.gz": (
+            "series",
+            "phase difference",
+            "distortion correction: phase difference: sub-01_phasediff.nii.gz",
         ),
-        "sub-02_task-rest_bold.nii.gz": (
-            "distortion correction: none: the data set has no field map of the subject"
+        "sub-02/func/sub-02_task-rest_bold.nii.gz": (
+            "series",
+            "none",
+            "distortion correction: none: the data set has no field map of the subject",
         ),
     }
-    assert "sub-01_task-rest: distortion correction: phase difference" in caplog.text
     assert cli.main([*arguments, "--ignore", "fieldmaps", "sbref"]) == 0
     assert "none: --ignore fieldmaps\n" in capsys.readouterr().out
 

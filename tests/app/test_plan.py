@@ -156,9 +156,9 @@ def test_a_failure_is_logged_at_once_with_its_reason(
         node.inputs.folder = str(tmp_path)
         builder.add(Stage(f"sub-{name}", "series"), node)
         nodes.append(node)
-    with caplog.at_level(logging.INFO, logger="brainlm_bids"):
-        with Progress(stream=io.StringIO()) as progress:
-            execute(builder.build(), chosen, "now", progress)
+    caplog.set_level(logging.INFO, logger="brainlm_bids")
+    with Progress(stream=io.StringIO()) as progress:
+        execute(builder.build(), chosen, "now", progress)
     lines = [record.getMessage() for record in caplog.records if record.name == "brainlm_bids"]
     crash = next(tmp_path.rglob("crash-*.txt"))
     assert lines[0] == (
