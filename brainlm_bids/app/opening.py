@@ -36,7 +36,7 @@ def summary(
     """What a participant call found, and what it will do, by the words that it is listed under."""
     expected = expect_runs(plans, settings)
     return {
-        f"brainlm-bids {__version__}": " and ".join(settings.analysis_level),
+        "version": f"brainlm-bids {__version__}, {' and '.join(settings.analysis_level)} level",
         "inputs": _inputs(settings, plans, rows),
         "to do": _to_do(settings, plans, rows),
         "field maps": _field_maps(plans),
