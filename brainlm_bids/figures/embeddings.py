@@ -105,7 +105,7 @@ def trajectory(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left, strength, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     points, shares = np.zeros((len(vectors), 2)), np.zeros(2)
     total = float((strength**2).sum())
-    # two windows have one component: what rounding makes of a second one is no variance
+    # what rounding makes of a component that there is not is no variance
     n = min(2, int((strength > 1e-6 * strength[0]).sum()))
     if total > 0:
         points[:, :n] = left[:, :n] * strength[:n]
@@ -146,13 +146,11 @@ def plot_embeddings(
     if lengths[0] > 0:
         about += f", {lengths[0]:.0f} s each"
     found = similarity(vectors)
-    with c.canvas(path, height=3.3 if n_windows > 1 else 1.9) as figure:
-        if n_windows == 1:
-            left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
-            _values(left, vectors[0])
-            _only_window(right, vectors[0], onset[0], lengths[0])
-            c.note(left, about)
-            return
+    if n_windows < 3:
+        _draw_few(path, vectors, onset, lengths, about)
+        return
+    found = similarity(vectors)
+    with c.canvas(path, height=3.3) as figure:
         left, middle, right = c.split(figure, 1, 3, width_ratios=(1.15, 1.25, 1))
         _matrix(left, found, onset)
         panels = middle.subplots(2, 1, sharex=True)
@@ -163,22 +161,63 @@ def plot_embeddings(
         figure.suptitle(about, fontsize=8, color=MUTED, x=0.99, ha="right")
 
 
+def _draw_few(
+    path: Path, vectors: np.ndarray, onset: np.ndarray, lengths: np.ndarray, about: str
+) -> None:
+    """One or two windows: their values, and what can be said of them in words."""
+    with c.canvas(path, height=2.4) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+        if len(vectors) == 1:
+            _values(left, vectors[0])
+        else:
+            _against(left, vectors, onset)
+        c.note(left, about)
+        right.set_axis_off()
+        words = "\n".join(_in_words(vectors, onset, lengths))
+        style: dict[str, Any] = {"va": "center", "linespacing": 1.6, "fontsize": 9}
+        right.text(0.06, 0.5, words, transform=right.transAxes, **style)
+
+
 def _values(axes: Axes, vector: np.ndarray) -> None:
     """The distribution of the values of one embedding."""
     axes.hist(vector[np.isfinite(vector)], bins=60, color=ACCENT)
     axes.set(title="Values of the embedding", xlabel="value", ylabel="dimensions")
 
 
-def _only_window(axes: Axes, vector: np.ndarray, onset: float, duration: float) -> None:
-    axes.set_axis_off()
-    lines = (
-        "The recording is one window of the model:",
-        "there is no other to compare it with.",
-        "",
-        f"from {onset:.0f} s to {onset + duration:.0f} s" if duration else f"from {onset:.0f} s",
-        f"length of the embedding (norm): {np.linalg.norm(vector):.3g}",
+def _against(axes: Axes, vectors: np.ndarray, onset: np.ndarray) -> None:
+    """A dot for each dimension: its value in the second window over that in the first."""
+    low, high = float(vectors.min()), float(vectors.max())
+    axes.plot([low, high], [low, high], color=FAINT, lw=1, zorder=0)
+    first, second = vectors
+    axes.scatter(
+        first, second, s=7, color=ACCENT, alpha=0.6, lw=0, rasterized=vectors.shape[1] > 200
     )
-    axes.text(0.05, 0.5, "\n".join(lines), va="center", transform=axes.transAxes, linespacing=1.5)
+    axes.set(title="Values of both windows", xlabel=f"window from {onset[0]:.0f} s")
+    axes.set(ylabel=f"window from {onset[1]:.0f} s")
+
+
+def _in_words(vectors: np.ndarray, onset: np.ndarray, lengths: np.ndarray) -> list[str]:
+    ends = onset + lengths
+    norms = np.linalg.norm(vectors, axis=1)
+    if len(vectors) == 1:
+        return [
+            "The recording is one window of the model:",
+            "there is no other to compare it with.",
+            f"It lasts from {onset[0]:.0f} s to {ends[0]:.0f} s.",
+            f"Length of its embedding (norm): {norms[0]:.3g}",
+        ]
+    found = similarity(vectors)
+    words = [
+        "The recording is two windows of the model.",
+        f"Cosine similarity: {found.mean:.4f}",
+        f"Lengths of the embeddings (norms): {norms[0]:.4g} and {norms[1]:.4g}",
+    ]
+    shared = ends[0] - onset[1]
+    if shared > 0:
+        words.append(f"They share {shared:.0f} s, which makes them alike.")
+    if found.same:
+        words.append("They are the same: the model does not respond.")
+    return words
 
 
 def _matrix(figure: Any, found: Similarity, onset: np.ndarray) -> None:
@@ -256,8 +295,6 @@ def _path(axes: Axes, points: np.ndarray, shares: np.ndarray, onset: np.ndarray)
     axes.set(xlabel=f"component 1 ({100 * shares[0]:.0f} % of the variance)")
     axes.set(ylabel=f"component 2 ({100 * shares[1]:.0f} %)")
     axes.locator_params(nbins=5)
-    if shares[1] == 0:
-        axes.set(ylim=(-1, 1), yticks=[0])
     if len(onset) > FEW:
         bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02, aspect=25)
         bar.set_label("onset of window (s)")

@@ -59,7 +59,8 @@ def test_one_few_and_many_windows_can_be_drawn(tmp_path: Path) -> None:
         plot_embeddings(path, _windows(n, 1.0), onset, 144.0, bad=(bad, 0.72, 0.0))
         text = path.read_text()
         assert f"{n} window{'s' * (n > 1)} × 64 dimensions, 144 s each" in text
-        assert ("nothing" not in text) and ("no other to compare" in text) == (n == 1)
+        assert ("no other to compare" in text) == (n == 1)
+        assert ("Values of both windows" in text) == (n == 2)
         assert len(text) < 200_000
     found = similarity(_windows(5, 1.0))
     words = f"cosine, from {found.low:.{found.digits}f} to {found.high:.{found.digits}f}"
@@ -74,6 +75,16 @@ def test_windows_that_do_not_differ_are_said_to_be_the_same(tmp_path: Path) -> N
     # an embedding of zeros has no direction, and is no reason to stop
     plot_embeddings(tmp_path / "c.svg", np.zeros((1, 8)), np.zeros(1))
     plot_embeddings(tmp_path / "d.svg", np.zeros((3, 8)), np.zeros(3))
+
+
+def test_two_windows_say_how_alike_they_are_and_what_they_share(tmp_path: Path) -> None:
+    vectors = _windows(2, 3.0)
+    plot_embeddings(tmp_path / "a.svg", vectors, np.array([4.0, 91.0]), 147.0)
+    text = (tmp_path / "a.svg").read_text()
+    assert f"Cosine similarity: {cosine_similarity(vectors)[0, 1]:.4f}" in text
+    assert "They share 60 s" in text
+    plot_embeddings(tmp_path / "b.svg", vectors, np.array([0.0, 144.0]), 144.0)
+    assert "share" not in (tmp_path / "b.svg").read_text()
 
 
 def test_borders_of_windows_and_bad_volumes_are_drawn_in_the_reconstruction(
