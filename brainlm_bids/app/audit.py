@@ -10,6 +10,7 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.quality import QUALITY, quality_columns
 from brainlm_bids.cohort.coding import NUMBER
+from brainlm_bids.cohort.maps import can_map_neighbours
 from brainlm_bids.cohort.properties import Property, is_property, make_property, obstacle
 from brainlm_bids.cohort.sources import COHORT, SOURCES
 from brainlm_bids.errors import UserError
@@ -80,6 +81,7 @@ def plan_audit(cohort: Cohort, label: str, recordings: Sequence[Recording]) -> A
             "notes": notes,
             "untrained": control,
             "random_seed": settings.random_seed,
+            "neighbour_map": can_map_neighbours(len(recordings)),
         }
     )
     stage = outputs.model_stage(label, cohort.naming.scaling, "audit")

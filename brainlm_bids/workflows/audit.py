@@ -85,7 +85,9 @@ def add_audit(
     own, *needs = stages
     graph.add(own, node, needs=needs)
     table, connectivity, gather = sources
-    graph.connect(table, node, ("embedding", "embedding"), ("dimensions", "dimensions"))
+    graph.connect(
+        table, node, ("embedding", "embedding"), ("dimensions", "dimensions"), ("planes", "planes")
+    )
     graph.connect(connectivity, node, ("features", "connectivity"))
     if plan.untrained and gather is not None:
         graph.connect(gather, node, (plan.untrained, "untrained"))

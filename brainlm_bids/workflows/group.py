@@ -163,6 +163,8 @@ class ModelSummary:
         The cohort's recordings that the model embedded.
     variables : dict of str to list
         A value per row, for the maps.
+    kinds : dict of str to str
+        Whether they are numbers or categories.
     sidecar : dict
         What the sidecars of its tables add to those of the cohort.
     source : str
@@ -178,6 +180,7 @@ class ModelSummary:
     label: str
     rows: list[int]
     variables: dict[str, list[str | None]]
+    kinds: dict[str, str]
     sidecar: dict[str, Any]
     source: str
     decoding: DecodingPlan | None
@@ -218,6 +221,7 @@ def tables_workflow(
         writer = GroupTables(
             label=model.label,
             variables=model.variables,
+            kinds=model.kinds,
             seed=settings.random_seed,
             **chosen,
         )

@@ -9,8 +9,10 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.decoding import fisher_z
+from brainlm_bids.cohort.maps import plane_maps
 from brainlm_bids.interfaces.cohort import audit as audit_interface
 from brainlm_bids.interfaces.cohort.audit import Audit, parcel_distances
+from brainlm_bids.interfaces.cohort.tables import save_planes
 from brainlm_bids.report.group_audit import gather_audit
 from brainlm_bids.report.methods_group import cohort_methods
 
@@ -44,6 +46,7 @@ def _inputs(folder: Path, *, motion: bool = True, sessions: bool = True) -> dict
         connectivity[1:] += 0.2 * z[:, None] * (60 - distances).astype(np.float32) / 60
     for name, array in (("embedding", embedding), ("connectivity", connectivity)):
         np.save(folder / f"{name}.npy", array)
+    save_planes(folder / "planes.npz", plane_maps(embedding, seed=1))
     np.save(folder / "untrained.npy", rng.standard_normal((n, DIMENSIONS)))
     properties = [{"name": "site", "values": site, "levels": ["a", "b", "c"]}]
     properties += [{"name": "mean_fd", "values": values, "levels": []}] if motion else []
@@ -54,6 +57,7 @@ def _inputs(folder: Path, *, motion: bool = True, sessions: bool = True) -> dict
         "label": LABEL,
         "embedding": str(folder / "embedding.npy"),
         "connectivity": str(folder / "connectivity.npy"),
+        "planes": str(folder / "planes.npz"),
         "rows": [*range(1, n + 1)],
         "dimensions": [f"cls_{k:04d}" for k in range(DIMENSIONS)],
         "properties": properties,
@@ -113,6 +117,22 @@ def test_tables_hold_what_was_planted(audited: Naming) -> None:
     median = np.median([float(row["icc"]) for row in dimensions])
     assert median == pytest.approx(float(reliable["embedding", "icc_median"]["value"]), rel=1e-4)
     assert outputs.is_complete(Path(audited.output_dir), audited.stem, STAGE, CONFIGURATION)
+
+
+def test_maps_have_the_recordings_and_what_goes_with_them(audited: Naming) -> None:
+    path = audited.path("group_map", model=LABEL)
+    rows = files.read_rows(path)
+    assert len(rows) == N * SESSIONS and rows[0]["recording"] == "sub-00_ses-1_task-rest"
+    about = files.read_json(path.with_suffix(".json"))["Maps"]
+    assert {"embedding_pca", "connectivity_pca", "untrained_pca"} <= set(about)
+    assert about["embedding_pca"]["VarianceShares"]["site"]["AboveChance"] > 0.8
+    assert about["untrained_pca"]["VarianceShares"]["site"]["AboveChance"] < 0.4
+    # the three planted sites are apart
+    places = np.array([[float(row[f"embedding_pca_{k}"]) for k in (1, 2)] for row in rows])
+    site = np.arange(len(rows)) // SESSIONS % 3
+    centres = np.stack([places[site == k].mean(axis=0) for k in range(3)])
+    nearest = np.linalg.norm(places[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == site).mean() > 0.9
 
 
 def test_the_report_and_the_methods_say_it_in_words(audited: Naming) -> None:

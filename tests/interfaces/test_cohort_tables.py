@@ -35,7 +35,8 @@ def test_recordings_of_different_repetition_times(
         recordings=recordings,
         sidecar={"Warnings": []},
         label=LABEL,
-        variables={},
+        variables={"site": ["b", None], "recording": ["1", "2"]},
+        kinds={"site": "category", "recording": "number"},
         seed=0,
     ).run(cwd=str(tmp_path))
     path = group.path("group_metrics", model=LABEL)

@@ -12,7 +12,13 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import model_stage
 from brainlm_bids.cohort.properties import Property
-from brainlm_bids.interfaces.cohort.common import GroupInputs, GroupInterface, Plain
+from brainlm_bids.interfaces.cohort.common import (
+    GroupInputs,
+    GroupInterface,
+    Plain,
+    key_columns,
+)
+from brainlm_bids.interfaces.cohort.tables import load_planes
 
 # Entities of a recording that are not among those that tell it from others of its session.
 _NOT_LABELS = {"sub", "ses", "task"}
@@ -25,6 +31,7 @@ class _AuditInputs(GroupInputs):
     connectivity = File(exists=True, mandatory=True, desc="(M, E) of the cohort's recordings")
     rows = traits.List(traits.Int, mandatory=True, desc="of the connectivity, for the N recordings")
     dimensions = traits.List(traits.Str, desc="names of the D dimensions")
+    planes = File(exists=True, mandatory=True, desc="maps of the embedding, see `load_planes`")
     properties = traits.List(traits.Dict, mandatory=True, desc="name, values or None, levels")
     not_measured = traits.Dict(mandatory=True, desc="property -> why nothing is said of it")
     notes = traits.Dict(mandatory=True, desc="property -> what was assumed about its values")
@@ -44,12 +51,13 @@ class Audit(GroupInterface):
         self._begin()
         self._label = self.inputs.label
         features = self._features()
+        maps = self._maps(features)
         distances = parcel_distances()
         confounded, couplings = self._confounding(features, distances)
         reliable, iccs, written = self._reliability(features)
         written.append(self._table_of(confounded, "group_confounding", self._about()))
         motion = couplings.get("embedding")
-        written.append(self._dimensions(iccs.get("embedding"), motion))
+        written += [maps, self._dimensions(iccs.get("embedding"), motion)]
         figure = self._naming.figure("audit", model=self._label)
         coupled = couplings.get("connectivity")
         correlations = None if coupled is None else coupled.correlations
@@ -80,12 +88,45 @@ class Audit(GroupInterface):
     def _confounding(self, features: dict[str, NDArray], distances: NDArray) -> tuple[Any, Any]:
         from brainlm_bids.cohort.audit import confounding
 
-        properties = [
+        seed = self.inputs.seed
+        return confounding(features, self._properties, self._people, distances, seed=seed)
+
+    @property
+    def _properties(self) -> list[Property]:
+        return [
             Property(one["name"], np.array(one["values"], dtype=np.float64), tuple(one["levels"]))
             for one in self.inputs.properties
         ]
-        people = [recording["participant_id"] for recording in self._recordings]
-        return confounding(features, properties, people, distances, seed=self.inputs.seed)
+
+    @property
+    def _people(self) -> list[str]:
+        return [recording["participant_id"] for recording in self._recordings]
+
+    def _maps(self, features: dict[str, NDArray]) -> Path:
+        """Coordinates of all recordings in the maps of all kinds of features."""
+        from brainlm_bids.cohort.maps import about_method, map_shares, plane_maps
+
+        seed = self.inputs.seed
+        columns: dict[str, Any] = {key: list(v) for key, v in key_columns(self._recordings).items()}
+        about: Plain = {}
+        for kind, values in features.items():
+            own = kind == "embedding"
+            planes = load_planes(Path(self.inputs.planes)) if own else plane_maps(values, seed=seed)
+            for plane in planes:
+                name = f"{kind}_{plane.method}"
+                columns |= {f"{name}_{k + 1}": plane.points[:, k].tolist() for k in range(2)}
+                shares = map_shares(plane.points, self._properties, self._people, seed=seed)
+                about[name] = {
+                    "Features": kind,
+                    **about_method(plane.method, seed),
+                    "VarianceOfAxes": list(plane.shares),
+                    "VarianceShares": {
+                        one: {"AboveChance": share.adjusted, "P": share.p}
+                        for one, share in shares.items()
+                        if np.isfinite(share.adjusted)
+                    },
+                }
+        return self._table("group_map", columns, Maps=about)
 
     def _reliability(
         self, features: dict[str, NDArray]

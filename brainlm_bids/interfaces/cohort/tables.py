@@ -9,23 +9,29 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files
+from brainlm_bids.cohort.coding import CATEGORY, NUMBER
+from brainlm_bids.cohort.maps import PlaneMap, plane_maps
 from brainlm_bids.interfaces.cohort.common import GroupInputs, GroupInterface, key_columns
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.parcels.sampling import TR_TOLERANCE
 
 # More categories than this cannot be told apart by colour.
 MOST_COLOURS = 10
+# A page of 10,000 recordings holds so many values of each.
+MOST_VARIABLES = 30
 
 
 class _TablesInputs(GroupInputs):
     label = traits.Str(mandatory=True)
     variables = traits.Dict(mandatory=True, desc="column -> a text per recording, for the maps")
+    kinds = traits.Dict(mandatory=True, desc='column -> "number" or "category"')
     seed = traits.Int(mandatory=True)
 
 
 class _TablesOutputs(TraitedSpec):
     embedding = File(desc="(N, D)")
     dimensions = traits.List(traits.Str, desc="names of the D dimensions")
+    planes = File(desc="maps of the embedding: method -> (N, 2), method_shares -> (2,) or (0,)")
 
 
 class GroupTables(GroupInterface):
@@ -39,7 +45,8 @@ class GroupTables(GroupInterface):
         self._label = self.inputs.label
         keys = key_columns(self._recordings)
         embedding, n_windows, names = self._embeddings()
-        maps = self._maps(embedding)
+        planes = plane_maps(embedding, seed=self.inputs.seed)
+        maps = self._maps(planes)
         columns = dict(zip(names, embedding.T.tolist()))
         self._table("group_embeddings", {**keys, "n_windows": n_windows, **columns}, Maps=maps)
         self._metrics()
@@ -47,6 +54,7 @@ class GroupTables(GroupInterface):
         np.save(path, embedding)
         self._results["embedding"] = str(path)
         self._results["dimensions"] = names
+        self._results["planes"] = str(save_planes(folder / "planes.npz", planes))
 
     def _embeddings(self) -> tuple[NDArray[np.float64], list[int], list[str]]:
         """(N, D), windows of each recording, and the names of the dimensions."""
@@ -71,19 +79,59 @@ class GroupTables(GroupInterface):
         warnings = [*(self.inputs.sidecar.get("Warnings") or []), *to_json(found)]
         self._table("group_metrics", columns, Warnings=warnings)
 
-    def _maps(self, embedding: NDArray[np.float64]) -> dict[str, str]:
-        """A picture per variable; column -> file, for the report."""
-        from brainlm_bids.cohort.maps import neighbour_map, principal_map
+    def _maps(self, planes: Sequence[PlaneMap]) -> dict[str, str]:
+        """A table of the variables that colour the maps, and a picture for each of them.
+
+        Returns column -> file, for the report.
+        """
         from brainlm_bids.figures.cohort import plot_maps
 
-        planes = [principal_map(embedding), neighbour_map(embedding, self.inputs.seed)]
-        panels = [(plane.method, plane.points, plane.axes) for plane in planes if plane is not None]
+        given = self.inputs
+        shown = shown_variables(given.variables, given.kinds)
+        recordings = [recording["stem"] for recording in self._recordings]
+        # "recording" is the first column, whatever the columns of the tables of people are called
+        columns = {"recording": recordings} | {k: v for k, v in shown.items() if k != "recording"}
+        kinds = {name: given.kinds[name] for name in shown}
+        self._table("group_variables", columns, Kinds=kinds)
+        panels = [(plane.method.upper(), plane.points, plane.axes) for plane in planes]
         drawn = {}
-        for number, (name, column) in enumerate(shown_variables(self.inputs.variables).items()):
+        for number, (name, column) in enumerate(shown.items()):
             path = self._naming.figure("embedding_map", model=self._label, number=number)
             plot_maps(path, panels, name, column)
             drawn[name] = path.relative_to(self._naming.output_dir).as_posix()
         return drawn
+
+
+def save_planes(path: Path, planes: Sequence[PlaneMap]) -> Path:
+    """Keep maps for another node.
+
+    Parameters
+    ----------
+    path
+        NPZ file to write.
+    planes
+        The maps.
+    """
+    arrays: dict[str, Any] = {plane.method: plane.points for plane in planes}
+    arrays |= {f"{plane.method}_shares": np.array(plane.shares) for plane in planes}
+    np.savez(path, **arrays)
+    return path
+
+
+def load_planes(path: Path) -> list[PlaneMap]:
+    """Read what `save_planes` kept.
+
+    Parameters
+    ----------
+    path
+        NPZ file.
+    """
+    with np.load(path) as arrays:
+        return [
+            PlaneMap(name, arrays[name], tuple(arrays[f"{name}_shares"].tolist()))
+            for name in arrays.files
+            if not name.endswith("_shares")
+        ]
 
 
 def mixed_repetition_times(repetition_times: Iterable[float | None]) -> list[Notice]:
@@ -119,28 +167,32 @@ def mixed_repetition_times(repetition_times: Iterable[float | None]) -> list[Not
     return [notice(Kind.MIXED_SOURCE_TR, text)]
 
 
-def shown_variables(variables: Mapping[str, Sequence[str | None]]) -> dict[str, list[Any]]:
+def shown_variables(
+    variables: Mapping[str, Sequence[str | None]], kinds: Mapping[str, str]
+) -> dict[str, list[Any]]:
     """Select the variables that colours can show.
 
     Parameters
     ----------
     variables
         Name of a variable to a text per recording.
+    kinds
+        Name of a variable to "number" or "category"; others are left out.
 
     Returns
     -------
     dict
-        At most 12 variables: numbers, or up to ten categories; None where missing.
+        At most 30 variables that differ between recordings: numbers, or two to ten categories;
+        None where missing.
     """
     from brainlm_bids.cells import as_number, is_missing
 
     shown: dict[str, list[Any]] = {}
     for name, column in variables.items():
-        known = [text for text in column if not is_missing(text)]
-        numbers = [as_number(text) for text in column]
         words = [None if is_missing(text) else str(text) for text in column]
-        if np.isfinite(numbers).sum() == len(known) and len(set(known)) > 2:
-            shown[name] = numbers
-        elif 2 <= len(set(known)) <= MOST_COLOURS:
+        n_different = len({text for text in words if text is not None})
+        if kinds.get(name) == NUMBER and n_different > 1:
+            shown[name] = [None if text is None else as_number(text) for text in words]
+        elif kinds.get(name) == CATEGORY and 2 <= n_different <= MOST_COLOURS:
             shown[name] = words
-    return dict(list(shown.items())[:12])
+    return dict(list(shown.items())[:MOST_VARIABLES])
