@@ -22,6 +22,9 @@ BROWN = "#8d6e53"
 # Of the categories of a variable, in the order of their names
 CATEGORIES = (ACCENT, NOISE, GREEN, AMBER, PURPLE, SIGNAL, BROWN, PINK)
 
+# Of ranges of a number, from the lowest to the highest: viridis in seven steps
+SEQUENTIAL = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
+
 
 class Network(NamedTuple):
     """One of the seven networks AA-7: abbreviation, name, and its colour in every figure."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts, network_facts
+from brainlm_bids.report.embedding_map import EmbeddingMap, gather_map
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures, figure_file
 from brainlm_bids.report.group_audit import Audit, gather_audit
 from brainlm_bids.report.group_decoding import Decodings, gather_decodings
@@ -26,6 +27,7 @@ class Model:
     warnings: list[Notice] = field(default_factory=list)
     metrics: list[MetricLine] = field(default_factory=list)
     metric_verdicts: list[str] = field(default_factory=list)
+    map: EmbeddingMap | None = None
     maps: list[tuple[str, FigureFile]] = field(default_factory=list)
     networks: list[tuple[str, ...]] = field(default_factory=list)
     best_networks: frozenset[int] = frozenset()
@@ -66,6 +68,7 @@ def gather_model(naming: Naming, label: str, shown: Collection[Notice]) -> Model
         if path.is_file():
             model.maps.append((str(name), figure_file("embedding_map", path, naming)))
     metrics = read_tsv(naming.existing("group_metrics", model=label))
+    model.map = gather_map(naming, label)
     model.metrics, model.metric_verdicts = cohort_metrics(metrics)
     agreements = read_tsv(naming.existing("group_networks", model=label))
     model.networks = network_facts.cohort_rows(agreements)

@@ -11,6 +11,7 @@ from brainlm_bids import resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import model_stage
+from brainlm_bids.cohort.maps import PCA, PlaneMap
 from brainlm_bids.cohort.properties import Property
 from brainlm_bids.interfaces.cohort.common import (
     GroupInputs,
@@ -104,7 +105,7 @@ class Audit(GroupInterface):
 
     def _maps(self, features: dict[str, NDArray]) -> Path:
         """Coordinates of all recordings in the maps of all kinds of features."""
-        from brainlm_bids.cohort.maps import about_method, map_shares, plane_maps
+        from brainlm_bids.cohort.maps import about_method, plane_maps
 
         seed = self.inputs.seed
         columns: dict[str, Any] = {key: list(v) for key, v in key_columns(self._recordings).items()}
@@ -115,18 +116,25 @@ class Audit(GroupInterface):
             for plane in planes:
                 name = f"{kind}_{plane.method}"
                 columns |= {f"{name}_{k + 1}": plane.points[:, k].tolist() for k in range(2)}
-                shares = map_shares(plane.points, self._properties, self._people, seed=seed)
-                about[name] = {
-                    "Features": kind,
-                    **about_method(plane.method, seed),
-                    "VarianceOfAxes": list(plane.shares),
-                    "VarianceShares": {
-                        one: {"AboveChance": share.adjusted, "P": share.p}
-                        for one, share in shares.items()
-                        if np.isfinite(share.adjusted)
-                    },
-                }
+                about[name] = {"Features": kind, **about_method(plane.method, seed)}
+                if plane.method == PCA:  # distances in a UMAP have no variance to be shared
+                    about[name] |= self._shares_of(plane)
         return self._table("group_map", columns, Maps=about)
+
+    def _shares_of(self, plane: PlaneMap) -> Plain:
+        """How much of a map each axis holds, and how much of it goes with each property."""
+        from brainlm_bids.cohort.maps import map_shares
+
+        seed = self.inputs.seed
+        shares = map_shares(plane.points, self._properties, self._people, seed=seed)
+        return {
+            "VarianceOfAxes": list(plane.shares),
+            "VarianceShares": {
+                one: {"AboveChance": share.adjusted, "P": share.p}
+                for one, share in shares.items()
+                if np.isfinite(share.adjusted)
+            },
+        }
 
     def _reliability(
         self, features: dict[str, NDArray]
