@@ -29,8 +29,8 @@ from brainlm_bids.report.values import Row, as_float, number, read_json, read_ts
 SIZE, MARGIN = 1000, 40
 # Radius of a dot: it shrinks with their number
 LARGEST_DOT, SMALLEST_DOT = 14.0, 3.5
-# From so many recordings on, the few that are far from all others do not stretch the colours
-MANY, TAIL = 50, 2.0
+# Numbers further than this many interquartile ranges beyond the quartiles do not stretch the colours
+FENCE = 1.5
 MISSING = "-"
 _WARNINGS = {
     PCA: "Principal components of the standardised features. Distances in the map are at most "
@@ -314,8 +314,8 @@ def category(name: str, texts: Sequence[str]) -> Variable | None:
 def measured(name: str, texts: Sequence[str]) -> Variable | None:
     """A variable of numbers in seven equal ranges; None if all recordings are alike.
 
-    Of many recordings, the ranges span all but the lowest and the highest 2 %, which belong to the
-    first and the last range.
+    The ranges end 1.5 interquartile ranges beyond the quartiles at most; numbers further out belong
+    to the first and the last range.
 
     Parameters
     ----------
@@ -334,9 +334,10 @@ def measured(name: str, texts: Sequence[str]) -> Variable | None:
     if not known.size or known.min() == known.max():
         return None
     low, high = float(known.min()), float(known.max())
-    if known.size >= MANY:
-        inner = [float(v) for v in np.percentile(known, [TAIL, 100 - TAIL])]
-        low, high = inner if inner[0] < inner[1] else (low, high)
+    first, third = (float(v) for v in np.percentile(known, [25, 75]))
+    if third > first:
+        reach = FENCE * (third - first)
+        low, high = max(low, first - reach), min(high, third + reach)
     n_classes = len(SEQUENTIAL)
     places = np.full(len(values), -1)
     finite = np.isfinite(values)
