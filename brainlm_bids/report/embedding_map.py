@@ -29,7 +29,7 @@ from brainlm_bids.report.values import Row, as_float, number, read_json, read_ts
 SIZE, MARGIN = 1000, 40
 # Radius of a dot: it shrinks with their number
 LARGEST_DOT, SMALLEST_DOT = 14.0, 3.5
-# Numbers further than this many interquartile ranges beyond the quartiles do not stretch the colours
+# Numbers so many interquartile ranges beyond the quartiles do not stretch the colours
 FENCE = 1.5
 MISSING = "-"
 _WARNINGS = {
