@@ -111,7 +111,7 @@ def _confounds(seed: int) -> Iterator[Row]:
     ours = confounds.framewise_displacement(parameters)[1:]
     bound = "<= 1e-6"
     yield Row("FD", "largest difference to nipype (mm)", _largest(ours - displacement), bound)
-    found, found_standardised = confounds.dvars(series)
+    found, found_standardised, _ = confounds.dvars(series)
     both = np.concatenate([found[1:] / plain - 1, found_standardised[1:] / standardised - 1])
     yield Row("DVARS", "largest difference to nipype, relative", _largest(both), bound)
 

@@ -190,14 +190,14 @@ def run_project(work: str, paths: dict[str, str]) -> Iterator[Any]:
 
     yield
     given = {name: paths[name] for name in ("atlas", "boldref", "brain_mask", "transform")}
-    yield _run(Project(**given, min_parcel_coverage=0.5), work, ("operator", "tissues"))
+    yield _run(Project(**given, min_parcel_coverage=0.5), work, ("operator", "tissues", "tissue"))
 
 
 def run_extract(work: str, paths: dict[str, str]) -> Iterator[Any]:
     from brainlm_bids.interfaces.functional import Extract
 
     yield
-    names = ("bold", "brain_mask", "motion", "operator", "tissues")
+    names = ("bold", "brain_mask", "motion", "operator", "tissues", "tissue")
     thresholds = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5}
     given = {name: paths[name] for name in names}
     yield _run(Extract(tr=0.735, **thresholds, **given), work, ("parcels",))

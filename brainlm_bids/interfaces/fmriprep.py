@@ -15,7 +15,7 @@ from brainlm_bids import files
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
-from brainlm_bids.interfaces.functional import ExtractOutputs
+from brainlm_bids.interfaces.functional import ExtractOutputs, save_quality
 from brainlm_bids.interfaces.images import is_plain, load_image, load_mask, save_image
 from brainlm_bids.settings import Settings
 
@@ -104,11 +104,13 @@ class _ExtractInputs(ArrayInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     motion = File(exists=True, mandatory=True)
     operator = File(exists=True, mandatory=True)
+    tissue = File(exists=True, mandatory=True)
     confounds = File(exists=True, mandatory=True)
+    tr = traits.Float(mandatory=True)
 
 
 class ExtractPreprocessed(ArrayInterface):
-    """Parcel series of fMRIPrep's BOLD, and those of its confounds that a raw run has too."""
+    """Parcel series of fMRIPrep's BOLD, its image quality, and confounds that a raw run has too."""
 
     input_spec = _ExtractInputs
     output_spec = ExtractOutputs
@@ -118,19 +120,26 @@ class ExtractPreprocessed(ArrayInterface):
 
         from brainlm_bids.preproc import steps
 
-        bold, _ = load_image(self.inputs.bold)
+        bold, affine = load_image(self.inputs.bold)
+        mask = load_mask(self.inputs.brain_mask)
+        motion = payloads.load(steps.Motion, self.inputs.motion)
         extracted = steps.extract_preprocessed(
             bold,
-            load_mask(self.inputs.brain_mask),
+            mask,
             payloads.load(csr_matrix, self.inputs.operator),
             read_confounds(self.inputs.confounds, bold.shape[3]),
-            payloads.load(steps.Motion, self.inputs.motion),
+            motion,
         )
         self._results |= {
             "parcels": payloads.save(extracted.parcels, folder / "parcels"),
             "confounds": payloads.save(extracted.confounds, folder / "confounds"),
             "factor": extracted.factor,
         }
+        tissue = payloads.load(np.ndarray, self.inputs.tissue)
+        measured = steps.measure_image(
+            bold, affine, mask, motion, tissue, self.inputs.tr, acquired=False
+        )
+        self._results |= save_quality(*measured, folder)
 
 
 class _StrategyInputs(ArrayInputSpec):

@@ -201,6 +201,7 @@ class _ProjectOutputs(TraitedSpec):
     tissues = File(desc="sparse (2, voxels): white matter, cerebrospinal fluid")
     coverage = File(desc="a `Coverage`")
     aroma = File(desc="an `AromaSamples`")
+    tissue = File(desc="(X, Y, Z) codes of the voxels' tissue")
     quality = File(desc="a `Quality`, with template_mask")
 
 
@@ -230,7 +231,7 @@ class Project(ArrayInterface):
         )
         if projection.quality is not None:
             self._results["quality"] = payloads.save(projection.quality, folder / "quality")
-        for name in ("operator", "tissues", "coverage", "aroma"):
+        for name in ("operator", "tissues", "coverage", "aroma", "tissue"):
             self._results[name] = payloads.save(getattr(projection, name), folder / name)
 
     def _lesion(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], PointMap] | None:
@@ -246,6 +247,7 @@ class _ExtractInputs(ArrayInputSpec):
     motion = File(exists=True, mandatory=True)
     operator = File(exists=True, mandatory=True)
     tissues = File(exists=True, mandatory=True)
+    tissue = File(exists=True, mandatory=True)
     tr = traits.Float(mandatory=True)
     fd_spike_threshold = traits.Float(mandatory=True)
     dvars_spike_threshold = traits.Float(mandatory=True)
@@ -257,10 +259,12 @@ class ExtractOutputs(TraitedSpec):
     parcels = File(desc="(T, 424) array, grand mean 10000, NaN without data")
     confounds = File(desc="a (T,) array per confound")
     factor = traits.Float(desc="that scales the run to a grand mean of 10000")
+    image_quality = File(desc="an `ImageQuality`")
+    voxels = File(desc="`Voxels` for figures")
 
 
 class Extract(ArrayInterface):
-    """Parcel series and confounds of the realigned run."""
+    """Parcel series, confounds and image quality of the realigned run."""
 
     input_spec = _ExtractInputs
     output_spec = ExtractOutputs
@@ -270,10 +274,13 @@ class Extract(ArrayInterface):
 
         from brainlm_bids.preproc import steps
 
+        bold, affine = load_image(self.inputs.bold)
+        mask = load_mask(self.inputs.brain_mask)
+        motion = payloads.load(steps.Motion, self.inputs.motion)
         extracted = steps.extract(
-            load_image(self.inputs.bold)[0],
-            load_mask(self.inputs.brain_mask),
-            payloads.load(steps.Motion, self.inputs.motion),
+            bold,
+            mask,
+            motion,
             payloads.load(csr_matrix, self.inputs.operator),
             payloads.load(csr_matrix, self.inputs.tissues),
             self.inputs.tr,
@@ -285,3 +292,17 @@ class Extract(ArrayInterface):
             "confounds": payloads.save(extracted.confounds, folder / "confounds"),
             "factor": extracted.factor,
         }
+        # the run is in memory here
+        tissue = payloads.load(np.ndarray, self.inputs.tissue)
+        measured = steps.measure_image(bold, affine, mask, motion, tissue, self.inputs.tr)
+        self._results |= save_quality(*measured, folder)
+
+
+def save_quality(
+    quality: "steps.ImageQuality", voxels: "steps.Voxels", folder: Path
+) -> dict[str, str]:
+    """Store the image quality of a run, and return the files by the names of outputs."""
+    return {
+        "image_quality": payloads.save(quality, folder / "image_quality"),
+        "voxels": payloads.save(voxels, folder / "voxels"),
+    }

@@ -17,6 +17,7 @@ from brainlm_bids.files import reading
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.fmriprep import read_confounds
+from brainlm_bids.interfaces.functional import save_quality
 from brainlm_bids.settings import Settings
 
 
@@ -24,6 +25,7 @@ class _TakeCiftiInputs(ArrayInputSpec):
     bold = File(exists=True, mandatory=True, desc=".dtseries.nii, 91k")
     confounds = File(exists=True, mandatory=True)
     labels = File(exists=True, mandatory=True, desc="A424.dlabel.nii")
+    tr = traits.Float(mandatory=True)
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     min_parcel_coverage = traits.Float(mandatory=True)
     max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
@@ -34,6 +36,8 @@ class _TakeCiftiOutputs(TraitedSpec):
     confounds = File(desc="a (T,) array per confound")
     coverage = File(desc="a `Coverage`, of grayordinates")
     motion = File(desc="a `Motion`, parameters alone")
+    image_quality = File(desc="an `ImageQuality`, of what concerns time")
+    voxels = File(desc="`Voxels` for figures")
 
 
 class TakeCifti(ArrayInterface):
@@ -57,10 +61,11 @@ class TakeCifti(ArrayInterface):
                 "91k is needed (fMRIPrep's --cifti-output 91k)"
             )
         table = read_confounds(self.inputs.confounds, len(series))
+        labels = np.asarray(atlas.dataobj).ravel().astype(np.int64)
         with errors_about(self.inputs.bold):
             run = steps.take_cifti(
                 series,
-                np.asarray(atlas.dataobj).ravel().astype(np.int64),
+                labels,
                 table,
                 n_dummy=self.inputs.dummy_scans,
                 min_parcel_coverage=self.inputs.min_parcel_coverage,
@@ -68,6 +73,8 @@ class TakeCifti(ArrayInterface):
             )
         for name in ("parcels", "confounds", "coverage", "motion"):
             self._results[name] = payloads.save(getattr(run, name), folder / name)
+        measured = steps.measure_grayordinates(series, labels, run.motion, self.inputs.tr)
+        self._results |= save_quality(*measured, folder)
 
 
 class _TakeTimeseriesInputs(ArrayInputSpec):

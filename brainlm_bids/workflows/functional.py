@@ -98,14 +98,14 @@ DENOISED: Edges = [
     *SCALED,
 ]
 SHARED: Edges = [
-    ("project", "extract", ("operator",)),
+    ("project", "extract", ("operator", "tissue")),
     ("project", "classify", ("aroma",)),
     ("project", "write", ("coverage",)),
     ("project", "draw", ("coverage",)),
     ("extract", "decompose", ("factor",)),
     ("extract", "denoise", ("parcels",)),
-    ("extract", "write", ("confounds",)),
-    ("extract", "draw", ("confounds", "parcels")),
+    ("extract", "write", ("confounds", "image_quality")),
+    ("extract", "draw", ("confounds", "parcels", "voxels")),
     ("decompose", "classify", ("components",)),
     ("decompose", "denoise", ("components",)),
     ("decompose", "write", ("components",)),
@@ -269,7 +269,7 @@ def _first_steps(
     )
     steps = {
         "take": (take, 2.0),
-        "extract": (ExtractPreprocessed(confounds=str(source.confounds)), 2.0),
+        "extract": (ExtractPreprocessed(confounds=str(source.confounds), tr=tr), 2.0),
     }
     if settings.strategy is not None:
         steps["strategy"] = (LoadStrategy(bold=str(source.bold), strategy=settings.strategy), 0.0)

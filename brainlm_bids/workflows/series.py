@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 EDGES: Edges = [
     ("take", "denoise", ("parcels", "motion")),
     ("take", "scale", ("motion",)),
-    ("take", "write", ("confounds", "coverage", "motion")),
-    ("take", "draw", ("confounds", "coverage", "parcels", "motion")),
+    ("take", "write", ("confounds", "coverage", "motion", "image_quality")),
+    ("take", "draw", ("confounds", "coverage", "parcels", "motion", "voxels")),
     *DENOISED,
 ]
 GIVEN: Edges = [
@@ -58,6 +58,7 @@ def series_workflow(
             bold=str(source.bold),
             confounds=str(source.confounds),
             labels=str(source.labels),
+            tr=context.tr,
             dummy_scans=settings.dummy_scans,
             min_parcel_coverage=settings.min_parcel_coverage,
             max_bad_volumes=settings.max_bad_volumes,

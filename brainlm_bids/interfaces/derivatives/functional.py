@@ -20,6 +20,7 @@ from brainlm_bids.interfaces.derivatives.distortion import (
     write_field,
 )
 from brainlm_bids.interfaces.derivatives.echoes import echo_fields, echo_warnings
+from brainlm_bids.interfaces.derivatives.image_quality import write_quality
 from brainlm_bids.interfaces.derivatives.run import (
     AROMA_FEATURES,
     RunInputs,
@@ -58,6 +59,7 @@ class _FunctionalInputs(RunInputs):
 
     motion = File(exists=True, mandatory=True)
     confounds = File(exists=True)
+    image_quality = File(exists=True, desc="an `ImageQuality`")
     components = File(exists=True)
     decisions = File(exists=True)
     coverage = File(exists=True)
@@ -128,6 +130,8 @@ class WriteFunctional(ArrayInterface):
             self._write_components(components, decisions)
         if self.inputs.confounds:
             self._write_confounds()
+        made = {"Sources": self._context.sources, "BrainMask": self.inputs.mask_source or None}
+        self._written += write_quality(self._context, self.inputs.image_quality, made)
         if self.inputs.coverage:
             self._write_coverage()
         self._write_series()

@@ -88,8 +88,8 @@ def rmsd(matrices: NDArray[Any], translations: NDArray[Any], radius: float = 80.
 
 def dvars(
     series: NDArray[Any], good: NDArray[np.bool_] | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Rate of change of the whole brain's signal, plain and standardised.
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Rate of change of the whole brain's signal, plain and standardised in two ways.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def dvars(
         (T, V) in the brain, in any unit: it is scaled to a median of 1000. Voxels with values that
         are not finite are left out, and voxels whose robust standard deviation (see below) is 0.
     good
-        (T,) False for bad volumes; None: all are good. Both are NaN at a bad volume and at the one
-        after it, and the expectation is that of the good volumes.
+        (T,) False for bad volumes; None: all are good. All three are NaN at a bad volume and at
+        the one after it, and the expectation is that of the good volumes.
 
     Returns
     -------
@@ -106,7 +106,10 @@ def dvars(
         (T,) root mean square over voxels of the difference to the volume before, the first NaN.
     std_dvars
         (T,) the same divided by its expectation, the mean over voxels of
-        sqrt(2(1 − AR(1))) · IQR / 1.349. Both are NaN throughout if no voxel varies.
+        sqrt(2(1 − AR(1))) · IQR / 1.349.
+    voxelwise
+        (T,) root mean square over voxels of the difference divided by the voxel's own expectation.
+        All are NaN throughout if no voxel varies.
 
     References
     ----------
@@ -120,7 +123,7 @@ def dvars(
     if good is not None:
         whole = whole[good]
     factor = 1000.0 / float(np.median(whole)) if whole.size else np.nan
-    squares = np.zeros(max(n_volumes - 1, 0))
+    squares, of_voxels = np.zeros((2, max(n_volumes - 1, 0)))
     expected, n_voxels = 0.0, 0
     for first in range(0, series.shape[1], BLOCK_VOXELS):
         block = slice(first, first + BLOCK_VOXELS)
@@ -129,15 +132,21 @@ def dvars(
         spread = _robust_deviation(counted)
         varies = spread > 0
         values, counted, spread = values[:, varies], counted[:, varies], spread[varies]
-        squares += (np.diff(values, axis=0) ** 2).sum(axis=1)
-        expected += float((np.sqrt(2 * (1 - _lag_one(counted))) * spread).sum())
+        changes = np.diff(values, axis=0) ** 2
+        expectation = np.sqrt(2 * (1 - _lag_one(counted))) * spread
+        squares += changes.sum(axis=1)
+        of_voxels += changes @ (1 / expectation**2)
+        expected += float(expectation.sum())
         n_voxels += values.shape[1]
     if n_voxels == 0:
-        return np.full(n_volumes, np.nan), np.full(n_volumes, np.nan)
-    plain = np.concatenate([[np.nan], np.sqrt(squares / n_voxels)])
+        return (np.full(n_volumes, np.nan),) * 3
+    plain, voxelwise = (
+        np.concatenate([[np.nan], np.sqrt(total / n_voxels)]) for total in (squares, of_voxels)
+    )
     if good is not None:
-        plain[without_a_difference(good)] = np.nan
-    return plain, plain / (expected / n_voxels)
+        unknown = without_a_difference(good)
+        plain[unknown], voxelwise[unknown] = np.nan, np.nan
+    return plain, plain / (expected / n_voxels), voxelwise
 
 
 def without_a_difference(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -252,7 +261,7 @@ def confounds_table(
     for name, signal in tissue.items():
         if signal is not None:
             table |= expanded(name, signal)
-    plain, standardised = dvars(series, good)
+    plain, standardised, _ = dvars(series, good)
     displacement = framewise_displacement(parameters)
     if good is not None:
         displacement[without_a_difference(good)] = np.nan
@@ -310,8 +319,9 @@ def _check_lengths(table: Mapping[str, FloatArray], n_volumes: int) -> None:
 
 def _robust_deviation(values: FloatArray) -> FloatArray:
     """Interquartile range over time / 1.349; quartiles are values that occur, as in FSL."""
-    low, high = np.percentile(values, [25, 75], axis=0, method="lower")
-    return np.asarray((high - low) / 1.349)
+    # quicker than np.percentile(method="lower"), and the same numbers
+    ordered, last = np.sort(values, axis=0), len(values) - 1
+    return np.asarray((ordered[3 * last // 4] - ordered[last // 4]) / 1.349)
 
 
 def _lag_one(values: FloatArray) -> FloatArray:

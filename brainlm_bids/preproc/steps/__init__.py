@@ -2,7 +2,7 @@
 
 A node of the graph, a notebook and a test call the same functions::
 
-    raw run       realign → coregister → project → extract → denoise
+    raw run       realign → coregister → project → extract, measure_image → denoise
                      └────→ decompose → classify ──────────────┘
     several echoes  realign_echoes → the same
     a field map     measure_field → undistort, between realign and coregister
@@ -55,6 +55,12 @@ from brainlm_bids.preproc.steps.functional import (
     extract,
     realign,
 )
+from brainlm_bids.preproc.steps.image_quality import (
+    ImageQuality,
+    Voxels,
+    measure_grayordinates,
+    measure_image,
+)
 from brainlm_bids.preproc.steps.registration import (
     AromaSamples,
     Coregistration,
@@ -79,6 +85,7 @@ __all__ = [
     "Extracted",
     "Given",
     "Grayordinates",
+    "ImageQuality",
     "Motion",
     "Movement",
     "Normalised",
@@ -91,6 +98,7 @@ __all__ = [
     "TeDependence",
     "Undistorted",
     "Unwarped",
+    "Voxels",
     "classify",
     "coregister",
     "decompose",
@@ -98,6 +106,8 @@ __all__ = [
     "extract",
     "extract_preprocessed",
     "measure_field",
+    "measure_grayordinates",
+    "measure_image",
     "normalise",
     "prepare_t1w",
     "project",

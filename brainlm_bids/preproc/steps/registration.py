@@ -28,6 +28,7 @@ from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_fla
 from brainlm_bids.preproc.registration.lesion import parcel_shares
 from brainlm_bids.preproc.registration.quality import Quality
 from brainlm_bids.preproc.registration.transforms import Chain, PointMap, resample_to
+from brainlm_bids.preproc.tissue import Tissue, tissue_of_parcels, tissue_of_voxels
 
 if TYPE_CHECKING:
     from brainlm_bids.resources.packaged import AromaMasks, TissueMaps
@@ -100,6 +101,9 @@ class Projection:
         How much of each parcel is in view.
     aroma
         See `AromaSamples`.
+    tissue
+        (X, Y, Z) codes of the tissue of each voxel, see `brainlm_bids.preproc.tissue`: of the
+        atlas's parcels, and of the template's white matter and ventricles.
     quality
         Dice coefficient of the run's brain with the template's; None where it was not asked for.
     """
@@ -108,6 +112,7 @@ class Projection:
     tissues: sparse.csr_matrix
     coverage: Coverage
     aroma: AromaSamples
+    tissue: NDArray[np.uint8]
     quality: Quality | None = None
 
 
@@ -276,16 +281,23 @@ def project(
         return world_to_voxel(pull(points), affine)
 
     labels, points = labelled_points(atlas, atlas_affine)
+    places = in_run(points)
     operator, coverage = build_operator(
-        labels, in_run(points), brain_mask.shape, brain_mask, min_coverage=min_parcel_coverage
+        labels, places, brain_mask.shape, brain_mask, min_coverage=min_parcel_coverage
     )
     if lesion is not None:
         mask, grid, to_t1w = lesion
         shares = parcel_shares(labels, to_t1w(points), mask, grid, len(coverage.fraction))
         coverage = replace(coverage, in_lesion=shares)
-    labels, points = _tissue_points(tissues, aroma)
+    classes, other_points = _tissue_points(tissues, aroma)
+    other_places = in_run(other_points)
     # for means over large tissues linear interpolation is as good, and quick
-    means, _ = build_operator(labels, in_run(points), brain_mask.shape, brain_mask, 2, order=1)
+    means, _ = build_operator(classes, other_places, brain_mask.shape, brain_mask, 2, order=1)
+    tissue = tissue_of_voxels(
+        np.concatenate([places, other_places]),
+        np.concatenate([tissue_of_parcels(labels), np.array([0, Tissue.WHITE_MATTER, Tissue.CSF])[classes]]),
+        brain_mask.shape,
+    )
     voxels = in_run(grid_points(aroma.csf.shape, aroma.affine))
     # beyond the volume every map is 0 and adds nothing to a sum
     inside = ((voxels > -1) & (voxels < np.array(brain_mask.shape))).all(axis=1)
@@ -294,9 +306,9 @@ def project(
         *(mask.ravel()[inside] for mask in (aroma.csf, aroma.edge, aroma.out)),
     )
     if template_brain is None:
-        return Projection(operator, means, coverage, samples)
+        return Projection(operator, means, coverage, samples, tissue)
     dice = quality.overlap_in_view(brain_mask, affine, *template_brain, pull)
-    return Projection(operator, means, coverage, samples, Quality(dice=dice))
+    return Projection(operator, means, coverage, samples, tissue, Quality(dice=dice))
 
 
 def _tissue_points(tissues: "TissueMaps", aroma: "AromaMasks") -> tuple[NDArray[np.int64], Points]:

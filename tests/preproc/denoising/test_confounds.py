@@ -63,13 +63,14 @@ def test_dvars_are_nipypes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     image = series.T.reshape(10, 10, 5, -1)
     nib.Nifti1Image(image, np.eye(4)).to_filename(tmp_path / "bold.nii")
     nib.Nifti1Image(np.ones((10, 10, 5), np.uint8), np.eye(4)).to_filename(tmp_path / "mask.nii")
-    standardised, plain, _ = theirs.compute_dvars(
+    standardised, plain, voxelwise = theirs.compute_dvars(
         str(tmp_path / "bold.nii"), str(tmp_path / "mask.nii"), remove_zerovariance=True
     )
-    ours, ours_standardised = confounds.dvars(series)
-    assert np.isnan(ours[0]) and np.isnan(ours_standardised[0])
+    ours, ours_standardised, ours_voxelwise = confounds.dvars(series)
+    assert np.isnan([ours[0], ours_standardised[0], ours_voxelwise[0]]).all()
     np.testing.assert_allclose(ours[1:], plain, rtol=1e-6)
     np.testing.assert_allclose(ours_standardised[1:], standardised, rtol=1e-6)
+    np.testing.assert_allclose(ours_voxelwise[1:], voxelwise, rtol=1e-6)
 
 
 def test_dvars_leave_out_what_is_not_finite() -> None:
