@@ -17,7 +17,7 @@ from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.participants import Columns, Variables, read_variables
-from brainlm_bids.bids.quality import QUALITY, REGISTRATION_COLUMNS, quality
+from brainlm_bids.bids.quality import QUALITY, REGISTRATION_COLUMNS, image_quality, quality
 from brainlm_bids.bids.ratings import Verdict, read_ratings
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.progress import Progress
@@ -267,6 +267,7 @@ def _table_row(recording: Recording) -> dict[str, Any]:
         "status": recording.status,
         "reason": recording.reason or None,
         **{key: values[key] for key in (*QUALITY, "sd_demeaned", *REGISTRATION_COLUMNS)},
+        **image_quality(recording),
         "parcels_without_data": len(recording.sidecar.get("MissingParcels") or []),
         "warnings": ",".join(recording.warnings) or None,
         "rating": None if recording.rating is None else recording.rating.verdict,

@@ -1,11 +1,16 @@
 """Measures of the quality of recordings, as the tables of a cohort have them."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from brainlm_bids.bids.context import REGISTRATION_FIELDS
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
+from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_tsv
 
 # Measures of quality that --regress-out accepts besides the columns of the tables.
 QUALITY = ("mean_fd", "coverage", "n_volumes", "repetition_time")
@@ -18,6 +23,12 @@ REGISTRATION_COLUMNS = {
     "brain_at_image_edge": REGISTRATION_FIELDS["edge"],
     "template_correlation": REGISTRATION_FIELDS["correlation"],
 }
+
+# Of a run's image quality, what the cohort's table of recordings has.
+IMAGE_QUALITY_COLUMNS = (
+    *("tsnr", "snr", "fwhm_avg", "gsr_x", "gsr_y", "efc", "fber", "gcor", "aor", "aqi"),
+    *("dvars_std", "fd_perc", "fd_p95"),
+)
 
 
 def quality(recording: Recording) -> dict[str, Any]:
@@ -36,6 +47,17 @@ def quality(recording: Recording) -> dict[str, Any]:
         "sd_demeaned": sidecar.get("StandardDeviationDemeaned"),
         **{name: sidecar.get(field) for name, field in REGISTRATION_COLUMNS.items()},
     }
+
+
+def image_quality(recording: Recording) -> dict[str, float | None]:
+    """A recording's image quality; None where it was not measured or cannot be read."""
+    known: dict[str, float] = {}
+    with contextlib.suppress(UserError):
+        path = recording.naming.existing("image_quality")
+        names, values = read_tsv(path) if path.is_file() else ([], np.zeros((1, 0)))
+        known = dict(zip(names, values[0].tolist(), strict=True)) if len(values) == 1 else {}
+    found = {name: known.get(name, np.nan) for name in IMAGE_QUALITY_COLUMNS}
+    return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
 def bad_volumes(sidecar: Mapping[str, Any]) -> int | None:

@@ -361,3 +361,27 @@ def mark_bad(panels: Sequence[Axes], bad: np.ndarray | None, tr: float, first: f
             transform=axes.get_xaxis_transform(),
             rasterized=len(times) > 300,
         )
+
+
+def marks_of_volumes(n_dummy: int, bad: np.ndarray | None) -> str:
+    """What `shade_dummies` and `mark_bad` have marked, in words; empty if nothing.
+
+    Parameters
+    ----------
+    n_dummy
+        Volumes before the steady state.
+    bad
+        (T,) True for bad volumes; None: there are none.
+
+    Examples
+    --------
+    >>> marks_of_volumes(2, np.array([False, True, False]))
+    '2 dummy volumes shaded   ·   1 bad volume marked with a triangle'
+    """
+    n_bad = 0 if bad is None else int(np.sum(bad))
+    parts = []
+    if n_dummy:
+        parts.append(f"{n_dummy} dummy volume{'s' * (n_dummy > 1)} shaded")
+    if n_bad:
+        parts.append(f"{n_bad} bad volume{'s' * (n_bad > 1)} marked with a triangle")
+    return "   ·   ".join(parts)

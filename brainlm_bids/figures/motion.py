@@ -26,6 +26,7 @@ def plot_motion(
     n_dummy: int = 0,
     fd_threshold: float = 0.5,
     dvars_threshold: float = 1.5,
+    bad: np.ndarray | None = None,
 ) -> None:
     """Draw head motion, framewise displacement and standardised DVARS over time.
 
@@ -43,6 +44,8 @@ def plot_motion(
         Number of leading volumes to shade.
     fd_threshold, dvars_threshold
         Limits of framewise displacement (mm) and standardised DVARS that are drawn.
+    bad
+        (T,) True for bad volumes, which are marked; None: there are none.
     """
     with c.canvas(path, height=5.6) as figure:
         panels = figure.subplots(4, 1, sharex=True, height_ratios=(1.2, 1.2, 1, 1))
@@ -57,8 +60,8 @@ def plot_motion(
         n = max((len(values) for values in confounds.values()), default=1)
         panels[3].set_xlim(-0.5 * tr, (n - 0.5) * tr)
         c.shade_dummies(panels, n_dummy, tr)
-        if n_dummy:
-            c.note(panels[0], f"{n_dummy} dummy volume{'s' * (n_dummy > 1)} shaded")
+        c.mark_bad(panels, bad, tr)
+        c.note(panels[0], c.marks_of_volumes(n_dummy, bad))
 
 
 def _motion_lines(
@@ -103,6 +106,7 @@ def plot_carpet(
     *,
     units: str = "grand-mean units (mean = 10000)",
     n_dummy: int = 0,
+    bad: np.ndarray | None = None,
 ) -> None:
     """Draw carpets of the series before and after denoising, below the framewise displacement.
 
@@ -125,6 +129,8 @@ def plot_carpet(
         Label of the grey scale.
     n_dummy
         Number of leading volumes to shade in the panel of the motion.
+    bad
+        (T,) True for bad volumes, which are marked; None: there are none.
     """
     series = {"Before denoising": before}
     if after is not None:
@@ -150,6 +156,8 @@ def plot_carpet(
             grid[row, 0].set_ylabel(f"{len(order)} parcels")
         grid[-1, 1].set_xlabel("time (s)")
         c.shade_dummies([grid[0, 1]], n_dummy, tr)
+        c.mark_bad(list(grid[:, 1]), bad, tr)
+        c.note(grid[0, 1], c.marks_of_volumes(n_dummy, bad))
         figure.colorbar(image, ax=list(grid[1:, 1]), label=units, pad=0.01, aspect=40)
         network_legend(figure, networks, loc="outside lower center")
 

@@ -112,6 +112,7 @@ def plot_series(
     *,
     title: str = "Parcel series",
     units: str = "robust units (IQR = 1)",
+    measured: np.ndarray | None = None,
 ) -> None:
     """Draw the series of all parcels as a heat map, sorted by network.
 
@@ -129,6 +130,9 @@ def plot_series(
         Title of the figure.
     units
         Label of the colour scale.
+    measured
+        (T,) False for samples that are interpolated, since their volumes are bad; they are
+        marked. None: all are measured.
     """
     order = network_order(networks)
     matrix = np.asarray(series, float)[:, order].T
@@ -140,6 +144,9 @@ def plot_series(
             axes, matrix, cmap="RdBu_r", limit=(-limit, limit), extent=(*span, len(order), 0)
         )
         axes.set(title=title, xlabel="time (s)", yticks=[])
+        if measured is not None and not np.all(measured):
+            c.mark_bad([axes], ~np.asarray(measured, dtype=bool), tr)
+            c.note(axes, f"{int(np.sum(~measured))} interpolated samples marked with a triangle")
         network_strip(strip, np.asarray(networks)[order])
         strip.set_ylabel(f"{len(order)} parcels")
         figure.colorbar(image, ax=axes, label=units, pad=0.01, aspect=40)

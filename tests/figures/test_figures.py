@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,6 +29,7 @@ from brainlm_bids.figures import (
     registration,
     states,
     thumbnail,
+    voxels,
 )
 from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.networks import group_edges, network_order
@@ -57,8 +59,21 @@ def _draw_all(folder: Path) -> dict[str, Path]:
     features = {key: rng.random(9) for key in ("max_rp_corr", "edge_fract", "csf_fract", "hfc")}
     features["classification"] = np.array(["noise"] * 4 + ["signal"] * 5)
     rows = [{"mask_ratio": "0.2", "predictor": p, "r2": "0.1"} for p in ("model", "ridge")]
+    confounds["global_signal"] = 1e4 + rng.normal(size=T)
+    bad = np.arange(T) % 25 == 7
+    tissue = np.repeat([1, 2, 4, 5], [40, 10, 20, 5])
     calls: dict[str, tuple[Callable[..., None], tuple]] = {
         "motion": (motion.plot_motion, (confounds, TR, 2, 0.5)),
+        "motion_with_bad_volumes": (motion.plot_motion, (confounds, TR, 2, 0.5, 1.5, bad)),
+        "bold_maps": (voxels.plot_maps, (image, image / 20, 20.0 * mask, affine, mask)),
+        "tissue_carpet": (
+            partial(voxels.plot_tissue_carpet, n_dummy=2, bad=bad),
+            (1000 + rng.normal(size=(T, 75)), tissue, confounds, TR),
+        ),
+        "correlations": (
+            voxels.plot_confound_correlations,
+            (confounds, ~bad, ["global_signal", *names]),
+        ),
         "carpet": (motion.plot_carpet, (series, 0.5 * series, networks, TR, fd)),
         "coreg": (registration.plot_registration, (image, affine, image, {"brain <b> $x": mask})),
         "distortion": (
@@ -199,6 +214,10 @@ def test_figures_state_the_numbers_that_they_were_given(drawn: dict[str, Path]) 
     # matplotlib keeps each text as a comment beside its outlines
     assert "2 above 0.5 mm" in drawn["motion"].read_text()
     assert "2 dummy volumes shaded" in drawn["motion"].read_text()
+    marked = drawn["motion_with_bad_volumes"].read_text()
+    assert "2 dummy volumes shaded   ·   3 bad volumes marked with a triangle" in marked
+    assert "3 bad volumes" in drawn["tissue_carpet"].read_text()
+    assert "median in the brain: 20" in drawn["bold_maps"].read_text()
     assert "r² = 0.75" in drawn["reconstruction"].read_text()  # 1 - (1 - 0.5)²
     # 4 mm voxels, ball of radius sqrt(140) voxels
     grid = np.arange(30) - 15
@@ -270,10 +289,16 @@ def test_degenerate_runs_can_be_drawn(tmp_path: Path) -> None:
     parcels.plot_connectivity(path, nothing[:1].T * nothing[:1], networks)
     parcels.plot_coverage(path, nothing[0], np.zeros((N_PARCELS, 3)), networks)
     motion.plot_motion(path, {}, TR)
+    bad = np.ones(T, bool)
+    no_tissue = np.zeros(0, int)
+    voxels.plot_tissue_carpet(path, np.zeros((T, 0)), no_tissue, {}, TR, bad=bad)
+    voxels.plot_tissue_carpet(path, np.ones((T, 3)), np.array([1, 1, 5]), {"csf": bad * 0.0}, TR)
+    voxels.plot_confound_correlations(path, {"csf": np.ones(T)}, bad, ["csf"])
     grid = np.zeros((8, 8, 8))
     registration.plot_brain_mask(path, grid, np.eye(4), grid)
     registration.plot_registration(path, grid, np.eye(4), grid, {"brain": grid})
     distortion.plot_distortion(path, grid, grid, np.eye(4), grid, grid)
+    voxels.plot_maps(path, grid, grid, grid, np.eye(4), grid)
     model.plot_networks(path, networks, grid, np.eye(4), networks)
     with pytest.raises(ValueError, match="no parcel"):
         model.plot_reconstruction(path, nothing, nothing, TR)
@@ -311,7 +336,7 @@ def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
     modules = (
         *(audit, cohort, components, denoising, distortion, embeddings),
-        *(model, motion, parcels, registration, states, thumbnail),
+        *(model, motion, parcels, registration, states, thumbnail, voxels),
     )
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"

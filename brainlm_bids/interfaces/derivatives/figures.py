@@ -1,7 +1,7 @@
 """The figures of a run."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -14,9 +14,12 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, summarised
-from brainlm_bids.interfaces.images import load_image, load_mask
+from brainlm_bids.interfaces.images import load_affine, load_image, load_mask
 from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.steps import Scaled
+
+if TYPE_CHECKING:
+    from brainlm_bids.preproc.steps import Motion
 
 
 class _FiguresInputs(RunInputs):
@@ -26,6 +29,7 @@ class _FiguresInputs(RunInputs):
     brain_mask = File(exists=True)
     motion = File(exists=True, mandatory=True)
     confounds = File(exists=True)
+    voxels = File(exists=True, desc="`Voxels` of the run before denoising")
     components = File(exists=True)
     decisions = File(exists=True)
     coverage = File(exists=True)
@@ -57,6 +61,8 @@ class DrawFunctional(ArrayInterface):
             drawn += self._signals(naming)
         if self.inputs.components:
             drawn += self._components(naming)
+        if self.inputs.voxels:
+            drawn += self._voxels(naming)
         if self.inputs.coverage:
             drawn += self._coverage(naming)
         configuration = self._context.configuration
@@ -125,17 +131,18 @@ class DrawFunctional(ArrayInterface):
     def _signals(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.motion import plot_carpet, plot_motion
 
-        n_dummy, settings = self._n_dummy(), self._context.settings
-        tr = self._context.tr
+        motion, settings = self._motion(), self._context.settings
+        tr, bad = self._context.tr, _bad(motion)
         confounds = payloads.load(dict, self.inputs.confounds)
         paths = [naming.figure(name) for name in ("motion", "carpet")]
         plot_motion(
             paths[0],
             confounds,
             tr,
-            n_dummy,
+            motion.n_dummy,
             settings.fd_spike_threshold,
             settings.dvars_spike_threshold,
+            bad,
         )
         plot_carpet(
             paths[1],
@@ -144,9 +151,45 @@ class DrawFunctional(ArrayInterface):
             resources.parcels().network_index,
             tr,
             confounds["framewise_displacement"],
-            n_dummy=n_dummy,
+            n_dummy=motion.n_dummy,
+            bad=bad,
         )
         return paths
+
+    def _voxels(self, naming: Naming) -> list[Path]:
+        """Maps, and the carpet and the confounds before denoising."""
+        from brainlm_bids.figures.voxels import (
+            plot_confound_correlations,
+            plot_maps,
+            plot_tissue_carpet,
+        )
+        from brainlm_bids.preproc import steps
+        from brainlm_bids.preproc.denoising.confounds import main_confounds
+        from brainlm_bids.preproc.image_quality import temporal_snr
+
+        voxels, motion = payloads.load(steps.Voxels, self.inputs.voxels), self._motion()
+        bad = _bad(motion)
+        drawn = [naming.figure("tissue_carpet"), naming.figure("confound_correlations")]
+        plot_tissue_carpet(
+            drawn[0],
+            voxels.series,
+            voxels.tissue,
+            self._summary.confounds,
+            self._context.tr,
+            n_dummy=motion.n_dummy,
+            bad=bad,
+        )
+        used = np.arange(len(voxels.series)) >= motion.n_dummy
+        used &= True if bad is None else ~bad
+        names = main_confounds(self._summary.confounds, used)
+        plot_confound_correlations(drawn[1], self._summary.confounds, used, names)
+        if voxels.mean is None or voxels.deviation is None:
+            return drawn
+        drawn.append(naming.figure("bold_maps"))
+        ratio = temporal_snr(voxels.mean, voxels.deviation)
+        mask, affine = load_mask(self.inputs.brain_mask), load_affine(self.inputs.boldref)
+        plot_maps(drawn[-1], voxels.mean, voxels.deviation, ratio, affine, mask)
+        return drawn
 
     def _components(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.components import TimeAxis, plot_component_maps
@@ -194,11 +237,16 @@ class DrawFunctional(ArrayInterface):
         networks = resources.parcels().network_index
         robust = payloads.load(Scaled, self.inputs.robust)
         paths = [naming.figure(name) for name in ("series", "connectivity")]
-        plot_series(paths[0], robust.series, robust.tr, networks)
+        plot_series(paths[0], robust.series, robust.tr, networks, measured=robust.measured)
         plot_connectivity(paths[1], self._summary.connectivity, networks)
         return paths
 
-    def _n_dummy(self) -> int:
+    def _motion(self) -> "Motion":
         from brainlm_bids.preproc import steps
 
-        return payloads.load(steps.Motion, self.inputs.motion).n_dummy
+        return payloads.load(steps.Motion, self.inputs.motion)
+
+
+def _bad(motion: "Motion") -> NDArray[np.bool_] | None:
+    """(T,) True for bad volumes; None where there are none."""
+    return None if motion.good is None else ~motion.good

@@ -15,6 +15,12 @@ FloatArray = NDArray[np.float64]
 MOTION_NAMES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 # With a number: the one-hot column of a motion outlier.
 MOTION_OUTLIER = "motion_outlier"
+# What a figure of the confounds shows, and how many columns at most; as many as fMRIPrep's.
+MAIN_CONFOUNDS = (
+    *("global_signal", "csf", "white_matter", "std_dvars", "dvars", "framewise_displacement"),
+    *("rmsd", *MOTION_NAMES),
+)
+MOST_SHOWN = 20
 # Voxels are taken in blocks, so that no second copy of a long run is made.
 BLOCK_VOXELS = 20_000
 
@@ -305,6 +311,49 @@ def expanded(name: str, values: NDArray[Any]) -> dict[str, FloatArray]:
         f"{name}_power2": signal**2,
         f"{name}_derivative1_power2": derivative**2,
     }
+
+
+def main_confounds(
+    table: Mapping[str, NDArray[Any]], used: NDArray[np.bool_], most: int = MOST_SHOWN
+) -> list[str]:
+    """Names of the confounds that a figure shows.
+
+    Parameters
+    ----------
+    table
+        Columns (T,) with fMRIPrep's names.
+    used
+        (T,) the volumes that count.
+    most
+        Number of names at most.
+
+    Returns
+    -------
+    list of str
+        The signals and motion parameters that there are, then those of ICA-AROMA's noise components
+        that correlate most with the global signal.
+
+    Examples
+    --------
+    >>> table = {"aroma_motion_01": np.array([1, 2, 4.0]), "trans_x": np.ones(3)}
+    >>> main_confounds(table | {"global_signal": np.arange(3.0)}, np.ones(3, bool))
+    ['global_signal', 'trans_x', 'aroma_motion_01']
+    """
+    names = [name for name in MAIN_CONFOUNDS if name in table]
+    noise = [name for name in table if name.startswith("aroma_motion_")]
+    if "global_signal" in table:
+        whole = np.asarray(table["global_signal"])[used]
+        whole = whole - whole.mean()
+        scores = [_similarity(np.asarray(table[name])[used], whole) for name in noise]
+        noise = [noise[k] for k in np.argsort(-np.array(scores), kind="stable")]
+    return [*names, *noise][:most]
+
+
+def _similarity(values: NDArray[Any], centred: NDArray[Any]) -> float:
+    """Absolute correlation up to a factor; 0 for what does not vary or is not known."""
+    rest = values - values.mean()
+    length = float(np.sqrt(rest @ rest))
+    return float(abs(rest @ centred) / length) if np.isfinite(length) and length > 0 else 0.0
 
 
 def _numbered(name: str, columns: NDArray[Any]) -> dict[str, FloatArray]:

@@ -295,7 +295,9 @@ def project(
     means, _ = build_operator(classes, other_places, brain_mask.shape, brain_mask, 2, order=1)
     tissue = tissue_of_voxels(
         np.concatenate([places, other_places]),
-        np.concatenate([tissue_of_parcels(labels), np.array([0, Tissue.WHITE_MATTER, Tissue.CSF])[classes]]),
+        np.concatenate(
+            [tissue_of_parcels(labels), np.array([0, Tissue.WHITE_MATTER, Tissue.CSF])[classes]]
+        ),
         brain_mask.shape,
     )
     voxels = in_run(grid_points(aroma.csf.shape, aroma.affine))
