@@ -311,7 +311,7 @@ def plot_confound_correlations(
 
 
 def _correlations(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Pearson correlations (K, K) of columns (T,) over what both have; NaN of one that is constant."""
+    """Pearson correlations (K, K) of columns (T,) over what both have; NaN for constants."""
     n = len(columns)
     matrix = np.full((n, n), np.nan)
     for i in range(n):
