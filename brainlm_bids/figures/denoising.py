@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -95,15 +96,18 @@ def _draw_features(
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 1.2, 0.8))
     colours = np.where(noise, NOISE, SIGNAL)
     size = 10 + 500 * variance
+    # a dot of a size of its own takes a kilobyte
+    style: dict[str, Any] = {"s": size, "c": colours, "alpha": 0.7, "lw": 0}
+    style["rasterized"] = len(noise) > 40
     x, y = np.asarray(features["max_rp_corr"], float), np.asarray(features["edge_fract"], float)
-    left.scatter(x, y, s=size, c=colours, alpha=0.7, lw=0)
+    left.scatter(x, y, **style)
     intercept, of_motion, of_edge = limits.hyperplane
     line = np.array([0.0, 1.0])
     left.plot(line, -(intercept + of_motion * line) / of_edge, "--", color=MUTED)
     left.set(xlim=(0, 1), ylim=(0, 1), title="Motion and brain edge")
     left.set(xlabel="maximum correlation with motion", ylabel="edge fraction")
     x, y = np.asarray(features["hfc"], float), np.asarray(features["csf_fract"], float)
-    middle.scatter(x, y, s=size, c=colours, alpha=0.7, lw=0)
+    middle.scatter(x, y, **style)
     middle.axvline(limits.hfc, ls="--", color=MUTED)
     middle.axhline(limits.csf_fract, ls="--", color=MUTED)
     middle.set(xlim=(0, 1), ylim=(0, max(0.2, c.finite_percentile(y, 100) * 1.1)))
