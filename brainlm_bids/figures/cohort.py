@@ -201,7 +201,7 @@ def _points(
     if not categories:
         values = _floats([v if k else None for v, k in zip(column, known)])[known]
         return axes.scatter(x[known], y[known], c=values, cmap="viridis", **style)
-    for category, colour in zip(categories, CATEGORIES * 2):
+    for category, colour in zip(categories, CATEGORIES):
         chosen = np.array([value == category for value in column])
         axes.scatter(x[chosen], y[chosen], color=colour, label=category, **style)
     return None

@@ -25,7 +25,8 @@ FLICKER = (
     "#fixed{opacity:0}svg:hover #fixed{animation:flicker 2.4s ease-in-out infinite}"
     "@keyframes flicker{0%,10%{opacity:0}40%,60%{opacity:1}90%,100%{opacity:0}}"
 )
-CONTOUR_COLOURS = ("#ff5c4d", "#39c5e0", "#f5c542", "#7ddf64")
+# told apart on grey, by people who lack one kind of cone too
+CONTOUR_COLOURS = ("#fc574b", "#44a9f9", "#984ea1", "#92ff8b")
 # Pixels above every row of slices, for their labels
 LABEL_ROOM = 9
 # Width of the largest slice in pixels

@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap, to_rgba_array
 from matplotlib.patches import Patch
 
 from brainlm_bids.figures.canvas import without_frame
-from brainlm_bids.figures.palette import FAINT, NETWORKS
+from brainlm_bids.figures.palette import FAINT, NETWORKS, ink_on
 
 
 def network_order(networks: np.ndarray) -> np.ndarray:
@@ -128,9 +128,10 @@ def network_strip(axes: Axes, sorted_networks: np.ndarray) -> None:
         # a name in a narrow band would run into its neighbours
         if number == 0 or (last - first) < 0.03 * len(strip):
             continue
-        style: dict[str, Any] = {"color": "white", "fontsize": 6.5, "weight": "bold"}
+        network = NETWORKS[number - 1]
+        style: dict[str, Any] = {"fontsize": 6.5, "weight": "bold", "ha": "center", "va": "center"}
         middle = (first + last - 1) / 2
-        axes.text(0.0, middle, NETWORKS[number - 1].abbreviation, ha="center", va="center", **style)
+        axes.text(0.0, middle, network.abbreviation, color=ink_on(network.colour), **style)
 
 
 def group_edges(sorted_groups: np.ndarray) -> dict[int, tuple[int, int]]:

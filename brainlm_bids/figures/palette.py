@@ -1,11 +1,14 @@
-"""Colours and labels that figures and reports share: no drawing, and no import of matplotlib."""
+"""Colours and labels that figures and reports share: no drawing, and no import of matplotlib.
+
+INK and MUTED are colours of words: their contrast with white is at least 4.5:1.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 INK = "#1f2933"
-MUTED = "#7b8794"
+MUTED = "#616d79"
 FAINT = "#d9dee4"
 NOISE = "#c8553d"
 SIGNAL = "#2a7f8e"
@@ -15,12 +18,14 @@ AMBER = "#d98e04"
 BAD = "#fbe3b5"
 
 PURPLE = "#7d3c98"
-PINK = "#e377c2"
 GREEN = "#2e9e52"
 BROWN = "#8d6e53"
 
-# Of the categories of a variable, in the order of their names
-CATEGORIES = (ACCENT, NOISE, GREEN, AMBER, PURPLE, SIGNAL, BROWN, PINK)
+# Of the categories of a variable, in the order of their names. They differ as those of NETWORKS do.
+CATEGORIES = (
+    *("#103a76", "#9b3f20", "#9180bb", "#3be67c", "#a88f00"),
+    *("#3a251a", "#4a7361", "#e3affc", "#50a192", "#f21771"),
+)
 
 # Of ranges of a number, from the lowest to the highest: viridis in seven steps
 SEQUENTIAL = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
@@ -35,15 +40,49 @@ class Network(NamedTuple):
 
 
 # Akiki & Abdallah (2019), https://doi.org/10.1038/s41598-019-55738-y. Index 0 is network 1.
+# Any two colours, and each and white or FAINT, differ by a CIEDE2000 of at least 15, for people who
+# lack one kind of cone (Machado et al. 2009), too. They were found by annealing near the usual hues.
 NETWORKS: tuple[Network, ...] = (
-    Network("VI", "Visual", PURPLE),
-    Network("VS", "Ventral Salience", PINK),
-    Network("CE", "Central Executive", "#f39c12"),
-    Network("SM", "Sensorimotor", "#2e75b6"),
-    Network("DM", "Default Mode", "#cb3a45"),
-    Network("DS", "Dorsal Salience", GREEN),
-    Network("SC", "Subcortical", BROWN),
+    Network("VI", "Visual", "#8e51d1"),
+    Network("VS", "Ventral Salience", "#bd96c4"),
+    Network("CE", "Central Executive", "#f49b00"),
+    Network("SM", "Sensorimotor", "#255676"),
+    Network("DM", "Default Mode", "#c3344b"),
+    Network("DS", "Dorsal Salience", "#40b484"),
+    Network("SC", "Subcortical", "#634009"),
 )
+
+
+def ink_on(colour: str) -> str:
+    """Colour of words on a patch: white or INK, whichever stands out more.
+
+    Parameters
+    ----------
+    colour
+        Of the patch, such as "#8e51d1".
+
+    Returns
+    -------
+    str
+        A hexadecimal colour.
+
+    References
+    ----------
+    Contrast as in WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
+
+    Examples
+    --------
+    >>> ink_on("#000000"), ink_on("#ffffff")
+    ('#ffffff', '#1f2933')
+    """
+    behind, dark = _luminance(colour) + 0.05, _luminance(INK) + 0.05
+    return "#ffffff" if 1.05 / behind > behind / dark else INK
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 # What networks are made from: name in the tables, label
