@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 INK = "#1f2933"
-MUTED = "#616d79"
+MUTED = "#5c6166"
 FAINT = "#d9dee4"
-NOISE = "#c8553d"
-SIGNAL = "#2a7f8e"
+NOISE = "#cd3318"
+SIGNAL = "#1f8696"
 ACCENT = "#31508c"
-AMBER = "#d98e04"
+AMBER = "#da910f"
 # Behind bad volumes
 BAD = "#fbe3b5"
 
-PURPLE = "#7d3c98"
-GREEN = "#2e9e52"
+PURPLE = "#8d74b0"
+GREEN = "#0fa468"
 BROWN = "#8d6e53"
 
 # Of the categories of a variable, in the order of their names. They differ as those of NETWORKS do.

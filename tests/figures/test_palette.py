@@ -53,6 +53,20 @@ def test_the_categories_differ(vision: str) -> None:
     assert _least(list(palette.CATEGORIES), ["#ffffff", palette.FAINT], vision)[0] >= LEAST
 
 
+# What a legend tells apart in one panel, by colour alone
+TOGETHER = {
+    "axes of motion": [palette.NOISE, palette.SIGNAL, palette.ACCENT],
+    "predictors": [palette.NOISE, palette.AMBER, palette.MUTED, palette.ACCENT],
+    "models": [palette.NOISE, palette.ACCENT, palette.PURPLE, palette.GREEN],
+}
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+@pytest.mark.parametrize("panel", TOGETHER)
+def test_lines_and_bars_of_a_panel_differ(panel: str, vision: str) -> None:
+    assert _least(TOGETHER[panel], ["#ffffff", palette.FAINT], vision)[0] >= LEAST
+
+
 @pytest.mark.parametrize("vision", VISIONS)
 def test_contours_differ_on_a_grey_image(vision: str) -> None:
     assert _least(list(CONTOUR_COLOURS), GREYS, vision)[0] >= LEAST
