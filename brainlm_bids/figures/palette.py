@@ -41,7 +41,7 @@ class Network(NamedTuple):
 
 # Akiki & Abdallah (2019), https://doi.org/10.1038/s41598-019-55738-y. Index 0 is network 1.
 # Any two colours, and each and white or FAINT, differ by a CIEDE2000 of at least 15, for people who
-# lack one kind of cone (Machado et al. 2009), too. They were found by annealing near the usual hues.
+# lack one kind of cone (Machado et al. 2009), too. Found by annealing near the usual hues.
 NETWORKS: tuple[Network, ...] = (
     Network("VI", "Visual", "#8e51d1"),
     Network("VS", "Ventral Salience", "#bd96c4"),
