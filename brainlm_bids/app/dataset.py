@@ -86,11 +86,11 @@ def write_methods_beside_results(settings: Settings) -> int:
     try:
         write_methods(settings)
     except Exception as error:
-        return _internal(settings, "internal error in the methods text", error)
+        return internal_error(settings, "internal error in the methods text", error)
     return EXIT_OK
 
 
-def _internal(settings: Settings, where: str, error: Exception) -> int:
+def internal_error(settings: Settings, where: str, error: Exception) -> int:
     """Tell an error of the program; one of the disk is not ours."""
     if isinstance(error, OSError) and error.errno in files.CANNOT_WRITE:
         raise error
@@ -122,7 +122,7 @@ def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -
             with progress.step(report_key(subject)):
                 build_report(out, subject, version=__version__, cohort=cohort)
         except Exception as error:  # the others have theirs
-            code = _internal(settings, f"sub-{subject}: internal error in its report", error)
+            code = internal_error(settings, f"sub-{subject}: internal error in its report", error)
     # a neighbour's page may have been deleted since
     refresh(out, subjects)
     return code

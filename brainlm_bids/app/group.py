@@ -17,6 +17,7 @@ from brainlm_bids.app.context import cohort_context
 from brainlm_bids.app.dataset import write_manuscript, write_methods
 from brainlm_bids.app.decoding import check_columns
 from brainlm_bids.app.execution import execute, make_folders, new_run_id
+from brainlm_bids.app.index import rebuild_index
 from brainlm_bids.app.plan import cohort_inputs, evaluate, plan_recording
 from brainlm_bids.app.resources import find_resources, materialise, with_precision
 from brainlm_bids.app.status import (
@@ -77,7 +78,7 @@ def run(settings: Settings, command: Sequence[str], progress: Progress) -> int:
     check_columns(settings, list(cohort.variables), has_models=bool(cohort.models))
     if settings.reports_only:
         _write_report(cohort)
-        return EXIT_OK
+        return rebuild_index(settings)
     if settings.dry_run:
         return _print_plan(cohort)
     if settings.boilerplate_only:
@@ -109,7 +110,7 @@ def _run(cohort: Cohort) -> int:
         raise
     rows = cohort.rows()
     _finish(cohort, rows, described=statistics is not None)
-    return exit_code(rows)
+    return max(exit_code(rows), rebuild_index(cohort.settings))
 
 
 def _finish(cohort: Cohort, rows: Sequence[Row], *, described: bool) -> None:

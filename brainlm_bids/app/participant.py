@@ -25,6 +25,7 @@ from brainlm_bids.app.execution import (
     make_folders,
     new_run_id,
 )
+from brainlm_bids.app.index import enter_into_index, index_again
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
 from brainlm_bids.app.progress import start_progress
 from brainlm_bids.app.resources import (
@@ -42,6 +43,7 @@ from brainlm_bids.app.status import (
     SKIPPED,
     Outcome,
     Row,
+    as_texts,
     exit_code,
     print_table,
     write_status,
@@ -105,7 +107,7 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
     make_folders(settings)
     taken = [run for run in runs if run.taken]
     if settings.reports_only:
-        return write_reports(settings, taken, progress)
+        return max(write_reports(settings, taken, progress), index_again(settings, taken))
     if settings.boilerplate_only:
         return _write_methods_again(settings)
     resources = find_resources(settings)
@@ -192,11 +194,11 @@ def _finish(
     """The status table and the reports. The last screen has the rows, also on a full disk."""
     try:
         write_status(settings.output_dir, run_id, rows)
+        code = EXIT_OK if stopped else write_methods_beside_results(settings)
         if not stopped and any(row.status != CACHED for row in rows):
-            return max(
-                write_methods_beside_results(settings), write_reports(settings, runs, progress)
-            )
-        return EXIT_OK if stopped else write_methods_beside_results(settings)
+            code = max(code, write_reports(settings, runs, progress))
+        entered = enter_into_index(settings, run_id, runs, as_texts(rows), stopped=stopped)
+        return max(code, entered)
     finally:
         print_table(rows, settings.output_dir, run_id, progress.elapsed)
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -176,6 +176,14 @@ def _page(rows: Sequence[Row], output_dir: Path, first: str) -> Path | None:
     names = [first, *sorted({row.participant_id for row in rows if row.participant_id})]
     pages = (output_dir / f"{name}.html" for name in names)
     return next((page for page in pages if page.is_file()), None)
+
+
+def as_texts(rows: Sequence[Row]) -> list[dict[str, str | None]]:
+    """The rows as the status table holds them, missing cells as None."""
+    return [
+        {name: None if value is None else str(value) for name, value in asdict(row).items()}
+        for row in rows
+    ]
 
 
 def status_table(output_dir: Path, run_id: str) -> Path:

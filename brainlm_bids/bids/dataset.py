@@ -27,6 +27,7 @@ BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
 NOT_IN_BIDS_YET = (
     "*.html",
+    "index.*",
     "figures",
     "*_timeseries.*",
     "*_relmat.*",

@@ -215,6 +215,7 @@ def _place(key: str) -> tuple[str, float, int, str]:
 # --- limits and outliers ---------------------------------------------------------------------
 
 
+@cache
 def fixed_limit(one: Measure, normalised: str = "T1w") -> Range | None:
     """The limit that a measure has in every folder, if it has one.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from brainlm_bids.bids.cohort import all_recordings
@@ -104,6 +105,7 @@ class RecordingSummary:
         return self.stem, self.space, self.atlas
 
 
+@cache
 def level_of(kind: str) -> str:
     """The level of a kind of warning; that of a later version's is not known: `warning`.
 

@@ -22,8 +22,9 @@
   }
 
   function sort(table, column, direction) {
-    const body = table.tBodies[0];
-    const rows = Array.from(body.rows);
+    const bodies = Array.from(table.tBodies);
+    const sizes = bodies.map((body) => body.rows.length);
+    const rows = bodies.flatMap((body) => Array.from(body.rows));
     const values = keys(rows, column);
     const places = rows.map((_, at) => at);
     places.sort(function (a, b) {
@@ -32,7 +33,13 @@
       const by = typeof one === "number" ? one - other : order(one, other);
       return direction * by || a - b;
     });
-    body.append(...places.map((at) => rows[at]));
+    // a long table has its rows in several bodies, which keep their sizes
+    let done = 0;
+    bodies.forEach(function (body, at) {
+      body.append(...places.slice(done, done + sizes[at]).map((place) => rows[place]));
+      done += sizes[at];
+    });
+    table.dispatchEvent(new CustomEvent("sorted"));
   }
 
   document.querySelectorAll("table[data-sortable]").forEach(function (table) {
