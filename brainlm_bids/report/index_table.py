@@ -36,7 +36,7 @@ _TEXTS = {
     "space": "Template of the parcel series",
     "atlas": "Atlas of the parcel series",
     "status": "What became of the recording: done, failed or skipped",
-    "reason": "Why, in one line",
+    "reason": "Why it is not done, in one line",
     "crash_file": "Crash file of a recording that failed, relative to this folder",
     "cohort_status": "Whether the group level included the recording; n/a before the group level",
     "cohort_reason": "Why it did not",

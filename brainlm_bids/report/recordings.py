@@ -47,7 +47,7 @@ class RecordingSummary:
     space, atlas
         Of its series; empty where it has none.
     status, reason
-        `done`, `failed` or `skipped`, and why, in one line.
+        `done`, `failed` or `skipped`, and why it is not done, in one line.
     crash_file
         Relative to the output folder, if it has one there.
     cohort, cohort_reason
@@ -230,11 +230,14 @@ def _known_by_status(output_dir: Path, stem: str, row: Row) -> RecordingSummary:
 
 
 def _status(recording: Recording, row: Row | None) -> tuple[str, str]:
-    """What became of a recording; the files on the disk have the last word."""
+    """What became of a recording; the files on the disk have the last word.
+
+    What a status table says of a finished one is in its warnings.
+    """
     status = DONE if row is None else _STATUS.get(row["status"], row["status"])
     if status == DONE and recording.status == FAILED:
         return FAILED, recording.reason
-    return status, "" if row is None else row["reason"]
+    return status, "" if row is None or status == DONE else row["reason"]
 
 
 def _named(output_dir: Path, stem: str) -> RecordingSummary:
