@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from brainlm_bids import BrainLM, resources
-from brainlm_bids.figures import canvas, model, motion, palette, parcels, registration
+from brainlm_bids.figures import canvas, embeddings, model, motion, palette, parcels, registration
 from brainlm_bids.phantom import courses, head
 
 IMAGES = Path(__file__).resolve().parent / "img"
@@ -188,6 +188,25 @@ def draw_reconstruction() -> None:
     pair("reconstruction", reconstruction(0.42, 0.45), reconstruction(0.0, 0.4), whole)
 
 
+def draw_embeddings() -> None:
+    """Windows that change slowly, and one that differs from all others."""
+    rng = np.random.default_rng(7)
+    common = rng.normal(0, 1, 256)
+    drift = np.cumsum(rng.normal(0, 0.02, (9, 256)), axis=0)
+    jump = drift.copy()
+    jump[5] += rng.normal(0, 0.3, 256)
+    onset, bad = 144.0 * np.arange(9), np.zeros(1800, bool)
+    moved = bad.copy()
+    moved[1080:1092] = True
+
+    def windows(change: np.ndarray, marked: np.ndarray) -> Draw:
+        return lambda path: embeddings.plot_embeddings(
+            path, common + change, onset, 144.0, bad=(marked, 0.72, 0.0)
+        )
+
+    pair("embeddings", windows(drift, bad), windows(jump, moved), (0.0, 0.0, 1.0, 1.0))
+
+
 # --- the idea ------------------------------------------------------------------------------------
 
 
@@ -231,3 +250,4 @@ if __name__ == "__main__":
     draw_series()
     draw_coverage()
     draw_reconstruction()
+    draw_embeddings()
