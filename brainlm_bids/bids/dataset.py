@@ -12,6 +12,7 @@ from typing import Any
 from brainlm_bids import __version__
 from brainlm_bids.bids.names import build, sidecar_of
 from brainlm_bids.bids.outputs import atlas_path
+from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
     DATA,
     atomically,
@@ -83,6 +84,17 @@ def dataset_lock(output_dir: Path) -> Iterator[None]:
     logs.mkdir(parents=True, exist_ok=True)
     with FileLock(logs / ".lock", timeout=300):
         yield
+
+
+def raw_folder(output_dir: Path) -> Path | None:
+    """The folder of the raw data, as recorded in an output folder; None if it is not."""
+    from urllib.parse import unquote, urlparse
+
+    try:
+        link = read_json(output_dir / "dataset_description.json")["DatasetLinks"]["raw"]
+    except (UserError, KeyError, TypeError):
+        return None
+    return Path(unquote(urlparse(str(link)).path))
 
 
 def read_description(folder: Path) -> dict[str, Any]:

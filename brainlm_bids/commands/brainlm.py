@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from brainlm_bids import __version__
 from brainlm_bids.commands.experiments import add_experiment_commands
+from brainlm_bids.commands.export import add_export_command
 from brainlm_bids.commands.parser import Parser, add_option, add_options, add_positional
 from brainlm_bids.commands.simulate import add_simulate_command
 from brainlm_bids.commands.training import SEED, add_training_commands
@@ -187,6 +188,7 @@ def build_parser() -> Parser:
     add_simulate_command(commands)
     add_training_commands(commands)
     add_experiment_commands(commands)
+    add_export_command(commands)
     return parser
 
 

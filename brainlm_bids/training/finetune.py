@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainlm_bids import __version__, files
+from brainlm_bids.bids.dataset import raw_folder
 from brainlm_bids.bids.names import parse, session_id
 from brainlm_bids.bids.participants import Variables, read_variables
 from brainlm_bids.cohort.coding import NUMBER, in_words, split_kind
@@ -133,7 +134,7 @@ def _targets(
 
 def _variables(options: FinetuneOptions, names: Sequence[str]) -> Variables:
     """Columns of participants.tsv and the phenotype file, a value per recording."""
-    folder = options.bids_dir or _raw_folder(options.data)
+    folder = options.bids_dir or raw_folder(options.data)
     if folder is None and options.phenotype is None:
         raise UserError(
             f"{options.data}: does not record where participants.tsv is; give --bids-dir or "
@@ -145,17 +146,6 @@ def _variables(options: FinetuneOptions, names: Sequence[str]) -> Variables:
     for warning in table.notices:
         print(f"brainlm: {warning.text}", file=sys.stderr)
     return table
-
-
-def _raw_folder(data: Path) -> Path | None:
-    """Folder of the raw data, as recorded in the output folder."""
-    try:
-        link = files.read_json(data / "dataset_description.json")["DatasetLinks"]["raw"]
-    except (UserError, KeyError, TypeError):
-        return None
-    from urllib.parse import unquote, urlparse
-
-    return Path(unquote(urlparse(str(link)).path))
 
 
 def _people(start: Start, places: list[int]) -> _Recordings:
