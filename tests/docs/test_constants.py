@@ -17,7 +17,10 @@ if not PAGE.is_file():
     pytest.skip("the documentation is not here (the image with the tests)", allow_module_level=True)
 
 # Rooms whose constants a result depends on.
-ROOMS = ("bids", "cohort", "experiments", "export", "interfaces", "model", "parcels", "preproc", "training")
+ROOMS = (
+    *("bids", "cohort", "experiments", "export", "interfaces", "model", "parcels", "preproc"),
+    "training",
+)
 # Upper-case names with a number in them that are no constants of a method: streams of random
 # numbers, empty arrays, sizes of blocks, and the table of architectures.
 NOT_CONSTANTS = {

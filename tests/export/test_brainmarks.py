@@ -65,7 +65,8 @@ def _accuracy(python: Path, folder: Path, planted: bool) -> float:
         "from omegaconf import OmegaConf; import brainmarks.main_logistic as m;"
         "args = OmegaConf.load(m.DEFAULT_CONFIG);"
         "args.merge_with(dict(dataset='abide_dx', model='connectome_schaefer400',"
-        f"representation='cls', device='cpu', num_workers=1, amp=False, n_trials=3, Cs=1, cv_folds=2, metrics=['acc'], cv_metric='acc',"
+        f"representation='cls', device='cpu', num_workers=1, amp=False, n_trials=3, Cs=1,"
+        "cv_folds=2, metrics=['acc'], cv_metric='acc',"
         f"output_root={str(folder)!r}, name={name!r}));"
         "m.main(args)"
     )
