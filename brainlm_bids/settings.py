@@ -374,6 +374,9 @@ class Settings:
     reports_only: bool = setting(
         False, EXECUTION, NOTHING,
         help="only write the HTML reports again, from existing outputs")
+    single_file_report: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="embed the pictures in the HTML reports, so that each is one file that can be mailed")
     boilerplate_only: bool = setting(
         False, EXECUTION, NOTHING,
         help="only write the methods text, logs/CITATION.md, again, from existing outputs")

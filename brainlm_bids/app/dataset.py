@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainlm_bids import __version__, files
@@ -105,6 +106,13 @@ def write_manuscript(settings: Settings, text: "Manuscript") -> None:
         files.write_text(settings.output_dir / "logs" / f"{text.name}{extension}", form)
 
 
+def tell_size(settings: Settings, page: Path) -> None:
+    """Log how large a page with its pictures is: mail servers refuse what is too large for them."""
+    if settings.single_file_report:
+        size = page.stat().st_size / 1e6
+        LOG.info(f"{page}: one file with its pictures, {size:.1f} MB")
+
+
 def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -> int:
     """The HTML report of every subject, from what is in the output folder."""
     from brainlm_bids.report.places import refresh
@@ -120,7 +128,14 @@ def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -
     for subject in subjects:
         try:
             with progress.step(report_key(subject)):
-                build_report(out, subject, version=__version__, cohort=cohort)
+                page = build_report(
+                    out,
+                    subject,
+                    version=__version__,
+                    cohort=cohort,
+                    single_file=settings.single_file_report,
+                )
+                tell_size(settings, page)
         except Exception as error:  # the others have theirs
             code = internal_error(settings, f"sub-{subject}: internal error in its report", error)
     # a neighbour's page may have been deleted since

@@ -14,7 +14,7 @@ from brainlm_bids import __version__, files
 from brainlm_bids.app import ahead
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import cohort_context
-from brainlm_bids.app.dataset import write_manuscript, write_methods
+from brainlm_bids.app.dataset import tell_size, write_manuscript, write_methods
 from brainlm_bids.app.decoding import check_columns
 from brainlm_bids.app.execution import execute, make_folders, new_run_id
 from brainlm_bids.app.index import rebuild_index
@@ -264,7 +264,13 @@ def _write_report(cohort: Cohort) -> None:
 
     naming = cohort.naming
     with cohort.progress.step(ahead.report_key(GROUP)):
-        build_group_report(
-            cohort.settings.output_dir, naming.stem, naming.space, naming.atlas, version=__version__
+        page = build_group_report(
+            cohort.settings.output_dir,
+            naming.stem,
+            naming.space,
+            naming.atlas,
+            version=__version__,
+            single_file=cohort.settings.single_file_report,
         )
+    tell_size(cohort.settings, page)
     refresh(cohort.settings.output_dir)

@@ -22,6 +22,7 @@ from brainlm_bids.report.figure_files import existing_figures, sections
 from brainlm_bids.report.group_model import Model, gather_model
 from brainlm_bids.report.methods_group import cohort_methods
 from brainlm_bids.report.page import Places, render
+from brainlm_bids.report.single_file import with_pictures
 from brainlm_bids.report.values import (
     Fact,
     Row,
@@ -44,7 +45,13 @@ _WITHOUT_FIGURE = "Reconstruction"
 
 
 def build_group_report(
-    output_dir: Path, stem: str, space: str, atlas: str, *, version: str
+    output_dir: Path,
+    stem: str,
+    space: str,
+    atlas: str,
+    *,
+    version: str,
+    single_file: bool = False,
 ) -> Path:
     """Write the report of a cohort from what the output folder holds.
 
@@ -60,6 +67,8 @@ def build_group_report(
         Labels of the template and the atlas.
     version
         Version of this program, shown in the report.
+    single_file
+        Embed the pictures in the page.
 
     Returns
     -------
@@ -95,6 +104,8 @@ def build_group_report(
         methods=Markup(cohort_methods(naming, [model.label for model in models]).section()),
         atlas=f"{atlas} in {space}",
     )
+    if single_file:
+        text = with_pictures(text, output_dir)
     return files.write_text(output_dir / "group.html", text)
 
 

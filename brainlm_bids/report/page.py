@@ -24,13 +24,13 @@ from brainlm_bids.resources import WEIGHTS_LICENCE_NAME
 STYLES = ("base.css", "group.css", "subject.css", "maps.css", "ratings.css", "index.css")
 SCRIPTS = (
     *("navigation.js", "boxes.js", "tables.js", "sections.js", "figures.js", "ratings.js"),
-    *("scatter.js", "strips.js", "filter.js"),
+    *("scatter.js", "strips.js", "filter.js", "opens.js"),
 )
 # What a page may load: its pictures, its style sheet, its script. `{script}` is the script's hash.
+FRAMES_OF_FILES = "object-src 'self' file:; frame-src 'self' file:"
 _POLICY = (
-    "default-src 'none'; img-src 'self' file: data:; object-src 'self' file:; "
-    "frame-src 'self' file:; style-src 'unsafe-inline'; script-src '{script}'; "
-    "base-uri 'none'; form-action 'none'"
+    f"default-src 'none'; img-src 'self' file: data:; {FRAMES_OF_FILES}; "
+    "style-src 'unsafe-inline'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 )
 
 

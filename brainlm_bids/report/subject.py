@@ -20,6 +20,7 @@ from brainlm_bids.report.placing import place_warnings
 from brainlm_bids.report.recordings import gather_recordings
 from brainlm_bids.report.run_records import gather_runs
 from brainlm_bids.report.sections import columns, overview, page_sections, sessions
+from brainlm_bids.report.single_file import with_pictures
 from brainlm_bids.report.standing import Cohort
 
 
@@ -29,6 +30,7 @@ def build_report(
     *,
     version: str,
     cohort: Cohort | None = None,
+    single_file: bool = False,
 ) -> Path:
     """Write the report of a subject from what the output folder holds.
 
@@ -45,6 +47,8 @@ def build_report(
     cohort
         All recordings of the folder, to compare those of the subject with; None: there are none but
         the subject's own.
+    single_file
+        Embed the pictures in the page.
 
     Returns
     -------
@@ -71,6 +75,8 @@ def build_report(
         methods=_methods(output_dir, page.label),
         about=about(output_dir, page, {one.run.name: one.full_title for one in sections}, version),
     )
+    if single_file:
+        text = with_pictures(text, output_dir)
     return publish(output_dir, page.label, text)
 
 
