@@ -1,4 +1,4 @@
-"""`--single-file-report` reaches the pages, and a later call without it links the pictures again."""
+"""`--single-file-report` reaches the pages; a later call without it links the pictures again."""
 
 import logging
 from pathlib import Path
