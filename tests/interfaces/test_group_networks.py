@@ -9,6 +9,7 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.files import read_rows
 from brainlm_bids.interfaces.cohort.networks import GroupNetworks
 from brainlm_bids.interfaces.images import load_image
+from brainlm_bids.resources.packaged import embedded_template
 
 LABEL = "m"
 N = 9
@@ -39,12 +40,15 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Naming:
         recordings.append({"participant_id": f"sub-{subject}", "stem": stem, **keys})
     series = folder / "series.npy"
     np.save(series, np.tile(TRUTH, (N, 1)))
+    t1w, _, grid = embedded_template()
+    nb.Nifti1Image(t1w, grid).to_filename(folder / "t1w.nii.gz")
     GroupNetworks(
         naming=naming,
         recordings=recordings,
         sidecar={},
         label=LABEL,
         atlas=str(atlas),
+        template=str(folder / "t1w.nii.gz"),
         series_networks=str(series),
         rows=list(range(N)),
     ).run(cwd=str(folder))
@@ -65,6 +69,13 @@ def test_the_table_has_every_control_once(group: Naming) -> None:
     assert float(rows[-1]["knn_accuracy_distant"]) == limit["knn_accuracy_distant"]
     assert rows[-5]["knn_accuracy"] == "n/a"
     assert "majority" not in rows[0]
+
+
+def test_the_probabilities_are_drawn_on_the_template(group: Naming) -> None:
+    drawn = group.figure("network_probability", model=LABEL).read_text()
+    assert drawn.count("<!-- L -->") == drawn.count("<!-- R -->") == 7
+    assert "share of participants (parcels with 0 are not coloured)" in drawn
+    assert "<!-- L -->" in group.figure("consensus", model=LABEL).read_text()
 
 
 def test_the_consensus_is_what_the_subjects_share(group: Naming) -> None:

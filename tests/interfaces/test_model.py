@@ -39,6 +39,7 @@ class _Case:
     def run(self, names: list[str], series: Any, **options: Any) -> None:
         files.write_series(self.tsv, names, series)
         sidecar = {"RepetitionTime": TR, "SourceRepetitionTime": 2.0, "StartTime": START}
+        sidecar |= {"InterpolatedVolumes": [10, 11]}
         files.write_json(self.tsv.with_suffix(".json"), sidecar)
         model = ModelInfo(LABEL, "random:tiny", None, "seeded random weights", "Apache-2.0")
         context = RecordingContext(self.naming, None, None, (), {LABEL: model})
@@ -46,6 +47,7 @@ class _Case:
             context=context,
             robust_tsv=str(self.tsv),
             atlas=str(self.atlas),
+            template=str(self.atlas),
             source="random:tiny",
             label=LABEL,
             mask_ratio=[0.5],
@@ -71,6 +73,19 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> _Case:
     options = {"window_stride": 15, "token_orders": 2, "save_tokens": True, "pooling": "mean"}
     case.run(case.names, case.series, **options)
     return case
+
+
+def test_figures_show_windows_bad_volumes_and_sides(written: _Case) -> None:
+    drawn = {
+        key: written.naming.figure(key, model=LABEL).read_text()
+        for key in ("reconstruction", "embeddings", "networks")
+    }
+    # 230 volumes and windows of 200: one border
+    assert "dashed: border between two windows" in drawn["reconstruction"]
+    assert "triangles: 2 bad volumes" in drawn["reconstruction"]
+    assert "3 windows × " in drawn["embeddings"]
+    for words in (">L<", ">R<", " mm"):
+        assert words in drawn["networks"].replace("<!-- ", ">").replace(" -->", "<"), words
 
 
 def test_onsets_refer_to_the_run(written: _Case) -> None:
