@@ -82,6 +82,12 @@ class Section:
         return self.run.entities.get("task", "")
 
     @property
+    def links(self) -> dict[str, str]:
+        """The identifiers of the parts that follow, by their headings."""
+        of_models = {MODEL: self.models[0].anchor} if self.models else {}
+        return {part.heading: part.anchor for part in self.parts} | of_models
+
+    @property
     def full_title(self) -> str:
         """With the session."""
         return f"{session_title(self.session)} · {self.title}" if self.session else self.title
