@@ -140,7 +140,7 @@ def test_a_flag_leads_to_the_warning_and_what_to_do(page: Any, tmp_path: Path) -
     assert text.count('"Warnings"') == 1
     sidecar.write_text(json.dumps(json.loads(text) | {"Warnings": grave}))
     open_page(page, _write(tmp_path, "01"))
-    page.locator(f"[data-recording={made.stems[0]}] .flag").click()
+    page.locator(f"[data-recording={made.stems[0]}] .flag.danger").click()
     box = page.locator(".box.danger:target")
     assert "The contrast is 0.3 %." in box.inner_text() and "What to do:" in box.inner_text()
     assert not accessibility_findings(page)
