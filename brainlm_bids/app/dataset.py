@@ -15,7 +15,6 @@ from brainlm_bids.bids.dataset import (
     write_atlas_files,
     write_dataset_files,
 )
-from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import describe_labels
 from brainlm_bids.progress import Progress
@@ -116,15 +115,13 @@ def tell_size(settings: Settings, page: Path) -> None:
 def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -> int:
     """The HTML report of every subject, from what is in the output folder."""
     from brainlm_bids.report.places import refresh
-    from brainlm_bids.report.recordings import gather_recordings
-    from brainlm_bids.report.standing import Cohort
+    from brainlm_bids.report.standing import find_cohort
     from brainlm_bids.report.subject import build_report
 
     code, subjects = EXIT_OK, list(bids_inputs.by_subject(runs))
     out = settings.output_dir
     progress.expect(report_steps(subjects))
-    # what became of them stands in the pages anyway; the tables of all calls are not read for it
-    cohort = Cohort(gather_recordings(out, OfParticipant(tuple(subjects)), rows={}))
+    cohort = find_cohort(out, subjects)
     for subject in subjects:
         try:
             with progress.step(report_key(subject)):

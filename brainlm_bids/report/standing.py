@@ -7,15 +7,23 @@ on them, so that a page with many recordings stays small.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from brainlm_bids.bids.derivatives import OfParticipant
+from brainlm_bids.bids.names import without_prefix
+from brainlm_bids.report.index_table import read_table
 from brainlm_bids.report.measures import Measure, Range, all_fences, outliers
 from brainlm_bids.report.page import anchor
-from brainlm_bids.report.recordings import RecordingSummary, measures_of
+from brainlm_bids.report.recordings import (
+    RecordingSummary,
+    gather_recordings,
+    measures_of,
+)
 
 # With fewer others a rank says nothing.
 LEAST_OTHERS = 4
@@ -175,6 +183,28 @@ class Cohort:
             for scale in self.scales(found[0].task)
             if (value := values.get(scale.one.key)) is not None
         ]
+
+
+def find_cohort(output_dir: Path, labels: Collection[str]) -> Cohort:
+    """The recordings of some subjects as their files have them, the others as the index has them.
+
+    So the jobs of an array do not each read the files of all others.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+    labels
+        Of the subjects, without "sub-".
+    """
+    others = [
+        one
+        for one in read_table(output_dir) or ()
+        if without_prefix("sub", one.participant) not in labels
+    ]
+    # what became of the subjects' recordings is not compared: no status table is read for it
+    own = gather_recordings(output_dir, OfParticipant(tuple(labels)), rows={}) if labels else []
+    return Cohort(sorted([*own, *others], key=lambda one: one.place))
 
 
 def _scale(of_task: Sequence[RecordingSummary], one: Measure, task: str) -> Scale | None:

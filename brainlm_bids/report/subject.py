@@ -17,11 +17,10 @@ from brainlm_bids.report.methods import methods
 from brainlm_bids.report.page import render
 from brainlm_bids.report.places import publish
 from brainlm_bids.report.placing import place_warnings
-from brainlm_bids.report.recordings import gather_recordings
 from brainlm_bids.report.run_records import gather_runs
 from brainlm_bids.report.sections import columns, overview, page_sections, sessions
 from brainlm_bids.report.single_file import with_pictures
-from brainlm_bids.report.standing import Cohort
+from brainlm_bids.report.standing import Cohort, find_cohort
 
 
 def build_report(
@@ -45,8 +44,8 @@ def build_report(
     version
         Version of this program, shown in the report.
     cohort
-        All recordings of the folder, to compare those of the subject with; None: there are none but
-        the subject's own.
+        All recordings of the folder, to compare those of the subject with; None: those that the
+        index knows.
     single_file
         Embed the pictures in the page.
 
@@ -58,7 +57,7 @@ def build_report(
     output_dir = Path(output_dir)
     page = gather(output_dir, subject)
     if cohort is None:
-        cohort = Cohort(gather_recordings(output_dir, OfParticipant((page.label,)), rows={}))
+        cohort = find_cohort(output_dir, [page.label])
     warnings = place_warnings(page.runs)
     sections = page_sections(page, warnings, cohort)
     tasks = dict.fromkeys(section.task for section in sections)

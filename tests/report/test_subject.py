@@ -9,8 +9,11 @@ import pytest
 from synthetic_outputs import write_outputs
 
 from brainlm_bids.bids.calls import record_call
+from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.notices import Kind, Notice, notice, to_json
+from brainlm_bids.report import standing
 from brainlm_bids.report.cards import BAD, FINE, LOOK, card_table, cards
+from brainlm_bids.report.index import rebuild_index
 from brainlm_bids.report.measures import is_measure
 from brainlm_bids.report.page import recording_anchor
 from brainlm_bids.report.recordings import gather_recordings
@@ -325,3 +328,28 @@ def test_the_guide_lists_the_cards_in_their_order() -> None:
             assert f" {row.look:g}" in look
         if row.bad is not None:
             assert f" {row.bad:g}" in bad
+
+
+def test_others_come_from_the_index_and_the_subject_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (restless,) = write_outputs(tmp_path, 8, outliers=1).planted
+    rebuild_index(tmp_path, version="0")
+    lines = (tmp_path / "index.tsv").read_text().splitlines()
+    place = lines[0].split("\t").index("mean_fd")
+    rows = [line.split("\t") for line in lines]
+    for row in rows:
+        if row[0] == restless:
+            row[place] = "0.01"  # of an earlier call
+    (tmp_path / "index.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    read: list[str] = []
+    gather = standing.gather_recordings
+
+    def counted(out: Path, selection: OfParticipant, rows: dict) -> list:
+        read.extend(selection.participant_label)
+        return gather(out, selection, rows)
+
+    monkeypatch.setattr(standing, "gather_recordings", counted)
+    text = build_report(tmp_path, "01", version="0").read_text()
+    assert "<b>2 mm</b>: the highest of 8" in text
+    assert read == ["01"], "the files of others are not read"
