@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -74,10 +75,19 @@ def plot_coverage(
                 rasterized=True,
             )
             axes.set(title=view.capitalize(), aspect="equal")
+            if view != "sagittal":
+                _mark_sides(axes)
             axes.set(xlabel=f"{'xyz'[across]} (mm)", ylabel=f"{'xyz'[up]} (mm)")
         top.colorbar(marks, ax=list(panels), label="fraction covered", pad=0.01, aspect=30)
         _coverage_bars(bottom.subplots(), fraction, networks, threshold, names)
         network_legend(bottom, networks, loc="outside lower center")
+
+
+def _mark_sides(axes: Axes) -> None:
+    """Write left and right; x grows to the right of the head."""
+    place: dict[str, Any] = {"transform": axes.transAxes, "weight": "bold", "va": "bottom"}
+    axes.text(0.02, 0.02, "L", ha="left", **place)
+    axes.text(0.98, 0.02, "R", ha="right", **place)
 
 
 def _coverage_bars(

@@ -226,6 +226,8 @@ def test_figures_state_the_numbers_that_they_were_given(drawn: dict[str, Path]) 
     assert f"{volume:.0f} cm³" in drawn["mask"].read_text()
     assert "4 IC" in drawn["aroma"].read_text() and "5 IC" in drawn["aroma"].read_text()
     assert "median 0.2" in drawn["quality"].read_text()
+    # the coronal and the axial view
+    assert drawn["coverage"].read_text().count("<!-- L -->") == 2
     assert "0.25  p = 0.031" in drawn["decoding"].read_text()
 
 
