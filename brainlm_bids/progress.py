@@ -7,7 +7,6 @@ minute after the last one a sign of life: what still runs, and since when.
 """
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self, TextIO, TypeVar
 
+from brainlm_bids.bars import columns, escaped, make_bar, shortened
 from brainlm_bids.messages import is_terminal
 from brainlm_bids.remaining import Estimate, in_words, on_a_clock, still
 
@@ -59,6 +59,8 @@ class Progress:
         Whether there are lines about all steps on a terminal, too.
     spacing : float
         Seconds between two lines about steps that are done; 0: a line for each.
+    compares : bool
+        Whether the weights of steps of different kinds can be compared.
     running : str
         How a sign of life begins.
     stream : TextIO or None
@@ -80,6 +82,7 @@ class Progress:
         quiet: bool = False,
         every: bool = False,
         spacing: float = 0.0,
+        compares: bool = True,
         running: str = "still running",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -92,8 +95,8 @@ class Progress:
         self._running: dict[str, tuple[Step, float]] = {}
         self._lost: dict[str, Step] = {}
         self._n_done = self._n_failed = 0
-        self._detail = ""
-        self._estimate = Estimate()
+        self._detail = self._item = ""
+        self._estimate = Estimate(compares=compares)
         self._began = self._told = self._first = clock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -158,7 +161,7 @@ class Progress:
             last = self._n_past == self.total
             due = not self._spacing or last or now - self._told >= self._spacing
             if due and (self._every or self._bar is None):
-                what = "done before, in the work folder" if cached else "done"
+                what = "complete already" if cached else "done"
                 self._say(f"{step.title} {what} ({self.counts()})")
         self._draw()
 
@@ -208,9 +211,18 @@ class Progress:
         keys = [f"{kind} {place}" for place in range(len(items))]
         self.expect({key: Step(title(item), kind) for key, item in zip(keys, items, strict=True)})
         for key, item in zip(keys, items, strict=True):
+            self._item = key
             self.begin(key)
             yield item
             self.end(key)
+
+    def found(self) -> None:
+        """The item of `each` that is worked on is complete from an earlier call."""
+        self.end(self._item, cached=True)
+
+    def leave_out(self) -> None:
+        """The item of `each` that is worked on has failed; the caller tells the reason."""
+        self.fail(self._item)
 
     def within(self, items: Sequence[T], what: str) -> Iterator[T]:
         """Go through the parts of the step that runs: "what 3 of 10"."""
@@ -256,12 +268,20 @@ class Progress:
 
     def counts(self) -> str:
         """Steps, time, and time left, such as "12 of 28 steps, 3 min 20 s, about 4 min left"."""
-        unit = self._unit if self.total == 1 else f"{self._unit}s"
-        counted = f"{self._n_done} of {self.total} {unit}" if self.total else ""
         left = self.left()
         more = "" if left is None else f"{still(left)} left"
         failed = f"{self._n_failed} failed" if self._n_failed else ""
-        return ", ".join(filter(None, (counted, failed, in_words(self.elapsed), more)))
+        return ", ".join(filter(None, (self._counted(), failed, in_words(self.elapsed), more)))
+
+    def _counted(self, *, short: bool = False) -> str:
+        if short:
+            return f"{self._n_past}/{self.total}" if self.total else ""
+        unit = self._unit if self.total == 1 else f"{self._unit}s"
+        return (
+            f"{self._n_past - self._n_failed - len(self._lost)} of {self.total} {unit}"
+            if self.total
+            else ""
+        )
 
     def tick(self) -> None:
         """Draw the bar again; or give a sign of life, if there was no line for half a minute."""
@@ -293,7 +313,7 @@ class Progress:
         if self._quiet:
             return self
         if is_terminal(self._stream):
-            self._bar = _bar(self._stream)
+            self._bar = make_bar(self._stream)
         self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
         self._thread.start()
         return self
@@ -319,7 +339,7 @@ class Progress:
         with self._lock:
             if self._bar is None:
                 return
-            width = _columns(self._stream) - 1
+            width = columns(self._stream) - 1
             self._bar.total, self._bar.n = self.total, self._n_past
             # nothing to show while something else may be shown, such as a download
             idle = not (self._waiting or self._running)
@@ -330,13 +350,14 @@ class Progress:
     def _layout(self, width: int) -> str:
         """What the bar shows at a width, as a format of tqdm."""
         left, total = self.left(), self.total
-        counts = f"{self._n_past}/{total} " if total else ""
+        counts = self._counted(short=True)
+        counts += " " if counts else ""
         bar = f"{{bar:{BAR}}} " if total and width >= WIDE else ""
         times = on_a_clock(self.elapsed)
         if left is not None:
             times += f" {still(left, short=True)} left"
         room = width - len(counts) - (BAR + 1 if bar else 0) - len(times) - 2
-        return f"{counts}{bar}{_plain(times)}  {_plain(_shortened(self._current(), room))}"
+        return f"{counts}{bar}{escaped(times)}  {escaped(shortened(self._current(), room))}"
 
     def _current(self) -> str:
         """The step that has been running longest, for how long, and how many others run."""
@@ -346,35 +367,3 @@ class Progress:
         text = step.title if not self._detail else f"{step.title}, {self._detail}"
         others = f" +{len(self._running) - 1}" if len(self._running) > 1 else ""
         return f"{text} {on_a_clock(self._clock() - since)}{others}"
-
-
-def _bar(stream: TextIO) -> Any:
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        monitor_interval = 0  # it is drawn often enough without a thread of its own
-
-    Bar.set_lock(threading.RLock())
-    return Bar(total=0, file=stream, leave=False, bar_format="{desc}")
-
-
-def _columns(stream: TextIO) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
-
-
-def _shortened(text: str, room: int) -> str:
-    """The end of a text, which names the step.
-
-    >>> _shortened("sub-02, rest: head motion", 16)
-    '...: head motion'
-    """
-    if len(text) <= room:
-        return text
-    return ("..." + text[len(text) - max(room - 3, 0) :])[: max(room, 0)]
-
-
-def _plain(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")

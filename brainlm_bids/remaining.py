@@ -19,6 +19,12 @@ UNDONE = 0.1
 class Estimate:
     """Seconds of the steps that are done, by kind.
 
+    Parameters
+    ----------
+    compares : bool
+        Whether weights compare steps of different kinds. If not, nothing is known before a step of
+        every kind is done.
+
     Examples
     --------
     >>> estimate = Estimate()
@@ -27,7 +33,8 @@ class Estimate:
     90.0
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compares: bool = True) -> None:
+        self._compares = compares
         self._seconds: dict[str, float] = defaultdict(float)
         self._weights: dict[str, float] = defaultdict(float)
 
@@ -57,6 +64,9 @@ class Estimate:
         done = sum(self._weights.values())
         ahead = sum(waiting.values()) + sum(weight for _, weight, _ in running)
         seconds = sum(self._seconds.values())
+        kinds = {*(kind for kind, weight in waiting.items() if weight), *(k for k, _, _ in running)}
+        if not self._compares and not kinds <= self._weights.keys():
+            return None
         if seconds <= 0 or elapsed <= 0 or (done < SHARE * (done + ahead) and seconds < SECONDS):
             return None
         work = sum(self._expected(kind, weight) for kind, weight in waiting.items())

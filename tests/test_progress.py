@@ -15,6 +15,7 @@ import pytest
 from terminal import Terminal, terminal
 
 from brainlm_bids import messages
+from brainlm_bids.amount import Amount
 from brainlm_bids.progress import BEAT, Progress, Step
 from brainlm_bids.remaining import Estimate
 
@@ -211,6 +212,60 @@ def test_steps_of_an_earlier_call_are_no_basis(clock: Clock) -> None:
     assert progress.left() is None
 
 
+def test_kinds_that_cannot_be_compared_must_all_be_known(clock: Clock) -> None:
+    progress = Progress(quiet=True, compares=False, clock=clock)
+    progress.expect({"a": Step("a", "fold"), "b": Step("b", "fold"), "c": Step("c", "table")})
+    for key, seconds in (("a", 60.0), ("b", 60.0)):
+        progress.begin(key)
+        clock.now += seconds
+        progress.end(key)
+        assert progress.left() is None  # nobody knows how long the table takes
+    progress.expect({"d": Step("d", "fold")})
+    progress.begin("c")
+    clock.now += 10
+    progress.end("c")
+    assert progress.left() == pytest.approx(60.0)
+
+
+def test_an_amount_is_told_with_its_speed(clock: Clock, told: list[str]) -> None:
+    title = "downloading 111M"
+    with Amount(
+        title, 450_000_000, 50_000_000, unit="B", clock=clock, stream=io.StringIO()
+    ) as amount:
+        clock.now += 1
+        amount.advance(10_000_000)
+        assert amount.left() is None
+        for _ in range(29):
+            clock.now += 1
+            amount.advance(5_000_000)
+        amount.tick()
+        amount.advance(450_000_000 - 205_000_000)
+    counts = "205.0 of 450.0 MB, 30 s, less than a minute left"
+    assert told[0] == f"still running: downloading 111M, for 30 s ({counts})"
+    assert told[1] == "downloading 111M done (450.0 of 450.0 MB, 30 s)"
+
+
+def test_an_amount_that_was_broken_off_is_not_done(told: list[str]) -> None:
+    with pytest.raises(OSError, match="gone"), Amount("x", 10, stream=io.StringIO()) as amount:
+        amount.advance(3)
+        raise OSError("gone")
+    assert not told
+
+
+def test_items_that_failed_or_were_complete_are_told_so(clock: Clock, told: list[str]) -> None:
+    progress = Progress("recording", clock=clock, stream=io.StringIO())
+    for item in progress.each(["a", "b", "c"]):
+        clock.now += 5
+        if item == "a":
+            progress.found()
+        if item == "b":
+            progress.leave_out()
+    assert told == [
+        "a complete already (1 of 3 recordings, 5 s)",
+        "c done (2 of 3 recordings, 1 failed, 15 s)",
+    ]
+
+
 # --- a terminal ------------------------------------------------------------------------------
 
 
@@ -269,6 +324,7 @@ def test_a_file_has_whole_lines_with_the_time(tmp_path: Path) -> None:
     code = """
 import logging, sys, warnings
 from brainlm_bids import messages
+from brainlm_bids.amount import Amount
 from brainlm_bids.progress import Progress
 messages.configure(0)
 with Progress() as progress:

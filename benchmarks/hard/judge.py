@@ -72,7 +72,7 @@ def judge_call(case: Case, done: Call, folder: Path) -> Result:
     elif done.returncode == 1 and failed:
         result.status, result.told = failed[0]["status"], failed[0]["reason"]
     elif done.returncode == 1 and (
-        lines := re.findall(r"^\S+ +failed .*  (.*)$", done.stdout, re.MULTILINE)
+        lines := re.findall(r"^\S+ +failed  +(?:.*  )?(.*)$", done.stdout, re.MULTILINE)
     ):
         result.status, result.told = "failed", lines[0]
     else:

@@ -8,10 +8,11 @@ is the unit of failure and of resumption, as at participant level.
 import dataclasses
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 
 from brainlm_bids import __version__, files
-from brainlm_bids.app import ahead
+from brainlm_bids.app import ahead, opening
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import cohort_context
 from brainlm_bids.app.dataset import tell_size, write_manuscript, write_methods
@@ -95,6 +96,7 @@ def run(settings: Settings, command: Sequence[str], progress: Progress) -> int:
 
 
 def _run(cohort: Cohort) -> int:
+    opening.tell(_summary(cohort))
     steps = ahead.group_steps(cohort.settings, len(cohort.included), cohort.models)
     cohort.progress.expect(steps, instead=ahead.ALL)
     try:
@@ -127,13 +129,28 @@ def _finish(cohort: Cohort, rows: Sequence[Row], *, described: bool) -> None:
 
 def _print_plan(cohort: Cohort) -> int:
     """The dry run: a line per recording, and what is computed from those that are included."""
-    for recording in cohort.recordings:
-        reason = f": {recording.reason}" if recording.reason else ""
-        print(f"{recording.stem}: {recording.status}{reason}")
-    models, targets = ", ".join(cohort.models), ", ".join(cohort.settings.target)
-    print(f"models: {models or 'none'}; targets: {targets or 'none'}")
+    rows = [(one.stem, one.status, one.reason or "") for one in cohort.recordings]
+    print(opening.aligned([("recording", "status", "note"), *rows]))
+    opening.tell(_summary(cohort))
     failed = any(recording.status == derivatives.FAILED for recording in cohort.recordings)
     return EXIT_FAILED if failed else EXIT_OK
+
+
+def _summary(cohort: Cohort) -> dict[str, str]:
+    """What a call found, and what it will do, by the words that it is listed under."""
+    settings, statuses = cohort.settings, Counter(one.status for one in cohort.recordings)
+    subjects = {recording.participant for recording in cohort.included}
+    found = ", ".join(f"{number} {status}" for status, number in statuses.items())
+    decoded = ", ".join(settings.target)
+    people = opening.number_of(len(subjects), "subject")
+    return {
+        "version": f"brainlm-bids {__version__}, group level",
+        "recordings": f"{found}, of {people} in {settings.output_dir}",
+        "variables": ", ".join(cohort.variables),
+        "decoded": ", ".join(filter(None, (decoded, settings.decode_states and "states"))),
+        **opening.about_resources(settings, cohort.resources),
+        **opening.about_machine(settings),
+    }
 
 
 # --- statistics over the cohort --------------------------------------------------------------

@@ -57,14 +57,14 @@ def _inputs(settings: Settings, plans: Sequence[RunPlan], rows: Sequence[Row]) -
         "run": len(plans) + len(rows),
         "volume": volumes,
     }
-    said = [_number(count, word) for word, count in counts.items() if count]
+    said = [number_of(count, word) for word, count in counts.items() if count]
     where = settings.fmriprep_dir or settings.bids_dir
     return f"{', '.join(said)} in {where}"
 
 
 def _to_do(settings: Settings, plans: Sequence[RunPlan], rows: Sequence[Row]) -> str:
     complete = sum(not plan.stages.pending for plan in plans)
-    said = [_number(len(plans) - complete, "run")]
+    said = [number_of(len(plans) - complete, "run")]
     said += [f"{complete} complete already"] if complete else []
     said += [f"{number} {status}" for status, number in Counter(r.status for r in rows).items()]
     earlier = settings.work_dir / "brainlm_bids"
@@ -99,9 +99,9 @@ def about_machine(settings: Settings, expected: Expected | None = None) -> dict[
     given = f"{settings.mem:g} of {memory:.1f}" if settings.mem else f"{memory:.1f}"
     device = choose_device(settings.device) if settings.model != ("none",) else ""
     plugin = settings.use_plugin
-    of_cores = "" if plugin else f" on {_number(cores, 'core')}, {given} GB of memory"
-    work, threads = settings.nprocs, _number(settings.omp_nthreads, "thread")
-    processes = "jobs of " + str(plugin) if plugin else _number(work, "process")
+    of_cores = "" if plugin else f" on {number_of(cores, 'core')}, {given} GB of memory"
+    work, threads = settings.nprocs, number_of(settings.omp_nthreads, "thread")
+    processes = "jobs of " + str(plugin) if plugin else number_of(work, "process")
     needed = {} if expected is None else space(settings, expected)
     return {
         "machine": f"{processes} of {threads}{of_cores}{', ' + device if device else ''}",
@@ -137,10 +137,10 @@ def _size(mb: float) -> str:
     return f"{mb:.0f} MB" if mb < 1000 else f"{mb / 1000:.1f} GB"
 
 
-def _number(number: int, word: str) -> str:
+def number_of(number: int, word: str) -> str:
     """A number of things.
 
-    >>> _number(1, "run"), _number(2345, "volume"), _number(4, "process")
+    >>> number_of(1, "run"), number_of(2345, "volume"), number_of(4, "process")
     ('1 run', '2,345 volumes', '4 processes')
     """
     ending = "" if number == 1 else "es" if word.endswith("s") else "s"

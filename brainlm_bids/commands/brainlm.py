@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from brainlm_bids import __version__
+from brainlm_bids import __version__, messages
 from brainlm_bids.commands.experiments import add_experiment_commands
 from brainlm_bids.commands.export import add_export_command
 from brainlm_bids.commands.parser import Parser, add_option, add_options, add_positional
@@ -296,13 +296,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     One of several processes of torch does not return: see `_leave`.
     """
     args = build_parser().parse_args(argv)
+    messages.configure(0)
     try:
         code = args.work(args) or 0
     except UserError as error:
-        print(f"brainlm: {error}", file=sys.stderr)
+        messages.tell(f"brainlm: {error}")
         code = 1
     except KeyboardInterrupt:
-        print("brainlm: interrupted", file=sys.stderr)
+        messages.tell("brainlm: interrupted")
         code = 130
     if "torch" in sys.modules and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave(code)

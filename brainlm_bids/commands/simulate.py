@@ -6,7 +6,6 @@ Nothing heavy is imported before the work begins.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +178,14 @@ def add_simulate_command(commands: Any) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> None:
+    from brainlm_bids.amount import Amount
     from brainlm_bids.phantom.cohort import CohortOptions
     from brainlm_bids.phantom.cohort_files import write_cohort
 
-    def tell(number: int, total: int) -> None:
-        if number % 50 == 0 or number == total:
-            print(f"brainlm: {number} of {total} recordings", file=sys.stderr)
-
     given = given_values(args)
     folder = given.pop("out")
-    out = write_cohort(folder, CohortOptions(**given), tell)
+    options = CohortOptions(**given)
+    total = options.subjects * options.sessions * options.runs
+    with Amount("simulating recordings", total, unit="recording") as amount:
+        out = write_cohort(folder, options, lambda number, of: amount.advance())
     print(out)

@@ -3,7 +3,6 @@
 It is tested on subjects that had no part in the fit, beside the baselines of `brainlm forecast`.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,12 @@ from brainlm_bids.experiments.horizons import (
     model_errors,
     predicted,
 )
+from brainlm_bids.messages import tell
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.future import patches_span
 from brainlm_bids.model.past import origins_of, smoothness_warnings
 from brainlm_bids.notices import Notice, to_json
+from brainlm_bids.progress import Step
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
 from brainlm_bids.training.future import course_of, fit_future, volumes_needed
@@ -60,7 +61,12 @@ def finetune_future(options: FinetuneOptions) -> int:
         For data or options that cannot be used.
     """
     start = begin(options)
-    store = start.store
+    with start.progress:
+        return _all_folds(start)
+
+
+def _all_folds(start: Start) -> int:
+    options, store = start.options, start.store
     model = start.model()
     assert options.future is not None
     hidden, seen = patches_span(model, options.future)
@@ -69,9 +75,13 @@ def finetune_future(options: FinetuneOptions) -> int:
     subjects = [store.recordings[place].subject for place in places]
     folds = start.folds(subjects)
     rows: list[dict[str, Any]] = []
-    for number, fold in enumerate(folds, start=1):
+    numbers = range(1, len(folds) + 1)
+    titles = {f"fold {number}": f"fold {number} of {len(folds)}" for number in numbers}
+    start.progress.expect({key: Step(title, "fold") for key, title in titles.items()})
+    for number, fold in zip(numbers, folds):
         folder = options.run_dir / f"fold-{number}"
-        rows += _fold(start, np.array(places), fold, folder, hidden, seen)
+        with start.progress.step(f"fold {number}"):
+            rows += _fold(start, np.array(places), fold, folder, hidden, seen)
     if start.writes:
         _summarise(start, rows, len(folds), hidden, left_out, smooth)
     return 0
@@ -83,7 +93,7 @@ def _smooth(start: Start, places: Sequence[int]) -> list[Notice]:
         found = smoothness_warnings(course_of(start, place).series)
         if found and start.writes:
             name = start.store.recordings[place].name
-            print(f"brainlm: {name}: {found[0].text}", file=sys.stderr)
+            tell(f"brainlm: {name}: {found[0].text}")
         if found:
             return found
     return []
@@ -129,7 +139,10 @@ def _fold(
     after = load_model(folder / "checkpoint", seed=start.options.seed, device=device)
     models = {BEFORE: start.model(), AFTER: after}
     errors = in_shares(
-        lambda assigned: [_test(start, place, models, hidden, seen) for place in assigned],
+        lambda assigned: [
+            _test(start, place, models, hidden, seen)
+            for place in start.progress.within(assigned, "tested recording")
+        ],
         places[fold.test].tolist(),
         start.engine,
     )

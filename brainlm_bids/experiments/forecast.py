@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from brainlm_bids.experiments.recordings import (
     read_measured,
 )
 from brainlm_bids.experiments.results import Results, load
+from brainlm_bids.messages import tell
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import forecast_span
 from brainlm_bids.model.past import origins_of
@@ -107,13 +107,14 @@ def _forecast_recording(
         measured = refit_on_the_past(measured, item, options.input)
     recording = measured.course
     for warning in measured.warnings:
-        print(f"brainlm: {item.stem}: {warning.text}", file=sys.stderr)
+        tell(f"brainlm: {item.stem}: {warning.text}")
     context = max(forecast_span(model, options.volumes)[1] for model in models.values())
     origins = origins_of(recording, options.volumes, context, options.origins)
     places = cut(recording, origins, options)
     errors: Errors = {}
     written = []
     for label, model in models.items():
+        results.progress.note(label)
         # also what comes after the end of the recording
         everywhere = np.append(origins, len(recording.series))
         guesses = predicted(model, recording, everywhere, options)

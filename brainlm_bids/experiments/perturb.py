@@ -51,6 +51,7 @@ from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.embedding import Embeddings, embed
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.selection import find_parcels
+from brainlm_bids.progress import Progress
 from brainlm_bids.settings import configuration_hash
 
 Array = NDArray[np.float64]
@@ -162,7 +163,7 @@ def _perturb_recording(
     has_data: NDArray[np.bool_] = (scaled.series != 0).any(axis=0)
     if not has_data[design.chosen].any():
         raise UserError("none of the parcels to change has data")
-    before, effect, null = _responses(model, scaled, design, options)
+    before, effect, null = _responses(model, scaled, design, options, results.progress)
     test = against_null(effect.change, null.change)
     windows = against_null(effect.moved[:, 0], null.moved[..., 0])
     naming = item.naming
@@ -194,17 +195,19 @@ def _perturb_recording(
 
 
 def _responses(
-    model: LoadedModel, scaled: Scaled, design: Design, options: PerturbationOptions
+    model: LoadedModel,
+    scaled: Scaled,
+    design: Design,
+    options: PerturbationOptions,
+    progress: Progress,
 ) -> tuple[Embeddings, Changes, Changes]:
     """The embedding before, and the changes by the chosen parcels and by the random sets."""
-    from tqdm import tqdm
-
     coords, seed = resources.parcels().xyz, options.seed
     gain = options.input_gain
     before = embed(model, scaled.series, coords, tr=scaled.tr, seed=seed, input_gain=gain)
     everything = []
     sets = [design.chosen, *design.sets.tolist()]
-    for parcels in tqdm(sets, desc="sets of parcels", leave=False, disable=None):
+    for parcels in progress.within(sets, "set of parcels"):
         response = perturb(
             model,
             scaled.series,

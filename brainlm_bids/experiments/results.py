@@ -6,7 +6,6 @@ overwritten and a table never mixes two experiments.
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,13 @@ from brainlm_bids import __version__, files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.dataset import BIDS_VERSION, CODE_URL, write_dataset_files
 from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.names import in_words
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.errors import UserError
+from brainlm_bids.messages import tell
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import to_json
+from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.resources import ModelResource
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.run_folder import claim
@@ -58,6 +60,7 @@ class Results:
         claim(folder, self.about)
         self.configuration = configuration_hash({"version": __version__, **self.about})
         self.problems: dict[str, str] = {}
+        self.progress = Progress(quiet=True)  # of `each`, while it runs
 
     def describe(self, source: Path) -> None:
         """Write the files that make the folder a BIDS derivative.
@@ -147,9 +150,11 @@ class Results:
         bool
             True if nothing is left to compute.
         """
-        return outputs.is_complete(
-            self.folder, item.stem, stage, self._recording_configuration(item)
-        )
+        configuration = self._recording_configuration(item)
+        complete = outputs.is_complete(self.folder, item.stem, stage, configuration)
+        if complete:
+            self.progress.found()
+        return complete
 
     def complete(self, item: Recording, stage: str, written: Sequence[Path]) -> None:
         """Record that a recording is complete, after all its files are written.
@@ -194,22 +199,27 @@ class Results:
         UserError
             If all failed.
         """
-        from tqdm import tqdm
-
         done = []
-        for item in tqdm(items, desc=self.command, unit="recording", disable=None):
-            try:
-                work(item)
-            except UserError as error:
-                text = str(error)
-                message = text if text.startswith(item.stem) else f"{item.stem}: {text}"
-                self.problems[item.stem] = message
-                print(f"brainlm: failed: {message}", file=sys.stderr)
-                continue
-            done.append(item)
+        with Progress("recording", spacing=SPACING) as self.progress:
+            for item in self.progress.each(items, self._title):
+                try:
+                    work(item)
+                except UserError as error:
+                    self._failed(item, str(error))
+                    continue
+                done.append(item)
         if not done:
             raise UserError("no recording could be used")
         return done
+
+    def _title(self, item: Recording) -> str:
+        return f"{in_words(item.stem)}: {self.command}"
+
+    def _failed(self, item: Recording, text: str) -> None:
+        message = text if text.startswith(item.stem) else f"{item.stem}: {text}"
+        self.problems[item.stem] = message
+        self.progress.leave_out()
+        tell(f"brainlm: failed: {message}")
 
 
 def find_models(specs: Sequence[str], offline: bool) -> list[ModelResource]:

@@ -14,6 +14,7 @@ from brainlm_bids.files import read_json, read_tsv
 from brainlm_bids.phantom.acquisition import PARAMETERS
 from brainlm_bids.phantom.head import apply_affine
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
+from brainlm_bids.progress import SPACING, Progress
 
 
 def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
@@ -31,27 +32,33 @@ def recovered(out_derivatives: Path, phantom: Path) -> list[dict[str, Any]]:
     """
     phantom, out_derivatives = Path(phantom), Path(out_derivatives)
     truth = phantom / "derivatives" / "phantom"
-    rows = []
-    for motion_file in sorted(truth.glob("sub-*/**/*_desc-truth_motion.tsv")):
-        name = motion_file.name.removesuffix("_desc-truth_motion.tsv")
-        made = out_derivatives / motion_file.parent.relative_to(truth)
-        metrics_file = next(motion_file.parent.glob(f"{name}_*_desc-oracle_metrics.json"))
-        metrics = read_json(metrics_file)
-        first = metrics["NumberOfNonSteadyVolumes"]
-        moved, error = _motion_error(motion_file.parent, made, name, first)
-        series_r, clean_r = _series_r(motion_file.parent, made, name, first)
-        rows.append(
-            {
-                "run": name,
-                "motion_mm": moved,
-                "motion_error_mm": error,
-                "series_r": series_r,
-                "oracle_r": metrics["MedianCorrelationRaw"],
-                "series_clean_r": clean_r,
-                "oracle_clean_r": metrics["MedianCorrelationWithoutNuisances"],
-            }
-        )
-    return rows
+    found = sorted(truth.glob("sub-*/**/*_desc-truth_motion.tsv"))
+    with Progress("run", spacing=SPACING) as progress:
+        titled = progress.each(found, lambda path: f"{_run(path)}: comparing")
+        return [_recovered(motion_file, truth, out_derivatives) for motion_file in titled]
+
+
+def _run(motion_file: Path) -> str:
+    return motion_file.name.removesuffix("_desc-truth_motion.tsv")
+
+
+def _recovered(motion_file: Path, truth: Path, out_derivatives: Path) -> dict[str, Any]:
+    name = _run(motion_file)
+    made = out_derivatives / motion_file.parent.relative_to(truth)
+    metrics_file = next(motion_file.parent.glob(f"{name}_*_desc-oracle_metrics.json"))
+    metrics = read_json(metrics_file)
+    first = metrics["NumberOfNonSteadyVolumes"]
+    moved, error = _motion_error(motion_file.parent, made, name, first)
+    series_r, clean_r = _series_r(motion_file.parent, made, name, first)
+    return {
+        "run": name,
+        "motion_mm": moved,
+        "motion_error_mm": error,
+        "series_r": series_r,
+        "oracle_r": metrics["MedianCorrelationRaw"],
+        "series_clean_r": clean_r,
+        "oracle_clean_r": metrics["MedianCorrelationWithoutNuisances"],
+    }
 
 
 def _motion_error(truth: Path, made: Path, name: str, first: int) -> tuple[float, float]:

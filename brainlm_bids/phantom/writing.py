@@ -35,6 +35,7 @@ from brainlm_bids.phantom.head import Warp, apply_affine, drawn_pose, subject_wa
 from brainlm_bids.phantom.lesion import Lesion, drawn_lesion
 from brainlm_bids.phantom.runs import Visit, write_run
 from brainlm_bids.phantom.slices import slice_times
+from brainlm_bids.progress import Progress
 from brainlm_bids.resources import approximate_atlas
 
 
@@ -101,11 +102,18 @@ def write_phantom(
         raise UserError(f"{out} is not an empty folder: name a new one for the phantom")
     truth = out / "derivatives" / "phantom"
     write_dataset_files(out, truth, n_subjects, acquisition)
-    for subject in range(1, n_subjects + 1):
-        anatomy = subject_warp(np.random.default_rng([ANATOMY, seed, subject]))
-        for session in range(1, n_sessions + 1) if n_sessions else [0]:
-            _write_session(out, anatomy, acquisition, (subject, session), n_runs)
+    sessions = [*range(1, n_sessions + 1)] or [0]
+    places = [(subject, session) for subject in range(1, n_subjects + 1) for session in sessions]
+    with Progress("session" if n_sessions else "subject") as progress:
+        for subject, session in progress.each(places, _title):
+            anatomy = subject_warp(np.random.default_rng([ANATOMY, seed, subject]))
+            _write_session(out, anatomy, acquisition, (subject, session), n_runs, progress)
     return out
+
+
+def _title(place: tuple[int, int]) -> str:
+    subject, session = place
+    return f"sub-{subject:02d}" + (f", session {session}" if session else "")
 
 
 def _check(acquisition: Acquisition, n_subjects: int, n_sessions: int, n_runs: int) -> None:
@@ -156,7 +164,12 @@ def _lesion(anatomy: Warp, acquisition: Acquisition, subject: int) -> Lesion | N
 
 
 def _write_session(
-    out: Path, anatomy: Warp, acquisition: Acquisition, ids: tuple[int, int], n_runs: int
+    out: Path,
+    anatomy: Warp,
+    acquisition: Acquisition,
+    ids: tuple[int, int],
+    n_runs: int,
+    progress: Progress,
 ) -> None:
     """Write the T1w, the runs and the field maps of one session (0: no session level)."""
     subject, session = ids
@@ -178,7 +191,7 @@ def _write_session(
         identifiers=maps.identifiers if maps else (),
     )
     names = []
-    for number in range(1, n_runs + 1):
+    for number in progress.within(range(1, n_runs + 1), "run"):
         name = f"{prefix}_task-rest" + (f"_run-{number}" if n_runs > 1 else "")
         folders = out / folder / "func", truth / "func"
         images = write_run(folders, name, visit, acquisition, (subject, session, number))

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainlm_bids.amount import Amount
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256
 
@@ -218,7 +219,6 @@ def _transfer(url: str, part: Path, headers: Mapping[str, str], resumable: bool)
 
 def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> None:
     import requests
-    from tqdm import tqdm
 
     request_headers = {**headers, "Accept-Encoding": "identity"}
     if start:
@@ -231,12 +231,12 @@ def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> 
         length = int(response.headers.get("Content-Length", 0))
         total = size + length if length else None
         name = part.name.split(".", 1)[1].rsplit(".", 2)[0]
-        bar = tqdm(total=total, initial=size, unit="B", unit_scale=True, desc=name, disable=None)
-        with part.open("ab" if size else "wb") as stream, bar:
+        amount = Amount(f"downloading {name}", total or 0, size, unit="B")
+        with part.open("ab" if size else "wb") as stream, amount:
             for chunk in response.iter_content(1 << 18):
                 stream.write(chunk)
                 size += len(chunk)
-                bar.update(len(chunk))
+                amount.advance(len(chunk))
             stream.flush()
             os.fsync(stream.fileno())
     if size == 0 or (total and size != total):

@@ -44,6 +44,7 @@ def fit_with_early_stopping(
     validate: Validate,
     stopping: Stopping,
     engine: Any,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[nn.Module, Curves]:
     """Fit a module.
 
@@ -65,6 +66,8 @@ def fit_with_early_stopping(
         Epochs, patience, batch size and seed.
     engine
         See `processes.start_engine`.
+    note
+        Receives the epoch that is done, and its validation loss.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def fit_with_early_stopping(
         If a loss is not finite.
     """
     loop = Loop(engine, module, groups)
-    fit = _EarlyStopping(n_rows, micro_batches, losses_of, validate, stopping, loop)
+    fit = _EarlyStopping(n_rows, micro_batches, losses_of, validate, stopping, loop, note)
     loop.run(fit, Progress())
     trained = loop.trained
     trained.load_state_dict(fit.kept, strict=False)
@@ -98,7 +101,9 @@ class _EarlyStopping:
         validate: Validate,
         stopping: Stopping,
         loop: Loop,
+        note: Callable[[str], None],
     ) -> None:
+        self._note = note
         self.n_rows, self.stopping, self.loop = n_rows, stopping, loop
         self._micro_batches, self._losses_of, self._validate = micro_batches, losses_of, validate
         self.steps_per_epoch = max(1, math.ceil(n_rows / stopping.batch))
@@ -140,6 +145,9 @@ class _EarlyStopping:
             raise UserError(self.diverged(progress, validation, math.nan))
         self.curves.append({"epoch": epoch, "train_loss": fitted, "validation_loss": validation})
         self._losses = [torch.zeros(0)]
+        self._note(
+            f"epoch {epoch} of at most {self.stopping.epochs}, validation loss {validation:.4f}"
+        )
         progress.begin_epoch()
         self.waited += 1
         if validation < self.best:

@@ -7,7 +7,6 @@ training units. A unit is what is predicted once: a subject, or one of its sessi
 """
 
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,8 @@ from brainlm_bids.bids.participants import Variables, read_variables
 from brainlm_bids.cohort.coding import NUMBER, in_words, split_kind
 from brainlm_bids.cohort.variables import Target, coding, make_target
 from brainlm_bids.errors import UserError
+from brainlm_bids.messages import tell
+from brainlm_bids.progress import Step
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
@@ -37,6 +38,9 @@ from brainlm_bids.training.prediction_head import PredictionHead
 from brainlm_bids.training.processes import in_shares, share
 from brainlm_bids.training.saving import save_checkpoint
 from brainlm_bids.training.split import Fold
+
+# Steps of a call, beside the folds.
+EMBEDDING, BASELINES = "embedding", "baselines and controls"
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -60,7 +64,9 @@ def finetune(options: FinetuneOptions) -> int:
     UserError
         For data or options that cannot be used.
     """
-    return _all_targets(begin(options))
+    start = begin(options)
+    with start.progress:
+        return _all_targets(start)
 
 
 # --- targets ---------------------------------------------------------------------------------
@@ -89,24 +95,39 @@ def _all_targets(start: Start) -> int:
     people = _people(start, places)
     # before anything is embedded
     targets, problems = _targets(start, people, asked, found)
-    recordings = people._replace(features=_features(start, places)) if targets else people
+    start.progress.expect(_steps(start, people, targets))
+    with start.progress.step(EMBEDDING):
+        recordings = people._replace(features=_features(start, places)) if targets else people
     for target in targets:
         for line in (in_words(coding(target)), *target.notes) if start.writes else ():
-            print(f"brainlm: {target.name}: {line}", file=sys.stderr)
+            tell(f"brainlm: {target.name}: {line}")
         try:
             _fit_target(start, recordings, target, left_out)
         except UserError as error:
             if start.engine.num_processes > 1:
                 raise  # other processes may be waiting for this one
             problems.append(str(error))
+            start.progress.drop(_steps(start, people, [target]).keys() - {EMBEDDING})
     if len(problems) == len(asked):
         raise UserError("; ".join(problems))
     for problem in problems:
-        print(f"brainlm: failed: {problem}", file=sys.stderr)
+        tell(f"brainlm: failed: {problem}")
     start.engine.wait_for_everyone()
     if start.writes:
         shutil.rmtree(options.run_dir / TOKENS, ignore_errors=True)
     return 1 if problems else 0
+
+
+def _steps(start: Start, people: _Recordings, targets: Sequence[Target]) -> dict[str, Step]:
+    """What is to be done, in words: embedding, and the folds and the table of each target."""
+    steps = {EMBEDDING: Step(f"embedding of {len(people.names)} recordings", EMBEDDING)}
+    for target in targets:
+        folds = start.folds([people.subjects[unit[0]] for unit in target.units])
+        for number in range(1, len(folds) + 1):
+            title = f"{target.name}: fold {number} of {len(folds)}"
+            steps[f"{target.name}/{number}"] = Step(title, "fold")
+        steps[f"{target.name}/{BASELINES}"] = Step(f"{target.name}: {BASELINES}", BASELINES)
+    return steps
 
 
 def _targets(
@@ -144,7 +165,7 @@ def _variables(options: FinetuneOptions, names: Sequence[str]) -> Variables:
         raise UserError(f"{folder}: has no participants.tsv; give --bids-dir or --phenotype")
     table = read_variables(folder, options.phenotype, names)
     for warning in table.notices:
-        print(f"brainlm: {warning.text}", file=sys.stderr)
+        tell(f"brainlm: {warning.text}")
     return table
 
 
@@ -159,7 +180,7 @@ def _people(start: Start, places: list[int]) -> _Recordings:
 def _features(start: Start, places: list[int]) -> Features:
     features = gather(start, places)
     for label, reason in features.left_out.items() if start.writes else ():
-        print(f"brainlm: left out of the table: {label}: {reason}", file=sys.stderr)
+        tell(f"brainlm: left out of the table: {label}: {reason}")
     return features
 
 
@@ -174,19 +195,22 @@ def _fit_target(
     folder = start.options.run_dir / _safe(target.name)
     finetuned = np.full((len(target.units), len(target.classes) or 2), np.nan)
     for number, fold in enumerate(folds, start=1):
-        finetuned[fold.test] = _fold(start, sample, target, fold, folder / f"fold-{number}")
+        with start.progress.step(f"{target.name}/{number}"):
+            finetuned[fold.test] = _fold(start, sample, target, fold, folder / f"fold-{number}")
     if not start.writes:
         return
-    compared, problems = decodings(
-        features,
-        target,
-        sample.subjects,
-        [(fold.train, fold.test) for fold in folds],
-        n_permutations=start.options.permutations,
-        seed=start.options.seed,
-        folder=folder / "sources",
-        configuration=_configuration(start, sample, target, folds),
-    )
+    with start.progress.step(f"{target.name}/{BASELINES}"):
+        compared, problems = decodings(
+            features,
+            target,
+            sample.subjects,
+            [(fold.train, fold.test) for fold in folds],
+            n_permutations=start.options.permutations,
+            seed=start.options.seed,
+            folder=folder / "sources",
+            configuration=_configuration(start, sample, target, folds),
+            note=start.progress.note,
+        )
     curves = [
         {"fold": number, **row}
         for number in range(1, len(folds) + 1)
@@ -293,7 +317,15 @@ def _learn_head(start: Start, sample: Sample, target: Target, fold: Fold, folder
             return finetuning.losses(predicted, targets[rows], n_classes, weights)
 
         module, curves = fit_with_early_stopping(
-            module, groups, len(fold.fit), batches, loss, validate, options.stopping, start.engine
+            module,
+            groups,
+            len(fold.fit),
+            batches,
+            loss,
+            validate,
+            options.stopping,
+            start.engine,
+            note=start.progress.note,
         )
     if start.writes:
         names = list(curves[0])

@@ -4,7 +4,7 @@ They are computed by the functions of the group level, with its seeds: with five
 seed, the linear predictions are those of the first of its repeats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def decodings(
     seed: int,
     folder: Path,
     configuration: str,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[Source, Decoded], dict[str, str]]:
     """Decode a target from all sources; those of an earlier call are read.
 
@@ -56,6 +57,8 @@ def decodings(
         Where results are kept, one file per source.
     configuration
         What the results depend on; a file of another one is replaced.
+    note
+        Receives what is decoded from.
 
     Returns
     -------
@@ -75,6 +78,7 @@ def decodings(
     for source in sources.SOURCES:
         if source.name not in features.tables and source.name not in features.bags:
             continue
+        note(source.label)
         path = folder / f"{source.name}.json"
         decoded = _saved(path, configuration)
         if decoded is None:

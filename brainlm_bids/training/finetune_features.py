@@ -115,8 +115,6 @@ def _embedded(
     wanted: tuple[Source, ...],
 ) -> list[dict[str, Any]]:
     """For each recording, by the name of a source, features (D,) or a file of tokens or series."""
-    from tqdm import tqdm
-
     model = start.model()
     models = {
         "embedding": model,
@@ -140,8 +138,7 @@ def _embedded(
         return row
 
     def of_some(assigned: list[str]) -> list[dict[str, Any]]:
-        quiet = None if start.writes else True
-        return [of_recording(n) for n in tqdm(assigned, "embedding", unit="rec", disable=quiet)]
+        return [of_recording(name) for name in start.progress.within(assigned, "recording")]
 
     return in_shares(of_some, names, start.engine)
 

@@ -4,7 +4,6 @@ The options become the checkpoint, the recordings, the folds of subjects, and th
 weights.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any, NamedTuple
 
 from brainlm_bids.cohort.sources import COHORT, DEFAULT, RECORDING
 from brainlm_bids.errors import UserError
+from brainlm_bids.messages import tell
 from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.notices import Kind, notice, to_json
+from brainlm_bids.progress import Progress
 from brainlm_bids.resources import WEIGHTS_LICENCE, ModelResource, find_model
 from brainlm_bids.settings import Settings
 from brainlm_bids.training.early_stopping import Stopping
@@ -106,7 +107,8 @@ def begin(options: FinetuneOptions) -> "Start":
     engine = start_engine(options.device, options.precision)
     with engine.main_process_first():
         store = _claimed_store(options, resource)
-        start = Start(resource, store, engine, options)
+        progress = Progress(compares=False, quiet=not engine.is_main_process)
+        start = Start(resource, store, engine, options, progress)
         return start if options.future is not None else _with_both_scalings(start)
 
 
@@ -165,6 +167,8 @@ class Start(NamedTuple):
     ----------
     resource, engine, options
         Checkpoint, devices, and the options of the command with their defaults.
+    progress
+        Of the command.
     store
         The recordings that the model is fitted to.
     stores, no_store
@@ -175,6 +179,7 @@ class Start(NamedTuple):
     store: Store
     engine: Any
     options: FinetuneOptions
+    progress: Progress
     stores: dict[str, Store] = {}  # noqa: RUF012
     no_store: dict[str, str] = {}  # noqa: RUF012
 
@@ -296,7 +301,7 @@ def usable(start: Start, needed: int | Callable[[int], int]) -> tuple[list[int],
         else:
             chosen.append(index)
     for name, reason in left_out.items() if start.writes else ():
-        print(f"brainlm: left out: {name}: {reason}", file=sys.stderr)
+        tell(f"brainlm: left out: {name}: {reason}")
     if not chosen:
         raise UserError(
             f"{store.folder}: no recording can be used; {next(iter(left_out.values()))}"

@@ -162,6 +162,7 @@ def fit_future(
             validate,
             options.stopping,
             start.engine,
+            note=start.progress.note,
         )
     return model, curves
 

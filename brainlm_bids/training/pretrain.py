@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from brainlm_bids.amount import Amount
 from brainlm_bids.errors import UserError
+from brainlm_bids.messages import tell
 from brainlm_bids.resources import parcels
 from brainlm_bids.training import saving, setup
 from brainlm_bids.training.curves import Board, draw_curves, write_curves
@@ -118,7 +120,7 @@ class _Pretraining:
         self.saved_at = self.drawn_at = time.monotonic()
         self.interrupted = False
         self.board: Board | None = None
-        self.bar: Any = None
+        self.bar = Amount("training", self.schedule.n_steps, quiet=True)
 
     def close(self) -> None:
         """Release the folder."""
@@ -181,19 +183,11 @@ class _Pretraining:
 
     def train(self) -> int:
         """Train the remaining epochs; 0, or 128 + the signal that stopped it."""
-        from tqdm import tqdm
-
         if self.progress.step >= self.n_steps:
             self._finish()
             return 0
         self._report(self._introduction())
-        self.bar = tqdm(
-            total=self.n_steps,
-            initial=self.progress.step,
-            desc="pretrain",
-            unit="step",
-            disable=None if self.is_main else True,
-        )
+        self.bar = Amount("training", self.n_steps, self.progress.step, quiet=not self.is_main)
         # Events are written at the end of an epoch, so those of an unfinished one are repeated.
         first_event = self.progress.step - len(self.progress.losses) + 1
         folder = self.folder / "tensorboard"
@@ -230,9 +224,9 @@ class _Pretraining:
         return learning_rate(step, self.n_steps, peak, warm_up)
 
     def after_step(self, progress: Progress, interrupted: bool) -> bool:
-        self.bar.update()
+        self.bar.advance()
         loss = progress.losses[-1] if progress.losses else self.history[-1]["train_loss"]
-        self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self.bar.note(f"loss {loss:.4f}")
         self.interrupted = interrupted
         if interrupted:
             return False
@@ -392,9 +386,7 @@ class _Pretraining:
         """Write to the screen and to the log, in one process."""
         if not self.is_main:
             return
-        from tqdm import tqdm
-
-        tqdm.write(text)
+        tell(text)
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with (self.folder / "log.txt").open("a", encoding="utf-8") as stream:
             stream.writelines(f"{stamp} {line}\n" for line in text.splitlines())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.dataset import ignore
 from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.names import in_words
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
     file_sha256,
@@ -25,6 +26,8 @@ from brainlm_bids.files import (
     write_json,
     write_tsv,
 )
+from brainlm_bids.messages import tell
+from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.training.mapped_store import (
     COLUMNS,
     DTYPE,
@@ -159,7 +162,7 @@ def find_or_build(
     atlas: str | None = None,
     volumes: bool = False,
     check: bool = True,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = tell,
 ) -> Store:
     """Open the store of an output folder; build it where needed.
 
@@ -231,13 +234,12 @@ def _open_or_build(
     except UserError as error:
         if folder.exists():
             report(f"{error}: this is done now")
-    from tqdm import tqdm
-
     if folder.is_relative_to(data):
         ignore(data, [f"{FOLDER}"])
     report(f"reading {len(sources)} series of {data} into {folder}")
-    progress = tqdm(sources, desc="store", unit="recording", disable=None)
-    return write_store(folder, read_all(progress, read), fingerprint=fingerprint)
+    with Progress("recording", spacing=SPACING) as progress:
+        items = progress.each(sources, lambda one: f"{in_words(one.stem)}: reading")
+        return write_store(folder, read_all(items, read), fingerprint=fingerprint)
 
 
 def _fingerprint(sources: Sequence[Recording], volumes: bool) -> str:

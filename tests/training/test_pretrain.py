@@ -267,7 +267,7 @@ def test_sigterm_saves_and_leaves(
 
     monkeypatch.setattr(Loop, "step", interrupted)
     assert pretrain(parameters(store, run_dir)) == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM after step 5 of 9" in capsys.readouterr().out
+    assert "stopped by SIGTERM after step 5 of 9" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.setattr(Loop, "step", step)
     assert pretrain(parameters(store, run_dir)) == 0
@@ -421,12 +421,12 @@ def test_the_licence_goes_with_the_weights(
     for name in ("once", "twice"):
         given = replace(parameters(store, tmp_path / name, epochs=1), config=None)
         assert pretrain(replace(given, start_from=source)) == 0
-        assert "must not be shared" in capsys.readouterr().out
+        assert "must not be shared" in capsys.readouterr().err
         source = str(tmp_path / name / "best")
         about = json.loads((Path(source) / "training.json").read_text())
         assert about["StartedFrom"]["Licence"].startswith("CC BY-NC-ND 4.0")
     assert pretrain(parameters(store, tmp_path / "own", epochs=1)) == 0
-    assert "must not be shared" not in capsys.readouterr().out
+    assert "must not be shared" not in capsys.readouterr().err
 
 
 def test_from_an_output_folder_to_embeddings(tmp_path: Path) -> None:
