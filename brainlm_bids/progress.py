@@ -357,13 +357,15 @@ class Progress:
         if left is not None:
             times += f" {still(left, short=True)} left"
         room = width - len(counts) - (BAR + 1 if bar else 0) - len(times) - 2
-        return f"{counts}{bar}{escaped(times)}  {escaped(shortened(self._current(), room))}"
+        return f"{counts}{bar}{escaped(times)}  {escaped(self._current(room))}"
 
-    def _current(self) -> str:
+    def _current(self, room: int) -> str:
         """The step that has been running longest, for how long, and how many others run."""
         if not self._running:
             return ""
         step, since = min(self._running.values(), key=lambda one: one[1])
-        text = step.title if not self._detail else f"{step.title}, {self._detail}"
         others = f" +{len(self._running) - 1}" if len(self._running) > 1 else ""
-        return f"{text} {on_a_clock(self._clock() - since)}{others}"
+        rest = f" {on_a_clock(self._clock() - since)}{others}"
+        detail = f", {self._detail}" if self._detail else ""
+        text = f"{step.title}{detail}{rest}"
+        return text if len(text) <= room else shortened(f"{step.title}{rest}", room)

@@ -306,6 +306,17 @@ def test_messages_stand_above_the_bar(
     assert screen.lines()[:2] == ["a", "b"]
 
 
+def test_details_are_left_out_where_there_is_no_room(screen: Terminal, clock: Clock) -> None:
+    with Progress(clock=clock, stream=screen.stream) as progress:
+        progress.expect({"a": Step("sub-02: perturb")})
+        progress.begin("a")
+        progress.note("set of parcels 12 of 101")
+        progress.tick()
+        line = screen.lines()[0]
+    assert ("set of parcels 12 of 101 0:00" in line) == (screen.columns == 80)
+    assert "perturb" in line or screen.columns == 20
+
+
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_a_dumb_terminal_has_lines(
     term: str, clock: Clock, told: list[str], monkeypatch: pytest.MonkeyPatch

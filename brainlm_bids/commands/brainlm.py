@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,8 +22,11 @@ from brainlm_bids.commands.parser import Parser, add_option, add_options, add_po
 from brainlm_bids.commands.simulate import add_simulate_command
 from brainlm_bids.commands.training import SEED, add_training_commands
 from brainlm_bids.errors import UserError
+from brainlm_bids.remaining import in_words
 from brainlm_bids.values import Option
 
+# Seconds from where on a command tells at its end what it took.
+WAITED = 10.0
 # as resources.FETCHABLE, kept here too so that --help needs no import; a test holds them equal
 FETCHABLE = ("atlas", "cifti-atlas", "template", "111M", "650M", "13M")
 
@@ -297,8 +302,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     messages.configure(0)
+    began = time.monotonic()
     try:
         code = args.work(args) or 0
+        _tell_end(time.monotonic() - began)
     except UserError as error:
         messages.tell(f"brainlm: {error}")
         code = 1
@@ -308,6 +315,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "torch" in sys.modules and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave(code)
     return code
+
+
+def _tell_end(seconds: float) -> None:
+    """What a command took, if one had to wait for it."""
+    if seconds >= WAITED:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB, on Linux
+        messages.tell(f"brainlm: {in_words(seconds)}, at most {memory:.1f} GB of memory")
 
 
 def _leave(code: int) -> NoReturn:
