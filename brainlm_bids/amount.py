@@ -61,6 +61,10 @@ class Amount(Progress):
     def _n_past(self) -> int:
         return self._reached
 
+    @property
+    def _n_reached(self) -> int:
+        return self._reached
+
     def left(self) -> float | None:
         """Seconds until all is done; None where there is no basis for an estimate yet."""
         done, elapsed = self._reached - self._start, self.elapsed

@@ -25,6 +25,7 @@ BEAT = 30.0  # seconds without a line until a sign of life
 REDRAWN = 1.0  # seconds between two drawings of the bar
 SPACING = 10.0  # seconds between two lines about the items of a loop
 BAR, WIDE = 12, 64  # columns of the bar, and of a terminal that has room for one
+MARGIN = 3  # columns to the right of the bar, for the ^C that a terminal echoes
 LISTED = 3  # steps that a sign of life names
 
 
@@ -270,18 +271,26 @@ class Progress:
         """Steps, time, and time left, such as "12 of 28 steps, 3 min 20 s, about 4 min left"."""
         left = self.left()
         more = "" if left is None else f"{still(left)} left"
-        failed = f"{self._n_failed} failed" if self._n_failed else ""
-        return ", ".join(filter(None, (self._counted(), failed, in_words(self.elapsed), more)))
+        return ", ".join(
+            filter(None, (self._counted(), self._failed, in_words(self.elapsed), more))
+        )
+
+    @property
+    def _failed(self) -> str:
+        return f"{self._n_failed} failed" if self._n_failed else ""
 
     def _counted(self, *, short: bool = False) -> str:
+        if not self.total:
+            return ""
         if short:
-            return f"{self._n_past}/{self.total}" if self.total else ""
+            return f"{self._n_reached}/{self.total}"
         unit = self._unit if self.total == 1 else f"{self._unit}s"
-        return (
-            f"{self._n_past - self._n_failed - len(self._lost)} of {self.total} {unit}"
-            if self.total
-            else ""
-        )
+        return f"{self._n_reached} of {self.total} {unit}"
+
+    @property
+    def _n_reached(self) -> int:
+        """The number that is told: of steps that are done."""
+        return self._n_done
 
     def tick(self) -> None:
         """Draw the bar again; or give a sign of life, if there was no line for half a minute."""
@@ -339,7 +348,7 @@ class Progress:
         with self._lock:
             if self._bar is None:
                 return
-            width = columns(self._stream) - 1
+            width = columns(self._stream) - MARGIN
             self._bar.total, self._bar.n = self.total, self._n_past
             # nothing to show while something else may be shown, such as a download
             idle = not (self._waiting or self._running)
@@ -356,6 +365,8 @@ class Progress:
         times = on_a_clock(self.elapsed)
         if left is not None:
             times += f" {still(left, short=True)} left"
+        if self._n_failed and width >= WIDE:
+            times += f", {self._failed}"
         room = width - len(counts) - (BAR + 1 if bar else 0) - len(times) - 2
         return f"{counts}{bar}{escaped(times)}  {escaped(self._current(room))}"
 

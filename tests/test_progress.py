@@ -306,6 +306,23 @@ def test_messages_stand_above_the_bar(
     assert screen.lines()[:2] == ["a", "b"]
 
 
+def test_the_bar_counts_what_is_done_and_tells_failures(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal(80) as screen, Progress(clock=clock, stream=screen.stream) as progress:
+        progress.expect(steps(1, 1, 1, 1))
+        progress.begin("0")
+        progress.fail("0")
+        progress.drop(["1"])
+        progress.begin("2")
+        progress.end("2")
+        progress.begin("3")
+        line = screen.lines()[0]
+    assert line.startswith("1/4 ") and ", 1 failed  step 3" in line
+    assert line.count("█") == 9  # three of the four steps are not to be waited for
+
+
 def test_details_are_left_out_where_there_is_no_room(screen: Terminal, clock: Clock) -> None:
     with Progress(clock=clock, stream=screen.stream) as progress:
         progress.expect({"a": Step("sub-02: perturb")})

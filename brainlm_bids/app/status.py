@@ -168,8 +168,7 @@ def print_table(
 def _line(row: Row, repeated: Sequence[str]) -> str:
     used = "" if row.seconds is None else f"  {row.seconds:.0f} s, {row.peak_memory_mb:.0f} MB"
     reason = f"[{repeated.index(row.reason) + 1}]" if row.reason in repeated else row.reason
-    crash = f" (crash file: {row.crash_file})" if row.crash_file and row.status == FAILED else ""
-    return f"{row.status:8} {row.source}{used}  {reason}{crash}".rstrip()
+    return f"{row.status:8} {row.source}{used}  {reason}".rstrip()
 
 
 def _page(rows: Sequence[Row], output_dir: Path, first: str) -> Path | None:
