@@ -350,8 +350,9 @@ class Progress:
                 return
             width = columns(self._stream) - MARGIN
             self._bar.total, self._bar.n = self.total, self._n_past
-            # nothing to show while something else may be shown, such as a download
-            idle = not (self._waiting or self._running)
+            # nothing to show while something else may be shown, such as a download, or before all
+            # that is to be done is known
+            idle = not (self._running or (self._n_past and self._waiting))
             self._bar.ncols, self._bar.bar_format = width, "" if idle else self._layout(width)
             with suppress(OSError, ValueError):  # the terminal is gone, and the work goes on
                 self._bar.clear() if idle else self._bar.refresh()

@@ -5,8 +5,10 @@ import os
 import pty
 import re
 import struct
+import subprocess
 import termios
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -20,16 +22,32 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
         self.stream: TextIO = os.fdopen(slave, "w", encoding="utf-8")
         os.set_blocking(self._master, False)
-        self.columns, self.written = columns, ""
+        self.columns, self.written, self._bytes = columns, "", b""
+
+    def run(self, command: Sequence[str], **environment: str) -> tuple[int, str]:
+        """Run a command with this as its standard error; its exit code and standard output."""
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.stream, env={**os.environ, **environment}
+        )
+        while process.poll() is None:  # who writes to a terminal that nobody reads from waits
+            self._read()
+            time.sleep(0.02)
+        assert process.stdout is not None
+        with process.stdout:
+            return process.returncode, process.stdout.read().decode()
+
+    def _read(self) -> None:
+        try:
+            while read := os.read(self._master, 65536):
+                self._bytes += read
+        except BlockingIOError:
+            pass
+        self.written = self._bytes.decode("utf-8", errors="ignore")
 
     def lines(self) -> list[str]:
         """The lines as they stand, wrapped where they are too long; the last is that of the bar."""
         self.stream.flush()
-        try:
-            while read := os.read(self._master, 65536):
-                self.written += read.decode("utf-8")
-        except BlockingIOError:
-            pass
+        self._read()
         rows, column = [""], 0
         for token in re.findall(r"\x1b\[K|\x1b\[A|[^\x1b]", self.written):
             if token == "\r":
