@@ -152,7 +152,9 @@ def _equal(one: Measure, recordings: Sequence[RecordingSummary]) -> str:
     """What is said instead of a strip."""
     values = [row.values[one.key] for row in recordings if one.key in row.values]
     number = one.shown(values[0], unit=True)
-    whom = "the only recording" if len(values) == 1 else f"all {len(values)} recordings"
+    whom = {1: "the only recording", 2: "both recordings"}.get(
+        len(values), f"all {len(values)} recordings"
+    )
     return f"{one.label}: {number} in {whom}."
 
 

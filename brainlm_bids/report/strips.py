@@ -24,6 +24,8 @@ _COLUMN, _STEP = 9, 9
 # limits do, as far as this many times what the numbers span
 _STRETCH, _TO_LIMIT = 6.0, 2.5
 _TICKS = 5
+# Quartiles of fewer numbers say nothing
+_QUARTILES = 5
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def strip(one: Measure, recordings: Sequence[Compared], is_marked: Sequence[bool
     x = _places(values, low, high)
     y = _heights(x)
     chosen = np.array([is_marked[place] for place in having])
-    first, median, third = (float(value) for value in np.percentile(values, (25, 50, 75)))
+    median = float(np.median(values))
     edges = () if of_task is None else (of_task.low, of_task.high)
     return Strip(
         measure=one,
@@ -118,7 +120,7 @@ def strip(one: Measure, recordings: Sequence[Compared], is_marked: Sequence[bool
             if edge is not None and low < edge < high
         ),
         median=int(_places(np.array([median]), low, high)[0]),
-        summary=_summary(one, len(values), median, (first, third)),
+        summary=_summary(one, values),
         limits=_in_words(one, of_kinds),
         beyond=_beyond(values, low, high),
         low=low,
@@ -201,10 +203,12 @@ def _ticks(one: Measure, low: float, high: float) -> tuple[tuple[int, str], ...]
     return tuple(zip(places, texts, strict=True))
 
 
-def _summary(one: Measure, n: int, median: float, quartiles: tuple[float, float]) -> str:
-    first, third = (one.shown(value) for value in quartiles)
-    what = "recording" if n == 1 else "recordings"
-    return f"{n} {what}, median {one.shown(median, unit=True)}, quartiles {first} and {third}"
+def _summary(one: Measure, values: NDArray[np.float64]) -> str:
+    first, median, third = (float(value) for value in np.percentile(values, (25, 50, 75)))
+    text = f"{len(values)} recordings, median {one.shown(median, unit=True)}"
+    if len(values) < _QUARTILES:
+        return text
+    return f"{text}, quartiles {one.shown(first)} and {one.shown(third)}"
 
 
 def _beyond(values: NDArray[np.float64], low: float, high: float) -> str:
