@@ -170,12 +170,18 @@ def _calls(output_dir: Path, subject: Subject, titles: Mapping[str, str]) -> lis
         every = set(titles) <= set(made)
         where = "" if every else in_words([titles.get(stem, stem) for stem in made])
         level = "group" if table.group else "participant"
-        shown.append(CallShown(call, level, where, tuple(_changed(call.settings))))
+        shown.append(CallShown(call, level, where, changed_settings(call.settings)))
     return shown
 
 
-def _changed(settings: Mapping[str, Any]) -> list[SettingShown]:
-    """Settings of a call that are not the default; those that change results come first."""
+def changed_settings(settings: Mapping[str, Any]) -> tuple[SettingShown, ...]:
+    """Settings of a call that are not the default; those that change results come first.
+
+    Parameters
+    ----------
+    settings
+        All that have a value, as a call records them.
+    """
     folders = [Path(str(settings[name])) for name in ("bids_dir", "output_dir") if name in settings]
     rows = [
         row
@@ -184,9 +190,9 @@ def _changed(settings: Mapping[str, Any]) -> list[SettingShown]:
         if settings[name] != _plain(row.default)
     ]
     rows.sort(key=lambda row: row.changes == ("nothing",))
-    return [
+    return tuple(
         SettingShown(row.flag, _text(settings[row.name], folders), _default(row)) for row in rows
-    ]
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -286,7 +292,7 @@ def _resource(field: str) -> Callable[[Run], list[Item]]:
         if isinstance(found, str) and found:
             return [Item(found)]
         name = mapping(found).get("Name")
-        return [Item(str(name), _notes(mapping(found), "Source", "SHA256"))] if name else []
+        return [Item(str(name), notes_on(mapping(found), "Source", "SHA256"))] if name else []
 
     return of
 
@@ -294,13 +300,22 @@ def _resource(field: str) -> Callable[[Run], list[Item]]:
 def _checkpoints(run: Run) -> list[Item]:
     """The weights of each model."""
     return [
-        Item(str(about["label"]), _notes(about, "source", "sha256"))
+        Item(str(about["label"]), notes_on(about, "source", "sha256"))
         for model in run.models
         if (about := mapping(model.sidecar.get("Model"))).get("label")
     ]
 
 
-def _notes(values: Mapping[str, Any], source: str, checksum: str) -> tuple[str, ...]:
+def notes_on(values: Mapping[str, Any], source: str, checksum: str) -> tuple[str, ...]:
+    """Where a resource is from, and its checksum.
+
+    Parameters
+    ----------
+    values
+        What a sidecar records of it.
+    source, checksum
+        Names of the fields.
+    """
     notes = [str(values[source])] if values.get(source) else []
     if values.get(checksum):
         notes.append(f"sha256 {values[checksum]}")

@@ -10,18 +10,26 @@ from brainlm_bids.report.values import number
 DIGITS = 3
 
 
-def significant(value: float) -> str:
-    """A score as the tables of decodings write it: with three significant digits."""
-    return number(value, DIGITS)
+def decimals(value: float | None) -> str:
+    """A score as the tables write it: with three decimals, so that a column lines up.
+
+    >>> decimals(0.12345), decimals(-0.0001), decimals(None)
+    ('0.123', '0.000', 'n/a')
+    """
+    return "n/a" if value is None else f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
 
 
-def decimals(value: float) -> str:
-    """A score as the tables of means write it: with three decimals."""
-    return f"{value:.{DIGITS}f}"
+def p_value(value: float | None) -> str:
+    """A p value as the tables and the sentences write it.
+
+    >>> p_value(0.04), p_value(0.0002), p_value(None)
+    ('0.040', '0.0002', 'n/a')
+    """
+    return decimals(value) if value is None or value >= 0.001 else number(value, 1)
 
 
 def best_rows(
-    values: Sequence[float | None], written: Callable[[float], str] = significant
+    values: Sequence[float | None], written: Callable[[float], str] = decimals
 ) -> frozenset[int]:
     """Rows with the largest value of a column, as the table shows it.
 

@@ -1,8 +1,7 @@
 """The report of a cohort: an output folder in, `group.html` out.
 
 Everything comes from the group's tables, sidecars and figures, so that `--reports-only` can write
-the report again. Whatever was read is escaped; the variable that colours a map is chosen with radio
-buttons.
+the report again. Whatever was read is escaped.
 """
 
 from __future__ import annotations
@@ -19,7 +18,10 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import from_json, gravest_first
 from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.figure_files import existing_figures, sections
+from brainlm_bids.report.group_about import about_group
 from brainlm_bids.report.group_model import Model, gather_model
+from brainlm_bids.report.group_recordings import gather_lines
+from brainlm_bids.report.measures import rule
 from brainlm_bids.report.methods_group import cohort_methods
 from brainlm_bids.report.page import Places, render
 from brainlm_bids.report.single_file import with_pictures
@@ -31,15 +33,8 @@ from brainlm_bids.report.values import (
     number,
     read_json,
     read_tsv,
-    without_na,
 )
 
-# Columns of the table of recordings that the page shows; one that a folder lacks stays empty.
-_SHOWN = (
-    *("recording", "participant_id", "session_id", "task", "run", "status", "reason", "mean_fd"),
-    *("coverage", "n_volumes", "repetition_time", "parcels_without_data", "sd_demeaned"),
-    "warnings",
-)
 # The part of a model that the table of figures does not list; it stands first.
 _WITHOUT_FIGURE = "Reconstruction"
 
@@ -77,13 +72,12 @@ def build_group_report(
     """
     output_dir = Path(output_dir)
     naming = Naming(str(output_dir), stem, space, atlas, "cohort")
-    recordings = [
-        {**dict.fromkeys(_SHOWN, ""), **row} for row in read_tsv(naming.path("group_recordings"))
-    ]
+    recordings = read_tsv(naming.path("group_recordings"))
     scaling = read_json(naming.path("scaling", extension=".json"))
     sidecar = read_json(naming.path("group_recordings", extension=".json"))
     warnings = gravest_first(from_json(sidecar.get("Warnings")))
-    models = [gather_model(naming, label, warnings) for label in _models(naming)]
+    labels = _models(naming)
+    models = [gather_model(naming, label, warnings) for label in labels]
     index = "index.html" if (output_dir / "index.html").is_file() else ""
     text = render(
         "group.html.j2",
@@ -91,18 +85,17 @@ def build_group_report(
         title=stem.replace("_", " · "),
         facts=_facts(recordings, scaling, sidecar, models),
         warnings=warnings,
-        recordings=[_with_link(row, output_dir) for row in recordings],
-        not_complete=[row for row in recordings if _is_incomplete(row)],
+        table=gather_lines(naming, recordings, labels),
+        rule=rule(),
         lead=_lead(recordings, models),
         scaling=scaling_sentences(scaling, sidecar),
         figures=existing_figures(naming, "cohort"),
         models=models,
         cohort_parts=sections("cohort"),
         model_parts=[_WITHOUT_FIGURE, *sections("cohort_model")],
-        version=version,
+        about=about_group(naming, labels, sidecar, version),
         series_methods=(output_dir / "logs" / "CITATION.md").is_file(),
-        methods=Markup(cohort_methods(naming, [model.label for model in models]).section()),
-        atlas=f"{atlas} in {space}",
+        methods=Markup(cohort_methods(naming, labels).section()),
     )
     if single_file:
         text = with_pictures(text, output_dir)
@@ -119,15 +112,10 @@ def _models(naming: Naming) -> list[str]:
     )
 
 
-def _is_incomplete(row: Row) -> bool:
-    """Whether something of a recording is missing from the analysis."""
-    return row["status"] != "included" or row["reason"] not in ("", "n/a")
-
-
 def _lead(recordings: list[Row], models: list[Model]) -> str:
     """What the page is about: only what it has."""
-    included = [row for row in recordings if row["status"] == "included"]
-    people = len({row["participant_id"] for row in included})
+    included = [row for row in recordings if row.get("status") == "included"]
+    people = len({row.get("participant_id") for row in included})
     parts = ["scaling"]
     if models:
         parts += ["reconstruction", "embeddings", "networks"]
@@ -223,14 +211,3 @@ def _facts(
         facts.append(Fact("Scaling computed from", text, f"{each} of each"))
     facts.append(Fact("Models", str(len(models)), ", ".join(model.label for model in models)))
     return facts
-
-
-def _with_link(row: Row, output_dir: Path) -> dict[str, str]:
-    """A recording's row, with its subject's report if there is one."""
-    shown = without_na(row)
-    measures = ("mean_fd", "coverage", "sd_demeaned", "registration_contrast", "template_dice")
-    for key in measures:
-        shown[key] = number(row.get(key), 3)
-    shown["warnings"] = shown["warnings"].replace(",", ", ").replace("_", " ")
-    page = f"{row['participant_id']}.html"
-    return {**shown, "report": page if (output_dir / page).is_file() else ""}

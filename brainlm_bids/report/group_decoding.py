@@ -8,6 +8,7 @@ from typing import Any
 
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import BASELINE, CONTROL, EMBEDDING, Source, default_of
+from brainlm_bids.report.best import decimals, p_value
 from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number, read_json, read_tsv
@@ -134,7 +135,7 @@ def _decoding(
     for one in scores:
         own = {row["metric"]: row for row in rows if source_of(row) == one.source}
         cells = [_cell(own.get(name, {})) for name in metrics]
-        cells.append(number(one.row.get("permutation_p"), 3))
+        cells.append(p_value(as_float(one.row.get("permutation_p"))))
         label, is_default = _sentence(one.source.label), one.source == default
         lines.append(ReadoutLine(label, one.source.role, cells, is_default, one in best))
     titles = [*(_METRICS.get(name, name) for name in metrics), "p"]
@@ -150,11 +151,15 @@ def _sentence(text: str) -> str:
 
 
 def _cell(row: Row) -> str:
-    value = number(row.get("value"), 3)
-    low, high = (as_float(row.get(side)) for side in ("low", "high"))
-    if low is not None and high is not None:
-        value += f" [{number(low, 3)}, {number(high, 3)}]"
-    return value
+    """A score with its interval; errors have the unit of the target, and no fixed decimals."""
+    in_units = row.get("metric") in ("mse", "mae")
+
+    def written(value: float | None) -> str:
+        return number(value, 3) if in_units else decimals(value)
+
+    value, low, high = (as_float(row.get(key)) for key in ("value", "low", "high"))
+    interval = "" if low is None or high is None else f" [{written(low)}, {written(high)}]"
+    return f"{written(value)}{interval}"
 
 
 def _how(sources: Sequence[Source]) -> str:

@@ -91,6 +91,11 @@ def _sentence(ratio: str, rows: Sequence[Row]) -> list[str]:
         f"With {ratio} of the values masked, the model {verdict(means)}, by the mean R² over "
         f"{counted(len(complete), 'recording')}."
     )
+    if means["model"] <= 0:
+        text += (
+            f" Its mean R² ({decimals(means['model'])}) is not above 0: the mean of the values to "
+            "be predicted has no larger error."
+        )
     if len(complete) > 1:
         n_better = sum(one["model"] > one[best] for one in complete)
         text += (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort.sources import STATE_SOURCES, Source
-from brainlm_bids.report.best import best_rows
+from brainlm_bids.report.best import best_rows, decimals, p_value
 from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number, read_json, read_tsv
@@ -68,7 +68,7 @@ def gather_states(naming: Naming, label: str) -> States | None:
             f"{counted(int(first['n_subjects']), 'participant')}, "
             f"{first['n_folds']} folds of {whole}"
         ),
-        chance=number(chance, 3),
+        chance=decimals(chance),
         p_values=str(sidecar.get("PermutationP") or ""),
         lines=[
             StateLine(_line(one, found), one.name == default, place in best)
@@ -97,13 +97,13 @@ def _of_source(rows: Sequence[Row], source: Source) -> dict[str, Row]:
 def _line(source: Source, found: dict[str, Row]) -> tuple[str, ...]:
     def cell(metric: str) -> str:
         row = found.get(metric, {})
-        text = number(row.get("value"), 3)
+        text = decimals(as_float(row.get("value")))
         low, high = as_float(row.get("low")), as_float(row.get("high"))
         if low is None or high is None:
             return text
-        return f"{text} [{number(low, 3)}, {number(high, 3)}]"
+        return f"{text} [{decimals(low)}, {decimals(high)}]"
 
-    p = number(found.get(_METRIC, {}).get("permutation_p"), 2)
+    p = p_value(as_float(found.get(_METRIC, {}).get("permutation_p")))
     return source.label, cell(_METRIC), cell("auc"), p
 
 
@@ -118,7 +118,7 @@ def _by_state(naming: Naming, label: str, default: str) -> list[tuple[str, ...]]
     for state in dict.fromkeys(row["truth"] for row in own):
         counts = [int(row["n_blocks"]) for row in own if row["truth"] == state]
         right = [row["share"] for row in own if row["truth"] == state == row["predicted"]]
-        found = number(right[0] if right else 0, 3)
+        found = decimals(as_float(right[0]) if right else 0.0)
         lines.append((state, str(sum(counts)), found, _taken_for(state, own)))
     return lines
 
@@ -157,11 +157,11 @@ def _verdict(
 
 def _beside_chance(own: Scored, value: float, chance: float | None) -> str:
     subject, p = f"The default readout ({own.source.label})", as_float(own.row["permutation_p"])
-    level = "" if chance is None else f"; chance {number(chance, 3)}"
-    reached = f"{number(value, 3)}{level}"
+    level = "" if chance is None else f"; chance {decimals(chance)}"
+    reached = f"{decimals(value)}{level}"
     if p is None:
         return f"{subject} reaches {reached}; p was not computed."
-    numbers = f"({reached}; p = {number(p, 2)})"
+    numbers = f"({reached}; p = {p_value(p)})"
     if p >= _SIGNIFICANT:
         return f"{subject} does not find the states better than chance {numbers}."
     if chance is not None and value <= chance:

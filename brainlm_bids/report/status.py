@@ -111,6 +111,29 @@ def latest_rows(output_dir: Path) -> dict[str, Row]:
     return rows
 
 
+def group_calls(output_dir: Path) -> list[str]:
+    """Names of the calls of the group level, in the order of time.
+
+    Those that found all recordings done already are left out, so that such a call changes no page.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+    """
+    found, every = [], []
+    for path in sorted((output_dir / "logs").glob(f"*{_END}")):
+        # those of the participant level name images, and there may be one for each job of an array
+        if not (_mentions(path, "desc-denoised_timeseries") or _mentions(path, GROUP)):
+            continue
+        rows = [dict.fromkeys(COLUMNS, "") | without_na(row) for row in read_tsv(path)]
+        of_cohort = [row for row in rows if of_group(row)]
+        every += [path.name.removesuffix(_END)] if of_cohort else []
+        if any(row["status"] != "cached" for row in of_cohort):
+            found.append(every[-1])
+    return found or every[-1:]
+
+
 def of_group(row: Row) -> bool:
     """Whether a row is of the group level: of a part of it, or of a series of the output folder."""
     if row.get("participant_id") == GROUP:

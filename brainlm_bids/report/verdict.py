@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from brainlm_bids.cohort.sources import BASELINE, CONTROL, EMBEDDING, Source, default_of, find
-from brainlm_bids.report.best import best_rows
+from brainlm_bids.report.best import best_rows, decimals, p_value
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import Row, as_float, joined, number
 
@@ -129,13 +129,13 @@ def _chance(own: Scored, metric: str) -> str:
     if p >= _SIGNIFICANT:
         return (
             f"{_sentence(label)} does not predict this target better than chance "
-            f"(p = {number(p, 2)}, not below {_SIGNIFICANT:g})."
+            f"(p = {p_value(p)}, not below {_SIGNIFICANT:g})."
         )
-    found = f"{_sentence(label)} predicts this target better than chance (p = {number(p, 2)})"
+    found = f"{_sentence(label)} predicts this target better than chance (p = {p_value(p)})"
     if own.value is None or own.value > _CHANCE[metric]:
         return f"{found}."
     return (
-        f"{found}, although its {_NAMES[metric]} ({number(own.value, 3)}) is not above "
+        f"{found}, although its {_NAMES[metric]} ({decimals(own.value)}) is not above "
         f"{_CHANCE[metric]:g}: {_NOT_USEFUL[metric]}."
     )
 
@@ -171,7 +171,7 @@ def comparisons(
     """
     baselines = best_of([one for one in scores if one.source.role == BASELINE])
     word = "the best baselines" if len(baselines) > 1 else "the best baseline"
-    subject = f"Its {metric} ({number(own.value, 3)})"
+    subject = f"Its {metric} ({decimals(own.value)})"
     others = ((word, word, baselines), ("the controls", "the control", _controls(own, scores)))
     return [
         _compared(subject, several, single, own, chosen, compared)
@@ -215,7 +215,7 @@ def _compared(
 
 def _compare(own: Scored, other: Scored, found: Mapping[str, Any]) -> tuple[str, str]:
     """Better, worse, undecided or unknown; and the numbers that tell."""
-    value = number(other.value, 3)
+    value = decimals(other.value)
     low, high = as_float(found.get("Low")), as_float(found.get("High"))
     if low is not None and high is not None:
         gain = number(found.get("Difference"), 2)
@@ -224,7 +224,7 @@ def _compare(own: Scored, other: Scored, found: Mapping[str, Any]) -> tuple[str,
     mine, its = _interval(own.row), _interval(other.row)
     if mine is None or its is None:
         return _UNKNOWN, f"{value}; without an interval"
-    numbers = f"{value} [{number(its[0], 3)}, {number(its[1], 3)}]"
+    numbers = f"{value} [{decimals(its[0])}, {decimals(its[1])}]"
     return _BETTER if mine[0] > its[1] else _WORSE if mine[1] < its[0] else _UNDECIDED, numbers
 
 
@@ -254,7 +254,7 @@ def highest(own: Scored, scores: Sequence[Scored], metric: str) -> list[str]:
     if own in best:
         return []
     names = joined([one.source.label for one in best])
-    text = f"The largest {metric} in the table is that of {names} ({number(best[0].value, 3)})"
+    text = f"The largest {metric} in the table is that of {names} ({decimals(best[0].value)})"
     if any(one.source.role == EMBEDDING for one in best):
         return [f"{text}; a readout that is chosen by this table is chosen too favourably."]
     return [f"{text}."]

@@ -255,7 +255,7 @@ def test_the_report_leads_nowhere_that_is_not(planted: Call) -> None:
             assert (planted.out / link[2:]).is_file(), link
     assert "untrained" in text
     assert "same value &#39;one&#39;" in text
-    assert text.count('type="radio"') >= 3  # age, noise, mean_fd …
+    assert text.count("<option") >= 3  # age, noise, mean_fd …
     assert "--max-mean-fd" not in text
 
 
@@ -351,13 +351,16 @@ def _copy(small: tuple[Path, Path], folder: Path) -> Path:
 
 
 def test_the_number_of_processes_changes_no_byte(small: tuple[Path, Path], tmp_path: Path) -> None:
-    found = []
+    found, pages = [], []
     for n in ("1", "2"):
         folder = tmp_path / n
         flags = ("--nprocs", n, "--participant-label", "02")
         done = call(small[0], _copy(small, folder), folder / "work", *flags)
         assert done.returncode == 0, done.stderr[-2000:]
-        found.append(hashes(done.out))
+        # About has the command and its date
+        found.append(hashes(done.out, "group.html"))
+        pages.append((done.out / "group.html").read_text().partition('<section id="about">')[0])
+    assert pages[0] == pages[1] and len(pages[0]) > 1000
     assert set(found[0]) == set(found[1])
     assert [name for name in found[0] if found[0][name] != found[1][name]] == []
     assert any("sub-02_task-rest_run-2" in name and COHORT in name for name in found[0])
@@ -543,8 +546,8 @@ def test_one_call_or_array_jobs_in_any_order_give_the_same_bytes(tmp_path: Path)
         assert done.returncode == 0
     jobs = call(raw, tmp_path / "jobs", tmp_path / "w3", "--nprocs", "1")
     assert jobs.returncode == 0
-    # a subject's report tells how long its runs took
-    reports = ("sub-01.html", "sub-02.html")
+    # a subject's report tells how long its runs took, and all tell the commands and their dates
+    reports = ("sub-01.html", "sub-02.html", "group.html")
     first, second = hashes(one.out, *reports), hashes(jobs.out, *reports)
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []

@@ -61,7 +61,7 @@ def test_confusion_counts_every_block_once(cohort: Path) -> None:
 def test_the_report_shows_them(cohort: Path) -> None:
     page = (cohort / "derivatives" / "brainlm-bids" / "group.html").read_text()
     assert "mean activity of the parcels" in page
-    assert "are left out of the training as a whole" in page
+    assert "folds of whole participants" in page
     assert "No states were decoded" not in page
     assert "p values come from states that were shuffled within recordings" in page
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic_outputs import ATLAS, SPACE, write_outputs
 
 from brainlm_bids import files
 from brainlm_bids.bids.outputs import Naming
@@ -21,12 +22,15 @@ from brainlm_bids.cohort.sources import (
     default_of,
 )
 from brainlm_bids.report import network_facts
+from brainlm_bids.report.best import decimals
 from brainlm_bids.report.group import build_group_report, scaling_sentences
 from brainlm_bids.report.group_audit import _cell, _summary
 from brainlm_bids.report.group_decoding import gather_decodings
 from brainlm_bids.report.group_reconstruction import cohort_metrics
+from brainlm_bids.report.group_recordings import gather_lines
+from brainlm_bids.report.measures import outliers
+from brainlm_bids.report.recordings import gather_recordings
 from brainlm_bids.report.states import gather_states
-from brainlm_bids.report.values import number
 
 LABEL = "demo"
 CHANCE = {"r2": 0.0, "auc": 0.5}
@@ -140,7 +144,7 @@ def test_decodings_of_any_scores(metric: str, tmp_path: Path) -> None:
         assert ("although" in found.verdict) == (p < 0.05 and mine <= CHANCE[metric])
         for one, gap in gaps.items():
             other = next(source for source in scores if source.name == one)
-            said = f"{other.label} ({number(scores[other], 3)}; difference"
+            said = f"{other.label} ({decimals(scores[other])}; difference"
             words = ("better than that", "worse than that", "not distinguishable from that")
             if said in found.verdict:
                 before = found.verdict[: found.verdict.index(said)]
@@ -424,3 +428,64 @@ def test_the_page_of_few_recordings(tmp_path: Path, n_included: int) -> None:
     # an excluded recording is listed even if no reason is recorded
     assert ("Excluded, failed or incomplete" in text) == (n_included < 2)
     assert "1 participants" not in text and "1 recordings" not in text
+
+
+def _cohort_of(folder: Path, n: int) -> Naming:
+    """Recordings as the participant level left them, in the group's table of recordings."""
+    made = write_outputs(folder, n, outliers=2)
+    for name in ("sub-01", "sub-05"):
+        (folder / f"{name}.html").write_text("<!DOCTYPE html><title>subject</title>")
+    naming = Naming(str(folder), "group_task-rest", SPACE, ATLAS, "cohort")
+    rows = [
+        {
+            **{"participant_id": stem.split("_")[0], "recording": stem, "task": "rest"},
+            "status": "excluded" if k == 3 else "included",
+            "reason": "mean FD of 2 mm, above 0.5" if k == 3 else None,
+        }
+        for k, stem in enumerate(made.stems)
+    ]
+    _write(naming.path("group_recordings"), rows)
+    given = {"ScalingStatistics": "atlas-A424_desc-cohort_scaling.tsv, 12 recordings"}
+    files.write_json(naming.path("group_recordings", extension=".json"), given)
+    return naming
+
+
+def test_the_table_of_recordings_marks_what_the_index_marks(tmp_path: Path) -> None:
+    naming = _cohort_of(tmp_path, 14)
+    rows = files.read_rows(naming.path("group_recordings"))
+    table = gather_lines(naming, rows, [])
+    assert [line.recording.stem for line in table.lines] == [row["recording"] for row in rows]
+    summaries = {one.stem: one for one in gather_recordings(tmp_path)}
+    expected = outliers([summaries[row["recording"]] for row in rows], table.measures)
+    for line, reasons in zip(table.lines, expected, strict=True):
+        own = summaries[line.recording.stem]
+        for measure, cell in zip(table.measures, line.cells, strict=True):
+            assert cell.value == own.values.get(measure.key)
+            assert cell.reason == reasons.get(measure.key, "")
+            assert bool(cell.mark) == bool(cell.reason)
+    keys = [measure.key for measure in table.measures]
+    assert table.lines[0].cells[keys.index("mean_fd")].mark == "▲", "2 mm were planted"
+    assert [line.recording.href for line in table.lines][:2] == ["sub-01.html#task-rest", ""]
+    assert [line.recording.stem for line in table.incomplete] == [rows[3]["recording"]]
+
+
+def test_the_page_tells_how_it_came_to_be(tmp_path: Path) -> None:
+    naming = _cohort_of(tmp_path, 12)
+    logs = tmp_path / "logs"
+    source = "sub-01/func/sub-01_task-rest_space-S_atlas-A424_desc-denoised_timeseries.tsv"
+    for name, status, word in (
+        ("20260102-100000_aaaaaaaa", "done", "first"),
+        ("20260103-100000_bbbbbbbb", "cached", "again"),
+    ):
+        row = {"participant_id": "sub-01", "source": source, "status": status}
+        _write(logs / f"{name}_status.tsv", [row])
+        command = f"brainlm-bids bids out group --target {word}"
+        files.write_json(logs / f"{name}_call.json", {"Command": command, "Version": "9.9"})
+    page = build_group_report(tmp_path, naming.stem, SPACE, ATLAS, version="1.2.3").read_text()
+    about = page.partition('<section id="about">')[2].partition("</section>")[0]
+    assert "group --target first" in about and "1.2.3" in about and "brainlm-bids 9.9" in about
+    assert "--target again" not in about, "a call that found everything done changes no page"
+    assert "atlas-A424_desc-cohort_scaling.tsv, 12 recordings" in about
+    assert "no commercial use" not in about, "no model has that licence"
+    links = re.findall(r'href="\./(sub-[^"#]+)#([^"]+)"', page)
+    assert ("sub-01.html", "task-rest") in links and ("sub-02.html", "task-rest") not in links

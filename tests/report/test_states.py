@@ -44,12 +44,12 @@ def written(folder: Path, p: float, **sidecar: object) -> Naming:
 def test_the_default_readout_is_compared_with_chance_baseline_and_control(tmp_path: Path) -> None:
     found = gather_states(written(tmp_path, p=0.01), "demo")
     assert found is not None
-    assert "finds the states better than chance (0.8; chance 0.5; p = 0.01)" in found.verdict
+    assert "finds the states better than chance (0.800; chance 0.500; p = 0.010)" in found.verdict
     baseline = "not distinguishable from that of the best baseline, mean activity of the parcels"
-    control = "better than that of the control, coordinates of the parcels (0.5 [0.4, 0.6])"
+    control = "better than that of the control, coordinates of the parcels (0.500 [0.400, 0.600])"
     assert baseline in found.verdict and control in found.verdict
-    assert next(line for line in found.lines if line[1])[0][1] == "0.8 [0.7, 0.9]"
-    assert found.by_state == [("face", "20", "0.6", "house (0.4)"), ("house", "20", "1", "–")]
+    assert next(line for line in found.lines if line[1])[0][1] == "0.800 [0.700, 0.900]"
+    assert found.by_state == [("face", "20", "0.600", "house (0.4)"), ("house", "20", "1.000", "–")]
 
 
 def test_without_a_significant_result_nothing_is_claimed(tmp_path: Path) -> None:

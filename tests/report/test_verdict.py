@@ -41,7 +41,7 @@ def test_better_is_called_better() -> None:
     text = verdict(rows, compared)
     assert "better than chance (p = 0.002)" in text
     assert (
-        "Its R² (0.95) is better than that of the best baseline, functional connectivity (0.89; "
+        "Its R² (0.950) is better than that of the best baseline, functional connectivity (0.890; "
         "difference 0.06" in text
     )
     assert "better than that of the control, untrained" in text and "motion" not in text
@@ -53,17 +53,17 @@ def test_worse_and_undecided_are_not_better() -> None:
     intervals = {CONNECTIVITY: (-0.12, -0.06), UNTRAINED: (-0.03, 0.05), COORDINATES: (0.7, 0.9)}
     text = verdict(rows, _compared(intervals))
     assert "worse than that of the best baseline, functional connectivity (0.89" in text
-    assert "better than that of the control, coordinates of the parcels (0; difference" in text
+    assert "better than that of the control, coordinates of the parcels (0.000; difference" in text
     assert "; and not distinguishable from that of the control, untrained" in text
     assert "better than that of the best" not in text
-    assert "The largest R² in the table is that of functional connectivity (0.89)" in text
+    assert "The largest R² in the table is that of functional connectivity (0.890)" in text
 
 
 def test_the_best_baseline_is_chosen_and_so_is_the_best_row() -> None:
     scores = {EMBEDDING: 0.3, OTHER: 0.6, CONNECTIVITY: 0.1, MOTION: 0.5}
     text = verdict(_rows(scores), _compared({MOTION: (-0.3, -0.1)}))
     assert "worse than that of the best baseline, motion and coverage (0.5" in text
-    assert f"that of {find(*OTHER).label} (0.6); a readout that is chosen by this table" in text
+    assert f"that of {find(*OTHER).label} (0.600); a readout that is chosen by this table" in text
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,8 @@ def test_chance_is_told_by_the_permutation_test(p: str, words: str) -> None:
 def test_tables_without_differences_are_read_by_their_intervals() -> None:
     text = verdict(_rows({EMBEDDING: 0.95, CONNECTIVITY: 0.89, UNTRAINED: 0.94}), {})
     assert (
-        "better than that of the best baseline, functional connectivity (0.89 [0.87, 0.91])" in text
+        "better than that of the best baseline, functional connectivity (0.890 [0.870, 0.910])"
+        in text
     )
     assert "not distinguishable from that of the control, untrained" in text
 
