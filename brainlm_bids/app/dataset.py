@@ -115,13 +115,16 @@ def tell_size(settings: Settings, page: Path) -> None:
 def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -> int:
     """The HTML report of every subject, from what is in the output folder."""
     from brainlm_bids.report.places import refresh
-    from brainlm_bids.report.standing import find_cohort
+    from brainlm_bids.report.standing import Cohort, find_cohort
     from brainlm_bids.report.subject import build_report
 
-    code, subjects = EXIT_OK, list(bids_inputs.by_subject(runs))
-    out = settings.output_dir
+    out, subjects = settings.output_dir, list(bids_inputs.by_subject(runs))
     progress.expect(report_steps(subjects))
-    cohort = find_cohort(out, subjects)
+    try:
+        code, cohort = EXIT_OK, find_cohort(out, subjects)
+    except Exception as error:  # pages that compare nothing are better than none
+        where = "internal error in the comparison of recordings"
+        code, cohort = internal_error(settings, where, error), Cohort(())
     for subject in subjects:
         try:
             with progress.step(report_key(subject)):

@@ -157,11 +157,9 @@ def _in_words(one: Measure, limits: Limits, fixed: Range | None) -> str:
     source = f" ({limits.source})" if limits.source else ""
     if fixed is not None:
         return f"fine: {fixed.shown(one)}{source}"
-    if limits.look is None:
-        return ""
-    to, beyond = ("from", "below") if one.bad == LOW else ("up to", "above")
-    if limits.low is not None:
+    if limits.look is None or limits.low is not None:
         return limits.source
+    to, beyond = ("from", "below") if one.bad == LOW else ("up to", "above")
     if limits.look == 0 and limits.bad is None:
         return f"fine: 0{source}"
     text = f"fine {to} {one.shown(limits.look, unit=True)}"

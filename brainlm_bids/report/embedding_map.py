@@ -154,7 +154,7 @@ def gather_map(naming: Naming, label: str) -> EmbeddingMap | None:
     if not rows or not about:
         return None
     stems = [row["recording"] for row in rows]
-    views = _views(rows, about)
+    views = find_views(rows, about)
     audited = read_tsv(naming.path("group_confounding", model=label))
     variables = _variables(naming, label, stems, about, audited)
     radius = float(np.clip(130 / np.sqrt(len(rows)), SMALLEST_DOT, LARGEST_DOT))
@@ -222,7 +222,16 @@ def _plain(one: Variable) -> dict[str, Any]:
 # --- places ------------------------------------------------------------------------------------
 
 
-def _views(rows: Sequence[Row], about: Mapping[str, Any]) -> list[View]:
+def find_views(rows: Sequence[Row], about: Mapping[str, Any]) -> list[View]:
+    """The maps in a table of coordinates.
+
+    Parameters
+    ----------
+    rows
+        One for each recording.
+    about
+        How each map was made, by its key: the field Maps of the table's sidecar.
+    """
     views = []
     for method, label in ((PCA, "PCA"), (UMAP, "UMAP")):
         panels, note = [], ""

@@ -11,6 +11,7 @@ from brainlm_bids.report.advice import RECORDING
 from brainlm_bids.report.cards import Card, cards
 from brainlm_bids.report.contents import Model, Run, Subject
 from brainlm_bids.report.figure_files import FigureFile
+from brainlm_bids.report.map_place import Mark, marks
 from brainlm_bids.report.page import anchor, recording_anchor
 from brainlm_bids.report.placing import LEVELS, MODEL, PageWarnings, Placed, levels, of_model
 from brainlm_bids.report.standing import Cohort, Strip
@@ -59,8 +60,9 @@ class Section:
         All that it has, wherever they stand.
     own
         Those that stand in the section, by the part.
-    cards, strips
-        Its numbers at a glance, and where they lie among those of other recordings.
+    cards, strips, marks
+        Its numbers at a glance, where they lie among those of other recordings, and where the
+        recording lies on the maps of the cohort.
     parts, models
         What follows.
     """
@@ -73,6 +75,7 @@ class Section:
     own: dict[str, list[Placed]]
     cards: list[Card]
     strips: list[Strip]
+    marks: list[Mark]
     parts: list[Part]
     models: list[ModelPart]
 
@@ -185,6 +188,7 @@ def _section(run: Run, warnings: PageWarnings, cohort: Cohort) -> Section:
         own,
         _cards(run, cohort),
         cohort.strips(run.name),
+        marks(run.name, cohort.maps),
         [
             Part(one, f"{name}-{anchor(one)}", run.figures.get(one, []), own.get(one, []))
             for one in headings

@@ -6,7 +6,6 @@ on them, so that a page with many recordings stays small.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +16,10 @@ import numpy as np
 from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.bids.names import without_prefix
 from brainlm_bids.report.index_table import read_table
+from brainlm_bids.report.map_place import CohortMap, find_maps
 from brainlm_bids.report.measures import Measure, Range, all_fences, outliers
 from brainlm_bids.report.page import anchor
+from brainlm_bids.report.ranks import rank
 from brainlm_bids.report.recordings import (
     RecordingSummary,
     gather_recordings,
@@ -86,36 +87,6 @@ class Strip:
     rank: str
 
 
-def rank(value: float, values: Sequence[float]) -> str:
-    """The rank of a number among others, in words.
-
-    Parameters
-    ----------
-    value
-        The number.
-    values
-        It and at least one other, sorted.
-
-    Examples
-    --------
-    >>> rank(0.31, [0.1, 0.2, 0.3, 0.31, 0.4])
-    'higher than 3 of 4'
-    >>> rank(5, [1, 2, 5]), rank(0, [0, 1, 2]), rank(1, [1, 1, 1])
-    ('the highest of 3', 'the lowest of 3', 'the same in all')
-    >>> rank(1, [1, 1, 1, 2, 3])
-    'lower than 2 of 4, the same in 2'
-    """
-    others = len(values) - 1
-    lower, higher = bisect_left(values, value), len(values) - bisect_right(values, value)
-    same = others - lower - higher
-    if same == others:
-        return "the same in all"
-    if not same and not (lower and higher):
-        return f"the {'highest' if lower else 'lowest'} of {len(values)}"
-    side, count = ("higher", lower) if lower >= higher else ("lower", higher)
-    return f"{side} than {count} of {others}" + (f", the same in {same}" if same else "")
-
-
 class Cohort:
     """The recordings of a folder, to compare those of a page with.
 
@@ -123,10 +94,15 @@ class Cohort:
     ----------
     recordings
         All of the folder.
+    maps
+        Of their embeddings.
     """
 
-    def __init__(self, recordings: Sequence[RecordingSummary]) -> None:
+    def __init__(
+        self, recordings: Sequence[RecordingSummary], maps: Sequence[CohortMap] = ()
+    ) -> None:
         self._recordings = recordings
+        self.maps = maps
         self._scales: dict[str, list[Scale]] = {}
 
     @cached_property
@@ -204,7 +180,8 @@ def find_cohort(output_dir: Path, labels: Collection[str]) -> Cohort:
     ]
     # what became of the subjects' recordings is not compared: no status table is read for it
     own = gather_recordings(output_dir, OfParticipant(tuple(labels)), rows={}) if labels else []
-    return Cohort(sorted([*own, *others], key=lambda one: one.place))
+    recordings = sorted([*own, *others], key=lambda one: one.place)
+    return Cohort(recordings, find_maps(output_dir))
 
 
 def _scale(of_task: Sequence[RecordingSummary], one: Measure, task: str) -> Scale | None:

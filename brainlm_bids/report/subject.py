@@ -71,6 +71,7 @@ def build_report(
         columns=columns(sections),
         warnings=warnings,
         scales=[scale for task in tasks for scale in cohort.scales(task)],
+        maps=cohort.maps if any(section.marks for section in sections) else (),
         methods=_methods(output_dir, page.label),
         about=about(output_dir, page, {one.run.name: one.full_title for one in sections}, version),
     )

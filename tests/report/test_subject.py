@@ -10,14 +10,16 @@ from synthetic_outputs import write_outputs
 
 from brainlm_bids.bids.calls import record_call
 from brainlm_bids.bids.derivatives import OfParticipant
+from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.report import standing
 from brainlm_bids.report.cards import BAD, FINE, LOOK, card_table, cards
 from brainlm_bids.report.index import rebuild_index
 from brainlm_bids.report.measures import is_measure
 from brainlm_bids.report.page import recording_anchor
+from brainlm_bids.report.ranks import rank
 from brainlm_bids.report.recordings import gather_recordings
-from brainlm_bids.report.standing import LEAST_OTHERS, MOST_DOTS, WIDTH, Cohort, rank
+from brainlm_bids.report.standing import LEAST_OTHERS, MOST_DOTS, WIDTH, Cohort
 from brainlm_bids.report.subject import build_report
 from brainlm_bids.settings import Settings
 
@@ -201,6 +203,22 @@ def test_strips_of_many_recordings_stay_small(tmp_path: Path) -> None:
     for scale in shown:
         assert scale.dots.count("M") <= MOST_DOTS
         assert 0 <= scale.place(scale.values[0]) < scale.place(scale.values[-1]) <= WIDTH
+
+
+def test_a_recording_is_marked_on_the_map_of_the_group_level(tmp_path: Path) -> None:
+    write_outputs(tmp_path, 6)
+    naming = Naming(str(tmp_path), "group_task-rest", "S", "A424", "cohort")
+    path = naming.path("group_map", model="m")
+    points = [(0, 0), (1, 0), (0, 1), (-1, 0), (0, -1), (9, 0)]
+    rows = [f"sub-{k:02d}_task-rest\t{x}\t{y}" for k, (x, y) in enumerate(points, start=1)]
+    path.write_text("\n".join(["recording\tembedding_pca_1\tembedding_pca_2", *rows]) + "\n")
+    how = {"Maps": {"embedding_pca": {"VarianceOfAxes": [0.5, 0.2]}}}
+    path.with_suffix(".json").write_text(json.dumps(how))
+    text = build_report(tmp_path, "06", version="0").read_text()
+    dots = re.search(r'<path id="(map-[^"]*)" d="(.*?)"', text)
+    assert dots is not None and dots[2].count("M") == 6
+    assert f'<use href="#{dots[1]}"/><path class="here" d="M960 500h0"/>' in text
+    assert "distance from the middle: the highest of 6" in text
 
 
 # --- sessions ------------------------------------------------------------------------------------
