@@ -38,7 +38,7 @@ def test_tables(labels: list[str], tmp_path: Path) -> None:
     rows = [{"stem": f"sub-{k}", "participant_id": f"sub-{k}"} for k in range(9)]
     plan = AuditPlan([], {}, {}, "untrained_cls_recording", "key", "key")
     models = [
-        group.ModelSummary(label, [*range(9)], {}, {}, "random:tiny", None, plan)
+        group.ModelSummary(label, [*range(9)], {}, {}, {}, "random:tiny", None, plan)
         for label in labels
     ]
     files = {name: str(tmp_path / name) for name in ("atlas", "template", "mask")}
