@@ -18,6 +18,7 @@ from brainlm_bids.bids.outputs import SERIES_STAGE, Naming, figure_table, record
 from brainlm_bids.model.baselines import NAMES as BASELINES
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED
+from brainlm_bids.report.measures import static_measures
 from brainlm_bids.report.status import COLUMNS
 from brainlm_bids.resources import parcels
 
@@ -114,6 +115,7 @@ def write_recording(
         _json(naming.path("robust", extension=".json"), robust),
         _json(naming.path("aroma_metrics", extension=".json"), counted),
         _text(naming.path("coverage"), _coverage(missing)),
+        _text(naming.path("image_quality"), _image_quality(rng)),
     ]
     small = naming.figure("thumbnail")
     small.write_bytes(tiny_png(int(rng.integers(40, 216))))
@@ -220,6 +222,15 @@ def _coverage(missing: int) -> str:
         covered = 0 if place < missing else 50
         lines.append(f"{place + 1}\t{name}\t50\t{covered}\t{covered / 50:g}")
     return "\n".join(lines) + "\n"
+
+
+def _image_quality(rng: np.random.Generator) -> str:
+    """The table of image quality, with the columns that are measures."""
+    names = [one.column for one in static_measures() if one.output == "image_quality"]
+    ordinary = {"tsnr": 60.0, "snr": 5.0, "fwhm_avg": 2.4, "fber": 900.0, "dvars_std": 1.1}
+    numbers = [ordinary.get(name, 0.02) * rng.normal(1, 0.05) for name in names]
+    lines = [names, [f"{number:.7g}" for number in numbers]]
+    return "\n".join("\t".join(line) for line in lines) + "\n"
 
 
 def _write_model(naming: Naming, model: str, rng: np.random.Generator) -> None:

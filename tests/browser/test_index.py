@@ -133,6 +133,19 @@ def test_filters_and_their_address(page: Any, made: Synthetic) -> None:
     assert_clean(page)
 
 
+def test_the_rows_that_are_shown_are_saved(page: Any, made: Synthetic, tmp_path: Path) -> None:
+    open_page(page, made.folder / "index.html", "#task=nback&sort=5.d")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as TSV").click()
+    path = tmp_path / "selection.tsv"
+    download.value.save_as(path)
+    rows = files.read_rows(path)
+    assert [row["Recording"] for row in rows] == _names(page) and len(rows) == 30
+    numbers = [float(row["Mean FD (mm)"]) for row in rows]
+    assert numbers == sorted(numbers, reverse=True) and "Registration" not in rows[0]
+    assert_clean(page)
+
+
 def test_a_dot_names_its_recording_and_opens_it(page: Any, made: Synthetic) -> None:
     open_page(page, made.folder / "index.html")
     plot = page.locator("svg[data-strip='mean_fd']")

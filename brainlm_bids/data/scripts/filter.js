@@ -60,7 +60,7 @@
   function write() {
     const state = new URLSearchParams(apply().concat(sorted())).toString();
     // an empty fragment would scroll to the top
-    history.replaceState(null, "", `#${state || "table"}`);
+    history.replaceState(null, "", `#${state || table.closest("section").id}`);
   }
 
   function read() {
@@ -80,7 +80,7 @@
       if ((headings[place].getAttribute("aria-sort") || "")[0] === direction) break;
       button.click();
     }
-    document.getElementById("table").scrollIntoView();
+    table.closest("section").scrollIntoView();
   }
 
   document.querySelectorAll(".needs-script").forEach((one) => { one.hidden = false; });
@@ -91,12 +91,29 @@
       waiting = setTimeout(write, one.type === "search" ? 120 : 0);
     });
   });
-  document.querySelector("[data-filter-clear]").addEventListener("click", function () {
+  function clear() {
     controls.forEach(function (one) {
       if (one.type === "checkbox") one.checked = false;
       else one.value = "";
     });
     write();
+  }
+
+  // The rows that are shown, in their order, as text with tabs
+  function save() {
+    const kept = headings.map((_, place) => place).filter((place) => !headings[place].hasAttribute("data-unsortable"));
+    const line = (cells) => kept.map((place) => cells[place].textContent.trim().replace(/\s+/g, " ")).join("\t");
+    const shown = Array.from(table.querySelectorAll("tbody tr")).filter((row) => !row.hidden);
+    const text = [line(headings), ...shown.map((row) => line(row.cells))].join("\n") + "\n";
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/tab-separated-values" }));
+    link.download = `${table.id}.tsv`;
+    link.click();
+  }
+
+  document.addEventListener("click", function (event) {
+    const button = event.target.closest("button[data-filter-action]");
+    if (button) (button.dataset.filterAction === "save" ? save : clear)();
   });
   table.tHead.addEventListener("click", (event) => event.isTrusted && event.target.closest("button") && write());
   table.addEventListener("sorted", measure);
