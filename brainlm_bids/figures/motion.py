@@ -53,9 +53,10 @@ def plot_motion(
         panels[0].set(title="Translation", ylabel="mm")
         _motion_lines(panels[1], confounds, "rot", tr, 180 / np.pi)
         panels[1].set(title="Rotation", ylabel="degrees")
-        _trace(panels[2], confounds.get("framewise_displacement"), tr, fd_threshold, "mm")
+        displacement = confounds.get("framewise_displacement")
+        _trace(panels[2], displacement, tr, fd_threshold, "mm", n_dummy)
         panels[2].set(title="Framewise displacement", ylabel="mm")
-        _trace(panels[3], confounds.get("std_dvars"), tr, dvars_threshold, "")
+        _trace(panels[3], confounds.get("std_dvars"), tr, dvars_threshold, "", n_dummy)
         panels[3].set(title="Standardised DVARS", ylabel="ratio", xlabel="time (s)")
         n = max((len(values) for values in confounds.values()), default=1)
         panels[3].set_xlim(-0.5 * tr, (n - 0.5) * tr)
@@ -79,19 +80,25 @@ def _motion_lines(
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
 
 
-def _trace(axes: Axes, values: np.ndarray | None, tr: float, threshold: float, unit: str) -> None:
-    """Plot a positive trace and its threshold; volumes above it are marked and counted."""
+def _trace(
+    axes: Axes, values: np.ndarray | None, tr: float, threshold: float, unit: str, n_dummy: int
+) -> None:
+    """Plot a positive trace and its threshold; volumes of the steady state above it are marked.
+
+    The mean is that of changes between volumes of the steady state.
+    """
     if values is None:
         return
     values = np.asarray(values, float)
     time = np.arange(len(values)) * tr
     axes.plot(time, values, color=ACCENT, rasterized=len(values) > 2000)
     axes.axhline(threshold, color=NOISE, lw=0.8, ls=(0, (4, 3)))
-    above = np.flatnonzero(np.nan_to_num(values) > threshold)
+    above = n_dummy + np.flatnonzero(np.nan_to_num(values[n_dummy:]) > threshold)
     axes.plot(time[above], values[above], "o", ms=2.6, color=NOISE, rasterized=len(above) > 500)
     top = max(threshold, c.finite_percentile(values, 100, threshold))
     axes.set_ylim(0, 1.12 * top)
-    mean = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+    known = values[n_dummy + 1 :][np.isfinite(values[n_dummy + 1 :])]
+    mean = float(known.mean()) if known.size else float("nan")
     counted = f"{len(above)} above {threshold:g} {unit}"
     c.note(axes, f"mean {mean:.3f} {unit}".rstrip() + f"   ·   {counted}")
 

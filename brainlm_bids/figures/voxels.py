@@ -181,7 +181,9 @@ def plot_tissue_carpet(
         grid = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)
         panels: list[Axes] = list(grid[:, 0])
         for axes, one in zip(panels, traces):
-            _draw_trace(axes, np.asarray(confounds[one.column], dtype=float), one, tr, used)
+            # a change at the first volume of the steady state is one from a dummy volume
+            counted = used if one in _SIGNALS else used & (np.arange(n_volumes) > n_dummy)
+            _draw_trace(axes, np.asarray(confounds[one.column], dtype=float), one, tr, counted)
             axes.set_xlim(*span)
         axes = panels[-1]
         image = c.heatmap(

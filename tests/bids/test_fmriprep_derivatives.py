@@ -230,6 +230,30 @@ def test_the_confounds_are_fmripreps_own(outputs_by_form: dict[str, Path], new_n
     assert "a_comp_cor_00" not in ours
 
 
+def test_image_quality_is_what_can_be_measured(outputs_by_form: dict[str, Path]) -> None:
+    for out in outputs_by_form.values():
+        path = next(out.rglob("*_desc-quality_metrics.tsv"))
+        quality = dict(zip(*(read_tsv(path)[0], read_tsv(path)[1][0]), strict=True))
+        said = read_json(path.with_suffix(".json"))
+        absent = {name for name, value in quality.items() if np.isnan(value)}
+        assert (
+            absent
+            == set(said["NotAvailable"])
+            == {*("efc", "fber", "gsr_x", "gsr_y", "fwhm_avg", "fwhm_x", "fwhm_y", "fwhm_z")}
+        )
+        assert all("fMRIPrep resampled" in reason for reason in said["NotAvailable"].values())
+        assert quality["size_t"] == VOLUMES - DUMMIES and quality["dummy_trs"] == DUMMIES
+        assert quality["tsnr"] > 0 and quality["spacing_tr"] == TR
+        assert all({"Units", "Description"} <= set(said[name]) for name in quality)
+        fd = read_json(next(out.rglob("*_desc-denoised_timeseries.json")))
+        _, table = read_tsv(next(out.rglob("*_desc-confounds_timeseries.tsv")))
+        names = read_tsv(next(out.rglob("*_desc-confounds_timeseries.tsv")))[0]
+        displacement = table[DUMMIES + 1 :, names.index("framewise_displacement")]
+        assert fd["MeanFramewiseDisplacement"] == pytest.approx(np.nanmean(displacement))
+        figures = {path.name.partition("_desc-")[2] for path in out.rglob("figures/*")}
+        assert {"tsnr_bold.svg", "carpetplot_bold.svg", "confoundcorr_bold.svg"} <= figures
+
+
 def test_aroma_runs_on_fmripreps_output_with_old_names(raw: Path, tmp_path: Path) -> None:
     old = _write_fmriprep(tmp_path / "fmriprep20", old=True)
     out = tmp_path / "out"

@@ -231,6 +231,13 @@ def test_figures_state_the_numbers_that_they_were_given(drawn: dict[str, Path]) 
     assert "0.25  p = 0.031" in drawn["decoding"].read_text()
 
 
+def test_motion_is_that_of_the_steady_state(tmp_path: Path) -> None:
+    fd = np.r_[np.nan, 9.0, 9.0, np.full(20, 0.1)]
+    motion.plot_motion(tmp_path / "x.svg", {"framewise_displacement": fd}, TR, n_dummy=2)
+    # the change to the first volume of the steady state is marked, and not in the mean
+    assert "mean 0.100 mm   ·   1 above 0.5 mm" in (tmp_path / "x.svg").read_text()
+
+
 def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), canvas.canvas(tmp_path / "x.svg", 2.0):
         raise RuntimeError

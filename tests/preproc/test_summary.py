@@ -23,7 +23,7 @@ def test_numbers_of_a_run_are_those_of_its_good_steady_volumes() -> None:
     parameters[4, :3], parameters[5] = [0.3, 0.4, 0], 99.0
     parameters[9, 4] = np.pi / 180
     motion = steps.Motion(2, parameters, reasons=reasons)
-    fd = np.r_[np.nan, np.full(11, 0.25)]
+    fd = np.r_[np.nan, 9.0, 9.0, np.full(9, 0.25)]
     confounds = {"framewise_displacement": fd, "motion_outlier00": np.eye(12)[4]}
     robust = _scaled(np.array([[1.0, 7.0], [-1.0, 7.0]]), np.array([False, True]))
 

@@ -123,7 +123,8 @@ def _movement(motion: Motion, confounds: Mapping[str, NDArray[np.float64]]) -> M
     parameters = parameters if good is None else parameters[good]
     moved = parameters - parameters[0]
     return Movement(
-        float(np.nanmean(confounds["framewise_displacement"])),
+        # the first volume of the steady state is compared with one before it
+        float(np.nanmean(confounds["framewise_displacement"][motion.n_dummy + 1 :])),
         float(np.linalg.norm(moved[:, :3], axis=1).max()),
         float(np.degrees(np.abs(moved[:, 3:]).max())),
         sum(name.startswith(MOTION_OUTLIER) for name in confounds),
