@@ -136,8 +136,9 @@ class ExtractPreprocessed(ArrayInterface):
             "factor": extracted.factor,
         }
         tissue = payloads.load(np.ndarray, self.inputs.tissue)
+        displacement = extracted.confounds.get("framewise_displacement")
         measured = steps.measure_image(
-            bold, affine, mask, motion, tissue, self.inputs.tr, acquired=False
+            bold, affine, mask, motion, tissue, displacement, self.inputs.tr, acquired=False
         )
         self._results |= save_quality(*measured, folder)
 

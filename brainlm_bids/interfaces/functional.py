@@ -294,7 +294,10 @@ class Extract(ArrayInterface):
         }
         # the run is in memory here
         tissue = payloads.load(np.ndarray, self.inputs.tissue)
-        measured = steps.measure_image(bold, affine, mask, motion, tissue, self.inputs.tr)
+        displacement = extracted.confounds["framewise_displacement"]
+        measured = steps.measure_image(
+            bold, affine, mask, motion, tissue, displacement, self.inputs.tr
+        )
         self._results |= save_quality(*measured, folder)
 
 

@@ -73,7 +73,10 @@ class TakeCifti(ArrayInterface):
             )
         for name in ("parcels", "confounds", "coverage", "motion"):
             self._results[name] = payloads.save(getattr(run, name), folder / name)
-        measured = steps.measure_grayordinates(series, labels, run.motion, self.inputs.tr)
+        displacement = run.confounds.get("framewise_displacement")
+        measured = steps.measure_grayordinates(
+            series, labels, run.motion, displacement, self.inputs.tr
+        )
         self._results |= save_quality(*measured, folder)
 
 

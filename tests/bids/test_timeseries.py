@@ -288,5 +288,14 @@ def test_grayordinates_of_fmriprep(series: Array, raw: Path, tmp_path: Path, sha
         "2 parcels were replaced by their median for the model: 1 without data or variation, 1 of "
         "which less than 50 % lies in the brain of the run."
     ]
+    names, values = read_tsv(next(out.rglob("*desc-quality_metrics.tsv")))
+    quality = dict(zip(names, values[0], strict=True))
+    absent = read_json(next(out.rglob("*desc-quality_metrics.json")))["NotAvailable"]
+    assert {name for name in names if np.isnan(quality[name])} == set(absent)
+    assert quality["size_t"] == VOLUMES and "grayordinates" in absent["snr"]
+    assert 0 < quality["gcor"] < 1 and quality["fd_mean"] == pytest.approx(0.1)
+    assert {"carpetplot", "confoundcorr"} <= {
+        path.name.partition("_desc-")[2].partition("_")[0] for path in out.rglob("figures/*")
+    }
     page = (out / "sub-01.html").read_text()
     assert "Parcels hardly covered" in page and "less than 50" in page

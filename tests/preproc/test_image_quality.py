@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage, stats
 
 from brainlm_bids.preproc import image_quality as measures
+from brainlm_bids.preproc.denoising.confounds import framewise_displacement
 from brainlm_bids.preproc.steps import Motion, measure_grayordinates, measure_image
 from brainlm_bids.preproc.tissue import Tissue, spread_voxels, tissue_of_voxels
 
@@ -42,7 +43,9 @@ def still(**more: Any) -> Motion:
 
 def measured(bold: np.ndarray, mask: np.ndarray, motion: Motion, **more: Any) -> Any:
     tissue = np.where(mask, Tissue.CORTEX, 0)
-    return measure_image(bold, np.diag([3.0, 3.0, 4.0, 1.0]), mask, motion, tissue, 2.0, **more)
+    displacement = framewise_displacement(motion.parameters)
+    affine = np.diag([3.0, 3.0, 4.0, 1.0])
+    return measure_image(bold, affine, mask, motion, tissue, displacement, 2.0, **more)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -182,11 +185,21 @@ def test_grayordinates_have_the_measures_of_time() -> None:
     series = bold[mask].T
     labels = np.where(np.arange(series.shape[1]) % 2, 7, 400)
     unused = np.column_stack([series, np.zeros(N_VOLUMES)])
-    found, voxels = measure_grayordinates(unused, np.append(labels, 3), still(), 2.0)
+    displacement = framewise_displacement(still().parameters)
+    found, voxels = measure_grayordinates(unused, np.append(labels, 3), still(), displacement, 2.0)
     whole, _ = measured(bold, mask, still())
     for name in ("tsnr", "aor", "aqi", "gcor", "dvars_std", "fd_mean", "size_t"):
         assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-5), name
     assert found.gsr_x is None and found.snr is None and voxels.mean is None
+    # a bad volume without numbers costs no grayordinate
+    spoilt = np.concatenate([unused, np.full((1, unused.shape[1]), np.nan)])
+    parameters = np.concatenate([still().parameters, np.zeros((1, 6))])
+    reasons = np.array([""] * N_VOLUMES + ["missing"])
+    motion = still(parameters=parameters, reasons=reasons)
+    displacement = np.append(displacement, 7.0)
+    again, _ = measure_grayordinates(spoilt, np.append(labels, 3), motion, displacement, 2.0)
+    for name, value in vars(found).items():
+        assert value is None or getattr(again, name) == pytest.approx(value, rel=1e-5), name
     assert np.unique(voxels.tissue).tolist() == [1, 3]
 
 

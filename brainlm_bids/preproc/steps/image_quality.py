@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.parcels.sampling import interpolated
 from brainlm_bids.preproc import image_quality as measures
 from brainlm_bids.preproc.affine import Matrix
-from brainlm_bids.preproc.denoising.confounds import (
-    dvars,
-    framewise_displacement,
-    without_a_difference,
-)
+from brainlm_bids.preproc.denoising.confounds import dvars, without_a_difference
 from brainlm_bids.preproc.steps.functional import Mask, Motion
 from brainlm_bids.preproc.tissue import spread_voxels, tissue_of_parcels
 
@@ -86,6 +83,7 @@ def measure_image(
     brain_mask: Mask,
     motion: Motion,
     tissue: NDArray[Any],
+    displacement: NDArray[np.float64] | None,
     tr: float,
     *,
     acquired: bool = True,
@@ -101,9 +99,11 @@ def measure_image(
     brain_mask
         (X, Y, Z).
     motion
-        With parameters.
+        Of the run.
     tissue
         (X, Y, Z) codes of the voxels' tissue, see `Projection`.
+    displacement
+        (T,) framewise displacement, mm, of the run's confounds; None: it is not known.
     tr
         Repetition time, s.
     acquired
@@ -117,7 +117,7 @@ def measure_image(
     """
     brain = np.ascontiguousarray(bold[brain_mask].T)
     mean, deviation = measures.moments(bold, motion.n_dummy, motion.good)
-    found = _of_time(brain, motion, tr)
+    found = _of_time(brain, motion, tr) | _of_motion(displacement, motion)
     found["tsnr"] = float(np.median(measures.temporal_snr(mean[brain_mask], deviation[brain_mask])))
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     for axis, name in enumerate("xyz"):
@@ -132,7 +132,11 @@ def measure_image(
 
 
 def measure_grayordinates(
-    series: NDArray[Any], labels: NDArray[Any], motion: Motion, tr: float
+    series: NDArray[Any],
+    labels: NDArray[Any],
+    motion: Motion,
+    displacement: NDArray[np.float64] | None,
+    tr: float,
 ) -> tuple[ImageQuality, Voxels]:
     """Measure the quality of grayordinates: what concerns time.
 
@@ -143,19 +147,23 @@ def measure_grayordinates(
     labels
         (V,) parcels, 1 to 424; 0 for none.
     motion
-        With parameters.
+        Of the run.
+    displacement
+        (T,) framewise displacement, mm, of the run's confounds; None: it is not known.
     tr
         Repetition time, s.
 
     Returns
     -------
     ImageQuality, Voxels
-        Of the grayordinates that have values; of these figures show some that belong to a parcel.
+        Of the grayordinates that vary; of these figures show some that belong to a parcel.
     """
-    used = np.isfinite(series).all(axis=0) & (series != 0).any(axis=0)
-    brain = np.asarray(series[:, used], dtype=np.float32)
-    steady = _steady(brain, motion)
-    found = _of_time(brain, motion, tr)
+    if motion.good is not None:
+        series = interpolated(series, motion.good)
+    steady = _steady(series, motion)
+    used = np.isfinite(series).all(axis=0) & (np.ptp(steady, axis=0) > 0)
+    brain, steady = np.asarray(series[:, used], dtype=np.float32), steady[:, used]
+    found = _of_time(brain, motion, tr) | _of_motion(displacement, motion)
     mean, deviation = steady.mean(axis=0, dtype=np.float64), steady.std(axis=0, dtype=np.float64)
     found["tsnr"] = float(np.median(measures.temporal_snr(mean, deviation)))
     codes = tissue_of_parcels(labels[used])
@@ -173,7 +181,7 @@ def _steady(series: NDArray[Any], motion: Motion) -> NDArray[Any]:
 
 
 def _of_time(series: NDArray[Any], motion: Motion, tr: float) -> dict[str, Any]:
-    """What concerns the course of the voxels (T, V), and motion."""
+    """What concerns the course of the voxels (T, V)."""
     steady = _steady(series, motion)
     plain, standardised, voxelwise = dvars(series[motion.n_dummy :], motion.good_steady)
     return {
@@ -186,14 +194,15 @@ def _of_time(series: NDArray[Any], motion: Motion, tr: float) -> dict[str, Any]:
         "dummy_trs": motion.n_dummy,
         "size_t": len(steady),
         "spacing_tr": tr,
-        **_of_motion(motion),
     }
 
 
-def _of_motion(motion: Motion) -> dict[str, Any]:
-    if motion.parameters is None:
+def _of_motion(displacement: NDArray[np.float64] | None, motion: Motion) -> dict[str, Any]:
+    """What concerns the framewise displacement (T,) between good volumes of the steady state."""
+    if displacement is None:
         return {}
-    displacement = framewise_displacement(motion.parameters[motion.n_dummy :])
+    displacement = np.array(displacement[motion.n_dummy :], dtype=np.float64)
+    displacement[0] = np.nan
     if motion.good_steady is not None:
         displacement[without_a_difference(motion.good_steady)] = np.nan
     known = displacement[np.isfinite(displacement)]
