@@ -32,6 +32,7 @@ LARGEST_DOT, SMALLEST_DOT = 14.0, 3.5
 # Numbers so many interquartile ranges beyond the quartiles do not stretch the colours
 FENCE = 1.5
 MISSING = "-"
+BAR = "M-20-20H20V20H-20z"
 _WARNINGS = {
     PCA: "Principal components of the standardised features. Distances in the map are at most "
     "those of all dimensions.",
@@ -121,6 +122,8 @@ class EmbeddingMap:
         Paths of the shapes, for the legend.
     missing
         Recordings without a value of the first variable.
+    bar
+        Path of a piece of the bar that is the legend of a number.
     many
         Whether dots are drawn without outlines.
     data
@@ -134,6 +137,7 @@ class EmbeddingMap:
     drawn: list[Drawn]
     symbols: list[str]
     missing: int
+    bar: str
     many: bool
     data: str
     no_umap: str
@@ -176,6 +180,7 @@ def gather_map(naming: Naming, label: str) -> EmbeddingMap | None:
         "recordings": stems,
         "pages": places,
         "shapes": shapes,
+        "bar": BAR,
         "symbols": [shape(k, LARGEST_DOT) for k in range(N_SHAPES)],
         "missing": MUTED,
         "views": [
@@ -190,6 +195,7 @@ def gather_map(naming: Naming, label: str) -> EmbeddingMap | None:
         drawn,
         [shape(k, LARGEST_DOT) for k in range(N_SHAPES)],
         first.classes.count(MISSING),
+        BAR,
         len(rows) > 1000,
         json.dumps(data, ensure_ascii=False, separators=(",", ":")),
         "" if any(view.method == UMAP for view in views) else _no_umap(len(rows)),

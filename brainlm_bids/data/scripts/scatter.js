@@ -19,7 +19,7 @@
     const panels = Array.from(box.querySelectorAll(".panel"), function (element, number) {
       const svg = element.querySelector("svg");
       svg.setAttribute("role", "group");
-      const link = add(svg, "a", { tabindex: 0 });
+      const link = add(svg, "a", { tabindex: 0, role: "link" });
       const ring = add(link, "circle", { r: 26, class: "ring", visibility: "hidden" });
       const text = add(svg, "text", { "aria-hidden": "true" });
       return { element, svg, link, ring, text, number };
@@ -76,10 +76,13 @@
       if (!list) return;
       list.replaceChildren(document.createElement("strong"));
       list.firstChild.textContent = one.name;
+      list.classList.toggle("range", one.number);
       one.legend.forEach(function (entry) {
         const item = list.appendChild(document.createElement("span"));
         const symbol = add(item, "svg", { viewBox: "-20 -20 40 40", "aria-hidden": "true" });
-        add(symbol, "path", { fill: entry.colour, d: `M0 0${data.symbols[entry.shape]}` });
+        if (one.number) symbol.setAttribute("preserveAspectRatio", "none");
+        const path = one.number ? data.bar : `M0 0${data.symbols[entry.shape]}`;
+        add(symbol, "path", { fill: entry.colour, d: path });
         item.append(`${entry.label} (${entry.n})`);
       });
       const missing = one.classes.split("-").length - 1;
