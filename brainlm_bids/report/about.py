@@ -319,7 +319,7 @@ def notes_on(values: Mapping[str, Any], source: str, checksum: str) -> tuple[str
     notes = [str(values[source])] if values.get(source) else []
     if values.get(checksum):
         notes.append(f"sha256 {values[checksum]}")
-    elif values.get("untrained"):
+    elif values.get("untrained") and not notes:
         notes.append("random weights")
     return tuple(notes)
 

@@ -46,6 +46,7 @@ class Run:
     entities: dict[str, str]
     facts: list[Fact] = field(default_factory=list)
     registration: list[Fact] = field(default_factory=list)
+    distortion: list[Fact] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
     low_coverage: list[tuple[str, str]] = field(default_factory=list)
     at_risk: list[str] = field(default_factory=list)
@@ -158,7 +159,6 @@ def _run(naming: Naming, files: _Files) -> Run:
     run.facts = [
         *run_facts.acquisition(sidecar),
         *run_facts.motion(sidecar),
-        *run_facts.distortion(sidecar),
         *run_facts.components(components),
         *run_facts.parcels(
             coverage,
@@ -169,6 +169,7 @@ def _run(naming: Naming, files: _Files) -> Run:
         *run_facts.options(sidecar),
     ]
     run.registration = run_facts.registration(sidecar)
+    run.distortion = run_facts.distortion(sidecar)
     run.at_risk = run_facts.parcels_at_risk(sidecar)
     run.low_coverage = run_facts.low_coverage(coverage)
     run.models = [_model(naming, files, *model) for model in files.models()]

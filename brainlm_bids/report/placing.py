@@ -74,6 +74,14 @@ class Placed:
         return self.notice.level if self.notice.level in known else Level.WARNING.value
 
     @property
+    def heading(self) -> str:
+        """The kind as a sentence; empty where the text begins with it."""
+        title = self.advice.title
+        if self.notice.text.lower().startswith(title.lower()):
+            return ""
+        return f"{title[:1].upper()}{title[1:]}."
+
+    @property
     def alarm(self) -> str:
         """How grave it is, in words."""
         return _ALARMS.get(self.level, "Take note")

@@ -12,6 +12,7 @@ from brainlm_bids.report.cards import Card, cards
 from brainlm_bids.report.contents import Model, Run, Subject
 from brainlm_bids.report.figure_files import FigureFile
 from brainlm_bids.report.map_place import Mark, marks
+from brainlm_bids.report.measures import static_measures
 from brainlm_bids.report.page import anchor, recording_anchor
 from brainlm_bids.report.placing import LEVELS, MODEL, PageWarnings, Placed, levels, of_model
 from brainlm_bids.report.standing import Cohort, Strip
@@ -20,6 +21,8 @@ from brainlm_bids.report.values import Row
 
 # It is shown without a figure too: it lists the parcels without data.
 _ALWAYS_SHOWN = "Parcels"
+# Shown without a figure where there are numbers.
+IMAGE_QUALITY, REGISTRATION = "Image quality", "Registration"
 _SIGNS = {Level.DANGER.value: "✗", Level.WARNING.value: "!", Level.NOTE.value: "i"}
 # The row of a recording that no status table knows.
 _UNTOLD = {"status": "done"}
@@ -60,9 +63,11 @@ class Section:
         All that it has, wherever they stand.
     own
         Those that stand in the section, by the part.
-    cards, strips, marks
-        Its numbers at a glance, where they lie among those of other recordings, and where the
-        recording lies on the maps of the cohort.
+    cards, qualities
+        Its numbers at a glance, and all measures of its image quality: label, value, explanation.
+    strips, marks
+        Where its numbers lie among those of other recordings, and where the recording lies on the
+        maps of the cohort.
     parts, models
         What follows.
     """
@@ -74,6 +79,7 @@ class Section:
     warnings: list[Placed]
     own: dict[str, list[Placed]]
     cards: list[Card]
+    qualities: list[tuple[str, str, str]]
     strips: list[Strip]
     marks: list[Mark]
     parts: list[Part]
@@ -168,9 +174,13 @@ def page_sections(page: Subject, warnings: PageWarnings, cohort: Cohort) -> list
 
 def _section(run: Run, warnings: PageWarnings, cohort: Cohort) -> Section:
     name, own = recording_anchor(run.name), warnings.by_section(run)
+    qualities = _qualities(run, cohort)
+    shown = {_ALWAYS_SHOWN}
+    shown |= {IMAGE_QUALITY} if qualities else set()
+    shown |= {REGISTRATION} if run.registration or run.distortion else set()
     known = figure_files.sections("run")
     headings = [
-        *(one for one in known if one in run.figures or one in own or one == _ALWAYS_SHOWN),
+        *(one for one in known if one in run.figures or one in own or one in shown),
         *(one for one in own if one not in (*known, RECORDING, MODEL)),
     ]
     models = [
@@ -187,6 +197,7 @@ def _section(run: Run, warnings: PageWarnings, cohort: Cohort) -> Section:
         warnings.of_run(run.name),
         own,
         _cards(run, cohort),
+        qualities,
         cohort.strips(run.name),
         marks(run.name, cohort.maps),
         [
@@ -203,6 +214,16 @@ def _cards(run: Run, cohort: Cohort) -> list[Card]:
         return []
     summary, unusual = found
     return cards(summary.values, unusual, summary.normalised)
+
+
+def _qualities(run: Run, cohort: Cohort) -> list[tuple[str, str, str]]:
+    found = cohort.find(run.name)
+    values = {} if found is None else found[0].values
+    return [
+        (one.label, one.shown(values[one.key], unit=True), one.about)
+        for one in static_measures()
+        if one.section == IMAGE_QUALITY and one.key in values
+    ]
 
 
 def _title(run: Run) -> str:

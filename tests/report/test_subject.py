@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from synthetic_outputs import write_outputs
+from synthetic_outputs import ATLAS, SPACE, write_outputs
 
 from brainlm_bids.bids.calls import record_call
 from brainlm_bids.bids.derivatives import OfParticipant
@@ -109,6 +109,12 @@ def test_warnings_of_later_versions_and_of_other_levels_have_a_place(tmp_path: P
     assert "Of the future." in text
 
 
+def test_a_text_that_begins_with_its_title_has_none(tmp_path: Path) -> None:
+    _run(tmp_path, "sub-01_task-a", notice(Kind.NO_FIELDMAP, "No field map: the run has none."))
+    text = build_report(tmp_path, "01", version="0").read_text()
+    assert text.lower().count("no field map:") == 1 and "<b>No field map.</b>" not in text
+
+
 def test_a_subject_without_warnings_is_told_so(tmp_path: Path) -> None:
     _run(tmp_path, "sub-01_task-a")
     assert "No warnings" in build_report(tmp_path, "01", version="0").read_text()
@@ -203,6 +209,35 @@ def test_strips_of_many_recordings_stay_small(tmp_path: Path) -> None:
     for scale in shown:
         assert scale.dots.count("M") <= MOST_DOTS
         assert 0 <= scale.place(scale.values[0]) < scale.place(scale.values[-1]) <= WIDTH
+
+
+def test_measures_of_image_quality_stand_below_their_figures(tmp_path: Path) -> None:
+    (stem,) = write_outputs(tmp_path, 1).stems
+    naming = Naming(str(tmp_path), stem, SPACE, ATLAS)
+    naming.path("image_quality").write_text("tsnr\tefc\n61.3\t0.5\n")
+    text = build_report(tmp_path, "01", version="0").read_text()
+    rows = re.findall(r'<td class="key">(.*?)</td><td>(.*?)</td>', text)
+    assert ("Temporal signal-to-noise ratio", "61.3") in rows
+    assert ("Entropy focus criterion", "0.5") in rows
+    assert '<h3 id="task-rest-image-quality">' in text
+
+
+def test_numbers_of_the_correction_stand_with_the_registration(tmp_path: Path) -> None:
+    _run(tmp_path, "sub-01_task-a")
+    sidecar = next(tmp_path.glob("**/*denoised*.json"))
+    correction = {
+        "Method": "phase difference",
+        "PhaseEncodingDirection": "j-",
+        "DisplacedAgreement": 0.3,
+        "DisplacedAgreementUncorrected": 0.6,
+        "DisplacedAgreementReversed": 0.2,
+    }
+    values = json.loads(sidecar.read_text()) | {"DistortionCorrection": correction}
+    sidecar.write_text(json.dumps(values))
+    text = build_report(tmp_path, "01", version="0").read_text()
+    part = text[text.index('id="task-a-registration"') : text.index('id="task-a-parcels"')]
+    assert "<td>phase difference</td>" in part
+    assert "<strong>! 0.3</strong></td><td>0.6 without the correction, 0.2 with its reverse" in part
 
 
 def test_a_recording_is_marked_on_the_map_of_the_group_level(tmp_path: Path) -> None:
