@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -147,4 +148,6 @@ def printed_text(page: Any, path: Path) -> str:
 
     page.pdf(path=str(path), format="A4")
     sheets = pypdf.PdfReader(path).pages
-    return re.sub(r"\s+", " ", " ".join(sheet.extract_text() for sheet in sheets))
+    words = re.sub(r"\s+", " ", " ".join(sheet.extract_text() for sheet in sheets))
+    # fonts join some letters, such as f and i, to one sign
+    return unicodedata.normalize("NFKC", words)
