@@ -12,6 +12,7 @@ from typing import Any
 
 from brainlm_bids import files
 from brainlm_bids.bids.names import GROUP
+from brainlm_bids.bids.quality import REGISTRATION_COLUMNS
 from brainlm_bids.report.measured import DIGITS
 from brainlm_bids.report.measures import (
     Range,
@@ -42,7 +43,7 @@ _TEXTS = {
     "cohort_reason": "Why it did not",
     "warnings": "Kinds of the warnings in the sidecars of series and embeddings, the gravest first",
     "outliers": "Measures in which the recording is marked; see OutlierRule",
-    "registered": "The image that was registered to the template: T1w or boldref",
+    "registered": "The image that was registered to the template: T1w or boldref; n/a if not known",
     "report": "The recording's section in the report of its subject",
     "thumbnail": "Small picture of the registration",
 }
@@ -64,7 +65,7 @@ def to_row(one: RecordingSummary) -> Row:
         "cohort_status": one.cohort,
         "cohort_reason": one.cohort_reason,
         "warnings": ",".join(one.warnings),
-        "registered": one.normalised if one.values else "",
+        "registered": one.normalised if set(one.values) & set(REGISTRATION_COLUMNS) else "",
         "report": one.href,
         "thumbnail": one.thumbnail,
     }

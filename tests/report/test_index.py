@@ -203,7 +203,7 @@ def test_a_row_is_read_as_it_was_written() -> None:
     one = RecordingSummary(
         *("sub-1_ses-a_task-b_run-2", "sub-1", "ses-a", "b", "2", "S", "A", "failed", "x # y"),
         *("logs/c.txt", "excluded", "z"),
-        values={"mean_fd": 0.1234567, "r2_m_masked12p5_ridge": -1e-7},
+        values={"registration_cost": 0.1234567, "r2_m_masked12p5_ridge": -1e-7},
         warnings=("no_t1w", "of_a_later_version"),
         normalised="boldref",
         page="sub-1.html",
