@@ -391,10 +391,11 @@ class Settings:
         help="never download anything")
     dry_run: bool = setting(
         False, EXECUTION, NOTHING,
-        help="list the planned steps of each run and stop")
+        help="list for each run what would be computed, with its inputs, space and time, and stop")
     verbose: int = setting(
         0, EXECUTION, NOTHING, bounds="[0, inf)", counted=True, spellings=("-v",),
-        help="more messages: -v also those of Nipype, -vv also the start of every step")
+        help="more messages: -v also a line for each step on a terminal, those of Nipype and "
+        "warnings of other libraries, -vv also the start of every step")
     # fmt: on
 
     @property

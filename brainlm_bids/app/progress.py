@@ -18,6 +18,8 @@ from brainlm_bids.workflows.costs import Size
 from brainlm_bids.workflows.graph import Graph
 
 LOG = logging.getLogger("brainlm_bids")
+# What to do about an error that is not the user's.
+REPORT = "; repeat the command, and if it fails again, please report it with the crash file"
 # Seconds by which the clocks of a cluster may differ.
 SLACK = 60.0
 
@@ -89,8 +91,9 @@ class NodeProgress:
         if crash.skipped:
             LOG.warning("%s skipped: %s", self._title(node), crash.reason)
         else:
-            text = "%s failed: %s (crash file: %s)"
-            LOG.error(text, self._title(node), crash.reason, crash.path)
+            advice = REPORT if crash.internal else ""
+            text = "%s failed: %s%s (crash file: %s)"
+            LOG.error(text, self._title(node), crash.reason, advice, crash.path)
 
     def _used(self, node: Any) -> tuple[float | None, bool]:
         """Seconds that a node computed, None if unknown; and whether it did so in another call."""

@@ -195,11 +195,15 @@ def status_table(output_dir: Path, run_id: str) -> Path:
 
 @dataclass(frozen=True)
 class Crash:
-    """Why a node failed, or that it skipped its recording by a stated policy."""
+    """Why a node failed, or that it skipped its recording by a stated policy.
+
+    `internal`: by an error of the program, not one that a user can mend.
+    """
 
     reason: str
     path: Path
     skipped: bool
+    internal: bool = False
 
 
 def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
@@ -211,11 +215,12 @@ def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
             kind, reason = crash_reason(text)
             node = match.group(1).rsplit(".", 1)[-1]
             disk = _DISK.match(reason)
+            internal = kind not in _OURS and disk is None
             if disk:
                 reason = f"{disk['path']}: {disk['text']} ({node})"
-            elif kind not in _OURS:
+            elif internal:
                 reason = f"{kind} in {node}: {reason}"
-            return Crash(reason, path, kind == "RunSkipped")
+            return Crash(reason, path, kind == "RunSkipped", internal)
     return None
 
 

@@ -162,7 +162,8 @@ def test_a_failure_is_logged_at_once_with_its_reason(
     lines = [record.getMessage() for record in caplog.records if record.name == "brainlm_bids"]
     crash = next(tmp_path.rglob("crash-*.txt"))
     assert lines[0] == (
-        f"sub-first: first failed: ValueError in first: the reason (crash file: {crash})"
+        "sub-first: first failed: ValueError in first: the reason; repeat the command, and if it "
+        f"fails again, please report it with the crash file (crash file: {crash})"
     )
     assert len(lines) == 2
     assert lines[1].startswith("sub-second: second done (1 of 2 steps, 1 failed, ")
