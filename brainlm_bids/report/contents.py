@@ -159,6 +159,7 @@ def _run(naming: Naming, files: _Files) -> Run:
     run.facts = [
         *run_facts.acquisition(sidecar),
         *run_facts.motion(sidecar),
+        *run_facts.image_quality(files.tsv("image_quality")),
         *run_facts.components(components),
         *run_facts.parcels(
             coverage,

@@ -15,6 +15,7 @@ from brainlm_bids.parcels.scaling import UKB_SD_DEMEANED, UKB_SD_ROBUST, far_off
 from brainlm_bids.preproc.denoising.confounds import MOTION_OUTLIER
 from brainlm_bids.preproc.distortion import risk
 from brainlm_bids.preproc.registration import quality
+from brainlm_bids.report.measures import static_measures
 from brainlm_bids.report.values import Fact, Row, as_float, number
 
 # Key in the sidecar of the denoised series: label in the report
@@ -99,6 +100,21 @@ def motion(sidecar: Mapping[str, Any]) -> list[Fact]:
         share = f"{100 * outliers / volumes:.0f} % of the volumes" if volumes else ""
         facts.append(Fact("Motion outliers", str(outliers), share))
     return facts
+
+
+def image_quality(rows: list[Row]) -> list[Fact]:
+    """The image quality that a run has, each number with MRIQC's name for it.
+
+    >>> image_quality([{"tsnr": "52.476", "fber": "n/a"}])
+    [Fact(label='Temporal signal-to-noise ratio', value='52.5', note='tsnr', odd=False)]
+    """
+    row = rows[0] if rows else {}
+    found = [(one, as_float(row.get(one.column))) for one in static_measures()]
+    return [
+        Fact(one.label, one.shown(value, unit=True), one.column)
+        for one, value in found
+        if one.output == "image_quality" and value is not None
+    ]
 
 
 def counted_outliers(confounds: list[Row]) -> dict[str, int]:
