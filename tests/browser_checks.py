@@ -94,11 +94,13 @@ def assert_clean(page: Any) -> None:
 
     Pictures that are on the page but show nothing are failures, too.
     """
-    page.wait_for_load_state("networkidle")
+    # not "networkidle": frames that a script adds, as of figures that fade, never report it
+    page.wait_for_load_state("load")
     page.evaluate(
         "document.querySelectorAll('img[loading=lazy]').forEach(i => i.loading = 'eager')"
     )
     wait_until(page, "[...document.images].every((image) => image.complete)")
+    page.wait_for_timeout(100)
     broken = page.evaluate(
         "[...document.images].filter((i) => i.getAttribute('src') && i.naturalWidth === 0)"
         ".map((i) => i.getAttribute('src').slice(0, 100))"

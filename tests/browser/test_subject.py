@@ -128,7 +128,7 @@ def test_figures_fade_when_they_come_near(page: Any, cohort: Path) -> None:
     plate.scroll_into_view_if_needed()
     plate.locator("object").wait_for()
     assert plate.locator("object").get_attribute("aria-label")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(300)
     assert not page.context.complaints
 
 
