@@ -95,7 +95,8 @@ def _trace(
     axes.axhline(threshold, color=NOISE, lw=0.8, ls=(0, (4, 3)))
     above = n_dummy + np.flatnonzero(np.nan_to_num(values[n_dummy:]) > threshold)
     axes.plot(time[above], values[above], "o", ms=2.6, color=NOISE, rasterized=len(above) > 500)
-    top = max(threshold, c.finite_percentile(values, 100, threshold))
+    # a change before the steady state can be so large that it would flatten all others
+    top = max(threshold, c.finite_percentile(values[n_dummy:], 100, threshold))
     axes.set_ylim(0, 1.12 * top)
     known = values[n_dummy + 1 :][np.isfinite(values[n_dummy + 1 :])]
     mean = float(known.mean()) if known.size else float("nan")

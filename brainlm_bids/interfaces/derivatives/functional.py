@@ -130,8 +130,7 @@ class WriteFunctional(ArrayInterface):
             self._write_components(components, decisions)
         if self.inputs.confounds:
             self._write_confounds()
-        made = {"Sources": self._context.sources, "BrainMask": self.inputs.mask_source or None}
-        self._written += write_quality(self._context, self.inputs.image_quality, made)
+        self._write_quality()
         if self.inputs.coverage:
             self._write_coverage()
         self._write_series()
@@ -293,6 +292,16 @@ class WriteFunctional(ArrayInterface):
             "MaximumRotation": movement.rotation,
             "MotionOutliers": movement.n_outliers,
         }
+
+    def _write_quality(self) -> None:
+        """The image quality, and what was done to the images that it is measured on."""
+        made = {
+            "Sources": self._context.sources,
+            "BrainMask": self.inputs.mask_source or None,
+            "SliceTimingCorrected": self._context.slice_timing_corrected,
+            **echo_fields(self._context.echo_times, self._echoes),
+        }
+        self._written += write_quality(self._context, self.inputs.image_quality, made)
 
     def _write_components(self, components: "Components", decisions: "Decisions") -> None:
         from brainlm_bids.preproc.steps.denoising import SMOOTHING_FWHM_MM
