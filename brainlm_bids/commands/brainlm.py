@@ -319,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tell_end(seconds: float) -> None:
     """What a command took, if one had to wait for it."""
-    if seconds >= WAITED:
+    if seconds >= WAITED and os.environ.get("RANK", "0") == "0":  # the first of several processes
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB, on Linux
         messages.tell(f"brainlm: {in_words(seconds)}, at most {memory:.1f} GB of memory")
 

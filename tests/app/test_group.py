@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -540,6 +541,10 @@ def test_one_call_or_array_jobs_in_any_order_give_the_same_bytes(tmp_path: Path)
     both = ("participant", "group")
     one = call(raw, tmp_path / "one", tmp_path / "w1", "--nprocs", "2", levels=both)
     assert one.returncode == 0, one.stderr[-2000:]
+    # the steps of both levels are one count, whose total is known at the beginning
+    counts = re.findall(r" done \((\d+) of (\d+) steps", one.stderr)
+    assert {int(total) for _, total in counts} == {len(counts)}
+    assert [int(number) for number, _ in counts] == list(range(1, len(counts) + 1))
     for label in ("02", "01"):
         flags = ("--participant-label", label, "--nprocs", "1")
         done = call(raw, tmp_path / "jobs", tmp_path / "w2", *flags, levels=("participant",))

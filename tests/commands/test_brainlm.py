@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -88,6 +89,20 @@ def test_user_error_is_one_line_and_exit_code_1(
     assert tools.main(["fetch", "atlas"]) == 1
     printed = capsys.readouterr()
     assert printed.err == "brainlm: no network for ['atlas']\n" and printed.out == ""
+
+
+def test_a_command_that_one_had_to_wait_for_tells_what_it_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resources, "fetch", lambda what, home: None)
+    assert tools.main(["fetch", "atlas"]) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr(tools, "WAITED", 0.0)
+    assert tools.main(["fetch", "atlas"]) == 0
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"brainlm: \d+ s, at most [\d.]+ GB of memory\n", printed.err)
+    assert printed.out == ""
+    monkeypatch.setenv("RANK", "1")  # one of several processes speaks
+    assert tools.main(["fetch", "atlas"]) == 0 and capsys.readouterr().err == ""
 
 
 def test_fetch_passes_words_and_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -319,7 +319,7 @@ def test_two_processes_are_one(store: Store, tmp_path: Path, config: ModelConfig
     ]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "2 process(es)" in done.stdout
+    assert "2 process(es)" in done.stderr
     names, expected = curves(one)
     again, found = curves(two)
     assert names == again
