@@ -6,8 +6,6 @@ What comes in: a graph. What goes out: files of its nodes, and a crash file for 
 import logging
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from brainlm_bids import messages
 from brainlm_bids.app.plugins import make_plugin
 from brainlm_bids.app.progress import NodeProgress
+from brainlm_bids.bids.calls import new_name
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress
 from brainlm_bids.settings import Settings
@@ -41,7 +40,7 @@ def make_folders(settings: Settings) -> None:
 
 def new_run_id() -> str:
     """The name of a call in its log files: its start time and a random part."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4().hex[:8]}"
+    return new_name()
 
 
 def crash_folder(settings: Settings, run_id: str) -> Path:

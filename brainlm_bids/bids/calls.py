@@ -6,9 +6,12 @@ the reports, so that nothing there depends on when, or by whom, a report is writ
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import time
 import tomllib
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +48,11 @@ class Call:
     started: str = ""
     version: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+def new_name() -> str:
+    """Name a new call: the time of its start, and a part that distinguishes it from others."""
+    return f"{time.strftime(_STARTED)}_{uuid.uuid4().hex[:8]}"
 
 
 def started(name: str) -> datetime | None:
@@ -119,3 +127,116 @@ def _settings(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(path))
     except (UserError, tomllib.TOMLDecodeError):
         return {}
+
+
+# --- calls of the tools of `brainlm`: also how each ended ------------------------------------
+
+FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool that wrote into a folder.
+
+    Attributes
+    ----------
+    command
+        As it was typed; empty for a call from Python.
+    started, ended
+        Date and time, with the offset from UTC; `ended` is empty where the process was killed, or
+        is still at work.
+    version
+        Of this program.
+    outcome
+        "finished", "failed" or "stopped"; empty without an end.
+    reason
+        Why it failed or what stopped it.
+    facts
+        Whatever else the tool recorded.
+    """
+
+    command: str = ""
+    started: str = ""
+    ended: str = ""
+    version: str = ""
+    outcome: str = ""
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, command: Sequence[str], **facts: Any) -> Iterator[dict[str, Any]]:
+    """Record a call of a tool from its start to its end, in `logs/` of the folder.
+
+    Parameters
+    ----------
+    folder
+        Where the tool writes.
+    command
+        The words of the command line; none for a call from Python.
+    **facts
+        Further fields.
+
+    Yields
+    ------
+    dict
+        What is recorded; the call may add fields, such as an Outcome of its own.
+    """
+    path = folder / "logs" / f"{new_name()}{_RECORD}"
+    values: dict[str, Any] = {
+        "Command": shlex.join(command) or None,
+        "Started": _now(),
+        "Version": __version__,
+        **facts,
+    }
+    write_json(path, values)
+    try:
+        yield values
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        outcome = (STOPPED, "Ctrl-C") if interrupted else (FAILED, str(error))
+        values["Outcome"], values["Reason"] = outcome
+        raise
+    finally:
+        values["Ended"] = _now()
+        values.setdefault("Outcome", FINISHED)
+        with contextlib.suppress(OSError, UserError):  # a full disk: the error is on its way
+            write_json(path, values)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat()
+
+
+def tool_calls(folder: Path) -> list[ToolCall]:
+    """The calls that wrote into a folder, the first one first; damaged records are left out.
+
+    Parameters
+    ----------
+    folder
+        The results of a tool.
+    """
+    records = [_record(path) for path in sorted((folder / "logs").glob(f"*{_RECORD}"))]
+    known = [record for record in records if _time(record.get("Started")) is not None]
+    return [_tool_call(one) for one in sorted(known, key=lambda one: _time(one["Started"]))]
+
+
+def _time(text: object) -> Any:
+    """The point in time that a record names; None for what is none."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone()
+    except ValueError:
+        return None
+
+
+def _tool_call(record: Mapping[str, Any]) -> ToolCall:
+    names = ("Command", "Started", "Ended", "Version", "Outcome", "Reason")
+    command, begin, end, version, outcome, reason = (str(record.get(x) or "") for x in names)
+    facts = {key: value for key, value in record.items() if key not in names}
+    began, ended = (_shown(one) for one in (begin, end))
+    return ToolCall(command, began, ended, version, outcome, reason, facts)
+
+
+def _shown(text: str) -> str:
+    """A time as it was recorded, without fractions of a second; empty for what is none."""
+    return "" if _time(text) is None else datetime.fromisoformat(text).isoformat(" ", "seconds")

@@ -156,7 +156,7 @@ class Naming:
         """Where the figure `key` of the report goes; `number` counts figures of the same key."""
         row = figure_table()[key]
         entities = {"desc": row["desc"].format(number=f"{number:02d}")}
-        if row["of"] in ("model", "cohort_model"):
+        if row["of"] in ("model", "cohort_model", "perturb"):
             entities |= {"model": model, "scaling": self.scaling}
         return self._figure(row, entities)
 

@@ -84,6 +84,13 @@ PHANTOM = (
         help="head motion: none, low, high, or an FSL .par file",
     ),
 )
+REPORTED = Option(
+    name="folder",
+    kind=Path,
+    several=True,
+    metavar="FOLDER",
+    help="folder of results of brainlm forecast, perturb, finetune or pretrain",
+)
 # as in phantom.acquisition; a test holds them equal
 FIELD_MAP_KINDS = ("phasediff", "phases", "field", "pair")
 SLICE_ORDERS = ("none", "ascending", "interleaved")
@@ -194,7 +201,27 @@ def build_parser() -> Parser:
     add_training_commands(commands)
     add_experiment_commands(commands)
     add_export_command(commands)
+    _add_report(commands)
     return parser
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write the page of a forecast, perturbation or training again",
+        description="Write forecast.html, perturb.html, finetune.html or pretrain.html again from "
+        "the files of a folder of results, also of a training that is at work or was interrupted.",
+    )
+    add_positional(report, REPORTED)
+    report.set_defaults(work=_report)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from brainlm_bids.report.tools.page import write_pages
+
+    for folder in args.folder:
+        for page in write_pages(folder):
+            print(page)
 
 
 def _add_fetch(commands: Any) -> None:
@@ -300,7 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     One of several processes of torch does not return: see `_leave`.
     """
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = build_parser().parse_args(words)
+    args.words = ["brainlm", *words]
     messages.configure(0)
     began = time.monotonic()
     try:

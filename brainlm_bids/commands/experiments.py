@@ -148,7 +148,7 @@ def _order(text: str) -> int | None:
 def _forecast(args: argparse.Namespace) -> int:
     from brainlm_bids.experiments.forecast import ForecastOptions, run
 
-    return run(ForecastOptions(**given_values(args)))
+    return run(ForecastOptions(**given_values(args)), args.words)
 
 
 def _add_perturb(commands: Any) -> None:
@@ -179,7 +179,7 @@ def _add_perturb(commands: Any) -> None:
 def _perturb(args: argparse.Namespace) -> int:
     from brainlm_bids.experiments.perturb import PerturbationOptions, run
 
-    return run(PerturbationOptions(**given_values(args)))
+    return run(PerturbationOptions(**given_values(args)), args.words)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

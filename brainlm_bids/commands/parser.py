@@ -162,6 +162,6 @@ def _reader(option: Option, unit: str = "") -> Callable[[str], Any]:
 
 
 def given_values(args: argparse.Namespace) -> dict[str, Any]:
-    """The parsed values by name, lists as tuples, without the function of a subcommand."""
-    given = {key: value for key, value in vars(args).items() if key != "work"}
+    """The parsed values by name, lists as tuples, without a subcommand's function and words."""
+    given = {key: value for key, value in vars(args).items() if key not in ("work", "words")}
     return {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}

@@ -324,7 +324,7 @@ def _add_pretrain(commands: Any) -> None:
 def _pretrain(args: argparse.Namespace) -> int:
     from brainlm_bids.training.pretrain import PretrainOptions, pretrain
 
-    return pretrain(PretrainOptions(**given_values(args)))
+    return pretrain(PretrainOptions(**given_values(args)), args.words)
 
 
 def _add_finetune(commands: Any) -> None:
@@ -379,10 +379,10 @@ def _finetune(args: argparse.Namespace) -> int:
     given["split"] = None if given["split"] is None or single else Path(given["split"])
     options = FinetuneOptions(**given, single=single)
     if options.future is None:
-        return finetune(options)
+        return finetune(options, args.words)
     from brainlm_bids.experiments.finetuned_future import finetune_future
 
-    return finetune_future(options)
+    return finetune_future(options, args.words)
 
 
 def _add_data(parser: argparse.ArgumentParser, series: Option = SERIES) -> None:

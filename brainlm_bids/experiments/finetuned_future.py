@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import __version__, files
-from brainlm_bids.bids.names import parse
+from brainlm_bids.bids.names import GROUP, parse
+from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.experiments.forecast import ERROR_COLUMNS, ForecastOptions
 from brainlm_bids.experiments.horizons import (
     KNOWLEDGE,
     UNITS,
     Errors,
     baseline_errors,
+    compared_errors,
     cut,
     error_rows,
     mean_errors,
@@ -30,6 +32,7 @@ from brainlm_bids.model.future import patches_span
 from brainlm_bids.model.past import origins_of, smoothness_warnings
 from brainlm_bids.notices import Notice, to_json
 from brainlm_bids.progress import Step
+from brainlm_bids.report.tools.page import reported
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training.finetune_start import FinetuneOptions, Start, begin, usable
 from brainlm_bids.training.future import course_of, fit_future, volumes_needed
@@ -42,13 +45,15 @@ LOOKED_AT = 10  # recordings whose smoothness is checked
 Indices = NDArray[np.int64]
 
 
-def finetune_future(options: FinetuneOptions) -> int:
+def finetune_future(options: FinetuneOptions, command: Sequence[str] = ()) -> int:
     """Fit, test and save every fold; write tables and a figure over all tested recordings.
 
     Parameters
     ----------
     options
         The options of the command.
+    command
+        The words of the command line, for the page; none for a call from Python.
 
     Returns
     -------
@@ -61,7 +66,11 @@ def finetune_future(options: FinetuneOptions) -> int:
         For data or options that cannot be used.
     """
     start = begin(options)
-    with start.progress:
+    if not start.writes:
+        with start.progress:
+            return _all_folds(start)
+    models = start.models()
+    with reported(options.run_dir, "finetune", command, Models=models), start.progress:
         return _all_folds(start)
 
 
@@ -209,7 +218,11 @@ def _summarise(
         "Warnings": [*start.warnings(), *to_json(smooth)],
     }
     files.write_json(folder / "forecast.json", sidecar)
+    gains = compared_errors(list(tables.values()), subjects, (AFTER, BEFORE), start.options.seed)
+    files.write_tsv(folder / "comparisons.tsv", list(gains), list(gains.values()))
     from brainlm_bids.figures.experiments import plot_horizons
 
-    plot_horizons(folder / "forecast.png", columns, [AFTER, BEFORE], start.resource.label)
+    naming = Naming(str(folder), GROUP, "", "")
+    for picture in (folder / "forecast.png", naming.figure("finetune_horizons")):
+        plot_horizons(picture, columns, [AFTER, BEFORE], start.resource.label)
     print(folder / "forecast.tsv")

@@ -20,6 +20,7 @@ from brainlm_bids.experiments.horizons import (
     UNITS,
     Errors,
     baseline_errors,
+    compared_errors,
     cut,
     error_rows,
     mean_errors,
@@ -37,6 +38,7 @@ from brainlm_bids.messages import tell
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.future import forecast_span
 from brainlm_bids.model.past import origins_of
+from brainlm_bids.report.tools.page import reported
 
 COLUMNS = {
     "origin": "s from the first volume of the source: when the first volume not seen was measured",
@@ -62,13 +64,15 @@ class ForecastOptions(ExperimentOptions):
     causal: bool = False
 
 
-def run(options: ForecastOptions) -> int:
+def run(options: ForecastOptions, command: Sequence[str] = ()) -> int:
     """Forecast all chosen recordings.
 
     Parameters
     ----------
     options
         The options of the command.
+    command
+        The words of the command line, for the page; none for a call from Python.
 
     Returns
     -------
@@ -88,8 +92,10 @@ def run(options: ForecastOptions) -> int:
         forecast_span(model, options.volumes)
     results.describe(options.input)
     work = functools.partial(_forecast_recording, results=results, models=models, options=options)
-    done = results.each(items, work)
-    _summarise(done, results, options)
+    with reported(results.folder, "forecast", command) as record:
+        record["Failed"] = results.problems
+        done = results.each(items, work)
+        _summarise(done, results, options)
     return 1 if results.problems else 0
 
 
@@ -208,9 +214,13 @@ def _summarise(done: Sequence[Recording], results: Results, options: ForecastOpt
         "Columns": ERROR_COLUMNS,
     }
     results.sidecar(naming, "group_forecast", **sidecar)
+    labels = [resource.label for resource in results.models]
+    gains = compared_errors(tables, subjects, labels, options.seed)
+    comparisons = naming.path("group_forecast_comparisons")
+    files.write_tsv(comparisons, list(gains), list(gains.values()))
+    results.sidecar(naming, "group_forecast_comparisons", **sidecar)
     from brainlm_bids.figures.experiments import plot_horizons
 
-    plot_horizons(
-        path.with_suffix(".png"), columns, [resource.label for resource in results.models]
-    )
+    for picture in (path.with_suffix(".png"), naming.figure("forecast_horizons")):
+        plot_horizons(picture, columns, labels)
     print(path)

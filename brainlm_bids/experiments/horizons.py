@@ -212,12 +212,8 @@ def mean_errors(
     dict
         Columns of the table: mean and 95 % interval of every metric.
     """
-    by_tr: dict[float, list[int]] = {}
-    for k, table in enumerate(tables):
-        tr = float(table[0]["seconds"]) / int(table[0]["horizon"])
-        by_tr.setdefault(round(tr, 3), []).append(k)
     columns: dict[str, list[Any]] = {}
-    for tr, chosen in sorted(by_tr.items()):
+    for tr, chosen in _by_repetition_time(tables).items():
         values = np.array([[_metrics(row) for row in tables[k]] for k in chosen])
         owners = [subjects[k] for k in chosen]
         means = mean_over_subjects(values, owners, seed)
@@ -236,6 +232,82 @@ def mean_errors(
             for name, value in made.items():
                 columns.setdefault(name, []).append(value)
     return columns
+
+
+def compared_errors(
+    tables: Sequence[Sequence[Mapping[str, Any]]],
+    subjects: Sequence[str],
+    models: Sequence[str],
+    seed: int,
+) -> dict[str, list[Any]]:
+    """How much larger R² of each model is than that of each other predictor.
+
+    Both are taken of the same recordings, so that the interval of their difference is narrower than
+    the overlap of two intervals suggests.
+
+    Parameters
+    ----------
+    tables
+        Rows of each recording, as in its file.
+    subjects
+        The subject of each recording.
+    models
+        The predictors that are compared with those that follow them and with the baselines.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Columns of the table: for each repetition time, model and other predictor a row per volume
+        ahead, and one of the mean over the volumes, whose horizon and seconds are None.
+    """
+    columns: dict[str, list[Any]] = {}
+    for tr, chosen in _by_repetition_time(tables).items():
+        owners = [subjects[k] for k in chosen]
+        r2 = _by_predictor([tables[k] for k in chosen])
+        for place, model in enumerate(models):
+            for other in (*models[place + 1 :], *FORECASTERS):
+                gain = r2[model] - r2[other]
+                gain = np.column_stack([gain, gain.mean(axis=1)])
+                means = mean_over_subjects(gain, owners, seed)
+                n_ahead = gain.shape[1] - 1
+                for k in range(n_ahead + 1):
+                    made = {
+                        "predictor": model,
+                        "compared_with": other,
+                        "horizon": None if k == n_ahead else k + 1,
+                        "seconds": None if k == n_ahead else (k + 1) * tr,
+                        "repetition_time": tr,
+                        "n_recordings": len(chosen),
+                        "n_subjects": len(set(owners)),
+                        "r2_difference": float(means.value[k]),
+                        "low": float(means.low[k]),
+                        "high": float(means.high[k]),
+                    }
+                    for name, value in made.items():
+                        columns.setdefault(name, []).append(value)
+    return columns
+
+
+def _by_predictor(tables: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Array]:
+    """R² (recordings, volumes ahead) of each predictor."""
+    names = list(dict.fromkeys(str(row["predictor"]) for row in tables[0]))
+    return {
+        name: np.array(
+            [[_metrics(row)[-1] for row in table if row["predictor"] == name] for table in tables]
+        )
+        for name in names
+    }
+
+
+def _by_repetition_time(tables: Sequence[Sequence[Mapping[str, Any]]]) -> dict[float, list[int]]:
+    """Repetition time to the recordings that have it, the shortest first."""
+    by_tr: dict[float, list[int]] = {}
+    for k, table in enumerate(tables):
+        tr = float(table[0]["seconds"]) / int(table[0]["horizon"])
+        by_tr.setdefault(round(tr, 3), []).append(k)
+    return dict(sorted(by_tr.items()))
 
 
 def _metrics(row: Mapping[str, Any]) -> list[float]:

@@ -52,6 +52,7 @@ from brainlm_bids.model.embedding import Embeddings, embed
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.selection import find_parcels
 from brainlm_bids.progress import Progress
+from brainlm_bids.report.tools.page import reported
 from brainlm_bids.settings import configuration_hash
 
 Array = NDArray[np.float64]
@@ -79,13 +80,15 @@ class PerturbationOptions(ExperimentOptions):
         return {"value": 0.0 if self.value is None else self.value}
 
 
-def run(options: PerturbationOptions) -> int:
+def run(options: PerturbationOptions, command: Sequence[str] = ()) -> int:
     """Perturb all chosen recordings.
 
     Parameters
     ----------
     options
         The options of the command.
+    command
+        The words of the command line, for the page; none for a call from Python.
 
     Returns
     -------
@@ -111,19 +114,21 @@ def run(options: PerturbationOptions) -> int:
     results = Results(options.results, "perturb", options)
     design = _design(items, chosen, options)
     results.describe(options.input)
-    for resource in results.models:
-        model = load(resource, options)
-        work = functools.partial(
-            _perturb_recording,
-            label=resource.label,
-            model=model,
-            design=design,
-            image=(atlas, affine),
-            results=results,
-            options=options,
-        )
-        done = results.each(items, work)
-        _summarise(done, resource.label, design, (atlas, affine), results, options)
+    with reported(results.folder, "perturb", command) as record:
+        record["Failed"] = results.problems
+        for resource in results.models:
+            model = load(resource, options)
+            work = functools.partial(
+                _perturb_recording,
+                label=resource.label,
+                model=model,
+                design=design,
+                image=(atlas, affine),
+                results=results,
+                options=options,
+            )
+            done = results.each(items, work)
+            _summarise(done, resource.label, design, (atlas, affine), results, options)
     return 1 if results.problems else 0
 
 
@@ -321,19 +326,21 @@ def _summarise(
     write_maps(naming, key, label, change, test.z, image, results, sidecar)
     from brainlm_bids.figures.experiments import plot_perturbation
 
-    plot_perturbation(
-        table.with_suffix(".png"),
-        change,
-        test.z,
-        false_discovery(test.p),
-        design.chosen,
-        image,
-        resources.parcels(),
-        (float(together[0]), null_together),
-        f"{label}: {_count(len(design.chosen), 'parcel')} {_words(options)}, "
-        f"{_count(len(design.sets), 'null set')}",
-        background=resources.find_template(offline=True).load_t1w(),
-    )
+    background = resources.find_template(offline=True).load_t1w()
+    for picture in (table.with_suffix(".png"), naming.figure("perturbation", model=label)):
+        plot_perturbation(
+            picture,
+            change,
+            test.z,
+            false_discovery(test.p),
+            design.chosen,
+            image,
+            resources.parcels(),
+            (float(together[0]), null_together),
+            f"{label}: {_count(len(design.chosen), 'parcel')} {_words(options)}, "
+            f"{_count(len(design.sets), 'null set')}",
+            background=background,
+        )
     print(table)
 
 

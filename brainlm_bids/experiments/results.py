@@ -105,10 +105,9 @@ class Results:
             The sidecar.
         """
         path = naming.path(key, model=model, extension=".json")
-        warnings = list(values.pop("Warnings", []))
-        if model:
-            warnings += self.resource(model).warnings
         shown = [self.resource(model)] if model else self.models
+        warnings = list(values.pop("Warnings", []))
+        warnings += [warning for resource in shown for warning in resource.warnings]
         common = {
             "Models": {
                 resource.label: {**resource.about(), "untrained": resource.random}
@@ -279,8 +278,9 @@ def load(model: ModelResource, options: Any) -> LoadedModel:
 
 
 _README = """\
-# Results of `brainlm {}`
+# Results of `brainlm {0}`
 
-`experiment.json` has the parameters. Every table has a sidecar (`.json`) that records how it
-was made. How to read the numbers: docs/experiments.md of brainlm-bids.
+Start with `{0}.html`. `experiment.json` has the parameters, `logs/*_call.json` the calls. Every
+table has a sidecar (`.json`) that records how it was made. How to read the
+numbers: docs/experiments.md of brainlm-bids.
 """

@@ -1,6 +1,6 @@
-"""Figures of forecasts, perturbations and fine-tuning.
+"""Figures of forecasts, perturbations, fine-tuning and pretraining.
 
-Each function draws the columns of a table or arrays into one PNG file.
+Each function draws the columns of a table or arrays into one file, PNG or SVG.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ BASELINES = {
     "vector_autoregressive": ("vector autoregression, ridge", INK, "--"),
 }
 MODELS = (NOISE, ACCENT, PURPLE, GREEN)
+# R² that white noise reaches at most, in every row of every predictor (docs/experiments.md)
+WHITE_NOISE_R2 = 0.05
 HORIZON_PANELS = (
     ("rmse", "Error", "RMSE (interquartile ranges)"),
     ("pearson_r", "Correlation", "Pearson r"),
@@ -51,7 +53,7 @@ def plot_horizons(
     Parameters
     ----------
     path
-        PNG file to write.
+        File to write, PNG or SVG.
     columns
         Columns of the table of errors by horizon, `<metric>_low` and `<metric>_high` included.
     models
@@ -81,6 +83,7 @@ def plot_horizons(
             axes.set(title=heading, xlabel="seconds ahead", ylabel=unit)
             axes.set_xlim(0, float(table["seconds"].max()) * 1.02)
         _limit(panels[2], table["r2"].astype(float))
+        panels[2].axhspan(0, WHITE_NOISE_R2, color=FAINT, alpha=0.5, lw=0, zorder=0)
         counts = _counts(table)
         heading = f"{title}: {counts}" if title else counts
         figure.suptitle(heading, fontsize=9, x=0.01, ha="left", color=MUTED)
@@ -93,8 +96,11 @@ def _counts(table: Mapping[str, np.ndarray]) -> str:
     parts = []
     for tr in np.unique(table["repetition_time"]):
         k = int(np.argmax(table["repetition_time"] == tr))
-        subjects, recordings = table["n_subjects"][k], table["n_recordings"][k]
-        parts.append(f"{subjects} subjects, {recordings} recordings at a TR of {tr:g} s")
+        counts = (
+            f"{table[key][k]} {word}{'' if str(table[key][k]) == '1' else 's'}"
+            for key, word in (("n_subjects", "subject"), ("n_recordings", "recording"))
+        )
+        parts.append(f"{', '.join(counts)} at a TR of {tr:g} s")
     return "; ".join(parts)
 
 
@@ -131,7 +137,7 @@ def plot_perturbation(
     Parameters
     ----------
     path
-        PNG file to write.
+        File to write, PNG or SVG.
     change, z, q
         Change of each parcel's prediction (interquartile ranges), its z score against random
         sets of parcels, and its q value, (V,); NaN where unknown. Without any z the change
@@ -227,7 +233,7 @@ def plot_finetuning(
     Parameters
     ----------
     path
-        PNG file to write.
+        File to write, PNG or SVG.
     rows
         Rows of the table of decodings of one target, each with `label` and `default`; see
         `cohort.plot_decoding`.
@@ -262,3 +268,83 @@ def _learning_curves(axes: Any, curves: Sequence[Sequence[Mapping[str, str]]]) -
             axes.plot(epochs, values, color=colour, alpha=0.6, label=name if not number else None)
     axes.set(title="Loss of each fold", xlabel="epoch")
     axes.legend()
+
+
+# --- pretraining -----------------------------------------------------------------------------
+
+# Columns of the learning curves and of the first scores, before `_r2`: label, colour, dashes
+PRETRAINED = {
+    "compared": ("network", NOISE, "-"),
+    "ridge_time": ("ridge regression and time", INK, "--"),
+    "ridge": ("ridge regression", SIGNAL, "--"),
+    "time": ("neighbours in time", AMBER, "--"),
+    "mean": ("parcel's mean", MUTED, ":"),
+}
+FIRST_WEIGHTS = {"start": "the weights at the start", "untrained": "untrained weights"}
+
+
+def plot_pretraining(
+    path: Path,
+    history: Sequence[Mapping[str, float]],
+    first: Mapping[str, Mapping[str, Any]],
+    resumed: Sequence[float],
+) -> None:
+    """Draw losses, R² beside baselines and first weights, and the learning rate over epochs.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    history
+        A row per epoch, as in the table of the curves.
+    first
+        Scores of the weights at the start and of untrained ones, by their names.
+    resumed
+        Epochs, also within one, at which the training was continued.
+    """
+    epochs = [row["epoch"] for row in history]
+    marker = "." if len(epochs) < 30 else ""
+    with c.canvas(path, height=3.4) as figure:
+        losses, scores, rates = figure.subplots(1, 3, width_ratios=(1, 1.3, 0.8))
+        for column, colour, label in (
+            ("train_loss", ACCENT, "training"),
+            ("validation_loss", NOISE, "validation"),
+        ):
+            losses.plot(
+                epochs, [row[column] for row in history], color=colour, marker=marker, label=label
+            )
+        losses.set(title="Loss of the masked tokens", ylabel="mean squared error")
+        _pretrained_scores(scores, epochs, history, first, marker)
+        rates.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=marker)
+        rates.set(title="Learning rate")
+        for axes in (losses, scores, rates):
+            axes.set(xlabel="epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            for epoch in resumed:
+                axes.axvline(epoch, color=GREEN, lw=0.9, ls=":", zorder=0)
+        if resumed:
+            c.note(rates, "green: continued", GREEN)
+        losses.legend()
+
+
+def _pretrained_scores(
+    axes: Any,
+    epochs: Sequence[float],
+    history: Sequence[Mapping[str, float]],
+    first: Mapping[str, Mapping[str, Any]],
+    marker: str,
+) -> None:
+    """R² of the network: where baselines were computed on their windows, otherwise on all."""
+    has_baselines = np.isfinite([row["compared_r2"] for row in history]).any()
+    shown = PRETRAINED if has_baselines else {"validation": PRETRAINED["compared"]}
+    for name, (label, colour, dashes) in shown.items():
+        values = [row[f"{name}_r2"] for row in history]
+        drawn = marker if dashes == "-" else ""
+        axes.plot(epochs, values, color=colour, ls=dashes, marker=drawn, label=label)
+    for (name, label), dotted in zip(FIRST_WEIGHTS.items(), ("-.", ":")):
+        if name in first:
+            value = float(first[name]["compared_r2" if has_baselines else "r2"])
+            axes.axhline(value, color=PURPLE, ls=dotted, lw=1.0, label=label)
+    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    axes.set(title="Masked values of validation subjects", ylabel="R²")
+    axes.legend(fontsize=7)

@@ -21,7 +21,15 @@ from brainlm_bids.files import DATA, read_text
 from brainlm_bids.resources import WEIGHTS_LICENCE_NAME
 
 # Files of data/styles and data/scripts, in the order in which a page has them
-STYLES = ("base.css", "group.css", "subject.css", "maps.css", "ratings.css", "index.css")
+STYLES = (
+    "base.css",
+    "group.css",
+    "subject.css",
+    "maps.css",
+    "ratings.css",
+    "index.css",
+    "tools.css",
+)
 SCRIPTS = (
     *("navigation.js", "boxes.js", "tables.js", "sections.js", "figures.js", "ratings.js"),
     *("scatter.js", "strips.js", "filter.js", "opens.js"),

@@ -202,7 +202,7 @@ def _compared(
     """A sentence about one source beside others, with all numbers that it depends on."""
     groups: dict[str, list[str]] = {}
     for other in others:
-        result, numbers = _compare(own, other, mapping(compared.get(other.source.name)))
+        result, numbers = compare(own, other, mapping(compared.get(other.source.name)))
         groups.setdefault(result, []).append(f"{other.source.label} ({numbers})")
     parts = []
     for result in (_BETTER, _WORSE, _UNDECIDED, _UNKNOWN):
@@ -213,8 +213,17 @@ def _compared(
     return f"{subject} is {'; and '.join(parts)}."
 
 
-def _compare(own: Scored, other: Scored, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Better, worse, undecided or unknown; and the numbers that tell."""
+def compare(own: Scored, other: Scored, found: Mapping[str, Any]) -> tuple[str, str]:
+    """Better, worse, undecided or unknown; and the numbers that tell.
+
+    Parameters
+    ----------
+    own, other
+        The two sources.
+    found
+        The difference of their scores, with the fields Difference, Low and High; empty where none
+        was recorded.
+    """
     value = decimals(other.value)
     low, high = as_float(found.get("Low")), as_float(found.get("High"))
     if low is not None and high is not None:

@@ -1,4 +1,4 @@
-"""Learning curves, written as TSV, PNG and TensorBoard files."""
+"""Learning curves, written as TSV, PNG, SVG and TensorBoard files."""
 
 import math
 import time
@@ -6,22 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from brainlm_bids.files import atomically, write_tsv
+from brainlm_bids.bids.calls import tool_calls
+from brainlm_bids.bids.names import GROUP
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.files import read_rows, write_tsv
 
 Row = Mapping[str, float]
-_COMPARED = {
-    "compared": "network",
-    "ridge_time": "ridge regression and time",
-    "ridge": "ridge regression",
-    "time": "neighbours in time",
-    "mean": "parcel's mean",
-}
-# Panel of the figure -> columns of the curves and their labels in the legend.
-PANELS: dict[str, dict[str, str]] = {
-    "loss": {"train_loss": "training", "validation_loss": "validation"},
-    "mean squared error": {f"{name}_mse": label for name, label in _COMPARED.items()},
-    "R²": {f"{name}_r2": label for name, label in _COMPARED.items()},
-}
+START_FILE = "start.tsv"  # scores of the weights that a training begins with
 
 
 def write_curves(file: Path, history: Sequence[Row]) -> Path:
@@ -43,38 +34,35 @@ def write_curves(file: Path, history: Sequence[Row]) -> Path:
     return write_tsv(file, names, [[row[name] for row in history] for name in names])
 
 
-def draw_curves(file: Path, history: Sequence[Row], title: str) -> Path:
-    """Draw loss, error and R² over epochs, beside the baselines.
+def draw_curves(folder: Path, history: Sequence[Row]) -> list[Path]:
+    """Draw the learning curves beside the baselines, the first weights and the resumptions.
 
     Parameters
     ----------
-    file
-        The PNG file.
+    folder
+        The run folder.
     history
         A row per epoch.
-    title
-        Title of the figure.
 
     Returns
     -------
-    Path
-        The file.
+    list of Path
+        A PNG and an SVG file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from brainlm_bids.figures.experiments import plot_pretraining
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axes, (name, columns) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        for column, label in columns.items():
-            values = [row.get(column, math.nan) for row in history]
-            axes.plot(epochs, values, marker="." if len(epochs) < 30 else "", label=label)
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.legend(frameon=False, fontsize="small")
-    figure.suptitle(title, fontsize="medium")
-    with atomically(file) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)
-    return file
+    steps_per_epoch = history[-1]["step"] / history[-1]["epoch"]
+    resumed = [int(call.facts.get("FromStep") or 0) for call in tool_calls(folder)]
+    first = read_rows(folder / START_FILE) if (folder / START_FILE).is_file() else []
+    paths = [folder / "curves.png", Naming(str(folder), GROUP, "", "").figure("pretrain_curves")]
+    for path in paths:
+        plot_pretraining(
+            path,
+            history,
+            {row["weights"]: row for row in first},
+            [step / steps_per_epoch for step in resumed if step],
+        )
+    return paths
 
 
 class Board:

@@ -25,6 +25,7 @@ from brainlm_bids.cohort.variables import Target, coding, make_target
 from brainlm_bids.errors import UserError
 from brainlm_bids.messages import tell
 from brainlm_bids.progress import Step
+from brainlm_bids.report.tools.page import reported
 from brainlm_bids.settings import configuration_hash
 from brainlm_bids.training import prediction_head as finetuning
 from brainlm_bids.training.early_stopping import LossesOf, fit_with_early_stopping
@@ -46,13 +47,15 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
-def finetune(options: FinetuneOptions) -> int:
+def finetune(options: FinetuneOptions, command: Sequence[str] = ()) -> int:
     """Fine-tune for all targets.
 
     Parameters
     ----------
     options
         The options of the command.
+    command
+        The words of the command line, for the page; none for a call from Python.
 
     Returns
     -------
@@ -65,8 +68,15 @@ def finetune(options: FinetuneOptions) -> int:
         For data or options that cannot be used.
     """
     start = begin(options)
-    with start.progress:
-        return _all_targets(start)
+    if not start.writes:
+        with start.progress:
+            return _all_targets(start, {})
+    models = start.models()
+    with (
+        reported(options.run_dir, "finetune", command, Models=models) as record,
+        start.progress,
+    ):
+        return _all_targets(start, record)
 
 
 # --- targets ---------------------------------------------------------------------------------
@@ -82,7 +92,7 @@ class _Recordings(NamedTuple):
     features: Features | None = None
 
 
-def _all_targets(start: Start) -> int:
+def _all_targets(start: Start, record: dict[str, Any]) -> int:
     options, store = start.options, start.store
     places, left_out = usable(start, 20)
     found = _variables(options, [store.recordings[k].name for k in places])
@@ -110,6 +120,7 @@ def _all_targets(start: Start) -> int:
             start.progress.drop(_steps(start, people, [target]).keys() - {EMBEDDING})
     if len(problems) == len(asked):
         raise UserError("; ".join(problems))
+    record["Problems"] = problems
     for problem in problems:
         tell(f"brainlm: failed: {problem}")
     start.engine.wait_for_everyone()

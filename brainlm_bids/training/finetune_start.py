@@ -227,6 +227,17 @@ class Start(NamedTuple):
         }
         return {"Checkpoint": checkpoint.name, "StartedFrom": origin}
 
+    def models(self) -> dict[str, Any]:
+        """Describe the checkpoint for the record of a call.
+
+        Returns
+        -------
+        dict
+            Its label to name, sha256, source, licence, and whether it is untrained.
+        """
+        checkpoint = self.resource
+        return {checkpoint.label: {**checkpoint.about(), "untrained": checkpoint.random}}
+
     def warnings(self) -> list[dict[str, str]]:
         """Collect the warnings for the sidecars of scores and weights.
 

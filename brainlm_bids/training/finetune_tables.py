@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files
-from brainlm_bids.bids.names import parse, session_id
+from brainlm_bids.bids.names import GROUP, parse, session_id
+from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.cohort.comparison import difference, metric_of
 from brainlm_bids.cohort.decoding import Decoded, score
 from brainlm_bids.cohort.permutations import within_fold_p
-from brainlm_bids.cohort.scores import Score
+from brainlm_bids.cohort.scores import Score, classification_scores, regression_scores
 from brainlm_bids.cohort.sources import (
     DECODING_COLUMNS,
     FINETUNED,
@@ -99,8 +101,13 @@ def write_tables(
         [[row[name] for row in rows] for name in DECODING_COLUMNS],
     )
     _write_predictions(results, head, folder / "predictions.tsv")
+    by_fold = _fold_rows(results, head, default)
+    files.write_tsv(
+        folder / "folds.tsv", list(by_fold[0]), [[row[k] for row in by_fold] for k in by_fold[0]]
+    )
     files.write_json(
-        folder / "decoding.json", _sidecar(start, results, default, left_out, problems)
+        folder / "decoding.json",
+        _sidecar(start, results, default, left_out, problems) | _comparisons(start, results),
     )
     for row in rows:
         if row["metric"] in ("r2", "auc") and row["source"] in (default, head):
@@ -116,7 +123,9 @@ def write_tables(
     drawn = [
         {**row, "label": row["source"].label, "default": row["source"] == default} for row in rows
     ]
-    plot_finetuning(folder / "decoding.png", drawn, curves)
+    naming = Naming(str(folder), GROUP, "", "")
+    for picture in (folder / "decoding.png", naming.figure("finetune_scores")):
+        plot_finetuning(picture, drawn, curves)
 
 
 def _rows(start: Start, results: Results, head: Source) -> list[dict[str, Any]]:
@@ -164,6 +173,60 @@ def _rows(start: Start, results: Results, head: Source) -> list[dict[str, Any]]:
         for source, scores, chance in found
         for metric, value in scores.items()
     ]
+
+
+def _comparisons(start: Start, results: Results) -> dict[str, Any]:
+    """How much better the fine-tuned model is than each other source, on the same units."""
+    target, tested = results.target, results.tested
+    others = {source.name: one.predictions for source, one in results.compared.items()}
+    others[MEAN_OF_TRAINING.name] = results.baseline
+    found: dict[str, Any] = {"Metric": metric_of(len(target.classes))}
+    for name, predictions in others.items():
+        gain = difference(
+            target.unit_values[tested],
+            results.finetuned[tested],
+            _two_columns(results, predictions)[tested],
+            [results.sample.subjects[k] for k in tested],
+            n_classes=len(target.classes),
+            seed=start.options.seed,
+        )
+        found[name] = {"Difference": gain.value, "Low": gain.low, "High": gain.high}
+    return {"Comparisons": found}
+
+
+def _two_columns(results: Results, predictions: Array) -> Array:
+    """Predictions (U, C) as scores are computed of: those of a number beside the training mean."""
+    if results.target.classes:
+        return predictions.reshape(len(results.baseline), -1)
+    return np.column_stack(
+        [predictions.reshape(len(results.baseline), -1)[:, 0], results.baseline[:, 0]]
+    )
+
+
+def _fold_rows(results: Results, head: Source, default: Source | None) -> list[dict[str, Any]]:
+    """Scores in the test units of each fold: fine-tuned, default readout, mean of the training."""
+    target = results.target
+    shown = {head: results.finetuned, MEAN_OF_TRAINING: results.baseline}
+    if default is not None:
+        shown[default] = _two_columns(results, results.compared[default].predictions)
+    measure = classification_scores if target.classes else regression_scores
+    rows = []
+    for number, fold in enumerate(results.folds, start=1):
+        for source, predictions in shown.items():
+            scores = measure(target.unit_values[fold.test], predictions[fold.test], None)
+            rows += [
+                {
+                    "fold": number,
+                    "source": source.name,
+                    "n_fitted": len(fold.fit),
+                    "n_validation": len(fold.validation),
+                    "n_test": len(fold.test),
+                    "metric": metric,
+                    "value": value,
+                }
+                for metric, value in scores.items()
+            ]
+    return rows
 
 
 def _sidecar(

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from brainlm_bids.amount import Amount
+from brainlm_bids.bids.calls import STOPPED
 from brainlm_bids.errors import UserError
 from brainlm_bids.messages import tell
+from brainlm_bids.report.tools.page import reported, write_page
 from brainlm_bids.resources import parcels
-from brainlm_bids.training import saving, setup
-from brainlm_bids.training.curves import Board, draw_curves, write_curves
+from brainlm_bids.training import saving, setup, start_scores
+from brainlm_bids.training.curves import START_FILE, Board, draw_curves, write_curves
 from brainlm_bids.training.evaluation import COLUMNS, Evaluator, compared
 from brainlm_bids.training.loader import Batch, Schedule, WindowSet, load
 from brainlm_bids.training.loop import Loop, Progress, Tensors
@@ -48,13 +50,15 @@ CPU_MICRO_BATCH = 2
 DRAWING_SECONDS = 30.0  # between two drawings of the curves
 
 
-def pretrain(options: PretrainOptions) -> int:
+def pretrain(options: PretrainOptions, command: Sequence[str] = ()) -> int:
     """Train, or continue the training in the run folder.
 
     Parameters
     ----------
     options
         The options of the command.
+    command
+        The words of the command line, for the page; none for a call from Python.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def pretrain(options: PretrainOptions) -> int:
         resolved = setup.resolve(options, start.network.config, schedule)
         run = _Pretraining(options, resolved, start, split, store, schedule, interruption)
         try:
-            return run.train()
+            with run.reported(command) as run.call:
+                return run.train()
         finally:
             run.close()
 
@@ -121,11 +126,19 @@ class _Pretraining:
         self.interrupted = False
         self.board: Board | None = None
         self.bar = Amount("training", self.schedule.n_steps, quiet=True)
+        self.call: dict[str, Any] = {}
 
     def close(self) -> None:
         """Release the folder."""
         if self.lock is not None:
             self.lock.release()
+
+    def reported(self, command: Sequence[str]) -> Any:
+        """Record the call and write the page of the folder, in one process."""
+        if not self.is_main:
+            return nullcontext({})
+        facts = {"FromStep": self.progress.step, "Steps": self.n_steps}
+        return reported(self.folder, "pretrain", command, **facts)
 
     @property
     def is_main(self) -> bool:
@@ -187,16 +200,37 @@ class _Pretraining:
             self._finish()
             return 0
         self._report(self._introduction())
+        self._score_start()
         self.bar = Amount("training", self.n_steps, self.progress.step, quiet=not self.is_main)
         # Events are written at the end of an epoch, so those of an unfinished one are repeated.
         first_event = self.progress.step - len(self.progress.losses) + 1
         folder = self.folder / "tensorboard"
         with Board(folder, first_event) if self.is_main else nullcontext() as self.board, self.bar:
-            self.loop.run(self, self.progress)
+            try:
+                self.loop.run(self, self.progress)
+            finally:
+                self.call["ToStep"] = self.progress.step
         if self.interrupted:
             return self._leave()
         self._finish()
         return 0
+
+    def _score_start(self) -> None:
+        if self.progress.step or (self.folder / START_FILE).is_file():
+            return
+        windows = self.windows[setup.VALIDATION]
+        rows = start_scores.score_start(
+            self.evaluator, windows, self._baselines(), self.start, self.options.seed
+        )
+        if self.is_main:
+            start_scores.write_start(self.folder, rows)
+
+    def _baselines(self) -> Any:
+        """Sums of the baselines on validation windows, computed once."""
+        if self.baselines is None:
+            n = self.options.baseline_windows
+            self.baselines = self.evaluator.baselines(self.windows[setup.VALIDATION], VALIDATION, n)
+        return self.baselines
 
     @property
     def n_steps(self) -> int:
@@ -248,9 +282,6 @@ class _Pretraining:
         epoch = progress.step // self.steps_per_epoch
         windows = self.windows[setup.VALIDATION]
         sums = self.evaluator.sums(windows, VALIDATION)
-        if self.baselines is None:
-            n = self.options.baseline_windows
-            self.baselines = self.evaluator.baselines(windows, VALIDATION, n)
         mse, r2 = mse_and_r2(*sums[:, 1:].T)
         row: dict[str, Any] = {
             "epoch": epoch,
@@ -261,7 +292,7 @@ class _Pretraining:
             "validation_loss": float(sums[:, 0].mean()),
             "validation_mse": mse,
             "validation_r2": r2,
-            **compared(sums, self.baselines),
+            **compared(sums, self._baselines()),
             "windows_per_second": self.schedule.n_windows / max(progress.seconds, 1e-9),
             "seconds_waiting": progress.waiting,
             "seconds_validating": time.monotonic() - began,
@@ -322,7 +353,8 @@ class _Pretraining:
         try:
             write_curves(self.folder / "curves.tsv", self.history)
             if final or time.monotonic() - self.drawn_at > DRAWING_SECONDS:
-                draw_curves(self.folder / "curves.png", self.history, self.folder.name)
+                draw_curves(self.folder, self.history)
+                write_page(self.folder)
                 self.drawn_at = time.monotonic()
         except OSError as error:
             raise UserError(f"{self.folder}: the curves cannot be written ({error})") from error
@@ -333,6 +365,7 @@ class _Pretraining:
             self._write_curves(final=True)
         number = self.interruption.signal or signal.SIGTERM
         name = signal.Signals(number).name
+        self.call |= {"Outcome": STOPPED, "Reason": name}
         self._report(
             f"stopped by {name} after step {self.progress.step} of {self.n_steps}; saved: the same "
             "command continues from here"

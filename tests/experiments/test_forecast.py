@@ -140,12 +140,27 @@ def test_tables_of_a_folder(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     }  # fmt: skip
     assert {row["n_subjects"] for row in rows} == {"2"}
     assert group.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    page = (results / "forecast.html").read_text()
+    assert "sub-00_task-rest_run-1: 30 volumes" in page and "randomtiny has random weights" in page
+    _check_comparisons(results, rows)
     own = [
         files.read_rows(p) for p in sorted(results.glob("sub-*/func/*desc-forecast_metrics.tsv"))
     ]
     for k, row in enumerate(rows):
         mean = np.mean([float(table[k]["rmse"]) for table in own])
         assert float(row["rmse"]) == pytest.approx(mean, rel=1e-5)
+
+
+def _check_comparisons(results: Path, means: list[dict[str, str]]) -> None:
+    """The difference of two means over the same recordings is the mean of the differences."""
+    r2 = {(row["predictor"], row["horizon"]): float(row["r2"]) for row in means}
+    rows = files.read_rows(next(results.glob("group*desc-forecastcomparisons_metrics.tsv")))
+    single = [row for row in rows if row["horizon"] != "n/a"]
+    assert len(rows) == len(single) + 4 and len(single) == 4 * len(r2) / 5
+    for row in single:
+        gain = r2["randomtiny", row["horizon"]] - r2[row["compared_with"], row["horizon"]]
+        assert float(row["r2_difference"]) == pytest.approx(gain, abs=2e-5)
+        assert float(row["low"]) <= float(row["r2_difference"]) <= float(row["high"])
 
 
 def test_the_same_call_goes_on_and_another_is_refused(

@@ -198,6 +198,9 @@ def test_tables_and_maps(out: Path, tmp_path: Path) -> None:
     assert [row["recording"] for row in table] == ["sub-00_task-rest", "sub-01_task-rest", "mean"]
     assert all(float(row["distance"]) > 0 for row in table)
     assert (results / f"{stem}_metrics.png").read_bytes().startswith(b"\x89PNG")
+    page = (results / "perturb.html").read_text()
+    assert "randomtiny has random weights" in page and "set to 30 interquartile ranges" in page
+    assert len(list((results / "figures").glob("*desc-response_perturb.svg"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from brainlm_bids.figures import (
     denoising,
     distortion,
     embeddings,
+    experiments,
     model,
     motion,
     parcels,
@@ -34,6 +35,7 @@ from brainlm_bids.figures import (
 from brainlm_bids.figures.mosaic import layout
 from brainlm_bids.figures.networks import group_edges, network_order
 from brainlm_bids.parcels import N_PARCELS
+from brainlm_bids.report.tools.records import TOOLS
 
 TR = 2.0
 T = 60
@@ -341,11 +343,14 @@ def test_a_thumbnail_is_small_and_outlines_the_brain_of_the_target(tmp_path: Pat
     thumbnail.plot_thumbnail(path, np.zeros(brain.shape), affine)
 
 
+KINDS = {"subject", "run", "model", "cohort", "cohort_model", "index", *TOOLS}
+
+
 def test_every_figure_is_one_row_and_one_function() -> None:
     table = figure_table()
     modules = (
         *(audit, cohort, components, denoising, distortion, embeddings),
-        *(model, motion, parcels, registration, states, thumbnail, voxels),
+        *(experiments, model, motion, parcels, registration, states, thumbnail, voxels),
     )
     functions = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
@@ -357,6 +362,6 @@ def test_every_figure_is_one_row_and_one_function() -> None:
     files = [(row["desc"], row["suffix"]) for row in table.values()]
     assert len(set(files)) == len(files)
     for key, row in table.items():
-        assert row["of"] in {"subject", "run", "model", "cohort", "cohort_model", "index"}, key
+        assert row["of"] in KINDS, key
         assert all(row[text].strip() for text in ("section", "title")), key
         assert all(row[text].endswith(".") for text in ("caption", "alt")), key

@@ -274,6 +274,31 @@ def test_a_planted_effect_is_found_and_a_shuffled_one_is_not(
     assert group["baseline", "mean", "balanced_accuracy"]["value"] <= 0.6
     assert third["finetuned", "head", "balanced_accuracy"]["value"] > 0.6
     assert (tmp_path / "run" / "age" / "decoding.png").read_bytes().startswith(b"\x89PNG")
+    compared = files.read_json(tmp_path / "run" / "age" / "decoding.json")["Comparisons"]
+    for features, readout, name in (
+        ("embedding", "cls", "embedding_cls_recording"),
+        ("connectivity", "linear", "connectivity_linear"),
+        ("baseline", "mean", "baseline_mean"),
+    ):
+        gain = age["finetuned", "head", "r2"]["value"] - age[features, readout, "r2"]["value"]
+        assert compared[name]["Difference"] == pytest.approx(gain, abs=1e-5), name
+    assert compared["baseline_mean"]["Low"] > 0
+    _check_folds(tmp_path / "run" / "age")
+    page = (tmp_path / "run" / "finetune.html").read_text()
+    for target, verdict in (("age", "more"), ("shuffled", "not more")):
+        section = page.partition(f"<h2>{target}</h2>")[2].partition("</section>")[0]
+        assert f", {verdict} than with shuffled targets" in section
+
+
+def _check_folds(folder: Path) -> None:
+    """Scores by fold are those of the predictions."""
+    predictions = files.read_rows(folder / "predictions.tsv")
+    for row in files.read_rows(folder / "folds.tsv"):
+        if row["metric"] == "mae":
+            tested = [one for one in predictions if one["fold"] == row["fold"]]
+            errors = [abs(float(one["truth"]) - float(one[row["source"]])) for one in tested]
+            assert float(row["value"]) == pytest.approx(np.mean(errors), rel=1e-4)
+            assert int(row["n_test"]) == len(tested)
 
 
 def test_an_image_model_finds_it_too(cohort: tuple[Path, Path], tmp_path: Path) -> None:
@@ -494,6 +519,8 @@ def test_the_future_of_sinusoids_is_learnt(tmp_path: Path) -> None:
     assert error["after"] < 0.4 * error["median"]
     assert error["after"] < error["persistence"]
     assert (tmp_path / "run" / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "run" / "finetune.html").read_text()
+    assert "It is better than the model before fine-tuning" in page
     # the released layout: the other commands take it
     found = load_model(tmp_path / "run" / "fold-1" / "checkpoint", seed=0)
     assert found.config == quiet and not found.untrained

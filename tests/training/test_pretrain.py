@@ -19,6 +19,7 @@ from small_models import P
 from small_stores import IMAGE, SERIES, output_folder, small_store, write_config
 from torch import nn
 
+from brainlm_bids.bids.calls import tool_calls
 from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, read_tsv
@@ -240,6 +241,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(store: Store, tmp_path: Path
     assert process.wait() == -signal.SIGKILL
     stopped = saving.load_state(state)
     assert stopped is not None and 4 <= stopped["step"] < 12
+    assert tools.main(["report", str(cut)]) == 0
+    text = (cut / "pretrain.html").read_text()
+    assert "The training is not complete" in text and "has not ended" in text
     assert pretrain(given) == 0
     names, expected = curves(whole)
     again, found_curves = curves(cut)
@@ -268,11 +272,19 @@ def test_sigterm_saves_and_leaves(
     monkeypatch.setattr(Loop, "step", interrupted)
     assert pretrain(parameters(store, run_dir)) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 5 of 9" in capsys.readouterr().err
+    page = run_dir / "pretrain.html"
+    text = page.read_text()
+    assert "was stopped (SIGTERM)" in text and "1 of 3 epochs (step 5 of 9)" in text
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.setattr(Loop, "step", step)
     assert pretrain(parameters(store, run_dir)) == 0
     assert pretrain(parameters(store, tmp_path / "whole")) == 0
     np.testing.assert_array_equal(curves(run_dir)[1], curves(tmp_path / "whole")[1])
+    text = page.read_text()
+    assert "The training is complete: 3 epochs" in text and "was stopped" not in text
+    first, second = tool_calls(run_dir)
+    assert (first.facts["FromStep"], first.facts["ToStep"], first.outcome) == (0, 5, "stopped")
+    assert (second.facts["FromStep"], second.facts["ToStep"], second.outcome) == (5, 9, "finished")
     for tag in ("step/loss", "epoch/validation_loss"):
         assert scalars(run_dir, tag) == scalars(tmp_path / "whole", tag)
     assert [step for step, _ in scalars(run_dir, "step/loss")] == list(range(1, 10))
@@ -398,6 +410,13 @@ def test_goes_on_from_a_checkpoint(store: Store, tmp_path: Path) -> None:
     given = parameters(store, second, epochs=1, learning_rate=1e-9)
     given = replace(given, config=None, start_from=str(first / "best"))
     assert pretrain(given) == 0
+    (untrained,) = read_rows(first / "start.tsv")
+    begun, control = read_rows(second / "start.tsv")
+    assert [one["weights"] for one in (untrained, begun, control)] == [
+        "untrained", "start", "untrained",
+    ]  # fmt: skip
+    assert float(begun["mse"]) == pytest.approx(column(first, "validation_mse").min(), rel=1e-6)
+    assert control["mse"] == untrained["mse"] != begun["mse"]
     # With next to no learning rate it scores as the checkpoint did.
     losses = column(first, "validation_loss")
     assert column(second, "validation_loss")[0] == pytest.approx(losses.min(), rel=1e-5)
@@ -597,6 +616,8 @@ def test_curves_for_people_and_for_tensorboard(store: Store, tmp_path: Path) -> 
         [value for _, value in validation], column(run_dir, "validation_loss"), rtol=1e-6
     )
     assert (run_dir / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert (run_dir / "figures" / "group_desc-curves_pretrain.svg").is_file()
+    assert "brainlm pretrain" in (run_dir / "pretrain.html").read_text()
     made = json.loads((run_dir / "config" / "run.json").read_text())
     assert made["Parameters"]["seed"] == 42
     # 5e-3, the released checkpoint's at 256 windows, for the 16/3 that a step has here
