@@ -58,3 +58,13 @@ def test_calls_one_by_one_leave_the_index_of_one_call(tmp_path: Path, given: lis
     _call(tmp_path, together, "participant", "--timeseries", *given, *series)
     _call(tmp_path, together, "participant", "--timeseries", *given, *series, "--reports-only")
     assert {name: (together / name).read_bytes() for name in FILES} == before
+    # the group level tells what it included, and its page is linked
+    assert _call(tmp_path, together, "group") == 0
+    rows = {row["recording"]: row for row in files.read_rows(together / "index.tsv")}
+    assert {stem: row["cohort_status"] for stem, row in rows.items()} == {
+        "sub-1_task-rest": "included",
+        "sub-2_task-rest": "included",
+        "sub-3_task-rest": "n/a",
+    }
+    assert rows["sub-3_task-rest"]["status"] == "skipped", "its own status, not the group's"
+    assert 'href="./group.html"' in (together / "index.html").read_text()
