@@ -9,7 +9,7 @@ from pathlib import Path
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.report.advice import advice_on
 from brainlm_bids.report.measures import Measure, in_order, is_measure, outliers
-from brainlm_bids.report.recordings import DONE, RecordingSummary, gather_recordings
+from brainlm_bids.report.recordings import RecordingSummary, gather_recordings, named
 from brainlm_bids.report.values import Row, as_float, number, read_tsv
 
 # Of the tables of people, the page shows so many columns; all of them are in their own table
@@ -91,7 +91,8 @@ def gather_lines(naming: Naming, rows: Sequence[Row], labels: Sequence[str]) -> 
         for one in gather_recordings(Path(naming.output_dir))
         if one.atlas in ("", naming.atlas)
     }
-    summaries = [_summary(row, known.get(row.get("recording", ""))) for row in rows]
+    folder = Path(naming.output_dir)
+    summaries = [_summary(folder, row, known.get(row.get("recording", ""))) for row in rows]
     measures = [
         one for one in in_order({key for one in summaries for key in one.values}) if one.index
     ]
@@ -111,16 +112,14 @@ def gather_lines(naming: Naming, rows: Sequence[Row], labels: Sequence[str]) -> 
     return Recordings(names, measures, lines)
 
 
-def _summary(row: Row, known: RecordingSummary | None) -> RecordingSummary:
+def _summary(folder: Path, row: Row, known: RecordingSummary | None) -> RecordingSummary:
     """What the folder knows of a recording, with the measures of the cohort's table."""
     values = {
         key: value
         for key, text in row.items()
         if is_measure(key) and (value := as_float(text)) is not None
     }
-    if known is None:
-        one = RecordingSummary(row.get("recording", ""), row.get("participant_id", ""))
-        known = replace(one, task=row.get("task", ""), status=DONE)
+    known = known or named(folder, row.get("recording", ""))
     return replace(known, values={**values, **known.values})
 
 

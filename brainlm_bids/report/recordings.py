@@ -198,7 +198,7 @@ def _summary(
     thumbnail = naming.figure("thumbnail")
     included, why = cohort.get((naming.stem, naming.atlas), ("", ""))
     return replace(
-        _named(output_dir, naming.stem),
+        named(output_dir, naming.stem),
         space=naming.space,
         atlas=naming.atlas,
         status=status,
@@ -218,14 +218,14 @@ def _known_by_status(output_dir: Path, stem: str, row: Row) -> RecordingSummary:
     status, reason = _STATUS.get(row["status"], row["status"]), row["reason"]
     if status == DONE:
         status, reason = FAILED, "its outputs are not in the folder any more"
-    named = _named(output_dir, stem)
+    one = named(output_dir, stem)
     return replace(
-        named,
+        one,
         status=status,
         reason=reason,
         crash_file=_crash_file(output_dir, row),
         # a subject's page lists what failed, and has no section for what has no file
-        section="errors" if named.page else "",
+        section="errors" if one.page else "",
     )
 
 
@@ -240,8 +240,16 @@ def _status(recording: Recording, row: Row | None) -> tuple[str, str]:
     return status, "" if row is None or status == DONE else row["reason"]
 
 
-def _named(output_dir: Path, stem: str) -> RecordingSummary:
-    """What the name of a recording tells, and its page."""
+def named(output_dir: Path, stem: str) -> RecordingSummary:
+    """What the name of a recording tells, and its page.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+    stem
+        How the names of its files begin.
+    """
     name = parse(stem)
     participant = with_prefix("sub", name.get("sub"))
     page = f"{participant}.html"

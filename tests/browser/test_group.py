@@ -136,3 +136,23 @@ def test_ten_thousand_dots_answer(page: Any, tmp_path: Path) -> None:
     assert seconds < 0.02, "a sixtieth of a second for each move of the pointer"
     page.locator("select[data-part=variable]").select_option(label="site")
     assert_clean(page)
+
+
+def test_the_table_of_recordings_sorts(page: Any, group: Path) -> None:
+    open_page(page, group)
+    table = page.locator("#all-recordings table")
+    table.get_by_role("button", name="Mean FD").click()
+    names = [
+        head.strip().rstrip("↕↑↓") for head in table.locator("th[scope=col]").all_inner_texts()
+    ]
+    column = next(k for k, name in enumerate(names) if name.startswith("Mean FD"))
+    cells = table.locator(f"tbody tr > :nth-child({column + 1})").all_inner_texts()
+    numbers = [float(text.split()[-1]) for text in cells]
+    assert len(numbers) == 100 and numbers == sorted(numbers)
+
+
+def test_a_row_is_shown_in_the_maps(page: Any, group: Path) -> None:
+    open_page(page, group)
+    page.locator("#all-recordings tbody a").nth(40).focus()
+    assert page.locator('[data-part="pointed"]').text_content() == "sub-040_task-rest, age: 60"
+    assert page.locator('.ring[visibility="visible"]').count() == 3
