@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import astuple, dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -77,8 +78,12 @@ def render(template: str, places: Places = Places(), **values: Any) -> str:
     return environment().get_template(template).render(places=places, **values)
 
 
+@cache
 def environment() -> jinja2.Environment:
-    """Templates in which everything is escaped, with what all pages share."""
+    """Templates in which everything is escaped, with what all pages share.
+
+    There is one in a process: templates take longer to compile than a page takes to fill.
+    """
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(_data),
         autoescape=True,

@@ -276,7 +276,7 @@ def test_a_hundred_recordings_are_grouped_by_session_and_load_lazily(tmp_path: P
     assert len(identifiers) == len(set(identifiers))
     links = set(re.findall(r'href="#(.*?)"', text))
     assert links <= set(identifiers), "links within the page lead somewhere"
-    assert page.stat().st_size < 3_000_000
+    assert page.stat().st_size / len(made.stems) < 35_000
 
 
 # --- about ---------------------------------------------------------------------------------------
