@@ -78,7 +78,7 @@ def canvas(
     smooth
         Let the browser interpolate embedded images instead of showing their pixels as squares.
     style
-        CSS to put into the SVG.
+        CSS to put into the SVG, which the keyboard can reach then.
 
     Yields
     ------
@@ -103,6 +103,7 @@ def canvas(
         content = content.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"")
     if style:
         content = content.replace(b"<defs>", f"<style>{style}</style>\n <defs>".encode(), 1)
+        content = content.replace(b"<svg ", b'<svg tabindex="0" ', 1)
     _write(Path(path), _PNG.sub(_with_palette, content))
 
 

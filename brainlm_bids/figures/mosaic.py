@@ -20,9 +20,11 @@ from scipy.ndimage import map_coordinates
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.canvas import coarse
 
-# The image whose id is `fixed` is hidden; it fades in and out while a pointer is over the figure
+# The image whose id is `fixed` is hidden; it fades in and out while a pointer is over the figure, or
+# the keyboard's focus on it, and just appears for people who prefer that nothing moves
 FLICKER = (
-    "#fixed{opacity:0}svg:hover #fixed{animation:flicker 2.4s ease-in-out infinite}"
+    "#fixed{opacity:0}svg:is(:hover,:focus) #fixed{animation:flicker 2.4s ease-in-out infinite}"
+    "@media(prefers-reduced-motion:reduce){svg:is(:hover,:focus) #fixed{animation:none;opacity:1}}"
     "@keyframes flicker{0%,10%{opacity:0}40%,60%{opacity:1}90%,100%{opacity:0}}"
 )
 # told apart on grey, by people who lack one kind of cone too

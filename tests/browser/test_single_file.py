@@ -42,22 +42,40 @@ def alone(tmp_path: Path) -> Path:
     return path
 
 
+def _animation(page: Any, expected: str) -> tuple[str, str]:
+    """Animation and opacity of the hidden image of the interactive figure, once it is so."""
+    frame = next(one for one in page.frames if one.url.startswith("data:image/svg+xml"))
+    style = "getComputedStyle(document.getElementById('fixed'))"
+    for _ in range(100):
+        found = tuple(frame.evaluate(f"[{style}.animationName, {style}.opacity]"))
+        if found[0] == expected:
+            break
+        page.wait_for_timeout(50)
+    return found
+
+
 def test_it_shows_all_pictures_and_they_react(page: Any, alone: Path, tmp_path: Path) -> None:
     open_page(page, alone)
     wait_until(page, "document.querySelector('.plate object') !== null")
     assert_clean(page)
-    frame = next(one for one in page.frames if one.url.startswith("data:image/svg+xml"))
-    opacity = "getComputedStyle(document.getElementById('fixed')).animationName"
-    assert frame.evaluate(opacity) == "none"
+    assert _animation(page, "none") == ("none", "0")
     page.locator("object").hover()
-    for _ in range(100):
-        if frame.evaluate(opacity) == "flicker":
-            break
-        page.wait_for_timeout(50)
-    assert frame.evaluate(opacity) == "flicker"
+    assert _animation(page, "flicker")[0] == "flicker"
     no_sideways_scroll(page, 420)
     assert "Caption." in printed_text(page, tmp_path / "page.pdf")
     assert_clean(page)
+
+
+def test_the_keyboard_reaches_an_interactive_figure(page: Any, alone: Path) -> None:
+    open_page(page, alone)
+    wait_until(page, "document.querySelector('.plate object') !== null")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.tagName") == "OBJECT":
+            break
+    assert _animation(page, "flicker")[0] == "flicker"
+    page.emulate_media(reduced_motion="reduce")
+    assert _animation(page, "none") == ("none", "1")
 
 
 @pytest.mark.parametrize(("number", "kind"), [(0, "svg"), (1, "png")])
