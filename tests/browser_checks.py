@@ -153,3 +153,20 @@ def printed_text(page: Any, path: Path) -> str:
     words = re.sub(r"\s+", " ", " ".join(sheet.extract_text() for sheet in sheets))
     # fonts join some letters, such as f and i, to one sign
     return unicodedata.normalize("NFKC", words)
+
+
+def beyond_the_paper(pdf: Path) -> list[str]:
+    """Words that start outside of their sheet, or are wider than what is left of it."""
+    import pypdf
+
+    outside: list[str] = []
+    for sheet in pypdf.PdfReader(pdf).pages:
+        right = float(sheet.mediabox.right)
+
+        def look(text: str, current: Any, matrix: Any, *_: Any, right: float = right) -> None:
+            x = matrix[4] * current[0] + current[4]
+            if text.strip() and not 0 <= x < right - 10:
+                outside.append(text)
+
+        sheet.extract_text(visitor_text=look)
+    return outside

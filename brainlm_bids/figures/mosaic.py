@@ -20,7 +20,7 @@ from scipy.ndimage import map_coordinates
 from brainlm_bids.figures import canvas as c
 from brainlm_bids.figures.canvas import coarse
 
-# The image whose id is `fixed` is hidden; it fades in and out while a pointer is over the figure, or
+# The image whose id is `fixed` is hidden; it fades in and out while a pointer is over the figure or
 # the keyboard's focus on it, and just appears for people who prefer that nothing moves
 FLICKER = (
     "#fixed{opacity:0}svg:is(:hover,:focus) #fixed{animation:flicker 2.4s ease-in-out infinite}"
