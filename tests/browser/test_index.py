@@ -134,7 +134,7 @@ def test_filters_and_their_address(page: Any, made: Synthetic) -> None:
 
 
 def test_the_rows_that_are_shown_are_saved(page: Any, made: Synthetic, tmp_path: Path) -> None:
-    open_page(page, made.folder / "index.html", "#task=nback&sort=5.d")
+    open_page(page, made.folder / "index.html", "#task=nback&sort=6.d")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as TSV").click()
     path = tmp_path / "selection.tsv"

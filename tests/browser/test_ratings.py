@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from browser_checks import accessibility_findings, assert_clean, no_sideways_scroll, open_page
+from synthetic_outputs import write_outputs
 
 from brainlm_bids.bids.ratings import Verdict, read_ratings
+from brainlm_bids.report.index import rebuild_index
 from brainlm_bids.report.subject import build_report
 
 RUNS = ("sub-01_task-rest_run-1", "sub-01_task-rest_run-2", "sub-01_task-rest_run-3")
@@ -98,3 +100,45 @@ def test_the_panel_is_for_everybody(page: Any, report: Path) -> None:
     for width in (420, 768, 1280):
         no_sideways_scroll(page, width)
     assert accessibility_findings(page) == []
+
+
+def test_the_index_shows_and_filters_what_was_rated(page: Any, tmp_path: Path) -> None:
+    made = write_outputs(tmp_path, 6)
+    rebuild_index(tmp_path, version="1")
+    first, second = made.stems[:2]
+    build_report(tmp_path, first.split("_")[0], version="1")
+    open_page(page, tmp_path / f"{first.split('_')[0]}.html")
+    page.keyboard.press("f")
+    open_page(page, tmp_path / "index.html")
+    cell = page.locator(f"[data-rating='{first}']")
+    assert cell.inner_text() == "fail"
+    page.locator("[data-filter='rated']").select_option("fail")
+    assert page.locator("#recordings tbody tr:visible").count() == 1
+    page.locator("[data-filter='rated']").select_option("unrated")
+    assert page.locator("#recordings tbody tr:visible").count() == len(made.stems) - 1
+    table = tmp_path / "other.tsv"
+    table.write_text(f"recording\trating\n{second}\tpass\n")
+    page.locator("[data-field=file]").set_input_files(table)
+    page.get_by_text("Imported 1 ratings").wait_for()
+    assert page.locator("#recordings tbody tr:visible").count() == len(made.stems) - 2
+    assert set(_export(page, tmp_path)) == {first, second}
+    assert_clean(page)
+    for width in (420, 768, 1280):
+        no_sideways_scroll(page, width)
+
+
+def test_a_sitting_goes_on_to_the_next_subject(page: Any, tmp_path: Path) -> None:
+    made = write_outputs(tmp_path, 3)
+    subjects = sorted({stem.split("_")[0] for stem in made.stems})
+    for subject in subjects:
+        build_report(tmp_path, subject, version="1")
+    build_report(tmp_path, subjects[0], version="1")
+    open_page(page, tmp_path / f"{subjects[0]}.html")
+    page.get_by_text("Reasons, note, export").click()
+    page.get_by_label("Go to the next recording after a rating").check()
+    page.locator("h1").click()
+    page.keyboard.press("p")
+    page.wait_for_url(f"**/{subjects[1]}.html*")
+    page.keyboard.press("k")
+    page.wait_for_url(f"**/{subjects[0]}.html*")
+    assert page.get_by_role("button", name="Pass").get_attribute("aria-pressed") == "true"

@@ -298,8 +298,9 @@ def test_the_cohorts_exclusions_and_several_atlases_have_columns(tmp_path: Path)
     other = replace(one, atlas="A424approx", cohort="excluded", cohort_reason="moved too far")
     text = build_page(tmp_path, [one, other], version="1")
     heading, *rows = [row for row in _Page(text).rows if row][:3]
-    assert heading[:6] == ["Recording", "Status", "Marked", "Warnings", "Cohort", "Atlas"]
-    assert rows[1][4:6] == ["excluded moved too far", "A424approx in S"]
+    assert heading[:5] == ["Recording", "Status", "Marked", "Warnings", "Rating"]
+    assert heading[5:7] == ["Cohort", "Atlas"]
+    assert rows[1][5:7] == ["excluded moved too far", "A424approx in S"]
 
 
 def test_a_long_table_is_laid_out_in_parts(tmp_path: Path) -> None:

@@ -118,5 +118,6 @@
   table.tHead.addEventListener("click", (event) => event.isTrusted && event.target.closest("button") && write());
   table.addEventListener("sorted", measure);
   addEventListener("hashchange", read);
+  document.addEventListener("ratings", apply);
   read();
 })();

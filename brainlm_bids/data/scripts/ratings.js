@@ -34,9 +34,11 @@
     const ratings = load(KEY);
     document.querySelectorAll("[data-rating]").forEach(function (cell) {
       const rating = (ratings[cell.dataset.rating] || {}).rating || "";
+      cell.parentElement.dataset.rated = rating || "unrated";
+      if ((cell.dataset.value || "") === rating) return;
       cell.textContent = rating || "–";
       cell.dataset.value = rating;
-      cell.className = rating ? `rated ${rating}` : "rated";
+      cell.className = rating ? `rated ${rating}` : "";
     });
     document.dispatchEvent(new CustomEvent("ratings"));
     const rated = Object.values(ratings).filter((one) => one.rating).length;
