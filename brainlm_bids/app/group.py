@@ -29,6 +29,7 @@ from brainlm_bids.app.status import (
     Row,
     exit_code,
     print_table,
+    tell_reports,
     write_status,
 )
 from brainlm_bids.app.summary import summarise
@@ -79,7 +80,9 @@ def run(settings: Settings, command: Sequence[str], progress: Progress) -> int:
     check_columns(settings, list(cohort.variables), has_models=bool(cohort.models))
     if settings.reports_only:
         _write_report(cohort)
-        return rebuild_index(settings)
+        code = _index(cohort)
+        tell_reports(settings.output_dir, 1, progress.elapsed, GROUP)
+        return code
     if settings.dry_run:
         return _print_plan(cohort)
     if settings.boilerplate_only:
@@ -108,23 +111,28 @@ def _run(cohort: Cohort) -> int:
     except KeyboardInterrupt:
         reason = "the call was stopped before the group level was finished"
         cohort.report(GROUP, Outcome(FAILED, reason))
-        _finish(cohort, cohort.group_rows(), described=False)
+        _finish(cohort, cohort.group_rows(), described=False, stopped=True)
         raise
     rows = cohort.rows()
-    _finish(cohort, rows, described=statistics is not None)
-    return max(exit_code(rows), rebuild_index(cohort.settings))
+    return max(exit_code(rows), _finish(cohort, rows, described=statistics is not None))
 
 
-def _finish(cohort: Cohort, rows: Sequence[Row], *, described: bool) -> None:
-    """The status table, methods and report. The last screen has the rows in any case."""
+def _finish(cohort: Cohort, rows: Sequence[Row], *, described: bool, stopped: bool = False) -> int:
+    """The status table, methods, report and index. The last screen has the rows in any case."""
     out = cohort.settings.output_dir
     try:
         write_status(out, cohort.run_id, rows)
         if described:
             _write_methods(cohort)
             _write_report(cohort)
+        return EXIT_OK if stopped else _index(cohort)
     finally:
         print_table(rows, out, cohort.run_id, cohort.progress.elapsed, page=GROUP)
+
+
+def _index(cohort: Cohort) -> int:
+    with cohort.progress.doing("index of all recordings"):
+        return rebuild_index(cohort.settings)
 
 
 def _print_plan(cohort: Cohort) -> int:

@@ -46,6 +46,7 @@ from brainlm_bids.app.status import (
     as_texts,
     exit_code,
     print_table,
+    tell_reports,
     write_status,
 )
 from brainlm_bids.bids import inputs as bids_inputs
@@ -54,6 +55,7 @@ from brainlm_bids.bids.derivatives import distortion_of_series
 from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress, Step
@@ -64,6 +66,7 @@ from brainlm_bids.workflows.participant import WORKFLOW, participant_workflow
 from brainlm_bids.workflows.plans import RunPlan
 
 LOG = logging.getLogger("brainlm_bids")
+INDEX = "index of all recordings"  # in words
 
 
 def run(settings: Settings, command: Sequence[str] = ()) -> int:
@@ -107,7 +110,7 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
     make_folders(settings)
     taken = [run for run in runs if run.taken]
     if settings.reports_only:
-        return max(write_reports(settings, taken, progress), index_again(settings, taken))
+        return _write_reports_again(settings, taken, progress)
     if settings.boilerplate_only:
         return _write_methods_again(settings)
     resources = find_resources(settings)
@@ -173,6 +176,16 @@ def _code(rows: Sequence[Row], taken: Sequence[Run]) -> int:
     return exit_code(rows)
 
 
+def _write_reports_again(settings: Settings, taken: Sequence[Run], progress: Progress) -> int:
+    code = write_reports(settings, taken, progress)
+    with progress.doing(INDEX):
+        code = max(code, index_again(settings, taken))
+    subjects = bids_inputs.by_subject(taken)
+    pages = ("index", *(with_prefix("sub", subject) for subject in subjects))
+    tell_reports(settings.output_dir, len(subjects), progress.elapsed, *pages)
+    return code
+
+
 def _write_methods_again(settings: Settings) -> int:
     if write_methods(settings):
         return EXIT_OK
@@ -194,10 +207,12 @@ def _finish(
     """The status table and the reports. The last screen has the rows, also on a full disk."""
     try:
         write_status(settings.output_dir, run_id, rows)
-        code = EXIT_OK if stopped else write_methods_beside_results(settings)
+        with progress.doing("methods text"):
+            code = EXIT_OK if stopped else write_methods_beside_results(settings)
         if not stopped and any(row.status != CACHED for row in rows):
             code = max(code, write_reports(settings, runs, progress))
-        entered = enter_into_index(settings, run_id, runs, as_texts(rows), stopped=stopped)
+        with progress.doing(INDEX):
+            entered = enter_into_index(settings, run_id, runs, as_texts(rows), stopped=stopped)
         return max(code, entered)
     finally:
         print_table(rows, settings.output_dir, run_id, progress.elapsed)

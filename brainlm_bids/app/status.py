@@ -160,9 +160,26 @@ def print_table(
     used = f", at most {memory / 1000:.1f} GB of memory in a step" if memory else ""
     lines.append(f"brainlm-bids: {said} in {in_words(seconds)}{used}; outputs in {output_dir}")
     lines.append(f"status table: {status_table(output_dir, run_id)}")
-    if found := _page(rows, output_dir, page):
-        lines.append(f"report: {found}")
-    tell("\n".join(lines))
+    subjects = sorted({row.participant_id for row in rows if row.participant_id})
+    tell("\n".join([*lines, *_page(output_dir, page, *subjects)]))
+
+
+def tell_reports(output_dir: Path, number: int, seconds: float, *pages: str) -> None:
+    """The last screen of a call that only writes reports.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Of the call.
+    number : int
+        Of reports.
+    seconds : float
+        That the call has taken.
+    *pages : str
+        Names of pages to begin with: the first that there is.
+    """
+    written = f"{number} report{'' if number == 1 else 's'} in {in_words(seconds)}"
+    tell("\n".join([f"brainlm-bids: {written}", *_page(output_dir, *pages)]))
 
 
 def _line(row: Row, repeated: Sequence[str]) -> str:
@@ -171,10 +188,9 @@ def _line(row: Row, repeated: Sequence[str]) -> str:
     return f"{row.status:8} {row.source}{used}  {reason}".rstrip()
 
 
-def _page(rows: Sequence[Row], output_dir: Path, first: str) -> Path | None:
-    names = [first, *sorted({row.participant_id for row in rows if row.participant_id})]
-    pages = (output_dir / f"{name}.html" for name in names)
-    return next((page for page in pages if page.is_file()), None)
+def _page(output_dir: Path, *names: str) -> list[str]:
+    pages = [output_dir / f"{name}.html" for name in names]
+    return [f"report: {page}" for page in pages if page.is_file()][:1]
 
 
 def as_texts(rows: Sequence[Row]) -> list[dict[str, str | None]]:
