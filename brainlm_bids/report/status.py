@@ -129,7 +129,8 @@ def group_calls(output_dir: Path) -> list[str]:
         rows = [dict.fromkeys(COLUMNS, "") | without_na(row) for row in read_tsv(path)]
         of_cohort = [row for row in rows if of_group(row)]
         every += [path.name.removesuffix(_END)] if of_cohort else []
-        if any(row["status"] != "cached" for row in of_cohort):
+        # what is left out, or cannot be decoded, is so in every call
+        if any(row["status"] not in ("cached", "skipped") for row in of_cohort):
             found.append(every[-1])
     return found or every[-1:]
 

@@ -478,7 +478,8 @@ def test_the_page_tells_how_it_came_to_be(tmp_path: Path) -> None:
         ("20260103-100000_bbbbbbbb", "cached", "again"),
     ):
         row = {"participant_id": "sub-01", "source": source, "status": status}
-        _write(logs / f"{name}_status.tsv", [row])
+        skipped = {"participant_id": "group", "source": "decoding of x (m)", "status": "skipped"}
+        _write(logs / f"{name}_status.tsv", [row, skipped])
         command = f"brainlm-bids bids out group --target {word}"
         files.write_json(logs / f"{name}_call.json", {"Command": command, "Version": "9.9"})
     page = build_group_report(tmp_path, naming.stem, SPACE, ATLAS, version="1.2.3").read_text()
