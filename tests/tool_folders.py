@@ -145,6 +145,8 @@ def perturb_folder(
             "Change": {"value": 0.0},
             "NullSets": n_null,
             "NullMatchedFor": "number of parcels",
+            "MeanDistance": 24.4,
+            "NullMeanDistance": 75.7,
             "Warnings": UNTRAINED if about.get("untrained") else [],
         }
         files.write_json(path.with_suffix(".json"), sidecar)

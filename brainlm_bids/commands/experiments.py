@@ -106,8 +106,10 @@ NULL = (
         name="match",
         kind=str,
         default="size",
-        choices=("size", "hemisphere"),
-        help="random sets have the same number of parcels, in total or in each hemisphere",
+        choices=("size", "hemisphere", "space"),
+        help="random sets have the same number of parcels, in total or in each hemisphere; space: "
+        "they also lie to one another as those to change do (the set is turned about the centre of "
+        "each hemisphere)",
     ),
 )
 

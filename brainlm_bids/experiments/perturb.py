@@ -47,6 +47,7 @@ from brainlm_bids.experiments.recordings import (
     read_scaled,
 )
 from brainlm_bids.experiments.results import Results, load
+from brainlm_bids.experiments.turned_sets import mean_distance, turned_sets
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.embedding import Embeddings, embed
 from brainlm_bids.notices import Kind, Notice, notice
@@ -144,7 +145,11 @@ def _design(items: Sequence[Recording], chosen: list[int], options: Perturbation
     sets = np.empty((0, len(chosen)), dtype=np.int64)
     if options.n_null:
         pool = np.flatnonzero(with_data)
-        sets = random_sets(chosen, pool, options.n_null, options.seed, groups)
+        if options.match == "space":
+            xyz, sides = resources.parcels().xyz, resources.parcels().hemisphere
+            sets = turned_sets(chosen, pool, options.n_null, options.seed, xyz, sides)
+        else:
+            sets = random_sets(chosen, pool, options.n_null, options.seed, groups)
     return Design(chosen, sets, configuration_hash({"sets": sets.tolist()}))
 
 
@@ -264,13 +269,22 @@ def _mask_ratio(model: LoadedModel, options: PerturbationOptions) -> float:
 
 def _provenance(design: Design, options: PerturbationOptions) -> dict[str, Any]:
     names = resources.parcels().names
-    alike = {"size": "number of parcels", "hemisphere": "number of parcels in each hemisphere"}
+    alike = {
+        "size": "number of parcels",
+        "hemisphere": "number of parcels in each hemisphere",
+        "space": "number of parcels in each hemisphere, and the distances between them",
+    }
+    xyz = resources.parcels().xyz
+    distances = [mean_distance(parcels, xyz) for parcels in design.sets]
     return {
         "ChangedParcels": [names[k] for k in design.chosen],
         "Change": options.change,
         "ChangeUnits": "interquartile ranges (value); 0 is the parcel's median",
         "NullSets": len(design.sets),
         "NullMatchedFor": alike[options.match],
+        "MeanDistance": mean_distance(design.chosen, xyz),
+        "NullMeanDistance": float(np.mean(distances)) if distances else None,
+        "DistanceUnits": "mm between parcels of a set",
         "NullDrawnFrom": "parcels with data in all recordings of the call, the changed ones too",
         "P": "(1 + sets with at least this change) / (1 + sets); q: Benjamini-Hochberg",
     }

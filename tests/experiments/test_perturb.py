@@ -22,6 +22,7 @@ from brainlm_bids.experiments.perturbation import (
     perturb,
     random_sets,
 )
+from brainlm_bids.experiments.turned_sets import mean_distance, turned_sets
 from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.parcels.selection import find_parcels
@@ -69,6 +70,41 @@ def test_random_sets_are_as_asked_and_even() -> None:
     assert ((matched % 2).sum(axis=1) == 2).all()
     with pytest.raises(UserError, match="only 40 have data"):
         random_sets(list(range(40)), pool, 5, seed=0)
+
+
+def test_turned_sets_are_as_compact_and_on_the_same_sides() -> None:
+    pool = np.flatnonzero(np.arange(424) != 7)
+    for words in (["VI"], ["R_V1", "R_V2", "R_V3"]):
+        chosen = [one for one in find_parcels(words, PARCELS) if one != 7]
+        call = {"pool": pool, "n_sets": 40, "seed": 0}
+        turned = turned_sets(chosen, **call, xyz=PARCELS.xyz, groups=PARCELS.hemisphere)
+        scattered = random_sets(chosen, **call)
+        assert turned.shape == (40, len(chosen)) and not (turned == 7).any()
+        assert all(len(set(one)) == len(chosen) for one in turned.tolist())
+        sides = np.array(PARCELS.hemisphere)
+        for one in turned:
+            assert sorted(sides[one]) == sorted(sides[chosen])
+        own = mean_distance(chosen, PARCELS.xyz)
+        found, others = (
+            np.mean([mean_distance(one, PARCELS.xyz) for one in sets])
+            for sets in (turned, scattered)
+        )
+        assert abs(found - own) < 0.4 * abs(others - own), words
+    again = turned_sets(chosen, **call, xyz=PARCELS.xyz, groups=PARCELS.hemisphere)
+    assert np.array_equal(again, turned)
+    with pytest.raises(UserError, match="only 2 have data"):
+        turned_sets([0, 1], [2, 3], 3, 0, np.eye(4)[:, :3], ["R"] * 4)
+
+
+def test_a_turned_set_of_a_rigid_world_is_itself_turned() -> None:
+    """Parcels on a sphere: distances within a set are kept up to the spacing of the parcels."""
+    rng = np.random.default_rng(3)
+    points = rng.standard_normal((3000, 3))
+    points *= 60 / np.linalg.norm(points, axis=1, keepdims=True)
+    chosen = np.argsort(((points - points[0]) ** 2).sum(axis=1))[[0, 40, 160]]
+    own = mean_distance(chosen, points)
+    for one in turned_sets(chosen.tolist(), range(3000), 20, 1, points, ["R"] * 3000):
+        assert mean_distance(one, points) == pytest.approx(own, abs=6.0)
 
 
 def test_p_is_uniform_when_the_set_is_a_random_one() -> None:

@@ -203,6 +203,14 @@ def test_parcels_beside_random_sets(lifted: int, n_null: int, said: str, tmp_pat
     assert lifted == 0 or best == [max(by_network, key=lambda name: by_network[name] or 0)]
 
 
+def test_how_random_sets_are_matched_is_said_with_numbers(tmp_path: Path) -> None:
+    note = perturb.sections(runs_of(perturb_folder(tmp_path))[0])[0].notes[-1]
+    assert (
+        "matched for: number of parcels. The mean distance between the changed parcels is" in note
+    )
+    assert "is 24 mm, in the random sets 76 mm" in note and "`--match space`" in note
+
+
 def test_without_random_sets_nothing_is_concluded(tmp_path: Path) -> None:
     folder = perturb_folder(tmp_path, n_null=0)
     for path in folder.glob("*.tsv"):

@@ -90,6 +90,8 @@ def _perturb(run: Run) -> str:
     alike = {
         "size": "of as many parcels",
         "hemisphere": "of as many parcels in each hemisphere",
+        "space": "of as many parcels in each hemisphere that lie to one another as those do, made "
+        "by turning the set about the centre of each hemisphere,",
     }.get(str(match), "of as many parcels")
     return text + (
         f"The same change of {counted(n_null, 'random set')} {alike} gave the null "

@@ -230,14 +230,21 @@ def _against(response: Response, control: Response) -> list[str]:
 
 
 def _matched(response: Response) -> str:
-    alike = str(response.sidecar.get("NullMatchedFor") or "number of parcels")
+    sidecar = response.sidecar
+    alike = str(sidecar.get("NullMatchedFor") or "number of parcels")
     text = f"The random sets are matched for: {alike}."
+    own, others = (as_float(sidecar.get(key)) for key in ("MeanDistance", "NullMeanDistance"))
+    if own is not None and others is not None:
+        text += (
+            f" The mean distance between the changed parcels is {own:.0f} mm, in the random sets "
+            f"{others:.0f} mm."
+        )
     if "distance" in alike:
         return text
     return (
-        f"{text} They are not matched for the distances between their parcels: a compact set of "
-        "similar parcels affects its neighbours more than scattered ones do in any model that has "
-        "learned correlations."
+        f"{text} A compact set of similar parcels affects its neighbours more than scattered ones "
+        "do in any model that has learned correlations: `--match space` draws sets that are as "
+        "compact."
     )
 
 
