@@ -15,7 +15,7 @@ import numpy as np
 from brainlm_bids.bids.derivatives import Derivative, find_derivatives
 from brainlm_bids.report.embedding_map import Panel, View, find_views
 from brainlm_bids.report.page import anchor
-from brainlm_bids.report.ranks import rank
+from brainlm_bids.report.ranks import SIZE, rank
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.values import read_json, read_tsv
 
@@ -110,7 +110,7 @@ def _drawn(table: Derivative, view: View, panel: Panel, stems: Sequence[str]) ->
 
 def _in_words(distance: float, ordered: Sequence[float]) -> str:
     """How far from the middle a recording is, compared with the others."""
-    return f"distance from the middle: {rank(distance, ordered)}" if len(ordered) > 1 else ""
+    return f"distance from the middle: {rank(distance, ordered, SIZE)}" if len(ordered) > 1 else ""
 
 
 def marks(stem: str, maps: Sequence[CohortMap]) -> list[Mark]:

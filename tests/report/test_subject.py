@@ -253,7 +253,7 @@ def test_a_recording_is_marked_on_the_map_of_the_group_level(tmp_path: Path) -> 
     dots = re.search(r'<path id="(map-[^"]*)" d="(.*?)"', text)
     assert dots is not None and dots[2].count("M") == 6
     assert f'<use href="#{dots[1]}"/><path class="here" d="M960 500h0"/>' in text
-    assert "distance from the middle: the highest of 6" in text
+    assert "distance from the middle: the largest of 6" in text
 
 
 # --- sessions ------------------------------------------------------------------------------------
