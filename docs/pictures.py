@@ -144,7 +144,7 @@ def draw_series() -> None:
         matrix = np.corrcoef((signal + left * artefact).T)
         return lambda path: parcels.plot_connectivity(path, matrix, networks)
 
-    pair("carpet", carpet(0.03), carpet(0.8), (0.0, 0.49, 1.0, 0.93))
+    pair("carpet", carpet(0.03), carpet(0.8), (0.0, 0.527, 1.0, 1.0))
     pair(
         "connectivity",
         connectivity(0.0),
