@@ -42,9 +42,9 @@ class IndexRow:
     recording: RecordingSummary
     marked: str
     n_marked: int
+    grave: str
     warnings: str
     weight: int
-    grave: bool
     cells: Markup
 
 
@@ -210,9 +210,9 @@ def _rows(
             row,
             ", ".join(headings[key] for key in reasons if key in headings),
             len(reasons),
-            ", ".join(kind.replace("_", " ") for kind in row.warnings),
+            _kinds(row, grave=True),
+            _kinds(row, grave=False),
             _weight(row),
-            row.level == "danger",
             Markup("".join(_cell(*column.cells[place]) for column in columns)),
         )
         for place, (row, reasons) in enumerate(zip(recordings, marked, strict=True))
@@ -225,6 +225,12 @@ def _cell(text: str, value: str, reason: str) -> str:
     if reason:
         attributes += f' class="odd" title="{escape(reason)}"'
     return f"<td{attributes}>{escape(text)}</td>"
+
+
+def _kinds(one: RecordingSummary, *, grave: bool) -> str:
+    """The warnings because of which it must not be interpreted, or the others."""
+    kinds = [kind for kind in one.warnings if (level_of(kind) == "danger") == grave]
+    return ", ".join(kind.replace("_", " ") for kind in kinds)
 
 
 def _weight(one: RecordingSummary) -> int:
