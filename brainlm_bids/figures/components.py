@@ -310,12 +310,13 @@ def _words(
 ) -> None:
     """The decision in words, and all features, bold where they decided."""
     decided = limits.exceeded(values) if name == "noise" else []
-    reasons = [f"{WORDS_OF[key]} {values[key]:.2f}" for key in decided] or ["below every limit"]
+    # a CSF fraction of 0.103 is above the limit of 0.10
+    said = {key: f"{WORDS_OF[key]} {values[key]:.{2 + (key == 'csf_fract')}f}" for key in WORDS_OF}
+    reasons = [said[key] for key in decided] or ["below every limit"]
     drawing.text(WORDS, y + 13, f"**{name}:** {', '.join(reasons[:2])}")
     if len(reasons) > 2:
         drawing.text(WORDS, y + 26, ", ".join(reasons[2:]))
     for row, pair in enumerate((("max_rp_corr", "edge_fract"), ("hfc", "csf_fract"))):
         for column, key in enumerate(pair):
             bold = "**" if key in decided else ""
-            words = f"{bold}{WORDS_OF[key]} {values[key]:.2f}{bold}"
-            drawing.text(WORDS + 86 * column, y + 43 + 14 * row, words)
+            drawing.text(WORDS + 86 * column, y + 43 + 14 * row, f"{bold}{said[key]}{bold}")
