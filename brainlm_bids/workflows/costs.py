@@ -65,8 +65,8 @@ KINDS = {
     "model": Kind("model", 8.0),
 }
 # Seconds of a model per second of a recording, without a GPU: 91 s for 111M and 360 s (measured,
-# docs/scaling.md); the others by their floating-point operations.
-MODELS = {"650M": 1.5, "111M": 0.25, "13M": 0.3}
+# docs/scaling.md); the embedding of a window takes 650M 8.9 times as long, and 13M 1.5 times.
+MODELS = {"650M": 2.2, "111M": 0.25, "13M": 0.38}
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_titles_name_the_run_and_the_step(tmp_path: Path) -> None:
     assert weights[f"{said}: model brainlm111M"] == 8.0 + 0.25 * 720
 
 
-@pytest.mark.parametrize(("label", "rate"), [("brainlm650M", 1.5), ("random13M", 0.3), ("x", 0.0)])
+@pytest.mark.parametrize(("label", "rate"), [("brainlm650M", 2.2), ("random13M", 0.38), ("x", 0.0)])
 def test_models_take_what_their_size_says(label: str, rate: float) -> None:
     assert expected_seconds("model_x_y", Size(1.0, 100.0), label) == 8.0 + 100 * rate
 
