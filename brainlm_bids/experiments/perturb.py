@@ -324,6 +324,7 @@ def _summarise(
         **_provenance(design, options),
         "Recordings": [recording.stem for recording in done],
         "NumberOfSubjects": len(set(subjects)),
+        "Warnings": _warnings(Changes(change, together)),
         "Failed": results.problems,
     }
     everyone = np.stack([*moved, together])

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tool_folders import (
+    ATLAS,
     FOLDERS,
     R2,
     SCORES,
+    SPACE,
     call,
     decoding_rows,
     errors,
@@ -24,9 +26,11 @@ from tool_folders import (
 
 from brainlm_bids import files
 from brainlm_bids.bids.calls import tool_calls
+from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.horizons import compared_errors, mean_errors
+from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.report.tools import finetune, horizons, page, perturb, pretrain
 from brainlm_bids.report.tools.records import runs_of
 
@@ -201,6 +205,33 @@ def test_parcels_beside_random_sets(lifted: int, n_null: int, said: str, tmp_pat
     by_network = {one.cells[0].text: one.cells[3].value for one in section.tables[0].rows}
     best = [one.cells[0].text for one in section.tables[0].rows if one.best]
     assert lifted == 0 or best == [max(by_network, key=lambda name: by_network[name] or 0)]
+
+
+def test_changes_of_the_size_of_rounding_errors_are_no_result(tmp_path: Path) -> None:
+    folder = perturb_folder(tmp_path)
+    for path in folder.glob("*metrics.json"):
+        sidecar = files.read_json(path)
+        sidecar["Warnings"] = to_json([notice(Kind.ROUNDING_ONLY, "No prediction changes.")])
+        files.write_json(path, sidecar)
+    text = " ".join(perturb.sections(runs_of(folder)[0])[0].claims)
+    assert "by more than rounding errors" in text and "change more than" not in text
+
+
+@pytest.mark.parametrize(
+    ("tool", "key"), [("forecast", "forecast_errors"), ("perturb", "perturbation")]
+)
+def test_recordings_of_other_calls_are_not_taken_for_tabled(
+    tool: str, key: str, tmp_path: Path
+) -> None:
+    folder = FOLDERS[tool](tmp_path)
+    for subject in ("sub-01", "sub-88"):
+        naming = Naming(str(folder), f"{subject}_task-rest", SPACE, ATLAS)
+        model = "brainlm13M" if tool == "perturb" else ""
+        files.write_text(naming.path(key, model=model), "a\n1\n")
+    (path,) = page.write_pages(folder)
+    text = Words(path.read_text()).text
+    assert "1 recording of this folder is in no table" in text and "sub-88_task-rest" in text
+    assert "sub-01_task-rest," not in text
 
 
 def test_how_random_sets_are_matched_is_said_with_numbers(tmp_path: Path) -> None:

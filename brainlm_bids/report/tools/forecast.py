@@ -8,7 +8,12 @@ from brainlm_bids.bids.derivatives import Derivative, find_derivatives
 from brainlm_bids.report.figure_files import existing_figures
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.tools import horizons
-from brainlm_bids.report.tools.models import models_section, untrained_models, warnings_of
+from brainlm_bids.report.tools.models import (
+    models_section,
+    not_tabled,
+    untrained_models,
+    warnings_of,
+)
 from brainlm_bids.report.tools.parts import Section
 from brainlm_bids.report.tools.records import FORECAST, Run
 from brainlm_bids.report.values import Fact, as_list, number, read_json, read_tsv
@@ -39,7 +44,14 @@ def sections(run: Run) -> list[Section]:
         sidecar = read_json(one.path.with_suffix(".json"))
         models |= mapping(sidecar.get("Models"))
         parts.append(_section(run, one, sidecar, f"forecasts-{number_}"))
-    if not parts:
+    if parts:
+        tabled = [
+            name
+            for one in found
+            for name in as_list(read_json(one.path.with_suffix(".json")).get("Recordings"))
+        ]
+        parts[-1].notes += not_tabled(run.folder, "forecast_errors", tabled)
+    else:
         parts = [
             Section("Forecasts", "forecasts", claims=["No recording has been forecast completely."])
         ]

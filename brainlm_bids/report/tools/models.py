@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from brainlm_bids.notices import from_json
+from brainlm_bids.bids.derivatives import find_derivatives
+from brainlm_bids.notices import from_json, gravest_first
 from brainlm_bids.report.model_facts import licence
 from brainlm_bids.report.run_records import mapping
 from brainlm_bids.report.tools.parts import Cell, Section, Table, Warned, row, warned
@@ -41,6 +43,29 @@ def models_section(models: Mapping[str, Any]) -> Section:
     return Section("Models", "models", tables=[table])
 
 
+def not_tabled(folder: Path, key: str, tabled: Iterable[object]) -> list[str]:
+    """A sentence on recordings that have results but are in no table over recordings.
+
+    Parameters
+    ----------
+    folder
+        The results.
+    key
+        Key of the results of one recording in the table of outputs.
+    tabled
+        The recordings of all tables.
+    """
+    known = {one.naming.stem for one in find_derivatives(folder, [key])}
+    other = sorted(known - {str(name) for name in tabled})
+    if not other:
+        return []
+    are = "recording of this folder is" if len(other) == 1 else "recordings of this folder are"
+    return [
+        f"{len(other)} {are} in no table, since the last call did not ask for it: "
+        f"{', '.join(other)}. A call for all recordings together computes none again."
+    ]
+
+
 def warnings_of(sidecars: Sequence[Mapping[str, Any]]) -> list[Warned]:
     """The warnings of some sidecars with their advice, each once, the gravest first.
 
@@ -49,7 +74,5 @@ def warnings_of(sidecars: Sequence[Mapping[str, Any]]) -> list[Warned]:
     sidecars
         Of the results.
     """
-    from brainlm_bids.notices import gravest_first
-
     found = [one for sidecar in sidecars for one in from_json(sidecar.get("Warnings"))]
     return warned(gravest_first(found))

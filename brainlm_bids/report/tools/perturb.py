@@ -8,11 +8,17 @@ from typing import Any, NamedTuple
 
 from brainlm_bids.bids.derivatives import Derivative, find_derivatives
 from brainlm_bids.figures.palette import NETWORKS
+from brainlm_bids.notices import Kind, from_json
 from brainlm_bids.report.best import best_rows
 from brainlm_bids.report.clauses import counted
 from brainlm_bids.report.figure_files import existing_figures
 from brainlm_bids.report.run_records import mapping
-from brainlm_bids.report.tools.models import models_section, untrained_models, warnings_of
+from brainlm_bids.report.tools.models import (
+    models_section,
+    not_tabled,
+    untrained_models,
+    warnings_of,
+)
 from brainlm_bids.report.tools.parts import Cell, Section, Table, cell, row, written
 from brainlm_bids.report.tools.records import PERTURB, Run
 from brainlm_bids.report.values import (
@@ -102,6 +108,8 @@ def sections(run: Run) -> list[Section]:
     if not parts:
         text = "No recording has been perturbed completely."
         return [Section("Perturbation", "perturbation", claims=[text])]
+    tabled = [name for _, one in responses for name in as_list(one.sidecar.get("Recordings"))]
+    parts[-1].notes += not_tabled(run.folder, "perturbation", tabled)
     models: dict[str, Any] = {}
     for _, response in responses:
         models |= mapping(response.sidecar.get("Models"))
@@ -198,6 +206,9 @@ def _changed(response: Response) -> str:
     known = response.known
     if not known:
         return "The predictions for other parcels could not be compared."
+    kinds = [one.kind for one in from_json(response.sidecar.get("Warnings"))]
+    if Kind.ROUNDING_ONLY in kinds:
+        return "No prediction for another parcel changes by more than rounding errors."
     n_sets = max(int(as_float(one.get("n_null")) or 0) for one in known)
     if not n_sets:
         return "Without random sets, which predictions change more than by chance is not known."
