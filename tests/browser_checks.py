@@ -63,13 +63,18 @@ def listen(context: Any) -> list[str]:
     context.add_init_script(_VIOLATIONS)
     context.on("console", lambda said: complaints.append(f"console {said.type}: {said.text}"))
     context.on("weberror", lambda error: complaints.append(f"script: {error.error}"))
-    context.on("requestfailed", lambda made: complaints.append(f"failed: {made.url}"))
+    context.on("requestfailed", lambda made: complaints.extend(_failure(made)))
     context.on(
         "response",
         lambda got: complaints.append(f"{got.status}: {got.url}") if got.status >= 400 else None,
     )
     context.complaints = complaints
     return complaints
+
+
+def _failure(made: Any) -> list[str]:
+    """What to complain of; a browser that leaves a page gives up what it still loads."""
+    return [] if made.failure == "net::ERR_ABORTED" else [f"failed: {made.url} ({made.failure})"]
 
 
 def open_page(page: Any, path: Path, anchor: str = "") -> None:
