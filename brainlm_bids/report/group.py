@@ -24,6 +24,7 @@ from brainlm_bids.report.group_recordings import gather_lines
 from brainlm_bids.report.measures import rule
 from brainlm_bids.report.methods_group import cohort_methods
 from brainlm_bids.report.page import Places, render
+from brainlm_bids.report.places import INDEX
 from brainlm_bids.report.single_file import with_pictures
 from brainlm_bids.report.values import (
     Fact,
@@ -78,10 +79,10 @@ def build_group_report(
     warnings = gravest_first(from_json(sidecar.get("Warnings")))
     labels = _models(naming)
     models = [gather_model(naming, label, warnings) for label in labels]
-    index = "index.html" if (output_dir / "index.html").is_file() else ""
+    # the group level writes the index right after this page, which does not depend on an older one
     text = render(
         "group.html.j2",
-        Places(index=index),
+        Places(index=INDEX),
         title=stem.replace("_", " · "),
         facts=_facts(recordings, scaling, sidecar, models),
         warnings=warnings,
