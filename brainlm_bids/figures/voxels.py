@@ -108,7 +108,8 @@ def plot_maps(
             axes.set_title(title)
             part.colorbar(axes.images[0], ax=axes, label=unit, pad=0.01, aspect=25, extend="max")
             middle = c.finite_percentile(inside, 50, 0.0)
-            c.note(axes, f"median in the brain: {middle:.4g}")
+            digits = ".0f" if abs(middle) >= 1000 else ".4g"
+            c.note(axes, f"median in the brain: {middle:{digits}}")
 
 
 def _draw_map(

@@ -198,6 +198,21 @@ def test_confounds_are_those_of_fmriprep(two_processes: Call) -> None:
         np.testing.assert_allclose(column[name], np.nan_to_num(mixing[:, k]), rtol=1e-6)
 
 
+def test_image_quality_is_that_of_the_steady_state(two_processes: Call) -> None:
+    func = two_processes.out / "sub-01" / "func"
+    names, (row,) = read_tsv(next(func.glob("*rest_desc-quality_metrics.tsv")))
+    quality = dict(zip(names, row, strict=True))
+    series = json.loads(next(func.glob("*rest*_desc-denoised_timeseries.json")).read_text())
+    assert quality["fd_mean"] == pytest.approx(series["MeanFramewiseDisplacement"], rel=1e-5)
+    assert quality["dummy_trs"] == series["DummyVolumes"] and not series["BadVolumes"]
+    assert quality["size_t"] == VOLUMES - series["DummyVolumes"]
+    assert quality["spacing_tr"] == pytest.approx(TR)
+    assert quality["tsnr"] > 5 and 0.8 < quality["dvars_std"] < 1.5 and 0 < quality["gcor"] < 1
+    sidecar = json.loads(next(func.glob("*rest_desc-quality_metrics.json")).read_text())
+    assert sidecar["NotAvailable"] == {} and sidecar["SliceTimingCorrected"] is False
+    assert not np.isnan(row).any()
+
+
 def test_without_a_t1w_it_is_said(two_processes: Call) -> None:
     sidecar = next((two_processes.out / "sub-02" / "func").glob("*desc-robust_timeseries.json"))
     values = json.loads(sidecar.read_text())
