@@ -95,6 +95,33 @@ class BrainLM:
             model = load_model(source, seed=random_state, device=device, precision=precision)
         return cls(model, resource, offline=offline)
 
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write the network as a folder that `from_pretrained` and `--model` take.
+
+        Parameters
+        ----------
+        save_directory
+            The folder: config.json and model.safetensors in the released layout, in float32, with a
+            model card (README.md) that states the licence. The record of a training is kept.
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> BrainLM.from_pretrained("demo").save_pretrained(folder)
+        >>> BrainLM.from_pretrained(folder).embedding_dim
+        64
+        """
+        from brainlm_bids.training.saving import save_copy
+
+        with value_errors():
+            save_copy(Path(save_directory), self._model.network, self._resource)
+
     def __repr__(self) -> str:
         model = self._model
         weights = "untrained" if model.untrained else f"sha256 {str(model.sha256)[:8]}…"

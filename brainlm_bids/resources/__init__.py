@@ -24,7 +24,11 @@ from brainlm_bids.resources.checkpoint import (
 )
 from brainlm_bids.resources.fetching import FETCHABLE, fetch
 from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
-from brainlm_bids.resources.labels import WEIGHTS_LICENCE, WEIGHTS_LICENCE_NAME
+from brainlm_bids.resources.labels import (
+    NOT_STATED,
+    WEIGHTS_LICENCE,
+    WEIGHTS_LICENCE_NAME,
+)
 from brainlm_bids.resources.packaged import aroma_masks, tissue_maps
 from brainlm_bids.resources.spatial_null import SPATIAL_NULL, spatial_null
 from brainlm_bids.resources.template import (
@@ -39,6 +43,7 @@ __all__ = [
     "FETCHABLE",
     "MNI_2MM_AFFINE",
     "MODEL_REVISION",
+    "NOT_STATED",
     "RANDOM_MODELS",
     "REAL_SPACE",
     "SOURCES",

@@ -234,7 +234,22 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
         sha256 = etag if etag is not None and len(etag) == 64 else None
         headers = hub.utils.build_hf_headers()
         download(url, folder / file, sha256, resumable=sha256 is not None, headers=headers)
-    sha256 = _check_sums(folder)
+    record_origin(folder, name, _check_sums(folder))
+    return folder
+
+
+def record_origin(folder: Path, name: str, sha256: str) -> None:
+    """Write beside weights which published ones they are, so that a copy is still recognised.
+
+    Parameters
+    ----------
+    folder
+        Of the weights.
+    name
+        A key of `PUBLISHED`.
+    sha256
+        Checksum of the file of weights in this folder.
+    """
     origin = {
         "Name": name,
         "Sha256": sha256,
@@ -242,7 +257,6 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
         "Licence": WEIGHTS_LICENCE,
     }
     write_json(folder / ORIGIN_FILE, origin)
-    return folder
 
 
 def _check_sums(folder: Path) -> str:

@@ -17,9 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import atomically, write_json
+from brainlm_bids.files import atomically, file_sha256, read_json, write_json, write_text
 from brainlm_bids.model.config import config_content
 from brainlm_bids.model.network import Network
+from brainlm_bids.resources import ModelResource
+from brainlm_bids.resources.checkpoint import record_origin
+from brainlm_bids.resources.labels import PUBLISHED
+from brainlm_bids.training.card import model_card
 
 STATE = "state.pt"
 
@@ -51,7 +55,7 @@ def save_checkpoint(folder: Path, network: Network, about: Mapping[str, Any]) ->
     network
         The network.
     about
-        Provenance, for training.json.
+        Provenance, for training.json and the model card.
 
     Raises
     ------
@@ -59,10 +63,61 @@ def save_checkpoint(folder: Path, network: Network, about: Mapping[str, Any]) ->
         If it cannot be written; the files from before are kept.
     """
     with _nothing_lost(folder):
-        write_json(folder / "config.json", config_content(network.config))
-        with atomically(folder / "model.safetensors") as temporary:
-            save_file(checkpoint_tensors(network), temporary, metadata={"format": "pt"})
+        write_network(folder, network)
         write_json(folder / "training.json", about)
+        write_text(folder / "README.md", model_card(folder.name, network.config, about))
+
+
+def write_network(folder: Path, network: Network) -> None:
+    """Write the architecture and the weights of a checkpoint, in the released layout.
+
+    Parameters
+    ----------
+    folder
+        Folder of the checkpoint.
+    network
+        The network.
+    """
+    write_json(folder / "config.json", config_content(network.config))
+    with atomically(folder / "model.safetensors") as temporary:
+        save_file(checkpoint_tensors(network), temporary, metadata={"format": "pt"})
+
+
+def save_copy(folder: Path, network: Network, resource: ModelResource) -> None:
+    """Write a copy of a checkpoint as it is, with what is known of its origin.
+
+    Parameters
+    ----------
+    folder
+        Folder of the copy.
+    network
+        The network.
+    resource
+        Where its weights are from.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    about = {} if resource.path is None else recorded_training(resource.path)
+    with _nothing_lost(folder):
+        write_network(folder, network)
+        if about:
+            write_json(folder / "training.json", about)
+        card = model_card(resource.label, network.config, about, licence=resource.licence)
+        write_text(folder / "README.md", card)
+        if resource.name in PUBLISHED:
+            record_origin(folder, resource.name, file_sha256(folder / "model.safetensors"))
+
+
+def recorded_training(folder: Path) -> dict[str, Any]:
+    """Read the record of the training in a folder of a checkpoint; empty if there is none."""
+    path = folder / "training.json"
+    try:
+        return read_json(path) if path.is_file() else {}
+    except UserError:
+        return {}
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
