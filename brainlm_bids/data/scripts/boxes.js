@@ -29,13 +29,19 @@
       box.setAttribute("aria-label", label(box).trim());
     });
   }
-  let waiting = 0;
+  let waiting = false;
   function later() {
-    clearTimeout(waiting);
-    waiting = setTimeout(look, 100);
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(function () {
+      waiting = false;
+      look();
+    });
   }
   addEventListener("resize", later);
   addEventListener("load", look);
+  // a figure has its size when it is there, also one that took the place of another
+  document.addEventListener("load", later, true);
   // what is unfolded has a size only then
   document.addEventListener("toggle", later, true);
   look();
