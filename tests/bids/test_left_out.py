@@ -307,7 +307,7 @@ def test_nothing_that_could_be_taken_is_nothing_to_do(
         return
     rows = files.read_rows(next((out / "logs").glob("*_status.tsv")))
     assert {(row["participant_id"], row["status"]) for row in rows} == {("sub-01", "skipped")}
-    assert not list(out.glob("*.html"))
+    assert not list(out.glob("sub-*.html")), "there is nothing to report of a subject"
 
 
 def test_no_run_at_all(root: Path) -> None:

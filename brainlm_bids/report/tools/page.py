@@ -134,12 +134,16 @@ def reported(
     dict
         The record; the call may add fields.
     """
+    show = True
     try:
         with recorded(folder, command, Tool=tool, **facts) as record:
             write_page(folder)
             yield record
+    except UserError:  # its one line is all that there is to read
+        show = False
+        raise
     finally:
-        write_page(folder, show=True)
+        write_page(folder, show=show)
 
 
 def _page(run: Run, tools: set[str]) -> str:
