@@ -20,7 +20,9 @@ DOCKER_BUILD ?=
 OLDEST := .venv-oldest
 FROM_WHEEL := .venv-dist
 OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort tests/test_settings.py \
-  tests/preproc/distortion/test_phase.py tests/model --ignore=tests/model/test_transformers.py
+  tests/preproc/distortion/test_phase.py tests/model --ignore=tests/model/test_transformers.py \
+  $(addprefix --deselect=tests/bids/test_fmriprep_derivatives.py::test_,a_strategy_of_nilearn \
+    aroma_runs_on_fmripreps_output_with_old_names the_other_template_needs_templateflows_transform)
 # a file's tests stay together: they share what they compute once
 PARALLEL ?= -n 2 --dist loadfile
 # A thread per process, since two processes share the cores: threads that wait for one another
