@@ -106,7 +106,7 @@ def plot_component_maps(
             continue
         share = 100 * variance[order].sum()
         count = f"{len(order)} component{'s' * (len(order) != 1)}"
-        title = f"Classified as {name}: {count}, {share:.0f} % of the variance"
+        title = f"Classified as {name}: {count}, {share:.0f} % of the run's variance"
         _header(drawing, y, title, top, time, len(mixing))
         y += HEAD
         for k in order:
