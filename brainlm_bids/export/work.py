@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.export import arrow, folders, toolkit
 from brainlm_bids.export.rows import SERIES, Row, read_row, same_parcels, standardised
 from brainlm_bids.files import read_json, write_json, write_text, write_tsv
+from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.resources import parcels
 from brainlm_bids.training.recordings import beside
 from brainlm_bids.training.split import PARTS, read_split, split_subjects
@@ -97,10 +98,10 @@ def export(options: ExportOptions) -> int:
     ) as name:
         work = Path(name) / "data"
         work.mkdir()
-        log = _Log()
-        _WRITERS[options.format if options.layout != "toolkit" else "toolkit"](
-            options, planned, work, log
-        )
+        writer = _WRITERS["toolkit" if options.layout == "toolkit" else options.format]
+        with Progress("recording", spacing=SPACING) as progress:
+            log = _Log(progress)
+            writer(options, planned, work, log)
         if not log.written:
             raise UserError(f"{options.input}: no recording could be exported: {log.reasons()}")
         _describe(options, planned, work, log)
@@ -116,8 +117,17 @@ def export(options: ExportOptions) -> int:
 class _Log:
     """A row per recording: what was written, and what was left out and why."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
+        self._progress, self._passes = progress, 0
+
+    def reading(self, planned: Sequence[_Planned]) -> Iterable[_Planned]:
+        """Go through recordings, and show how far it has come."""
+        if self._progress is None:
+            return planned
+        self._passes += 1
+        kind = f"pass {self._passes}"
+        return self._progress.each(planned, lambda plan: f"{plan.recording.stem}: reading", kind)
 
     @property
     def written(self) -> list[dict[str, Any]]:
@@ -200,7 +210,7 @@ def _rows(
 ) -> Iterator[Row]:
     """The recordings, one at a time; one that cannot be used is logged and left out."""
     names: tuple[str, ...] | None = None
-    for plan in planned:
+    for plan in log.reading(planned):
         if not plan.part:
             log.add(plan, None, "not in split", f"{plan.recording.stem}: is not in --split")
             continue
