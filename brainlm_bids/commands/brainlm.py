@@ -21,6 +21,7 @@ from brainlm_bids.commands.export import add_export_command
 from brainlm_bids.commands.parser import Parser, add_option, add_options, add_positional
 from brainlm_bids.commands.simulate import add_simulate_command
 from brainlm_bids.commands.training import SEED, add_training_commands
+from brainlm_bids.commands.verify import add_verify_command
 from brainlm_bids.errors import UserError
 from brainlm_bids.remaining import in_words
 from brainlm_bids.values import Option
@@ -201,6 +202,7 @@ def build_parser() -> Parser:
     add_training_commands(commands)
     add_experiment_commands(commands)
     add_export_command(commands)
+    add_verify_command(commands)
     _add_report(commands)
     return parser
 
