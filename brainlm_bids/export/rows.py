@@ -98,6 +98,8 @@ def read_row(recording: Recording, output_dir_parts: int, *, tr: float | None = 
     values = (
         values[dummy:] if recording.path.name.endswith("desc-denoised_timeseries.tsv") else values
     )
+    # the scaled series are 0 in parcels without data, which is no number of theirs
+    values[:, np.isin(names, sidecar.get("FilledParcels") or [])] = np.nan
     if not np.isfinite(values).any():
         raise UserError(f"{recording.path}: has no data")
     made = sample(values, own, own if tr is None else tr)
@@ -152,8 +154,8 @@ def standardised(
     return scaled.astype(np.float16), mean.astype(np.float32), sd.astype(np.float32)
 
 
-def same_parcels(row: Row, parcels: Sequence[str]) -> Row:
-    """The row, if its parcels are these in this order.
+def check_parcels(row: Row, parcels: Sequence[str]) -> None:
+    """Refuse a row whose parcels are not these in this order.
 
     Raises
     ------
@@ -162,4 +164,3 @@ def same_parcels(row: Row, parcels: Sequence[str]) -> Row:
     """
     if row.parcels != tuple(parcels):
         raise UserError(f"{row.path}: its parcels are not those of the recordings before it")
-    return replace(row)

@@ -108,7 +108,7 @@ def toolkit_row(
     missing = [name for name, gone in zip(row.parcels, row.missing, strict=True) if gone]
     return {
         **{name: values.T.astype(np.float32) for name, values in series.items()},
-        "Voxelwise_RobustScaler_Normalized_Recording": robust.astype(np.float32),
+        "Voxelwise_RobustScaler_Normalized_Recording": np.nan_to_num(robust).astype(np.float32),
         "Filename": f"{row.name}.dat",
         "Patient ID": row.participant,
         "Session": row.session,

@@ -16,15 +16,12 @@ from brainlm_bids.bids.derivatives import Recording, find_recordings
 from brainlm_bids.bids.participants import read_variables
 from brainlm_bids.errors import UserError
 from brainlm_bids.export import arrow, folders, toolkit
-from brainlm_bids.export.rows import SERIES, Row, read_row, same_parcels, standardised
+from brainlm_bids.export.rows import SERIES, Row, check_parcels, read_row, standardised
 from brainlm_bids.files import read_json, write_json, write_text, write_tsv
 from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.resources import parcels
 from brainlm_bids.training.recordings import beside
 from brainlm_bids.training.split import PARTS, read_split, split_subjects
-
-FORMATS = ("arrow", "npz", "csv")
-LAYOUTS = ("brainmarks", "toolkit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +116,7 @@ class _Log:
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.parcels: tuple[str, ...] = ()  # of all parts: those of the first recording
         self._progress, self._passes = progress, 0
 
     def reading(self, planned: Sequence[_Planned]) -> Iterable[_Planned]:
@@ -209,15 +207,14 @@ def _rows(
     options: ExportOptions, planned: Sequence[_Planned], log: _Log, read: Callable[[Recording], Row]
 ) -> Iterator[Row]:
     """The recordings, one at a time; one that cannot be used is logged and left out."""
-    names: tuple[str, ...] | None = None
     for plan in log.reading(planned):
         if not plan.part:
             log.add(plan, None, "not in split", f"{plan.recording.stem}: is not in --split")
             continue
         try:
             row = read(plan.recording)
-            names = row.parcels if names is None else names
-            row = same_parcels(row, names)
+            log.parcels = log.parcels or row.parcels
+            check_parcels(row, log.parcels)
         except UserError as error:
             log.add(plan, None, "failed", str(error))
             continue

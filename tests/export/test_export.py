@@ -173,6 +173,19 @@ def test_toolkit_layout_is_that_of_its_notebooks(tmp_path: Path) -> None:
         np.testing.assert_allclose(voxel, (raw - low) / (high - low), atol=1e-4)
 
 
+def test_filled_parcels_of_a_scaled_series_are_no_data(tmp_path: Path) -> None:
+    _scaled(tmp_path / "out", n_subjects=3)
+    for path in (tmp_path / "out").rglob("*desc-robust_timeseries.json"):
+        files.write_json(path, {"RepetitionTime": TR, "FilledParcels": [parcels().names[7]]})
+    out = tmp_path / "x"
+    assert main(["export", str(tmp_path / "out"), str(out), "--series", "robust"]) == 0
+    rows = files.read_rows(out / "recordings.tsv")
+    assert {row["parcels_without_data"] for row in rows} == {"1"}
+    row = datasets.load_from_disk(str(out))["train"].with_format("numpy")[0]
+    assert np.isnan(row["mean"][0, 7]) and np.isfinite(row["mean"][0, :7]).all()
+    assert not row["bold"][:, 7].any()
+
+
 def test_short_recordings_are_left_out_of_the_toolkit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
