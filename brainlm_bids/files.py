@@ -219,18 +219,26 @@ def _placeholder(path: Path) -> str | None:
     return None
 
 
-def check_readable(path: Path, *, whole: bool = False) -> None:
+def check_readable(path: Path, *, whole: bool = False) -> int:
     """Raise UserError if a file is not there, not a file, empty, or was never fetched.
 
     whole: also if it is compressed, and cut short or damaged by its own checksum.
+
+    Returns
+    -------
+    int
+        Its bytes; of a compressed one that was read whole those of its content.
     """
     with reading(path):
         if _placeholder(path) is not None:
             raise EOFError
-        if whole and path.name.endswith(".gz"):
-            with gzip.open(path) as handle:
-                while handle.read(1 << 20):
-                    pass
+        if not (whole and path.name.endswith(".gz")):
+            return path.stat().st_size
+        size = 0
+        with gzip.open(path) as handle:
+            while block := handle.read(1 << 20):
+                size += len(block)
+        return size
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.workflows.costs import Size
@@ -36,7 +35,7 @@ class RunSize:
 def size_of(run: Run) -> RunSize | None:
     """The size of a run; None where its file cannot be read."""
     try:
-        n_volumes, values = _extent(run.source)
+        n_volumes, values = _extent(run)
     except Exception:  # libraries raise errors of any kind; the run itself will tell
         return None
     millions = values * max(1, len(run.echoes)) / 1e6
@@ -49,10 +48,13 @@ def sizes_of(runs: Iterable[Run]) -> dict[str, Size]:
     return {stem: size.cost for stem, size in sizes.items() if size is not None}
 
 
-def _extent(source: Path) -> tuple[int, int]:
+def _extent(run: Run) -> tuple[int, int]:
     """Number of volumes, and of values, of a NIfTI or CIFTI image or a table of series."""
     import nibabel as nb
 
+    source = run.source
+    if run.shape is not None:
+        return int(run.shape[-1]), math.prod(run.shape)
     if ".nii" not in source.name:
         with source.open("rb") as table:
             n_volumes = max(0, sum(1 for _ in table) - 1)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainlm_bids.bids.fieldmaps import Fieldmap
-from brainlm_bids.bids.headers import image_shape
 from brainlm_bids.bids.intended import is_same_run, labels
 from brainlm_bids.bids.layout import Selected
 from brainlm_bids.bids.measurements import (
@@ -23,6 +22,7 @@ from brainlm_bids.bids.measurements import (
 from brainlm_bids.bids.raw_images import Clock, RawImage
 from brainlm_bids.bids.readout import Readout, phase_encoding_direction, total_readout_time
 from brainlm_bids.bids.slices import SliceTable, slice_timing
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.undeclared import Fieldmaps, identifiers, is_intended, why_none
 from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Kind, Notice, notice
@@ -59,10 +59,15 @@ class Acquisition:
         Of the selection.
     settings
         Of the call.
+    sources
+        Reads them.
     """
 
-    def __init__(self, files: Selected, settings: Settings) -> None:
+    def __init__(
+        self, files: Selected, settings: Settings, sources: SourceFiles | None = None
+    ) -> None:
         self._settings = settings
+        self._sources = sources or SourceFiles()
         self._root = settings.bids_dir
         self._clock = Clock()
         self._fmap = self._by_subject(files.fmap)
@@ -72,9 +77,13 @@ class Acquisition:
     def _by_subject(self, paths: Iterable[Path]) -> dict[str, list[RawImage]]:
         found: dict[str, list[RawImage]] = {}
         for path in paths:
-            image = RawImage(path, self._root, self._settings.assume_orientation)
+            image = self._image(path)
             found.setdefault(image.name.subject, []).append(image)
         return {subject: _compressed_first(images) for subject, images in found.items()}
+
+    def _image(self, path: Path, *, whole: bool = True) -> RawImage:
+        orientation = self._settings.assume_orientation
+        return RawImage(path, self._root, orientation, whole, self._sources)
 
     def of(self, path: Path, metadata: Mapping[str, Any]) -> Acquired:
         """What a run has.
@@ -86,19 +95,19 @@ class Acquisition:
         metadata
             Its merged sidecars.
         """
-        image = RawImage(path, self._root, self._settings.assume_orientation, whole=False)
+        image = self._image(path, whole=False)
         direction, problem = phase_encoding_direction(metadata)
         readout = Readout(problem=problem)
         if direction is not None:
             fallback = self._settings.fallback_total_readout_time
-            readout = total_readout_time(metadata, image_shape(path), direction, fallback)
+            readout = total_readout_time(metadata, image.shape, direction, fallback)
         sbref, warnings = self._reference(image, direction)
         warnings += [
             notice(Kind.READOUT_DOUBTFUL, f"{path.name}: {doubt}.") for doubt in readout.doubts
         ]
         slices = None
         if self._settings.slice_timing:
-            slices, odd = slice_timing(path.name, metadata, image_shape(path))
+            slices, odd = slice_timing(path.name, metadata, image.shape)
             warnings += odd
         found = Acquired(sbref=None if sbref is None else sbref.path, slices=slices)
         run = None

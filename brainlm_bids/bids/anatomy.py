@@ -7,8 +7,8 @@ from typing import NamedTuple
 from brainlm_bids.bids.headers import Look, look_at_t1w
 from brainlm_bids.bids.lesions import Lesions, lesions_of
 from brainlm_bids.bids.names import Name, parse
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable, reading
 from brainlm_bids.notices import Kind, Notice, notice
 
 
@@ -46,6 +46,8 @@ class Anatomy:
         The data set that they are in.
     orientation
         Where the axes of images lead whose headers do not record it.
+    sources
+        Reads them.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Anatomy:
         *,
         fallback: bool,
         orientation: str | None = None,
+        sources: SourceFiles | None = None,
     ) -> None:
         self._of_subject: dict[str, list[Path]] = {}
         for path in sorted(images, key=_order):
@@ -62,6 +65,7 @@ class Anatomy:
         self._fallback = fallback
         self._orientation = orientation
         self._bids_dir = bids_dir
+        self._sources = sources or SourceFiles()
         self._looks: dict[Path, Look] = {}
         self._lesions: dict[Path, Lesions] = {}
 
@@ -97,7 +101,7 @@ class Anatomy:
 
     def _look(self, path: Path) -> Look:
         if path not in self._looks:
-            self._looks[path] = _look_at(path, self._orientation)
+            self._looks[path] = _look_at(path, self._orientation, self._sources)
         return self._looks[path]
 
 
@@ -105,16 +109,13 @@ def _order(path: Path) -> tuple[str, str, bool]:
     return path.parent.as_posix(), parse(path.name).bare, path.suffix != ".gz"
 
 
-def _look_at(path: Path, orientation: str | None) -> Look:
+def _look_at(path: Path, orientation: str | None, sources: SourceFiles) -> Look:
     """What is wrong with an image, and what should be known of it."""
-    import nibabel as nb
-
     try:
-        check_readable(path, whole=True)
-        look = look_at_t1w(path, orientation)
+        size = sources.check(path, whole=True)
+        look = look_at_t1w(path, orientation, loader=sources.head)
         if look.problem is None:
-            with reading(path):
-                nb.load(path).dataobj[..., -1]  # type: ignore[attr-defined]  # the end of the file
+            sources.check_last_voxel(path, size)
     except UserError as error:
         return Look(str(error))
     return look

@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from brainlm_bids.bids.headers import (
-    image_grid,
-    look_at_image,
-    metadata_problem,
-    read_metadata,
-)
+from brainlm_bids.bids.headers import image_grid, look_at_image, metadata_problem
 from brainlm_bids.bids.left_out import LeftOut
 from brainlm_bids.bids.names import Name, parse
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Kind, Notice, notice
 
 # Echo times of echo-planar images lie well within (s); a larger number is one in milliseconds.
@@ -131,7 +127,12 @@ def stem_of_run(name: Name, *, combined: bool) -> str:
     return name.without(*dropped, *(["echo"] if combined else [])).stem
 
 
-def read_echoes(paths: Sequence[Path], bids_dir: Path, orientation: str | None) -> Echoes:
+def read_echoes(
+    paths: Sequence[Path],
+    bids_dir: Path,
+    orientation: str | None,
+    sources: SourceFiles | None = None,
+) -> Echoes:
     """Read the sidecars and headers of a run's echoes.
 
     Parameters
@@ -142,6 +143,8 @@ def read_echoes(paths: Sequence[Path], bids_dir: Path, orientation: str | None) 
         The data set.
     orientation
         Where the axes lead, such as "LAS", if headers do not record it.
+    sources
+        Reads them.
 
     Returns
     -------
@@ -154,17 +157,20 @@ def read_echoes(paths: Sequence[Path], bids_dir: Path, orientation: str | None) 
         If one of them cannot be used, or they do not belong together: a run is not combined from
         some of its echoes unless the user has selected these.
     """
+    sources = sources or SourceFiles()
     try:
         for path in paths:
-            check_readable(path)
-        sidecars = {path: read_metadata(path, bids_dir) for path in paths}
+            sources.check(path)
+        sidecars = {path: sources.metadata(path, bids_dir) for path in paths}
         times = {path: _echo_time(path, sidecars[path]) for path in paths}
         for path in paths:
-            look = look_at_image(path, float(sidecars[path]["RepetitionTime"]), orientation)
+            tr = float(sidecars[path]["RepetitionTime"])
+            look = look_at_image(path, tr, orientation, loader=sources.head)
             if look.problem is not None:
                 raise UserError(look.problem)
         ordered = sorted(paths, key=lambda path: times[path])
-        _check_alike(ordered, times, sidecars, orientation)
+        grids = {path: image_grid(path, orientation, sources.head) for path in ordered}
+        _check_alike(ordered, times, sidecars, grids)
     except UserError as error:
         raise UserError(
             f"{error}. All echoes are needed; others can be selected in --bids-filter-file, such "
@@ -203,7 +209,7 @@ def _check_alike(
     paths: Sequence[Path],
     times: Mapping[Path, float],
     sidecars: Mapping[Path, Mapping[str, Any]],
-    orientation: str | None,
+    grids: Mapping[Path, tuple[tuple[int, ...], NDArray[np.float64]]],
 ) -> None:
     """Raise UserError where echoes, by ascending times, are not those of one acquisition."""
     for path, other in pairwise(paths):
@@ -212,9 +218,9 @@ def _check_alike(
                 f"{path.name} and {other.name}: both have the EchoTime {times[path]:g} s"
             )
     first, *others = paths
-    shape, affine = image_grid(first, orientation)
+    shape, affine = grids[first]
     for path in others:
-        own, place = image_grid(path, orientation)
+        own, place = grids[path]
         if own[:3] != shape[:3] or not np.allclose(place, affine, rtol=0, atol=SAME_PLACE):
             raise UserError(f"{path.name}: is on another grid than {first.name}")
         if own != shape:

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.names import parse
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json, reading
+from brainlm_bids.files import reading
 from brainlm_bids.image_headers import (
     OrientationMissingError,
     check_head,
@@ -36,6 +35,17 @@ SHORTEST_TR, LONGEST_TR = 0.05, 30.0
 LEAST_OF_MASK, LARGEST_OF_IMAGE = 0.5, 0.4
 
 
+# Loads the header of an image, as nibabel does.
+Loader = Callable[[Path], Any]
+
+
+def load(path: Path) -> Any:
+    """An image of nibabel, of which the header alone is read."""
+    import nibabel as nb
+
+    return nb.load(path)
+
+
 class Look(NamedTuple):
     """What an image looks like.
 
@@ -52,29 +62,6 @@ class Look(NamedTuple):
     problem: str | None = None
     skip: str | None = None
     warnings: tuple[Notice, ...] = ()
-
-
-def sidecars(path: Path, bids_dir: Path) -> list[Path]:
-    """JSON files that hold for an image by BIDS' inheritance, the most general first."""
-    image = parse(path.name)
-    inside = [folder for folder in path.parents if folder.is_relative_to(bids_dir)]
-    found: list[Path] = []
-    for folder in reversed(inside):
-        held = []
-        for file in folder.glob(f"*{image.suffix}.json"):
-            name = parse(file.name)
-            if name.suffix == image.suffix and name.entities.items() <= image.entities.items():
-                held.append((len(name.entities), file.name, file))
-        found += [file for *_, file in sorted(held)]
-    return found
-
-
-def read_metadata(path: Path, bids_dir: Path) -> dict[str, Any]:
-    """The merged sidecars of an image, the nearest wins; UserError names a broken one."""
-    metadata: dict[str, Any] = {}
-    for file in sidecars(path, bids_dir):
-        metadata |= read_json(file)
-    return metadata
 
 
 def metadata_problem(path: Path, metadata: dict[str, Any]) -> str | None:
@@ -118,7 +105,12 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def look_at_image(
-    path: Path, tr: float, orientation: str | None = None, *, raw: bool = True
+    path: Path,
+    tr: float,
+    orientation: str | None = None,
+    *,
+    raw: bool = True,
+    loader: Loader = load,
 ) -> Look:
     """Look at the header of a BOLD image, not at its values.
 
@@ -132,6 +124,8 @@ def look_at_image(
         Where its axes lead, such as "LAS", if the header does not record it.
     raw
         Whether the image is raw; one in template space needs its own header.
+    loader
+        Of headers.
     """
 
     def look(image: Any) -> Look:
@@ -144,10 +138,10 @@ def look_at_image(
             return Look(skip=f"{path.name}: {n_volumes} volumes, fewer than {MINIMUM_VOLUMES}")
         return Look(warnings=(*_about_axes(image, path, orientation), *_about_tr(image, path, tr)))
 
-    return _looked_at(path, look, fixable=raw)
+    return _looked_at(path, look, fixable=raw, loader=loader)
 
 
-def look_at_t1w(path: Path, orientation: str | None = None) -> Look:
+def look_at_t1w(path: Path, orientation: str | None = None, *, loader: Loader = load) -> Look:
     """Look at the header of a T1w image, not at its values; parameters as of `look_at_image`."""
 
     def look(image: Any) -> Look:
@@ -161,19 +155,17 @@ def look_at_t1w(path: Path, orientation: str | None = None) -> Look:
         check_head(grid, whole=True)
         return Look(warnings=_about_axes(image, path, orientation))
 
-    return _looked_at(path, look, fixable=True)
+    return _looked_at(path, look, fixable=True, loader=loader)
 
 
-def image_shape(path: Path) -> tuple[int, ...]:
+def image_shape(path: Path, loader: Loader = load) -> tuple[int, ...]:
     """(X, Y, Z) or (X, Y, Z, T) by the header of an image; UserError where it cannot be read."""
-    import nibabel as nb
-
     with reading(path):
-        return squeezed(nb.load(path).shape)  # type: ignore[attr-defined]
+        return squeezed(loader(path).shape)
 
 
 def image_grid(
-    path: Path, orientation: str | None = None
+    path: Path, orientation: str | None = None, loader: Loader = load
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine (4, 4) of an image by its header; UserError where it cannot be read.
 
@@ -183,11 +175,11 @@ def image_grid(
         The image.
     orientation
         Where its axes lead, such as "LAS", if the header does not record it.
+    loader
+        Of headers.
     """
-    import nibabel as nb
-
     with reading(path):
-        grid = read_grid(nb.load(path), orientation)
+        grid = read_grid(loader(path), orientation)
         return grid.shape, grid.affine
 
 
@@ -201,7 +193,6 @@ def look_at_lesion_mask(path: Path, t1w: Path, orientation: str | None = None) -
     orientation
         Where the axes of images lead whose headers do not record it.
     """
-    import nibabel as nb
 
     def look(image: Any) -> Look:
         grid = read_grid(image, orientation)
@@ -215,7 +206,7 @@ def look_at_lesion_mask(path: Path, t1w: Path, orientation: str | None = None) -
                 f"the mask marks {len(marked) / math.prod(grid.shape):.0%} of its image; are "
                 "lesion and the rest exchanged?".replace("%", " %")
             )
-        head = read_grid(nb.load(t1w), orientation)
+        head = read_grid(load(t1w), orientation)
         to_t1w = np.linalg.inv(head.affine) @ grid.affine
         voxels = np.rint(marked @ to_t1w[:3, :3].T + to_t1w[:3, 3])
         if not ((voxels >= 0) & (voxels < head.shape[:3])).all(axis=1).any():
@@ -225,12 +216,14 @@ def look_at_lesion_mask(path: Path, t1w: Path, orientation: str | None = None) -
     return _looked_at(path, look, fixable=True)
 
 
-def _looked_at(path: Path, look: Callable[[Any], Look], *, fixable: bool) -> Look:
+def _looked_at(
+    path: Path, look: Callable[[Any], Look], *, fixable: bool, loader: Loader = load
+) -> Look:
     """What a look finds in a file; whatever stands in the way as a problem."""
     import nibabel as nb
 
     try:
-        image: Any = nb.load(path)
+        image = loader(path)
         check_stored(image)
         return look(image)
     except OrientationMissingError as error:

@@ -32,16 +32,15 @@ from brainlm_bids.bids.headers import (
     look_at_cifti,
     look_at_image,
     metadata_problem,
-    read_metadata,
 )
 from brainlm_bids.bids.layout import find_files
 from brainlm_bids.bids.left_out import closed_reason
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.slices import SliceTable
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.timeseries import stem_of
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable
 from brainlm_bids.notices import Notice
 from brainlm_bids.settings import Settings
 
@@ -88,6 +87,8 @@ class Run:
         Of an error of the program, for which it cannot be processed.
     taken
         Whether the call is about it. A file that only looks like a run is there with the reason.
+    shape
+        Of its image, as stored; None where it was not looked at.
     """
 
     source: Path
@@ -109,6 +110,7 @@ class Run:
     timeseries: bool = False
     traceback: str = field(default="", hash=False)
     taken: bool = True
+    shape: tuple[int, ...] | None = None
 
     def broken(self, error: Exception) -> "Run":
         """The run with an error that concerns it alone, as its problem in one line.
@@ -206,29 +208,42 @@ def bids_uri(path: Path, bids_dir: Path, dataset: str = "raw") -> str:
     return f"bids:{dataset}:{path.relative_to(bids_dir).as_posix()}"
 
 
-def find_runs(settings: Settings) -> list[Run]:
+def find_runs(settings: Settings, sources: SourceFiles | None = None) -> list[Run]:
     """All BOLD runs of the selection, in the order of their names.
+
+    Parameters
+    ----------
+    settings
+        Of the call.
+    sources
+        Reads the files.
 
     Raises
     ------
     UserError
         If BIDS_DIR is no BIDS data set, a requested label does not exist, or nothing is left.
     """
+    sources = sources or SourceFiles()
     if settings.fmriprep_dir is not None:
-        return _find_preprocessed(settings, settings.fmriprep_dir)
+        return _find_preprocessed(settings, settings.fmriprep_dir, sources)
     files = find_files(settings)
     if not (files.bold or files.left_out or files.closed):
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
     orientation = settings.assume_orientation
     anatomy = Anatomy(
-        files.t1w, settings.bids_dir, fallback=settings.anat_fallback, orientation=orientation
+        files.t1w,
+        settings.bids_dir,
+        fallback=settings.anat_fallback,
+        orientation=orientation,
+        sources=sources,
     )
-    acquisition = Acquisition(files, settings)
+    acquisition = Acquisition(files, settings, sources)
     describe = partial(
         _describe,
         anatomy=anatomy,
         acquisition=acquisition,
         orientation=orientation,
+        sources=sources,
     )
     images = images_of_runs(files.bold)
     runs = [guarded(_of_images(paths, settings.bids_dir), describe) for paths in images.runs]
@@ -268,7 +283,7 @@ def guarded(run: Run, describe: Callable[[Run], Run]) -> Run:
         return run.broken(error)
 
 
-def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
+def _find_preprocessed(settings: Settings, root: Path, sources: SourceFiles) -> list[Run]:
     """Runs of fMRIPrep's output folder, in the order of their names."""
     check_derivatives(root)
     wanted = wanted_labels(settings)
@@ -277,7 +292,7 @@ def _find_preprocessed(settings: Settings, root: Path) -> list[Run]:
     if not chosen:
         names = [one.stem for one in found]
         raise UserError(f"--derivatives {root}: {no_match(names, settings)}")
-    describe = partial(_describe_preprocessed, raw_dir=settings.bids_dir)
+    describe = partial(_describe_preprocessed, raw_dir=settings.bids_dir, sources=sources)
     runs = []
     for one in chosen:
         if one.files is not None:
@@ -301,16 +316,16 @@ def _spaces(settings: Settings) -> Sequence[str]:
     return SPACES
 
 
-def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
+def _describe_preprocessed(run: Run, raw_dir: Path, sources: SourceFiles) -> Run:
     """One run of fMRIPrep; what its sidecar lacks is taken from the raw run's."""
     source = run.preprocessed
     assert source is not None
     for path in source.files:
-        check_readable(path)
+        sources.check(path)
     raw = raw_dir / run.source.relative_to(run.bids_dir).with_name(f"{source.stem}_bold.nii.gz")
-    metadata = read_metadata(run.source, run.bids_dir)
+    metadata = sources.metadata(run.source, run.bids_dir)
     try:
-        metadata = read_metadata(raw, raw_dir) | metadata
+        metadata = sources.metadata(raw, raw_dir) | metadata
     except UserError:
         if "RepetitionTime" not in metadata:
             raise
@@ -320,31 +335,38 @@ def _describe_preprocessed(run: Run, raw_dir: Path) -> Run:
     if source.space == CIFTI_SPACE:
         look = look_at_cifti(run.source, run.tr)
     else:
-        look = look_at_image(run.source, run.tr, raw=False)
+        look = look_at_image(run.source, run.tr, raw=False, loader=sources.head)
     return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
-def _describe(run: Run, anatomy: Anatomy, acquisition: Acquisition, orientation: str | None) -> Run:
+def _describe(
+    run: Run,
+    anatomy: Anatomy,
+    acquisition: Acquisition,
+    orientation: str | None,
+    sources: SourceFiles,
+) -> Run:
     """A raw run with its metadata (sidecars inherited) and whatever is wrong with it.
 
     orientation: of images whose headers do not record it.
     """
     if run.echoes:
-        found = read_echoes(run.echoes, run.bids_dir, orientation)
+        found = read_echoes(run.echoes, run.bids_dir, orientation, sources)
         warnings = (*run.warnings, *found.warnings)
         run = replace(run, source=found.paths[0], warnings=warnings, metadata=found.metadata)
         run = replace(run, echoes=found.paths, echo_times=found.times)
     else:
-        check_readable(run.source)
-        run = _with_metadata(run, read_metadata(run.source, run.bids_dir))
+        sources.check(run.source)
+        run = _with_metadata(run, sources.metadata(run.source, run.bids_dir))
     if run.problem is not None:
         return run
     path = run.source
-    look = look_at_image(path, run.tr, orientation)
+    look = look_at_image(path, run.tr, orientation, loader=sources.head)
     if look.problem or look.skip:
         return replace(run, problem=look.problem, skip=look.skip)
     t1w, acquired = anatomy.of(parse(path.name)), acquisition.of(path, run.metadata)
     warnings = (*run.warnings, *look.warnings, *t1w.warnings, *acquired.warnings)
+    run = replace(run, shape=tuple(sources.head(path).shape))
     acquired = acquired._replace(warnings=warnings)
     run = replace(run, t1w=t1w.path, lesions=t1w.lesions, problem=t1w.problem)
     return replace(run, **acquired._asdict())

@@ -1,20 +1,18 @@
-"""The files of a raw BIDS data set that a call selects, found with PyBIDS.
+"""The files of a raw BIDS data set that a call selects.
 
 A data set and a selection come in; paths go out. Nothing is written into the data set.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from brainlm_bids.bids.dataset import read_description
+from brainlm_bids.bids.filtered import Index, Kept, Scanned
 from brainlm_bids.bids.left_out import (
-    NO_RAW_DATA,
     LeftOut,
     is_ignored,
     lonely_reason,
-    look_for_bold,
     one_of_each,
     read_bidsignore,
     why_left_out,
@@ -22,16 +20,14 @@ from brainlm_bids.bids.left_out import (
 )
 from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.bids.selection import Query, is_selected, read_filters, wanted_labels
-from brainlm_bids.bids.valid_names import is_valid, validator
+from brainlm_bids.bids.tree import OnDisk, look_around
+from brainlm_bids.bids.valid_names import is_valid
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
 from brainlm_bids.settings import Settings
 from brainlm_bids.values import did_you_mean
 
-if TYPE_CHECKING:
-    from bids import BIDSLayout
-
-
+BOLD: Query = {"suffix": "bold"}
 # Images beside the runs, by fMRIPrep's names for them in filter files.
 OTHERS: dict[str, Query] = {
     "t1w": {"suffix": "T1w"},
@@ -76,15 +72,13 @@ def find_files(settings: Settings) -> Selected:
         If BIDS_DIR is not a BIDS data set, or a requested participant does not exist.
     """
     _check_labels(settings)
-    layout = _index(settings)
     filters = read_filters(settings.bids_filter_file)
     wanted = wanted_labels(settings)
-    indexed = _of_participants(_query(layout, {}, "bold", {"suffix": "bold"}, settings), settings)
-    asked = indexed
-    if "bold" in filters:
-        asked = indexed & set(_query(layout, filters, "bold", {"suffix": "bold"}, settings))
+    there = look_around(settings.bids_dir, settings.output_dir, settings.participant_label)
+    index = _index(settings, there)
+    indexed = _of_participants(index.get(BOLD, None), settings)
+    asked = indexed & set(index.get(BOLD, filters["bold"])) if "bold" in filters else indexed
     asked = {path for path in asked if is_selected(path.name, wanted)}
-    there = look_for_bold(settings.bids_dir, settings.output_dir, settings.participant_label)
     rules = [] if settings.skip_bids_validation else read_bidsignore(settings.bids_dir)
     ignored = {path for path in (*asked, *there.bold) if is_ignored(path, settings.bids_dir, rules)}
     usable = sorted(path for path in asked - ignored if why_never(path) is None)
@@ -98,7 +92,7 @@ def find_files(settings: Settings) -> Selected:
         if is_selected(path.name, wanted)
     ]
     t1w, fmap, sbref = (
-        _query(layout, filters, name, query | _subjects(settings), settings)
+        sorted(_of_participants(index.get(query, filters.get(name)), settings))
         for name, query in OTHERS.items()
     )
     fmap, sbref, others = (
@@ -132,26 +126,15 @@ def _check_labels(settings: Settings) -> None:
             )
 
 
-def _index(settings: Settings) -> "BIDSLayout":
-    from bids import BIDSLayout, BIDSLayoutIndexer
-
+def _index(settings: Settings, there: OnDisk) -> Index:
+    """Images whose names are valid; all if they need not be."""
     if not settings.skip_bids_validation:
         _check_description(settings.bids_dir)
-    # Sidecars are read run by run below: PyBIDS stops at the first broken one, and takes three
-    # times as long.
-    indexer = BIDSLayoutIndexer(ignore=list(_ignored(settings)), index_metadata=False)
-    if not settings.skip_bids_validation:
-        indexer.validator = validator()
-    try:
-        return BIDSLayout(
-            settings.bids_dir,
-            validate=False,  # of the description, which PyBIDS wants to be UTF-8
-            indexer=indexer,
-            database_path=settings.bids_database_dir,
-        )
-    except (ValueError, TypeError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{settings.bids_dir}: not readable as BIDS: {first}") from error
+    if settings.bids_database_dir is not None:
+        return Kept(settings)
+    root = settings.bids_dir
+    skip = settings.skip_bids_validation
+    return Scanned([path for path in there.images if skip or is_valid(path, root)], settings)
 
 
 def _check_description(bids_dir: Path) -> None:
@@ -169,44 +152,9 @@ def _check_description(bids_dir: Path) -> None:
         )
 
 
-def _ignored(settings: Settings) -> Iterator[str | re.Pattern[str]]:
-    """Folders that hold no raw data, and the subjects that nobody asked for."""
-    yield from (re.compile(f"^/{name}(/|$)") for name in NO_RAW_DATA)
-    yield re.compile(r"/\.")
-    if settings.output_dir.is_relative_to(settings.bids_dir):
-        relative = settings.output_dir.relative_to(settings.bids_dir)
-        yield re.compile("^/" + re.escape(relative.as_posix()) + "(/|$)")
-    # A kept index serves other calls too, so it holds every subject.
-    if settings.participant_label and settings.bids_database_dir is None:
-        labels = "|".join(re.escape(label) for label in settings.participant_label)
-        yield re.compile(rf"^/sub-(?!(?:{labels})(?:/|$))")
-
-
 def _of_participants(paths: Iterable[Path], settings: Settings) -> set[Path]:
-    """Those in the folders of the participants; PyBIDS knows a label only up to a first hyphen."""
+    """Those in the folders of the participants, which a kept index does not tell apart."""
     folders = {with_prefix("sub", label) for label in settings.participant_label}
     if not folders:
         return set(paths)
     return {path for path in paths if path.relative_to(settings.bids_dir).parts[0] in folders}
-
-
-def _subjects(settings: Settings) -> Query:
-    if not settings.participant_label:
-        return {}
-    return {"subject": list(settings.participant_label)}
-
-
-def _query(
-    layout: "BIDSLayout",
-    filters: dict[str, Query],
-    name: str,
-    query: Query,
-    settings: Settings,
-) -> list[Path]:
-    extensions = [".nii.gz", ".nii"]
-    merged = {"extension": extensions, **query, **filters.get(name, {})}
-    try:
-        found = layout.get(return_type="filename", invalid_filters="allow", **merged)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"--bids-filter-file {settings.bids_filter_file}: {error}") from error
-    return sorted(Path(path) for path in found)

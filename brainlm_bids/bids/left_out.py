@@ -7,19 +7,13 @@ that no recording vanishes without a word.
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from brainlm_bids.bids.names import ENTITIES, alphanumeric, build, parse, with_prefix
+from brainlm_bids.bids.tree import NIFTI, OTHER_IMAGES
 from brainlm_bids.bids.valid_names import is_valid
-
-# Folders of a data set that hold no raw data.
-NO_RAW_DATA = ("code", "stimuli", "sourcedata", "models", "derivatives", "phenotype")
-NIFTI = (".nii", ".nii.gz")
-OTHER_IMAGES = (".img", ".mgz", ".mgh", ".nii.bz2", ".nii.xz", ".nii.zst", ".mnc")
-_BOLD = tuple(f"_bold{extension}" for extension in (*NIFTI, *OTHER_IMAGES))
-_ABOUT_BOLD = ("_bold.json", "_events.tsv")
 
 
 class LeftOut(NamedTuple):
@@ -29,102 +23,7 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-class OnDisk(NamedTuple):
-    """What a folder holds.
-
-    Attributes
-    ----------
-    bold
-        Images that are named like BOLD runs, whatever else is wrong with them.
-    lonely
-        Sidecars and tables of events in folders `func` that hold no image of such a run.
-    closed
-        Folders that this user may not list.
-    """
-
-    bold: list[Path]
-    lonely: list[Path]
-    closed: list[Path]
-
-
 # --- what is there ---------------------------------------------------------------------------
-
-
-def look_for_bold(bids_dir: Path, output_dir: Path, participants: Sequence[str]) -> OnDisk:
-    """All files of a data set that look like BOLD runs, or like what belongs to one.
-
-    Parameters
-    ----------
-    bids_dir
-        The data set. Folders without raw data, hidden ones, and other data sets in it are left out.
-    output_dir
-        Left out, too.
-    participants
-        Only the folders of these; everything if empty.
-    """
-    wanted = {with_prefix("sub", label) for label in participants}
-    found = OnDisk([], [], [])
-    for name, is_folder in _entries(bids_dir, found):
-        if name in NO_RAW_DATA or (wanted and name not in wanted):
-            continue
-        if is_folder:
-            _search(bids_dir / name, output_dir, found, frozenset())
-        elif _is_bold(name):
-            found.bold.append(bids_dir / name)
-    return found
-
-
-def _search(folder: Path, output_dir: Path, found: OnDisk, above: frozenset[Path]) -> None:
-    real = folder.resolve()
-    if real in above or folder == output_dir or (folder / "dataset_description.json").exists():
-        return  # a link in a circle, our own files, another data set
-    entries = _entries(folder, found)
-    found.bold.extend(folder / name for name, _ in entries if _is_bold(name))
-    if folder.name == "func":
-        found.lonely.extend(_lonely([name for name, _ in entries], folder))
-    for name, is_folder in entries:
-        if is_folder:
-            _search(folder / name, output_dir, found, above | {real})
-
-
-def _entries(folder: Path, found: OnDisk) -> list[tuple[str, bool]]:
-    """Names in a folder, hidden ones left out, and whether each is a folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((one.name, _is_folder(one)) for one in entries if one.name[0] != ".")
-    except OSError:
-        found.closed.append(folder)
-        return []
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _is_bold(name: str) -> bool:
-    return name.lower().endswith(_BOLD)
-
-
-def _lonely(names: Sequence[str], folder: Path) -> Iterator[Path]:
-    """The first of the files about a run of which there is no image."""
-    extensions = (*NIFTI, *OTHER_IMAGES)
-    images = [
-        parse(name).entities.items()
-        for name in names
-        if name.lower().endswith(extensions) and parse(name).suffix not in ("sbref", "boldref")
-    ]
-    told = set()
-    for name in names:
-        entities = parse(name).entities
-        if not name.endswith(_ABOUT_BOLD) or any(entities.items() <= one for one in images):
-            continue
-        stem = parse(name).stem
-        if stem not in told:
-            told.add(stem)
-            yield folder / name
 
 
 def closed_reason(folder: Path) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids.bids.fieldmaps import FIELD, PAIR, PHASEDIFF, PHASES, Fieldmap
-from brainlm_bids.bids.headers import image_shape
 from brainlm_bids.bids.raw_images import Clock, RawImage
 from brainlm_bids.bids.readout import phase_encoding_direction, total_readout_time
 from brainlm_bids.errors import UserError
@@ -279,8 +278,7 @@ def _encoding(image: RawImage, run: RunImage) -> _Encoded:
     if direction is None:
         raise UserError(f"{name}: {problem}")
     _ = image.grid  # whatever is wrong with the file
-    shape = image_shape(image.path)
-    readout = total_readout_time(image.metadata, shape, direction, run.fallback)
+    readout = total_readout_time(image.metadata, image.shape, direction, run.fallback)
     if readout.seconds is None:
         raise UserError(f"{name}: {readout.problem}")
     return _Encoded(image, direction, readout.seconds)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from brainlm_bids.bids.headers import read_metadata
+from brainlm_bids.bids.headers import image_shape
 from brainlm_bids.bids.names import Name, parse
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable, read_rows, reading
+from brainlm_bids.files import read_rows, reading
 from brainlm_bids.image_headers import Grid, check_head, check_stored, read_grid
 
 # Corners of images on one grid lie no farther apart than rounded headers put them, mm.
@@ -34,12 +35,15 @@ class RawImage:
         Where its axes lead if its header does not record it.
     whole
         Whether its grid is told only if the file is whole, which takes long for a run.
+    files
+        Reads it.
     """
 
     path: Path
     root: Path
     orientation: str | None = field(default=None, repr=False)
     whole: bool = field(default=True, repr=False)
+    files: SourceFiles = field(default_factory=SourceFiles, repr=False, compare=False)
 
     @cached_property
     def name(self) -> Name:
@@ -54,7 +58,7 @@ class RawImage:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """The merged sidecars; UserError where one cannot be read."""
-        return read_metadata(self.path, self.root)
+        return self.files.metadata(self.path, self.root)
 
     @cached_property
     def fault_of_sidecar(self) -> str:
@@ -68,22 +72,25 @@ class RawImage:
     @cached_property
     def grid(self) -> Grid:
         """Where its voxels lie; UserError where the file is damaged or is no image of a head."""
-        import nibabel as nb
-
-        check_readable(self.path, whole=self.whole)
+        size = self.files.check(self.path, whole=self.whole)
         try:
             with reading(self.path):
-                image: Any = nb.load(self.path)
+                image = self.files.head(self.path)
                 check_stored(image)
                 grid = read_grid(image, self.orientation)
                 check_head(grid)
-                if self.whole:
-                    image.dataobj[..., -1]  # the end of the file
+            if self.whole:
+                self.files.check_last_voxel(self.path, size)
         except UserError as error:
             text = str(error)
             text = text if self.path.name in text else f"{self.path.name}: {text}"
             raise UserError(text) from None
         return grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z) or (X, Y, Z, T) by its header; UserError where it cannot be read."""
+        return image_shape(self.path, self.files.head)
 
     def has_grid_of(self, other: "RawImage") -> bool:
         """Whether its voxels lie where those of another image do."""

@@ -4,6 +4,20 @@ import re
 from functools import cache
 from pathlib import Path
 
+# The names that nearly all images have, all of them valid. The validator decides about others: it
+# takes half a second to read its rules, and to try them takes longer than to read a header.
+_LABEL = "[0-9a-zA-Z]+"
+_ORDINARY = re.compile(
+    rf"/(sub-{_LABEL})/(?:(ses-{_LABEL})/)?(?:"
+    rf"func/\1(?(2)_\2)_task-{_LABEL}(?:_acq-{_LABEL})?(?:_ce-{_LABEL})?(?:_rec-{_LABEL})?"
+    rf"(?:_dir-{_LABEL})?(?:_run-[0-9]+)?(?:_echo-[0-9]+)?(?:_part-(?:mag|phase))?_(?:bold|sbref)"
+    rf"|anat/\1(?(2)_\2)(?:_acq-{_LABEL})?(?:_ce-{_LABEL})?(?:_rec-{_LABEL})?(?:_run-[0-9]+)?_T1w"
+    rf"|fmap/\1(?(2)_\2)(?:_acq-{_LABEL})?(?:_run-[0-9]+)?"
+    r"_(?:phasediff|phase[12]|magnitude[12]|fieldmap)"
+    rf"|fmap/\1(?(2)_\2)(?:_acq-{_LABEL})?_dir-{_LABEL}(?:_run-[0-9]+)?_epi"
+    r")\.nii(?:\.gz)?"
+)
+
 
 class Validator:
     """The names that `bids_validator` accepts, with its expressions compiled once.
@@ -38,4 +52,16 @@ def validator() -> Validator:
 
 def is_valid(path: Path, root: Path) -> bool:
     """Whether a file of a data set has a name, and lies in a folder, that BIDS knows."""
-    return validator().is_bids(f"/{path.relative_to(root).as_posix()}")
+    place = f"/{path.relative_to(root).as_posix()}"
+    return is_ordinary(place) or validator().is_bids(place)
+
+
+def is_ordinary(place: str) -> bool:
+    """Whether a path from the top of the data set is valid at first sight; others may be, too.
+
+    >>> is_ordinary("/sub-01/func/sub-01_task-rest_bold.nii.gz")
+    True
+    >>> is_ordinary("/sub-01/func/sub-02_task-rest_bold.nii.gz")
+    False
+    """
+    return _ORDINARY.fullmatch(place) is not None

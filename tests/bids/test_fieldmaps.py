@@ -13,9 +13,9 @@ from brainlm_bids.bids import inputs
 from brainlm_bids.bids.acquisition import Acquired, Acquisition
 from brainlm_bids.bids.context import to_plain
 from brainlm_bids.bids.fieldmaps import FIELD, PAIR, PHASEDIFF, PHASES
-from brainlm_bids.bids.headers import read_metadata
 from brainlm_bids.bids.intended import intended_path
 from brainlm_bids.bids.layout import find_files
+from brainlm_bids.bids.sidecars import read_metadata
 from brainlm_bids.settings import Settings
 
 HEAD = (10, 11, 12)
