@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainlm_bids.annex import how_to_get, is_absent
 from brainlm_bids.errors import UserError
 
 if TYPE_CHECKING:
@@ -187,11 +188,10 @@ def reading(path: Path) -> Iterator[None]:
 
 def why_unreadable(path: Path, error: BaseException) -> str:
     """What is wrong with a file that could not be read, and what to do, in one line."""
+    if is_absent(path):
+        return how_to_get(path)
     if path.is_symlink() and not path.exists():
-        return (
-            "has not been fetched (it is a link to a file that is not there); get it, for example "
-            "with `datalad get` or `git annex get`"
-        )
+        return f"is a link to {path.readlink()}, which is not there; fetch or copy the file"
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, PermissionError):
@@ -212,8 +212,8 @@ def _placeholder(path: Path) -> str | None:
         start = handle.read(40)
     if not start:
         return "is empty (0 bytes); fetch or copy it again"
-    if start.startswith(b"/annex/objects/"):
-        return "has not been fetched (it is a pointer of git-annex); get it with `datalad get`"
+    if is_absent(path):
+        return how_to_get(path)
     if start.startswith(b"version https://git-lfs"):
         return "has not been fetched (it is a pointer of Git LFS); get it with `git lfs pull`"
     return None

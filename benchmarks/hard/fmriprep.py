@@ -95,6 +95,7 @@ def _mask_gone(folder: Path) -> None:
     stem = add_fmriprep(folder, "maskGone")
     path = next(stem.parent.glob(f"{stem.name}_*_desc-brain_mask.nii.gz"))
     path.unlink()
+    (path.parents[2] / ".git" / "annex").mkdir(parents=True, exist_ok=True)
     path.symlink_to("../../.git/annex/objects/Xx/Yy/gone")
 
 

@@ -31,6 +31,7 @@ def _bytes(task: str, content: bytes):  # type: ignore[no-untyped-def]
 def _dangling(path: Path) -> None:
     """A link as git-annex leaves it for a file that was not fetched."""
     path.unlink(missing_ok=True)
+    (path.parents[2] / ".git" / "annex").mkdir(parents=True, exist_ok=True)
     path.symlink_to("../../.git/annex/objects/Xx/Yy/MD5E-s1--0/MD5E-s1--0.nii.gz")
 
 

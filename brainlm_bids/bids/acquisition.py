@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainlm_bids.annex import absent_among
 from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.bids.intended import is_same_run, labels
 from brainlm_bids.bids.layout import Selected
@@ -118,6 +119,51 @@ class Acquisition:
         found = self._with_fieldmap(found, image, run, f"{path.name}: {readout.problem}")
         return found._replace(warnings=(*warnings, *found.warnings))
 
+    def needed(self, path: Path) -> list[Path]:
+        """Files that a run's field map and single-band reference are chosen by, and made from.
+
+        Where sidecars were not fetched, it is not known which images those are: then all of the
+        session are listed.
+
+        Parameters
+        ----------
+        path
+            Of its image, which need not have been fetched.
+        """
+        image = self._image(path, whole=False)
+        references = [] if "sbref" in self._settings.ignore else self._references_of(image)[:1]
+        if "fieldmaps" in self._settings.ignore:
+            return [*self._texts([image, *references]), *(one.path for one in references)]
+        images = self._in_session(image)
+        texts = self._texts([image, *references, *images])
+        if not absent_among(texts) and not image.fault_of_sidecar:
+            texts += self._texts([*self._echo_planar(image), *self._partners(image)])
+        if not absent_among(texts) and not image.fault_of_sidecar:
+            images = self._of_fieldmap(image)
+        return list(dict.fromkeys([*texts, *(one.path for one in (*references, *images))]))
+
+    def every(self, path: Path) -> list[Path]:
+        """All images of a run's session that its field map and reference could be chosen from."""
+        run = self._image(path, whole=False)
+        others = [
+            one
+            for kind in (self._fmap, self._sbref, self._bold)
+            for one in kind.get(run.name.subject, [])
+            if one.session == run.session
+        ]
+        return [*self._texts([run, *others]), *(one.path for one in others)]
+
+    def _sidecars(self, path: Path) -> list[Path]:
+        return self._sources.sidecars(path, self._root)
+
+    def _texts(self, images: Iterable[RawImage]) -> list[Path]:
+        """Sidecars of images of a session, and its tables of times."""
+        chosen = list(images)
+        tables = {one.path.parent.parent for one in chosen}
+        found = [path for one in chosen for path in self._sidecars(one.path)]
+        found += [path for folder in sorted(tables) for path in sorted(folder.glob("*_scans.tsv"))]
+        return list(dict.fromkeys(found))
+
     # --- the single-band reference
 
     def _reference(
@@ -126,7 +172,7 @@ class Acquisition:
         """The single-band reference of a run; a note where there is one that does not fit."""
         if "sbref" in self._settings.ignore:
             return None, []
-        for sbref in _references(run, self._sbref.get(run.name.subject, [])):
+        for sbref in self._references_of(run):
             try:
                 misfit = _misfit(sbref, run, direction)
             except UserError as error:
@@ -136,6 +182,9 @@ class Acquisition:
             text = f"{misfit}; this single-band reference is not used."
             return None, [notice(Kind.SBREF_NOT_USED, text)]
         return None, []
+
+    def _references_of(self, run: RawImage) -> list[RawImage]:
+        return _references(run, self._sbref.get(run.name.subject, []))
 
     # --- the field map
 
@@ -147,7 +196,7 @@ class Acquisition:
             return found._replace(no_fieldmap=IGNORED)
         groups = self._declared(image)
         if not groups and run is not None:
-            groups = self._undeclared(image, run)
+            groups = self._undeclared(image, run.direction)
         if not groups:
             return self._without(found, image)
         if run is None:
@@ -196,15 +245,10 @@ class Acquisition:
     def _declared(self, run: RawImage) -> list[_Group]:
         """Images of the session that sidecars declare to be for a run, the best group first."""
         session = self._in_session(run)
-        echo_planar = [
-            image
-            for kind in (self._sbref, self._bold)
-            for image in kind.get(run.name.subject, [])
-            if image.session == run.session and not _is_of(image, run)
-        ]
+        candidates = [*session, *self._echo_planar(run)]
         groups = []
         for identifier in labels(run.metadata.get("B0FieldSource")):
-            chosen = [one for one in (*session, *echo_planar) if identifier in identifiers(one)]
+            chosen = [one for one in candidates if identifier in identifiers(one)]
             if chosen:
                 groups.append(_Group(with_companions(chosen, session), identifier))
         if groups:
@@ -212,12 +256,36 @@ class Acquisition:
         chosen = [image for image in session if is_intended(image, run)]
         return [_Group(with_companions(chosen, session))] if chosen else []
 
-    def _undeclared(self, image: RawImage, run: RunImage) -> list[_Group]:
+    def _of_fieldmap(self, run: RawImage) -> list[RawImage]:
+        """Images that a run's field map may be made from; of undeclared ones the best group."""
+        groups = self._declared(run)
+        direction, _ = phase_encoding_direction(run.metadata)
+        if not groups and direction is not None:
+            groups = self._undeclared(run, direction)[:1]
+        return [image for group in groups for image in group.images]
+
+    def _echo_planar(self, run: RawImage) -> list[RawImage]:
+        """Other references and runs of the session, if the run names its field maps' identifier."""
+        if not labels(run.metadata.get("B0FieldSource")):
+            return []
+        return [
+            image
+            for kind in (self._sbref, self._bold)
+            for image in kind.get(run.name.subject, [])
+            if image.session == run.session and not _is_of(image, run)
+        ]
+
+    def _partners(self, run: RawImage) -> list[RawImage]:
+        """References and runs that differ from a run in the label of `dir` alone."""
+        kinds = (kind.get(run.name.subject, []) for kind in (self._sbref, self._bold))
+        return [one for images in kinds for one in undeclared_partners(run, images)]
+
+    def _undeclared(self, image: RawImage, direction: str) -> list[_Group]:
         """Images of the opposite polarity that differ from a run in the label of `dir` alone."""
         groups = []
         for others in (self._sbref, self._bold):
             partners = undeclared_partners(image, others.get(image.name.subject, []))
-            opposite = [one for one in partners if _direction(one) == _reversed(run.direction)]
+            opposite = [one for one in partners if _direction(one) == _reversed(direction)]
             if opposite:
                 groups.append(_Group(opposite, declared=False))
         return groups

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from brainlm_bids.annex import is_absent
 from brainlm_bids.bids.headers import Look, look_at_t1w
-from brainlm_bids.bids.lesions import Lesions, lesions_of
+from brainlm_bids.bids.lesions import Lesions, lesions_of, masks_of
 from brainlm_bids.bids.names import Name, parse
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
@@ -71,9 +72,7 @@ class Anatomy:
 
     def of(self, run: Name) -> T1w:
         """The T1w image of a run: the first of its session that can be read, else of any other."""
-        every = self._of_subject.get(run.get("sub"), [])
-        own = [path for path in every if parse(path.name).get("ses") == run.get("ses")]
-        images = [*own, *(path for path in every if path not in own)]
+        images, own = self._candidates(run)
         damaged: list[str] = []
         for path in images:
             look = self._look(path)
@@ -93,6 +92,31 @@ class Anatomy:
             )
             return T1w(warnings=(notice(Kind.NO_T1W, text),))
         return T1w(problem=f"{damaged[0]}; or process the run without it (--anat-fallback)")
+
+    def needed(self, run: Name) -> list[Path]:
+        """Files that the choice of a run's T1w image depends on, the image and its masks.
+
+        The images that would be looked at are listed as far as one that was not fetched, since
+        whether another is needed is not known before.
+        """
+        images: list[Path] = []
+        for path in self._candidates(run)[0]:
+            images.append(path)
+            if is_absent(path) or self._look(path).problem is None:
+                return [*images, *masks_of(path, self._bids_dir)]
+        return images
+
+    def every(self, run: Name) -> list[Path]:
+        """All T1w images of a run's subject, and their lesion masks."""
+        images = self._candidates(run)[0]
+        masks = (mask for path in images for mask in masks_of(path, self._bids_dir))
+        return list(dict.fromkeys([*images, *masks]))
+
+    def _candidates(self, run: Name) -> tuple[list[Path], list[Path]]:
+        """The images of a run's subject in the order of preference; those of its session."""
+        every = self._of_subject.get(run.get("sub"), [])
+        own = [path for path in every if parse(path.name).get("ses") == run.get("ses")]
+        return [*own, *(path for path in every if path not in own)], own
 
     def _lesions_of(self, path: Path) -> Lesions:
         if path not in self._lesions:

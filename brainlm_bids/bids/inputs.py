@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+from brainlm_bids.annex import absent_among, missing_subdatasets, not_fetched, not_installed
 from brainlm_bids.bids.acquisition import Acquisition
 from brainlm_bids.bids.anatomy import Anatomy
 from brainlm_bids.bids.echoes import (
@@ -33,9 +34,9 @@ from brainlm_bids.bids.headers import (
     look_at_image,
     metadata_problem,
 )
-from brainlm_bids.bids.layout import find_files
+from brainlm_bids.bids.layout import Selected, find_files
 from brainlm_bids.bids.left_out import closed_reason
-from brainlm_bids.bids.names import parse, with_prefix, without_prefix
+from brainlm_bids.bids.names import parse, sidecar_of, with_prefix, without_prefix
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.slices import SliceTable
 from brainlm_bids.bids.source_files import SourceFiles
@@ -89,6 +90,8 @@ class Run:
         Whether the call is about it. A file that only looks like a run is there with the reason.
     shape
         Of its image, as stored; None where it was not looked at.
+    absent
+        Files that it needs and whose contents git-annex has not fetched, as far as is known.
     """
 
     source: Path
@@ -111,6 +114,7 @@ class Run:
     traceback: str = field(default="", hash=False)
     taken: bool = True
     shape: tuple[int, ...] | None = None
+    absent: tuple[Path, ...] = ()
 
     def broken(self, error: Exception) -> "Run":
         """The run with an error that concerns it alone, as its problem in one line.
@@ -208,6 +212,34 @@ def bids_uri(path: Path, bids_dir: Path, dataset: str = "raw") -> str:
     return f"bids:{dataset}:{path.relative_to(bids_dir).as_posix()}"
 
 
+class Describer(Protocol):
+    """Finds out about runs of one kind, and looks at no file twice."""
+
+    def describe(self, run: Run) -> Run:
+        """A run of which only the images are known, with all that can be found out about it."""
+
+    def depends_on(self, run: Run) -> list[Path]:
+        """Every file by which that can change, whether it is read or not."""
+
+
+class Selection(NamedTuple):
+    """What a call selects, before it is looked at.
+
+    Attributes
+    ----------
+    runs
+        Of which only the images are known.
+    others
+        What is not processed, each with the reason.
+    describer
+        Makes a describer, which has looked at nothing yet, of what reads the files.
+    """
+
+    runs: list[Run]
+    others: list[Run]
+    describer: Callable[[SourceFiles], Describer]
+
+
 def find_runs(settings: Settings, sources: SourceFiles | None = None) -> list[Run]:
     """All BOLD runs of the selection, in the order of their names.
 
@@ -223,35 +255,47 @@ def find_runs(settings: Settings, sources: SourceFiles | None = None) -> list[Ru
     UserError
         If BIDS_DIR is no BIDS data set, a requested label does not exist, or nothing is left.
     """
-    sources = sources or SourceFiles()
+    selected = select_runs(settings)
+    describer = selected.describer(sources or SourceFiles())
+    runs = [guarded(run, describer.describe) for run in selected.runs]
+    return sorted([*runs, *selected.others], key=lambda run: run.source)
+
+
+def select_runs(settings: Settings) -> Selection:
+    """The BOLD runs of the selection, by the names of their files; raises as `find_runs`."""
+    root = settings.fmriprep_dir or settings.bids_dir
+    missing = [path for path in missing_subdatasets(root) if _is_asked_for(path, root, settings)]
+    around = next((path for path in missing if root.resolve().is_relative_to(path)), None)
+    if around is not None:
+        raise UserError(f"{root}: {not_installed(around)}")
     if settings.fmriprep_dir is not None:
-        return _find_preprocessed(settings, settings.fmriprep_dir, sources)
+        return _select_preprocessed(settings, settings.fmriprep_dir, missing)
     files = find_files(settings)
-    if not (files.bold or files.left_out or files.closed):
+    if not (files.bold or files.left_out or files.closed or missing):
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
-    orientation = settings.assume_orientation
-    anatomy = Anatomy(
-        files.t1w,
-        settings.bids_dir,
-        fallback=settings.anat_fallback,
-        orientation=orientation,
-        sources=sources,
-    )
-    acquisition = Acquisition(files, settings, sources)
-    describe = partial(
-        _describe,
-        anatomy=anatomy,
-        acquisition=acquisition,
-        orientation=orientation,
-        sources=sources,
-    )
     images = images_of_runs(files.bold)
-    runs = [guarded(_of_images(paths, settings.bids_dir), describe) for paths in images.runs]
-    runs += [Run(path, settings.bids_dir, {}, skip=reason) for path, reason in images.left_out]
-    runs += [_not_taken(*one, settings.bids_dir) for one in files.left_out]
-    runs += [Run(one, settings.bids_dir, {}, problem=closed_reason(one)) for one in files.closed]
-    runs += _without_runs(settings.bids_dir, settings, runs)
-    return sorted(runs, key=lambda run: run.source)
+    runs = [_of_images(paths, root) for paths in images.runs]
+    others = [Run(path, root, {}, skip=reason) for path, reason in images.left_out]
+    others += [_not_taken(*one, root) for one in files.left_out]
+    others += [Run(one, root, {}, problem=closed_reason(one)) for one in files.closed]
+    others += [_not_there(one, root) for one in missing]
+    others += _without_runs(root, settings, [*runs, *others])
+    return Selection(runs, others, partial(RawDescriber, files, settings))
+
+
+def _is_asked_for(path: Path, root: Path, settings: Settings) -> bool:
+    """Whether a subdataset holds, or may hold, runs of the selection."""
+    if root.resolve().is_relative_to(path):
+        return True
+    first = path.relative_to(root.resolve()).parts[0]
+    asked = {with_prefix("sub", label) for label in settings.participant_label}
+    return first.startswith("sub-") and (not asked or first in asked)
+
+
+def _not_there(path: Path, root: Path) -> Run:
+    """A subdataset that was never installed, as a row with what to do."""
+    place = root / path.relative_to(root.resolve())
+    return Run(place, root, {}, problem=not_installed(place))
 
 
 def _of_images(paths: tuple[Path, ...], root: Path) -> Run:
@@ -283,27 +327,25 @@ def guarded(run: Run, describe: Callable[[Run], Run]) -> Run:
         return run.broken(error)
 
 
-def _find_preprocessed(settings: Settings, root: Path, sources: SourceFiles) -> list[Run]:
-    """Runs of fMRIPrep's output folder, in the order of their names."""
+def _select_preprocessed(settings: Settings, root: Path, missing: Sequence[Path]) -> Selection:
+    """Runs of fMRIPrep's output folder; missing: its subdatasets that are not installed."""
     check_derivatives(root)
     wanted = wanted_labels(settings)
     found = find_preprocessed(root, settings.participant_label, _spaces(settings))
     chosen = [one for one in found if is_selected(one.stem, wanted)]
-    if not chosen:
+    if not chosen and not missing:
         names = [one.stem for one in found]
         raise UserError(f"--derivatives {root}: {no_match(names, settings)}")
-    describe = partial(_describe_preprocessed, raw_dir=settings.bids_dir, sources=sources)
-    runs = []
+    runs, others = [], [_not_there(one, root) for one in missing]
     for one in chosen:
         if one.files is not None:
-            run = Run(one.path, root, {}, preprocessed=one.files)
-            runs.append(guarded(run, describe))
+            runs.append(Run(one.path, root, {}, preprocessed=one.files))
         elif one.taken:
-            runs.append(Run(one.path, root, {}, problem=one.reason))
+            others.append(Run(one.path, root, {}, problem=one.reason))
         else:
-            runs.append(_not_taken(one.path, one.reason, root))
-    runs += _without_runs(root, settings, runs)
-    return sorted(runs, key=lambda run: run.source)
+            others.append(_not_taken(one.path, one.reason, root))
+    others += _without_runs(root, settings, [*runs, *others])
+    return Selection(runs, others, partial(PreprocessedDescriber, settings.bids_dir))
 
 
 def _spaces(settings: Settings) -> Sequence[str]:
@@ -316,60 +358,109 @@ def _spaces(settings: Settings) -> Sequence[str]:
     return SPACES
 
 
-def _describe_preprocessed(run: Run, raw_dir: Path, sources: SourceFiles) -> Run:
-    """One run of fMRIPrep; what its sidecar lacks is taken from the raw run's."""
-    source = run.preprocessed
-    assert source is not None
-    for path in source.files:
-        sources.check(path)
-    raw = raw_dir / run.source.relative_to(run.bids_dir).with_name(f"{source.stem}_bold.nii.gz")
-    metadata = sources.metadata(run.source, run.bids_dir)
-    try:
-        metadata = sources.metadata(raw, raw_dir) | metadata
-    except UserError:
-        if "RepetitionTime" not in metadata:
-            raise
-    run = _with_metadata(run, metadata)
-    if run.problem is not None:
-        return run
-    if source.space == CIFTI_SPACE:
-        look = look_at_cifti(run.source, run.tr)
-    else:
-        look = look_at_image(run.source, run.tr, raw=False, loader=sources.head)
-    return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
+class PreprocessedDescriber:
+    """Describes runs of fMRIPrep; what a sidecar lacks is taken from the raw run's."""
+
+    def __init__(self, raw_dir: Path, sources: SourceFiles) -> None:
+        self._raw_dir = raw_dir
+        self._sources = sources
+
+    def depends_on(self, run: Run) -> list[Path]:
+        """The files of a run, and the sidecars of its series, its confounds and the raw run."""
+        source = run.preprocessed
+        assert source is not None
+        described = self._sources.sidecars(run.source, run.bids_dir)
+        texts = [*described, *self._sources.sidecars(self._raw(run), self._raw_dir)]
+        texts.append(sidecar_of(source.confounds))
+        return [*source.files, *(path for path in texts if path.exists() or path.is_symlink())]
+
+    def _raw(self, run: Run) -> Path:
+        assert run.preprocessed is not None
+        name = f"{run.preprocessed.stem}_bold.nii.gz"
+        return self._raw_dir / run.source.relative_to(run.bids_dir).with_name(name)
+
+    def describe(self, run: Run) -> Run:
+        """One run of fMRIPrep."""
+        source = run.preprocessed
+        assert source is not None
+        absent = absent_among(self.depends_on(run))
+        if absent:
+            return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
+        for path in source.files:
+            self._sources.check(path)
+        metadata = self._sources.metadata(run.source, run.bids_dir)
+        try:
+            metadata = self._sources.metadata(self._raw(run), self._raw_dir) | metadata
+        except UserError:
+            if "RepetitionTime" not in metadata:
+                raise
+        run = _with_metadata(run, metadata)
+        if run.problem is not None:
+            return run
+        if source.space == CIFTI_SPACE:
+            look = look_at_cifti(run.source, run.tr)
+        else:
+            look = look_at_image(run.source, run.tr, raw=False, loader=self._sources.head)
+        return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
-def _describe(
-    run: Run,
-    anatomy: Anatomy,
-    acquisition: Acquisition,
-    orientation: str | None,
-    sources: SourceFiles,
-) -> Run:
-    """A raw run with its metadata (sidecars inherited) and whatever is wrong with it.
+class RawDescriber:
+    """Describes raw runs: their metadata (sidecars inherited), and whatever is wrong with them."""
 
-    orientation: of images whose headers do not record it.
-    """
-    if run.echoes:
-        found = read_echoes(run.echoes, run.bids_dir, orientation, sources)
-        warnings = (*run.warnings, *found.warnings)
-        run = replace(run, source=found.paths[0], warnings=warnings, metadata=found.metadata)
-        run = replace(run, echoes=found.paths, echo_times=found.times)
-    else:
-        sources.check(run.source)
-        run = _with_metadata(run, sources.metadata(run.source, run.bids_dir))
-    if run.problem is not None:
-        return run
-    path = run.source
-    look = look_at_image(path, run.tr, orientation, loader=sources.head)
-    if look.problem or look.skip:
-        return replace(run, problem=look.problem, skip=look.skip)
-    t1w, acquired = anatomy.of(parse(path.name)), acquisition.of(path, run.metadata)
-    warnings = (*run.warnings, *look.warnings, *t1w.warnings, *acquired.warnings)
-    run = replace(run, shape=tuple(sources.head(path).shape))
-    acquired = acquired._replace(warnings=warnings)
-    run = replace(run, t1w=t1w.path, lesions=t1w.lesions, problem=t1w.problem)
-    return replace(run, **acquired._asdict())
+    def __init__(self, files: Selected, settings: Settings, sources: SourceFiles) -> None:
+        self._sources = sources
+        self._orientation = settings.assume_orientation
+        # a T1w image that was not fetched is to the fallback one that cannot be read
+        self._anatomy_needed = not settings.anat_fallback
+        self._anatomy = Anatomy(
+            files.t1w,
+            settings.bids_dir,
+            fallback=settings.anat_fallback,
+            orientation=self._orientation,
+            sources=sources,
+        )
+        self._acquisition = Acquisition(files, settings, sources)
+
+    def depends_on(self, run: Run) -> list[Path]:
+        """All images of a run's session, of its subject's anatomy, and their sidecars."""
+        own = self._acquisition.every(run.source)
+        images = [*(run.echoes or (run.source,)), *self._anatomy.every(parse(run.source.name))]
+        return list(dict.fromkeys([*own, *images]))
+
+    def _absent(self, run: Run) -> tuple[Path, ...]:
+        """Files that a run needs and that were not fetched."""
+        needed = [*(run.echoes or (run.source,)), *self._acquisition.needed(run.source)]
+        for echo in run.echoes:
+            needed += self._sources.sidecars(echo, run.bids_dir)
+        if self._anatomy_needed:
+            needed += self._anatomy.needed(parse(run.source.name))
+        return absent_among(needed)
+
+    def describe(self, run: Run) -> Run:
+        """One raw run."""
+        absent = self._absent(run)
+        if absent:
+            return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
+        if run.echoes:
+            found = read_echoes(run.echoes, run.bids_dir, self._orientation, self._sources)
+            warnings = (*run.warnings, *found.warnings)
+            run = replace(run, source=found.paths[0], warnings=warnings, metadata=found.metadata)
+            run = replace(run, echoes=found.paths, echo_times=found.times)
+        else:
+            self._sources.check(run.source)
+            run = _with_metadata(run, self._sources.metadata(run.source, run.bids_dir))
+        if run.problem is not None:
+            return run
+        path = run.source
+        look = look_at_image(path, run.tr, self._orientation, loader=self._sources.head)
+        if look.problem or look.skip:
+            return replace(run, problem=look.problem, skip=look.skip)
+        t1w, acquired = self._anatomy.of(parse(path.name)), self._acquisition.of(path, run.metadata)
+        warnings = (*run.warnings, *look.warnings, *t1w.warnings, *acquired.warnings)
+        run = replace(run, shape=tuple(self._sources.head(path).shape))
+        acquired = acquired._replace(warnings=warnings)
+        run = replace(run, t1w=t1w.path, lesions=t1w.lesions, problem=t1w.problem)
+        return replace(run, **acquired._asdict())
 
 
 def _with_metadata(run: Run, metadata: dict[str, Any]) -> Run:

@@ -74,6 +74,12 @@ def lesions_of(t1w: Path, bids_dir: Path, orientation: str | None = None) -> Les
     return Lesions(tuple(found), tuple(warnings))
 
 
+def masks_of(t1w: Path, bids_dir: Path) -> list[Path]:
+    """The masks that by their names are of lesions of a T1w image; parameters as of lesions_of."""
+    found = sorted(_masks(parse(t1w.name).subject, bids_dir))
+    return [path for path in found if _misnamed(path, t1w) is None]
+
+
 def _masks(subject: str, bids_dir: Path) -> Iterator[Path]:
     """All lesion masks of a subject, of whichever T1w image."""
     derived = bids_dir / "derivatives"
@@ -88,6 +94,18 @@ def _masks(subject: str, bids_dir: Path) -> Iterator[Path]:
 
 def _problem(path: Path, t1w: Path, orientation: str | None) -> str | None:
     """Why a mask is not used, in one line; None if it is."""
+    misnamed = _misnamed(path, t1w)
+    if misnamed is not None:
+        return misnamed
+    try:
+        check_readable(path, whole=True)
+    except UserError as error:
+        return str(error).rstrip(".")
+    return look_at_lesion_mask(path, t1w, orientation).problem
+
+
+def _misnamed(path: Path, t1w: Path) -> str | None:
+    """Why a mask is not one of a T1w image, by its name; None if it is."""
     mask, image = parse(path.name), parse(t1w.name)
     space = mask.get("space")
     if space.lower() not in T1W_SPACES:
@@ -95,8 +113,4 @@ def _problem(path: Path, t1w: Path, orientation: str | None) -> str | None:
     named = {entity: [label] for entity, label in mask.entities.items() if entity not in OWN}
     if mask.get("ses") != image.get("ses") or not matches(image.entities, named):
         return f"{path.name}: is not a mask of the T1w image that is used, {t1w.name}"
-    try:
-        check_readable(path, whole=True)
-    except UserError as error:
-        return str(error).rstrip(".")
-    return look_at_lesion_mask(path, t1w, orientation).problem
+    return None

@@ -84,11 +84,18 @@ class SourceFiles:
         self._sidecars: dict[Path, Sidecars] = {}
         self.head = lru_cache(_REMEMBERED)(read_head)
 
+    def sidecars(self, path: Path, root: Path) -> list[Path]:
+        """JSON files that hold for an image of a data set, the most general first."""
+        return self._of(root).of(path)
+
     def metadata(self, path: Path, root: Path) -> dict[str, Any]:
         """The merged sidecars of an image of a data set; UserError names a broken one."""
+        return self._of(root).metadata(path)
+
+    def _of(self, root: Path) -> Sidecars:
         if root not in self._sidecars:
             self._sidecars[root] = Sidecars(root)
-        return self._sidecars[root].metadata(path)
+        return self._sidecars[root]
 
     def check(self, path: Path, *, whole: bool = False) -> int:
         """Raise UserError where a file cannot be used, as `check_readable` does; its size."""

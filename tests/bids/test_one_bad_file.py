@@ -75,6 +75,11 @@ def _annex(path: Path) -> None:
     path.symlink_to("../../.git/annex/objects/xx/yy/SHA256E-s1--0.nii.gz")
 
 
+def _dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere/T1w.nii.gz")
+
+
 def _emptied(path: Path) -> None:
     path.write_bytes(b"")
 
@@ -95,10 +100,6 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
-def _pointer(path: Path) -> None:
-    path.write_text("/annex/objects/MD5E-s1--0.nii.gz\n")
-
-
 def _lfs(path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
@@ -108,8 +109,7 @@ def _noise(path: Path) -> None:
 
 
 DAMAGE = [
-    (_annex, "has not been fetched (it is a link to a file that is not there); get it"),
-    (_pointer, "it is a pointer of git-annex); get it with `datalad get`"),
+    (_dangling, "is a link to nowhere/T1w.nii.gz, which is not there; fetch or copy the file"),
     (_lfs, "it is a pointer of Git LFS); get it with `git lfs pull`"),
     (_emptied, "is empty (0 bytes); fetch or copy it again"),
     (_cut, "is it damaged or incomplete?"),
@@ -198,7 +198,7 @@ def test_no_flipped_bit_of_a_compressed_image_is_read(tmp_path: Path) -> None:
     assert n_refused > 50
 
 
-@pytest.mark.parametrize(("damage", "says"), DAMAGE[:4])
+@pytest.mark.parametrize(("damage", "says"), DAMAGE[:3])
 def test_a_bad_bold_is_one_row(
     root: Path,
     damage: Callable[[Path], None],
@@ -347,7 +347,7 @@ def test_given_series_need_no_data_set(tmp_path: Path, content: bytes | None) ->
     settings = cli.parse([str(bids_dir), str(out), "participant", *flags, str(series)])
     good, bad = given_timeseries(settings, [f"p{k}" for k in range(424)])
     assert good.problem is None
-    assert "has not been fetched" in (bad.problem or "")
+    assert "is a link to nowhere, which is not there" in (bad.problem or "")
 
 
 def test_two_given_series_of_one_name_cost_these_two(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_broken_table_is_refused_only_if_it_is_needed(tmp_path: Path, text: st
 
 def test_a_table_that_was_never_fetched(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").symlink_to("nowhere")
-    with pytest.raises(UserError, match="has not been fetched"):
+    with pytest.raises(UserError, match="is a link to nowhere, which is not there"):
         read_variables(tmp_path, None, ONE)
     assert read_variables(tmp_path, None, ONE, needed=False).columns == {}
 
