@@ -131,7 +131,7 @@ def write_tsv(
     ValueError
         For columns of different lengths.
     """
-    cells = [[_cell(value, digits) for value in column] for column in columns]
+    cells = [_cells(column, digits) for column in columns]
     lengths = {len(column) for column in cells}
     if len(names) != len(cells) or len(lengths) > 1:
         raise ValueError(f"{path.name}: {len(names)} names, columns of lengths {sorted(lengths)}")
@@ -153,6 +153,17 @@ def write_matrix(path: Path, names: Sequence[str], matrix: "ArrayLike") -> Path:
 
     values = np.asarray(matrix, dtype=np.float64)
     return write_tsv(path, ["name", *names], [names, *values.T.tolist()])
+
+
+def _cells(column: Iterable[object], digits: int) -> list[str]:
+    values = list(column)
+    if set(map(type, values)) != {float}:
+        return [_cell(value, digits) for value in values]
+    # all numbers of a column at once: series and matrices are nothing else
+    texts = (f"%.{digits}g\n" * len(values) % tuple(values)).splitlines()
+    if "n" not in "".join(texts):
+        return texts
+    return ["n/a" if text.endswith(("nan", "inf")) else text for text in texts]
 
 
 def _cell(value: Any, digits: int) -> str:

@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -97,7 +98,9 @@ def canvas(
             _write(Path(path), stream.getvalue())
             return
         nothing = {"Date": None, "Creator": None}
-        figure.savefig(stream, format="svg", dpi=RASTER_DPI, metadata=nothing)
+        # savefig would draw twice, the first time for a layout, which is known here
+        figure.set_dpi(RASTER_DPI)
+        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
     content = stream.getvalue()
     if smooth:
         content = content.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"")

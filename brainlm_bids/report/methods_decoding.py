@@ -49,7 +49,7 @@ def decoding_text(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     sources = list(dict.fromkeys(source_of(row) for row in rows if "features" in row))
     sentences = [
         f"{_were([quoted(name) for name in targets])} decoded by {_models(rows, targets)} "
-        f"(scikit-learn [@sklearn]) {_from(sources)} ({_counts(rows)}).",
+        f"(as in scikit-learn [@sklearn]) {_from(sources)} ({_counts(rows)}).",
         _units(mapping(about.get("Units"))),
         _validation(rows, about),
         _probes(sources),

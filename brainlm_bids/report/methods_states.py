@@ -30,7 +30,7 @@ def states_text(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     trained = {"attentive": "an attentive probe", "mlp": "a multilayer perceptron"}
     used = {row["readout"] for row in rows}
     readouts = [
-        "L2-penalised logistic regression (scikit-learn [@sklearn])",
+        "L2-penalised logistic regression (as in scikit-learn [@sklearn])",
         *(name for readout, name in trained.items() if readout in used),
     ]
     sentences = [

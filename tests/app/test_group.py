@@ -264,7 +264,7 @@ def test_methods_say_what_was_done(planted: Call) -> None:
     text = (planted.out / "logs" / "CITATION_group.md").read_text()
     sidecar, rows = planted.sidecar("decoding"), planted.table("decoding")
     assert "scanner" in sidecar["NotDecoded"]
-    assert "age and noise were decoded by ridge regression (scikit-learn" in text
+    assert "age and noise were decoded by ridge regression (as in scikit-learn" in text
     assert f"{sidecar['Permutations']} permutations" in text and "199 permutations" in text
     assert f"{rows[0]['n_recordings']} recordings of {rows[0]['n_subjects']} participants" in text
     assert f"{sidecar['OuterFolds']} folds" in text and f"{sidecar['InnerFolds']} inner" in text
