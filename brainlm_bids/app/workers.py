@@ -25,6 +25,7 @@ from brainlm_bids import messages
 from brainlm_bids.app import machine
 
 LOG = logging.getLogger("brainlm_bids")
+PRELOADED = "brainlm_bids.app.preloaded"
 GRACE = 2.0  # seconds that a worker has to remove the files that it was writing
 # between -1000 and 1000: the kernel should kill a worker before the process that can report it
 OOM_SCORE = "500"
@@ -57,10 +58,12 @@ class WorkersPlugin(MultiProcPlugin):
         self._kills = machine.oom_kills()
 
     def _new_pool(self) -> ProcessPoolExecutor:
+        # fork would copy locks of the threads of libraries loaded here
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([PRELOADED])
         return ProcessPoolExecutor(
             max_workers=self.processors,
-            # fork would copy locks of the threads of libraries loaded here
-            mp_context=multiprocessing.get_context("forkserver"),
+            mp_context=context,
             initializer=_begin,
             initargs=(self._cwd, self._verbose),
         )

@@ -68,6 +68,23 @@ def hear_nothing(folder: str) -> int:
     return sum(range(10**13))  # one call into C: no signal is handled before it returns
 
 
+def compute(folder: str) -> int:
+    import sys
+    from pathlib import Path
+
+    had = [name for name in ("torch", "sklearn", "nilearn", "matplotlib") if name in sys.modules]
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(2)
+    matrix = np.random.default_rng(0).standard_normal((600, 600))
+    values = np.linalg.eigvalsh(matrix @ matrix.T)
+    product = torch.from_numpy(matrix) @ torch.from_numpy(matrix)
+    assert np.allclose(product.numpy(), matrix @ matrix) and values.min() > -1e-6
+    (Path(folder) / "had").write_text(" ".join(had))
+    return 0
+
+
 def run_graph(folder: Path, processes: int, **functions: Any) -> Path:
     """Run independent functions as nodes; returns the folder of crash files."""
     crashes = folder / "crash"
@@ -105,6 +122,13 @@ def test_what_was_killed_beside_others_is_tried_again_alone(tmp_path: Path) -> N
     crashes = run_graph(tmp_path, 2, bad=die_once, good=last)
     assert (tmp_path / "survived").exists() and (tmp_path / "last").exists()
     assert not crashes.exists()
+
+
+def test_workers_begin_with_the_libraries_and_compute_in_threads(tmp_path: Path) -> None:
+    """They are loaded once per call, in the process that workers are forked from."""
+    crashes = run_graph(tmp_path, 1, node=compute)
+    assert not crashes.exists(), [path.read_text() for path in crashes.iterdir()]
+    assert (tmp_path / "had").read_text() == "torch sklearn nilearn matplotlib"
 
 
 def test_want_of_memory_is_told_from_other_kills(

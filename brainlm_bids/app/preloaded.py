@@ -1,0 +1,21 @@
+"""What the steps of a graph import, loaded once per call: its workers are forked from there.
+
+Each worker would spend some seconds and hundreds of MB on it, and every graph of a call has new
+ones. None of these libraries starts threads when it is imported that would not survive a fork.
+"""
+
+import signal
+
+# the process that loads this would otherwise end with a traceback at ^C, which the call handles
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+import matplotlib.figure  # noqa: E402
+import nibabel  # noqa: E402
+import nilearn.image  # noqa: E402
+import pandas  # noqa: E402
+import scipy.linalg  # noqa: E402
+import sklearn.linear_model  # noqa: E402
+import torch  # noqa: E402
+from nipype.pipeline.plugins import multiproc  # noqa: E402
+
+__all__ = ["matplotlib", "multiproc", "nibabel", "nilearn", "pandas", "scipy", "sklearn", "torch"]
