@@ -7,7 +7,6 @@ be read is reported in one line that names it.
 import codecs
 import contextlib
 import errno
-import gzip
 import hashlib
 import json
 import math
@@ -18,6 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainlm_bids.annex import how_to_get, is_absent
+from brainlm_bids.bounds import (
+    LARGEST_JSON,
+    LARGEST_TABLE,
+    check_columns,
+    check_json_size,
+    check_regular,
+    content_of,
+)
 from brainlm_bids.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,7 +90,8 @@ def _umask() -> int:
 def write_text(path: Path, text: str) -> Path:
     """Write a text file whole, as UTF-8; returns its path."""
     with atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # names of files need not be Unicode
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
@@ -230,43 +238,29 @@ def _placeholder(path: Path) -> str | None:
     return None
 
 
-def check_readable(path: Path, *, whole: bool = False) -> int:
-    """Raise UserError if a file is not there, not a file, empty, or was never fetched.
-
-    whole: also if it is compressed, and cut short or damaged by its own checksum.
-
-    Returns
-    -------
-    int
-        Its bytes; of a compressed one that was read whole those of its content.
-    """
+def check_readable(path: Path) -> None:
+    """Raise UserError if a file is not there, not a file, empty, or was never fetched."""
     with reading(path):
+        check_regular(path)
         if _placeholder(path) is not None:
             raise EOFError
-        if not (whole and path.name.endswith(".gz")):
-            return path.stat().st_size
-        size = 0
-        with gzip.open(path) as handle:
-            while block := handle.read(1 << 20):
-                size += len(block)
-        return size
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises UserError, naming it, if it cannot be read."""
+def read_bytes(path: Path, largest: int = LARGEST_TABLE) -> bytes:
+    """The content of a file. Raises UserError if it cannot be read, or has more bytes."""
     with reading(path):
-        return path.read_bytes()
+        return content_of(path, largest)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, largest: int = LARGEST_TABLE) -> str:
     """The text of a UTF-8 file, or of a UTF-16 one that says so, without a byte-order mark.
 
     Raises
     ------
     UserError
-        If there is no such file, or it is neither.
+        If there is no such file, or it is neither, or has more bytes than `largest`.
     """
-    return _decode(path, read_bytes(path))
+    return _decode(path, read_bytes(path, largest))
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -286,13 +280,21 @@ def _decode(path: Path, content: bytes) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, such as a sidecar. Raises UserError, naming the file, for anything else."""
+    return parse_json(path, read_text(path, LARGEST_JSON))
+
+
+def parse_json(path: Path, text: str) -> dict[str, Any]:
+    """A JSON object, of the text of a file that errors name. Raises UserError, as `read_json`."""
+    check_json_size(path, text)
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path}: is not valid JSON ({place}: {error.msg})") from None
     except RecursionError:
         raise UserError(f"{path}: is not valid JSON (nested too deeply)") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no JSON object")
     return values
@@ -356,6 +358,7 @@ def _numbers(path: Path, content: bytes, n_text: int) -> "tuple[list[str], NDArr
     import numpy as np
     import pandas as pd
 
+    check_columns(path, content)
     header = _decode(path, content.split(b"\n", 1)[0]).rstrip("\r").split("\t")
     if header == [""]:
         raise UserError(f"{path}: is not a table of numbers (its first line is empty)")
@@ -393,8 +396,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     import csv
     import io
 
-    text = io.StringIO(read_text(path), newline="")
-    table = list(csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE))
+    content = _table(path)
+    check_columns(path, content)
+    text = _decode(path, content)
+    with reading(path):  # a cell may be longer than the reader of the library allows
+        lines = io.StringIO(text, newline="")
+        table = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     if any(None in row or None in row.values() for row in table):
         raise UserError(f"{path}: rows of different lengths; was the file cut short?")
     return table

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.bounds import LARGEST_SETTINGS
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import sha256
+from brainlm_bids.files import read_text, sha256
 from brainlm_bids.table import (
     BRAINLM,
     COHORT,
@@ -463,10 +464,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         that is not allowed.
     """
     try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"--config-file {path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(read_text(path, LARGEST_SETTINGS))
+    except UserError as error:
+        raise UserError(f"--config-file {error}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise UserError(f"--config-file {path}: is not valid TOML: {error}") from error
     return {name: _checked(name, value, path) for name, value in values.items()}
 

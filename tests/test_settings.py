@@ -229,7 +229,7 @@ def test_not_a_number_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="there is no such file"):
         read_toml(tmp_path / "no.toml")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainlm_bids import resources
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable
+from brainlm_bids.image_files import check_image
 from brainlm_bids.image_headers import OrientationMissingError, check_stored, read_grid
 from brainlm_bids.resources.atlas import Atlas
 from brainlm_bids.resources.images import named
@@ -115,7 +115,7 @@ def load(imgs: Any) -> tuple[SpatialImage, NDArray[Any]]:
     name = "the image" if path is None else path.name
     with value_errors():
         if path is not None and "*" not in name:  # nilearn understands wildcards
-            check_readable(path.expanduser(), whole=True)
+            check_image(path.expanduser(), whole=True)
     with value_errors(), named(path or Path(name)):
         image = load_img(imgs)
         image = _plain(image)

@@ -20,7 +20,12 @@ from brainlm_bids.app.decoding import check_columns
 from brainlm_bids.app.execution import execute, make_folders, new_run_id
 from brainlm_bids.app.index import rebuild_index
 from brainlm_bids.app.plan import cohort_inputs, evaluate, plan_recording
-from brainlm_bids.app.resources import find_resources, materialise, with_precision
+from brainlm_bids.app.resources import (
+    check_weights,
+    find_resources,
+    materialise,
+    with_precision,
+)
 from brainlm_bids.app.status import (
     EXIT_FAILED,
     EXIT_OK,
@@ -229,6 +234,7 @@ def _embed(cohort: Cohort, statistics: ScalingSource) -> None:
     cohort.progress.expect(_steps(pending), instead=ahead.RECORDINGS)
     if not pending:
         return
+    check_weights(cohort.resources.models.values())
     inputs = materialise(settings, cohort.resources)
     for start in range(0, len(pending), RECORDINGS_PER_GRAPH):
         part = pending[start : start + RECORDINGS_PER_GRAPH]

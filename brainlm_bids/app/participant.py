@@ -30,6 +30,7 @@ from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
 from brainlm_bids.app.progress import start_progress
 from brainlm_bids.app.resources import (
     Resources,
+    check_weights,
     find_resources,
     materialise,
     with_precision,
@@ -120,6 +121,10 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
     run_id = new_run_id()
     with progress.doing("planning"):
         plans, rows = _plan(settings, runs, resources, run_id, progress)
+    pending = [plan for plan in plans if plan.stages.pending]
+    if pending:
+        with progress.doing("checking the model"):
+            check_weights(resources.models.values())
     for folder in opening.too_full_folders(settings, plans):
         LOG.warning(folder)
     if settings.dry_run:
@@ -129,7 +134,6 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
     opening.tell(opening.summary(settings, resources, plans, rows))
     write_dataset(settings, resources)
     record_call(settings.output_dir, run_id, command, settings.to_toml())
-    pending = [plan for plan in plans if plan.stages.pending]
     graph, signal = None, None
     if pending:
         progress.expect(_steps_around(settings, resources, taken, len(plans)))

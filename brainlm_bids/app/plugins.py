@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 from brainlm_bids.app.progress import NodeProgress
 from brainlm_bids.errors import UserError
+from brainlm_bids.files import read_text
 from brainlm_bids.settings import Settings
 
 # With the default of Nipype, 2 s, a cached chain of 20 nodes takes 40 s. A scheduler is queried for
 # each waiting node at every poll: twenty queries a second would be too many.
 POLL_HERE, POLL_SCHEDULER = 0.05, 5.0
+# Bytes of a file that names a plugin: a page; reading YAML takes long.
+LARGEST_PLUGIN_FILE = 1 << 16
 
 
 class PluginFile(NamedTuple):
@@ -66,11 +69,13 @@ def read_plugin_file(path: Path) -> PluginFile:
     from nipype.pipeline import plugins
 
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(read_text(path, LARGEST_PLUGIN_FILE))
         name, arguments = str(values["plugin"]), dict(values.get("plugin_args") or {})
         poll = values.get("poll_seconds")
         poll = None if poll is None else float(poll)
-    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+    except UserError as error:
+        raise UserError(f"--use-plugin {error}") from None
+    except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise UserError(f"--use-plugin {path}: is not YAML with the key 'plugin'") from error
     plugin = getattr(plugins, f"{name}Plugin", None)
     if plugin is None:

@@ -116,6 +116,21 @@ def check_models(models: Collection[ModelResource], settings: Settings) -> None:
         choose_device("cuda")
 
 
+def check_weights(models: Collection[ModelResource]) -> None:
+    """Load every checkpoint of a call once, before anything is computed that it would end.
+
+    Raises
+    ------
+    UserError
+        If one cannot be loaded; the message names the file.
+    """
+    from brainlm_bids.model.checkpoint import check_checkpoint
+
+    for model in models:
+        if model.path is not None:
+            check_checkpoint(model.path)
+
+
 def with_precision(settings: Settings, resources: Resources) -> Settings:
     """The settings with the precision that the models run with, on which their results depend.
 

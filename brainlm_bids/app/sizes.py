@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.image_files import open_image
 from brainlm_bids.workflows.costs import Size
 
 
@@ -50,8 +51,6 @@ def sizes_of(runs: Iterable[Run]) -> dict[str, Size]:
 
 def _extent(run: Run) -> tuple[int, int]:
     """Number of volumes, and of values, of a NIfTI or CIFTI image or a table of series."""
-    import nibabel as nb
-
     source = run.source
     if run.shape is not None:
         return int(run.shape[-1]), math.prod(run.shape)
@@ -59,6 +58,6 @@ def _extent(run: Run) -> tuple[int, int]:
         with source.open("rb") as table:
             n_volumes = max(0, sum(1 for _ in table) - 1)
         return n_volumes, 0
-    shape = nb.load(source).shape  # type: ignore[attr-defined]
+    shape = open_image(source).shape
     place = 0 if source.name.endswith(".dtseries.nii") else -1
     return int(shape[place]), math.prod(shape)

@@ -12,10 +12,13 @@ from typing import Any
 from brainlm_bids import __version__
 from brainlm_bids.bids.names import build, sidecar_of
 from brainlm_bids.bids.outputs import atlas_path
+from brainlm_bids.bounds import LARGEST_JSON
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
     DATA,
     atomically,
+    parse_json,
+    read_bytes,
     read_json,
     read_rows,
     read_text,
@@ -104,14 +107,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     editors save it as Latin-1.
     """
     path = folder / "dataset_description.json"
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = path.read_bytes()
+    with contextlib.suppress(UserError):
+        content = read_bytes(path, LARGEST_JSON)
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("latin-1")
-        values = json.loads(text)
-        return values if isinstance(values, dict) else {}
+        return parse_json(path, text)
     return {}
 
 

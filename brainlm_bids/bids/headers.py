@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import reading
+from brainlm_bids.image_files import open_image
 from brainlm_bids.image_headers import (
     OrientationMissingError,
     check_head,
@@ -37,13 +38,6 @@ LEAST_OF_MASK, LARGEST_OF_IMAGE = 0.5, 0.4
 
 # Loads the header of an image, as nibabel does.
 Loader = Callable[[Path], Any]
-
-
-def load(path: Path) -> Any:
-    """An image of nibabel, of which the header alone is read."""
-    import nibabel as nb
-
-    return nb.load(path)
 
 
 class Look(NamedTuple):
@@ -110,7 +104,7 @@ def look_at_image(
     orientation: str | None = None,
     *,
     raw: bool = True,
-    loader: Loader = load,
+    loader: Loader = open_image,
 ) -> Look:
     """Look at the header of a BOLD image, not at its values.
 
@@ -141,7 +135,7 @@ def look_at_image(
     return _looked_at(path, look, fixable=raw, loader=loader)
 
 
-def look_at_t1w(path: Path, orientation: str | None = None, *, loader: Loader = load) -> Look:
+def look_at_t1w(path: Path, orientation: str | None = None, *, loader: Loader = open_image) -> Look:
     """Look at the header of a T1w image, not at its values; parameters as of `look_at_image`."""
 
     def look(image: Any) -> Look:
@@ -158,14 +152,14 @@ def look_at_t1w(path: Path, orientation: str | None = None, *, loader: Loader = 
     return _looked_at(path, look, fixable=True, loader=loader)
 
 
-def image_shape(path: Path, loader: Loader = load) -> tuple[int, ...]:
+def image_shape(path: Path, loader: Loader = open_image) -> tuple[int, ...]:
     """(X, Y, Z) or (X, Y, Z, T) by the header of an image; UserError where it cannot be read."""
     with reading(path):
         return squeezed(loader(path).shape)
 
 
 def image_grid(
-    path: Path, orientation: str | None = None, loader: Loader = load
+    path: Path, orientation: str | None = None, loader: Loader = open_image
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine (4, 4) of an image by its header; UserError where it cannot be read.
 
@@ -206,7 +200,7 @@ def look_at_lesion_mask(path: Path, t1w: Path, orientation: str | None = None) -
                 f"the mask marks {len(marked) / math.prod(grid.shape):.0%} of its image; are "
                 "lesion and the rest exchanged?".replace("%", " %")
             )
-        head = read_grid(load(t1w), orientation)
+        head = read_grid(open_image(t1w), orientation)
         to_t1w = np.linalg.inv(head.affine) @ grid.affine
         voxels = np.rint(marked @ to_t1w[:3, :3].T + to_t1w[:3, 3])
         if not ((voxels >= 0) & (voxels < head.shape[:3])).all(axis=1).any():
@@ -217,7 +211,7 @@ def look_at_lesion_mask(path: Path, t1w: Path, orientation: str | None = None) -
 
 
 def _looked_at(
-    path: Path, look: Callable[[Any], Look], *, fixable: bool, loader: Loader = load
+    path: Path, look: Callable[[Any], Look], *, fixable: bool, loader: Loader = open_image
 ) -> Look:
     """What a look finds in a file; whatever stands in the way as a problem."""
     import nibabel as nb
@@ -232,7 +226,8 @@ def _looked_at(
             text += ", or say where its axes lead, for example with --assume-orientation LAS"
         return Look(text)
     except UserError as error:
-        return Look(f"{path.name}: {error}")
+        text = str(error)
+        return Look(text if path.name in text else f"{path.name}: {text}")
     except nb.spatialimages.HeaderDataError as error:
         return Look(f"{path.name}: its header is damaged ({error})")
     except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from brainlm_bids.bids.names import ENTITIES, alphanumeric, build, parse, with_prefix
 from brainlm_bids.bids.tree import NIFTI, OTHER_IMAGES
 from brainlm_bids.bids.valid_names import is_valid
+from brainlm_bids.bounds import LARGEST_SETTINGS, content_of
+from brainlm_bids.errors import UserError
 
 
 class LeftOut(NamedTuple):
@@ -43,8 +45,9 @@ def read_bidsignore(bids_dir: Path) -> list[tuple[re.Pattern[str], bool]]:
     """Patterns of a data set's .bidsignore, and whether each ignores or takes back."""
     path = bids_dir / ".bidsignore"
     lines: list[str] = []
-    with contextlib.suppress(OSError):  # one that cannot be read ignores nothing
-        lines = path.read_text("utf-8-sig", errors="replace").splitlines()
+    with contextlib.suppress(OSError, UserError):  # one that cannot be read ignores nothing
+        content = content_of(path, LARGEST_SETTINGS)
+        lines = content.decode("utf-8-sig", errors="replace").splitlines()
     texts = [line.strip() for line in lines]
     return [
         (_pattern(text.removeprefix("!")), not text.startswith("!"))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from brainlm_bids.bids.headers import look_at_lesion_mask
 from brainlm_bids.bids.names import Name, matches, parse
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable
+from brainlm_bids.image_files import check_image
 from brainlm_bids.notices import Kind, Notice, notice
 
 SUFFIXES = frozenset({"mask", "roi"})
@@ -98,7 +98,7 @@ def _problem(path: Path, t1w: Path, orientation: str | None) -> str | None:
     if misnamed is not None:
         return misnamed
     try:
-        check_readable(path, whole=True)
+        check_image(path, whole=True)
     except UserError as error:
         return str(error).rstrip(".")
     return look_at_lesion_mask(path, t1w, orientation).problem

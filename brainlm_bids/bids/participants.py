@@ -6,6 +6,7 @@ not be used as they are. One bad row costs the values of its participant, never 
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 
 from brainlm_bids.bids.identifiers import match_ids
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
+from brainlm_bids.bounds import check_columns
 from brainlm_bids.cells import is_missing
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json, read_text
+from brainlm_bids.files import read_json, read_text, reading
 from brainlm_bids.notices import Kind, Notice, notice
 
 Columns = dict[str, list[str | None]]
@@ -143,15 +145,16 @@ def _has_unit(declared: Mapping[str, Any]) -> bool:
 
 
 def _read(path: Path, stems: Sequence[str]) -> _Table:
-    lines = csv.reader(
-        io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE
-    )
-    cells = [[cell.strip() for cell in line] for line in lines]
+    text = read_text(path)
+    check_columns(path, text.encode(errors="replace"))
+    with reading(path):
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+        cells = [[cell.strip() for cell in line] for line in lines]
     filled = [line for line in cells if any(line)]
     header, body = (filled or [[]])[0], filled[1:]
     if PARTICIPANT not in header or not body:
         raise UserError(f"{path}: has no column {PARTICIPANT}, or no rows")
-    twice = next((name for name in header if name and header.count(name) > 1), None)
+    twice = next((name for name, n in Counter(header).items() if name and n > 1), None)
     if twice is not None:
         raise UserError(f"{path}: two columns are called {twice!r}")
     table = _Table(path, header, {}, [])

@@ -3,16 +3,15 @@
 A run, its reference and its field map ask for the same files many times; each is read once.
 """
 
-import gzip
 import math
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.bids.headers import load
 from brainlm_bids.bids.sidecars import Sidecars
-from brainlm_bids.files import check_readable, reading
+from brainlm_bids.files import reading
+from brainlm_bids.image_files import check_image, checked_start, open_image
 
 # Headers that are remembered: more than the images of a session.
 _REMEMBERED = 100
@@ -59,17 +58,15 @@ def read_head(path: Path) -> Any:
         As nibabel does, of whatever kind.
     """
     found = _read_nifti1(path)
-    return load(path) if found is None else found
+    return open_image(path) if found is None else found
 
 
 def _read_nifti1(path: Path) -> Head | None:
     """The header of a plain NIfTI-1 file; None for others, and for one in which anything is odd."""
     import nibabel as nb
 
-    opened = gzip.open if path.name.endswith(".gz") else open
+    start = checked_start(path)[:_START]
     try:
-        with opened(path, "rb") as file:
-            start = file.read(_START)
         sizes = (_SIZE.to_bytes(4, order) for order in ("little", "big"))
         plain = start[:4] in sizes and start[_MAGIC] == b"n+1\0" and start[_SIZE:] == bytes(4)
         return Head(nb.Nifti1Header(start[:_SIZE])) if plain else None
@@ -98,8 +95,8 @@ class SourceFiles:
         return self._sidecars[root]
 
     def check(self, path: Path, *, whole: bool = False) -> int:
-        """Raise UserError where a file cannot be used, as `check_readable` does; its size."""
-        return check_readable(path, whole=whole)
+        """Raise UserError where a file cannot be used, as `check_image` does; its size."""
+        return check_image(path, whole=whole)
 
     def check_last_voxel(self, path: Path, size: int) -> None:
         """Raise UserError if an image ends before its last voxel.
@@ -114,4 +111,4 @@ class SourceFiles:
         with reading(path):
             head = self.head(path)
             if not isinstance(head, Head) or size < head.least_bytes:
-                load(path).dataobj[..., -1]
+                open_image(path).dataobj[..., -1]

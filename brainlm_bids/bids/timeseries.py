@@ -6,6 +6,7 @@ people's scripts write them, .npy, and CIFTI .ptseries.nii. What `spreadsheets` 
 order of the atlas; rows are volumes, unless they have the names of the parcels.
 """
 
+import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from brainlm_bids.bids.names import alphanumeric, parse, sidecar_of
 from brainlm_bids.bids.spreadsheets import Cells, is_number, numbers, read_cells
+from brainlm_bids.bounds import LARGEST_TABLE, check_columns, check_regular
 from brainlm_bids.cells import is_missing
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_text
+from brainlm_bids.image_files import open_image
 from brainlm_bids.parcels.columns import (
     are_labels,
     check_index,
@@ -83,7 +86,7 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
     """
     try:
         values, tr = _read(path, names)
-    except (OSError, ValueError, TypeError, IndexError) as error:
+    except (OSError, ValueError, TypeError, IndexError, OverflowError, csv.Error) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as a parcel series: {first}") from None
     recorded = _recorded(path)
@@ -107,11 +110,17 @@ def _read(path: Path, names: Sequence[str]) -> tuple[NDArray[np.float64], float 
     if path.name.endswith(".ptseries.nii"):
         return _read_cifti(path, names)
     if path.suffix in TABLES:
-        return series_of_cells(read_cells(read_text(path)), names), None
+        text = read_text(path)
+        check_columns(path, text.encode(), b"\t,; ")
+        return series_of_cells(read_cells(text), names), None
     if path.suffix != ".npy":
         hint = INSTEAD.get(path.suffix, "")
         raise ValueError(f"expected one of {', '.join(EXTENSIONS)}{hint and '; '}{hint}")
-    values = np.load(path, allow_pickle=False)
+    values = np.load(path, mmap_mode="r", allow_pickle=False)  # what it claims takes no memory
+    if not isinstance(values, np.ndarray):
+        raise ValueError("it holds several arrays (.npz); save one of them with numpy.save")
+    if check_regular(path) > LARGEST_TABLE:
+        raise ValueError(f"its shape is {values.shape}, which no recording has")
     if np.iscomplexobj(values):
         raise ValueError("its numbers are complex; save their magnitude")
     values = values.astype(np.float64)
@@ -229,7 +238,7 @@ def _read_cifti(path: Path, names: Sequence[str]) -> tuple[NDArray[np.float64], 
     import nibabel as nb
 
     try:
-        image: Any = nb.load(path)
+        image = open_image(path)
     except nb.filebasedimages.ImageFileError as error:
         raise ValueError(str(error)) from None
     axes = [image.header.get_axis(k) for k in (0, 1)] if isinstance(image, nb.Cifti2Image) else []

@@ -20,6 +20,7 @@ from brainlm_bids.bids.outputs import Naming, atlas_path
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
+from brainlm_bids.image_files import open_image
 from brainlm_bids.model.past import Course, course, smoothness_warnings
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.parcels.sampling import rows_with_data
@@ -313,7 +314,7 @@ def atlas_image(naming: Naming, source: Path) -> tuple[NDArray[np.int16], NDArra
 
     path = atlas_path(source, naming.space, naming.atlas)
     try:
-        image: Any = nb.load(path)
+        image = open_image(path)
         return np.asarray(image.dataobj).astype(np.int16), np.asarray(image.affine, np.float64)
     except (OSError, EOFError, ValueError, nb.filebasedimages.ImageFileError) as error:
         raise UserError(f"{path}: the atlas cannot be read ({error})") from None

@@ -7,6 +7,7 @@ import nibabel as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from brainlm_bids.image_files import open_image
 from brainlm_bids.image_headers import check_stored, read_grid
 from brainlm_bids.resources.images import named, opened
 
@@ -75,13 +76,13 @@ def load_affine(path: str, orientation: str | None = None) -> NDArray[np.float64
         If the file is damaged.
     """
     with named(Path(path)):
-        return read_grid(nb.load(path), orientation).affine
+        return read_grid(open_image(path), orientation).affine
 
 
 def is_plain(path: str) -> bool:
     """Whether nibabel reads the same shape and affine from a file as `load_image`."""
     with named(Path(path)):
-        image: Any = nb.load(path)
+        image = open_image(path)
         shape, affine = read_grid(image)
         return shape == image.shape and np.array_equal(affine, image.affine)
 

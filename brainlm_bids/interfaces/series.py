@@ -5,7 +5,6 @@ A file in; what the rest of the graph needs of it out, in the files that `Realig
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -14,6 +13,7 @@ from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import reading
+from brainlm_bids.image_files import open_image
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
 from brainlm_bids.interfaces.fmriprep import read_confounds
@@ -47,14 +47,12 @@ class TakeCifti(ArrayInterface):
     output_spec = _TakeCiftiOutputs
 
     def _compute(self, folder: Path) -> None:
-        import nibabel as nb
-
         from brainlm_bids.preproc import steps
 
         with reading(Path(self.inputs.bold)):
-            bold: Any = nb.load(self.inputs.bold)
+            bold = open_image(self.inputs.bold)
             series = np.asarray(bold.dataobj, dtype=np.float32)  # (T, V)
-        atlas: Any = nb.load(self.inputs.labels)
+        atlas = open_image(self.inputs.labels)
         if bold.header.get_axis(1) != atlas.header.get_axis(1):
             raise UserError(
                 f"{self.inputs.bold}: its grayordinates are not those of {self.inputs.labels}; "

@@ -5,14 +5,11 @@ parameters. Loading is strict: the two families are in one repository, and the o
 random weights, without a warning, wherever the names do not match.
 """
 
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from brainlm_bids.errors import UserError
@@ -27,6 +24,7 @@ from brainlm_bids.model.config import (
 from brainlm_bids.model.families import BrainLMNetwork, ViTMAENetwork
 from brainlm_bids.model.network import Network
 from brainlm_bids.model.placement import Placement, place
+from brainlm_bids.model.weight_files import read_tensors
 
 # The network of each architecture: the only place that distinguishes the families.
 NETWORKS: dict[type[BrainLMConfig] | type[ViTMAEConfig], Any] = {
@@ -130,14 +128,32 @@ def load_model(
         network, sha256 = random_network(random_architecture(str(source)), seed), None
     else:
         folder = Path(source).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such model folder; give a folder with config.json")
-        config = read_config(folder / "config.json")
-        weights = _weight_file(folder)
-        network = _assemble(config, _read_state(weights), weights)
+        network, weights = _network_of(folder)
         sha256 = file_sha256(weights)
     network.module.eval().requires_grad_(False)
     return LoadedModel(network, str(source), sha256, place(network.module, device, precision))
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Raise UserError, as `load_model` does, if a checkpoint cannot be loaded.
+
+    Its weights are looked at where they lie in the file, so that they take no memory.
+
+    Parameters
+    ----------
+    folder
+        With config.json and the weights.
+    """
+    _network_of(folder, mapped=True)
+
+
+def _network_of(folder: Path, *, mapped: bool = False) -> tuple[Network, Path]:
+    """The network of a folder, and the file of its weights."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such model folder; give a folder with config.json")
+    config = read_config(folder / "config.json")
+    weights = _weight_file(folder)
+    return _assemble(config, read_tensors(weights, mapped=mapped), weights), weights
 
 
 def control_seed(seed: int) -> int:
@@ -272,31 +288,6 @@ def _weight_file(folder: Path) -> Path:
     raise UserError(f"{folder}: has neither model.safetensors nor pytorch_model.bin")
 
 
-def _read_state(file: Path) -> dict[str, Tensor]:
-    """Tensors by name. Never runs code from the file."""
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise UserError(f"{file}: damaged or truncated ({_line(error)}); fetch it again") from None
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{file}: refused, it contains more than plain tensors, or is damaged ({_line(error)})"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{file}: damaged or truncated ({_line(error)}); fetch it again") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{file}: refused, it is not a plain table of named tensors")
-    return state
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error message of a library, which may be very long."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:120]
-
-
 def _assemble(config: ModelConfig, state: dict[str, Tensor], file: Path) -> Network:
     _check_family(config, state, file)
     network = build_network(config)
@@ -309,6 +300,8 @@ def _assemble(config: ModelConfig, state: dict[str, Tensor], file: Path) -> Netw
         if state[key].shape != meta.shape:
             shape, expected_shape = tuple(state[key].shape), tuple(meta.shape)
             raise UserError(f"{file}: {key} is {shape}, config.json says {expected_shape}")
+        if not state[key].is_floating_point():
+            raise UserError(f"{file}: {key} is of the type {state[key].dtype}, not a real number")
     for key, table in network.fixed_tensors().items():
         if not torch.allclose(state[key].float(), table, rtol=0, atol=POSITION_TOLERANCE):
             raise UserError(f"{file}: {key} is not the fixed position table; the file is damaged")

@@ -317,6 +317,9 @@ def read_config(file: Path) -> ModelConfig:
     return config
 
 
+# Widths and numbers of tokens are below, and so is everything else of the released networks.
+_LARGEST_NUMBER, _MOST_LAYERS = 10_000_000, 1_000
+
 # Keys that the released config.json of both families hold and that are not fields here.
 _ALWAYS: dict[str, Any] = {
     "hidden_act": "gelu",
@@ -364,15 +367,17 @@ def _from_dict(
 
 def _typed(name: str, kind: Any, value: Any, file: Path) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = is_number and abs(value) <= _LARGEST_NUMBER
     if kind is int and is_number and value == int(value) and value > 0:
-        return int(value)
-    if kind is float and is_number:
+        if not name.endswith("layers") or value <= _MOST_LAYERS:
+            return int(value)
+    elif kind is float and is_number:
         return float(value)
     if kind in (bool, str) and isinstance(value, kind):
         return value
     if name == "image_size" and isinstance(value, list | tuple) and len(value) == 2:
         return _typed(name, int, value[0], file), _typed(name, int, value[1], file)
-    raise UserError(f"{file}: {name} is {value!r}, which is not valid")
+    raise UserError(f"{file}: {name} is {value!r:.80}, which is not valid")
 
 
 def _check_common(config: ModelConfig, content: dict[str, Any], file: Path) -> None:

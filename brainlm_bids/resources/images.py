@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import check_readable, reading
+from brainlm_bids.files import reading
+from brainlm_bids.image_files import check_image, open_image
 from brainlm_bids.image_headers import check_stored, read_grid
 
 REAL_SPACE = "MNI152NLin6Asym"
@@ -64,12 +65,10 @@ def opened(path: str | Path) -> Iterator[Any]:
     UserError
         If the image cannot be read.
     """
-    import nibabel as nib
-
     # nibabel stops reading before the checksum: most flipped bits would only change the values
-    check_readable(Path(path), whole=True)
+    check_image(Path(path), whole=True)
     with named(Path(path)):
-        yield nib.load(path)
+        yield open_image(path)
 
 
 def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.names import parse
+from brainlm_bids.image_files import open_image
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.anatomical import anatomical_workflow
 from brainlm_bids.workflows.embedding import model_node
@@ -116,8 +117,6 @@ def _gigabytes(bold: Path) -> float:
     """Size of a run as float32, from its header."""
     import math
 
-    import nibabel as nb
-
     if ".nii" not in bold.name:
         return bold.stat().st_size / 2**30
-    return math.prod(nb.load(bold).shape) * 4 / 2**30  # type: ignore[attr-defined]
+    return math.prod(open_image(bold).shape) * 4 / 2**30

@@ -279,3 +279,27 @@ def test_models_that_cannot_run_are_refused_before_anything_is_computed(
         check_models([tiny], replace(settings, window_stride=201))
     with pytest.raises(UserError, match="no CUDA device"):
         check_models([tiny], replace(settings, device="cuda"))
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_found_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from benchmarks.faults import checkpoint_bombs
+    from brainlm_bids.app import participant
+
+    monkeypatch.setattr(participant, "execute", lambda *_, **__: pytest.fail("it was computed"))
+    series = tmp_path / "sub-01_task-rest_timeseries.npy"
+    np.save(series, np.random.default_rng(0).normal(size=(60, 424)))
+    model = checkpoint_bombs.safetensors(tmp_path / "model")
+    arguments = ["--timeseries", str(series), "--timeseries-tr", "2", "--model", str(model)]
+    arguments += ["--atlas", "A424approx"]
+    settings = cli.parse(
+        [str(tmp_path), str(tmp_path / "out"), "participant", *arguments, "--offline"]
+    )
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=r"model.safetensors: damaged or truncated"):
+        participant.run(settings)
+    assert not list((tmp_path / "out").glob("sub-*"))

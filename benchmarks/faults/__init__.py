@@ -1,0 +1,1 @@
+"""Faults: hostile files, bad networks, interruptions; what the program makes of each."""
