@@ -46,6 +46,11 @@ class Kind(StrEnum):
         Level.WARNING,
         "The atlas is a file of the user, not the published A424.",
     )
+    PARCELLATION = (
+        "parcellation",
+        Level.WARNING,
+        "Something about a further parcellation was assumed, or some of its parcels have no voxel.",
+    )
     EMBEDDED_TEMPLATE = (
         "embedded_template",
         Level.WARNING,

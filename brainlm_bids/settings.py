@@ -47,6 +47,12 @@ def _fmriprep_folder(text: str) -> str:
     return f"{name}={Path(path).expanduser().absolute()}"
 
 
+def _parcellation(text: str) -> str:
+    """A name as it is, FILE[:LABEL] with an absolute path."""
+    is_file = "/" in text or ".nii" in text
+    return str(Path(text).expanduser().absolute()) if is_file else text
+
+
 def _combat(text: str) -> str:
     """`combat:COLUMN`."""
     method, _, column = text.partition(":")
@@ -216,6 +222,13 @@ class Settings:
         default_text="A424 if it is available, otherwise A424approx",
         help="the A424 atlas at 2 mm: the published one, the packaged approximation (its outputs "
         "carry its name), or a NIfTI file")
+    parcellation: tuple[str, ...] = setting(
+        (), PREPROCESSING, SERIES, by_content=True, metavar="NAME|FILE[:LABEL]",
+        convert=_parcellation, default_text="A424 alone",
+        help="also write coverage, series and connectivity in other parcellations: Schaefer100x7 "
+        "to Schaefer1000x17 (parcels and networks, from TemplateFlow), or an image of labels in "
+        "template space with its table beside it (columns index and name); LABEL names its "
+        "outputs. BrainLM is given A424")
     template: str | None = setting(
         None, PREPROCESSING, SERIES, by_content=True,
         choices=("MNI152NLin6Asym", "MNI152NLin2009aSym"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from brainlm_bids import __version__, files
 from brainlm_bids.app.ahead import report_key, report_steps
+from brainlm_bids.app.parcellations import write_parcellation
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import EXIT_FAILED, EXIT_OK
 from brainlm_bids.bids import inputs as bids_inputs
@@ -56,6 +57,8 @@ def write_dataset(settings: Settings, resources: Resources) -> None:
             "Approximate": atlas.approximate,
         },
     )
+    for one in resources.parcellations:
+        write_parcellation(settings.output_dir, one)
 
 
 def write_methods(settings: Settings) -> bool:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from brainlm_bids.app.sizes import RunSize, size_of
-from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.costs import USUAL, expected_seconds
 from brainlm_bids.workflows.plans import RunPlan
 
 # Megabytes of outputs: of a run, of its T1w image, of a model; with --save-bold, of a million
 # values of the denoised volumes, which have these voxels of 2 mm (docs/scaling.md).
-OF_RUN, OF_T1W, OF_MODEL = 12.0, 7.0, 3.0
+OF_RUN, OF_T1W, OF_MODEL, OF_PARCELLATION = 12.0, 7.0, 3.0, 6.0
 OF_VOLUMES, VOXELS = 1.15, 0.903
 # Megabytes in the work folder until a run is finished: of any, and of a million values of it.
 WORK, WORK_OF_MILLION = 40.0, 2.2
@@ -58,7 +57,7 @@ def expect_runs(plans: Sequence[RunPlan], settings: Settings) -> dict[str, Expec
     found, images = {}, set()
     for plan in plans:
         own = plan.anatomy is not None and plan.run.t1w not in images
-        if own and not plan.stages.series.complete:
+        if own and plan.stages.to_extract:
             images.add(plan.run.t1w)
         found[plan.run.stem] = expect_run(plan, settings, size_of(plan.run), with_t1w=own)
     return found
@@ -84,14 +83,16 @@ def expect_run(
     labels = [model.label for model in plan.stages.models if not model.complete]
     seconds = sum(expected_seconds("model", cost, label) for label in labels)
     output, work = OF_MODEL * len(labels), 0.0
-    if any(stage.stage.name == SERIES_STAGE for stage in plan.stages.pending):
+    if plan.stages.to_extract:
         nodes = series_nodes(plan, settings)
         seconds += sum(expected_seconds(node, cost) for node in nodes)
-        output, work = output + OF_RUN, WORK + WORK_OF_MILLION * cost.millions
+        made = 0.0 if plan.stages.series.complete else OF_RUN
+        made += OF_PARCELLATION * sum(not one.complete for one in plan.stages.parcellations)
+        output, work = output + made, WORK + WORK_OF_MILLION * cost.millions
         if with_t1w:
             seconds += sum(expected_seconds(node) for node in ("prepare", "normalise", "write"))
             output += OF_T1W
-        if settings.save_bold and size is not None:
+        if settings.save_bold and size is not None and not plan.stages.series.complete:
             output += OF_VOLUMES * VOXELS * size.n_volumes
     return Expected(seconds, output, work)
 

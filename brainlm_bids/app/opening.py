@@ -88,9 +88,15 @@ def about_resources(settings: Settings, resources: Resources) -> dict[str, str]:
         models.append(f"{model.label} ({where})")
     return {
         "atlas": f"{atlas.label}, {'embedded' if atlas.path is None else atlas.path}",
+        **_parcellations(resources),
         "template": resources.space,
         "models": "; ".join(models) or "none",
     }
+
+
+def _parcellations(resources: Resources) -> dict[str, str]:
+    told = [f"{one.label} ({len(one.labelled.index)})" for one in resources.parcellations]
+    return {"parcels": ", ".join(told)} if told else {}
 
 
 def about_machine(settings: Settings, expected: Expected | None = None) -> dict[str, str]:

@@ -26,6 +26,7 @@ from brainlm_bids.app.execution import (
     new_run_id,
 )
 from brainlm_bids.app.index import enter_into_index, index_again
+from brainlm_bids.app.parcellations import with_parcellations
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
 from brainlm_bids.app.progress import start_progress
 from brainlm_bids.app.resources import (
@@ -285,8 +286,15 @@ def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | R
 
 def _make_plan(settings: Settings, run: Run, resources: Resources) -> RunPlan:
     inputs = run_inputs(settings, run, resources)
-    stages = plan_recording(settings, Stage(run.stem, SERIES_STAGE), inputs, resources.models)
+    stages = plan_recording(
+        settings,
+        Stage(run.stem, SERIES_STAGE),
+        inputs,
+        resources.models,
+        parcellations=resources.parcellations,
+    )
     context = run_context(settings, run, resources, stages.series.configuration)
+    context = with_parcellations(context, stages, settings, resources.parcellations)
     anatomy = (
         None if run.t1w is None else anatomical_context(settings, run.t1w, run.lesions, context)
     )

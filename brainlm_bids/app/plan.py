@@ -30,7 +30,7 @@ from brainlm_bids.bids.derivatives import (
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.readout import phase_encoding_axis
 from brainlm_bids.notices import Kind, dangers
-from brainlm_bids.resources import ModelResource
+from brainlm_bids.resources import ModelResource, Parcellation
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.table import MODEL, SERIES
 from brainlm_bids.workflows.graph import Graph, Stage
@@ -89,6 +89,7 @@ def plan_recording(
     models: Mapping[str, ModelResource],
     *,
     scaling: str = "",
+    parcellations: Sequence[Parcellation] = (),
 ) -> RecordingPlan:
     """Compare the configurations of a recording's stages with those that it was computed under.
 
@@ -102,6 +103,8 @@ def plan_recording(
         By their labels in the names of the outputs.
     scaling : str
         Of the series, as in the names of the outputs.
+    parcellations : sequence of Parcellation
+        Whose series are made too.
     """
     out, recording = settings.output_dir, series.recording
     key = _series_key(inputs)
@@ -113,7 +116,16 @@ def plan_recording(
         complete = first.complete and outputs.is_complete(out, *stage, own_key)
         return ModelPlan(stage, own_key, complete, label, model_source(model))
 
-    return RecordingPlan(first, tuple(plan_model(label, model) for label, model in models.items()))
+    def plan_parcellation(one: Parcellation) -> StagePlan:
+        stage = Stage(recording, outputs.parcellation_stage(one.label))
+        own_key = configuration_hash({"series": key, "parcellation": one.content})
+        return StagePlan(stage, own_key, outputs.is_complete(out, *stage, own_key))
+
+    return RecordingPlan(
+        first,
+        tuple(plan_model(label, model) for label, model in models.items()),
+        tuple(map(plan_parcellation, parcellations)),
+    )
 
 
 def model_source(model: ModelResource) -> str:

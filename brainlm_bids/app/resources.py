@@ -5,6 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from brainlm_bids import files
+from brainlm_bids.app.parcellations import (
+    find_parcellations,
+    store_parcellations,
+    unfit_parcellation,
+)
 from brainlm_bids.app.plugins import read_plugin_file
 from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
 from brainlm_bids.bids.inputs import Run
@@ -16,6 +21,7 @@ from brainlm_bids.parcels import scaling
 from brainlm_bids.resources import (
     REAL_SPACE,
     ModelResource,
+    Parcellation,
     find_atlas,
     find_cifti_atlas,
     find_model,
@@ -44,6 +50,8 @@ class Resources:
         Space of the outputs: that of the template, or of data that are normalised already.
     warnings : tuple of Notice
         What the reader of every output should know of them.
+    parcellations : tuple of Parcellation
+        Those beside A424, if runs are processed.
     """
 
     atlas: Atlas
@@ -51,6 +59,7 @@ class Resources:
     models: Mapping[str, ModelResource]
     space: str
     warnings: tuple[Notice, ...]
+    parcellations: tuple[Parcellation, ...] = ()
 
 
 def find_resources(settings: Settings) -> Resources:
@@ -76,7 +85,10 @@ def find_resources(settings: Settings) -> Resources:
         # The data are already normalised: the template is only the background of figures.
         space = REAL_SPACE
         warnings = other_space(space, atlas.space)
-    return Resources(atlas, template, models, space, (*atlas.warnings, *warnings))
+    found: tuple[Parcellation, ...] = ()
+    if "participant" in settings.analysis_level:
+        found = find_parcellations(settings, space)
+    return Resources(atlas, template, models, space, (*atlas.warnings, *warnings), found)
 
 
 def _find_models(settings: Settings) -> dict[str, ModelResource]:
@@ -149,7 +161,12 @@ def with_space_resources(run: Run, settings: Settings, resources: Resources) -> 
     That is A424 on grayordinates, or TemplateFlow's transform from the other MNI template to ours.
     """
     source = run.preprocessed
-    if source is None or run.problem or run.skip:
+    if run.problem or run.skip:
+        return run
+    unfit = unfit_parcellation(run, resources.parcellations)
+    if unfit:
+        return replace(run, problem=unfit)
+    if source is None:
         return run
     if source.space == CIFTI_SPACE:
         return _with_cifti_atlas(run, source, settings, resources)
@@ -201,6 +218,7 @@ def materialise(settings: Settings, resources: Resources) -> Inputs:
                 nb.Nifti1Image(np.asarray(data, dtype=kind), affine).to_filename(temporary)
         return str(path)
 
+    store_parcellations(settings, resources.parcellations)
     atlas, template = resources.atlas, resources.template
     stem = f"tpl-{template.space}"
     return Inputs(

@@ -19,7 +19,7 @@ from brainlm_bids.bids.derivatives import (
     find_derivatives,
     recording_of,
 )
-from brainlm_bids.bids.outputs import SERIES_STAGE, Naming, changed, read_record
+from brainlm_bids.bids.outputs import SERIES_STAGE, Naming, changed, is_a424, read_record
 from brainlm_bids.bids.ratings import Ratings, Verdict
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_rows
@@ -71,12 +71,12 @@ def find_cohort(settings: Settings, space: str, atlas: str, ratings: Ratings) ->
 
 
 def all_recordings(output_dir: Path, selection: Selection | None = None) -> list[Recording]:
-    """All recordings of an output folder, whatever their space and atlas, with their quality.
+    """All recordings of an output folder with series of A424, in any space, with their quality.
 
     In the order of their names. One whose files are not whole is there with the reason.
     """
     found = find_derivatives(output_dir, ["denoised"], selection)
-    return [_with_quality(recording_of(one)) for one in found]
+    return [_with_quality(recording_of(one)) for one in found if is_a424(one.naming.atlas)]
 
 
 def _nothing(out: Path, space: str, atlas: str) -> str:

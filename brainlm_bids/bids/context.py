@@ -59,6 +59,28 @@ class AtlasInfo:
 
 
 @dataclass(frozen=True)
+class ParcellationInfo:
+    """A parcellation beside A424 whose series of a run are to be written.
+
+    Parameters
+    ----------
+    atlas : AtlasInfo
+        As sidecars describe it; its name is the label in the names of outputs.
+    labels : str
+        File of its `Labelled`.
+    configuration : str
+        Hash of everything that its series depend on.
+    warnings : tuple of Notice
+        About it.
+    """
+
+    atlas: AtlasInfo
+    labels: str
+    configuration: str
+    warnings: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
 class TemplateInfo:
     """The template space of the outputs; a template that was not used here has no checksum."""
 
@@ -232,6 +254,11 @@ class RunContext(RecordingContext):
         Of the echoes that were combined, in s; none where there was one.
     sbref : str or None
         Of the sources, the single-band reference, which may turn out not to fit.
+    parcellations : tuple of ParcellationInfo
+        Whose series are to be written too.
+    with_a424 : bool
+        Whether the series of A424, and all that is not about an atlas, are to be written: they may
+        be complete already.
     """
 
     tr: float
@@ -247,6 +274,8 @@ class RunContext(RecordingContext):
     distortion: DistortionInfo
     echo_times: tuple[float, ...] = ()
     sbref: str | None = None
+    parcellations: tuple[ParcellationInfo, ...] = ()
+    with_a424: bool = True
 
 
 def to_plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from brainlm_bids import __version__
 from brainlm_bids.bids.names import build, sidecar_of
-from brainlm_bids.bids.outputs import atlas_path
+from brainlm_bids.bids.outputs import atlas_path, is_a424
 from brainlm_bids.bounds import LARGEST_JSON
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import (
@@ -201,8 +201,34 @@ def write_atlas_files(
         if not last.exists():  # one per space: the same atlas may be used in two
             with atomically(image_path) as temporary:
                 image.to_filename(temporary)
-            made = {"Resolution": "2 mm isotropic", "SpatialReference": space}
+            made = {"Resolution": "2 mm isotropic"} if is_a424(label) else {}
+            made |= {"SpatialReference": space}
             write_json(sidecar_of(image_path), {**made, **description})
             write_tsv(last, list(table), list(table.values()))
-        if not (output_dir / f"atlas-{label}_description.json").exists():
-            write_json(output_dir / f"atlas-{label}_description.json", description)
+        if not atlas_description(output_dir, label).exists():
+            write_json(atlas_description(output_dir, label), description)
+
+
+def write_grayordinate_atlas(
+    output_dir: Path,
+    label: str,
+    image: Path,
+    table: Mapping[str, Sequence[object]],
+    description: Mapping[str, object],
+) -> None:
+    """A parcellation of grayordinates as it was used: `tpl-fsLR/…_dseg.{dlabel.nii,json,tsv}`."""
+    entities = {"tpl": "fsLR", "atlas": label, "den": "91k"}
+    folder, stem = output_dir / "tpl-fsLR", build("", entities).stem
+    with dataset_lock(output_dir):
+        if not (folder / f"{stem}_dseg.tsv").exists():
+            with atomically(folder / f"{stem}_dseg.dlabel.nii") as temporary:
+                temporary.write_bytes(image.read_bytes())
+            write_json(folder / f"{stem}_dseg.json", {"Density": "91k", **description})
+            write_tsv(folder / f"{stem}_dseg.tsv", list(table), list(table.values()))
+        if not atlas_description(output_dir, label).exists():
+            write_json(atlas_description(output_dir, label), description)
+
+
+def atlas_description(output_dir: Path, label: str) -> Path:
+    """Where the description of an atlas lies in an output folder."""
+    return output_dir / f"atlas-{label}_description.json"

@@ -24,7 +24,9 @@ from brainlm_bids.bids.outputs import (
     Naming,
     Output,
     changed,
+    is_a424,
     output_table,
+    parcellation_stage,
     read_record,
 )
 from brainlm_bids.bids.ratings import Rating
@@ -414,7 +416,8 @@ def find_recordings(
     key
         Of the series: `denoised`, `robust` or `cohort_robust`.
     space, atlas
-        Needed where the folder has series in several.
+        Needed where the folder has series in several. Without `atlas` they are those of A424, if
+        there are any.
     selection
         Subjects, sessions, tasks and runs; None: all.
 
@@ -434,6 +437,9 @@ def find_recordings(
         for one in every
         if space in (None, one.naming.space) and atlas in (None, one.naming.atlas)
     ]
+    # other parcellations are taken where they are asked for, or are all that there is
+    if atlas is None and any(is_a424(one.naming.atlas) for one in found):
+        found = [one for one in found if is_a424(one.naming.atlas)]
     if not found:
         raise UserError(_none_of(output_dir, key, every))
     kinds = sorted({(one.naming.space, one.naming.atlas) for one in found})
@@ -468,6 +474,8 @@ def recording_of(series: Derivative) -> Recording:
     naming = series.naming
     out = Path(naming.output_dir)
     stage = (_FORMER_STAGES if series.formerly else _STAGES)[series.key]
+    if not is_a424(naming.atlas):
+        stage = parcellation_stage(naming.atlas)
     record = read_record(out, naming.stem, stage)
     listed = series.path.relative_to(out).as_posix()
     recording = Recording(naming, series.path, "" if record is None else record[0])

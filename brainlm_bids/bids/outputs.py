@@ -209,9 +209,22 @@ def describe_labels(level: str = "participant") -> dict[str, str]:
     }
 
 
+# BrainLM's atlas: the published one, its approximation, a file of the user.
+A424 = "A424"
+
+
+def is_a424(atlas: str) -> bool:
+    """Whether a label is that of BrainLM's atlas, and not of a parcellation beside it.
+
+    >>> is_a424("A424approx"), is_a424("Schaefer100x7")
+    (True, False)
+    """
+    return not atlas or atlas.startswith(A424)
+
+
 def atlas_path(output_dir: Path, space: str, label: str) -> Path:
-    """Where the image of the atlas lies in an output folder."""
-    entities = {"tpl": space, "atlas": label, "res": "2"}
+    """Where the image of an atlas lies in an output folder."""
+    entities = {"tpl": space, "atlas": label, "res": "2" if is_a424(label) else ""}
     return output_dir / f"tpl-{space}" / str(build("", entities, "dseg", ".nii.gz"))
 
 
@@ -229,6 +242,15 @@ def model_stage(model: str, scaling: str = "", part: str = "") -> str:
     ('model-brainlm13M', 'model-brainlm13M_scaling-cohort_desc-decoding')
     """
     return build("", {"model": model, "scaling": scaling, "desc": part}).stem
+
+
+def parcellation_stage(label: str) -> str:
+    """The stage of the series of a parcellation beside A424.
+
+    >>> parcellation_stage("Schaefer100x7")
+    'atlas-Schaefer100x7'
+    """
+    return build("", {"atlas": label}).stem
 
 
 def record_path(output_dir: Path, stem: str, stage: str) -> Path:

@@ -161,6 +161,10 @@ def _check(settings: Settings) -> None:
     if settings.slice_timing and "slicetiming" in settings.ignore:
         raise UserError("--slice-timing and --ignore slicetiming contradict each other")
     _check_folders(settings)
+    if settings.timeseries and settings.parcellation:
+        raise UserError(
+            "--parcellation needs images: the --timeseries are those of the parcels of A424 already"
+        )
     if settings.timeseries and settings.derivatives:
         raise UserError("--timeseries and --derivatives cannot be combined")
     _check_files(settings)

@@ -93,11 +93,13 @@ class _DenoiseInputs(ArrayInputSpec):
     design = File(exists=True, desc="a `Design`, for a strategy")
     high_pass = traits.Float(mandatory=True)
     low_pass = traits.Either(None, traits.Float, usedefault=True)
+    others = File(exists=True, desc="(T, K) array, the series of further atlases")
 
 
 class _DenoiseOutputs(TraitedSpec):
     denoised = File(desc="(T, 424) array; non-steady volumes and parcels without data are NaN")
     cleaning = File(desc="(T', T') array that denoises and filters demeaned steady volumes")
+    others_denoised = File(desc="(T, K) array, as `denoised`")
 
 
 class Denoise(ArrayInterface):
@@ -122,6 +124,14 @@ class Denoise(ArrayInterface):
             )
         self._results["denoised"] = payloads.save(denoised.series, folder / "denoised")
         self._results["cleaning"] = payloads.save(denoised.cleaning, folder / "cleaning")
+        if self.inputs.others:
+            others = steps.clean(
+                payloads.load(np.ndarray, self.inputs.others),
+                denoised.cleaning,
+                n_dummy=motion.n_dummy,
+                good=motion.good_steady,
+            )
+            self._results["others_denoised"] = payloads.save(others, folder / "others_denoised")
 
     def _removed(self) -> dict[str, Any]:
         """Components or confounds to remove, as arguments of the step."""

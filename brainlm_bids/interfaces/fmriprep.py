@@ -15,7 +15,12 @@ from brainlm_bids import files
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface, errors_about
-from brainlm_bids.interfaces.functional import ExtractOutputs, save_quality
+from brainlm_bids.interfaces.functional import (
+    ExtractOutputs,
+    load_operator,
+    save_extracted,
+    save_quality,
+)
 from brainlm_bids.interfaces.images import is_plain, load_image, load_mask, save_image
 from brainlm_bids.settings import Settings
 
@@ -107,6 +112,7 @@ class _ExtractInputs(ArrayInputSpec):
     tissue = File(exists=True, mandatory=True)
     confounds = File(exists=True, mandatory=True)
     tr = traits.Float(mandatory=True)
+    others_operator = File(exists=True, desc="sparse (K, voxels), of further atlases")
 
 
 class ExtractPreprocessed(ArrayInterface):
@@ -129,12 +135,9 @@ class ExtractPreprocessed(ArrayInterface):
             payloads.load(csr_matrix, self.inputs.operator),
             read_confounds(self.inputs.confounds, bold.shape[3]),
             motion,
+            load_operator(self.inputs.others_operator),
         )
-        self._results |= {
-            "parcels": payloads.save(extracted.parcels, folder / "parcels"),
-            "confounds": payloads.save(extracted.confounds, folder / "confounds"),
-            "factor": extracted.factor,
-        }
+        self._results |= save_extracted(extracted, folder)
         tissue = payloads.load(np.ndarray, self.inputs.tissue)
         displacement = extracted.confounds.get("framewise_displacement")
         measured = steps.measure_image(

@@ -23,6 +23,8 @@ from brainlm_bids.preproc.registration.transforms import PointMap
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from brainlm_bids.preproc import steps
 
 LOGGER = logging.getLogger(__name__)
@@ -194,6 +196,7 @@ class _ProjectInputs(ArrayInputSpec):
     template_mask = File(exists=True, desc="for a run that was registered elsewhere")
     lesion = File(exists=True, desc="of the T1w image; transform leads to it")
     min_parcel_coverage = traits.Float(mandatory=True)
+    parcellations = traits.List(File(exists=True), desc="a `Labelled` each, of further atlases")
 
 
 class _ProjectOutputs(TraitedSpec):
@@ -203,6 +206,8 @@ class _ProjectOutputs(TraitedSpec):
     aroma = File(desc="an `AromaSamples`")
     tissue = File(desc="(X, Y, Z) codes of the voxels' tissue")
     quality = File(desc="a `Quality`, with template_mask")
+    others_operator = File(desc="sparse (K, voxels): the further atlases, one below another")
+    others_coverage = traits.List(File, desc="a `Coverage` of each of them")
 
 
 class Project(ArrayInterface):
@@ -228,11 +233,29 @@ class Project(ArrayInterface):
             template_brain=(load_mask(template), load_affine(template)) if template else None,
             lesion=self._lesion(),
             min_parcel_coverage=self.inputs.min_parcel_coverage,
+            others=self._others(),
         )
+        if projection.others:
+            self._save_others(projection.others, folder)
         if projection.quality is not None:
             self._results["quality"] = payloads.save(projection.quality, folder / "quality")
         for name in ("operator", "tissues", "coverage", "aroma", "tissue"):
             self._results[name] = payloads.save(getattr(projection, name), folder / name)
+
+    def _others(self) -> list[tuple[NDArray[Any], NDArray[np.float64], int]]:
+        from brainlm_bids.resources import Labelled
+
+        found = [payloads.load(Labelled, path) for path in self.inputs.parcellations or ()]
+        return [(one.labels, np.asarray(one.affine), len(one.index)) for one in found]
+
+    def _save_others(self, others: "tuple[steps.Placed, ...]", folder: Path) -> None:
+        from scipy import sparse
+
+        operator = sparse.vstack([one.operator for one in others], format="csr")
+        self._results["others_operator"] = payloads.save(operator, folder / "others_operator")
+        self._results["others_coverage"] = [
+            payloads.save(one.coverage, folder / f"coverage_{k}") for k, one in enumerate(others)
+        ]
 
     def _lesion(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], PointMap] | None:
         path = self.inputs.lesion
@@ -251,6 +274,7 @@ class _ExtractInputs(ArrayInputSpec):
     tr = traits.Float(mandatory=True)
     fd_spike_threshold = traits.Float(mandatory=True)
     dvars_spike_threshold = traits.Float(mandatory=True)
+    others_operator = File(exists=True, desc="sparse (K, voxels), of further atlases")
 
 
 class ExtractOutputs(TraitedSpec):
@@ -261,6 +285,7 @@ class ExtractOutputs(TraitedSpec):
     factor = traits.Float(desc="that scales the run to a grand mean of 10000")
     image_quality = File(desc="an `ImageQuality`")
     voxels = File(desc="`Voxels` for figures")
+    others = File(desc="(T, K) array, the series of further atlases")
 
 
 class Extract(ArrayInterface):
@@ -286,12 +311,9 @@ class Extract(ArrayInterface):
             self.inputs.tr,
             fd_spike_threshold=self.inputs.fd_spike_threshold,
             dvars_spike_threshold=self.inputs.dvars_spike_threshold,
+            others=load_operator(self.inputs.others_operator),
         )
-        self._results |= {
-            "parcels": payloads.save(extracted.parcels, folder / "parcels"),
-            "confounds": payloads.save(extracted.confounds, folder / "confounds"),
-            "factor": extracted.factor,
-        }
+        self._results |= save_extracted(extracted, folder)
         # the run is in memory here
         tissue = payloads.load(np.ndarray, self.inputs.tissue)
         displacement = extracted.confounds["framewise_displacement"]
@@ -299,6 +321,25 @@ class Extract(ArrayInterface):
             bold, affine, mask, motion, tissue, displacement, self.inputs.tr
         )
         self._results |= save_quality(*measured, folder)
+
+
+def load_operator(file: Any) -> "csr_matrix | None":
+    """Read the operator of further atlases; None where there are none."""
+    from scipy.sparse import csr_matrix
+
+    return payloads.load(csr_matrix, file) if file else None
+
+
+def save_extracted(extracted: "steps.Extracted", folder: Path) -> dict[str, Any]:
+    """Store series and confounds of a run, and return the files by the names of outputs."""
+    made: dict[str, Any] = {
+        "parcels": payloads.save(extracted.parcels, folder / "parcels"),
+        "confounds": payloads.save(extracted.confounds, folder / "confounds"),
+        "factor": extracted.factor,
+    }
+    if extracted.others is not None:
+        made["others"] = payloads.save(extracted.others, folder / "others")
+    return made
 
 
 def save_quality(

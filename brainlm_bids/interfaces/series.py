@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.bids.timeseries import read_timeseries
@@ -29,6 +30,7 @@ class _TakeCiftiInputs(ArrayInputSpec):
     dummy_scans = traits.Either(None, traits.Int, usedefault=True)
     min_parcel_coverage = traits.Float(mandatory=True)
     max_bad_volumes = traits.Float(Settings.max_bad_volumes, usedefault=True, desc="share")
+    parcellations = traits.List(File(exists=True), desc="a `Labelled` each, of further atlases")
 
 
 class _TakeCiftiOutputs(TraitedSpec):
@@ -38,6 +40,8 @@ class _TakeCiftiOutputs(TraitedSpec):
     motion = File(desc="a `Motion`, parameters alone")
     image_quality = File(desc="an `ImageQuality`, of what concerns time")
     voxels = File(desc="`Voxels` for figures")
+    others = File(desc="(T, K) array, the series of further atlases")
+    others_coverage = traits.List(File, desc="a `Coverage` of each of them")
 
 
 class TakeCifti(ArrayInterface):
@@ -68,14 +72,27 @@ class TakeCifti(ArrayInterface):
                 n_dummy=self.inputs.dummy_scans,
                 min_parcel_coverage=self.inputs.min_parcel_coverage,
                 max_bad_volumes=self.inputs.max_bad_volumes,
+                others=self._others(),
             )
         for name in ("parcels", "confounds", "coverage", "motion"):
             self._results[name] = payloads.save(getattr(run, name), folder / name)
+        if run.others is not None:
+            self._results["others"] = payloads.save(run.others, folder / "others")
+            self._results["others_coverage"] = [
+                payloads.save(one, folder / f"coverage_{k}")
+                for k, one in enumerate(run.others_coverage)
+            ]
         displacement = run.confounds.get("framewise_displacement")
         measured = steps.measure_grayordinates(
             series, labels, run.motion, displacement, self.inputs.tr
         )
         self._results |= save_quality(*measured, folder)
+
+    def _others(self) -> list[tuple[NDArray[np.int64], int]]:
+        found = [
+            payloads.load(resources.Labelled, path) for path in self.inputs.parcellations or ()
+        ]
+        return [(one.labels.astype(np.int64), len(one.index)) for one in found]
 
 
 class _TakeTimeseriesInputs(ArrayInputSpec):

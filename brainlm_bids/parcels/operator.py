@@ -309,11 +309,41 @@ def parcellate(operator: sparse.spmatrix, bold: ArrayLike) -> NDArray[np.float64
     return series
 
 
+def parcellate_both(
+    operator: sparse.spmatrix, others: sparse.spmatrix | None, bold: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Average a run over the parcels of an atlas and of further ones, in one pass over the run.
+
+    Parameters
+    ----------
+    operator, others
+        (n_parcels, X·Y·Z) and (K, X·Y·Z), see `build_operator`; None: there are no others.
+    bold
+        (X, Y, Z, T), see `parcellate`.
+
+    Returns
+    -------
+    means, others
+        (T, n_parcels) and (T, K), the same numbers as of `parcellate` alone; or None.
+
+    Examples
+    --------
+    >>> one, two = sparse.csr_matrix([[0.5, 0.5]]), sparse.csr_matrix([[0.0, 1.0], [0.0, 0.0]])
+    >>> [means.tolist() for means in parcellate_both(one, two, [[[[1.0], [3.0]]]])]
+    [[[2.0]], [[3.0, nan]]]
+    """
+    if others is None:
+        return parcellate(operator, bold), None
+    means = parcellate(sparse.vstack([operator, others], format="csr"), bold)
+    return means[:, : operator.shape[0]], means[:, operator.shape[0] :]
+
+
 def label_means(
     series: NDArray[Any],
     labels: NDArray[np.int64],
     covered: NDArray[np.bool_],
     min_coverage: float = 0.0,
+    n_parcels: int = N_PARCELS,
 ) -> tuple[NDArray[np.float64], Coverage]:
     """Average a series without a grid, such as CIFTI's grayordinates, by label.
 
@@ -322,24 +352,26 @@ def label_means(
     series
         (T, V).
     labels
-        (V,), 0 for none, 1 to 424.
+        (V,), 0 for none, 1 to `n_parcels`.
     covered
         (V,) whether each has data.
     min_coverage
         Parcels of which a smaller fraction has data are missing.
+    n_parcels
+        Number of parcels of the atlas.
 
     Returns
     -------
     means
-        (T, 424), NaN where no point of a parcel has data, or too few have.
+        (T, n_parcels), NaN where no point of a parcel has data, or too few have.
     coverage
         Points per parcel, and those with data, whatever `min_coverage` is.
     """
-    n_points = np.bincount(labels, minlength=N_PARCELS + 1)[1:]
+    n_points = np.bincount(labels, minlength=n_parcels + 1)[1:]
     used = np.flatnonzero(covered & (labels > 0))
-    n_covered = np.bincount(labels[used], minlength=N_PARCELS + 1)[1:]
+    n_covered = np.bincount(labels[used], minlength=n_parcels + 1)[1:]
     share = 1.0 / n_covered[labels[used] - 1]
-    shape = (N_PARCELS, len(labels))
+    shape = (n_parcels, len(labels))
     operator = sparse.csr_matrix((share, (labels[used] - 1, used)), shape=shape)
     means = np.asarray(operator @ np.asarray(series, dtype=np.float64).T).T
     coverage = Coverage(n_points, n_covered, n_covered / np.maximum(n_points, 1))

@@ -12,7 +12,7 @@ from typing import Any
 
 from brainlm_bids.bids.derivatives import identify
 from brainlm_bids.bids.names import parse, with_prefix, without_prefix
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.outputs import Naming, is_a424
 from brainlm_bids.notices import Notice, from_json, gravest_first
 from brainlm_bids.report import model_facts, network_facts, run_facts
 from brainlm_bids.report.figure_files import FigureFile, Sections, existing_figures
@@ -126,7 +126,8 @@ class _Files:
             if one is None:
                 continue
             place = one.key, one.model, one.naming.scaling, path.suffix
-            if not one.formerly or place not in self.paths:
+            # further parcellations are listed; the page is about BrainLM's
+            if is_a424(one.naming.atlas) and (not one.formerly or place not in self.paths):
                 self.paths[place] = path
             if one.naming.atlas:
                 space = one.naming.space or "unknown space"

@@ -19,7 +19,7 @@ from brainlm_bids.bids.derivatives import (
     recording_of,
 )
 from brainlm_bids.bids.names import parse
-from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.outputs import Naming, is_a424
 from brainlm_bids.notices import Kind, from_json
 from brainlm_bids.report.values import read_json
 
@@ -95,7 +95,7 @@ def gather_runs(output_dir: Path, selection: Selection | None = None) -> list[Ru
     return [
         _record(one.naming, embeddings.get(one.naming, []))
         for one in find_derivatives(output_dir, ["denoised"], selection)
-        if recording_of(one).status != FAILED
+        if is_a424(one.naming.atlas) and recording_of(one).status != FAILED
     ]
 
 

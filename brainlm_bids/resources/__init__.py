@@ -30,6 +30,12 @@ from brainlm_bids.resources.labels import (
     WEIGHTS_LICENCE_NAME,
 )
 from brainlm_bids.resources.packaged import aroma_masks, tissue_maps
+from brainlm_bids.resources.parcellation import (
+    GRAYORDINATES,
+    Labelled,
+    Parcellation,
+    find_parcellation,
+)
 from brainlm_bids.resources.spatial_null import SPATIAL_NULL, spatial_null
 from brainlm_bids.resources.template import (
     find_template,
@@ -41,6 +47,7 @@ __all__ = [
     "ATLAS_FILE",
     "EMBEDDED_SPACE",
     "FETCHABLE",
+    "GRAYORDINATES",
     "MNI_2MM_AFFINE",
     "MODEL_REVISION",
     "NOT_STATED",
@@ -51,7 +58,9 @@ __all__ = [
     "UNTRAINED",
     "WEIGHTS_LICENCE",
     "WEIGHTS_LICENCE_NAME",
+    "Labelled",
     "ModelResource",
+    "Parcellation",
     "Parcels",
     "Sources",
     "approximate_atlas",
@@ -61,6 +70,7 @@ __all__ = [
     "find_atlas",
     "find_cifti_atlas",
     "find_model",
+    "find_parcellation",
     "find_template",
     "find_template_transform",
     "other_space",

@@ -187,7 +187,7 @@ def find_template_transform(
         If it is not available.
     """
     name = f"tpl-{REAL_SPACE}_from-{source}_mode-image_xfm.h5"
-    for folder in _templateflow_folders(chosen_home(home)):
+    for folder in templateflow_folders(chosen_home(home)):
         if is_present(folder / f"tpl-{REAL_SPACE}" / name):
             return folder / f"tpl-{REAL_SPACE}" / name
     if offline:
@@ -199,7 +199,7 @@ def find_template_transform(
         "suffix": "xfm",
         "extension": ".h5",
     }
-    _download({target: entities}, sources)
+    from_client({target: entities}, sources)
     return target
 
 
@@ -208,7 +208,8 @@ def _template_names(resolution: int) -> tuple[str, str]:
     return f"{stem}_T1w.nii.gz", f"{stem}_desc-brain_mask.nii.gz"
 
 
-def _templateflow_folders(home: Path | None) -> list[Path]:
+def templateflow_folders(home: Path | None) -> list[Path]:
+    """Folders to search for TemplateFlow's files: that of the user, then those in our cache."""
     folders = []
     if os.environ.get("TEMPLATEFLOW_HOME"):
         folders.append(Path(os.environ["TEMPLATEFLOW_HOME"]).expanduser())
@@ -241,7 +242,7 @@ def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tup
     UserError
         If they are not on this machine and cannot be downloaded.
     """
-    for folder in _templateflow_folders(home):
+    for folder in templateflow_folders(home):
         for resolution in (2, 1):
             names = _template_names(resolution)
             t1w, mask = (folder / f"tpl-{REAL_SPACE}" / name for name in names)
@@ -257,11 +258,11 @@ def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tup
         t1w: {**common, "suffix": "T1w", "desc": None},
         mask: {**common, "suffix": "mask", "desc": "brain"},
     }
-    _download({path: names for path, names in requested.items() if not is_present(path)}, sources)
+    from_client({path: names for path, names in requested.items() if not is_present(path)}, sources)
     return t1w, mask, 2
 
 
-def _download(requested: Mapping[Path, Entities], sources: Sources) -> None:
+def from_client(requested: Mapping[Path, Entities], sources: Sources) -> None:
     """Download files of the template with TemplateFlow's client: path in our cache -> entities.
 
     An interrupted download of the client leaves an incomplete file under its final name. It
@@ -311,6 +312,10 @@ def _one_line_errors(cache: Path) -> Iterator[None]:
 
 def _check_image(path: Path) -> None:
     # without a known checksum, at least refuse what is not an image, such as a login page
+    if path.name.endswith(".tsv") and not path.read_bytes().startswith(b"index\t"):
+        raise UserError(
+            f"cannot download from TemplateFlow: what was sent for {path.name} is not a table"
+        )
     if not path.name.endswith(".nii.gz"):
         return
     try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from brainlm_bids import files
 from brainlm_bids.bids.cohort import all_recordings
 from brainlm_bids.bids.derivatives import FAILED, Recording, find_derivatives
+from brainlm_bids.bids.outputs import is_a424
 from brainlm_bids.bids.quality import QUALITY, quality
 from brainlm_bids.cohort import sources
 from brainlm_bids.cohort.bags import Bags
@@ -215,7 +216,9 @@ def _recordings(start: Start, names: list[str]) -> dict[str, Recording]:
     read = {
         one.naming.stem: (one.naming.space, one.naming.atlas)
         for one in find_derivatives(options.data, [key])
-        if options.space in (None, one.naming.space) and options.atlas in (None, one.naming.atlas)
+        if is_a424(one.naming.atlas)
+        and options.space in (None, one.naming.space)
+        and options.atlas in (None, one.naming.atlas)
     }
     return {
         one.stem: one

@@ -116,6 +116,14 @@ SHARED: Edges = [
     *DENOISED,
 ]
 BOLD_OF_RAW: Edges = [*_bold_edges("realign"), ("project", "extract", ("tissues",))]
+# The edges of parcellations beside A424.
+DENOISED_OTHERS: Edges = [("denoise", "write", ("others_denoised",))]
+OTHERS: Edges = [
+    ("project", "extract", ("others_operator",)),
+    ("project", "write", ("others_coverage",)),
+    ("extract", "denoise", ("others",)),
+    *DENOISED_OTHERS,
+]
 STRATEGY: Edges = [
     ("take", "strategy", ("motion",)),
     ("strategy", "denoise", ("design",)),
@@ -174,6 +182,8 @@ def functional_workflow(
         _feed(workflow, nodes, "extract", "save_bold", ("factor",))
     if settings.save_parcels:
         _feed(workflow, nodes, "extract", "write", ("parcels",))
+    if context.parcellations:
+        connect(workflow, nodes, OTHERS)
     if run.echoes:
         _feed(workflow, nodes, "realign", "write", ("combination",))
     return workflow
@@ -208,7 +218,7 @@ def _steps(
     tr, seed = context.tr, settings.random_seed
     steps: dict[str, tuple[ArrayInterface, float]] = {
         **_first_steps(run, tr, settings),
-        "project": (_project(run, inputs, settings), 0.0),
+        "project": (_project(run, context, inputs, settings), 0.0),
         "decompose": (Decompose(seed=seed), 4.0),
         "classify": (Classify(tr=tr, seed=seed), 0.2),
         **series_steps(context, settings),
@@ -319,8 +329,10 @@ def _undistort(run: Run, settings: Settings) -> dict[str, tuple[ArrayInterface, 
     return {"undistort": (undistort, 0.5)}
 
 
-def _project(run: Run, inputs: Inputs, settings: Settings) -> Project:
+def _project(run: Run, context: RunContext, inputs: Inputs, settings: Settings) -> Project:
     project = Project(atlas=inputs.atlas, min_parcel_coverage=settings.min_parcel_coverage)
+    if context.parcellations:
+        project.inputs.parcellations = [one.labels for one in context.parcellations]
     if not run.is_raw:
         project.inputs.template_mask = inputs.template_mask
     return project

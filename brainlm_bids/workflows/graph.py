@@ -124,8 +124,9 @@ class GraphBuilder:
         return stage in self._parts
 
     def add(self, stage: Stage, *parts: Node | Workflow, needs: Iterable[Stage] = ()) -> None:
-        """Add nodes, or workflows of several nodes, to a stage."""
-        self.workflow.add_nodes(list(parts))
+        """Add nodes, or workflows of several nodes, to a stage; none: those of `needs` make it."""
+        if parts:
+            self.workflow.add_nodes(list(parts))
         self._parts.setdefault(stage, []).extend(parts)
         known = self._needs.get(stage, ())
         self._needs[stage] = tuple(dict.fromkeys((*known, *needs)))

@@ -6,6 +6,7 @@ Names in the graph are those of the source files, so that a crash file shows whi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,10 @@ def participant_workflow(plans: Sequence[RunPlan], inputs: Inputs, settings: Set
     anatomies: dict[Stage, Workflow] = {}
     for plan in plans:
         functional = None
-        if not plan.stages.series.complete:
+        if plan.stages.to_extract:
             functional = _add_series(graph, plan, anatomies, inputs, settings)
+        if plan.stages.series.complete:  # models read the files
+            functional = None
         _add_models(graph, plan, functional, inputs, settings)
     return graph.build()
 
@@ -49,9 +52,14 @@ def _add_series(
     inputs: Inputs,
     settings: Settings,
 ) -> Workflow:
+    if plan.stages.series.complete:  # and so are the volumes
+        settings = replace(settings, save_bold=False)
     functional = _functional(plan, inputs, settings)
     image = _add_anatomy(graph, plan, anatomies, inputs, settings)
-    graph.add(plan.stages.series.stage, functional, needs=() if image is None else (image,))
+    first, *others = (one.stage for one in plan.stages.to_extract)
+    graph.add(first, functional, needs=() if image is None else (image,))
+    for stage in others:
+        graph.add(stage, needs=(first,))
     if plan.run.is_raw:
         anatomical = None if image is None else anatomies[image]
         connect_geometry(graph.workflow, functional, anatomical, inputs, settings)

@@ -39,11 +39,13 @@ class ModelPlan(StagePlan):
 class RecordingPlan:
     """The stages of a recording: its series first, then the models that are run on it.
 
-    A model's stage is complete only if its series are.
+    A model's stage is complete only if its series are. The series of parcellations beside A424 are
+    stages of their own: one that is added to a finished recording leaves the others as they are.
     """
 
     series: StagePlan
     models: tuple[ModelPlan, ...] = ()
+    parcellations: tuple[StagePlan, ...] = ()
 
     @property
     def recording(self) -> str:
@@ -51,9 +53,15 @@ class RecordingPlan:
         return self.series.stage.recording
 
     @property
+    def to_extract(self) -> tuple[StagePlan, ...]:
+        """The stages of series that are to be computed from the images."""
+        stages = (self.series, *self.parcellations)
+        return tuple(plan for plan in stages if not plan.complete)
+
+    @property
     def pending(self) -> tuple[StagePlan, ...]:
         """The stages that are to be computed."""
-        stages = (self.series, *self.models)
+        stages = (self.series, *self.parcellations, *self.models)
         return tuple(plan for plan in stages if not plan.complete)
 
 

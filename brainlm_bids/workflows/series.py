@@ -14,6 +14,7 @@ from brainlm_bids.interfaces.series import TakeCifti, TakeTimeseries
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.functional import (
     DENOISED,
+    DENOISED_OTHERS,
     SCALED,
     STRATEGY,
     Edges,
@@ -64,6 +65,13 @@ def series_workflow(
             max_bad_volumes=settings.max_bad_volumes,
         )
         steps["take"] = take, 2.0
+        if context.parcellations:
+            take.inputs.parcellations = [one.labels for one in context.parcellations]
+            edges += [
+                ("take", "denoise", ("others",)),
+                ("take", "write", ("others_coverage",)),
+                *DENOISED_OTHERS,
+            ]
         if settings.strategy is not None:
             bold, strategy = str(source.bold), settings.strategy
             steps["strategy"] = LoadStrategy(bold=bold, strategy=strategy), 0.0

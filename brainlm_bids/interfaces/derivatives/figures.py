@@ -45,13 +45,15 @@ class _FiguresInputs(RunInputs):
 
 
 class DrawFunctional(ArrayInterface):
-    """The run's figures, and the record that its series are complete."""
+    """The run's figures, and the record that its series of A424 are complete."""
 
     input_spec = _FiguresInputs
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
         self._context = from_plain(RunContext, self.inputs.context)
+        if not self._context.with_a424:
+            return
         naming = self._context.naming
         self._summary = summarised(self.inputs)
         drawn = self._series(naming)

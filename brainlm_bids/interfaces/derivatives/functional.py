@@ -21,6 +21,7 @@ from brainlm_bids.interfaces.derivatives.distortion import (
 )
 from brainlm_bids.interfaces.derivatives.echoes import echo_fields, echo_warnings
 from brainlm_bids.interfaces.derivatives.image_quality import write_quality
+from brainlm_bids.interfaces.derivatives.parcellations import ParcelTable, coverage_columns
 from brainlm_bids.interfaces.derivatives.run import (
     AROMA_FEATURES,
     RunInputs,
@@ -51,6 +52,7 @@ from brainlm_bids.preproc.registration.transforms import ItkTransform
 if TYPE_CHECKING:
     from brainlm_bids.preproc.steps import Components, Decisions
 
+LESION_PARCELS = "LesionParcels"  # a field about parcels of A424
 LOG = logging.getLogger("brainlm_bids")
 
 
@@ -80,6 +82,8 @@ class _FunctionalInputs(RunInputs):
     lesion_found = File(exists=True, desc="a `Lesion` of the T1w image, if there is a mask")
     design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
     combination = File(exists=True, desc="an `EchoSummary`, where echoes were combined")
+    others_denoised = File(exists=True, desc="(T, K) array, the series of further atlases")
+    others_coverage = traits.List(File(exists=True), desc="a `Coverage` of each of them")
 
 
 class _FunctionalOutputs(TraitedSpec):
@@ -88,7 +92,10 @@ class _FunctionalOutputs(TraitedSpec):
 
 
 class WriteFunctional(ArrayInterface):
-    """Every table of a run, each with a sidecar that records how it was made."""
+    """Every table of a run, each with a sidecar that records how it was made.
+
+    If the tables of A424 are complete already, those of further parcellations alone are written.
+    """
 
     input_spec = _FunctionalInputs
     output_spec = _FunctionalOutputs
@@ -121,12 +128,21 @@ class WriteFunctional(ArrayInterface):
         self._warnings += distortion_warnings(self._context.distortion, self.inputs)
         self._check_volumes()
         self._mode = self._context.settings.denoise
-        self._write_transforms()
-        self._written += write_field(self._context, self.inputs)
         self._summary = summarised(self.inputs)
         components, decisions = self._components()
         if components is not None and decisions is not None:
             self._check_components(components, decisions)
+        self._write_parcellations()
+        if self._context.with_a424:
+            self._write_all(components, decisions)
+        self._results["robust_tsv"] = str(self._naming.path("robust"))
+        self._results["written"] = [str(path) for path in self._written]
+
+    def _write_all(self, components: "Components | None", decisions: "Decisions | None") -> None:
+        """The tables of the run itself and those of A424."""
+        self._write_transforms()
+        self._written += write_field(self._context, self.inputs)
+        if components is not None and decisions is not None:
             self._write_components(components, decisions)
         if self.inputs.confounds:
             self._write_confounds()
@@ -134,8 +150,19 @@ class WriteFunctional(ArrayInterface):
         if self.inputs.coverage:
             self._write_coverage()
         self._write_series()
-        self._results["robust_tsv"] = str(self._naming.path("robust"))
-        self._results["written"] = [str(path) for path in self._written]
+
+    def _write_parcellations(self) -> None:
+        """The tables of further parcellations, whose series lie one after another."""
+        if not self._context.parcellations:
+            return
+        series, first = payloads.load(np.ndarray, self.inputs.others_denoised), 0
+        files_of = zip(self._context.parcellations, self.inputs.others_coverage, strict=True)
+        for info, file in files_of:
+            coverage = payloads.load(Coverage, file)
+            last = first + len(coverage.fraction)
+            table = ParcelTable(self._context, info, coverage, series[:, first:last])
+            table.write(self._n_dummy, self._warnings, self._made)
+            first = last
 
     def _registration(self) -> Quality:
         """What is known of the run's way into template space; a warning if it looks wrong."""
@@ -166,7 +193,7 @@ class WriteFunctional(ArrayInterface):
         for warning in warnings:
             LOG.warning("%s: %s", self._naming.stem, warning)
         self._warnings += warnings
-        return {**found.sidecar(), "LesionParcels": damaged}
+        return {**found.sidecar(), LESION_PARCELS: damaged}
 
     def _check_volumes(self) -> None:
         """Warn about bad volumes."""
@@ -327,12 +354,7 @@ class WriteFunctional(ArrayInterface):
 
     def _write_coverage(self) -> None:
         coverage, parcels = payloads.load(Coverage, self.inputs.coverage), resources.parcels()
-        columns = [parcels.index.tolist(), list(parcels.names), coverage.n_voxels.tolist()]
-        columns += [coverage.n_covered.tolist(), coverage.fraction.tolist()]
-        header = ["index", "name", "n_voxels", "n_covered", "fraction"]
-        if coverage.in_lesion is not None:
-            header.append("lesion")
-            columns.append(coverage.in_lesion.tolist())
+        header, columns = coverage_columns(coverage, parcels.index, parcels.names)
         self._table("coverage", header, columns, Sources=self._context.sources, **self._spaces())
 
     def _fractions(self) -> NDArray[np.float64]:
@@ -345,27 +367,18 @@ class WriteFunctional(ArrayInterface):
         return self._context.spaces()
 
     def _write_series(self) -> None:
-        settings = self._context.settings
         names = list(resources.parcels().names)
         denoised = payloads.load(np.ndarray, self.inputs.denoised)
         robust = payloads.load(Scaled, self.inputs.robust)
         self._check_series(robust)
+        missing = np.flatnonzero(self._summary.missing)
         made = {
-            **self._acquisition(),
-            **self._motion_summary(),
-            **self._spaces(),
-            "SamplingFrequency": 1.0 / self._context.tr,
-            "Denoising": self._mode,
-            **self._regressed(),
-            "HighPassCutoff": settings.high_pass,
-            "LowPassCutoff": settings.low_pass,
-            "StandardDeviationDemeaned": self._summary.demeaned_sd,
-            "MinimumParcelCoverage": settings.min_parcel_coverage,
-            "MissingParcels": {
-                names[k]: self._fractions()[k] for k in np.flatnonzero(self._summary.missing)
-            },
+            **self._made(
+                self._spaces(),
+                self._summary.demeaned_sd,
+                {names[k]: self._fractions()[k] for k in missing},
+            ),
             **self._lesion,
-            **self._how_it_was_made(),
             "Configuration": self._context.configuration,
             "Warnings": to_json(self._warnings),
         }
@@ -377,6 +390,31 @@ class WriteFunctional(ArrayInterface):
         self._written.append(files.write_matrix(path, names, self._summary.connectivity))
         self._sidecar("pearson", {**derived, **self._spaces()})
         self._write_robust(names, robust, {**made, **derived})
+
+    def _made(
+        self,
+        spaces: dict[str, Any],
+        demeaned_sd: float | None,
+        missing: dict[str, float],
+    ) -> dict[str, Any]:
+        """How a denoised series was made, of any atlas."""
+        settings = self._context.settings
+        lesion = {key: value for key, value in self._lesion.items() if key != LESION_PARCELS}
+        return {
+            **self._acquisition(),
+            **self._motion_summary(),
+            **spaces,
+            "SamplingFrequency": 1.0 / self._context.tr,
+            "Denoising": self._mode,
+            **self._regressed(),
+            "HighPassCutoff": settings.high_pass,
+            "LowPassCutoff": settings.low_pass,
+            "StandardDeviationDemeaned": demeaned_sd,
+            "MinimumParcelCoverage": settings.min_parcel_coverage,
+            "MissingParcels": missing,
+            **lesion,
+            **self._how_it_was_made(),
+        }
 
     def _write_parcels(self, names: list[str], denoised: NDArray[np.float64]) -> None:
         """The series before denoising, where the denoised one has data."""

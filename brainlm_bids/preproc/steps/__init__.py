@@ -28,6 +28,7 @@ from brainlm_bids.preproc.steps.denoising import (
     Denoised,
     Design,
     classify,
+    clean,
     decompose,
     denoise,
     resample_denoised,
@@ -64,12 +65,19 @@ from brainlm_bids.preproc.steps.image_quality import (
 from brainlm_bids.preproc.steps.registration import (
     AromaSamples,
     Coregistration,
+    Placed,
     Projection,
     coregister,
     project,
 )
 from brainlm_bids.preproc.steps.series import Given, take_series
-from brainlm_bids.preproc.steps.summary import Movement, Summary, summarise
+from brainlm_bids.preproc.steps.summary import (
+    Movement,
+    SeriesSummary,
+    Summary,
+    summarise,
+    summarise_series,
+)
 from brainlm_bids.preproc.steps.unwarping import Unwarped, unwarp_by_boundary
 
 __all__ = [
@@ -89,9 +97,11 @@ __all__ = [
     "Motion",
     "Movement",
     "Normalised",
+    "Placed",
     "Projection",
     "Realigned",
     "RealignedEchoes",
+    "SeriesSummary",
     "SingleBand",
     "SliceTimes",
     "Summary",
@@ -100,6 +110,7 @@ __all__ = [
     "Unwarped",
     "Voxels",
     "classify",
+    "clean",
     "coregister",
     "decompose",
     "denoise",
@@ -117,6 +128,7 @@ __all__ = [
     "resample_denoised",
     "select_confounds",
     "summarise",
+    "summarise_series",
     "take_cifti",
     "take_preprocessed",
     "take_series",

@@ -269,13 +269,48 @@ def denoise(
         cleaning = confound_cleaning(design.confounds, design.kept, cleaning)
     elif components is not None:
         cleaning = cleaning @ rules.removal_matrix(*components, mode, good)
+    return Denoised(clean(parcels, cleaning, n_dummy=n_dummy, good=good), cleaning)
+
+
+def clean(
+    parcels: NDArray[np.float64],
+    cleaning: NDArray[np.float64],
+    *,
+    n_dummy: int = 0,
+    good: Mask | None = None,
+) -> NDArray[np.float64]:
+    """Denoise and filter series by the matrix that was made for others of the same run.
+
+    Parameters
+    ----------
+    parcels
+        (T, P), NaN in parcels without data. Bad volumes hold any finite values.
+    cleaning
+        (T', T') matrix, see `Denoised`.
+    n_dummy
+        Volumes before the steady state; they become NaN.
+    good
+        (T',) False for bad ones among the steady-state volumes, which become NaN; None: all are
+        good.
+
+    Returns
+    -------
+    ndarray
+        (T, P), with the mean over time that each series had.
+
+    Examples
+    --------
+    >>> clean(np.array([[9.0], [1.0], [3.0]]), np.zeros((2, 2)), n_dummy=1).ravel()
+    array([nan,  2.,  2.])
+    """
+    steady = parcels[n_dummy:]
     mean = steady.mean(axis=0) if good is None else steady[good].mean(axis=0)
     series = np.full(parcels.shape, np.nan)
     # FEAT adds the mean back, so that the series keeps its scale
     series[n_dummy:] = cleaning @ (steady - mean) + mean
     if good is not None:
         series[n_dummy:][~good] = np.nan
-    return Denoised(series, cleaning)
+    return series
 
 
 def resample_denoised(

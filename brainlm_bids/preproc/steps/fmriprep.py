@@ -4,7 +4,7 @@ They take fMRIPrep's volumes or grayordinates and its confounds, and return the 
 steps of a raw run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from brainlm_bids.errors import RunSkipped, UserError
-from brainlm_bids.parcels.operator import Coverage, label_means, parcellate
+from brainlm_bids.parcels.operator import Coverage, label_means, parcellate_both
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, interpolated
 from brainlm_bids.preproc.affine import Matrix, centre_of_mass
 from brainlm_bids.preproc.denoising import temporal, volumes
@@ -54,12 +54,18 @@ class Grayordinates:
         In grayordinates.
     motion
         With parameters.
+    others
+        (T, K) the series of further atlases, one after another; None without any.
+    others_coverage
+        Of each of these atlases.
     """
 
     parcels: NDArray[np.float64]
     confounds: dict[str, Column]
     coverage: Coverage
     motion: Motion
+    others: NDArray[np.float64] | None = None
+    others_coverage: tuple[Coverage, ...] = ()
 
 
 def take_preprocessed(
@@ -145,6 +151,7 @@ def extract_preprocessed(
     operator: sparse.csr_matrix,
     confounds: Confounds,
     motion: Motion,
+    others: sparse.csr_matrix | None = None,
 ) -> Extracted:
     """Average a run that fMRIPrep preprocessed over parcels; the confounds are fMRIPrep's.
 
@@ -160,6 +167,8 @@ def extract_preprocessed(
         Columns (T,) of fMRIPrep's table.
     motion
         See `take_preprocessed`.
+    others
+        (K, X·Y·Z) the operators of further atlases, one below another.
 
     Returns
     -------
@@ -167,8 +176,10 @@ def extract_preprocessed(
         Parcels at a grand mean of 10000, those confounds that a raw run has too, and the factor.
     """
     factor = grand_mean_factor(bold, brain_mask, motion)
-    parcels = np.asarray(parcellate(operator, bold) * factor, dtype=np.float64)
-    return Extracted(parcels, _known(confounds, motion), factor)
+    parcels, more = parcellate_both(operator, others, bold)
+    if more is not None:
+        more = more * factor
+    return Extracted(parcels * factor, _known(confounds, motion), factor, more)
 
 
 def _known(confounds: Confounds, motion: Motion) -> dict[str, Column]:
@@ -185,6 +196,7 @@ def take_cifti(
     n_dummy: int | None = None,
     min_parcel_coverage: float = 0.5,
     max_bad_volumes: float = MAX_BAD_VOLUMES,
+    others: Sequence[tuple[NDArray[np.int64], int]] = (),
 ) -> Grayordinates:
     """Average fMRIPrep's grayordinates over parcels.
 
@@ -202,6 +214,8 @@ def take_cifti(
         Parcels of which a smaller fraction of grayordinates has data have no series.
     max_bad_volumes
         Largest share of bad volumes, see `volumes.find_bad_volumes`.
+    others
+        Further atlases: labels (V,) from 1 to their number of parcels, and that number.
 
     Returns
     -------
@@ -225,7 +239,15 @@ def take_cifti(
     covered = np.ptp(steady, axis=0) > 0
     factor = temporal.grand_mean_factor(steady, covered)
     parcels, coverage = label_means(series, labels, covered, min_parcel_coverage)
-    return Grayordinates(parcels * factor, _known(confounds, motion), coverage, motion)
+    more = [label_means(series, one, covered, min_parcel_coverage, n) for one, n in others]
+    return Grayordinates(
+        parcels * factor,
+        _known(confounds, motion),
+        coverage,
+        motion,
+        np.concatenate([means for means, _ in more], axis=1) * factor if more else None,
+        tuple(covered_there for _, covered_there in more),
+    )
 
 
 def select_confounds(

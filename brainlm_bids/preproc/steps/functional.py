@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from brainlm_bids.errors import RunSkipped
-from brainlm_bids.parcels.operator import parcellate
+from brainlm_bids.parcels.operator import parcellate, parcellate_both
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, interpolated
 from brainlm_bids.preproc.affine import Matrix, centre_of_mass
 from brainlm_bids.preproc.denoising import confounds, temporal, volumes
@@ -150,11 +150,14 @@ class Extracted:
         Columns (T,) with fMRIPrep's names.
     factor
         By which the run was multiplied for its grand mean to be 10000.
+    others
+        (T, K) the same of the parcels of further atlases, one after another; None without any.
     """
 
     parcels: NDArray[np.float64]
     confounds: dict[str, NDArray[np.float64]]
     factor: float
+    others: NDArray[np.float64] | None = None
 
 
 def check_length(n_volumes: int, n_dummy: int, good: Mask | None = None) -> None:
@@ -339,6 +342,7 @@ def extract(
     *,
     fd_spike_threshold: float = 0.5,
     dvars_spike_threshold: float = 1.5,
+    others: sparse.csr_matrix | None = None,
 ) -> Extracted:
     """Average a realigned run over parcels, and compute its confounds.
 
@@ -356,6 +360,8 @@ def extract(
         Repetition time, s.
     fd_spike_threshold, dvars_spike_threshold
         In mm, and of standardised DVARS: volumes beyond are marked as outliers.
+    others
+        (K, X·Y·Z) the operators of further atlases, one below another.
 
     Returns
     -------
@@ -370,7 +376,7 @@ def extract(
     if motion.parameters is None:
         raise ValueError("the motion parameters of the run are not known")
     factor = grand_mean_factor(bold, brain_mask, motion)
-    parcels = parcellate(operator, bold) * factor
+    parcels, more = parcellate_both(operator, others, bold)
     means = parcellate(tissues, bold) * factor
     brain = np.ascontiguousarray(bold[brain_mask].T)
     table = confounds.confounds_table(
@@ -386,7 +392,7 @@ def extract(
         dvars_spike_threshold=dvars_spike_threshold,
         good=motion.good,
     )
-    return Extracted(np.asarray(parcels, dtype=np.float64), table, factor)
+    return Extracted(parcels * factor, table, factor, None if more is None else more * factor)
 
 
 def grand_mean_factor(bold: NDArray[Any], brain_mask: Mask, motion: Motion) -> float:

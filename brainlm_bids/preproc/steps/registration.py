@@ -3,6 +3,7 @@
 They take volumes and masks, and return transforms, operators, and numbers to judge them by.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.parcels.operator import Coverage, build_operator
 from brainlm_bids.preproc.affine import (
     Matrix,
@@ -88,6 +90,22 @@ class AromaSamples:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """An atlas in the voxels of a run.
+
+    Attributes
+    ----------
+    operator
+        W, (n_parcels, X·Y·Z) sparse: ``W @ voxels`` are the means of the parcels.
+    coverage
+        How much of each parcel is in view.
+    """
+
+    operator: sparse.csr_matrix
+    coverage: Coverage
+
+
+@dataclass(frozen=True)
 class Projection:
     """Where atlas, tissues and masks lie in the voxels of a run.
 
@@ -106,6 +124,8 @@ class Projection:
         atlas's parcels, and of the template's white matter and ventricles.
     quality
         Dice coefficient of the run's brain with the template's; None where it was not asked for.
+    others
+        Further atlases.
     """
 
     operator: sparse.csr_matrix
@@ -114,6 +134,7 @@ class Projection:
     aroma: AromaSamples
     tissue: NDArray[np.uint8]
     quality: Quality | None = None
+    others: tuple[Placed, ...] = ()
 
 
 def coregister(
@@ -245,6 +266,7 @@ def project(
     template_brain: tuple[Mask, Matrix] | None = None,
     lesion: tuple[Mask, Matrix, PointMap] | None = None,
     min_parcel_coverage: float = 0.5,
+    others: Sequence[tuple[NDArray[Any], Matrix, int]] = (),
 ) -> Projection:
     """Find where an atlas, tissues and ICA-AROMA's masks lie in the voxels of a run.
 
@@ -270,6 +292,9 @@ def project(
         the template to those of the T1w image.
     min_parcel_coverage
         Parcels of which a smaller fraction of voxels lies in the brain mask have no series.
+    others
+        Further atlases: labels (X, Y, Z) from 1 to their number of parcels, the affine (4, 4) of
+        their grid, and that number.
 
     Returns
     -------
@@ -280,15 +305,28 @@ def project(
     def in_run(points: Points) -> Points:
         return world_to_voxel(pull(points), affine)
 
+    def placed(labels: NDArray[np.int64], points: Points, places: Points, n_parcels: int) -> Placed:
+        operator, coverage = build_operator(
+            labels,
+            places,
+            brain_mask.shape,
+            brain_mask,
+            n_parcels,
+            min_coverage=min_parcel_coverage,
+        )
+        if lesion is not None:
+            mask, grid, to_t1w = lesion
+            shares = parcel_shares(labels, to_t1w(points), mask, grid, n_parcels)
+            coverage = replace(coverage, in_lesion=shares)
+        return Placed(operator, coverage)
+
     labels, points = labelled_points(atlas, atlas_affine)
     places = in_run(points)
-    operator, coverage = build_operator(
-        labels, places, brain_mask.shape, brain_mask, min_coverage=min_parcel_coverage
-    )
-    if lesion is not None:
-        mask, grid, to_t1w = lesion
-        shares = parcel_shares(labels, to_t1w(points), mask, grid, len(coverage.fraction))
-        coverage = replace(coverage, in_lesion=shares)
+    own = placed(labels, points, places, N_PARCELS)
+    more = []
+    for other, other_affine, n_parcels in others:
+        other_labels, at = labelled_points(other, other_affine)
+        more.append(placed(other_labels, at, in_run(at), n_parcels))
     classes, other_points = _tissue_points(tissues, aroma)
     other_places = in_run(other_points)
     # for means over large tissues linear interpolation is as good, and quick
@@ -307,10 +345,11 @@ def project(
         voxels[inside].astype(np.float32),
         *(mask.ravel()[inside] for mask in (aroma.csf, aroma.edge, aroma.out)),
     )
-    if template_brain is None:
-        return Projection(operator, means, coverage, samples, tissue)
-    dice = quality.overlap_in_view(brain_mask, affine, *template_brain, pull)
-    return Projection(operator, means, coverage, samples, tissue, Quality(dice=dice))
+    found = None
+    if template_brain is not None:
+        dice = quality.overlap_in_view(brain_mask, affine, *template_brain, pull)
+        found = Quality(dice=dice)
+    return Projection(own.operator, means, own.coverage, samples, tissue, found, others=tuple(more))
 
 
 def _tissue_points(tissues: "TissueMaps", aroma: "AromaMasks") -> tuple[NDArray[np.int64], Points]:

@@ -38,6 +38,26 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class SeriesSummary:
+    """Numbers about the denoised series of the parcels of any atlas.
+
+    Attributes
+    ----------
+    connectivity
+        (P, P) Pearson correlations.
+    missing
+        (P,) True for parcels without a series.
+    demeaned_sd
+        Standard deviation over all parcels and volumes, without the means of the parcels; None
+        where there is no value.
+    """
+
+    connectivity: NDArray[np.float64]
+    missing: Mask
+    demeaned_sd: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """Numbers about a run that has been denoised and scaled.
 
@@ -66,6 +86,28 @@ class Summary:
     movement: Movement | None = None
     confounds: Columns = field(default_factory=dict)
     mixing: NDArray[np.float64] | None = None
+
+
+def summarise_series(denoised: NDArray[np.float64], n_dummy: int) -> SeriesSummary:
+    """Compute what the tables of a parcellation show beside its series.
+
+    Parameters
+    ----------
+    denoised
+        (T, P), NaN before the steady state, in bad volumes and in parcels without data.
+    n_dummy
+        Volumes before the steady state.
+
+    Returns
+    -------
+    SeriesSummary
+        Of the good volumes of the steady state.
+    """
+    steady = denoised[n_dummy:]
+    good = rows_with_data(steady)
+    steady = steady if good.all() else steady[good]
+    missing = np.asarray(np.isnan(steady).any(axis=0))
+    return SeriesSummary(pearson(steady), missing, _deviation(steady - steady.mean(axis=0)))
 
 
 def summarise(
@@ -97,18 +139,16 @@ def summarise(
     Summary
         See there.
     """
-    steady = denoised[motion.n_dummy :]
-    good = rows_with_data(steady)
-    steady = steady if good.all() else steady[good]
+    series = summarise_series(denoised, motion.n_dummy)
     columns = dict(confounds or {})
     mixing = None
     if components is not None and decisions is not None:
         mixing = _padded(components.mixing, motion)
         columns |= _noise_columns(components.mixing, decisions.noise, motion.n_dummy)
     return Summary(
-        pearson(steady),
-        np.asarray(np.isnan(steady).any(axis=0)),
-        _deviation(steady - steady.mean(axis=0)),
+        series.connectivity,
+        series.missing,
+        series.demeaned_sd,
         _deviation(robust.series[:, ~robust.filled]),
         None if confounds is None else _movement(motion, confounds),
         columns,
