@@ -1,6 +1,7 @@
 """Exported series are the series, read back by the library that others read them with."""
 
 import json
+import shutil
 import tracemalloc
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from simulated_cohort import TR, VOLUMES, simulated_series, write_recording
 from small_stores import output_folder
 
 from brainlm_bids import files
+from brainlm_bids.bids.outputs import Naming, parcellation_stage, write_record
 from brainlm_bids.commands.brainlm import main
 from brainlm_bids.export import arrow
 from brainlm_bids.export.rows import standardised
@@ -265,3 +267,24 @@ def test_a_constant_parcel_is_not_blown_up() -> None:
     series = np.full((50, 1), 10000.1) + np.array([[1e-12]]) * np.arange(50)[:, None]
     scaled, mean, sd = standardised(series)
     assert not scaled.any() and sd[0, 0] == 0 and mean[0, 0] == np.float32(10000.1)
+
+
+def test_another_parcellation_is_exported_where_it_is_asked_for(cohort: tuple[Path, dict]) -> None:
+    folder, truth = cohort
+    rng = np.random.default_rng(5)
+    names = ["left", "right"]
+    made = {}
+    for stem in truth:
+        naming = Naming(str(folder / "out"), stem, "MNI152NLin6Asym", "Mine")
+        series = made[stem] = rng.normal(10000, 30, (VOLUMES, 2))
+        table = files.write_tsv(naming.path("denoised"), names, series.T.tolist())
+        sidecar = naming.path("denoised", extension=".json")
+        files.write_json(sidecar, {"RepetitionTime": TR, "DummyVolumes": 0})
+        write_record(folder / "out", stem, parcellation_stage("Mine"), "x", [table, sidecar])
+    plain = np.load(next(_export(folder, "--format", "npz").rglob("*.npz")))
+    assert plain["bold"].shape[1] == 424
+    shutil.rmtree(folder / "exported")
+    loaded = datasets.load_from_disk(str(_export(folder, "--atlas", "Mine")))
+    row = loaded["train"].with_format("numpy")[0]
+    stem = f"sub-{row['sub']}_ses-{row['ses']}_task-rest"
+    assert np.allclose(row["bold"] * row["std"] + row["mean"], made[stem], atol=0.1)
