@@ -89,14 +89,13 @@ def test_the_expected_time_is_that_of_the_measured_recordings() -> None:
     from brainlm_bids.app.expected import expect_run
     from brainlm_bids.app.sizes import RunSize
     from brainlm_bids.workflows.graph import Stage
+    from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan, StagePlan
 
     run = SimpleNamespace(
         timeseries=False, has_volumes=True, preprocessed=None, fieldmap=None, t1w=Path("t1w")
     )
-    stages = SimpleNamespace(
-        pending=[SimpleNamespace(stage=Stage("x", "series"))],
-        models=[SimpleNamespace(complete=False, label="brainlm111M")],
-    )
+    model = ModelPlan(Stage("x", "model"), "", False, "brainlm111M", "")
+    stages = RecordingPlan(StagePlan(Stage("x", "series"), "", False), (model,))
     context = SimpleNamespace(distortion=SimpleNamespace(estimated=False))
     plan: Any = SimpleNamespace(run=run, stages=stages, context=context)
     given: Any = SimpleNamespace(strategy=None, save_bold=False)
