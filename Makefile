@@ -25,8 +25,9 @@ OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort te
   tests/preproc/distortion/test_phase.py tests/model --ignore=tests/model/test_transformers.py \
   $(addprefix --deselect=tests/bids/test_fmriprep_derivatives.py::test_,a_strategy_of_nilearn \
     aroma_runs_on_fmripreps_output_with_old_names the_other_template_needs_templateflows_transform)
-# a file's tests stay together: they share what they compute once
-PARALLEL ?= -n 2 --dist loadfile
+# a file's tests stay together: they share what they compute once; the longest files come first
+# (tests/conftest.py)
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 # A thread per process, since two processes share the cores: threads that wait for one another
 # would take more than half of the time.
 test test-all test-oldest test-browser test-engines: export OMP_NUM_THREADS = 1
@@ -42,7 +43,7 @@ venv: $(INSTALLED)
 $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,release]'
 	# a test compares with its functions; what it depends on is not needed for these
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps mriqc
 	touch $@
@@ -136,7 +137,6 @@ demo: $(INSTALLED) $(PHANTOM)
 # that the same commit gives the same bytes. It is installed where nothing else is.
 dist: $(INSTALLED)
 	rm -rf dist $(FROM_WHEEL)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
