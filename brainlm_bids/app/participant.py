@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from brainlm_bids import files, messages
 from brainlm_bids.app import ahead, group, opening
+from brainlm_bids.app.completion import tell_complete, withdraw
 from brainlm_bids.app.context import anatomical_context, run_context
 from brainlm_bids.app.dataset import (
     write_dataset,
@@ -136,6 +137,7 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
     write_dataset(settings, resources)
     record_call(settings.output_dir, run_id, command, settings.to_toml())
     graph, signal = None, None
+    withdraw(settings.output_dir, (plan.run for plan in pending))
     if pending:
         progress.expect(_steps_around(settings, resources, taken, len(plans)))
         graph, signal = _execute(settings, resources, pending, run_id, progress)
@@ -218,6 +220,8 @@ def _finish(
             code = max(code, write_reports(settings, runs, progress))
         with progress.doing(INDEX):
             entered = enter_into_index(settings, run_id, runs, as_texts(rows), stopped=stopped)
+        if not stopped:
+            tell_complete(settings, as_texts(rows))
         return max(code, entered)
     finally:
         print_table(rows, settings.output_dir, run_id, progress.elapsed)

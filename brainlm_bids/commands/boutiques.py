@@ -1,6 +1,6 @@
 """The Boutiques descriptor of `brainlm-bids`, made from the table of settings.
 
-Run `python -m brainlm_bids.commands.boutiques workflows/boutiques/descriptor.json` after a change
+Run `python -m brainlm_bids.commands.boutiques workflows/nipoppy/descriptor.json` after a change
 of the table or of the version.
 """
 

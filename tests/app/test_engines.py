@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from every_option import check_understood, invocation, rendered
 
-from brainlm_bids import files
+from brainlm_bids import __version__, files
 from brainlm_bids.phantom import write_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -95,17 +95,111 @@ def test_boutiques_accepts_the_descriptor_and_passes_every_option_on(
         assert simulated({**invocation(), **wrong}).returncode != 0, wrong
 
 
-def test_boutiques_runs_the_example(run: Run, dataset: Path, tmp_path: Path) -> None:
+# --- Nipoppy ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def study(run: Run, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study in Nipoppy's layout, with the pipeline installed and set up as the page says."""
+    folder = tmp_path_factory.mktemp("nipoppy")
+    study, pipeline = folder / "study", RECIPES / "nipoppy"
+    assert "valid" in done(run("nipoppy", "pipeline", "validate", pipeline, cwd=folder))
+    done(run("nipoppy", "init", "--study", study, "--bids-source", dataset, cwd=folder))
+    install = ("nipoppy", "pipeline", "install", "--study", study, "--skip-container")
+    done(run(*install, pipeline, cwd=folder))
+    configuration = study / "global_config.json"
+    text = configuration.read_text()
+    for name, value in (
+        ('"COMMAND": "apptainer"', '"COMMAND": null'),
+        ('"BRAINLM_BIDS_HOME": null', f'"BRAINLM_BIDS_HOME": "{folder}"'),
+        ('"BRAINLM_BIDS_MODEL": null', '"BRAINLM_BIDS_MODEL": "demo"'),
+    ):
+        assert name in text
+        text = text.replace(name, value)
+    configuration.write_text(text)
+    return study
+
+
+@pytest.fixture(scope="session")
+def processed(run: Run, dataset: Path, study: Path) -> Path:
+    """The outputs of `nipoppy process`, which found a damaged run at first."""
+    run_files = dataset / "sub-01" / "ses-01" / "func"
+    damaged = run_files / "sub-01_ses-01_task-damaged_bold.nii.gz"
+    whole = next(run_files.glob("*_task-rest_bold.nii.gz"))
+    damaged.write_bytes(whole.read_bytes()[:100_000])
+    sidecar = whole.with_name(whole.name.replace(".nii.gz", ".json"))
+    shutil.copy(sidecar, run_files / "sub-01_ses-01_task-damaged_bold.json")
+    process = ("nipoppy", "process", "--study", study, "--pipeline", "brainlm-bids")
+    first = run(*process, cwd=study)
+    out = study / "derivatives" / "brainlm-bids" / __version__ / "output"
+    assert statuses(out) == {
+        "sub-01_ses-01_task-rest": "done",
+        "sub-01_ses-01_task-damaged": "failed",
+    }
+    assert first.returncode != 0
+    assert tracked(run, study) == "FAIL", "one of two runs failed, and Nipoppy does not see it"
+    for path in run_files.glob("*_task-damaged_*"):
+        path.unlink()
+    done(run(*process, cwd=study))
+    assert statuses(out) == {"sub-01_ses-01_task-rest": "cached"}
+    return out
+
+
+def tracked(run: Run, study: Path) -> str:
+    """What Nipoppy's tracker says of the one session."""
+    track = ("nipoppy", "track-processing", "--study", study, "--pipeline", "brainlm-bids")
+    done(run(*track, cwd=study))
+    (row,) = files.read_rows(study / "derivatives" / "processing_status.tsv")
+    assert (row["participant_id"], row["session_id"]) == ("01", "01")
+    assert (row["pipeline_name"], row["pipeline_version"]) == ("brainlm-bids", __version__)
+    return row["status"]
+
+
+def test_nipoppy_tracks_what_is_complete(run: Run, study: Path, processed: Path) -> None:
+    assert tracked(run, study) == "SUCCESS"
+    for kind in ("denoised_timeseries", "recording_embeddings"):
+        path = next(processed.glob(f"sub-01/ses-01/func/*_desc-{kind}.tsv"))
+        hidden = path.rename(path.with_suffix(".hidden"))
+        assert tracked(run, study) == "FAIL", kind
+        hidden.rename(path)
+    assert tracked(run, study) == "SUCCESS"
+
+
+def test_the_tracker_of_data_without_sessions() -> None:
+    """The command of the page leaves the names of files without a session."""
+    page = (REPOSITORY / "docs" / "engines.md").read_text(encoding="utf-8")
+    (script,) = {line.split("'")[1] for line in page.splitlines() if line.startswith("sed -i '")}
+    tracker = (RECIPES / "nipoppy" / "tracker.json").read_text()
+    edited = subprocess.run(["sed", script], input=tracker, capture_output=True, text=True)
+    assert json.loads(done(edited))["PATHS"] == [
+        "logs/complete/[[NIPOPPY_BIDS_PARTICIPANT_ID]].tsv",
+        "[[NIPOPPY_BIDS_PARTICIPANT_ID]]/func/*_desc-denoised_timeseries.tsv",
+        "[[NIPOPPY_BIDS_PARTICIPANT_ID]]/func/*_desc-recording_embeddings.tsv",
+    ]
+
+
+def without_embeddings(processed: Path, out: Path) -> Path:
+    """A copy of the outputs that lacks those of the model, which take seconds to compute."""
+    shutil.copytree(processed, out)
+    for path in out.rglob("*_model-brainlmdemo_*"):
+        path.unlink()
+    return out
+
+
+def test_boutiques_runs_the_example(
+    run: Run, dataset: Path, processed: Path, tmp_path: Path
+) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "bids").symlink_to(dataset)
+    out = without_embeddings(processed, tmp_path / "demo" / "out")
     recipe = RECIPES / "boutiques"
     launch = ("bosh", "exec", "launch", "--no-container", "--skip-data-collection")
     told = done(run(*launch, recipe / "descriptor.json", recipe / "invocation.json", cwd=tmp_path))
-    out = tmp_path / "demo" / "out"
     assert statuses(out) == {"sub-01_ses-01_task-rest": "done"}
     assert f"{out.relative_to(tmp_path)}/index.html (index" in told
-    embeddings = next(out.rglob("*_model-brainlmdemo_desc-recording_embeddings.tsv"))
-    assert len(files.read_rows(embeddings)) == 1
+    for kind in ("recording_embeddings", "windows_embeddings"):
+        (path,) = processed.rglob(f"*_desc-{kind}.tsv")
+        assert (out / path.relative_to(processed)).read_bytes() == path.read_bytes()
     # a call that fails is told as one, with the program's exit code
     given = json.loads((recipe / "invocation.json").read_text())
     wrong = tmp_path / "wrong.json"

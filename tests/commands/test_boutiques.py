@@ -1,5 +1,6 @@
-"""The Boutiques descriptor is that of the table of settings."""
+"""The Boutiques descriptor is that of the table of settings, and so is Nipoppy's pipeline."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from every_option import check_understood, invocation, rendered
 
+from brainlm_bids import __version__
 from brainlm_bids.commands import boutiques
 from brainlm_bids.settings import TABLE
 
@@ -24,8 +26,17 @@ def test_the_committed_descriptor_is_that_of_the_table() -> None:
     kept = FOLDER / "boutiques" / "descriptor.json"
     assert done.stdout == kept.read_text(encoding="utf-8"), (
         "the descriptor is out of date: "
-        "python -m brainlm_bids.commands.boutiques workflows/boutiques/descriptor.json"
+        "python -m brainlm_bids.commands.boutiques workflows/nipoppy/descriptor.json"
     )
+    assert (FOLDER / "boutiques" / "descriptor.json").samefile(kept)
+
+
+@in_repository
+def test_nipoppys_pipeline_is_of_this_version() -> None:
+    pipeline = json.loads((FOLDER / "nipoppy" / "config.json").read_text())
+    assert pipeline["VERSION"] == __version__
+    image = pipeline["CONTAINER_INFO"]["URI"].replace("[[PIPELINE_VERSION]]", __version__)
+    assert image == f"docker://{boutiques.IMAGE}"
 
 
 def test_every_option_is_an_input_and_is_understood() -> None:
