@@ -16,8 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.resources import find_resources, with_precision
+from brainlm_bids.bids.inputs import Run, find_runs
+from brainlm_bids.bids.outputs import read_record, record_path, write_record
+from brainlm_bids.bids.source_files import SourceFiles
+from brainlm_bids.settings import Settings
+
 SUBJECTS, SESSIONS = 3000, 2
 TR = 2.0
+SMALL = 20_000  # bytes of a file of outputs that is copied whole
 RUN = {
     "RepetitionTime": TR,
     "TaskName": "rest",
@@ -72,6 +80,46 @@ def _image(shape: tuple[int, ...], voxel_mm: float) -> bytes:
     image.header.set_zooms((voxel_mm,) * 3 + (TR,) * (len(shape) - 3))
     image.header.set_xyzt_units("mm", "sec")
     return image.to_bytes()
+
+
+def write_outputs(settings: Settings, like: Path) -> int:
+    """Make every run of a call complete; returns how many there are.
+
+    Parameters
+    ----------
+    settings
+        Of the call.
+    like
+        An output folder of the same atlas, template and models, one of whose recordings is copied:
+        small files as they are, and of others the beginning.
+    """
+    resources = find_resources(settings)
+    settings = with_precision(settings, resources)
+    sources = SourceFiles()
+    records = sorted((like / "logs" / "records").glob("sub-*_series.json"))
+    template = records[0].name.removesuffix("_series.json")
+    runs = find_runs(settings, sources)
+    for run in runs:
+        plan = make_plan(settings, run, resources, sources)
+        for stage in plan.stages.pending:
+            recorded = read_record(like, template, stage.stage.name)
+            if recorded is None:
+                raise SystemExit(f"{like}: has no {record_path(like, template, stage.stage.name)}")
+            made = [_copy(like, name, template, run, settings.output_dir) for name in recorded[1]]
+            write_record(settings.output_dir, *stage.stage, stage.configuration, made)
+        sources.note(run.stem, run.inputs)
+    return len(runs)
+
+
+def _copy(like: Path, name: str, template: str, run: Run, out: Path) -> Path:
+    source = like / name
+    session = f"ses-{run.session}" if source.parent.name == "func" else ""
+    target = out / f"sub-{run.subject}" / session / source.parent.name
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / source.name.replace(template, run.stem)
+    content = source.read_bytes()
+    path.write_bytes(content if len(content) < SMALL else content[:100])
+    return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shlex
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -80,11 +81,16 @@ def size_of_key(key: str) -> int | None:
 def is_absent(path: Path) -> bool:
     """Whether a file is one of git-annex whose content was not fetched."""
     try:
-        path.stat()
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            path.stat()
+            return False
     except OSError as error:
         gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
         return gone and link_into_annex(path) is not None
-    return path.is_file() and not path.is_symlink() and annex_key(path) is not None
+    # a file that is larger than any pointer need not be opened
+    is_small = stat.S_ISREG(found.st_mode) and found.st_size <= _LONGEST_POINTER
+    return is_small and annex_key(path) is not None
 
 
 def absent_among(paths: Iterable[Path]) -> tuple[Path, ...]:

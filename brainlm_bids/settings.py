@@ -400,6 +400,10 @@ class Settings:
     clean_workdir: bool = setting(
         False, EXECUTION, NOTHING,
         help="empty the work folder before the run starts")
+    verify_inputs: bool = setting(
+        False, EXECUTION, NOTHING,
+        help="read every input file again for its checksum; without it, one whose size, times and "
+        "number on the disk are as recorded counts as unchanged")
     offline: bool = setting(
         False, EXECUTION, NOTHING,
         help="never download anything")

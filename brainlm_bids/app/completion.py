@@ -6,6 +6,7 @@ says of one run, or of none, that it was computed; these files are there while a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,14 @@ from brainlm_bids import files
 from brainlm_bids.app.status import CACHED, DONE, FAILED
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import session_id, with_prefix
+from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
     from brainlm_bids.report.recordings import RecordingSummary
 
 FOLDER = Path("logs", "complete")
+COLUMNS = ("recording", "status")
 Session = tuple[str, str]  # sub-01, ses-1; the second is empty where there are no sessions
 
 
@@ -88,10 +91,17 @@ def enter(
     for session, recordings in sessions.items():
         path = _file(output_dir, session)
         if is_complete(status for _, status in recordings):
-            columns = zip(*sorted(recordings), strict=True)
-            files.write_tsv(path, ["recording", "status"], columns)
+            _write(path, sorted(recordings))
         elif session[0]:
             path.unlink(missing_ok=True)
+
+
+def _write(path: Path, recordings: Sequence[tuple[str, str]]) -> None:
+    """Write the file of a session, unless it is there: a complete cohort has thousands."""
+    with contextlib.suppress(UserError):
+        if [(row["recording"], row["status"]) for row in files.read_rows(path)] == recordings:
+            return
+    files.write_tsv(path, COLUMNS, zip(*recordings, strict=True))
 
 
 def is_complete(statuses: Iterable[str]) -> bool:

@@ -18,6 +18,7 @@ from brainlm_bids.bids.dataset import (
 )
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.outputs import describe_labels
+from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
@@ -61,8 +62,15 @@ def write_dataset(settings: Settings, resources: Resources) -> None:
         write_parcellation(settings.output_dir, one)
 
 
-def write_methods(settings: Settings) -> bool:
+def write_methods(settings: Settings, about: str = "") -> bool:
     """The methods text of the finished runs of the selection, in `logs/`.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the call.
+    about : str
+        Hash of all that the text depends on; empty where that is not known.
 
     Returns
     -------
@@ -75,11 +83,40 @@ def write_methods(settings: Settings) -> bool:
     runs = gather_runs(settings.output_dir, settings)
     if runs:
         write_manuscript(settings, methods(runs))
+        record = {"Configuration": about, "SHA256": files.file_sha256(_methods_text(settings))}
+        files.write_json(_methods_record(settings), record)
     return bool(runs)
 
 
-def write_methods_beside_results(settings: Settings) -> int:
+def are_methods_written(settings: Settings, about: str) -> bool:
+    """Whether the methods text is the one of the same runs; about: as of `write_methods`."""
+    if not about:
+        return False
+    try:
+        record = files.read_json(_methods_record(settings))
+        text = files.file_sha256(_methods_text(settings))
+    except UserError:
+        return False
+    return record == {"Configuration": about, "SHA256": text}
+
+
+def _methods_text(settings: Settings) -> Path:
+    return settings.output_dir / "logs" / "CITATION.md"
+
+
+def _methods_record(settings: Settings) -> Path:
+    return settings.output_dir / "logs" / "records" / "methods.json"
+
+
+def write_methods_beside_results(settings: Settings, about: str) -> int:
     """The methods text of finished runs; an error in it costs no result, and is told.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the call.
+    about : str
+        As of `write_methods`.
 
     Returns
     -------
@@ -87,7 +124,8 @@ def write_methods_beside_results(settings: Settings) -> int:
         The exit code.
     """
     try:
-        write_methods(settings)
+        if not are_methods_written(settings, about):
+            write_methods(settings, about)
     except Exception as error:
         return internal_error(settings, "internal error in the methods text", error)
     return EXIT_OK

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from brainlm_bids import __version__
 from brainlm_bids.app.dataset import internal_error
 from brainlm_bids.app.execution import new_run_id
-from brainlm_bids.app.status import EXIT_OK
+from brainlm_bids.app.status import CACHED, EXIT_OK
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import with_prefix
@@ -54,6 +54,23 @@ def enter_into_index(
         if not stopped:
             update_index(settings.output_dir, subjects, version=__version__)
     return outcome.code
+
+
+def is_entered(settings: Settings, rows: Sequence[Mapping[str, str | None]]) -> bool:
+    """Whether the index has all recordings of a call that computed nothing, as it would enter them.
+
+    Parameters
+    ----------
+    settings
+        Of the call.
+    rows
+        Of its status table.
+    """
+    from brainlm_bids.report.index import entered_as_done
+
+    if any(row["status"] != CACHED for row in rows):
+        return False
+    return {row["recording"] for row in rows} <= entered_as_done(settings.output_dir)
 
 
 def rebuild_index(settings: Settings) -> int:

@@ -26,7 +26,7 @@ from brainlm_bids.app.execution import (
     make_folders,
     new_run_id,
 )
-from brainlm_bids.app.index import enter_into_index, index_again
+from brainlm_bids.app.index import enter_into_index, index_again, is_entered
 from brainlm_bids.app.parcellations import with_parcellations
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
 from brainlm_bids.app.progress import start_progress
@@ -58,12 +58,14 @@ from brainlm_bids.bids.derivatives import distortion_of_series
 from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.known_inputs import KnownInputs
 from brainlm_bids.bids.names import with_prefix
 from brainlm_bids.bids.outputs import SERIES_STAGE
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress, Step
 from brainlm_bids.resources import parcels
-from brainlm_bids.settings import Settings
+from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.workflows.graph import Graph, Stage
 from brainlm_bids.workflows.participant import WORKFLOW, participant_workflow
 from brainlm_bids.workflows.plans import RunPlan
@@ -108,8 +110,9 @@ def _set_up(settings: Settings) -> None:
 
 
 def _run_participant(settings: Settings, command: Sequence[str], progress: Progress) -> int:
+    sources = SourceFiles(_known_inputs(settings))
     with progress.doing(f"finding the runs in {settings.bids_dir}"):
-        runs = _find_runs(settings)
+        runs = _find_runs(settings, sources)
     make_folders(settings)
     taken = [run for run in runs if run.taken]
     if settings.reports_only:
@@ -122,7 +125,7 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
         LOG.warning(text)
     run_id = new_run_id()
     with progress.doing("planning"):
-        plans, rows = _plan(settings, runs, resources, run_id, progress)
+        plans, rows = _plan(settings, runs, resources, sources, run_id, progress)
     pending = [plan for plan in plans if plan.stages.pending]
     if pending:
         with progress.doing("checking the model"):
@@ -142,25 +145,45 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
         progress.expect(_steps_around(settings, resources, taken, len(plans)))
         graph, signal = _execute(settings, resources, pending, run_id, progress)
     stopped = signal is not None
-    rows += [
-        _row(
-            plan.run,
-            evaluate(settings, plan.stages, graph, run_id, stopped=stopped),
-            _distortion(settings, plan),
-        )
-        for plan in plans
-    ]
+    rows += _evaluated(settings, plans, graph, run_id, sources, stopped=stopped)
     rows.sort(key=lambda row: row.source)
-    code = _finish(settings, taken, rows, run_id, progress, stopped=stopped)
+    about = _about_methods(settings, plans) if exit_code(rows) == EXIT_OK and not stopped else ""
+    code = _finish(settings, taken, rows, about, run_id, progress, stopped=stopped)
     if signal is not None:
         raise signal
     return max(code, _code(rows, taken))
 
 
-def _find_runs(settings: Settings) -> list[Run]:
+def _evaluated(
+    settings: Settings,
+    plans: Sequence[RunPlan],
+    graph: Graph | None,
+    run_id: str,
+    sources: SourceFiles,
+    *,
+    stopped: bool,
+) -> list[Row]:
+    """Rows of the runs that were planned; the input files of finished series are recorded."""
+    rows = []
+    for plan in plans:
+        outcome = evaluate(settings, plan.stages, graph, run_id, stopped=stopped)
+        rows.append(_row(plan.run, outcome, _distortion(settings, plan)))
+        if plan.stages.series not in outcome.unfinished:
+            sources.note(plan.run.stem, plan.run.inputs)
+    return rows
+
+
+def _find_runs(settings: Settings, sources: SourceFiles) -> list[Run]:
     if settings.timeseries:
-        return given_timeseries(settings, parcels().names)
-    return bids_inputs.find_runs(settings)
+        return given_timeseries(settings, parcels().names, sources)
+    return bids_inputs.find_runs(settings, sources)
+
+
+def _known_inputs(settings: Settings) -> KnownInputs:
+    roots = {"raw": settings.bids_dir}
+    if settings.fmriprep_dir is not None:  # it may lie in the raw data set
+        roots = {"fmriprep": settings.fmriprep_dir, **roots}
+    return KnownInputs(settings.output_dir, roots, verify=settings.verify_inputs)
 
 
 def _steps_around(
@@ -206,25 +229,43 @@ def _finish(
     settings: Settings,
     runs: Sequence[Run],
     rows: Sequence[Row],
+    about: str,
     run_id: str,
     progress: Progress,
     *,
     stopped: bool,
 ) -> int:
-    """The status table and the reports. The last screen has the rows, also on a full disk."""
+    """The status table and the reports. The last screen has the rows, also on a full disk.
+
+    about: hash of what the methods text depends on.
+    """
     try:
         write_status(settings.output_dir, run_id, rows)
         with progress.doing("methods text"):
-            code = EXIT_OK if stopped else write_methods_beside_results(settings)
+            code = EXIT_OK if stopped else write_methods_beside_results(settings, about)
         if not stopped and any(row.status != CACHED for row in rows):
             code = max(code, write_reports(settings, runs, progress))
-        with progress.doing(INDEX):
-            entered = enter_into_index(settings, run_id, runs, as_texts(rows), stopped=stopped)
+        texts = as_texts(rows)
+        if not is_entered(settings, texts):
+            with progress.doing(INDEX):
+                entered = enter_into_index(settings, run_id, runs, texts, stopped=stopped)
+            code = max(code, entered)
         if not stopped:
-            tell_complete(settings, as_texts(rows))
-        return max(code, entered)
+            tell_complete(settings, texts)
+        return code
     finally:
         print_table(rows, settings.output_dir, run_id, progress.elapsed)
+
+
+def _about_methods(settings: Settings, plans: Sequence[RunPlan]) -> str:
+    """Hash of what the methods text of finished runs depends on: which they are, and how made."""
+    selection = ("participant_label", "session_label", "task_id", "run_id")
+    stages = [
+        [*one.stage, one.configuration]
+        for plan in plans
+        for one in (plan.stages.series, *plan.stages.models)
+    ]
+    return configuration_hash({**settings.subset(selection), "stages": stages})
 
 
 def _row(run: Run, outcome: Outcome, distortion: str | None = None) -> Row:
@@ -242,12 +283,17 @@ def _distortion(settings: Settings, plan: RunPlan) -> str:
 
 
 def _plan(
-    settings: Settings, runs: Sequence[Run], resources: Resources, run_id: str, progress: Progress
+    settings: Settings,
+    runs: Sequence[Run],
+    resources: Resources,
+    sources: SourceFiles,
+    run_id: str,
+    progress: Progress,
 ) -> tuple[list[RunPlan], list[Row]]:
     """Plans for the runs that can be processed, rows for those that cannot."""
     plans, rows = [], []
     for run in progress.within(runs, "run"):
-        plan = _plan_run(settings, run, resources)
+        plan = _plan_run(settings, run, resources, sources)
         if isinstance(plan, RunPlan):
             plans.append(plan)
         else:
@@ -270,7 +316,9 @@ def _left_out(settings: Settings, run: Run, run_id: str) -> Row:
     return _row(run, Outcome(FAILED, run.problem, crash_file=crash))
 
 
-def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | Run:
+def _plan_run(
+    settings: Settings, run: Run, resources: Resources, sources: SourceFiles
+) -> RunPlan | Run:
     """The plan of a run; or the run with the reason why there is none."""
     if run.problem is not None or run.skip is not None:
         return run
@@ -278,7 +326,7 @@ def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | R
         run = with_space_resources(run, settings, resources)
         if run.problem is not None:
             return run
-        plan = _make_plan(settings, run, resources)
+        plan = make_plan(settings, run, resources, sources)
     except Exception as error:
         return run.broken(error)
     for warning in run.warnings:
@@ -288,8 +336,11 @@ def _plan_run(settings: Settings, run: Run, resources: Resources) -> RunPlan | R
     return plan
 
 
-def _make_plan(settings: Settings, run: Run, resources: Resources) -> RunPlan:
-    inputs = run_inputs(settings, run, resources)
+def make_plan(
+    settings: Settings, run: Run, resources: Resources, sources: SourceFiles | None = None
+) -> RunPlan:
+    """Compare what is to be done for a run with what is done; sources: reads its files."""
+    inputs = run_inputs(settings, run, resources, sources)
     stages = plan_recording(
         settings,
         Stage(run.stem, SERIES_STAGE),

@@ -7,7 +7,7 @@ configuration, and which are to be computed. Afterwards: what became of them, by
 import logging
 from collections.abc import Mapping, Sequence
 
-from brainlm_bids import __version__, files
+from brainlm_bids import __version__
 from brainlm_bids.app.context import distortion_info, start_of
 from brainlm_bids.app.execution import crash_folder, full_disk
 from brainlm_bids.app.resources import Resources
@@ -29,6 +29,7 @@ from brainlm_bids.bids.derivatives import (
 )
 from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.readout import phase_encoding_axis
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.notices import Kind, dangers
 from brainlm_bids.resources import ModelResource, Parcellation
 from brainlm_bids.settings import Settings, configuration_hash
@@ -42,25 +43,31 @@ LOG = logging.getLogger("brainlm_bids")
 # --- what the series of a recording depend on ------------------------------------------------
 
 
-def run_inputs(settings: Settings, run: Run, resources: Resources) -> dict[str, object]:
-    """Settings, resources and files that the series of a run depend on."""
+def run_inputs(
+    settings: Settings, run: Run, resources: Resources, sources: SourceFiles | None = None
+) -> dict[str, object]:
+    """Settings, resources and files that the series of a run depend on.
+
+    sources: reads the files.
+    """
+    sources = sources or SourceFiles()
     statistics = settings.scaling_stats
     values = {
         **settings.changing(SERIES),
         "atlas": resources.atlas.sha256,
         "template": [resources.template.space, resources.template.sha256],
-        "scaling_stats": None if statistics is None else files.file_sha256(statistics),
+        "scaling_stats": None if statistics is None else sources.sha256(statistics),
         "tr": run.tr,
         "phase_encoding": run.phase_encoding,
         "estimated_along": _estimated_along(settings, run),
         "fieldmap": None if run.fieldmap is None else run.fieldmap.parameters,
-        "reads": [files.file_sha256(path) for path in run.reads],
+        "reads": [sources.sha256(path) for path in run.reads],
         "slices": None if run.slices is None else [run.slices.axis, *run.slices.times],
         "start": start_of(run),
         "echo_times": run.echo_times,
     }
     if run.preprocessed is not None and run.preprocessed.labels is not None:
-        values["labels"] = files.file_sha256(run.preprocessed.labels)
+        values["labels"] = sources.sha256(run.preprocessed.labels)
     return values
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brainlm_bids.annex import absent_among
 from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.bids.intended import is_same_run, labels
 from brainlm_bids.bids.layout import Selected
@@ -136,9 +135,9 @@ class Acquisition:
             return [*self._texts([image, *references]), *(one.path for one in references)]
         images = self._in_session(image)
         texts = self._texts([image, *references, *images])
-        if not absent_among(texts) and not image.fault_of_sidecar:
+        if not self._sources.absent_among(texts) and not image.fault_of_sidecar:
             texts += self._texts([*self._echo_planar(image), *self._partners(image)])
-        if not absent_among(texts) and not image.fault_of_sidecar:
+        if not self._sources.absent_among(texts) and not image.fault_of_sidecar:
             images = self._of_fieldmap(image)
         return list(dict.fromkeys([*texts, *(one.path for one in (*references, *images))]))
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from brainlm_bids.annex import is_absent
 from brainlm_bids.bids.headers import Look, look_at_t1w
 from brainlm_bids.bids.lesions import Lesions, lesions_of, masks_of
 from brainlm_bids.bids.names import Name, parse
@@ -102,7 +101,7 @@ class Anatomy:
         images: list[Path] = []
         for path in self._candidates(run)[0]:
             images.append(path)
-            if is_absent(path) or self._look(path).problem is None:
+            if self._sources.is_absent(path) or self._look(path).problem is None:
                 return [*images, *masks_of(path, self._bids_dir)]
         return images
 
@@ -120,7 +119,8 @@ class Anatomy:
 
     def _lesions_of(self, path: Path) -> Lesions:
         if path not in self._lesions:
-            self._lesions[path] = lesions_of(path, self._bids_dir, self._orientation)
+            found = lesions_of(path, self._bids_dir, self._orientation, self._sources)
+            self._lesions[path] = found
         return self._lesions[path]
 
     def _look(self, path: Path) -> Look:

@@ -8,7 +8,7 @@ values: a series with whether it can be used and, if not, the reason in one line
 import contextlib
 import dataclasses
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -378,7 +378,7 @@ def distortion_of_series(output_dir: Path, stem: str) -> dict[str, Any]:
     return {}
 
 
-def _warnings(output_dir: Path, stem: str, stage: str, keys: Container[str]) -> list[Notice]:
+def _warnings(output_dir: Path, stem: str, stage: str, keys: Collection[str]) -> list[Notice]:
     found: list[Notice] = []
     for sidecar in _sidecars(output_dir, stem, stage, keys):
         found += from_json(sidecar.get("Warnings"))
@@ -386,13 +386,15 @@ def _warnings(output_dir: Path, stem: str, stage: str, keys: Container[str]) -> 
 
 
 def _sidecars(
-    output_dir: Path, stem: str, stage: str, keys: Container[str]
+    output_dir: Path, stem: str, stage: str, keys: Collection[str]
 ) -> Iterator[dict[str, Any]]:
     record = read_record(output_dir, stem, stage)
+    # most files of a stage are told apart by how their names end
+    ends = tuple(f"_{output_table()[key].suffix}.json" for key in keys)
     for name in () if record is None else record[1]:
-        path = output_dir / name
-        if path.suffix != ".json":
+        if not name.endswith(ends):
             continue
+        path = output_dir / name
         one = identify(path, output_dir)
         if one is not None and one.key in keys:
             with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere

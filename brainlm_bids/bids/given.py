@@ -11,6 +11,7 @@ from pathlib import Path
 
 from brainlm_bids.bids.headers import is_tr, not_a_tr, tr_mismatch
 from brainlm_bids.bids.inputs import Run, guarded
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.timeseries import Timeseries, read_timeseries
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import check_readable
@@ -19,7 +20,9 @@ from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES
 from brainlm_bids.settings import Settings
 
 
-def given_timeseries(settings: Settings, parcels: Sequence[str]) -> list[Run]:
+def given_timeseries(
+    settings: Settings, parcels: Sequence[str], sources: SourceFiles | None = None
+) -> list[Run]:
     """The series of `--timeseries` as runs, in the order of their names.
 
     Parameters
@@ -28,12 +31,17 @@ def given_timeseries(settings: Settings, parcels: Sequence[str]) -> list[Run]:
         Of the call.
     parcels
         Names of the atlas's parcels.
+    sources
+        Knows what is recorded of the files.
     """
     describe = partial(_describe_timeseries, settings=settings, parcels=parcels)
     runs = [
         guarded(Run(path, path.parent, {}, timeseries=True), describe)
         for path in dict.fromkeys(settings.timeseries)
     ]
+    if sources is not None:
+        for run in runs:
+            sources.recall(run.stem)
     stems = Counter(run.stem for run in runs)
     return sorted(
         (run if stems[run.stem] == 1 else _of_one_name(run) for run in runs),

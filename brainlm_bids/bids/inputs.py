@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from brainlm_bids.annex import absent_among, missing_subdatasets, not_fetched, not_installed
+from brainlm_bids.annex import missing_subdatasets, not_fetched, not_installed
 from brainlm_bids.bids.acquisition import Acquisition
 from brainlm_bids.bids.anatomy import Anatomy
 from brainlm_bids.bids.echoes import (
@@ -156,6 +156,12 @@ class Run:
         if self.fieldmap is not None:
             beside += self.fieldmap.files
         return tuple(dict.fromkeys([*(self.echoes or (self.source,)), *beside]))
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file by whose content its series are named."""
+        labels = None if self.preprocessed is None else self.preprocessed.labels
+        return self.reads if labels is None else (*self.reads, labels)
 
     @property
     def stem(self) -> str:
@@ -383,7 +389,8 @@ class PreprocessedDescriber:
         """One run of fMRIPrep."""
         source = run.preprocessed
         assert source is not None
-        absent = absent_among(self.depends_on(run))
+        self._sources.recall(run.stem)
+        absent = self._sources.absent_among(self.depends_on(run))
         if absent:
             return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
         for path in source.files:
@@ -401,6 +408,8 @@ class PreprocessedDescriber:
             look = look_at_cifti(run.source, run.tr)
         else:
             look = look_at_image(run.source, run.tr, raw=False, loader=self._sources.head)
+            if look.problem is None:
+                run = replace(run, shape=tuple(self._sources.head(run.source).shape))
         return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
 
 
@@ -434,10 +443,11 @@ class RawDescriber:
             needed += self._sources.sidecars(echo, run.bids_dir)
         if self._anatomy_needed:
             needed += self._anatomy.needed(parse(run.source.name))
-        return absent_among(needed)
+        return self._sources.absent_among(needed)
 
     def describe(self, run: Run) -> Run:
         """One raw run."""
+        self._sources.recall(run.stem)
         absent = self._absent(run)
         if absent:
             return replace(run, absent=absent, problem=not_fetched(run.stem, absent))

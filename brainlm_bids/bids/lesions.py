@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from brainlm_bids.bids.headers import look_at_lesion_mask
 from brainlm_bids.bids.names import Name, matches, parse
+from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
-from brainlm_bids.image_files import check_image
 from brainlm_bids.notices import Kind, Notice, notice
 
 SUFFIXES = frozenset({"mask", "roi"})
@@ -51,7 +51,12 @@ def is_lesion_mask(name: Name) -> bool:
     return name.suffix in SUFFIXES and any(LABEL.fullmatch(label) for label in labels)
 
 
-def lesions_of(t1w: Path, bids_dir: Path, orientation: str | None = None) -> Lesions:
+def lesions_of(
+    t1w: Path,
+    bids_dir: Path,
+    orientation: str | None = None,
+    sources: SourceFiles | None = None,
+) -> Lesions:
     """Find the lesion masks of a T1w image.
 
     Parameters
@@ -62,10 +67,13 @@ def lesions_of(t1w: Path, bids_dir: Path, orientation: str | None = None) -> Les
         The data set that it is in.
     orientation
         Where the axes of images lead whose headers do not record it.
+    sources
+        Reads the files.
     """
+    sources = sources or SourceFiles()
     found, warnings = [], []
     for path in sorted(_masks(parse(t1w.name).subject, bids_dir)):
-        problem = _problem(path, t1w, orientation)
+        problem = _problem(path, t1w, orientation, sources)
         if problem is None:
             found.append(path)
             continue
@@ -92,13 +100,15 @@ def _masks(subject: str, bids_dir: Path) -> Iterator[Path]:
                     yield path
 
 
-def _problem(path: Path, t1w: Path, orientation: str | None) -> str | None:
+def _problem(path: Path, t1w: Path, orientation: str | None, sources: SourceFiles) -> str | None:
     """Why a mask is not used, in one line; None if it is."""
     misnamed = _misnamed(path, t1w)
     if misnamed is not None:
         return misnamed
+    if sources.knows(path) and sources.knows(t1w):
+        return None  # it was used before
     try:
-        check_image(path, whole=True)
+        sources.check(path, whole=True)
     except UserError as error:
         return str(error).rstrip(".")
     return look_at_lesion_mask(path, t1w, orientation).problem

@@ -4,6 +4,7 @@ What comes in: a key of the table, the source's entities, values. What goes out:
 file, the sidecar that says how it was made, and whether a stage of a run is complete.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -284,11 +285,14 @@ def read_record(output_dir: Path, stem: str, stage: str) -> tuple[str, dict[str,
 
 def changed(output_dir: Path, sizes: Mapping[str, int]) -> str | None:
     """The first recorded file that is not there any more, or not in its size."""
-    return next((name for name, n in sizes.items() if not _has_size(output_dir / name, n)), None)
+    top = str(
+        output_dir
+    )  # there are dozens for each run: paths as objects take longer than the disk
+    return next((name for name, n in sizes.items() if not _has_size(f"{top}/{name}", n)), None)
 
 
-def _has_size(path: Path, size: int) -> bool:
+def _has_size(path: str, size: int) -> bool:
     try:
-        return path.stat().st_size == size
+        return os.stat(path).st_size == size  # noqa: PTH116
     except OSError:
         return False

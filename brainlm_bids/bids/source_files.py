@@ -4,19 +4,23 @@ A run, its reference and its field map ask for the same files many times; each i
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.annex import is_absent
+from brainlm_bids.bids.known_inputs import HEADER_BYTES, Known, KnownInputs, look_at
 from brainlm_bids.bids.sidecars import Sidecars
+from brainlm_bids.bids.tree import NIFTI
 from brainlm_bids.files import reading
 from brainlm_bids.image_files import check_image, checked_start, open_image
 
 # Headers that are remembered: more than the images of a session.
 _REMEMBERED = 100
 # Of NIfTI-1: its header, with the first byte that tells of extensions.
-_SIZE, _START, _MAGIC = 348, 352, slice(344, 348)
+_START, _MAGIC = HEADER_BYTES + 4, slice(344, 348)
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,73 @@ def _read_nifti1(path: Path) -> Head | None:
 
     start = checked_start(path)[:_START]
     try:
-        sizes = (_SIZE.to_bytes(4, order) for order in ("little", "big"))
-        plain = start[:4] in sizes and start[_MAGIC] == b"n+1\0" and start[_SIZE:] == bytes(4)
-        return Head(nb.Nifti1Header(start[:_SIZE])) if plain else None
+        sizes = (HEADER_BYTES.to_bytes(4, order) for order in ("little", "big"))
+        plain = (
+            start[:4] in sizes and start[_MAGIC] == b"n+1\0" and start[HEADER_BYTES:] == bytes(4)
+        )
+        return Head(nb.Nifti1Header(start[:HEADER_BYTES])) if plain else None
     except Exception:  # nibabel says what is wrong
         return None
 
 
 class SourceFiles:
-    """Reads headers and sidecars once."""
+    """Reads headers and sidecars once, and nothing of a file that a record vouches for.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    records
+        What is recorded of the files; None: nothing.
+    """
+
+    def __init__(self, records: KnownInputs | None = None) -> None:
+        self._records = records
+        self._known: dict[Path, Known] = {}
         self._sidecars: dict[Path, Sidecars] = {}
-        self.head = lru_cache(_REMEMBERED)(read_head)
+        self._read = lru_cache(_REMEMBERED)(read_head)
+
+    def recall(self, stem: str) -> None:
+        """Look up what is recorded of the files of a recording."""
+        if self._records is not None:
+            self._known |= self._records.recall(stem)
+
+    def note(self, stem: str, paths: Iterable[Path]) -> None:
+        """Record the files of a recording, all of which have a checksum by now."""
+        if self._records is not None:
+            self._records.note(stem, {path: self._known[path] for path in paths})
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is as it was when it was last read."""
+        return path in self._known
+
+    def absent_among(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """The files whose contents git-annex has not fetched, each once."""
+        return tuple(path for path in dict.fromkeys(paths) if self.is_absent(path))
+
+    def is_absent(self, path: Path) -> bool:
+        """Whether a file is one of git-annex whose content was not fetched."""
+        return path not in self._known and is_absent(path)
+
+    def head(self, path: Path) -> Any:
+        """The header of an image; see `read_head`."""
+        known = self._known.get(path)
+        if known is not None and known.header:
+            return _head_of(known.header)
+        return self._read(path)
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file's content. Raises UserError, naming it."""
+        if path not in self._known:
+            self._known[path] = look_at(path, self._header(path))
+            if self._records is not None:
+                self._records.compare(path, self._known[path])
+        return self._known[path].sha256
+
+    def _header(self, path: Path) -> bytes:
+        if not path.name.endswith(NIFTI):
+            return b""
+        with reading(path):
+            head = self.head(path)
+            return bytes(head.header.binaryblock) if isinstance(head, Head) else b""
 
     def sidecars(self, path: Path, root: Path) -> list[Path]:
         """JSON files that hold for an image of a data set, the most general first."""
@@ -96,7 +154,8 @@ class SourceFiles:
 
     def check(self, path: Path, *, whole: bool = False) -> int:
         """Raise UserError where a file cannot be used, as `check_image` does; its size."""
-        return check_image(path, whole=whole)
+        known = self._known.get(path)
+        return check_image(path, whole=whole) if known is None else known.identity.size
 
     def check_last_voxel(self, path: Path, size: int) -> None:
         """Raise UserError if an image ends before its last voxel.
@@ -108,7 +167,16 @@ class SourceFiles:
         size
             Bytes of it, decompressed, that were read without an error.
         """
+        if path in self._known:
+            return
         with reading(path):
             head = self.head(path)
             if not isinstance(head, Head) or size < head.least_bytes:
                 open_image(path).dataobj[..., -1]
+
+
+@lru_cache(_REMEMBERED)
+def _head_of(header: bytes) -> Head:
+    import nibabel as nb
+
+    return Head(nb.Nifti1Header(header))

@@ -19,6 +19,7 @@ from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.bids.names import without_prefix
 from brainlm_bids.report.index_page import build_page
 from brainlm_bids.report.index_table import (
+    done_in_table,
     from_row,
     is_recording,
     read_table,
@@ -92,6 +93,13 @@ def update_index(output_dir: Path, subjects: Sequence[str], *, version: str) -> 
         _remove(notes)
     refresh(output_dir, None if is_new else subjects)
     return page
+
+
+def entered_as_done(output_dir: Path) -> set[str]:
+    """Recordings that the index has as done; none where notes wait, or there is no such index."""
+    if not (output_dir / INDEX).is_file() or any(_notes(output_dir).glob("*.json")):
+        return set()
+    return done_in_table(output_dir)
 
 
 def rebuild_index(output_dir: Path, *, version: str) -> Path:

@@ -23,7 +23,7 @@ from brainlm_bids.report.measures import (
     rule,
     static_measures,
 )
-from brainlm_bids.report.recordings import RecordingSummary, measures_of
+from brainlm_bids.report.recordings import DONE, RecordingSummary, measures_of
 from brainlm_bids.report.values import Row, as_float, read_json, read_tsv, without_na
 
 TABLE, SIDECAR = "index.tsv", "index.json"
@@ -178,12 +178,27 @@ def read_table(output_dir: Path) -> list[RecordingSummary] | None:
     list of RecordingSummary or None
         None where there is no table, or one that another version wrote, or a broken one.
     """
+    rows = _rows_of_this_layout(output_dir)
+    return [from_row(row) for row in rows] or None
+
+
+def done_in_table(output_dir: Path) -> set[str]:
+    """Names of the recordings that a folder's table has as done; none where `read_table` is None.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+    """
+    rows = _rows_of_this_layout(output_dir)
+    return {row["recording"] for row in rows if row.get("status") == DONE}
+
+
+def _rows_of_this_layout(output_dir: Path) -> list[Row]:
     if read_json(output_dir / SIDECAR).get("Layout") != layout():
-        return None
+        return []
     rows = read_tsv(output_dir / TABLE)
-    if not rows or "recording" not in rows[0]:
-        return None
-    return [from_row(row) for row in rows]
+    return rows if rows and "recording" in rows[0] else []
 
 
 def status_row(one: RecordingSummary) -> Row:

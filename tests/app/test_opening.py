@@ -11,7 +11,7 @@ from terminal import terminal
 
 from brainlm_bids.app import opening
 from brainlm_bids.app.expected import Expected, expect_runs, series_nodes, too_full
-from brainlm_bids.app.participant import _make_plan
+from brainlm_bids.app.participant import make_plan
 from brainlm_bids.app.resources import find_resources, materialise
 from brainlm_bids.app.status import Outcome, Row
 from brainlm_bids.bids import inputs
@@ -34,7 +34,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def _plans(settings: Settings) -> tuple[Any, list[Any]]:
     resources = find_resources(settings)
-    return resources, [_make_plan(settings, r, resources) for r in inputs.find_runs(settings)]
+    return resources, [make_plan(settings, r, resources) for r in inputs.find_runs(settings)]
 
 
 ROW = Row.of_recording({"sub": "03"}, "sub-03/func/x_bold.nii.gz", Outcome("failed", "too  bad\n"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from distorted_head import READOUT, Head, centres, grid, moved
 
-from brainlm_bids.app.participant import _make_plan
+from brainlm_bids.app.participant import make_plan
 from brainlm_bids.app.resources import find_resources, materialise
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.fieldmaps import Fieldmap
@@ -71,7 +71,7 @@ def _dataset(root: Path, t1w: bool) -> Settings:
 def _functional(settings: Settings) -> Any:
     (run,) = inputs.find_runs(settings)
     resources = find_resources(settings)
-    plan = _make_plan(settings, run, resources)
+    plan = make_plan(settings, run, resources)
     graph = participant_workflow([plan], materialise(settings, resources), settings).workflow
     return graph.get_node("func_sub_01_task_rest")
 

@@ -7,7 +7,7 @@ from typing import Any
 import nibabel as nb
 import numpy as np
 
-from brainlm_bids.app.participant import _make_plan
+from brainlm_bids.app.participant import make_plan
 from brainlm_bids.app.resources import find_resources, materialise
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.context import RunContext, from_plain
@@ -33,7 +33,7 @@ def _dataset(root: Path, times: tuple[float, ...]) -> Settings:
 
 def _plan(settings: Settings) -> Any:
     (run,) = inputs.find_runs(settings)
-    return _make_plan(settings, run, find_resources(settings))
+    return make_plan(settings, run, find_resources(settings))
 
 
 def test_the_first_node_combines_the_echoes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from brainlm_bids.app.expected import expect_run
 from brainlm_bids.app.parcellations import find_parcellations
-from brainlm_bids.app.participant import _make_plan
+from brainlm_bids.app.participant import make_plan
 from brainlm_bids.app.resources import find_resources, materialise, with_space_resources
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.context import RunContext, from_plain
@@ -52,7 +52,7 @@ def _settings(root: Path, *parcellation: str) -> Settings:
 
 def _plan(settings: Settings) -> Any:
     (run,) = inputs.find_runs(settings)
-    return _make_plan(settings, run, find_resources(settings))
+    return make_plan(settings, run, find_resources(settings))
 
 
 def _complete(settings: Settings, plan: Any) -> None:
