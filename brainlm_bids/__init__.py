@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from brainlm_bids.api.images import to_img
     from brainlm_bids.api.masker import A424Masker
     from brainlm_bids.api.model import BrainLM
+    from brainlm_bids.api.parcellation_masker import ParcellationMasker
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "A424Masker",
     "BrainLM",
     "BrainLMEmbedder",
+    "ParcellationMasker",
     "__version__",
     "load_derivatives",
     "to_img",
@@ -26,6 +28,7 @@ _HOMES = {
     "A424Masker": "masker",
     "BrainLM": "model",
     "BrainLMEmbedder": "embedder",
+    "ParcellationMasker": "parcellation_masker",
     "load_derivatives": "derivatives",
     "to_img": "images",
 }

@@ -20,6 +20,8 @@ from brainlm_bids.api.images import binary_mask, load, load_atlas, paint
 from brainlm_bids.image_headers import repetition_time
 from brainlm_bids.parcels.operator import build_operator, parcellate
 from brainlm_bids.preproc import affine as affines
+from brainlm_bids.resources import REAL_SPACE, Parcellation
+from brainlm_bids.resources.atlas import Atlas
 
 Series = NDArray[np.float64]
 # Shares of the parcels that have a series: below the first, an image is refused; below the second,
@@ -209,8 +211,8 @@ class A424Masker(TransformerMixin, BaseEstimator):
         values = np.asarray(X)
         if values.ndim not in (1, 2) or values.shape[-1] != self.n_elements_:
             raise ValueError(
-                f"Input to 'inverse_transform' has wrong shape {values.shape}; expected (424,) or "
-                "(volumes, 424)"
+                f"Input to 'inverse_transform' has wrong shape {values.shape}; expected "
+                f"({self.n_elements_},) or (volumes, {self.n_elements_})"
             )
         if not np.issubdtype(values.dtype, np.floating):
             values = values.astype(np.float64)
@@ -233,9 +235,17 @@ class A424Masker(TransformerMixin, BaseEstimator):
         return tags
 
     def _find_atlas(self) -> None:
-        self.atlas_, labels, affine = load_atlas(self.atlas, offline=self.offline)
+        found, labels, affine = load_atlas(self.atlas, offline=self.offline)
+        self.atlas_: Atlas | Parcellation = found
+        self._called = "A424", REAL_SPACE
+        self._take_labels(labels, affine, list(resources.parcels().names))
+
+    def _take_labels(
+        self, labels: NDArray[Any], affine: NDArray[np.float64], names: list[str]
+    ) -> None:
+        """Labels (X, Y, Z) from 1 to the number of names."""
         self.labels_img_ = nb.Nifti1Image(labels, affine)
-        self.region_names_ = list(resources.parcels().names)
+        self.region_names_ = names
         self.n_elements_ = len(self.region_names_)
         self._points = affines.labelled_points(labels, affine)
         self.mask_img_ = None if self.mask_img is None else binary_mask(self.mask_img)
@@ -263,8 +273,10 @@ class A424Masker(TransformerMixin, BaseEstimator):
         names, points = self._points
         located = affines.world_to_voxel(points, np.asarray(image.affine, dtype=np.float64))
         least = self._least_coverage()
-        operator, coverage = build_operator(names, located, mask.shape, mask, min_coverage=least)
-        doubt = low_coverage(coverage.reaches(least), least)
+        operator, coverage = build_operator(
+            names, located, mask.shape, mask, self.n_elements_, min_coverage=least
+        )
+        doubt = low_coverage(coverage.reaches(least), least, *self._called)
         if coverage.reaches(least).mean() < LEAST_COVERED:
             raise ValueError(doubt)
         if doubt:
@@ -346,13 +358,15 @@ class _Extracted:
     single: bool
 
 
-def low_coverage(seen: NDArray[np.bool_], least: float) -> str | None:
-    """A sentence, if less than half of the parcels are seen (424,), by a fraction of `least`."""
+def low_coverage(
+    seen: NDArray[np.bool_], least: float, atlas: str = "A424", space: str = REAL_SPACE
+) -> str | None:
+    """A sentence, if less than half of the parcels are seen (P,), by a fraction of `least`."""
     share = float(seen.mean())
     if share >= LOW_COVERED:
         return None
     what = f"are covered by at least {least:.0%}" if least else "have data"
-    return f"only {share:.0%} of the parcels of A424 {what}; is the image in MNI152NLin6Asym?"
+    return f"only {share:.0%} of the parcels of {atlas} {what}; is the image in {space}?"
 
 
 def _standardization(given: Any) -> Any:

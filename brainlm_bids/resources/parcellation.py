@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import file_sha256, read_rows, sha256
+from brainlm_bids.files import file_sha256, read_rows, sha256, why_unreadable
 from brainlm_bids.image_headers import check_stored, read_grid
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.resources.cache import (
@@ -133,6 +133,8 @@ def find_parcellation(
     if found is not None and not Path(spec).exists():
         return _schaefer(int(found[1]), int(found[2]), home, offline, sources)
     path, label = _split(spec)
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{spec}: {why_unreadable(path, FileNotFoundError())}")
     if not path.is_file():
         raise UserError(
             f"{spec}: there is no such file, and no parcellation of this name; give a file, or "

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from brainlm_bids.app.parcellations import find_parcellations
 from brainlm_bids.bids.derivatives import find_derivatives, find_recordings
+from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_matrix, read_rows, read_tsv
 from brainlm_bids.preproc.denoising.temporal import highpass_matrix
+from brainlm_bids.settings import Settings
 
 VOLUMES, TR, SIZE = 30, 2.0, 4.0
 SPACE = "MNI152NLin6Asym"
@@ -82,9 +85,7 @@ def _fmriprep(root: Path) -> Path:
     return root
 
 
-def _call(
-    folder: Path, *flags: str, templateflow: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def _call(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     raw = folder / "raw"
     (raw / "sub-01").mkdir(parents=True, exist_ok=True)
     (raw / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.8.0"}')
@@ -92,8 +93,6 @@ def _call(
     command += ["-d", f"fmriprep={folder / 'fmriprep'}", "-w", str(folder / "work"), "--offline"]
     command += ["--atlas", "A424approx", "--model", "none", "--denoise", "none", *flags]
     environment = {k: v for k, v in os.environ.items() if k != "TEMPLATEFLOW_HOME"}
-    if templateflow is not None:
-        environment["TEMPLATEFLOW_HOME"] = str(templateflow)
     command += ["--nprocs", "1"]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -103,6 +102,12 @@ def _files(out: Path, *parts: str) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes() for path in found if any(part in path.name for part in parts)
     }
+
+
+def _steps(folder: Path) -> dict[str, int]:
+    """When each step of the run ended."""
+    found = (folder / "work").rglob("resources.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +124,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _save_labels(folder / "First_dseg.nii.gz", data)
     done = _call(folder, "--parcellation", f"{blocks}:Blocks")
     assert done.returncode == 0, done.stderr[-3000:]
-    before = _files(folder / "out", "")
+    before, steps = _files(folder / "out", ""), _steps(folder)
     second = str(folder / "First_dseg.nii.gz")
     done = _call(folder, "--parcellation", f"{blocks}:Blocks", "--parcellation", second)
     assert done.returncode == 0, done.stderr[-3000:]
     after = _files(folder / "out", "")
+    assert all(_steps(folder)[name] == steps[name] for name in ("take", "decompose"))
     assert {name: after[name] for name in before} == before
     added = {name for name in after if name not in before}
     assert len(added) == 6 and all("_atlas-First_" in name for name in added)
@@ -179,18 +185,26 @@ def test_the_parcellations_are_stored_and_all_is_valid_bids(finished: Path) -> N
         ("9", "First_9"),
     ]
     validator = Path(sys.executable).with_name("bids-validator-deno")
-    done = subprocess.run([validator, str(out), "--json"], capture_output=True, text=True)
+    command = [str(validator), str(out), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     issues = json.loads(done.stdout)["issues"]["issues"]
     assert [one for one in issues if one["severity"] == "error"] == []
 
 
-def test_a_second_file_of_the_same_label_is_refused(finished: Path) -> None:
+def test_a_second_file_of_the_same_label_is_refused(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEMPLATEFLOW_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(finished))
     other = _save_labels(finished / "other.nii.gz", _labels([3]))
-    done = _call(finished, "--parcellation", f"{other}:Blocks")
-    assert done.returncode == 2 and "another parcellation called Blocks" in done.stderr
-    names = f"{other}:New", f"{finished / 'Blocks_dseg.nii.gz'}:new"
-    done = _call(finished, "--parcellation", *names)
-    assert done.returncode == 2 and "would have the same names" in done.stderr
-    done = _call(finished, "--parcellation", "Schaefer100x7")
-    assert done.returncode == 2 and "--offline forbids a download" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    for names, said in (
+        ((f"{other}:Blocks",), "another parcellation called Blocks"),
+        ((f"{other}:New", f"{finished / 'Blocks_dseg.nii.gz'}:new"), "would have the same names"),
+        (("Schaefer100x7",), "--offline forbids a download"),
+    ):
+        settings = Settings(
+            finished / "raw", finished / "out", finished / "work", offline=True, parcellation=names
+        )
+        with pytest.raises(UserError, match=said) as error:
+            find_parcellations(settings, SPACE)
+        assert str(error.value).startswith("--parcellation ") and "\n" not in str(error.value)

@@ -89,6 +89,9 @@ def test_labels_in_file_names(tmp_path: Path) -> None:
     for label, said in (("A424x", "BrainLM"), ("a_b", "letters and digits")):
         with pytest.raises(UserError, match=said):
             find_parcellation(f"{path}:{label}")
+    (tmp_path / "annexed.nii.gz").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="fetch or copy"):
+        find_parcellation(f"{tmp_path}/annexed.nii.gz:Mine")
     with_colon = _image(tmp_path / "a:b.nii.gz", _labels(5))
     assert find_parcellation(str(with_colon)).path == with_colon
     assert default_label(Path("atlas-4S156Parcels_space-X_res-01_dseg.nii.gz")) == "4S156Parcels"

@@ -11,7 +11,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.context import RAW, REGISTRATION_FIELDS, SERIES, RunContext, from_plain
+from brainlm_bids.bids.context import RAW, REGISTRATION_FIELDS, RunContext, from_plain
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.derivatives.distortion import (
@@ -24,16 +24,17 @@ from brainlm_bids.interfaces.derivatives.image_quality import write_quality
 from brainlm_bids.interfaces.derivatives.parcellations import ParcelTable, coverage_columns
 from brainlm_bids.interfaces.derivatives.run import (
     AROMA_FEATURES,
-    RunInputs,
+    FunctionalInputs,
     bad_volumes,
+    how_it_was_made,
     interpolated_volumes,
     reference_fields,
     reference_warnings,
+    regressed_confounds,
     summarised,
     unusable_warnings,
     used,
 )
-from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.parcels.operator import Coverage
 from brainlm_bids.parcels.sampling import RESAMPLING
@@ -44,7 +45,6 @@ from brainlm_bids.parcels.scaling import (
     scale_warnings,
 )
 from brainlm_bids.parcels.steps import Scaled
-from brainlm_bids.preproc.denoising.temporal import GRAND_MEAN
 from brainlm_bids.preproc.registration.lesion import Lesion, damaged_parcels, lesion_notices
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
@@ -54,36 +54,6 @@ if TYPE_CHECKING:
 
 LESION_PARCELS = "LesionParcels"  # a field about parcels of A424
 LOG = logging.getLogger("brainlm_bids")
-
-
-class _FunctionalInputs(RunInputs):
-    """Series and motion of every run; the other inputs only where there are volumes."""
-
-    motion = File(exists=True, mandatory=True)
-    confounds = File(exists=True)
-    image_quality = File(exists=True, desc="an `ImageQuality`")
-    components = File(exists=True)
-    decisions = File(exists=True)
-    coverage = File(exists=True)
-    denoised = File(exists=True, mandatory=True)
-    parcels = File(exists=True, desc="the series before denoising, if it is to be written")
-    robust = File(exists=True, mandatory=True)
-    transform = File(exists=True, desc="boldref to template, without a T1w")
-    matrix = File(exists=True, desc="boldref to T1w")
-    coregistration = traits.Str(desc="how boldref and T1w were registered")
-    distortion = File(exists=True, desc="a `Distortion` that the parcels' points followed")
-    fit = File(exists=True, desc="a `Fit`: how well the field map fits the run")
-    refused = traits.Str(desc="why the run was not corrected for its distortion")
-    evidence = File(exists=True, desc="an `Evidence` for what was found without a field map")
-    contrasts = File(exists=True, desc="a `Contrasts`: whether the correction sharpens the run")
-    mask_source = traits.Str(desc="whose brain the mask is")
-    quality = File(exists=True, desc="a `Quality`: of boldref to T1w, or to the template")
-    t1w_quality = File(exists=True, desc="a `Quality`: of the T1w to the template")
-    lesion_found = File(exists=True, desc="a `Lesion` of the T1w image, if there is a mask")
-    design = File(exists=True, desc="confounds that were regressed out, volumes that were kept")
-    combination = File(exists=True, desc="an `EchoSummary`, where echoes were combined")
-    others_denoised = File(exists=True, desc="(T, K) array, the series of further atlases")
-    others_coverage = traits.List(File(exists=True), desc="a `Coverage` of each of them")
 
 
 class _FunctionalOutputs(TraitedSpec):
@@ -97,7 +67,7 @@ class WriteFunctional(ArrayInterface):
     If the tables of A424 are complete already, those of further parcellations alone are written.
     """
 
-    input_spec = _FunctionalInputs
+    input_spec = FunctionalInputs
     output_spec = _FunctionalOutputs
 
     def _compute(self, folder: Path) -> None:
@@ -406,14 +376,14 @@ class WriteFunctional(ArrayInterface):
             **spaces,
             "SamplingFrequency": 1.0 / self._context.tr,
             "Denoising": self._mode,
-            **self._regressed(),
+            **regressed_confounds(self.inputs, self._n_dummy),
             "HighPassCutoff": settings.high_pass,
             "LowPassCutoff": settings.low_pass,
             "StandardDeviationDemeaned": demeaned_sd,
             "MinimumParcelCoverage": settings.min_parcel_coverage,
             "MissingParcels": missing,
             **lesion,
-            **self._how_it_was_made(),
+            **how_it_was_made(self._context),
         }
 
     def _write_parcels(self, names: list[str], denoised: NDArray[np.float64]) -> None:
@@ -422,34 +392,6 @@ class WriteFunctional(ArrayInterface):
         columns = np.where(np.isnan(denoised), np.nan, parcels).T.tolist()
         values = {**self._acquisition(), **self._spaces()}
         self._table("preproc_series", names, columns, Sources=self._context.sources, **values)
-
-    def _how_it_was_made(self) -> dict[str, Any]:
-        """What the methods text needs beyond the other fields."""
-        settings, source = self._context.settings, self._context.input_data
-        made: dict[str, Any] = {
-            "InputData": source.sidecar(),
-            "RandomSeed": settings.random_seed,
-            "SoftwareVersions": software_versions(),
-        }
-        if source.kind == SERIES:
-            return made
-        made["DummyVolumesDetected"] = settings.dummy_scans is None
-        made["GrandMean"] = GRAND_MEAN
-        if source.kind == RAW:
-            made["FramewiseDisplacementThreshold"] = settings.fd_spike_threshold
-            made["StandardisedDVARSThreshold"] = settings.dvars_spike_threshold
-        return made
-
-    def _regressed(self) -> dict[str, Any]:
-        if not self.inputs.design:
-            return {}
-        from brainlm_bids.preproc import steps
-
-        design = payloads.load(steps.Design, self.inputs.design)
-        return {
-            "RegressedConfounds": design.names.tolist(),
-            "CensoredVolumes": (self._n_dummy + np.flatnonzero(~design.kept)).tolist(),
-        }
 
     def _write_robust(self, names: list[str], robust: Scaled, made: dict[str, Any]) -> None:
         series, filled, tr = robust.series, robust.filled, robust.tr
