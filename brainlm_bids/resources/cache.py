@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from brainlm_bids.amount import Amount
+from brainlm_bids.bounds import in_bytes
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256
 
 # Time to connect, and time without data (s): a firewall that drops packets costs seconds only.
 TIMEOUT = (3.05, 30.0)
+# Fewer bytes in as many seconds are no download: 450 MB would take five days.
+LEAST_BYTES, PATIENCE_S = 60_000, 60.0
+# An interrupted download goes on by itself while it brings more than this, and a few times else.
+ENOUGH_BYTES, MOST_SMALL_PARTS = 1_000_000, 5
+# No resource is as large: without a checksum (small files), and with one (weights).
+LARGEST_SMALL, LARGEST = 256 << 20, 16 << 30
 
 
 @dataclass(frozen=True)
@@ -178,13 +187,16 @@ def download(
         with _lock(part) if resumable else nullcontext():
             if resumable and is_present(target) and file_sha256(target) == sha256:
                 return target
-            _transfer(url, part, headers or {}, resumable)
-            received = file_sha256(part)
-            if sha256 is not None and received != sha256:
-                part.unlink()
-                raise UserError(f"{url} has the sha256 {received}, expected {sha256}: not kept")
+            try:
+                _transfer(url, part, headers or {}, resumable)
+                received = file_sha256(part)
+                if sha256 is not None and received != sha256:
+                    raise UserError(f"{url} has the sha256 {received}, expected {sha256}: not kept")
+            except UserError:
+                part.unlink(missing_ok=True)
+                raise
             part.replace(target)
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # a redirect to no address
         raise UserError(f"cannot download {url}: {reason_of(error)}") from error
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
@@ -205,19 +217,24 @@ def _lock(part: Path) -> Iterator[None]:
 
 
 def _transfer(url: str, part: Path, headers: Mapping[str, str], resumable: bool) -> None:
-    """Write the file, or the missing part of it; retries as long as bytes arrive."""
+    """Write the file, or the missing part of it; goes on as long as enough arrives."""
     import requests
 
+    small_parts = 0
     while True:
         start = part.stat().st_size if resumable and part.exists() else 0
         try:
-            return _stream_to(url, part, headers, start)
+            return _stream_to(url, part, headers, start, LARGEST if resumable else LARGEST_SMALL)
+        except requests.Timeout:
+            raise
         except requests.RequestException:
-            if not resumable or not part.exists() or part.stat().st_size <= start:
+            brought = part.stat().st_size - start if resumable and part.exists() else 0
+            small_parts += brought < ENOUGH_BYTES
+            if brought <= 0 or small_parts > MOST_SMALL_PARTS:
                 raise
 
 
-def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> None:
+def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int, largest: int) -> None:
     import requests
 
     request_headers = {**headers, "Accept-Encoding": "identity"}
@@ -233,14 +250,41 @@ def _stream_to(url: str, part: Path, headers: Mapping[str, str], start: int) -> 
         name = part.name.split(".", 1)[1].rsplit(".", 2)[0]
         amount = Amount(f"downloading {name}", total or 0, size, unit="B")
         with part.open("ab" if size else "wb") as stream, amount:
-            for chunk in response.iter_content(1 << 18):
+            for chunk in _arriving(response):
                 stream.write(chunk)
                 size += len(chunk)
                 amount.advance(len(chunk))
+                if size > largest:
+                    raise UserError(f"{url} sends more than {in_bytes(largest)}: not kept")
             stream.flush()
             os.fsync(stream.fileno())
     if size == 0 or (total and size != total):
         raise requests.ConnectionError(f"only {size} of {total or 'some'} bytes were received")
+
+
+def _arriving(response: Any) -> Iterator[bytes]:
+    """What arrives, as soon as it does; a RequestException if that is too little, or breaks off."""
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    # versions of urllib3 before 2.2 wait for all of it
+    read = getattr(response.raw, "read1", response.raw.read)
+    since, arrived = time.monotonic(), 0
+    while True:
+        try:
+            chunk = read(1 << 18, decode_content=False)
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
+        if not chunk:
+            return
+        yield chunk
+        arrived += len(chunk)
+        waited = time.monotonic() - since
+        if waited > PATIENCE_S:
+            if arrived < LEAST_BYTES:
+                text = f"only {in_bytes(arrived)} arrived in {waited:.0f} s; try later"
+                raise requests.Timeout(text)
+            since, arrived = time.monotonic(), 0
 
 
 def reason_of(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import file_sha256, write_json, write_text
+from brainlm_bids.files import file_sha256, read_json, write_json, write_text
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.resources.cache import (
     SOURCES,
@@ -232,10 +232,26 @@ def _fetch_model(name: str, home: Path, sources: Sources) -> Path:
             raise UserError(f"cannot download {url}: {reason_of(error)}") from error
         # for large files the hub's etag is the sha256, for small ones that of git
         sha256 = etag if etag is not None and len(etag) == 64 else None
+        if sha256 is None and file != "config.json":
+            raise UserError(
+                f"cannot download {url}: the server does not tell the checksum of the weights, as "
+                "the hub does; is it the page of a login or of a proxy?"
+            )
         headers = hub.utils.build_hf_headers()
         download(url, folder / file, sha256, resumable=sha256 is not None, headers=headers)
+        if file == "config.json":
+            _check_json(url, folder / file)
     record_origin(folder, name, _check_sums(folder))
     return folder
+
+
+def _check_json(url: str, file: Path) -> None:
+    """Keep no page of a login or of a proxy in place of a file whose checksum is not known."""
+    try:
+        read_json(file)
+    except UserError as error:
+        file.unlink(missing_ok=True)
+        raise UserError(f"cannot download {url}: what was sent is no JSON file") from error
 
 
 def record_origin(folder: Path, name: str, sha256: str) -> None:

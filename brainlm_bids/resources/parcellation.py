@@ -22,7 +22,7 @@ from brainlm_bids.resources.cache import (
     writable_home,
 )
 from brainlm_bids.resources.images import REAL_SPACE, opened
-from brainlm_bids.resources.template import Entities, from_client, templateflow_folders
+from brainlm_bids.resources.template import download_files, templateflow_folders
 
 # What TemplateFlow has of Schaefer et al. (2018) in MNI152NLin6Asym.
 SCHAEFER_PARCELS = (100, 200, 300, 400, 500, 600, 800, 1000)
@@ -209,23 +209,17 @@ def _schaefer(
                 f"{label}: {names[0]} and {names[1]} are not in $TEMPLATEFLOW_HOME, and --offline "
                 "forbids a download"
             )
-        paths = _download_schaefer(names, f"{parcels}Parcels{networks}Networks", home, sources)
+        paths = _download_schaefer(names, home, sources)
     found = _from_file(paths[0], label)
     source = f"TemplateFlow {names[0]} (Schaefer et al., 2018)"
     return replace(found, source=source, licence=SCHAEFER_LICENCE)
 
 
-def _download_schaefer(
-    names: tuple[str, str], desc: str, home: Path | None, sources: Sources
-) -> list[Path]:
+def _download_schaefer(names: tuple[str, str], home: Path | None, sources: Sources) -> list[Path]:
     folder = writable_home(chosen_home(home)) / "templateflow" / f"tpl-{REAL_SPACE}"
-    common: Entities = {"atlas": "Schaefer2018", "desc": desc, "suffix": "dseg"}
-    requested: dict[Path, Entities] = {
-        folder / names[0]: {**common, "resolution": 2, "extension": ".nii.gz"},
-        folder / names[1]: {**common, "resolution": None, "extension": ".tsv"},
-    }
-    from_client({path: one for path, one in requested.items() if not is_present(path)}, sources)
-    return list(requested)
+    paths = [folder / name for name in names]
+    download_files([path for path in paths if not is_present(path)], sources)
+    return paths
 
 
 # --- files -----------------------------------------------------------------------------------

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import file_sha256, sha256
+from brainlm_bids.files import file_sha256, read_bytes, reading, sha256
 from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.resources.cache import (
     SOURCES,
-    TIMEOUT,
     Sources,
     chosen_home,
+    download,
     is_present,
     kept_homes,
-    reason_of,
     writable_home,
 )
 from brainlm_bids.resources.images import EMBEDDED_SPACE, REAL_SPACE, load_volume
 from brainlm_bids.resources.packaged import EMBEDDED_LICENCE, embedded_template
 
-Entities = Mapping[str, str | int | None]
 TEMPLATE_LICENCE = "TemplateFlow tpl-MNI152NLin6Asym: see its LICENSE file"
 
 
@@ -193,13 +189,7 @@ def find_template_transform(
     if offline:
         raise UserError(f"{name} is not in $TEMPLATEFLOW_HOME, and --offline forbids a download")
     target = writable_home(chosen_home(home)) / "templateflow" / f"tpl-{REAL_SPACE}" / name
-    entities: Entities = {
-        "from": source,
-        "mode": "image",
-        "suffix": "xfm",
-        "extension": ".h5",
-    }
-    from_client({target: entities}, sources)
+    download_files([target], sources)
     return target
 
 
@@ -253,77 +243,63 @@ def from_templateflow(home: Path | None, offline: bool, sources: Sources) -> tup
     # TEMPLATEFLOW_HOME may be a read-only share, so downloads go to our own cache
     folder = writable_home(home) / "templateflow" / f"tpl-{REAL_SPACE}"
     t1w, mask = (folder / name for name in _template_names(2))
-    common: Entities = {"resolution": 2, "extension": ".nii.gz"}
-    requested: dict[Path, Entities] = {
-        t1w: {**common, "suffix": "T1w", "desc": None},
-        mask: {**common, "suffix": "mask", "desc": "brain"},
-    }
-    from_client({path: names for path, names in requested.items() if not is_present(path)}, sources)
+    download_files([path for path in (t1w, mask) if not is_present(path)], sources)
     return t1w, mask, 2
 
 
-def from_client(requested: Mapping[Path, Entities], sources: Sources) -> None:
-    """Download files of the template with TemplateFlow's client: path in our cache -> entities.
+def download_files(targets: Sequence[Path], sources: Sources) -> None:
+    """Download files of the template from TemplateFlow to their places in our cache.
 
-    An interrupted download of the client leaves an incomplete file under its final name. It
-    therefore works in a folder of its own, and complete files move into the cache. An empty stub
-    tells the client that a file exists: with stubs of the requested files only, it need not create
-    and index those of all templates, which takes 8 s.
+    TemplateFlow's client tells the address alone: it would leave an interrupted download under its
+    final name, and wait for ever for a server that sends without end. Files are checked under
+    their names in a folder of their own, and move into the cache when they are complete.
     """
-    from templateflow.client import TemplateFlowClient
+    from templateflow.conf.cache import CacheConfig
 
-    options: dict[str, Any] = {"use_datalad": False, "autoupdate": False, "timeout": TIMEOUT}
-    if sources.templateflow is not None:
-        options["s3_root"] = sources.templateflow
-    cache = next(iter(requested)).parents[1]
-    with _one_line_errors(cache):
-        for target in requested:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        # not below tpl-<space>: the client reads entities from the whole path
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".tmp-") as folder:
-            stubs = Path(folder) / "client" / f"tpl-{REAL_SPACE}"
-            stubs.mkdir(parents=True)
-            for target in requested:
-                (stubs / target.name).touch()
-            client = TemplateFlowClient(root=stubs.parent, **options)
-            for target, entities in requested.items():
-                downloaded = client.get(REAL_SPACE, raise_empty=True, **entities)
-                _check_image(downloaded)
-                downloaded.replace(target)
-
-
-@contextmanager
-def _one_line_errors(cache: Path) -> Iterator[None]:
-    import requests
-
+    root = sources.templateflow or CacheConfig.s3_root
+    cache = targets[0].parents[1]
     try:
-        yield
-    except requests.RequestException as error:
-        raise UserError(f"cannot download from TemplateFlow: {reason_of(error)}") from error
-    except RuntimeError as error:
-        # the client's own errors name its temporary files
-        raise UserError(
-            "cannot download from TemplateFlow: the file was empty or incomplete, or the server "
-            "refused it"
-        ) from error
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".tmp-") as folder:
+            for target in targets:
+                url = f"{root}/{target.parent.name}/{target.name}"
+                downloaded = download(url, Path(folder) / target.name)
+                _check_kind(downloaded)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                downloaded.replace(target)
     except OSError as error:
         raise UserError(f"cannot write into {cache}: {error.strerror or error}") from error
 
 
-def _check_image(path: Path) -> None:
-    # without a known checksum, at least refuse what is not an image, such as a login page
-    if path.name.endswith(".tsv") and not path.read_bytes().startswith(b"index\t"):
-        raise UserError(
-            f"cannot download from TemplateFlow: what was sent for {path.name} is not a table"
-        )
-    if not path.name.endswith(".nii.gz"):
-        return
+def _check_kind(path: Path) -> None:
+    # without a known checksum, at least refuse a login page, or a transform that is cut short
+    kind, check = next(both for end, both in _CHECKS.items() if path.name.endswith(end))
     try:
-        load_volume(path)
+        check(path)
     except UserError as error:
         raise UserError(
-            f"cannot download from TemplateFlow: what was sent for {path.name} is not an image"
+            f"cannot download from TemplateFlow: what was sent for {path.name} is not {kind}"
         ) from error
+
+
+def _check_transform(path: Path) -> None:
+    import h5py
+
+    with reading(path), h5py.File(path, "r"):
+        pass
+
+
+def _check_table(path: Path) -> None:
+    if not read_bytes(path).startswith(b"index\t"):
+        raise UserError("has no column 'index'")
+
+
+# By the end of a file's name: what it is, and a function that raises UserError if it is not.
+_CHECKS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    ".nii.gz": ("an image", load_volume),
+    ".tsv": ("a table", _check_table),
+    "": ("a transform", _check_transform),
+}
 
 
 def _embedded(reason: str | None, atlas_space: str | None) -> Template:

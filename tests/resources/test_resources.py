@@ -448,7 +448,7 @@ def test_template_download_that_goes_wrong(server: Server, tmp_path: Path, fault
     assert template.space == "MNI152NLin2009aSym"
     reasons = {
         "cut": "IncompleteRead",
-        "empty": "empty or incomplete",
+        "empty": "only 0 of some bytes",
         "login page": "not an image",
     }
     assert reasons[fault] in _text(template)
