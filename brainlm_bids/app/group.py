@@ -40,7 +40,7 @@ from brainlm_bids.app.status import (
 from brainlm_bids.app.summary import summarise
 from brainlm_bids.bids import derivatives, outputs
 from brainlm_bids.bids.calls import record_call
-from brainlm_bids.bids.dataset import write_dataset_files
+from brainlm_bids.bids.dataset import moved_source, write_dataset_files
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP, build
 from brainlm_bids.errors import UserError
@@ -93,7 +93,8 @@ def run(settings: Settings, command: Sequence[str], progress: Progress) -> int:
     if settings.boilerplate_only:
         return _write_methods_again(cohort)
     described = outputs.describe_labels(GROUP)
-    write_dataset_files(settings.output_dir, None, described)
+    source = moved_source(settings.output_dir, settings.bids_dir)
+    write_dataset_files(settings.output_dir, source, described)
     record_call(settings.output_dir, cohort.run_id, command, settings.to_toml())
     if not cohort.included:
         raise UserError(

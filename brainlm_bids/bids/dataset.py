@@ -97,7 +97,20 @@ def raw_folder(output_dir: Path) -> Path | None:
         link = read_json(output_dir / "dataset_description.json")["DatasetLinks"]["raw"]
     except (UserError, KeyError, TypeError):
         return None
-    return Path(unquote(urlparse(str(link)).path))
+    address = urlparse(str(link))
+    return Path(unquote(address.path)) if address.scheme == "file" else None
+
+
+def moved_source(output_dir: Path, bids_dir: Path) -> Path | None:
+    """The present folder of raw data whose recorded folder is gone; None where nothing is to mend.
+
+    A batch job reads a copy that is removed when it ends: outputs that come from there name a
+    folder that nobody can open. A container's mount is kept, as long as it is there.
+    """
+    recorded = raw_folder(output_dir)
+    if recorded is None or recorded.exists() or not read_description(bids_dir):
+        return None
+    return bids_dir
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from brainlm_bids import files
 from brainlm_bids.app.plugins import read_plugin_file
 from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.dataset import write_atlas_files, write_dataset_files
+from brainlm_bids.bids.dataset import moved_source, write_atlas_files, write_dataset_files
 from brainlm_bids.errors import UserError
 from brainlm_bids.phantom import write_phantom
 from brainlm_bids.settings import Settings
@@ -121,6 +121,25 @@ def test_a_description_keeps_what_other_calls_and_the_user_wrote(tmp_path: Path)
     write_dataset_files(out, moved, {})
     merged = json.loads(path.read_text())
     assert raw.as_uri() not in [one["URL"] for one in merged["SourceDatasets"]]
+
+
+def test_the_folder_of_a_job_that_ended_is_linked_no_more(tmp_path: Path) -> None:
+    """BABS gives each job a copy of the raw data, and removes it."""
+    raw, copy, out = dataset(tmp_path / "raw"), dataset(tmp_path / "job-1" / "ds"), tmp_path / "out"
+    write_dataset_files(out, copy, {})
+    assert moved_source(out, raw) is None, "what is there stays"
+    shutil.rmtree(copy)
+    (tmp_path / "no_dataset").mkdir()
+    assert moved_source(out, tmp_path / "no_dataset") is None
+    assert moved_source(out, raw) == raw
+    write_dataset_files(out, moved_source(out, raw), {})
+    merged = json.loads((out / "dataset_description.json").read_text())
+    assert merged["DatasetLinks"] == {"raw": raw.as_uri()}
+    assert [one["URL"] for one in merged["SourceDatasets"]] == [raw.as_uri()]
+    # an address that the user wrote is no folder that is gone
+    merged["DatasetLinks"]["raw"] = "https://openneuro.org/datasets/ds000001"
+    (out / "dataset_description.json").write_text(json.dumps(merged))
+    assert moved_source(out, raw) is None
 
 
 def test_an_atlas_used_in_two_spaces_is_there_twice(tmp_path: Path) -> None:
