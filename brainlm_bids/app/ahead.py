@@ -11,7 +11,6 @@ from brainlm_bids.progress import Step
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.costs import KINDS, expected_seconds
 from brainlm_bids.workflows.embedding import embedded_together
-from brainlm_bids.workflows.group import RECORDINGS_TOGETHER
 
 STATISTICS, RECORDINGS, TABLES = (f"ahead/{part}/" for part in ("statistics", "series", "tables"))
 ALL = "ahead/"
@@ -43,6 +42,8 @@ def group_steps(settings: Settings, n: int, labels: Collection[str]) -> dict[str
     labels : collection of str
         Of its models.
     """
+    from brainlm_bids.workflows.group import RECORDINGS_TOGETHER
+
     statistics = ["collect"] * -(-n // RECORDINGS_TOGETHER) + ["merge", "merge", "pool"]
     steps = _steps(STATISTICS, statistics)
     for place in range(n):

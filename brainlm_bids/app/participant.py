@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 
 from brainlm_bids import files, messages
-from brainlm_bids.app import ahead, group, opening
+from brainlm_bids.app import ahead, opening
 from brainlm_bids.app.completion import tell_complete, withdraw
 from brainlm_bids.app.context import anatomical_context, run_context
 from brainlm_bids.app.dataset import (
@@ -67,7 +67,6 @@ from brainlm_bids.progress import Progress, Step
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.workflows.graph import Graph, Stage
-from brainlm_bids.workflows.participant import WORKFLOW, participant_workflow
 from brainlm_bids.workflows.plans import RunPlan
 
 LOG = logging.getLogger("brainlm_bids")
@@ -90,13 +89,19 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
         For what makes the whole call impossible: labels, resources, folders.
     """
     _set_up(settings)
-    levels = {"participant": _run_participant, "group": group.run}
+    levels = {"participant": _run_participant, "group": _run_group}
     with start_progress(settings) as progress:
         return max(
             level(settings, command, progress)
             for name, level in levels.items()
             if name in settings.analysis_level
         )
+
+
+def _run_group(settings: Settings, command: Sequence[str], progress: Progress) -> int:
+    from brainlm_bids.app import group  # its statistics take a second to import
+
+    return group.run(settings, command, progress)
 
 
 def _set_up(settings: Settings) -> None:
@@ -375,6 +380,8 @@ def _execute(
     signal : KeyboardInterrupt or None
         What stopped it; the caller raises it when the status table is written.
     """
+    from brainlm_bids.workflows.participant import WORKFLOW, participant_workflow
+
     if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
         shutil.rmtree(settings.work_dir / WORKFLOW)
     graph = participant_workflow(plans, materialise(settings, resources), settings)

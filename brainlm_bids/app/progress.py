@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids.app.status import read_crashes
-from brainlm_bids.interfaces.array_interface import RESOURCES_FILE, seconds_of
 from brainlm_bids.progress import Progress
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.costs import Size
@@ -97,6 +96,8 @@ class NodeProgress:
 
     def _used(self, node: Any) -> tuple[float | None, bool]:
         """Seconds that a node computed, None if unknown; and whether it did so in another call."""
+        from brainlm_bids.interfaces.array_interface import RESOURCES_FILE, seconds_of
+
         path = Path(node.output_dir()) / RESOURCES_FILE
         try:
             cached = path.stat().st_mtime < self._began - SLACK

@@ -136,11 +136,13 @@ def check_weights(models: Collection[ModelResource]) -> None:
     UserError
         If one cannot be loaded; the message names the file.
     """
-    from brainlm_bids.model.checkpoint import check_checkpoint
+    paths = [model.path for model in models if model.path is not None]
+    if not paths:
+        return
+    from brainlm_bids.model.checkpoint import check_checkpoint  # imports torch
 
-    for model in models:
-        if model.path is not None:
-            check_checkpoint(model.path)
+    for path in paths:
+        check_checkpoint(path)
 
 
 def with_precision(settings: Settings, resources: Resources) -> Settings:

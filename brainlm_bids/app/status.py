@@ -14,7 +14,6 @@ from typing import Self
 
 from brainlm_bids import files
 from brainlm_bids.bids.names import GROUP, session_id, with_prefix
-from brainlm_bids.interfaces.array_interface import RESOURCES_FILE
 from brainlm_bids.messages import tell
 from brainlm_bids.remaining import in_words
 from brainlm_bids.workflows.plans import StagePlan
@@ -257,6 +256,8 @@ def crash_reason(text: str) -> tuple[str, str]:
 
 def used_resources(work_dir: Path, names: Iterable[str]) -> tuple[float | None, float | None]:
     """Total seconds and largest peak memory (MB) of some nodes (full names)."""
+    from brainlm_bids.interfaces.array_interface import RESOURCES_FILE
+
     # Nipype makes a folder of every part of a node's name
     paths = [work_dir.joinpath(*name.split("."), RESOURCES_FILE) for name in names]
     values = [json.loads(path.read_text()) for path in paths if path.is_file()]

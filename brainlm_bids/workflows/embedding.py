@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import RecordingContext
-from brainlm_bids.interfaces.model import RunModel
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.nodes import Inputs, make_node, node_name
 from brainlm_bids.workflows.plans import ModelPlan
@@ -37,6 +36,8 @@ def model_node(
     plan: ModelPlan, context: RecordingContext, inputs: Inputs, settings: Settings
 ) -> Node:
     """One model on one recording; `robust_tsv` is connected, or set, by the caller."""
+    from brainlm_bids.interfaces.model import RunModel
+
     interface = RunModel(
         context=context,
         atlas=inputs.atlas,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
+
+    from brainlm_bids.interfaces.array_interface import ArrayInterface
 
 
 @dataclass(frozen=True)
