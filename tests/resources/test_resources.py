@@ -455,6 +455,26 @@ def test_template_download_that_goes_wrong(server: Server, tmp_path: Path, fault
     assert not list((tmp_path / "cache").rglob("*.nii.gz*"))
 
 
+def test_parcellation_download(server: Server, tmp_path: Path) -> None:
+    """TemplateFlow's client finds both files, by the names that it gives them."""
+    folder = "/tf/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_{}atlas-Schaefer2018_desc-"
+    name = f"{folder}200Parcels7Networks_dseg"
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[0], data[1] = 1, 2
+    nib.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / "labels.nii.gz")
+    labels = (tmp_path / "labels.nii.gz").read_bytes()
+    server.content[f"{name.format('res-02_')}.nii.gz"] = labels
+    server.content[f"{name.format('')}.tsv"] = b"<html>"  # a login page
+    with pytest.raises(UserError, match="not a table"):
+        resources.find_parcellation("Schaefer200x7", home=tmp_path, sources=server.sources)
+    server.content[f"{name.format('')}.tsv"] = b"index\tname\tcolor\n1\ta\t#000\n2\tb\t#000\n"
+    found = resources.find_parcellation("Schaefer200x7", home=tmp_path, sources=server.sources)
+    assert found.labelled.names.tolist() == ["a", "b"] and found.warnings == ()
+    n_requests = len(server.requests)
+    again = resources.find_parcellation("Schaefer200x7", home=tmp_path, offline=True)
+    assert again == found and len(server.requests) == n_requests
+
+
 def test_embedded_template() -> None:
     template = resources.find_template("MNI152NLin2009aSym", atlas_space="MNI152NLin2009aSym")
     assert not template.warnings and template.skull_stripped and template.resolution == 2

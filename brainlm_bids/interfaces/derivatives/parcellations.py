@@ -100,7 +100,7 @@ class ParcelTable:
         sidecars["pearson"] = derived
         written = [
             files.write_tsv(naming.path("coverage"), header, columns),
-            files.write_tsv(naming.path("denoised"), names, self.series.T.tolist()),
+            files.write_series(naming.path("denoised"), names, self.series),
             files.write_matrix(naming.path("pearson"), names, summary.connectivity),
         ]
         for key, values in sidecars.items():
