@@ -207,3 +207,93 @@ def test_boutiques_runs_the_example(
     failed = run(*launch, recipe / "descriptor.json", wrong, cwd=tmp_path)
     assert failed.returncode == 2
     assert "99" in failed.stdout + failed.stderr
+
+
+# --- Snakemake -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(run: Run, tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
+    """Calls a recipe on two participants with a program that writes down how it was called."""
+    bids, book = tmp_path / "the data", tmp_path / "book"
+    for label in ("01", "02"):
+        (bids / f"sub-{label}" / "func").mkdir(parents=True)
+        (bids / f"sub-{label}" / "func" / f"sub-{label}_task-rest_bold.nii.gz").write_text("1")
+    (bids / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {book}\ncase "$*" in *"$FAILS"*) exit 1;; esac\n')
+    program.chmod(0o755)
+
+    def call(recipe: str, *more: str, fails: str = "no one", **config: object):  # type: ignore[no-untyped-def]
+        book.unlink(missing_ok=True)
+        given = {"bids": bids, "out": tmp_path / "the outputs", "app": program, **config}
+        command = [
+            "snakemake",
+            "-s",
+            RECIPES / "snakemake" / recipe,
+            "--cores",
+            "2",
+            "--keep-going",
+        ]
+        values = [f"{name}={value}" for name, value in given.items()]
+        ended = run(*command, *more, "--config", *values, cwd=tmp_path, FAILS=fails)
+        lines = book.read_text().splitlines() if book.exists() else []
+        shortened = [line.replace(f"{tmp_path}/", "") for line in lines]
+        return ended.returncode, sorted(shortened), ended.stdout + ended.stderr
+
+    return call
+
+
+def test_snakemake_calls_each_participant_and_then_the_group(
+    calls: Callable[..., tuple[int, list[str], str]], tmp_path: Path
+) -> None:
+    settings = {"options": "--model demo", "group": "--target age", "mem_mb": 5000}
+    one, two = (
+        f"the data the outputs participant --participant-label {label} --work-dir "
+        f"the outputs/work/sub-{label} --nprocs 1 --mem-mb 5000 --model demo"
+        for label in ("01", "02")
+    )
+    group = (
+        "the data the outputs group --work-dir the outputs/work/group --nprocs 2 "
+        "--model demo --target age"
+    )
+    code, called, _ = calls("Snakefile", fails="label 02", **settings)
+    assert (code != 0, called) == (True, [one, two]), "no group level after a failure"
+    # only what failed, and then the group level
+    assert calls("Snakefile", **settings)[:2] == (0, sorted([two, group]))
+    # Snakebids finds the same participants: nothing is left to do
+    assert calls("snakebids.smk", **settings)[:2] == (0, [])
+    assert calls("Snakefile", "--forceall", participants="sub-01", options="--model demo")[:2] == (
+        0,
+        [one.replace("5000", "4000")],
+    )
+    # new data of a participant
+    (tmp_path / "the data/sub-01/func/sub-01_task-rest_bold.nii.gz").write_text("2")
+    assert calls("Snakefile", **settings)[:2] == (0, sorted([one, group]))
+    # other options
+    code, called, _ = calls("snakebids.smk", **{**settings, "options": "--model none"})
+    assert (code, len(called)) == (0, 3)
+
+
+def test_snakemake_tells_in_a_line_what_is_missing(
+    calls: Callable[..., tuple[int, list[str], str]], tmp_path: Path
+) -> None:
+    code, _, said = calls("Snakefile", app="no-such-program")
+    assert code != 0 and "no-such-program is not in PATH; --config app=PROGRAM" in said
+    code, _, said = calls("Snakefile", participants="01")
+    assert code != 0 and "write participants=sub-LABEL" in said
+    (tmp_path / "empty").mkdir()
+    code, _, said = calls("Snakefile", bids=tmp_path / "empty")
+    assert code != 0 and "has no sub-* folder with functional images" in said
+
+
+def test_snakemake_runs_the_program(
+    run: Run, dataset: Path, processed: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(processed, tmp_path / "out")
+    recipe = RECIPES / "snakemake" / "Snakefile"
+    values = (f"bids={dataset}", f"out={out}", "options=--model demo --offline")
+    done(run("snakemake", "-s", recipe, "--cores", "1", "--config", *values, cwd=tmp_path))
+    # the same configuration as Nipoppy's: nothing had to be computed
+    assert statuses(out) == {"sub-01_ses-01_task-rest": "cached"}
+    assert "1 cached" in (out / "logs" / "snakemake" / "sub-01.log").read_text()

@@ -37,6 +37,8 @@ def test_nipoppys_pipeline_is_of_this_version() -> None:
     assert pipeline["VERSION"] == __version__
     image = pipeline["CONTAINER_INFO"]["URI"].replace("[[PIPELINE_VERSION]]", __version__)
     assert image == f"docker://{boutiques.IMAGE}"
+    # Boutiques starts /bin/sh as a login shell, which does not find the program of the image
+    assert boutiques.descriptor()["shell"] == "/bin/bash"
 
 
 def test_every_option_is_an_input_and_is_understood() -> None:
