@@ -267,6 +267,18 @@ class Kind(StrEnum):
         "The series lacks the upper frequencies of BrainLM's training data, because of its "
         "repetition time or a low-pass filter.",
     )
+    AMPLITUDE_UNKNOWN = (
+        "amplitude_unknown",
+        Level.WARNING,
+        "The series was made without its mean over time, so its amplitude cannot be compared with "
+        "that of other recordings.",
+    )
+    START_UNKNOWN = (
+        "start_unknown",
+        Level.WARNING,
+        "It is not known how many volumes at the start of the scan had been left out; times count "
+        "from the first volume that is left.",
+    )
     SMOOTH_SERIES = (
         "smooth_series",
         Level.DANGER,

@@ -39,12 +39,17 @@ from brainlm_bids.values import Option, did_you_mean
 STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
 
 
-def _fmriprep_folder(text: str) -> str:
-    """`fmriprep=PATH` with an absolute path."""
+# Programs whose derivatives runs may start from; one that starts from another's comes after it.
+DERIVATIVES = ("fmriprep", "xcp_d")
+
+
+def _derivatives_folder(text: str) -> str:
+    """`fmriprep=PATH` or `xcp_d=PATH`, with an absolute path."""
     name, _, path = text.partition("=")
-    if name != "fmriprep" or not path:
-        raise UserError(f"{text!r} is not fmriprep=PATH")
-    return f"{name}={Path(path).expanduser().absolute()}"
+    key = name.lower().replace("-", "_")
+    if key not in DERIVATIVES or not path:
+        raise UserError(f"{text!r} is not {'=PATH or '.join(DERIVATIVES)}=PATH")
+    return f"{key}={Path(path).expanduser().absolute()}"
 
 
 def _parcellation(text: str) -> str:
@@ -134,18 +139,21 @@ class Settings:
         help="process runs whose T1w image is damaged, or was never fetched, without it: their "
         "BOLD reference is registered to the template directly, which is less accurate")
     derivatives: tuple[str, ...] = setting(
-        (), DATA, SERIES, by_content=True, spellings=("-d",), metavar="fmriprep=PATH",
-        convert=_fmriprep_folder, default_text="start from the raw BOLD",
-        help="start from existing fMRIPrep derivatives")
+        (), DATA, SERIES, by_content=True, spellings=("-d",),
+        metavar="fmriprep=PATH|xcp_d=PATH", convert=_derivatives_folder,
+        default_text="start from the raw BOLD",
+        help="start from existing derivatives of fMRIPrep, or of XCP-D, whose denoised BOLD is "
+        "not denoised or filtered again; with fmriprep= beside xcp_d=, its amplitude is brought to "
+        "the grand mean of fMRIPrep's BOLD")
     input_space: str = setting(
         "auto", DATA, SERIES, by_content=True,
         choices=("auto", "MNI152NLin6Asym", "fsLR", "T1w", "boldref", "MNI152NLin2009cAsym"),
-        help="space of the fMRIPrep BOLD files to use; auto takes the first of these that a run "
-        "has")
+        help="space of the BOLD files of --derivatives to use; auto takes the first of these that "
+        "a run has")
     cifti_atlas: Path | None = setting(
         None, DATA, SERIES, by_content=True, file=True, metavar="FILE",
         default_text="from the cache, otherwise downloaded",
-        help="A424.dlabel.nii, which fMRIPrep's CIFTI files (fsLR) need")
+        help="A424.dlabel.nii, which CIFTI files (fsLR) of --derivatives need")
     timeseries: tuple[Path, ...] = setting(
         (), DATA, SERIES, by_content=True, file=True, metavar="FILE", default_text="none",
         help="existing A424 parcel series (.tsv, .csv, .dat, .npy, .ptseries.nii): they are "
@@ -428,10 +436,23 @@ class Settings:
         return None if self.harmonize is None else self.harmonize.partition(":")[2]
 
     @property
-    def fmriprep_dir(self) -> Path | None:
-        """The folder of `--derivatives fmriprep=PATH`."""
+    def derivatives_dirs(self) -> dict[str, Path]:
+        """The folders of `--derivatives NAME=PATH` by their programs, in the order of these."""
         given = dict(text.split("=", 1) for text in self.derivatives)
-        return Path(given["fmriprep"]) if "fmriprep" in given else None
+        return {key: Path(given[key]) for key in DERIVATIVES if key in given}
+
+    @property
+    def producer(self) -> str | None:
+        """The program whose derivatives runs start from, one of `DERIVATIVES`; None without.
+
+        Of several folders it is that of the last program, which started from the others.
+        """
+        return next(reversed(self.derivatives_dirs), None)
+
+    @property
+    def derivatives_dir(self) -> Path | None:
+        """The folder of the derivatives that runs start from."""
+        return None if self.producer is None else self.derivatives_dirs[self.producer]
 
     def subset(self, names: tuple[str, ...]) -> dict[str, Any]:
         """The named settings as plain JSON values."""

@@ -42,6 +42,12 @@ def _distortion(*methods: str) -> Callable[[Sidecars], bool]:
 CLAIMS: dict[str, Callable[[Sidecars], bool]] = {
     "raw data in bids format": _kind("raw"),
     "outputs of fmriprep": _kind("fMRIPrep"),
+    "outputs of xcp-d": _kind("XCP-D"),
+    "had been denoised by xcp-d": _kind("XCP-D"),
+    "no filter applied again": _kind("XCP-D"),
+    "volumes that xcp-d had censored": lambda run: (
+        "censored" in run["series"].get("BadVolumeReasons", [])
+    ),
     "made with other software": _kind("series"),
     "there was no t1w image": _alone,
     "alone, because the boundary": _is("series", "Coregistration", "mutual information"),
@@ -112,6 +118,8 @@ def runs_of(out: Path) -> list[dict[str, dict[str, Any]]]:
     """The sidecars of every run of a folder, read by their names alone."""
     runs = []
     for path in sorted(out.rglob("*_desc-denoised_timeseries.json")):
+        if not path.with_name(path.name.replace("desc-denoised", "desc-robust")).exists():
+            continue  # of a parcellation beside A424
         stem = path.name.partition("_space-")[0]
 
         def read(ending: str, folder: Path = path.parent, stem: str = stem) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def _check_numbers(runs: list[dict[str, dict[str, Any]]], text: str) -> None:
         else:
             assert scaled["RepetitionTime"] == scaled["SourceRepetitionTime"]
         if series["InputData"].get("Version"):
-            assert f"fMRIPrep {series['InputData']['Version']}" in text
+            assert "{Kind} {Version}".format(**series["InputData"]) in text
         if run["components"]:
             assert f"{run['components']['SmoothingFWHM']:g} mm" in text
             assert f"random seed: {run['components']['RandomSeed']}" in text

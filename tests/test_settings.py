@@ -193,7 +193,7 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
         ("pooling", "median"),
         ("device", "tpu"),
         ("denoise", "confounds:all"),
-        ("derivatives", "xcp_d=/data"),
+        ("derivatives", "conn=/data"),
         ("analysis_level", "cohort"),
     ],
 )

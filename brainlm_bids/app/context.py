@@ -6,7 +6,6 @@ from pathlib import Path
 
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.bids.context import (
-    FMRIPREP,
     RAW,
     SERIES,
     AnatomicalContext,
@@ -20,12 +19,13 @@ from brainlm_bids.bids.context import (
 )
 from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.distortion import BY_FMRIPREP, BY_T1W, METHODS, DistortionInfo
-from brainlm_bids.bids.fmriprep import fmriprep_version
 from brainlm_bids.bids.inputs import Run, bids_uri
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.preprocessed import producer_version
 from brainlm_bids.bids.readout import phase_encoding_axis, phase_encoding_direction
 from brainlm_bids.bids.slices import start_of_volumes
+from brainlm_bids.bids.xcp_d import filters_of, regressed
 from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Kind, from_json, notice
 from brainlm_bids.parcels.sampling import band_warnings
@@ -58,7 +58,8 @@ def run_context(
     if run.is_raw and run.fieldmap is None and settings.use_syn_sdc and not distortion.estimated:
         text = f"The distortion was not estimated: {no_estimate(run)}."
         warnings.append(notice(Kind.DISTORTION_NOT_ESTIMATED, text))
-    warnings += band_warnings(run.tr, None if run.timeseries else settings.low_pass)
+    input_data = _input_data(settings, run)
+    warnings += band_warnings(run.tr, _low_pass(settings, run, input_data))
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(
         naming=Naming(str(settings.output_dir), run.stem, resources.space, atlas.label),
@@ -75,7 +76,7 @@ def run_context(
         slice_timing_corrected=_slice_timing_corrected(run),
         start=start_of(run),
         scaling_statistics="this recording" if statistics is None else statistics.name,
-        input_data=_input_data(settings, run),
+        input_data=input_data,
         distortion=distortion,
         echo_times=run.echo_times,
         sbref=None if run.sbref is None else run.uri_of(run.sbref),
@@ -113,8 +114,9 @@ def _template(run: Run, resources: Resources) -> TemplateInfo:
     if run.is_raw:
         template = resources.template
         return TemplateInfo(resources.space, template.source, template.sha256)
-    source = "as given by the user" if run.preprocessed is None else "fMRIPrep"
-    return TemplateInfo(resources.space, source)
+    source = run.preprocessed
+    maker = "as given by the user" if source is None else source.producer.title
+    return TemplateInfo(resources.space, maker)
 
 
 def _sources(run: Run) -> tuple[str, ...]:
@@ -136,7 +138,8 @@ def start_of(run: Run) -> float:
         return float(run.metadata["StartTime"])
     if run.is_raw:
         return 0.0 if run.slices is None else run.slices.reference
-    return start_of_volumes(run.metadata)
+    dropped = 0 if run.preprocessed is None else run.preprocessed.dropped or 0
+    return start_of_volumes(run.metadata) + dropped * run.tr
 
 
 def distortion_info(run: Run, use_syn_sdc: str | None = None) -> DistortionInfo:
@@ -158,7 +161,7 @@ def distortion_info(run: Run, use_syn_sdc: str | None = None) -> DistortionInfo:
     if run.timeseries:
         return DistortionInfo(reason="a parcel series that was given")
     if run.preprocessed is not None:
-        return _of_fmriprep(run)
+        return _of_derivatives(run)
     direction, readout = run.phase_encoding or (run.metadata.get("PhaseEncodingDirection"), None)
     known = DistortionInfo(direction=direction, readout=readout)
     if run.fieldmap is not None:
@@ -185,8 +188,9 @@ def no_estimate(run: Run) -> str:
     return ""
 
 
-def _of_fmriprep(run: Run) -> DistortionInfo:
+def _of_derivatives(run: Run) -> DistortionInfo:
     """What fMRIPrep's files tell: a transform to a field map, or one among the sources."""
+    assert run.preprocessed is not None
     for path in sorted(run.source.parent.glob(f"{run.stem}_from-boldref_to-*_xfm.*")):
         target = parse(path.name).get("to")
         if target not in ("T1w", "T2w", "anat") and path.suffix != ".json":
@@ -196,15 +200,37 @@ def _of_fmriprep(run: Run) -> DistortionInfo:
     used = tuple(one for one in listed if "_fmapid-" in one or "/fmap/" in one)
     if used:
         return DistortionInfo(BY_FMRIPREP, used)
-    return DistortionInfo(reason="fMRIPrep's files beside the run do not tell it")
+    return DistortionInfo(
+        reason=f"{run.preprocessed.producer.title}'s files beside the run do not tell it"
+    )
 
 
 def _input_data(settings: Settings, run: Run) -> InputInfo:
     if run.timeseries:
         return InputInfo(SERIES)
-    if run.preprocessed is None or settings.fmriprep_dir is None:
+    source, folder = run.preprocessed, settings.derivatives_dir
+    if source is None or folder is None:
         return InputInfo(RAW)
-    return InputInfo(FMRIPREP, fmriprep_version(settings.fmriprep_dir), run.preprocessed.space)
+    producer = source.producer
+    info = InputInfo(producer.title, producer_version(folder, producer), source.space)
+    if not producer.denoised:
+        return info
+    high_pass, low_pass = filters_of(run.metadata)
+    return replace(
+        info,
+        high_pass=high_pass,
+        low_pass=low_pass,
+        regressed=None if source.design is None else regressed(source.design),
+        level=None if source.level is None else run.uri_of(source.level),
+        dropped=source.dropped,
+    )
+
+
+def _low_pass(settings: Settings, run: Run, input_data: InputInfo) -> float | None:
+    """Cut-off in s of the low-pass filter of a run, whoever applied it; None without one."""
+    if input_data.low_pass is not None:
+        return 1 / input_data.low_pass
+    return None if run.timeseries else settings.low_pass
 
 
 def _registration(run: Run) -> str:
@@ -212,7 +238,9 @@ def _registration(run: Run) -> str:
     if run.timeseries:
         return "none: a parcel series that was given"
     if run.preprocessed is not None:
-        return f"by fMRIPrep, BOLD in {run.preprocessed.space} space"
+        producer, space = run.preprocessed.producer, run.preprocessed.space
+        maker = f"before {producer.title}" if producer.denoised else f"by {producer.title}"
+        return f"{maker}, BOLD in {space} space"
     if run.t1w is not None:
         return "BOLD reference to T1w (rigid), T1w to template (affine and diffeomorphic)"
     return "BOLD reference to template (affine and non-linear), no T1w"
@@ -231,6 +259,9 @@ def _recorded_settings(settings: Settings, run: Run) -> RecordedSettings:
         dummy_scans=settings.dummy_scans,
         normalization=settings.normalization if run.is_raw and run.t1w is not None else None,
     )
+    if run.preprocessed is not None and run.preprocessed.producer.denoised:
+        done = f"by {run.preprocessed.producer.title}"
+        return replace(recorded, denoise=done, high_pass=None, low_pass=None)
     if run.timeseries:
         given = "none, as given"
         return replace(

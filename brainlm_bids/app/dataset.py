@@ -38,7 +38,7 @@ def write_dataset(settings: Settings, resources: Resources) -> None:
         settings.output_dir,
         settings.bids_dir,
         describe_labels(),
-        settings.fmriprep_dir,
+        settings.derivatives_dirs,
         # with parcel series, BIDS_DIR need not be a data set
         linked=not settings.timeseries or bool(read_description(settings.bids_dir)),
     )

@@ -104,6 +104,9 @@ def series_nodes(plan: RunPlan, settings: Settings) -> list[str]:
     saved = ["save_bold"] if settings.save_bold and run.has_volumes else []
     if run.timeseries:
         return ["take", "scale", "write", "draw"]
+    if run.preprocessed is not None and run.preprocessed.producer.denoised:
+        parts = ["project", "extract"] if run.has_volumes else []
+        return ["take", *parts, "scale", "write", "draw"]
     if not run.has_volumes:
         return ["take", *strategy, *_AFTER]
     if run.preprocessed is not None:

@@ -58,7 +58,7 @@ def _inputs(settings: Settings, plans: Sequence[RunPlan], rows: Sequence[Row]) -
         "volume": volumes,
     }
     said = [number_of(count, word) for word, count in counts.items() if count]
-    where = settings.fmriprep_dir or settings.bids_dir
+    where = settings.derivatives_dir or settings.bids_dir
     return f"{', '.join(said)} in {where}"
 
 

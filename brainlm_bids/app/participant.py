@@ -185,9 +185,9 @@ def _find_runs(settings: Settings, sources: SourceFiles) -> list[Run]:
 
 
 def _known_inputs(settings: Settings) -> KnownInputs:
-    roots = {"raw": settings.bids_dir}
-    if settings.fmriprep_dir is not None:  # it may lie in the raw data set
-        roots = {"fmriprep": settings.fmriprep_dir, **roots}
+    # derivatives may lie in what they were made from
+    made = reversed(settings.derivatives_dirs.items())
+    roots = {**dict(made), "raw": settings.bids_dir}
     return KnownInputs(settings.output_dir, roots, verify=settings.verify_inputs)
 
 

@@ -11,8 +11,8 @@ from brainlm_bids.app.parcellations import (
     unfit_parcellation,
 )
 from brainlm_bids.app.plugins import read_plugin_file
-from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.preprocessed import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
 from brainlm_bids.model.devices import choose_device, resolve_precision
@@ -81,7 +81,7 @@ def find_resources(settings: Settings) -> Resources:
     if settings.scaling_stats is not None:
         scaling.load_stats(settings.scaling_stats, list(parcels().names))
     space, warnings = template.space, template.warnings
-    if settings.fmriprep_dir is not None or settings.timeseries:
+    if settings.derivatives or settings.timeseries:
         # The data are already normalised: the template is only the background of figures.
         space = REAL_SPACE
         warnings = other_space(space, atlas.space)
@@ -158,7 +158,7 @@ def with_precision(settings: Settings, resources: Resources) -> Settings:
 
 
 def with_space_resources(run: Run, settings: Settings, resources: Resources) -> Run:
-    """A run of fMRIPrep with the transform or atlas that its space needs.
+    """A run of existing derivatives with the transform or atlas that its space needs.
 
     That is A424 on grayordinates, or TemplateFlow's transform from the other MNI template to ours.
     """
@@ -179,8 +179,7 @@ def with_space_resources(run: Run, settings: Settings, resources: Resources) -> 
     except UserError as error:
         problem = (
             f"{source.bold.name}: BOLD in {OTHER_TEMPLATE} needs TemplateFlow's transform to "
-            f"{REAL_SPACE} ({error}); or run fMRIPrep again with --output-spaces "
-            f"{REAL_SPACE}:res-2"
+            f"{REAL_SPACE} ({error}); or {source.producer.again}"
         )
         return replace(run, problem=problem)
     return replace(run, preprocessed=replace(source, to_template=transform))
@@ -194,7 +193,7 @@ def _with_cifti_atlas(
         label = resources.atlas.label
         problem = f"{name}: grayordinates are labelled by A424, not by {label}; give --atlas"
         return replace(run, problem=problem)
-    if settings.strategy is None and settings.denoise != "none":
+    if not source.producer.denoised and settings.strategy is None and settings.denoise != "none":
         problem = (
             f"{name}: ICA-AROMA needs voxels outside of grey matter, which CIFTI lacks; give "
             "--denoise confounds:simple (or none), or another --input-space"

@@ -34,12 +34,16 @@ PREPROCESSING = (
     *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
     *("SliceTimingCorrected", "DistortionCorrection", "EchoTimes", "EchoCombination"),
-    "EchoDenoising",
+    *("EchoDenoising", "InputData", "GrandMean"),
 )
+# Of the field InputData, what was done to series that were denoised before.
+CLEANED_BEFORE = ("HighPassFrequency", "LowPassFrequency", "RegressedConfounds")
 ALIKE = "They should be preprocessed alike."
 ADVICE = {
     "RepetitionTime": "Their series hold different frequencies; --regress-out repetition_time "
     "removes what goes along with it from the features.",
+    "GrandMean": "Where it is missing, the amplitude is in arbitrary units, and statistics of the "
+    "cohort do not fit it.",
 }
 # Digits of numbers that are compared: sidecars round differently.
 DIGITS = 4
@@ -160,6 +164,9 @@ def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
             value = round(value, DIGITS) if isinstance(value, float) else value
             if key == "DistortionCorrection" and isinstance(value, dict):
                 value = value.get("Method")  # the field map is each recording's own
+            if key == "InputData":
+                fields = value if isinstance(value, dict) else {}
+                value = [fields.get(name) for name in CLEANED_BEFORE]
             text = json.dumps(value, sort_keys=True)
             values.setdefault(text, []).append(one.stem)
         if len(values) > 1:

@@ -16,8 +16,9 @@ from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Notice
 
 T = TypeVar("T")
-# What a run's series can be made from: raw BOLD, fMRIPrep's derivatives, a given parcel series.
-RAW, FMRIPREP, SERIES = "raw", "fMRIPrep", "series"
+# What a run's series can be made from: raw BOLD, derivatives of fMRIPrep or XCP-D, a given parcel
+# series.
+RAW, FMRIPREP, XCP_D, SERIES = "raw", "fMRIPrep", "XCP-D", "series"
 # The fields of a sidecar by the names of a record's.
 TEMPLATE_FIELDS = {"name": "Name", "source": "Source", "sha256": "SHA256"}
 ATLAS_FIELDS = {
@@ -26,6 +27,16 @@ ATLAS_FIELDS = {
     "sha256": "SHA256",
     "source": "Source",
     "approximate": "Approximate",
+}
+INPUT_FIELDS = {
+    "kind": "Kind",
+    "version": "Version",
+    "space": "Space",
+    "high_pass": "HighPassFrequency",
+    "low_pass": "LowPassFrequency",
+    "regressed": "RegressedConfounds",
+    "level": "GrandMeanOf",
+    "dropped": "VolumesLeftOutAtStart",
 }
 # How well a run was registered, by the names of `brainlm_bids.preproc.registration.quality`.
 REGISTRATION_FIELDS = {
@@ -147,20 +158,46 @@ class InputInfo:
     Parameters
     ----------
     kind : str
-        `raw`, `fMRIPrep` or `series`: one of `RAW`, `FMRIPREP` and `SERIES`.
+        One of `RAW`, `FMRIPREP`, `XCP_D` and `SERIES`.
     version : str or None
-        Of fMRIPrep, if its derivatives record it.
+        Of the program whose derivatives were used, if they record it.
     space : str or None
-        Of fMRIPrep's BOLD.
+        Of its BOLD.
+    high_pass, low_pass : float or None
+        Cut-offs in Hz of the filter of series that were denoised already, as recorded with them.
+    regressed : tuple of str or None
+        The confounds that were regressed out of them; None where that is not recorded.
+    level : str or None
+        URI of the preprocessed series whose grand mean set the amplitude of a denoised one; None
+        where that is not there.
+    dropped : int or None
+        Volumes that had been left out at the start; None where that is not known.
     """
 
     kind: str
     version: str | None = None
     space: str | None = None
+    high_pass: float | None = None
+    low_pass: float | None = None
+    regressed: tuple[str, ...] | None = None
+    level: str | None = None
+    dropped: int | None = None
 
-    def sidecar(self) -> dict[str, str | bool]:
+    def sidecar(self) -> dict[str, Any]:
         """The content of the field InputData."""
-        return _recorded(self, {"kind": "Kind", "version": "Version", "space": "Space"})
+        return _recorded(self, INPUT_FIELDS)
+
+    def about_series(self) -> dict[str, str]:
+        """Description and Units of a denoised series that others made; nothing for ours."""
+        if self.kind not in (XCP_D, SERIES):
+            return {}
+        given = "as given" if self.kind == SERIES else "as XCP-D denoised and filtered it"
+        units = "arbitrary" if self.level is None else "arbitrary, grand mean 10000"
+        return {
+            "Description": f"Mean of each parcel, {given}, without further denoising or filtering; "
+            "a row per volume, bad and censored volumes and parcels without data are n/a",
+            "Units": units,
+        }
 
 
 @dataclass(frozen=True)

@@ -54,17 +54,18 @@ def write_dataset_files(
     output_dir: Path,
     bids_dir: Path | None,
     descriptions: Mapping[str, str],
-    fmriprep_dir: Path | None = None,
+    derivatives: Mapping[str, Path] | None = None,
     *,
     linked: bool = True,
 ) -> None:
     """The files of the data set as a whole; array jobs that share the folder take turns.
 
     bids_dir: None keeps the description of a folder that has one. linked: whether it is a source.
+    derivatives: existing ones that are used, by the names of their programs.
     """
     with dataset_lock(output_dir):
         if bids_dir is not None:
-            _merge_description(output_dir, bids_dir if linked else None, fmriprep_dir)
+            _merge_description(output_dir, bids_dir if linked else None, derivatives or {})
         _merge_lines(output_dir / ".bidsignore", NOT_IN_BIDS_YET)
         _merge_descriptions(output_dir / "descriptions.tsv", descriptions)
         readme = output_dir / "README.md"
@@ -130,7 +131,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _merge_description(output_dir: Path, bids_dir: Path | None, fmriprep_dir: Path | None) -> None:
+def _merge_description(
+    output_dir: Path, bids_dir: Path | None, derivatives: Mapping[str, Path]
+) -> None:
     """Add this call's sources to the description; what other calls or the user wrote stays."""
     path = output_dir / "dataset_description.json"
     present = read_json(path) if path.exists() else {}
@@ -141,10 +144,10 @@ def _merge_description(output_dir: Path, bids_dir: Path | None, fmriprep_dir: Pa
         sources.append({"URL": links["raw"], "DOI": raw.get("DatasetDOI", "n/a")})
         name = raw.get("Name") or bids_dir.name
     made = [{"Name": "brainlm-bids", "Version": __version__, "CodeURL": CODE_URL}]
-    if fmriprep_dir is not None:
-        source = read_description(fmriprep_dir)
-        links["fmriprep"] = fmriprep_dir.as_uri()
-        sources.append({"URL": links["fmriprep"], "DOI": source.get("DatasetDOI", "n/a")})
+    for key, folder in derivatives.items():
+        source = read_description(folder)
+        links[key] = folder.as_uri()
+        sources.append({"URL": links[key], "DOI": source.get("DatasetDOI", "n/a")})
         made += _dictionaries(source.get("GeneratedBy"))
     others = [
         one

@@ -1,4 +1,4 @@
-"""The runs that a call processes: raw BOLD, existing fMRIPrep derivatives, or given parcel series.
+"""The runs that a call processes: raw BOLD, existing derivatives, or given parcel series.
 
 A data set or files, and a selection, come in. `Run` values go out. What is wrong with a run is
 known by then and recorded in one line, so that a broken run never reaches the workflow.
@@ -22,13 +22,7 @@ from brainlm_bids.bids.echoes import (
     stem_of_run,
 )
 from brainlm_bids.bids.fieldmaps import Fieldmap
-from brainlm_bids.bids.fmriprep import (
-    CIFTI_SPACE,
-    SPACES,
-    Preprocessed,
-    check_derivatives,
-    find_preprocessed,
-)
+from brainlm_bids.bids.fmriprep import FMRIPREP
 from brainlm_bids.bids.headers import (
     look_at_cifti,
     look_at_image,
@@ -37,13 +31,24 @@ from brainlm_bids.bids.headers import (
 from brainlm_bids.bids.layout import Selected, find_files
 from brainlm_bids.bids.left_out import closed_reason
 from brainlm_bids.bids.names import parse, sidecar_of, with_prefix, without_prefix
+from brainlm_bids.bids.preprocessed import (
+    CIFTI_SPACE,
+    Preprocessed,
+    Producer,
+    check_derivatives,
+    find_preprocessed,
+)
 from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.slices import SliceTable
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.timeseries import stem_of
+from brainlm_bids.bids.xcp_d import XCP_D, complete, preprocessed_series
 from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Notice
 from brainlm_bids.settings import Settings
+
+# By their names in `--derivatives`.
+PRODUCERS = {producer.key: producer for producer in (FMRIPREP, XCP_D)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Run:
     echoes, echo_times
         Its echoes, if there are several, and their echo times in s, which ascend.
     preprocessed
-        Its files in existing fMRIPrep derivatives, if it starts from those.
+        Its files in existing derivatives of fMRIPrep or XCP-D, if it starts from those.
     timeseries
         Whether the source is a parcel series that was made elsewhere.
     traceback
@@ -210,7 +215,8 @@ class Run:
         """A BIDS URI into the data set that the run is read from; the address of other files."""
         if self.timeseries or not path.is_relative_to(self.bids_dir):
             return path.as_uri()
-        return bids_uri(path, self.bids_dir, "raw" if self.preprocessed is None else "fmriprep")
+        source = self.preprocessed
+        return bids_uri(path, self.bids_dir, "raw" if source is None else source.producer.key)
 
 
 def bids_uri(path: Path, bids_dir: Path, dataset: str = "raw") -> str:
@@ -269,13 +275,13 @@ def find_runs(settings: Settings, sources: SourceFiles | None = None) -> list[Ru
 
 def select_runs(settings: Settings) -> Selection:
     """The BOLD runs of the selection, by the names of their files; raises as `find_runs`."""
-    root = settings.fmriprep_dir or settings.bids_dir
+    root = settings.derivatives_dir or settings.bids_dir
     missing = [path for path in missing_subdatasets(root) if _is_asked_for(path, root, settings)]
     around = next((path for path in missing if root.resolve().is_relative_to(path)), None)
     if around is not None:
         raise UserError(f"{root}: {not_installed(around)}")
-    if settings.fmriprep_dir is not None:
-        return _select_preprocessed(settings, settings.fmriprep_dir, missing)
+    if settings.producer is not None:
+        return _select_preprocessed(settings, root, PRODUCERS[settings.producer], missing)
     files = find_files(settings)
     if not (files.bold or files.left_out or files.closed or missing):
         raise UserError(f"{settings.bids_dir}: {no_match(files.every_bold, settings)}")
@@ -333,11 +339,14 @@ def guarded(run: Run, describe: Callable[[Run], Run]) -> Run:
         return run.broken(error)
 
 
-def _select_preprocessed(settings: Settings, root: Path, missing: Sequence[Path]) -> Selection:
-    """Runs of fMRIPrep's output folder; missing: its subdatasets that are not installed."""
-    check_derivatives(root)
+def _select_preprocessed(
+    settings: Settings, root: Path, producer: Producer, missing: Sequence[Path]
+) -> Selection:
+    """Runs of a program's output folder; missing: its subdatasets that are not installed."""
+    check_derivatives(root, producer)
     wanted = wanted_labels(settings)
-    found = find_preprocessed(root, settings.participant_label, _spaces(settings))
+    spaces = _spaces(settings, producer)
+    found = find_preprocessed(root, producer, settings.participant_label, spaces)
     chosen = [one for one in found if is_selected(one.stem, wanted)]
     if not chosen and not missing:
         names = [one.stem for one in found]
@@ -351,33 +360,37 @@ def _select_preprocessed(settings: Settings, root: Path, missing: Sequence[Path]
         else:
             others.append(_not_taken(one.path, one.reason, root))
     others += _without_runs(root, settings, [*runs, *others])
-    return Selection(runs, others, partial(PreprocessedDescriber, settings.bids_dir))
+    before = settings.derivatives_dirs.get(FMRIPREP.key)
+    return Selection(runs, others, partial(PreprocessedDescriber, settings.bids_dir, before))
 
 
-def _spaces(settings: Settings) -> Sequence[str]:
-    """Which of fMRIPrep's BOLD files to take, in the order of preference."""
+def _spaces(settings: Settings, producer: Producer) -> Sequence[str]:
+    """Which of a program's BOLD files to take, in the order of preference."""
     if settings.input_space != "auto":
         return (settings.input_space,)
-    if settings.strategy is None and settings.denoise != "none":
+    if not producer.denoised and settings.strategy is None and settings.denoise != "none":
         # ICA-AROMA looks at voxels outside of grey matter, which CIFTI lacks.
-        return [space for space in SPACES if space != CIFTI_SPACE]
-    return SPACES
+        return [space for space in producer.spaces if space != CIFTI_SPACE]
+    return producer.spaces
 
 
 class PreprocessedDescriber:
-    """Describes runs of fMRIPrep; what a sidecar lacks is taken from the raw run's."""
+    """Describes runs of other derivatives; what a sidecar lacks is taken from the raw run's.
 
-    def __init__(self, raw_dir: Path, sources: SourceFiles) -> None:
+    before: the folder of fMRIPrep, where runs start from what was made of its series.
+    """
+
+    def __init__(self, raw_dir: Path, before: Path | None, sources: SourceFiles) -> None:
         self._raw_dir = raw_dir
+        self._before = before
         self._sources = sources
 
     def depends_on(self, run: Run) -> list[Path]:
-        """The files of a run, and the sidecars of its series, its confounds and the raw run."""
-        source = run.preprocessed
-        assert source is not None
+        """The files of a run, and the sidecars of its series, its tables and the raw run."""
+        source = self._with_level(run)
         described = self._sources.sidecars(run.source, run.bids_dir)
         texts = [*described, *self._sources.sidecars(self._raw(run), self._raw_dir)]
-        texts.append(sidecar_of(source.confounds))
+        texts += [] if source.confounds is None else [sidecar_of(source.confounds)]
         return [*source.files, *(path for path in texts if path.exists() or path.is_symlink())]
 
     def _raw(self, run: Run) -> Path:
@@ -385,11 +398,23 @@ class PreprocessedDescriber:
         name = f"{run.preprocessed.stem}_bold.nii.gz"
         return self._raw_dir / run.source.relative_to(run.bids_dir).with_name(name)
 
-    def describe(self, run: Run) -> Run:
-        """One run of fMRIPrep."""
+    def _with_level(self, run: Run) -> Preprocessed:
+        """The files of a run, with what a denoised series was made from."""
         source = run.preprocessed
         assert source is not None
+        if not source.producer.denoised:
+            return source
+        try:
+            metadata = self._sources.metadata(run.source, run.bids_dir)
+        except UserError:  # told where the run is described
+            metadata = {}
+        level = preprocessed_series(source, run.bids_dir, metadata, self._before)
+        return replace(source, level=level)
+
+    def describe(self, run: Run) -> Run:
+        """One run of a program's derivatives."""
         self._sources.recall(run.stem)
+        source = self._with_level(run)
         absent = self._sources.absent_among(self.depends_on(run))
         if absent:
             return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
@@ -410,7 +435,11 @@ class PreprocessedDescriber:
             look = look_at_image(run.source, run.tr, raw=False, loader=self._sources.head)
             if look.problem is None:
                 run = replace(run, shape=tuple(self._sources.head(run.source).shape))
-        return replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
+        run = replace(run, problem=look.problem, skip=look.skip, warnings=look.warnings)
+        if not source.producer.denoised:
+            return run
+        source, notices = complete(source, self._raw(run))
+        return replace(run, preprocessed=source, warnings=(*run.warnings, *notices))
 
 
 class RawDescriber:

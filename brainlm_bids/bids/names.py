@@ -11,18 +11,19 @@ from functools import cached_property
 from pathlib import Path
 
 # All entities, in the order of BIDS 1.11 (rules/entities.yaml of its schema). Not in BIDS yet:
-# from, to, mode (proposal 14: transforms), model (proposal 39), stat (as XCP-D has it), scaling.
+# from, to, mode (proposal 14: transforms), model (proposal 39), stat and hash (of a set of
+# parameters; as XCP-D has them), scaling.
 ENTITIES = (
     *("sub", "tpl", "ses", "cohort", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce"),
     *("trc", "stain", "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc"),
     *("hemi", "from", "to", "mode", "space", "split", "recording", "chunk", "atlas", "seg"),
-    *("scale", "res", "den", "label", "model", "scaling", "stat", "desc"),
+    *("scale", "res", "den", "label", "model", "scaling", "stat", "hash", "desc"),
 )
 # Those that a derivative adds to the name of its source.
 ADDED = frozenset(
     {
         *("cohort", "hemi", "from", "to", "mode", "space", "atlas", "seg", "scale", "res", "den"),
-        *("label", "model", "scaling", "stat", "desc"),
+        *("label", "model", "scaling", "stat", "hash", "desc"),
     }
 )
 # In place of a subject, in the names of what describes a whole cohort.

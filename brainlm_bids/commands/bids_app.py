@@ -144,15 +144,7 @@ def _check_states(settings: Settings, given: dict[str, Any]) -> None:
 
 
 def _check(settings: Settings) -> None:
-    if settings.input_space != "auto" and settings.fmriprep_dir is None:
-        raise UserError(
-            "--input-space selects among the files of fMRIPrep: give --derivatives fmriprep=PATH"
-        )
-    if settings.strategy is not None and settings.fmriprep_dir is None:
-        raise UserError(
-            f"--denoise {settings.denoise} uses fMRIPrep's confounds: give --derivatives "
-            "fmriprep=PATH"
-        )
+    _check_derivatives(settings)
     if settings.assume_orientation is not None and (settings.derivatives or settings.timeseries):
         raise UserError("--assume-orientation has an effect on raw images only")
     if settings.slice_timing and (settings.derivatives or settings.timeseries):
@@ -171,6 +163,43 @@ def _check(settings: Settings) -> None:
     _check_numbers(settings)
     if "none" in settings.model and len(settings.model) > 1:
         raise UserError("--model none cannot be combined with other models")
+
+
+def _check_derivatives(settings: Settings) -> None:
+    """Refuse what existing derivatives cannot do, or what they would suffer twice."""
+    if len(settings.derivatives) > len(settings.derivatives_dirs):
+        raise UserError(
+            f"--derivatives {' '.join(settings.derivatives)}: give one folder of a program"
+        )
+    if settings.input_space != "auto" and not settings.derivatives:
+        raise UserError(
+            "--input-space selects among the files of --derivatives: give fmriprep=PATH or "
+            "xcp_d=PATH"
+        )
+    if settings.strategy is not None and not settings.derivatives:
+        raise UserError(
+            f"--denoise {settings.denoise} uses fMRIPrep's confounds: give --derivatives "
+            "fmriprep=PATH"
+        )
+    if settings.producer is None:
+        return
+    from brainlm_bids.bids.inputs import PRODUCERS
+
+    producer = PRODUCERS[settings.producer]
+    if settings.input_space not in ("auto", *producer.spaces):
+        raise UserError(
+            f"--input-space {settings.input_space}: {producer.title} writes no series in it; give "
+            f"one of {', '.join(producer.spaces)}"
+        )
+    if not producer.denoised:
+        return
+    for name in ("denoise", "high_pass", "low_pass", "save_bold", "save_parcels"):
+        row, value = TABLE[name], getattr(settings, name)
+        if value not in (row.default, "none"):
+            raise UserError(
+                f"{row.flag} has no effect on the series of {producer.title}, which are denoised "
+                "and filtered already, and are used as they are; leave it out"
+            )
 
 
 def _check_tedana(settings: Settings) -> None:
@@ -195,9 +224,9 @@ def _check_files(settings: Settings) -> None:
             waits = row.several and path is not None and path.is_symlink()
             if path is not None and not path.is_file() and not waits:
                 raise UserError(f"{row.flag} {path}: there is no such file")
-    folder = settings.fmriprep_dir
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"--derivatives {folder}: there is no such folder")
+    for folder in settings.derivatives_dirs.values():
+        if not folder.is_dir():
+            raise UserError(f"--derivatives {folder}: there is no such folder")
 
 
 def _check_numbers(settings: Settings) -> None:

@@ -5,6 +5,7 @@ A file in; what the rest of the graph needs of it out, in the files that `Realig
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
@@ -53,17 +54,8 @@ class TakeCifti(ArrayInterface):
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.preproc import steps
 
-        with reading(Path(self.inputs.bold)):
-            bold = open_image(self.inputs.bold)
-            series = np.asarray(bold.dataobj, dtype=np.float32)  # (T, V)
-        atlas = open_image(self.inputs.labels)
-        if bold.header.get_axis(1) != atlas.header.get_axis(1):
-            raise UserError(
-                f"{self.inputs.bold}: its grayordinates are not those of {self.inputs.labels}; "
-                "91k is needed (fMRIPrep's --cifti-output 91k)"
-            )
+        series, labels = load_grayordinates(self.inputs.bold, self.inputs.labels)
         table = read_confounds(self.inputs.confounds, len(series))
-        labels = np.asarray(atlas.dataobj).ravel().astype(np.int64)
         with errors_about(self.inputs.bold):
             run = steps.take_cifti(
                 series,
@@ -72,7 +64,7 @@ class TakeCifti(ArrayInterface):
                 n_dummy=self.inputs.dummy_scans,
                 min_parcel_coverage=self.inputs.min_parcel_coverage,
                 max_bad_volumes=self.inputs.max_bad_volumes,
-                others=self._others(),
+                others=load_labels(self.inputs.parcellations),
             )
         for name in ("parcels", "confounds", "coverage", "motion"):
             self._results[name] = payloads.save(getattr(run, name), folder / name)
@@ -88,11 +80,45 @@ class TakeCifti(ArrayInterface):
         )
         self._results |= save_quality(*measured, folder)
 
-    def _others(self) -> list[tuple[NDArray[np.int64], int]]:
-        found = [
-            payloads.load(resources.Labelled, path) for path in self.inputs.parcellations or ()
-        ]
-        return [(one.labels.astype(np.int64), len(one.index)) for one in found]
+
+def load_labels(parcellations: Any) -> list[tuple[NDArray[np.int64], int]]:
+    """Labels (V,) and number of parcels of further atlases on grayordinates, from their files."""
+    found = [payloads.load(resources.Labelled, path) for path in parcellations or ()]
+    return [(one.labels.astype(np.int64), len(one.index)) for one in found]
+
+
+def load_grayordinates(bold: str, labels: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read a series of grayordinates and the atlas on them.
+
+    Parameters
+    ----------
+    bold
+        A `.dtseries.nii`, 91k.
+    labels
+        A `.dlabel.nii`.
+
+    Returns
+    -------
+    series
+        (T, V) float32.
+    labels
+        (V,).
+
+    Raises
+    ------
+    UserError
+        If a file is damaged, or the grayordinates of the two differ.
+    """
+    with reading(Path(bold)):
+        image = open_image(bold)
+        series = np.asarray(image.dataobj, dtype=np.float32)
+    atlas = open_image(labels)
+    if image.header.get_axis(1) != atlas.header.get_axis(1):
+        raise UserError(
+            f"{bold}: its grayordinates are not those of {labels}; 91k is needed (fMRIPrep's "
+            "--cifti-output 91k)"
+        )
+    return series, np.asarray(atlas.dataobj).ravel().astype(np.int64)
 
 
 class _TakeTimeseriesInputs(ArrayInputSpec):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from brainlm_bids.bids.context import FMRIPREP, RAW, SERIES
+from brainlm_bids.bids.context import FMRIPREP, RAW, SERIES, XCP_D
 from brainlm_bids.notices import Kind
 from brainlm_bids.report.clauses import counted, quoted, said, span
 from brainlm_bids.report.manuscript import Block, Bullets, Heading, Manuscript, Paragraph
@@ -99,13 +99,13 @@ def _origin(run: RunRecord) -> str:
             "processing started from a parcel time series that had been made with other software "
             "and was used as given; its preprocessing is not described here"
         )
-    if run.kind == FMRIPREP:
+    if run.kind in (FMRIPREP, XCP_D):
         source = mapping(run.series.get("InputData"))
         version = f" {quoted(source['Version'])}" if source.get("Version") else ""
-        return (
-            f"processing started from the outputs of fMRIPrep{version} [@fmriprep] in BIDS format "
-            "[@bids]"
-        )
+        program = f"fMRIPrep{version} [@fmriprep]"
+        if run.kind == XCP_D:
+            program = f"XCP-D{version} [@xcpd]"
+        return f"processing started from the outputs of {program} in BIDS format [@bids]"
     return "the outputs do not record the kind of input data (they are of an earlier version)"
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from brainlm_bids.bids.context import FMRIPREP, RAW, REGISTRATION_FIELDS, SERIES
+from brainlm_bids.bids.context import FMRIPREP, RAW, REGISTRATION_FIELDS, SERIES, XCP_D
 from brainlm_bids.notices import Kind
 from brainlm_bids.report.clauses import counted, quoted, said, span
+from brainlm_bids.report.methods_denoised import censoring, cleaning, left_out, n_censored
 from brainlm_bids.report.run_records import RunRecord, mapping
 from brainlm_bids.report.values import as_float, joined
 
@@ -89,8 +90,8 @@ def template(run: RunRecord) -> str:
 
 
 def _registration(run: RunRecord) -> str | None:
-    if run.kind == FMRIPREP:
-        return _of_fmriprep(run)
+    if run.kind in (FMRIPREP, XCP_D):
+        return _of_derivatives(run)
     if run.kind != RAW:
         return None
     if not run.t1w:
@@ -137,17 +138,21 @@ def _brain(run: RunRecord) -> str | None:
     return None
 
 
-def _of_fmriprep(run: RunRecord) -> str:
+def _of_derivatives(run: RunRecord) -> str:
     space = quoted(mapping(run.series.get("InputData")).get("Space") or "an unknown space")
+    whose, state, tables = "fMRIPrep’s", "preprocessed", "confounds"
+    if run.kind == XCP_D:
+        whose, state, tables = "XCP-D’s", "denoised", "tables of motion and outliers"
     if space == "fsLR":
         return (
-            "fMRIPrep’s grayordinates (fsLR, 91k) and confounds were used; no image was registered "
-            "or resampled"
+            f"{whose} {state} grayordinates (fsLR, 91k) and {tables} were used; no image was "
+            "registered or resampled"
         )
-    taken = f"fMRIPrep’s preprocessed BOLD series in {space} space and its confounds were used"
+    taken = f"{whose} {state} BOLD series in {space} space and its {tables} were used"
     if space == mapping(run.series.get("Template")).get("Name", run.naming.space):
         return f"{taken}, and no image was registered"
-    return f"{taken}, with fMRIPrep’s transforms from there to {template(run)}"
+    maker = "TemplateFlow’s transform" if run.kind == XCP_D else "fMRIPrep’s transforms"
+    return f"{taken}, with {maker} from there to {template(run)}"
 
 
 # --- a BOLD run ------------------------------------------------------------------------------
@@ -158,7 +163,9 @@ def preprocessing(runs: Sequence[RunRecord]) -> str:
     parts = [
         said([_slice_timing(run) for run in runs]),
         _dummy_volumes(runs),
+        said([left_out(run) for run in runs]),
         _bad_volumes(runs),
+        censoring(runs),
         said([_motion(run) for run in runs]),
         said([_echoes(run) for run in runs]),
         said([_outliers(run) for run in runs]),
@@ -175,6 +182,8 @@ def _slice_timing(run: RunRecord) -> str | None:
         return "slice timing was not corrected"
     if run.kind == FMRIPREP:
         return "slice timing was corrected by fMRIPrep"
+    if run.kind == XCP_D:
+        return "slice timing had been corrected before XCP-D"
     return (
         "slice timing was corrected with a Kaiser-windowed sinc, after head motion had been "
         "estimated and before it was removed, to the middle between the first and the last slice"
@@ -183,12 +192,13 @@ def _slice_timing(run: RunRecord) -> str | None:
 
 def _dummy_volumes(runs: Sequence[RunRecord]) -> str:
     counts = [int(run.series.get("DummyVolumes") or 0) for run in runs]
-    of_volumes = [count for run, count in zip(runs, counts, strict=True) if run.kind != SERIES]
+    others = (SERIES, XCP_D)
+    of_volumes = [count for run, count in zip(runs, counts, strict=True) if run.kind not in others]
     if not of_volumes:
         return ""
 
     def clause(run: RunRecord, count: int) -> str | None:
-        if run.kind == SERIES:
+        if run.kind in others:
             return None
         detected = run.series.get("DummyVolumesDetected")
         if detected is None:
@@ -204,20 +214,26 @@ def _dummy_volumes(runs: Sequence[RunRecord]) -> str:
 
 
 def _bad_volumes(runs: Sequence[RunRecord]) -> str:
-    counts = [_count(run.series.get("BadVolumes")) for run in runs]
+    counts = [_n_bad(run) for run in runs]
     known = [count for count in counts if count is not None]
     if not known:
         return ""
     affected = [count for count in known if count]
-    start = (
-        "Volumes that were empty, frozen, or far too bright or too dark as a whole were looked for"
-    )
+    judged = any(run.kind != XCP_D for run in runs)  # its series have no brightness
+    what = "empty, frozen, or far too bright or too dark" if judged else "empty or frozen"
+    start = f"Volumes that were {what} as a whole were looked for"
     if not affected:
         return f"{start}; there were none."
     return (
         f"{start}. {counted(len(affected), 'run')} of {len(runs)} had {span(affected)} of them. "
         "They were left out of every estimate and fit, and interpolated in time for BrainLM."
     )
+
+
+def _n_bad(run: RunRecord) -> int | None:
+    """Bad volumes of a run, without those that were censored for head motion."""
+    n_bad = _count(run.series.get("BadVolumes"))
+    return None if n_bad is None else n_bad - n_censored(run)
 
 
 def _count(value: object) -> int | None:
@@ -229,6 +245,8 @@ def _count(value: object) -> int | None:
 
 
 def _motion(run: RunRecord) -> str | None:
+    if run.kind == XCP_D:
+        return "head motion had been corrected before XCP-D, whose table of motion was used"
     if run.kind == FMRIPREP:
         return "head motion had been corrected by fMRIPrep, whose motion parameters were used"
     if run.kind != RAW:
@@ -289,7 +307,11 @@ def _grand_mean(run: RunRecord) -> str | None:
     mean = as_float(run.series.get("GrandMean"))
     if mean is None:
         return None
-    return f"the run was multiplied by one factor that sets the median of the brain to {mean:g}"
+    before = " in the preprocessed series" if run.kind == XCP_D else ""
+    return (
+        "the run was multiplied by one factor that sets the median of the brain"
+        f"{before} to {mean:g}"
+    )
 
 
 # --- denoising -------------------------------------------------------------------------------
@@ -332,6 +354,8 @@ def _decomposition(runs: Sequence[RunRecord]) -> str:
 def _removal(run: RunRecord) -> str | None:
     if run.kind == SERIES:
         return None
+    if run.kind == XCP_D:
+        return cleaning(run)
     mode = str(run.series.get("Denoising") or "")
     filters = _filters(run)
     if mode in ("nonaggr", "aggr"):

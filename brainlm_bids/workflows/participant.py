@@ -14,6 +14,7 @@ from brainlm_bids.bids.names import parse
 from brainlm_bids.image_files import open_image
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.anatomical import anatomical_workflow
+from brainlm_bids.workflows.denoised import denoised_workflow
 from brainlm_bids.workflows.embedding import model_node
 from brainlm_bids.workflows.functional import (
     connect_geometry,
@@ -27,6 +28,8 @@ from brainlm_bids.workflows.series import series_workflow
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
+
+    from brainlm_bids.bids.inputs import Run
 
 WORKFLOW = "brainlm_bids"
 
@@ -70,11 +73,20 @@ def _add_series(
 
 def _functional(plan: RunPlan, inputs: Inputs, settings: Settings) -> Workflow:
     name, run = node_name("func", plan.stages.recording), plan.run
+    if run.preprocessed is not None and run.preprocessed.producer.denoised:
+        size = _gigabytes(run.source)
+        denoised = denoised_workflow(name, run, size, plan.context, inputs, settings)
+        return _on_template(denoised, run, inputs)
     if not run.has_volumes:
         return series_workflow(name, run, _gigabytes(run.source), plan.context, settings)
     size = _gigabytes(run.source)
     functional = functional_workflow(name, run, size, plan.context, inputs, settings)
-    if not run.is_raw:
+    return functional if run.is_raw else _on_template(functional, run, inputs)
+
+
+def _on_template(functional: Workflow, run: Run, inputs: Inputs) -> Workflow:
+    """The graph of a run whose volumes, if it has any, are shown on the template."""
+    if run.has_volumes:
         draw = functional.get_node("draw")
         draw.inputs.fixed, draw.inputs.fixed_mask = inputs.template, inputs.template_mask
     return functional

@@ -13,8 +13,9 @@ from brainlm_bids.app.plan import run_inputs
 from brainlm_bids.app.resources import Resources, find_resources
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.distortion import in_one_line
-from brainlm_bids.bids.fmriprep import Preprocessed
+from brainlm_bids.bids.fmriprep import FMRIPREP
 from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.preprocessed import Preprocessed
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
@@ -175,7 +176,7 @@ def _of_fmriprep(root: Path, sources: Any = None) -> str:
     bold = root / "sub-01/func/sub-01_task-rest_space-T1w_desc-preproc_bold.nii.gz"
     bold.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"RepetitionTime": 2.0} | ({} if sources is None else {"Sources": sources})
-    files = Preprocessed("sub-01_task-rest", bold, "T1w", bold.with_name("confounds.tsv"))
+    files = Preprocessed(FMRIPREP, "sub-01_task-rest", bold, "T1w", bold.with_name("confounds.tsv"))
     return str(distortion_info(Run(bold, root, metadata, preprocessed=files)))
 
 

@@ -17,7 +17,8 @@ from methods_claims import check
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.bids.fmriprep import find_preprocessed
+from brainlm_bids.bids.fmriprep import FMRIPREP
+from brainlm_bids.bids.preprocessed import find_preprocessed
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_tsv
 from brainlm_bids.preproc.denoising.fmriprep import known_confounds, motion_parameters, n_non_steady
@@ -310,7 +311,7 @@ def test_what_is_not_fmriprep_is_refused(raw: Path, tmp_path: Path) -> None:
     made = {"Name": "x", "GeneratedBy": [{"Name": "xcp_d"}, {"Name": "fMRIPrep"}]}
     (folder / "dataset_description.json").write_text(json.dumps(made))
     done = _call(raw, folder, tmp_path / "out")
-    assert done.returncode == 2 and "XCP-D's series are in other atlases" in done.stderr
+    assert done.returncode == 2 and f"--derivatives xcp_d={folder}" in done.stderr
 
 
 def test_two_millimetres_are_preferred_and_subjects_are_found_fast(tmp_path: Path) -> None:
@@ -323,14 +324,14 @@ def test_two_millimetres_are_preferred_and_subjects_are_found_fast(tmp_path: Pat
             ).touch()
         (func / f"sub-{subject:04d}_task-a_desc-confounds_timeseries.tsv").touch()
     started = time.monotonic()
-    found = find_preprocessed(tmp_path, ["0500"])
+    found = find_preprocessed(tmp_path, FMRIPREP, ["0500"])
     seconds = time.monotonic() - started
     assert [one.files.bold.name for one in found if one.files] == [
         f"sub-0500_task-a_space-{SPACE}_res-2_desc-preproc_bold.nii.gz"
     ]
     assert seconds < 0.5  # one folder is listed, whatever lies beside it
     with pytest.raises(UserError, match="no folder sub-9999; has fMRIPrep been run"):
-        find_preprocessed(tmp_path, ["9999"])
+        find_preprocessed(tmp_path, FMRIPREP, ["9999"])
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def _recordings(**changes: Any) -> list[Recording]:
         ("Coregistration", "mutual information"),
         ("Coregistration", None),
         ("Denoising", "none"),
+        ("InputData", {"Kind": "XCP-D", "LowPassFrequency": 0.08}),
+        ("GrandMean", 10000),
         ("DistortionCorrection", {"Method": "none", "Reason": "--ignore fieldmaps"}),
     ],
 )
@@ -51,6 +53,7 @@ def test_a_difference_is_warned_about(key: str, value: Any) -> None:
 def test_recordings_that_are_alike_but_for_rounding() -> None:
     assert mixed_settings(_recordings()) == []
     assert mixed_settings(_recordings(RepetitionTime=0.73500001)) == []
+    assert mixed_settings(_recordings(InputData={"Kind": "raw", "Version": "1"})) == []
     other = {"Method": "phase difference", "FieldMap": ["another"]}
     assert mixed_settings(_recordings(DistortionCorrection=other)) == []
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from brainlm_bids.bids.names import ADDED, ENTITIES, build, common_stem, matches, parse
 
-NOT_IN_BIDS = {"from", "to", "mode", "model", "scaling", "stat"}
+NOT_IN_BIDS = {"hash", "from", "to", "mode", "model", "scaling", "stat"}
 LABELS = st.from_regex(r"[A-Za-z0-9]{1,6}", fullmatch=True)
 
 

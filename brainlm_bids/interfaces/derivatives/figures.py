@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from brainlm_bids import resources
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.context import RunContext, from_plain
+from brainlm_bids.bids.context import XCP_D, RunContext, from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInterface
@@ -20,6 +20,9 @@ from brainlm_bids.parcels.steps import Scaled
 
 if TYPE_CHECKING:
     from brainlm_bids.preproc.steps import Motion
+
+# What is drawn in place of the BOLD reference of runs that have none.
+SHOWN = {XCP_D: "standard deviation of the BOLD"}
 
 
 class _FiguresInputs(RunInputs):
@@ -87,6 +90,7 @@ class DrawFunctional(ArrayInterface):
         pull = payloads.load_pull(self.inputs.transform, self.inputs.matrix, self.inputs.distortion)
         moved = resample_to(boldref, affine, fixed.shape, fixed_affine, pull, 1)
         name = "T1w" if on_t1w else naming.space
+        shown = SHOWN.get(self._context.input_data.kind, "BOLD reference")
         brain = load_mask(self.inputs.fixed_mask)
         plot_thumbnail(small, moved, fixed_affine, brain)
         plot_registration(
@@ -95,9 +99,9 @@ class DrawFunctional(ArrayInterface):
             fixed_affine,
             moved,
             {f"{name} brain": brain},
-            title=f"BOLD reference in {name} space",
+            title=f"{shown} in {name} space",
             fixed_name=name,
-            moving_name="BOLD reference",
+            moving_name=shown,
         )
         return [mask_figure, coreg_figure, small, *self._distortion(naming, boldref, affine)]
 
@@ -136,7 +140,7 @@ class DrawFunctional(ArrayInterface):
         motion, settings = self._motion(), self._context.settings
         tr, bad = self._context.tr, _bad(motion)
         confounds = payloads.load(dict, self.inputs.confounds)
-        paths = [naming.figure(name) for name in ("motion", "carpet")]
+        paths = [naming.figure("motion")]
         plot_motion(
             paths[0],
             confounds,
@@ -146,6 +150,9 @@ class DrawFunctional(ArrayInterface):
             settings.dvars_spike_threshold,
             bad,
         )
+        if not self.inputs.parcels:  # there is no series before denoising
+            return paths
+        paths.append(naming.figure("carpet"))
         plot_carpet(
             paths[1],
             payloads.load(np.ndarray, self.inputs.parcels),

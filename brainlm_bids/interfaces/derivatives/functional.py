@@ -352,7 +352,8 @@ class WriteFunctional(ArrayInterface):
             "Configuration": self._context.configuration,
             "Warnings": to_json(self._warnings),
         }
-        self._table("denoised", names, denoised.T.tolist(), Sources=self._context.sources, **made)
+        own = {"Sources": self._context.sources, **self._context.input_data.about_series()}
+        self._table("denoised", names, denoised.T.tolist(), **own, **made)
         if self.inputs.parcels:
             self._write_parcels(names, denoised)
         derived = {"Sources": [self._naming.uri(self._naming.path("denoised"))]}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainlm_bids import files
-from brainlm_bids.bids.context import RAW, RunContext
+from brainlm_bids.bids.context import RAW, XCP_D, RunContext
 from brainlm_bids.interfaces import payloads
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ OF_IMAGES = (
 )
 RESAMPLED = "depends on the axes and the background of the acquisition; fMRIPrep resampled the run"
 GRAYORDINATES = "the run has grayordinates and no image"
+DENOISED = "XCP-D cleaned the series and removed its mean"
 NO_BACKGROUND = "there is no signal outside the brain"
 NOT_DEFINED = "not defined for the values of this run"
 
@@ -62,7 +63,7 @@ def missing(quality: "ImageQuality", kind: str) -> dict[str, str]:
     quality
         Of the run.
     kind
-        Of its input, raw or fMRIPrep's.
+        Of its input, see `InputInfo`.
 
     Returns
     -------
@@ -70,10 +71,13 @@ def missing(quality: "ImageQuality", kind: str) -> dict[str, str]:
         Name of a measure to the reason.
     """
     known: dict[str, str] = {"fber": NO_BACKGROUND}
-    if kind != RAW:
+    absent = [name for name, value in asdict(quality).items() if value is None]
+    if kind == XCP_D:
+        sizes = {name for name in OF_IMAGES if name.startswith(("size", "spacing"))}
+        known = {name: GRAYORDINATES if name in sizes else DENOISED for name in absent}
+    elif kind != RAW:
         names, reason = (
             (OF_IMAGES, GRAYORDINATES) if quality.size_x is None else (OF_ACQUISITION, RESAMPLED)
         )
         known = dict.fromkeys(names, reason)
-    absent = [name for name, value in asdict(quality).items() if value is None]
     return {name: known.get(name, NOT_DEFINED) for name in absent}

@@ -97,6 +97,7 @@ class ParcelTable:
         }
         derived = {"Sources": [naming.uri(naming.path("denoised"))], **spaces}
         sidecars = {"coverage": sources | spaces, "denoised": sources | described}
+        sidecars["denoised"] |= self.context.input_data.about_series()
         sidecars["pearson"] = derived
         written = [
             files.write_tsv(naming.path("coverage"), header, columns),

@@ -7,7 +7,7 @@ import numpy as np
 from nipype.interfaces.base import File, traits
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.context import RAW, SERIES, RunContext
+from brainlm_bids.bids.context import RAW, SERIES, XCP_D, RunContext
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec
 from brainlm_bids.interfaces.context import Record
@@ -66,7 +66,9 @@ def how_it_was_made(context: RunContext) -> dict[str, Any]:
         "RandomSeed": settings.random_seed,
         "SoftwareVersions": software_versions(),
     }
-    if source.kind == SERIES:
+    if source.level is not None:
+        made["GrandMean"] = GRAND_MEAN
+    if source.kind in (SERIES, XCP_D):
         return made
     made["DummyVolumesDetected"] = settings.dummy_scans is None
     made["GrandMean"] = GRAND_MEAN

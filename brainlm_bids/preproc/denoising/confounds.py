@@ -288,11 +288,22 @@ def confounds_table(
     # comparisons with NaN are False: the first volume is never a spike
     spikes = (displacement > fd_spike_threshold) | (standardised > dvars_spike_threshold)
     spikes[:n_dummy] = False
-    table |= _numbered(MOTION_OUTLIER, np.eye(n_volumes)[:, spikes])
+    table |= motion_outlier_columns(spikes)
     if good is not None:
         table |= bad_volume_columns(good, n_dummy)
     _check_lengths(table, n_volumes)
     return table
+
+
+def motion_outlier_columns(outliers: NDArray[np.bool_]) -> dict[str, FloatArray]:
+    """A column motion_outlierXX (T,) for each volume that is marked in (T,).
+
+    Examples
+    --------
+    >>> motion_outlier_columns(np.array([False, True]))
+    {'motion_outlier00': array([0., 1.])}
+    """
+    return _numbered(MOTION_OUTLIER, np.eye(len(outliers))[:, outliers])
 
 
 def expanded(name: str, values: NDArray[Any]) -> dict[str, FloatArray]:

@@ -7,6 +7,7 @@ A node of the graph, a notebook and a test call the same functions::
     several echoes  realign_echoes → the same
     a field map     measure_field → undistort, between realign and coregister
     fMRIPrep's    take_preprocessed → project → extract_preprocessed → …, or take_cifti → …
+    XCP-D's       find_gaps → take_denoised → project → extract_denoised, or take_denoised_cifti
     a series      take_series
     anatomy       prepare_t1w → normalise
 
@@ -22,6 +23,16 @@ from brainlm_bids.preproc.steps.anatomical import (
     normalise,
     prepare_t1w,
     resample_anatomy,
+)
+from brainlm_bids.preproc.steps.denoised import (
+    Censoring,
+    DenoisedGrayordinates,
+    Taken,
+    extract_denoised,
+    find_gaps,
+    level_factor,
+    take_denoised,
+    take_denoised_cifti,
 )
 from brainlm_bids.preproc.steps.denoising import (
     Decisions,
@@ -59,6 +70,7 @@ from brainlm_bids.preproc.steps.functional import (
 from brainlm_bids.preproc.steps.image_quality import (
     ImageQuality,
     Voxels,
+    measure_denoised,
     measure_grayordinates,
     measure_image,
 )
@@ -83,11 +95,13 @@ from brainlm_bids.preproc.steps.unwarping import Unwarped, unwarp_by_boundary
 __all__ = [
     "Anatomy",
     "AromaSamples",
+    "Censoring",
     "Components",
     "Coregistration",
     "Decisions",
     "Decompose",
     "Denoised",
+    "DenoisedGrayordinates",
     "Design",
     "EchoSummary",
     "Extracted",
@@ -105,6 +119,7 @@ __all__ = [
     "SingleBand",
     "SliceTimes",
     "Summary",
+    "Taken",
     "TeDependence",
     "Undistorted",
     "Unwarped",
@@ -115,7 +130,11 @@ __all__ = [
     "decompose",
     "denoise",
     "extract",
+    "extract_denoised",
     "extract_preprocessed",
+    "find_gaps",
+    "level_factor",
+    "measure_denoised",
     "measure_field",
     "measure_grayordinates",
     "measure_image",
@@ -130,6 +149,8 @@ __all__ = [
     "summarise",
     "summarise_series",
     "take_cifti",
+    "take_denoised",
+    "take_denoised_cifti",
     "take_preprocessed",
     "take_series",
     "undistort",

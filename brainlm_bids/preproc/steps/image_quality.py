@@ -174,6 +174,43 @@ def measure_grayordinates(
     )
 
 
+def measure_denoised(
+    displacement: NDArray[np.float64] | None,
+    motion: Motion,
+    n_volumes: int,
+    tr: float,
+    shape: tuple[int, ...] = (),
+    affine: Matrix | None = None,
+) -> ImageQuality:
+    """Measure what is left to be measured in a run that was denoised already: motion and sizes.
+
+    Parameters
+    ----------
+    displacement
+        (T,) framewise displacement, mm; None: it is not known.
+    motion
+        Of the run.
+    n_volumes
+        Good ones of the steady state.
+    tr
+        Repetition time, s.
+    shape, affine
+        (X, Y, Z) and (4, 4) voxel to RAS+ mm of volumes; nothing for grayordinates.
+
+    Returns
+    -------
+    ImageQuality
+        Signal, noise and their ratios are those of the cleaning, and are not measured.
+    """
+    found: dict[str, Any] = _of_motion(displacement, motion)
+    found |= {"dummy_trs": motion.n_dummy, "size_t": n_volumes, "spacing_tr": tr}
+    if affine is not None:
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        for axis, name in enumerate("xyz"):
+            found[f"size_{name}"], found[f"spacing_{name}"] = shape[axis], float(sizes[axis])
+    return ImageQuality(**{name: _known(value) for name, value in found.items()})
+
+
 def _steady(series: NDArray[Any], motion: Motion) -> NDArray[Any]:
     """The good volumes of the steady state of (T, V)."""
     steady = series[motion.n_dummy :]
