@@ -375,6 +375,21 @@ class Kind(StrEnum):
     )
 
 
+# Warnings about what all recordings of a call share: they single no recording out.
+OF_RESOURCES = frozenset(
+    {
+        Kind.APPROXIMATE_ATLAS,
+        Kind.CUSTOM_ATLAS,
+        Kind.EMBEDDED_TEMPLATE,
+        Kind.SPACE_MISMATCH,
+        Kind.DEMO_MODEL,
+        Kind.UNTRAINED_MODEL,
+        Kind.RESTRICTED_LICENCE,
+        Kind.SIMULATED,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Notice:
     """A warning: its kind, its level, and a sentence about this very case.

@@ -393,6 +393,13 @@ class Settings:
     resource_monitor: bool = setting(
         False, EXECUTION, NOTHING,
         help="record memory and processor use with Nipype's resource monitor, in the work folder")
+    figures: str = setting(
+        "all", EXECUTION, NOTHING, choices=("all", "suspect", "none"),
+        metavar="all|suspect|none",
+        help="figures of recordings to draw: all; suspect, those of series and models only for "
+        "recordings with a warning; or none. What was left out of these two kinds, --reports-only "
+        "draws from the outputs; figures of images, such as the registrations, are not drawn "
+        "later, since images are not kept")
     reports_only: bool = setting(
         False, EXECUTION, NOTHING,
         help="only write the HTML reports again, from existing outputs")

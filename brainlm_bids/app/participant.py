@@ -26,6 +26,7 @@ from brainlm_bids.app.execution import (
     make_folders,
     new_run_id,
 )
+from brainlm_bids.app.figures import draw_missing
 from brainlm_bids.app.index import enter_into_index, index_again, is_entered
 from brainlm_bids.app.parcellations import with_parcellations
 from brainlm_bids.app.plan import evaluate, plan_recording, run_inputs
@@ -212,7 +213,7 @@ def _code(rows: Sequence[Row], taken: Sequence[Run]) -> int:
 
 
 def _write_reports_again(settings: Settings, taken: Sequence[Run], progress: Progress) -> int:
-    code = write_reports(settings, taken, progress)
+    code = _write_pages(settings, taken, progress)
     with progress.doing(INDEX):
         code = max(code, index_again(settings, taken))
     subjects = bids_inputs.by_subject(taken)
@@ -249,7 +250,7 @@ def _finish(
         with progress.doing("methods text"):
             code = EXIT_OK if stopped else write_methods_beside_results(settings, about)
         if not stopped and any(row.status != CACHED for row in rows):
-            code = max(code, write_reports(settings, runs, progress))
+            code = max(code, _write_pages(settings, runs, progress))
         texts = as_texts(rows)
         if not is_entered(settings, texts):
             with progress.doing(INDEX):
@@ -271,6 +272,12 @@ def _about_methods(settings: Settings, plans: Sequence[RunPlan]) -> str:
         for one in (plan.stages.series, *plan.stages.models)
     ]
     return configuration_hash({**settings.subset(selection), "stages": stages})
+
+
+def _write_pages(settings: Settings, runs: Sequence[Run], progress: Progress) -> int:
+    """The pages of subjects, with the figures that were left out by earlier calls."""
+    code = draw_missing(settings, list(bids_inputs.by_subject(runs)), progress)
+    return max(code, write_reports(settings, runs, progress))
 
 
 def _row(run: Run, outcome: Outcome, distortion: str | None = None) -> Row:

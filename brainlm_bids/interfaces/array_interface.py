@@ -29,6 +29,11 @@ def seconds_of(resources: Path) -> float:
     return float(json.loads(resources.read_text())["seconds"])
 
 
+def figures_trait() -> Any:
+    """`--figures`, for the interfaces that draw some; what they compute does not depend on it."""
+    return traits.Enum("all", "suspect", "none", usedefault=True, nohash=True)
+
+
 class ArrayInputSpec(BaseInterfaceInputSpec):
     """Inputs of every interface; `nohash`: settings of speed do not void the cache."""
 

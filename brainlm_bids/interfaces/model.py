@@ -12,11 +12,16 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.context import RecordingContext, from_plain
 from brainlm_bids.errors import UserError
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.array_interface import (
+    ArrayInputSpec,
+    ArrayInterface,
+    figures_trait,
+)
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_image
 from brainlm_bids.interfaces.software import software_versions
 from brainlm_bids.notices import Notice, to_json
+from brainlm_bids.report import drawing
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,6 +100,7 @@ class _RunModelInputs(ArrayInputSpec):
     save_tokens = traits.Bool(Settings.save_tokens, usedefault=True)
     precision = traits.Str(Settings.precision, usedefault=True)
     device = traits.Str(Settings.device, usedefault=True, nohash=True)
+    figures = figures_trait()
 
 
 class RunModel(ArrayInterface):
@@ -129,6 +135,7 @@ class RunModel(ArrayInterface):
         self._write_embeddings(results.embeddings)
         self._write_reconstructions(results.reconstructions)
         self._write_networks(results.networks)
+        self._draw()
         outputs.write_record(
             Path(self._naming.output_dir),
             self._naming.stem,
@@ -225,13 +232,17 @@ class RunModel(ArrayInterface):
         content = self._naming.sidecar(key, {**self._made(), **values})
         self._written.append(files.write_json(path, content))
 
-    def _figure(self, key: str) -> Path:
-        path = self._naming.figure(key, model=self.inputs.label)
-        self._written.append(path)
-        return path
+    def _draw(self) -> None:
+        if drawing.wanted(self.inputs.figures, self._naming, self.inputs.label):
+            template = self.inputs.template
+            self._written += drawing.draw_model(
+                self._naming,
+                self.inputs.label,
+                atlas=Path(self.inputs.atlas),
+                background=load_image(template) if template else None,
+            )
 
     def _write_embeddings(self, embeddings: "Embeddings") -> None:
-        from brainlm_bids.figures.embeddings import plot_embeddings
         from brainlm_bids.model.windows import padding_warnings
 
         options = self.inputs
@@ -267,13 +278,6 @@ class RunModel(ArrayInterface):
             self._write_tokens(embeddings.tokens, onset)
         if embeddings.attention is not None:
             self._write_matrix("attention", embeddings.attention, **self._embedding_note)
-        plot_embeddings(
-            self._figure("embeddings"),
-            embeddings.vectors,
-            onset,
-            np.asarray(embeddings.duration),
-            bad=(self._bad, self._tr, self._start),
-        )
 
     def _write_tokens(self, tokens: NDArray[np.float16], onset: NDArray[np.float64]) -> None:
         """Write an npz that names its axes: parcels or rows of patches, and time patches."""
@@ -292,10 +296,8 @@ class RunModel(ArrayInterface):
         self._sidecar("tokens", **self._embedding_note)
 
     def _write_reconstructions(self, reconstructions: "tuple[Reconstruction, ...]") -> None:
-        """Metrics for every mask ratio; series and figure for the first."""
-        from brainlm_bids.figures.model import plot_reconstruction
+        """Metrics for every mask ratio; the series for the first."""
         from brainlm_bids.model.reconstruction import METRICS
-        from brainlm_bids.model.windows import cut_windows
 
         pooled: list[dict[str, Any]] = []
         parcels: list[dict[str, Any]] = []
@@ -314,47 +316,17 @@ class RunModel(ArrayInterface):
         note = {"MaskRatio": self.inputs.mask_ratio[0], "StartTime": self._start}
         columns = first.series.T.tolist()
         self._write("reconstruction", self._names, columns, PaddedVolumes=first.n_padded, **note)
-        # each window predicts up to its end, and the last one what is left
-        ends = cut_windows(len(self._series), self._model.window)[:-1] + self._model.window
-        plot_reconstruction(
-            self._figure("reconstruction"),
-            self._series,
-            first.series,
-            self._tr,
-            first.parcel_metrics["model"]["r2"],
-            pooled,
-            names=self._names,
-            title=f"Mask ratio {self.inputs.mask_ratio[0]:g}",
-            borders=((ends - 0.5) * self._tr).tolist(),
-            bad=(self._bad, self._tr, 0.0),
-        )
 
     def _write_rows(self, key: str, rows: list[dict[str, Any]], **values: Any) -> None:
         self._write(key, list(rows[0]), [[row[name] for row in rows] for name in rows[0]], **values)
 
     def _write_networks(self, networks: "dict[str, Networks]") -> None:
-        from brainlm_bids.figures.model import plot_networks
-
         labels = networks["model"].labels
         scores = {features: result.scores() for features, result in networks.items()}
         scores |= resources.spatial_null()
         atlas, affine = load_image(self.inputs.atlas)
         self._write_network_image(labels, scores, atlas, affine)
         self._write_network_table(labels)
-        plot_networks(
-            self._figure("networks"),
-            labels,
-            atlas.astype(np.int32),
-            affine,
-            self._parcels.network_index,
-            {
-                name: values["accuracy"]
-                for name, values in scores.items()
-                if name != "spatial_null_mean"
-            },
-            background=load_image(self.inputs.template) if self.inputs.template else None,
-            title="Networks from the model",
-        )
 
     def _write_network_image(
         self,

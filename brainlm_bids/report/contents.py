@@ -40,7 +40,10 @@ class Model:
 
 @dataclass
 class Run:
-    """One run: its name (entities of the source), numbers, figures by section, models."""
+    """One run: its name (entities of the source), numbers, figures by section, models.
+
+    `undrawn`: figures were left out that can be drawn.
+    """
 
     name: str
     entities: dict[str, str]
@@ -51,6 +54,7 @@ class Run:
     low_coverage: list[tuple[str, str]] = field(default_factory=list)
     at_risk: list[str] = field(default_factory=list)
     figures: Sections = field(default_factory=dict)
+    undrawn: bool = False
     models: list[Model] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     spaces: list[str] = field(default_factory=list)
@@ -156,6 +160,7 @@ def _run(naming: Naming, files: _Files) -> Run:
     components, coverage = files.tsv("aroma_metrics"), files.tsv("coverage")
     run = Run(naming.stem, parse(naming.stem).entities, spaces=sorted(files.spaces))
     run.figures = existing_figures(naming, "run")
+    run.undrawn = bool(robust) and not naming.existing_figure("series").is_file()
     run.filled = [str(parcel) for parcel in as_list(robust.get("FilledParcels"))]
     run.facts = [
         *run_facts.acquisition(sidecar),

@@ -49,7 +49,10 @@ def anatomical_workflow(
     )
     write = make_node(
         WriteAnatomical(
-            context=context, template=inputs.template, template_mask=inputs.template_mask
+            context=context,
+            template=inputs.template,
+            template_mask=inputs.template_mask,
+            figures=settings.figures,
         ),
         "write",
         settings,

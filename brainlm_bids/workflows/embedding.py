@@ -54,6 +54,7 @@ def model_node(
         save_tokens=settings.save_tokens,
         precision=settings.precision,
         device=settings.device,
+        figures=settings.figures,
     )
     name = node_name(f"model_{plan.label}", plan.stage.recording)
     return make_node(interface, name, settings, memory=model_memory(plan.label), always=True)

@@ -251,7 +251,7 @@ def series_steps(
         "denoise": (denoise, 0.0),
         "scale": (Scale(tr=tr, model_tr=settings.model_tr, **scaling), 0.0),
         "write": (WriteFunctional(context=context), 0.0),
-        "draw": (DrawFunctional(context=context), 0.0),
+        "draw": (DrawFunctional(context=context, figures=settings.figures), 0.0),
     }
 
 

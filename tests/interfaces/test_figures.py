@@ -46,7 +46,7 @@ def _drawn(folder: Path, limits: bool) -> str:
         brain_mask=save_image(folder / "mask.nii.gz", mask, affine),
     )
     node._context = SimpleNamespace(tr=2.0)
-    node._components(SimpleNamespace(figure=lambda key: folder / f"{key}.svg"))
+    node._component_maps(SimpleNamespace(figure=lambda key: folder / f"{key}.svg"))
     return (folder / "component_maps.svg").read_text()
 
 

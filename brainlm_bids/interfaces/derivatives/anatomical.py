@@ -13,7 +13,11 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.context import REGISTRATION_FIELDS, AnatomicalContext, from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import payloads
-from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+from brainlm_bids.interfaces.array_interface import (
+    ArrayInputSpec,
+    ArrayInterface,
+    figures_trait,
+)
 from brainlm_bids.interfaces.context import Record
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask, save_image
 from brainlm_bids.notices import to_json
@@ -33,6 +37,7 @@ class _AnatomicalInputs(ArrayInputSpec):
     template_mask = File(exists=True, mandatory=True)
     lesion = File(exists=True, desc="of the T1w image, if there is a mask")
     lesion_found = File(exists=True, desc="a `Lesion`, if there is a mask")
+    figures = figures_trait()
 
 
 class WriteAnatomical(ArrayInterface):
@@ -56,7 +61,8 @@ class WriteAnatomical(ArrayInterface):
             with files.atomically(naming.path(key)) as temporary:
                 save_image(temporary, data, grid)
             self._sidecar(naming, key)
-        self._figures(naming, t1w, affine, anatomy.brain_mask, resampled.t1w)
+        if self.inputs.figures != "none":
+            self._figures(naming, t1w, affine, anatomy.brain_mask, resampled.t1w)
         with files.atomically(naming.path("t1w_to_template")) as temporary:
             shutil.copyfile(self.inputs.transform, temporary)
         self._sidecar(naming, "t1w_to_template")

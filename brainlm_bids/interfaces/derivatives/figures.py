@@ -12,11 +12,10 @@ from brainlm_bids.bids import outputs
 from brainlm_bids.bids.context import XCP_D, RunContext, from_plain
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.interfaces import payloads
-from brainlm_bids.interfaces.array_interface import ArrayInterface
+from brainlm_bids.interfaces.array_interface import ArrayInterface, figures_trait
 from brainlm_bids.interfaces.derivatives.run import AROMA_FEATURES, RunInputs, summarised
 from brainlm_bids.interfaces.images import load_affine, load_image, load_mask
-from brainlm_bids.parcels.operator import Coverage
-from brainlm_bids.parcels.steps import Scaled
+from brainlm_bids.report import drawing
 
 if TYPE_CHECKING:
     from brainlm_bids.preproc.steps import Motion
@@ -45,6 +44,7 @@ class _FiguresInputs(RunInputs):
     matrix = File(exists=True, desc="boldref to T1w")
     distortion = File(exists=True, desc="of the run, where it is known")
     written = traits.List(traits.Str, mandatory=True)
+    figures = figures_trait()
 
 
 class DrawFunctional(ArrayInterface):
@@ -59,20 +59,27 @@ class DrawFunctional(ArrayInterface):
             return
         naming = self._context.naming
         self._summary = summarised(self.inputs)
-        drawn = self._series(naming)
-        if self.inputs.boldref:
-            drawn += self._geometry(naming)
-        if self.inputs.confounds:
-            drawn += self._signals(naming)
-        if self.inputs.components:
-            drawn += self._components(naming)
-        if self.inputs.voxels:
-            drawn += self._voxels(naming)
-        if self.inputs.coverage:
-            drawn += self._coverage(naming)
+        drawn: list[Path] = []
+        if drawing.wanted(self.inputs.figures, naming):
+            drawn += drawing.draw_recording(naming)
+        if self.inputs.figures != "none":
+            drawn += self._images(naming)
         configuration = self._context.configuration
         written = [*(Path(path) for path in self.inputs.written), *drawn]
         outputs.write_record(Path(naming.output_dir), naming.stem, "series", configuration, written)
+
+    def _images(self, naming: Naming) -> list[Path]:
+        """The figures that show what is not kept."""
+        drawn: list[Path] = []
+        if self.inputs.boldref:
+            drawn += self._geometry(naming)
+        if self.inputs.confounds and self.inputs.parcels:
+            drawn.append(self._carpet(naming))
+        if self.inputs.components:
+            drawn.append(self._component_maps(naming))
+        if self.inputs.voxels:
+            drawn += self._voxels(naming)
+        return drawn
 
     def _geometry(self, naming: Naming) -> list[Path]:
         from brainlm_bids.figures.registration import plot_brain_mask, plot_registration
@@ -134,36 +141,22 @@ class DrawFunctional(ArrayInterface):
         )
         return [path]
 
-    def _signals(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.motion import plot_carpet, plot_motion
+    def _carpet(self, naming: Naming) -> Path:
+        from brainlm_bids.figures.motion import plot_carpet
 
-        motion, settings = self._motion(), self._context.settings
-        tr, bad = self._context.tr, _bad(motion)
+        motion, path = self._motion(), naming.figure("carpet")
         confounds = payloads.load(dict, self.inputs.confounds)
-        paths = [naming.figure("motion")]
-        plot_motion(
-            paths[0],
-            confounds,
-            tr,
-            motion.n_dummy,
-            settings.fd_spike_threshold,
-            settings.dvars_spike_threshold,
-            bad,
-        )
-        if not self.inputs.parcels:  # there is no series before denoising
-            return paths
-        paths.append(naming.figure("carpet"))
         plot_carpet(
-            paths[1],
+            path,
             payloads.load(np.ndarray, self.inputs.parcels),
             payloads.load(np.ndarray, self.inputs.denoised),
             resources.parcels().network_index,
-            tr,
+            self._context.tr,
             confounds["framewise_displacement"],
             n_dummy=motion.n_dummy,
-            bad=bad,
+            bad=_bad(motion),
         )
-        return paths
+        return path
 
     def _voxels(self, naming: Naming) -> list[Path]:
         """Maps, and the carpet and the confounds before denoising."""
@@ -200,9 +193,9 @@ class DrawFunctional(ArrayInterface):
         plot_maps(drawn[-1], voxels.mean, voxels.deviation, ratio, affine, mask)
         return drawn
 
-    def _components(self, naming: Naming) -> list[Path]:
+    def _component_maps(self, naming: Naming) -> Path:
         from brainlm_bids.figures.components import TimeAxis, plot_component_maps
-        from brainlm_bids.figures.denoising import Limits, plot_aroma
+        from brainlm_bids.figures.denoising import Limits
         from brainlm_bids.preproc import steps
         from brainlm_bids.preproc.denoising import aroma
         from brainlm_bids.preproc.denoising.mixture import threshold_maps
@@ -211,8 +204,7 @@ class DrawFunctional(ArrayInterface):
         table = {name: getattr(decisions, name) for name in AROMA_FEATURES}
         table["classification"] = np.where(decisions.noise, "noise", "signal")
         limits = Limits(aroma.CSF_THRESHOLD, aroma.HFC_THRESHOLD, aroma.HYPERPLANE)
-        scatter, plate = naming.figure("components"), naming.figure("component_maps")
-        plot_aroma(scatter, table, limits)
+        plate = naming.figure("component_maps")
         components = payloads.load(steps.Components, self.inputs.components)
         motion = payloads.load(steps.Motion, self.inputs.motion)
         n_volumes = motion.n_dummy + len(components.mixing)
@@ -229,26 +221,7 @@ class DrawFunctional(ArrayInterface):
             TimeAxis(self._context.tr, motion.n_dummy, bad),
             limits,
         )
-        return [scatter, plate]
-
-    def _coverage(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.parcels import plot_coverage
-
-        parcels = resources.parcels()
-        fraction = payloads.load(Coverage, self.inputs.coverage).fraction
-        path = naming.figure("coverage")
-        plot_coverage(path, fraction, parcels.xyz, parcels.network_index, names=parcels.names)
-        return [path]
-
-    def _series(self, naming: Naming) -> list[Path]:
-        from brainlm_bids.figures.parcels import plot_connectivity, plot_series
-
-        networks = resources.parcels().network_index
-        robust = payloads.load(Scaled, self.inputs.robust)
-        paths = [naming.figure(name) for name in ("series", "connectivity")]
-        plot_series(paths[0], robust.series, robust.tr, networks, measured=robust.measured)
-        plot_connectivity(paths[1], self._summary.connectivity, networks)
-        return paths
+        return plate
 
     def _motion(self) -> "Motion":
         from brainlm_bids.preproc import steps

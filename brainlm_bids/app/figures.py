@@ -1,0 +1,107 @@
+"""Figures of recordings that a call left out, drawn before their pages are written."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+
+from brainlm_bids import resources
+from brainlm_bids.app.dataset import internal_error
+from brainlm_bids.app.status import EXIT_OK
+from brainlm_bids.bids.derivatives import Derivative, OfParticipant, find_derivatives
+from brainlm_bids.bids.names import in_words
+from brainlm_bids.errors import UserError
+from brainlm_bids.progress import Progress, Step
+from brainlm_bids.report import drawing
+from brainlm_bids.settings import Settings
+
+# From this number on, drawing in workers saves more time than starting them takes.
+FEW = 4
+
+
+def draw_missing(settings: Settings, subjects: Sequence[str], progress: Progress) -> int:
+    """Draw what `--figures` asks for and is not there, of what the output folder alone tells.
+
+    Parameters
+    ----------
+    settings
+        Of the call.
+    subjects
+        Labels of those whose pages are to be written.
+    progress
+        Of the call.
+
+    Returns
+    -------
+    int
+        The exit code: a figure that fails costs no page.
+    """
+    if settings.figures == "none" or not subjects:
+        return EXIT_OK
+    found = find_derivatives(
+        settings.output_dir, ("robust", "embeddings"), OfParticipant(tuple(subjects))
+    )
+    work = {one.path.name: one for one in found if _is_wanted(settings, one)}
+    progress.expect({f"figures {name}": Step(_words(one), "figures") for name, one in work.items()})
+    code = EXIT_OK
+    for name, result in _drawn(settings, work):
+        try:
+            with progress.step(f"figures {name}"):
+                result()
+        except Exception as error:  # the others have theirs
+            code = internal_error(settings, f"{name}: internal error in its figures", error)
+    return code
+
+
+def _is_wanted(settings: Settings, one: Derivative) -> bool:
+    missing = drawing.is_missing(one.naming, one.model)
+    return missing and drawing.wanted(settings.figures, one.naming, one.model)
+
+
+def _words(one: Derivative) -> str:
+    about = in_words(one.naming.stem)
+    return f"{about}: figures, {one.model}" if one.model else f"{about}: figures"
+
+
+def _draw(one: Derivative, template: str | None) -> list[Path]:
+    if not one.model:
+        return drawing.draw_recording(one.naming, missing=True)
+    below = _background(template)
+    return drawing.draw_model(one.naming, one.model, background=below, missing=True)
+
+
+@cache
+def _background(template: str | None) -> drawing.Volume | None:
+    """The T1w image of `--template`; None where it would have to be fetched."""
+    try:
+        return resources.find_template(template, offline=True).load_t1w()
+    except UserError:
+        return None
+
+
+def _drawn(
+    settings: Settings, work: dict[str, Derivative]
+) -> Iterator[tuple[str, Callable[[], list[Path]]]]:
+    """Names with what waits for their figures; in as many processes as the call may use."""
+    if settings.nprocs == 1 or len(work) < FEW:
+        yield from ((name, partial(_draw, one, settings.template)) for name, one in work.items())
+        return
+    with _workers(settings) as pool:
+        names: dict[Future[list[Path]], str] = {
+            pool.submit(_draw, one, settings.template): name for name, one in work.items()
+        }
+        for future in as_completed(names):
+            yield names[future], future.result
+
+
+@contextmanager
+def _workers(settings: Settings) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(
+        settings.nprocs, mp_context=multiprocessing.get_context("forkserver")
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
