@@ -152,7 +152,7 @@ class Acquisition:
         ]
         return [*self._texts([run, *others]), *(one.path for one in others)]
 
-    def _sidecars(self, path: Path) -> list[Path]:
+    def _sidecars(self, path: Path) -> tuple[Path, ...]:
         return self._sources.sidecars(path, self._root)
 
     def _texts(self, images: Iterable[RawImage]) -> list[Path]:
@@ -160,7 +160,8 @@ class Acquisition:
         chosen = list(images)
         tables = {one.path.parent.parent for one in chosen}
         found = [path for one in chosen for path in self._sidecars(one.path)]
-        found += [path for folder in sorted(tables) for path in sorted(folder.glob("*_scans.tsv"))]
+        for folder in sorted(tables):
+            found += self._sources.tables_of_times(folder)
         return list(dict.fromkeys(found))
 
     # --- the single-band reference

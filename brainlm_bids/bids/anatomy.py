@@ -68,6 +68,7 @@ class Anatomy:
         self._sources = sources or SourceFiles()
         self._looks: dict[Path, Look] = {}
         self._lesions: dict[Path, Lesions] = {}
+        self._masks: dict[Path, list[Path]] = {}
 
     def of(self, run: Name) -> T1w:
         """The T1w image of a run: the first of its session that can be read, else of any other."""
@@ -102,14 +103,19 @@ class Anatomy:
         for path in self._candidates(run)[0]:
             images.append(path)
             if self._sources.is_absent(path) or self._look(path).problem is None:
-                return [*images, *masks_of(path, self._bids_dir)]
+                return [*images, *self._masks_of(path)]
         return images
 
     def every(self, run: Name) -> list[Path]:
         """All T1w images of a run's subject, and their lesion masks."""
         images = self._candidates(run)[0]
-        masks = (mask for path in images for mask in masks_of(path, self._bids_dir))
+        masks = (mask for path in images for mask in self._masks_of(path))
         return list(dict.fromkeys([*images, *masks]))
+
+    def _masks_of(self, path: Path) -> list[Path]:
+        if path not in self._masks:
+            self._masks[path] = masks_of(path, self._bids_dir)
+        return self._masks[path]
 
     def _candidates(self, run: Name) -> tuple[list[Path], list[Path]]:
         """The images of a run's subject in the order of preference; those of its session."""

@@ -4,6 +4,7 @@ They lie beside the T1w image, as fMRIPrep expects them (`sub-01_T1w_label-lesio
 under the same subject in a folder of `derivatives` that is named after lesions.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,13 +92,20 @@ def masks_of(t1w: Path, bids_dir: Path) -> list[Path]:
 def _masks(subject: str, bids_dir: Path) -> Iterator[Path]:
     """All lesion masks of a subject, of whichever T1w image."""
     derived = bids_dir / "derivatives"
-    others = derived.iterdir() if derived.is_dir() else ()
-    roots = [bids_dir, *(one for one in others if "lesion" in one.name.lower())]
-    for root in roots:
-        for pattern in ("anat/*.nii*", "ses-*/anat/*.nii*"):
-            for path in (root / subject).glob(pattern):
-                if is_lesion_mask(parse(path.name)):
-                    yield path
+    others = [name for name in _names_in(derived) if "lesion" in name.lower()]
+    for folder in (bids_dir / subject, *(derived / name / subject for name in others)):
+        sessions = [folder / name for name in _names_in(folder) if name.startswith("ses-")]
+        for anat in (one / "anat" for one in (folder, *sessions)):
+            for name in _names_in(anat):
+                if ".nii" in name and is_lesion_mask(parse(name)):
+                    yield anat / name
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except OSError:  # it is not there, is no folder, or may not be listed
+        return []
 
 
 def _problem(path: Path, t1w: Path, orientation: str | None, sources: SourceFiles) -> str | None:

@@ -285,9 +285,7 @@ def read_record(output_dir: Path, stem: str, stage: str) -> tuple[str, dict[str,
 
 def changed(output_dir: Path, sizes: Mapping[str, int]) -> str | None:
     """The first recorded file that is not there any more, or not in its size."""
-    top = str(
-        output_dir
-    )  # there are dozens for each run: paths as objects take longer than the disk
+    top = str(output_dir)  # dozens of files for each run: paths as objects take longer
     return next((name for name, n in sizes.items() if not _has_size(f"{top}/{name}", n)), None)
 
 

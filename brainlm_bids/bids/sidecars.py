@@ -29,30 +29,39 @@ class Sidecars:
         self._root = root
         self._list = lru_cache(_REMEMBERED)(_sidecars_in)
         self._read = lru_cache(_REMEMBERED)(read_json)
+        self._above = lru_cache(_REMEMBERED)(self._folders)
+        self._found = lru_cache(_REMEMBERED)(self._find)
+        self._merged = lru_cache(_REMEMBERED)(self._merge)
 
-    def of(self, path: Path) -> list[Path]:
+    def of(self, path: Path) -> tuple[Path, ...]:
         """JSON files that hold for an image, the most general first."""
+        return self._found(path)
+
+    def metadata(self, path: Path) -> dict[str, Any]:
+        """The merged sidecars of an image, the nearest wins; UserError names a broken one."""
+        return dict(self._merged(path))
+
+    def _find(self, path: Path) -> tuple[Path, ...]:
         image = parse(path.name)
         labels = image.entities.items()
         found: list[Path] = []
-        for folder in self._above(path):
+        for folder in self._above(path.parent):
             held = [
                 (len(name.entities), file.name, file)
                 for file, name in self._list(folder)
                 if name.suffix == image.suffix and name.entities.items() <= labels
             ]
             found += [file for *_, file in sorted(held)]
-        return found
+        return tuple(found)
 
-    def _above(self, path: Path) -> list[Path]:
-        """The folders of the data set that a file is in, the top first; none if it is not in it."""
-        folders = list(path.parents)
+    def _folders(self, folder: Path) -> list[Path]:
+        """A folder and those above it in the data set, the top first; none if it is not in it."""
+        folders = [folder, *folder.parents]
         if self._root not in folders:
             return []
         return folders[: folders.index(self._root) + 1][::-1]
 
-    def metadata(self, path: Path) -> dict[str, Any]:
-        """The merged sidecars of an image, the nearest wins; UserError names a broken one."""
+    def _merge(self, path: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for file in self.of(path):
             metadata |= self._read(file)
@@ -68,7 +77,7 @@ def _sidecars_in(folder: Path) -> list[tuple[Path, Name]]:
     return [(folder / text, name) for text, name in names if name.extension == ".json"]
 
 
-def sidecars(path: Path, bids_dir: Path) -> list[Path]:
+def sidecars(path: Path, bids_dir: Path) -> tuple[Path, ...]:
     """JSON files that hold for an image by BIDS' inheritance, the most general first."""
     return Sidecars(bids_dir).of(path)
 

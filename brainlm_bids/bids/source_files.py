@@ -4,6 +4,7 @@ A run, its reference and its field map ask for the same files many times; each i
 """
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -92,8 +93,10 @@ class SourceFiles:
     def __init__(self, records: KnownInputs | None = None) -> None:
         self._records = records
         self._known: dict[Path, Known] = {}
+        self._present: set[Path] = set()
         self._sidecars: dict[Path, Sidecars] = {}
         self._read = lru_cache(_REMEMBERED)(read_head)
+        self.tables_of_times = lru_cache(_REMEMBERED)(_tables_of_times)
 
     def recall(self, stem: str) -> None:
         """Look up what is recorded of the files of a recording."""
@@ -115,7 +118,12 @@ class SourceFiles:
 
     def is_absent(self, path: Path) -> bool:
         """Whether a file is one of git-annex whose content was not fetched."""
-        return path not in self._known and is_absent(path)
+        if path in self._known or path in self._present:
+            return False
+        absent = is_absent(path)
+        if not absent:  # one that is absent may be fetched
+            self._present.add(path)
+        return absent
 
     def head(self, path: Path) -> Any:
         """The header of an image; see `read_head`."""
@@ -139,7 +147,7 @@ class SourceFiles:
             head = self.head(path)
             return bytes(head.header.binaryblock) if isinstance(head, Head) else b""
 
-    def sidecars(self, path: Path, root: Path) -> list[Path]:
+    def sidecars(self, path: Path, root: Path) -> tuple[Path, ...]:
         """JSON files that hold for an image of a data set, the most general first."""
         return self._of(root).of(path)
 
@@ -175,8 +183,17 @@ class SourceFiles:
                 open_image(path).dataobj[..., -1]
 
 
+def _tables_of_times(folder: Path) -> list[Path]:
+    """The tables `…_scans.tsv` in a folder."""
+    try:
+        names = sorted(one for one in os.listdir(folder) if one.endswith("_scans.tsv"))  # noqa: PTH208
+    except OSError:  # it is not there, or may not be listed
+        return []
+    return [folder / name for name in names]
+
+
 @lru_cache(_REMEMBERED)
 def _head_of(header: bytes) -> Head:
     import nibabel as nb
 
-    return Head(nb.Nifti1Header(header))
+    return Head(nb.Nifti1Header(header, check=False))  # it was checked before it was recorded
