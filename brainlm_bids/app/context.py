@@ -58,8 +58,8 @@ def run_context(
     if run.is_raw and run.fieldmap is None and settings.use_syn_sdc and not distortion.estimated:
         text = f"The distortion was not estimated: {no_estimate(run)}."
         warnings.append(notice(Kind.DISTORTION_NOT_ESTIMATED, text))
-    input_data = _input_data(settings, run)
-    warnings += band_warnings(run.tr, _low_pass(settings, run, input_data))
+    recorded = _recorded_settings(settings, run)
+    warnings += band_warnings(run.tr, recorded.low_pass)
     atlas, statistics = resources.atlas, settings.scaling_stats
     return RunContext(
         naming=Naming(str(settings.output_dir), run.stem, resources.space, atlas.label),
@@ -72,11 +72,11 @@ def run_context(
         sources=_sources(run),
         registration=_registration(run),
         configuration=configuration,
-        settings=_recorded_settings(settings, run),
+        settings=recorded,
         slice_timing_corrected=_slice_timing_corrected(run),
         start=start_of(run),
         scaling_statistics="this recording" if statistics is None else statistics.name,
-        input_data=input_data,
+        input_data=_input_data(settings, run),
         distortion=distortion,
         echo_times=run.echo_times,
         sbref=None if run.sbref is None else run.uri_of(run.sbref),
@@ -215,22 +215,8 @@ def _input_data(settings: Settings, run: Run) -> InputInfo:
     info = InputInfo(producer.title, producer_version(folder, producer), source.space)
     if not producer.denoised:
         return info
-    high_pass, low_pass = filters_of(run.metadata)
-    return replace(
-        info,
-        high_pass=high_pass,
-        low_pass=low_pass,
-        regressed=None if source.design is None else regressed(source.design),
-        level=None if source.level is None else run.uri_of(source.level),
-        dropped=source.dropped,
-    )
-
-
-def _low_pass(settings: Settings, run: Run, input_data: InputInfo) -> float | None:
-    """Cut-off in s of the low-pass filter of a run, whoever applied it; None without one."""
-    if input_data.low_pass is not None:
-        return 1 / input_data.low_pass
-    return None if run.timeseries else settings.low_pass
+    level = None if source.level is None else run.uri_of(source.level)
+    return replace(info, level=level, dropped=source.dropped)
 
 
 def _registration(run: Run) -> str:
@@ -260,8 +246,15 @@ def _recorded_settings(settings: Settings, run: Run) -> RecordedSettings:
         normalization=settings.normalization if run.is_raw and run.t1w is not None else None,
     )
     if run.preprocessed is not None and run.preprocessed.producer.denoised:
-        done = f"by {run.preprocessed.producer.title}"
-        return replace(recorded, denoise=done, high_pass=None, low_pass=None)
+        design = run.preprocessed.design
+        high_pass, low_pass = (hz and 1 / hz for hz in filters_of(run.metadata))
+        return replace(
+            recorded,
+            denoise=f"by {run.preprocessed.producer.title}",
+            high_pass=high_pass,
+            low_pass=low_pass,
+            regressed=None if design is None else regressed(design),
+        )
     if run.timeseries:
         given = "none, as given"
         return replace(

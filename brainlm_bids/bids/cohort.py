@@ -6,6 +6,7 @@ with the reason, in one line, where it is left out.
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,8 @@ PREPROCESSING = (
     *("Normalization", "Denoising", "HighPassCutoff", "LowPassCutoff", "MinimumParcelCoverage"),
     *("Atlas", "Template", "Registration", "Coregistration", "RepetitionTime", "GeneratedBy"),
     *("SliceTimingCorrected", "DistortionCorrection", "EchoTimes", "EchoCombination"),
-    *("EchoDenoising", "InputData", "GrandMean"),
+    *("EchoDenoising", "RegressedConfounds", "GrandMean"),
 )
-# Of the field InputData, what was done to series that were denoised before.
-CLEANED_BEFORE = ("HighPassFrequency", "LowPassFrequency", "RegressedConfounds")
 ALIKE = "They should be preprocessed alike."
 ADVICE = {
     "RepetitionTime": "Their series hold different frequencies; --regress-out repetition_time "
@@ -164,9 +163,9 @@ def mixed_settings(recordings: Sequence[Recording]) -> list[Notice]:
             value = round(value, DIGITS) if isinstance(value, float) else value
             if key == "DistortionCorrection" and isinstance(value, dict):
                 value = value.get("Method")  # the field map is each recording's own
-            if key == "InputData":
-                fields = value if isinstance(value, dict) else {}
-                value = [fields.get(name) for name in CLEANED_BEFORE]
+            if key == "RegressedConfounds" and isinstance(value, list):
+                # how many components there are is each recording's own
+                value = sorted({re.sub(r"\d+", "", str(name)) for name in value})
             text = json.dumps(value, sort_keys=True)
             values.setdefault(text, []).append(one.stem)
         if len(values) > 1:

@@ -32,9 +32,6 @@ INPUT_FIELDS = {
     "kind": "Kind",
     "version": "Version",
     "space": "Space",
-    "high_pass": "HighPassFrequency",
-    "low_pass": "LowPassFrequency",
-    "regressed": "RegressedConfounds",
     "level": "GrandMeanOf",
     "dropped": "VolumesLeftOutAtStart",
 }
@@ -163,10 +160,6 @@ class InputInfo:
         Of the program whose derivatives were used, if they record it.
     space : str or None
         Of its BOLD.
-    high_pass, low_pass : float or None
-        Cut-offs in Hz of the filter of series that were denoised already, as recorded with them.
-    regressed : tuple of str or None
-        The confounds that were regressed out of them; None where that is not recorded.
     level : str or None
         URI of the preprocessed series whose grand mean set the amplitude of a denoised one; None
         where that is not there.
@@ -177,9 +170,6 @@ class InputInfo:
     kind: str
     version: str | None = None
     space: str | None = None
-    high_pass: float | None = None
-    low_pass: float | None = None
-    regressed: tuple[str, ...] | None = None
     level: str | None = None
     dropped: int | None = None
 
@@ -244,7 +234,9 @@ class RecordingContext:
 class RecordedSettings:
     """The settings that sidecars and figures of a run report; None for a step that was not done.
 
-    `dummy_scans` is None where the volumes before the steady state were detected.
+    `dummy_scans` is None where the volumes before the steady state were detected. Filters, and
+    `regressed`, the confounds that were regressed out, may be those of a program that denoised the
+    series before; `regressed` is None where that is not known, or told elsewhere.
     """
 
     denoise: str
@@ -256,6 +248,7 @@ class RecordedSettings:
     random_seed: int
     dummy_scans: int | None = None
     normalization: str | None = None
+    regressed: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

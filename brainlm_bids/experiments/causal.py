@@ -102,6 +102,12 @@ def refit_on_the_past(measured: Measured, item: Recording, source: Path) -> Meas
     if source.is_file():
         raise UserError(f"--causal: how {source} was cleaned is not known; give an output folder")
     sidecar = measured.sidecar
+    made = str(sidecar.get("Denoising"))
+    if made.startswith("by "):
+        raise UserError(
+            f"--causal: {measured.path}: was denoised {made} as a whole, and not by the past "
+            "alone; run the participant level on raw data or fMRIPrep's derivatives"
+        )
     if sidecar.get("RegressedConfounds"):
         raise UserError(
             f"--causal: {measured.path}: the regression of fMRIPrep's confounds cannot be fitted "

@@ -275,12 +275,16 @@ def fitted_to_all(sidecar: Mapping[str, Any]) -> list[str]:
     --------
     >>> fitted_to_all({"HighPassCutoff": 100.0, "Denoising": "none"})
     ['high-pass filter, 100 s']
+    >>> fitted_to_all({"Denoising": "by XCP-D"})
+    ['denoising by XCP-D']
     """
     fitted, cutoff = [], sidecar.get("HighPassCutoff")
     if cutoff is not None:
         fitted.append(f"high-pass filter, {cutoff:g} s")
     if sidecar.get("RegressedConfounds"):
         fitted.append("regression of confounds")
+    elif str(sidecar.get("Denoising")).startswith("by "):
+        fitted.append(f"denoising {sidecar['Denoising']}")
     elif sidecar.get("Denoising") in ("nonaggr", "aggr"):
         fitted.append("independent components, their classification and removal")
     return fitted

@@ -51,18 +51,19 @@ def censoring(runs: Sequence[RunRecord]) -> str:
 
 def cleaning(run: RunRecord) -> str:
     """How XCP-D cleaned a run, as its files record it; nothing was done again."""
-    data = mapping(run.series.get("InputData"))
-    names = data.get("RegressedConfounds")
+    names = run.series.get("RegressedConfounds")
     parts = []
     if isinstance(names, list) and names:
         signal = " (the global signal among them)" if "global_signal" in names else ""
         parts.append(f"{counted(len(names), 'confound')}{signal} had been regressed out")
-    high, low = (as_float(data.get(f"{side}PassFrequency")) for side in ("High", "Low"))
+    periods = (as_float(run.series.get(f"{side}PassCutoff")) for side in ("High", "Low"))
+    high, low = (1 / seconds if seconds else None for seconds in periods)
     if high is not None and low is not None:
         parts.append(f"a band-pass filter of {high:g} to {low:g} Hz had been applied")
     elif high is not None or low is not None:
         side, limit = ("high", high) if high is not None else ("low", low)
         parts.append(f"a {side}-pass filter of {limit:g} Hz had been applied")
+    data = mapping(run.series.get("InputData"))
     version = f" {quoted(data['Version'])}" if data.get("Version") else ""
     text = f"the series had been denoised by XCP-D{version}"
     if parts:

@@ -38,7 +38,7 @@ def _recordings(**changes: Any) -> list[Recording]:
         ("Coregistration", "mutual information"),
         ("Coregistration", None),
         ("Denoising", "none"),
-        ("InputData", {"Kind": "XCP-D", "LowPassFrequency": 0.08}),
+        ("RegressedConfounds", ["global_signal", "a_comp_cor_00"]),
         ("GrandMean", 10000),
         ("DistortionCorrection", {"Method": "none", "Reason": "--ignore fieldmaps"}),
     ],
@@ -53,7 +53,13 @@ def test_a_difference_is_warned_about(key: str, value: Any) -> None:
 def test_recordings_that_are_alike_but_for_rounding() -> None:
     assert mixed_settings(_recordings()) == []
     assert mixed_settings(_recordings(RepetitionTime=0.73500001)) == []
-    assert mixed_settings(_recordings(InputData={"Kind": "raw", "Version": "1"})) == []
+    some, more = (
+        [Recording(one.naming, one.path, INCLUDED, sidecar={"RegressedConfounds": names})]
+        for one, names in zip(
+            _recordings(), (["a_comp_cor_00"], ["a_comp_cor_00", "a_comp_cor_01"]), strict=False
+        )
+    )
+    assert mixed_settings([*some, *more]) == []
     other = {"Method": "phase difference", "FieldMap": ["another"]}
     assert mixed_settings(_recordings(DistortionCorrection=other)) == []
 

@@ -87,10 +87,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     naming = write_causal(out, "sub-01_task-rest", seed=2)
     write_run(out, "sub-02_task-rest", simulated(4)[0], TR)
     write_run(out, "sub-03_task-rest", simulated(4)[0], TR, RegressedConfounds=["trans_x"])
+    others = {"RegressedConfounds": ["trans_x"], "Denoising": "by XCP-D"}
+    write_run(out, "sub-04_task-rest", simulated(4)[0], TR, **others)
     assert call(out, tmp_path / "causal", "--causal") == 1
     said = capsys.readouterr().err
     assert "run the participant level with --save-parcels" in said
     assert "the regression of fMRIPrep's confounds cannot be fitted to the past" in said
+    assert "was denoised by XCP-D as a whole" in said
     assert call(out, tmp_path / "whole", "--participant-label", "01") == 0
     rows, notes = {}, {}
     for name in ("causal", "whole"):

@@ -66,6 +66,8 @@ def how_it_was_made(context: RunContext) -> dict[str, Any]:
         "RandomSeed": settings.random_seed,
         "SoftwareVersions": software_versions(),
     }
+    if settings.regressed is not None:
+        made["RegressedConfounds"] = list(settings.regressed)
     if source.level is not None:
         made["GrandMean"] = GRAND_MEAN
     if source.kind in (SERIES, XCP_D):
