@@ -685,3 +685,34 @@ def test_grayordinates_of_other_parcellations_and_of_a_known_level() -> None:
     expected = factor * whole[:, :10].mean(axis=1)
     np.testing.assert_allclose(run.others[~censored, 0], expected[~censored], rtol=1e-4)
     assert np.isnan(run.others[censored]).all() and run.motion.parameters is None
+
+
+def test_what_xcp_d_did_is_known_before_anything_is_computed(tmp_path: Path) -> None:
+    from brainlm_bids.app.context import _recorded_settings, start_of
+    from brainlm_bids.bids.inputs import find_runs
+    from brainlm_bids.settings import Settings
+
+    func = tmp_path / "xcp_d" / "sub-01" / "func"
+    func.mkdir(parents=True)
+    _description(tmp_path / "xcp_d")
+    name = f"sub-01_task-a_space-{SPACE}_res-2"
+    _volumes(func, name, np.random.default_rng(0).normal(size=(len(KEPT), len(_grid()[2]))))
+    _sidecar(func / f"{name}_desc-denoised_bold.json", _preproc(name))
+    _tables(func, "sub-01_task-a")
+    _quality(func, name)
+    derivatives = (f"xcp_d={tmp_path / 'xcp_d'}",)
+    settings = Settings(_raw(tmp_path / "raw"), tmp_path / "out", derivatives=derivatives)
+    (run,) = find_runs(settings)
+    assert run.problem is None and run.skip is None
+    assert {one.kind for one in run.warnings} == {"tr_mismatch", "amplitude_unknown"}
+    recorded = _recorded_settings(settings, run)
+    assert (recorded.denoise, recorded.high_pass) == ("by XCP-D", pytest.approx(1 / BAND[0]))
+    assert recorded.low_pass == pytest.approx(1 / BAND[1])
+    assert recorded.regressed == ("global_signal", "csf", "trans_x", "linear_trend")
+    assert start_of(run) == DROPPED * TR
+    # a table that git-annex has not fetched is told, and nothing is taken for uncensored
+    outliers = func / TABLES[1]
+    outliers.unlink()
+    outliers.symlink_to(".git/annex/objects/xx/MD5E-s9--0.tsv/MD5E-s9--0.tsv")
+    (run,) = find_runs(settings)
+    assert run.problem is not None and "outliers.tsv" in run.problem
