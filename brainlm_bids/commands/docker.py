@@ -204,6 +204,9 @@ def _values(row: Setting, value: Any, places: Places) -> Iterator[str]:
         elif row.name == "timeseries":
             # the folder: the repetition time may be in a JSON file beside the series
             yield f"{places.inside(item.parent)}/{item.name}"
+        elif row.name == "parcellation" and _is_path(row, item):
+            # the folder: the names are in a table beside the labels
+            yield f"{places.inside(Path(item).parent)}/{Path(item).name}"
         elif _is_path(row, item):
             at = "/scratch" if row.name == "work_dir" else ""
             yield places.inside(Path(item), at=at, writable=row.written)
@@ -215,6 +218,8 @@ def _is_path(row: Setting, item: Any) -> bool:
     """Whether a value names a file or folder of this machine."""
     if row.words:
         return item not in row.words and not item.startswith("random:")
+    if row.name == "parcellation":
+        return "/" in item
     return row.kind is Path or row.name == "derivatives"
 
 

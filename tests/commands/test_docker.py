@@ -109,6 +109,12 @@ def test_every_path_is_mounted_where_the_arguments_say(engine: Path, tmp_path: P
     assert host[str(Path(value["--timeseries"]).parent)] == f"{tmp_path}/my"
     assert call("-d", "fmriprep=bids/derivatives/fmriprep") == 0
     assert "fmriprep=/data/derivatives/fmriprep" in called(engine)
+    # with the table beside the labels; a name is no path
+    assert call("--parcellation", "my/a.nii.gz:Mine", "Schaefer100x7") == 0
+    words = called(engine)
+    first, second = words[words.index("--parcellation") + 1 :][:2]
+    assert Path(first).name == "a.nii.gz:Mine" and second == "Schaefer100x7"
+    assert f"{tmp_path}/my:{Path(first).parent}:ro" in words
 
 
 def test_a_dry_run_prints_the_command_and_does_nothing(
