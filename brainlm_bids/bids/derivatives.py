@@ -8,7 +8,7 @@ values: a series with whether it can be used and, if not, the reason in one line
 import contextlib
 import dataclasses
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,11 +27,12 @@ from brainlm_bids.bids.outputs import (
     is_a424,
     output_table,
     parcellation_stage,
+    read_recently,
     read_record,
 )
 from brainlm_bids.bids.ratings import Rating
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import read_json, read_rows, read_tsv
+from brainlm_bids.files import read_rows, read_tsv
 from brainlm_bids.notices import Notice, from_json
 
 INCLUDED, EXCLUDED, FAILED = "included", "excluded", "failed"
@@ -387,10 +388,9 @@ def _warnings(output_dir: Path, stem: str, stage: str, keys: Collection[str]) ->
 
 def _sidecars(
     output_dir: Path, stem: str, stage: str, keys: Collection[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Mapping[str, Any]]:
     record = read_record(output_dir, stem, stage)
-    # most files of a stage are told apart by how their names end
-    ends = tuple(f"_{output_table()[key].suffix}.json" for key in keys)
+    ends = tuple(end for key in keys for end in _ends_of_sidecar(key))
     for name in () if record is None else record[1]:
         if not name.endswith(ends):
             continue
@@ -398,7 +398,21 @@ def _sidecars(
         one = identify(path, output_dir)
         if one is not None and one.key in keys:
             with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere
-                yield read_json(path)
+                yield read_recently(path)
+
+
+@cache
+def _ends_of_sidecar(key: str) -> tuple[str, ...]:
+    """How the names of the sidecars of an output end, which tells most other files apart.
+
+    >>> _ends_of_sidecar("denoised")
+    ('desc-denoised_timeseries.json',)
+    """
+    row = output_table()[key]
+    last = [patterns[-1] for patterns in (row.entities, row.formerly) if patterns]
+    fixed = all(pattern.startswith("desc-") and "{" not in pattern for pattern in last)
+    found = [f"{pattern}_{row.suffix}.json" for pattern in last] if fixed and last else []
+    return tuple(found) or (f"_{row.suffix}.json",)
 
 
 def find_recordings(

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -277,10 +277,29 @@ def is_complete(output_dir: Path, stem: str, stage: str, configuration: str) -> 
 def read_record(output_dir: Path, stem: str, stage: str) -> tuple[str, dict[str, int]] | None:
     """(configuration, size of each file) of a stage; None if it was never completed."""
     try:
-        record = read_json(record_path(output_dir, stem, stage))
+        record = read_recently(record_path(output_dir, stem, stage))
         return str(record["Configuration"]), dict(record["Outputs"])
     except (UserError, KeyError, TypeError, ValueError):
         return None
+
+
+def read_recently(path: Path) -> Mapping[str, Any]:
+    """As `files.read_json`, and not read again as long as the file is the same.
+
+    Planning asks for a record, and for the sidecars that it lists, several times in a row. Files of
+    an output folder are replaced and never written in place, so that another content is another
+    file, with another number and time.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return read_json(path)  # it says why
+    return _read_of(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(16)
+def _read_of(path: Path, *identity: int) -> Mapping[str, Any]:
+    return read_json(path)
 
 
 def changed(output_dir: Path, sizes: Mapping[str, int]) -> str | None:
