@@ -7,6 +7,7 @@
 # make test-cluster   the recipes of workflows/ on a real SLURM and Apptainer
 # make test-browser   the pages in Chromium (with those of make demo); make browser-tools gets axe-core
 # make test-engines   the recipes for Boutiques, Nipoppy and Snakemake, with these tools
+# make test-datalad   data sets of DataLad, whose files are fetched and dropped
 # make test-oldest   some tests with the oldest dependencies that pyproject.toml allows
 # Everything happens in .venv, which is installed with the versions of constraints.txt.
 
@@ -20,6 +21,7 @@ DOCKER ?= docker
 DOCKER_BUILD ?=
 OLDEST := .venv-oldest
 ENGINES := .venv-engines
+DATALAD := .venv-datalad
 FROM_WHEEL := .venv-dist
 OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort tests/test_settings.py \
   tests/preproc/distortion/test_phase.py tests/model --ignore=tests/model/test_transformers.py \
@@ -30,13 +32,13 @@ OLDEST_TESTS := tests/preproc/denoising tests/parcels tests/bids tests/cohort te
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 # A thread per process, since two processes share the cores: threads that wait for one another
 # would take more than half of the time.
-test test-all test-oldest test-browser test-engines: export OMP_NUM_THREADS = 1
+test test-all test-oldest test-browser test-engines test-datalad: export OMP_NUM_THREADS = 1
 PHANTOM := demo/.phantom
 # where the demo's programs are: `make dist` runs it with those of the wheel
 PROGRAMS ?= $(BIN)
 SCRIPTS := .ci/run docker/install-torch docker/test docker/with-ca workflows/test workflows/slurm/*.sh
 
-.PHONY: venv demo test test-all test-oldest test-engines test-browser browser-tools test-container test-cluster image lint docs dist clean
+.PHONY: venv demo test test-all test-oldest test-engines test-datalad test-browser browser-tools test-container test-cluster image lint docs dist clean
 
 venv: $(INSTALLED)
 
@@ -50,10 +52,10 @@ $(INSTALLED): constraints.txt pyproject.toml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered \
-	  -m "not slow and not container and not cluster and not browser and not engines"
+	  -m "not slow and not container and not cluster and not browser and not engines and not datalad"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not cluster and not browser and not engines"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not container and not cluster and not browser and not engines and not datalad"
 
 # the numerics, the networks and one whole run, with the oldest dependencies that pyproject.toml allows
 test-oldest: $(OLDEST)/.installed
@@ -75,6 +77,15 @@ test-engines: $(INSTALLED) $(ENGINES)/.installed
 $(ENGINES)/.installed: .ci/engines.txt
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --no-deps -r .ci/engines.txt
+	touch $@
+
+# REQUIRED=1: a missing DataLad is a failure, not a skip
+test-datalad: $(INSTALLED) $(DATALAD)/.installed
+	$(BIN)/python -m pytest -m datalad tests/app/test_datalad.py
+
+$(DATALAD)/.installed: .ci/datalad.txt
+	$(PYTHON) -m venv $(DATALAD)
+	$(DATALAD)/bin/python -m pip install --quiet --no-deps -r .ci/datalad.txt
 	touch $@
 
 # axe-core, of the version and the sha512 in package-lock.json
@@ -148,5 +159,5 @@ dist: $(INSTALLED)
 	$(MAKE) --no-print-directory demo PROGRAMS=$(FROM_WHEEL)/bin
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(ENGINES) $(FROM_WHEEL) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(OLDEST) $(ENGINES) $(DATALAD) $(FROM_WHEEL) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache brainlm_bids.egg-info tests/browser/node_modules

@@ -174,7 +174,7 @@ def not_fetched(name: str, absent: Iterable[Path]) -> str:
     if outside:
         return f"{outside[0]}: {outside_of_repository(outside[0])}"
     what = "a file of it has" if len(files) == 1 else f"{len(files)} of its files have"
-    return f"{name}: {what} not been fetched; run: {get_command(files)}"
+    return f"{name}: {what} not been fetched; give --datalad-get, or run: {get_command(files)}"
 
 
 # --- subdatasets -----------------------------------------------------------------------------
@@ -215,4 +215,7 @@ def _registered(top: Path) -> Iterator[Path]:
 
 def not_installed(path: Path) -> str:
     """What to say of a subdataset that was never installed, with the command that installs it."""
-    return f"{path.name}: is a subdataset that is not installed; run: {get_command([path], '-n')}"
+    return (
+        f"{path.name}: is a subdataset that is not installed; give --datalad-get, or run: "
+        f"{get_command([path], '-n')}"
+    )

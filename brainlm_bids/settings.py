@@ -167,6 +167,14 @@ class Settings:
         default_text="such images are refused",
         help="where the three axes of the stored arrays lead, such as LAS (to the left, to the "
         "front, upwards), for raw images whose headers do not record it")
+    datalad_get: bool = setting(
+        False, DATA, NOTHING,
+        help="fetch the files of runs that are not there with DataLad, which has to be installed, "
+        "for as many runs at a time as there are processes")
+    datalad_drop: bool = setting(
+        False, DATA, NOTHING,
+        help="with --datalad-get: drop the contents that this call has fetched as soon as no run "
+        "needs them any more")
     # --- preprocessing
     ignore: tuple[str, ...] = setting(
         (), PREPROCESSING, SERIES, choices=("fieldmaps", "slicetiming", "sbref"),

@@ -5,15 +5,20 @@ run is the unit of failure and of resumption: one that is complete under the sam
 not computed again.
 """
 
+import contextlib
 import logging
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from brainlm_bids import files, messages
+from brainlm_bids.annex import not_fetched
 from brainlm_bids.app import ahead, opening
 from brainlm_bids.app.completion import tell_complete, withdraw
 from brainlm_bids.app.context import anatomical_context, run_context
+from brainlm_bids.app.datalad import Fetcher
 from brainlm_bids.app.dataset import (
     write_dataset,
     write_methods,
@@ -26,6 +31,7 @@ from brainlm_bids.app.execution import (
     make_folders,
     new_run_id,
 )
+from brainlm_bids.app.fetching import dropped, fetch, fetch_sidecars, prepare, rounds, to_fetch
 from brainlm_bids.app.figures import draw_missing
 from brainlm_bids.app.index import enter_into_index, index_again, is_entered
 from brainlm_bids.app.parcellations import with_parcellations
@@ -58,9 +64,9 @@ from brainlm_bids.bids.calls import record_call
 from brainlm_bids.bids.derivatives import distortion_of_series
 from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.given import given_timeseries
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.inputs import PreprocessedDescriber, Run, Selection, look_at
 from brainlm_bids.bids.known_inputs import KnownInputs
-from brainlm_bids.bids.names import with_prefix
+from brainlm_bids.bids.names import in_words, with_prefix
 from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
@@ -90,6 +96,8 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
         For what makes the whole call impossible: labels, resources, folders.
     """
     _set_up(settings)
+    if _fetches(settings):
+        prepare(settings)
     levels = {"participant": _run_participant, "group": _run_group}
     with start_progress(settings) as progress:
         return max(
@@ -116,48 +124,103 @@ def _set_up(settings: Settings) -> None:
 
 
 def _run_participant(settings: Settings, command: Sequence[str], progress: Progress) -> int:
-    sources = SourceFiles(_known_inputs(settings))
-    with progress.doing(f"finding the runs in {settings.bids_dir}"):
-        runs = _find_runs(settings, sources)
-    make_folders(settings)
-    taken = [run for run in runs if run.taken]
-    if settings.reports_only:
-        return _write_reports_again(settings, taken, progress)
-    if settings.boilerplate_only:
-        return _write_methods_again(settings)
-    resources = find_resources(settings)
-    settings = with_precision(settings, resources)
-    for text in resources.warnings:
-        LOG.warning(text)
     run_id = new_run_id()
+    with contextlib.ExitStack() as stack:
+        sources = SourceFiles(_known_inputs(settings))
+        with progress.doing(f"finding the runs in {settings.bids_dir}"):
+            selection = _select_runs(settings, sources)
+            fetcher = _start_fetching(settings, selection, run_id, stack)
+            runs = look_at(selection, sources)
+            while fetcher is not None and fetch_sidecars(fetcher, runs):
+                sources = SourceFiles(_known_inputs(settings))
+                runs = look_at(selection, sources)
+        make_folders(settings)
+        taken = [run for run in runs if run.taken]
+        if settings.reports_only:
+            return _write_reports_again(settings, taken, progress)
+        if settings.boilerplate_only:
+            return _write_methods_again(settings)
+        resources = find_resources(settings)
+        settings = with_precision(settings, resources)
+        for text in resources.warnings:
+            LOG.warning(text)
+        call = _Call(settings, resources, selection, fetcher, run_id, progress)
+        return _process(call, runs, taken, sources, command)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the steps of a call share."""
+
+    settings: Settings
+    resources: Resources
+    selection: Selection
+    fetcher: Fetcher | None
+    run_id: str
+    progress: Progress
+
+
+def _process(
+    call: _Call,
+    runs: Sequence[Run],
+    taken: Sequence[Run],
+    sources: SourceFiles,
+    command: Sequence[str],
+) -> int:
+    settings, resources, progress = call.settings, call.resources, call.progress
     with progress.doing("planning"):
-        plans, rows = _plan(settings, runs, resources, sources, run_id, progress)
-    pending = [plan for plan in plans if plan.stages.pending]
+        plans, rows, waiting = _plan(call, runs, sources)
+    pending = [plan.run for plan in plans if plan.stages.pending] + waiting
     if pending:
         with progress.doing("checking the model"):
             check_weights(resources.models.values())
     for folder in opening.too_full_folders(settings, plans):
         LOG.warning(folder)
+    told = [*rows, *(_row(run, to_fetch(run)) for run in waiting)]
     if settings.dry_run:
-        print(opening.table(settings, plans, rows))
+        print(opening.table(settings, plans, told))
         opening.tell(opening.totals(settings, plans))
-        return _code(rows, taken)
-    opening.tell(opening.summary(settings, resources, plans, rows))
+        return _code(told, taken)
+    opening.tell(opening.summary(settings, resources, plans, told))
     write_dataset(settings, resources)
-    record_call(settings.output_dir, run_id, command, settings.to_toml())
-    graph, signal = None, None
-    withdraw(settings.output_dir, (plan.run for plan in pending))
+    record_call(settings.output_dir, call.run_id, command, settings.to_toml())
+    withdraw(settings.output_dir, pending)
     if pending:
-        progress.expect(_steps_around(settings, resources, taken, len(plans)))
-        graph, signal = _execute(settings, resources, pending, run_id, progress)
-    stopped = signal is not None
-    rows += _evaluated(settings, plans, graph, run_id, sources, stopped=stopped)
+        n_planned = len(plans) + len(waiting)
+        progress.expect(_steps_around(settings, resources, taken, n_planned))
+        _clean(settings)
+    done, signal = _compute(call, plans, sources, waiting)
+    rows += done
+    batches = rounds(waiting, settings.nprocs)
+    for place, together in enumerate(batches, start=1):
+        reason = _why_not_begun(settings, rows, stopped=signal is not None)
+        if reason:
+            rows += [_not_begun(run, reason) for run in together]
+            continue
+        left = [run for batch in batches[place:] for run in batch]
+        fetched, done, signal = _fetch_and_compute(call, together, left)
+        plans += fetched
+        rows += done
     rows.sort(key=lambda row: row.source)
+    stopped = signal is not None
     about = _about_methods(settings, plans) if exit_code(rows) == EXIT_OK and not stopped else ""
-    code = _finish(settings, taken, rows, about, run_id, progress, stopped=stopped)
+    code = _finish(settings, taken, rows, about, call.run_id, progress, stopped=stopped)
     if signal is not None:
         raise signal
     return max(code, _code(rows, taken))
+
+
+def _why_not_begun(settings: Settings, rows: Sequence[Row], *, stopped: bool) -> str:
+    """Why runs are not fetched any more; empty if they are."""
+    if stopped:
+        return "the call was stopped before its files were fetched"
+    if settings.stop_on_first_crash and exit_code(rows):
+        return "not begun, since the call ended at another failure (--stop-on-first-crash)"
+    return ""
+
+
+def _not_begun(run: Run, reason: str) -> Row:
+    return _row(run, Outcome(FAILED, f"{run.stem}: {reason}"))
 
 
 def _evaluated(
@@ -175,21 +238,41 @@ def _evaluated(
         outcome = evaluate(settings, plan.stages, graph, run_id, stopped=stopped)
         rows.append(_row(plan.run, outcome, _distortion(settings, plan)))
         if plan.stages.series not in outcome.unfinished:
-            sources.note(plan.run.stem, plan.run.inputs)
+            sources.note(plan.run.stem, plan.run.inputs, plan.run.beside)
     return rows
 
 
-def _find_runs(settings: Settings, sources: SourceFiles) -> list[Run]:
+def _select_runs(settings: Settings, sources: SourceFiles) -> Selection:
     if settings.timeseries:
-        return given_timeseries(settings, parcels().names, sources)
-    return bids_inputs.find_runs(settings, sources)
+        given = given_timeseries(settings, parcels().names, sources)
+        return Selection([], given, partial(PreprocessedDescriber, settings.bids_dir, None))
+    return bids_inputs.select_runs(settings)
 
 
-def _known_inputs(settings: Settings) -> KnownInputs:
+def _start_fetching(
+    settings: Settings, selection: Selection, run_id: str, stack: contextlib.ExitStack
+) -> Fetcher | None:
+    """What fetches the files of runs, if the call may; before anything is looked at."""
+    if not _fetches(settings):
+        return None
+    make_folders(settings)
+    fetcher = Fetcher(settings.output_dir, run_id, drops=settings.datalad_drop)
+    stack.enter_context(fetcher)
+    describer = selection.describer(SourceFiles())
+    fetcher.use(path for run in selection.runs for path in describer.candidates(run))
+    return fetcher
+
+
+def _fetches(settings: Settings) -> bool:
+    idle = settings.dry_run or settings.reports_only or settings.boilerplate_only
+    return settings.datalad_get and not idle
+
+
+def _known_inputs(settings: Settings, *, verify: bool = False) -> KnownInputs:
     # derivatives may lie in what they were made from
     made = reversed(settings.derivatives_dirs.items())
     roots = {**dict(made), "raw": settings.bids_dir}
-    return KnownInputs(settings.output_dir, roots, verify=settings.verify_inputs)
+    return KnownInputs(settings.output_dir, roots, verify=verify or settings.verify_inputs)
 
 
 def _steps_around(
@@ -295,22 +378,26 @@ def _distortion(settings: Settings, plan: RunPlan) -> str:
 
 
 def _plan(
-    settings: Settings,
-    runs: Sequence[Run],
-    resources: Resources,
-    sources: SourceFiles,
-    run_id: str,
-    progress: Progress,
-) -> tuple[list[RunPlan], list[Row]]:
-    """Plans for the runs that can be processed, rows for those that cannot."""
-    plans, rows = [], []
-    for run in progress.within(runs, "run"):
-        plan = _plan_run(settings, run, resources, sources)
+    call: _Call, runs: Sequence[Run], sources: SourceFiles
+) -> tuple[list[RunPlan], list[Row], list[Run]]:
+    """Plans for the runs that can be processed, rows for those that cannot.
+
+    The runs that are left are those whose files are to be fetched.
+    """
+    settings, plans, rows, waiting = call.settings, [], [], []
+    for run in call.progress.within(runs, "run"):
+        plan = _plan_run(settings, run, call.resources, sources)
         if isinstance(plan, RunPlan):
-            plans.append(plan)
+            absent = dropped(plan)
+            if not absent:
+                plans.append(plan)
+                continue
+            plan = replace(run, absent=absent, problem=not_fetched(run.stem, absent))
+        if plan.absent and settings.datalad_get:
+            waiting.append(plan)
         else:
-            rows.append(_left_out(settings, plan, run_id))
-    return plans, rows
+            rows.append(_left_out(settings, plan, call.run_id))
+    return plans, rows, waiting
 
 
 def _left_out(settings: Settings, run: Run, run_id: str) -> Row:
@@ -371,6 +458,74 @@ def make_plan(
 # --- executing -------------------------------------------------------------------------------
 
 
+def _clean(settings: Settings) -> None:
+    from brainlm_bids.workflows.participant import WORKFLOW
+
+    if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
+        shutil.rmtree(settings.work_dir / WORKFLOW)
+
+
+def _compute(
+    call: _Call, plans: Sequence[RunPlan], sources: SourceFiles, left: Sequence[Run]
+) -> tuple[list[Row], KeyboardInterrupt | None]:
+    """Compute what is pending, and drop what was fetched for it.
+
+    Parameters
+    ----------
+    call : _Call
+        The call.
+    plans : sequence of RunPlan
+        Of runs whose files are there.
+    sources : SourceFiles
+        That these were read with.
+    left : sequence of Run
+        Whose files may be needed afterwards.
+
+    Returns
+    -------
+    rows : list of Row
+        What became of the runs.
+    signal : KeyboardInterrupt or None
+        What stopped the call; the caller raises it when the status table is written.
+    """
+    settings, run_id = call.settings, call.run_id
+    pending = [plan for plan in plans if plan.stages.pending]
+    graph, signal = None, None
+    if pending:
+        graph, signal = _execute(settings, call.resources, pending, run_id, call.progress)
+    stopped = signal is not None
+    rows = _evaluated(settings, plans, graph, run_id, sources, stopped=stopped)
+    if call.fetcher is not None and not stopped:
+        describer = call.selection.describer(SourceFiles())
+        names = {run.stem for run in left}
+        selected = [run for run in call.selection.runs if run.stem in names]
+        try:
+            call.fetcher.drop_unused([p for run in selected for p in describer.candidates(run)])
+        except KeyboardInterrupt as stop:
+            signal = stop
+    return rows, signal
+
+
+def _fetch_and_compute(
+    call: _Call, together: Sequence[Run], left: Sequence[Run]
+) -> tuple[list[RunPlan], list[Row], KeyboardInterrupt | None]:
+    """Fetch some runs and compute them; their plans, and the rest as of `_compute`."""
+    assert call.fetcher is not None
+    LOG.info("fetching the files of %s", "; ".join(in_words(run.stem) for run in together))
+    # what is recorded of contents does not stand for them here
+    records = _known_inputs(call.settings, verify=True)
+    try:
+        with call.progress.doing("fetching with DataLad"):
+            found, sources = fetch(call.fetcher, call.selection, together, records)
+    except KeyboardInterrupt as signal:
+        reason = _why_not_begun(call.settings, (), stopped=True)
+        return [], [_not_begun(run, reason) for run in together], signal
+    with call.progress.doing("planning"):
+        plans, rows, _ = _plan(call, found, sources)
+    done, stop = _compute(call, plans, sources, left)
+    return plans, [*rows, *done], stop
+
+
 def _execute(
     settings: Settings,
     resources: Resources,
@@ -387,10 +542,8 @@ def _execute(
     signal : KeyboardInterrupt or None
         What stopped it; the caller raises it when the status table is written.
     """
-    from brainlm_bids.workflows.participant import WORKFLOW, participant_workflow
+    from brainlm_bids.workflows.participant import participant_workflow
 
-    if settings.clean_workdir and (settings.work_dir / WORKFLOW).exists():
-        shutil.rmtree(settings.work_dir / WORKFLOW)
     graph = participant_workflow(plans, materialise(settings, resources), settings)
     try:
         sizes = sizes_of(plan.run for plan in plans)

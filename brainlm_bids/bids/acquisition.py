@@ -141,16 +141,11 @@ class Acquisition:
             images = self._of_fieldmap(image)
         return list(dict.fromkeys([*texts, *(one.path for one in (*references, *images))]))
 
-    def every(self, path: Path) -> list[Path]:
-        """All images of a run's session that its field map and reference could be chosen from."""
+    def candidates(self, path: Path) -> list[Path]:
+        """Files that may be needed for a run, by their names alone: those of `needed`, and more."""
         run = self._image(path, whole=False)
-        others = [
-            one
-            for kind in (self._fmap, self._sbref, self._bold)
-            for one in kind.get(run.name.subject, [])
-            if one.session == run.session
-        ]
-        return [*self._texts([run, *others]), *(one.path for one in others)]
+        images = [*self._in_session(run), *self._references_of(run), *self._partners(run)]
+        return [*self._texts([run, *images]), *(one.path for one in images)]
 
     def _sidecars(self, path: Path) -> tuple[Path, ...]:
         return self._sources.sidecars(path, self._root)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from brainlm_bids.annex import missing_subdatasets, not_fetched, not_installed
+from brainlm_bids.annex import is_absent, missing_subdatasets, not_fetched, not_installed
 from brainlm_bids.bids.acquisition import Acquisition
 from brainlm_bids.bids.anatomy import Anatomy
 from brainlm_bids.bids.echoes import (
@@ -24,6 +24,7 @@ from brainlm_bids.bids.echoes import (
 from brainlm_bids.bids.fieldmaps import Fieldmap
 from brainlm_bids.bids.fmriprep import FMRIPREP
 from brainlm_bids.bids.headers import (
+    Look,
     look_at_cifti,
     look_at_image,
     metadata_problem,
@@ -42,6 +43,7 @@ from brainlm_bids.bids.selection import is_selected, no_match, wanted_labels
 from brainlm_bids.bids.slices import SliceTable
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.timeseries import stem_of
+from brainlm_bids.bids.tree import NIFTI
 from brainlm_bids.bids.xcp_d import XCP_D, complete, preprocessed_series
 from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Notice
@@ -97,6 +99,8 @@ class Run:
         Of its image, as stored; None where it was not looked at.
     absent
         Files that it needs and whose contents git-annex has not fetched, as far as is known.
+    beside
+        Images that its T1w image, field map and reference were chosen from.
     """
 
     source: Path
@@ -120,6 +124,7 @@ class Run:
     taken: bool = True
     shape: tuple[int, ...] | None = None
     absent: tuple[Path, ...] = ()
+    beside: tuple[Path, ...] = field(default=(), hash=False)
 
     def broken(self, error: Exception) -> "Run":
         """The run with an error that concerns it alone, as its problem in one line.
@@ -230,8 +235,8 @@ class Describer(Protocol):
     def describe(self, run: Run) -> Run:
         """A run of which only the images are known, with all that can be found out about it."""
 
-    def depends_on(self, run: Run) -> list[Path]:
-        """Every file by which that can change, whether it is read or not."""
+    def candidates(self, run: Run) -> list[Path]:
+        """Files that a run may be made from, by their names."""
 
 
 class Selection(NamedTuple):
@@ -267,16 +272,23 @@ def find_runs(settings: Settings, sources: SourceFiles | None = None) -> list[Ru
     UserError
         If BIDS_DIR is no BIDS data set, a requested label does not exist, or nothing is left.
     """
-    selected = select_runs(settings)
-    describer = selected.describer(sources or SourceFiles())
-    runs = [guarded(run, describer.describe) for run in selected.runs]
-    return sorted([*runs, *selected.others], key=lambda run: run.source)
+    return look_at(select_runs(settings), sources)
+
+
+def look_at(selection: Selection, sources: SourceFiles | None = None) -> list[Run]:
+    """The runs of a selection with what can be found out about them, in the order of their names.
+
+    sources: reads the files.
+    """
+    describer = selection.describer(sources or SourceFiles())
+    runs = [guarded(run, describer.describe) for run in selection.runs]
+    return sorted([*runs, *selection.others], key=lambda run: run.source)
 
 
 def select_runs(settings: Settings) -> Selection:
     """The BOLD runs of the selection, by the names of their files; raises as `find_runs`."""
     root = settings.derivatives_dir or settings.bids_dir
-    missing = [path for path in missing_subdatasets(root) if _is_asked_for(path, root, settings)]
+    missing = [path for path in missing_subdatasets(root) if is_asked_for(path, root, settings)]
     around = next((path for path in missing if root.resolve().is_relative_to(path)), None)
     if around is not None:
         raise UserError(f"{root}: {not_installed(around)}")
@@ -295,7 +307,7 @@ def select_runs(settings: Settings) -> Selection:
     return Selection(runs, others, partial(RawDescriber, files, settings))
 
 
-def _is_asked_for(path: Path, root: Path, settings: Settings) -> bool:
+def is_asked_for(path: Path, root: Path, settings: Settings) -> bool:
     """Whether a subdataset holds, or may hold, runs of the selection."""
     if root.resolve().is_relative_to(path):
         return True
@@ -385,7 +397,7 @@ class PreprocessedDescriber:
         self._before = before
         self._sources = sources
 
-    def depends_on(self, run: Run) -> list[Path]:
+    def candidates(self, run: Run) -> list[Path]:
         """The files of a run, and the sidecars of its series, its tables and the raw run."""
         source = self._with_level(run)
         described = self._sources.sidecars(run.source, run.bids_dir)
@@ -415,7 +427,7 @@ class PreprocessedDescriber:
         """One run of a program's derivatives."""
         self._sources.recall(run.stem)
         source = self._with_level(run)
-        absent = self._sources.absent_among(self.depends_on(run))
+        absent = self._sources.absent_among(self.candidates(run))
         if absent:
             return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
         for path in source.files:
@@ -429,7 +441,9 @@ class PreprocessedDescriber:
         run = _with_metadata(run, metadata)
         if run.problem is not None:
             return run
-        if source.space == CIFTI_SPACE:
+        if source.space == CIFTI_SPACE and is_absent(run.source):
+            look = Look()  # a content that is known, and was dropped
+        elif source.space == CIFTI_SPACE:
             look = look_at_cifti(run.source, run.tr)
         else:
             look = look_at_image(run.source, run.tr, raw=False, loader=self._sources.head)
@@ -449,7 +463,7 @@ class RawDescriber:
         self._sources = sources
         self._orientation = settings.assume_orientation
         # a T1w image that was not fetched is to the fallback one that cannot be read
-        self._anatomy_needed = not settings.anat_fallback
+        self._anatomy_needed = settings.datalad_get or not settings.anat_fallback
         self._anatomy = Anatomy(
             files.t1w,
             settings.bids_dir,
@@ -459,25 +473,26 @@ class RawDescriber:
         )
         self._acquisition = Acquisition(files, settings, sources)
 
-    def depends_on(self, run: Run) -> list[Path]:
-        """All images of a run's session, of its subject's anatomy, and their sidecars."""
-        own = self._acquisition.every(run.source)
-        images = [*(run.echoes or (run.source,)), *self._anatomy.every(parse(run.source.name))]
-        return list(dict.fromkeys([*own, *images]))
+    def candidates(self, run: Run) -> list[Path]:
+        """The images of a run, and those that its anatomy, field map and reference may be."""
+        own = [*(run.echoes or (run.source,)), *self._acquisition.candidates(run.source)]
+        return [*own, *self._anatomy.every(parse(run.source.name))]
 
-    def _absent(self, run: Run) -> tuple[Path, ...]:
-        """Files that a run needs and that were not fetched."""
+    def _needed(self, run: Run) -> list[Path]:
+        """Files that a run needs, as far as that is known."""
         needed = [*(run.echoes or (run.source,)), *self._acquisition.needed(run.source)]
         for echo in run.echoes:
             needed += self._sources.sidecars(echo, run.bids_dir)
         if self._anatomy_needed:
             needed += self._anatomy.needed(parse(run.source.name))
-        return self._sources.absent_among(needed)
+        return list(dict.fromkeys(needed))
 
     def describe(self, run: Run) -> Run:
         """One raw run."""
         self._sources.recall(run.stem)
-        absent = self._absent(run)
+        needed = self._needed(run)
+        absent = self._sources.absent_among(needed)
+        run = replace(run, beside=tuple(one for one in needed if one.name.endswith(NIFTI)))
         if absent:
             return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
         if run.echoes:

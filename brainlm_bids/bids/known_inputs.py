@@ -16,6 +16,10 @@ the file once more: its checksum decides whether something is computed, and the 
 to date. As in git, times that are not clearly older than the look at the file prove nothing: it may
 have been changed within the resolution of the clock, or the clocks of two machines may differ.
 
+A file whose content git-annex has dropped is the same if the key that names the content is (`Key`).
+`Beside` has the keys of further images in git-annex, those that the images of the recording were
+chosen from: the choice is the same without them.
+
 The record is apart from that of the stage, which the step that completes it alone writes.
 """
 
@@ -27,7 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainlm_bids.annex import annex_key, is_absent
+from brainlm_bids.bids.annexed_content import content_key
 from brainlm_bids.bids.outputs import record_path
+from brainlm_bids.bids.tree import NIFTI
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256, read_json, write_json
 
@@ -36,6 +43,7 @@ RECORD = "inputs"  # in the place of the name of a stage
 # Times are kept in steps of up to 2 s (FAT), and clocks of a cluster agree to a second or so.
 RESOLUTION_NS = 3_000_000_000
 HEADER_BYTES = 348
+CIFTI = ".dtseries.nii"
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,25 @@ class Known:
         Of its content.
     header
         Of a NIfTI-1 image; empty for others.
+    key
+        Of git-annex, that names the content; empty for other files.
     """
 
     identity: Identity
     looked: int
     sha256: str
     header: bytes = b""
+    key: str = ""
 
     def vouches_for(self, now: Identity) -> bool:
         """Whether a file that has an identity now is as it was."""
         latest = max(now.modified, now.changed)
         return now == self.identity and latest < self.looked - RESOLUTION_NS
+
+    def vouches_for_dropped(self, path: Path) -> bool:
+        """Whether a file whose content is not there had this one, and nothing of it is needed."""
+        enough = self.header or not path.name.endswith(NIFTI) or path.name.endswith(CIFTI)
+        return bool(self.key and enough) and annex_key(path) == self.key and is_absent(path)
 
     def to_json(self) -> dict[str, Any]:
         """As the record has it."""
@@ -90,6 +106,7 @@ class Known:
             "Looked": self.looked,
             "SHA256": self.sha256,
             "Header": base64.b64encode(self.header).decode(),
+            **({"Key": self.key} if self.key else {}),
         }
 
     @classmethod
@@ -100,7 +117,13 @@ class Known:
         header = base64.b64decode(values["Header"], validate=True)
         if len(header) not in (0, HEADER_BYTES):
             raise ValueError("no header of NIfTI-1")
-        return cls(identity, int(values["Looked"]), str(values["SHA256"]), header)
+        return cls(
+            identity,
+            int(values["Looked"]),
+            str(values["SHA256"]),
+            header,
+            str(values.get("Key", "")),
+        )
 
 
 def look_at(path: Path, header: bytes) -> Known:
@@ -110,7 +133,7 @@ def look_at(path: Path, header: bytes) -> Known:
         identity = Identity.of(path)
     except OSError:
         identity = Identity(-1, 0, 0, 0)  # the next line says why
-    return Known(identity, looked, file_sha256(path), header)
+    return Known(identity, looked, file_sha256(path), header, content_key(path))
 
 
 class KnownInputs:
@@ -134,23 +157,35 @@ class KnownInputs:
         self._verify = verify
         self._recorded: dict[Path, Known] = {}
         self._noted: dict[str, frozenset[Path]] = {}
+        self._beside: dict[str, dict[Path, str]] = {}
 
     def recall(self, stem: str) -> dict[Path, Known]:
         """The files of a recording that are as they were recorded; none with `verify`."""
-        recorded = self._read(stem)
+        recorded, self._beside[stem] = self._read(stem)
         self._noted[stem] = frozenset(recorded)
         self._recorded |= recorded
         if self._verify:
             return {}
         return {path: known for path, known in recorded.items() if _is_same(path, known)}
 
-    def note(self, stem: str, files: Mapping[Path, Known]) -> None:
-        """Record the files of a recording, unless that is what is recorded already."""
+    def beside(self, stem: str) -> dict[Path, str]:
+        """Images that those of a recording were chosen from, and the keys of their contents."""
+        return {} if self._verify else dict(self._beside.get(stem, {}))
+
+    def note(self, stem: str, files: Mapping[Path, Known], beside: Mapping[Path, str]) -> None:
+        """Record the files of a recording, unless that is what is recorded already.
+
+        beside: images that they were chosen from, and the keys of their contents.
+        """
         same = all(self._recorded.get(path) == known for path, known in files.items())
+        same = same and self._beside.get(stem, {}) == beside
         if same and self._noted.get(stem) == frozenset(files):
             return
         values = {self._uri(path): known.to_json() for path, known in files.items()}
-        write_json(self._path(stem), {"Files": dict(sorted(values.items()))})
+        record: dict[str, object] = {"Files": dict(sorted(values.items()))}
+        if beside:
+            record["Beside"] = {self._uri(path): key for path, key in sorted(beside.items())}
+        write_json(self._path(stem), record)
 
     def compare(self, path: Path, now: Known) -> None:
         """Warn of a file whose content is another although nothing else of it is."""
@@ -166,12 +201,14 @@ class KnownInputs:
     def _path(self, stem: str) -> Path:
         return record_path(self._output_dir, stem, RECORD)
 
-    def _read(self, stem: str) -> dict[Path, Known]:
+    def _read(self, stem: str) -> tuple[dict[Path, Known], dict[Path, str]]:
         try:
-            listed = read_json(self._path(stem))["Files"]
-            return {self._place(uri): Known.from_json(one) for uri, one in listed.items()}
+            record = read_json(self._path(stem))
+            files = {self._place(k): Known.from_json(one) for k, one in record["Files"].items()}
+            beside = {self._place(k): str(key) for k, key in record.get("Beside", {}).items()}
         except (UserError, KeyError, TypeError, ValueError, AttributeError):
-            return {}  # there is none, or it is damaged: files are read
+            return {}, {}  # there is none, or it is damaged: files are read
+        return files, beside
 
     def _uri(self, path: Path) -> str:
         for name, root in self._roots.items():
@@ -189,6 +226,6 @@ class KnownInputs:
 
 def _is_same(path: Path, known: Known) -> bool:
     try:
-        return known.vouches_for(Identity.of(path))
+        return known.vouches_for(Identity.of(path)) or known.vouches_for_dropped(path)
     except OSError:
-        return False
+        return known.vouches_for_dropped(path)

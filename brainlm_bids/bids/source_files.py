@@ -11,7 +11,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.annex import is_absent
+from brainlm_bids.annex import annex_key, is_absent
+from brainlm_bids.bids.annexed_content import content_key
 from brainlm_bids.bids.known_inputs import HEADER_BYTES, Known, KnownInputs, look_at
 from brainlm_bids.bids.sidecars import Sidecars
 from brainlm_bids.bids.tree import NIFTI
@@ -94,6 +95,7 @@ class SourceFiles:
         self._records = records
         self._known: dict[Path, Known] = {}
         self._present: set[Path] = set()
+        self._beside: dict[Path, str] = {}
         self._sidecars: dict[Path, Sidecars] = {}
         self._read = lru_cache(_REMEMBERED)(read_head)
         self.tables_of_times = lru_cache(_REMEMBERED)(_tables_of_times)
@@ -102,11 +104,18 @@ class SourceFiles:
         """Look up what is recorded of the files of a recording."""
         if self._records is not None:
             self._known |= self._records.recall(stem)
+            self._beside |= self._records.beside(stem)
 
-    def note(self, stem: str, paths: Iterable[Path]) -> None:
-        """Record the files of a recording, all of which have a checksum by now."""
+    def note(self, stem: str, paths: Iterable[Path], beside: Iterable[Path] = ()) -> None:
+        """Record the files of a recording, all of which have a checksum by now.
+
+        beside: images that they were chosen from.
+        """
         if self._records is not None:
-            self._records.note(stem, {path: self._known[path] for path in paths})
+            known = {path: self._known[path] for path in paths}
+            keys = {path: content_key(path) for path in beside if path not in known}
+            keys = {path: key for path, key in keys.items() if key}
+            self._records.note(stem, known, keys)
 
     def knows(self, path: Path) -> bool:
         """Whether a file is as it was when it was last read."""
@@ -120,10 +129,10 @@ class SourceFiles:
         """Whether a file is one of git-annex whose content was not fetched."""
         if path in self._known or path in self._present:
             return False
-        absent = is_absent(path)
-        if not absent:  # one that is absent may be fetched
+        if not is_absent(path):  # one that is absent may be fetched
             self._present.add(path)
-        return absent
+            return False
+        return path not in self._beside or annex_key(path) != self._beside[path]
 
     def head(self, path: Path) -> Any:
         """The header of an image; see `read_head`."""

@@ -5,6 +5,7 @@ Nothing heavy is imported before the arguments are known, so that `--help` answe
 
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -159,6 +160,7 @@ def _check(settings: Settings) -> None:
         )
     if settings.timeseries and settings.derivatives:
         raise UserError("--timeseries and --derivatives cannot be combined")
+    _check_datalad(settings)
     _check_files(settings)
     _check_numbers(settings)
     if "none" in settings.model and len(settings.model) > 1:
@@ -199,6 +201,24 @@ def _check_derivatives(settings: Settings) -> None:
             raise UserError(
                 f"{row.flag} has no effect on the series of {producer.title}, which are denoised "
                 "and filtered already, and are used as they are; leave it out"
+            )
+
+
+def _check_datalad(settings: Settings) -> None:
+    if settings.datalad_drop and not settings.datalad_get:
+        raise UserError("--datalad-drop needs --datalad-get: it drops only what the call fetched")
+    if not settings.datalad_get:
+        return
+    if settings.timeseries:
+        raise UserError(
+            "--datalad-get fetches the files of data sets; get the files of --timeseries before"
+        )
+    for program in ("datalad", "git-annex"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"--datalad-get: the program {program} is not installed (no container of "
+                "brainlm-bids has it); run pip install datalad git-annex, or fetch the files "
+                "before the call"
             )
 
 

@@ -90,7 +90,7 @@ def runs(root: Path, **values: Any) -> list[inputs.Run]:
 
 def got_by(problem: str) -> tuple[str, list[str]]:
     """The folder and the files of the command at the end of a line, as a shell would read it."""
-    words = shlex.split(problem.partition("; run: ")[2])
+    words = shlex.split(problem.partition(", or run: ")[2])
     assert words[:2] == ["datalad", "-C"] and words[3] == "get"
     return words[2], words[4:]
 
@@ -226,7 +226,10 @@ def test_a_subject_that_is_a_subdataset_and_not_installed_has_a_row(root: Path) 
     found = {run.subject: run for run in runs(root)}
     assert sorted(found) == ["01", "02", "03", "04"]
     assert (found["01"].problem, found["02"].problem) == (None, None)
-    said = f"sub-03: is a subdataset that is not installed; run: datalad -C '{root}' get -n sub-03"
+    said = (
+        "sub-03: is a subdataset that is not installed; give --datalad-get, or run: "
+        f"datalad -C '{root}' get -n sub-03"
+    )
     assert found["03"].problem == said
     assert found["03"].taken
     assert [run.subject for run in runs(root, participant_label=("03",))] == ["03"]

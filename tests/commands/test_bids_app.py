@@ -303,3 +303,20 @@ def test_a_checkpoint_that_cannot_be_loaded_is_found_before_anything_is_computed
     with pytest.raises(UserError, match=r"model.safetensors: damaged or truncated"):
         participant.run(settings)
     assert not list((tmp_path / "out").glob("sub-*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--datalad-drop"], "--datalad-drop needs --datalad-get"),
+        (["--datalad-get"], "--datalad-get: the program datalad is not installed"),
+        (["--datalad-get", "--timeseries", "x.npy"], "get the files of --timeseries before"),
+    ],
+)
+def test_datalad_is_asked_for_in_vain(
+    flags: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match=said):
+        cli.parse([str(tmp_path / "data"), str(tmp_path / "out"), "participant", *flags])
