@@ -442,7 +442,7 @@ def test_results_are_those_of_files_that_were_there(
     flags = ("--derivatives", f"fmriprep={fmriprep}", "--denoise", "none", "--nprocs", "1")
     first = start(tmp_path / "raw", tmp_path / "fetched", *flags, *BOTH)
     assert first.returncode == 0, first.stderr
-    assert "fetching sub-01, rest" in first.stderr
+    assert "fetching the files of sub-01, rest\n" in first.stderr
     assert there(fmriprep) == set()
     again = start(tmp_path / "raw", tmp_path / "fetched", *flags)
     assert again.returncode == 0, again.stderr
