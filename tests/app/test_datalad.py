@@ -403,7 +403,7 @@ def test_an_unusable_data_set_is_told_in_one_line(
 
 @pytest.fixture
 def fmriprep(tools: None, tmp_path: Path) -> Path:
-    """A clone of derivatives of two runs, of which nothing was fetched."""
+    """A clone of derivatives of a run, of which nothing was fetched."""
     folder = tmp_path / "origin"
     run("datalad", "create", "-c", "text2git", folder, cwd=tmp_path)
     made = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
@@ -412,18 +412,17 @@ def fmriprep(tools: None, tmp_path: Path) -> Path:
     affine = np.diag([9.0, 9.0, 9.0, 1.0])
     affine[:3, 3] = -90, -126, -72
     brain = np.ones((20, 24, 20), np.uint8)
-    for label in ("01", "02"):
-        func = folder / f"sub-{label}/func"
-        func.mkdir(parents=True)
-        stem = func / f"sub-{label}_task-rest_space-MNI152NLin6Asym_res-2_desc"
-        series = rng.normal(1000, 10, (*brain.shape, 40)).astype(np.float32)
-        nb.Nifti1Image(series, affine).to_filename(f"{stem}-preproc_bold.nii.gz")
-        nb.Nifti1Image(brain, affine).to_filename(f"{stem}-brain_mask.nii.gz")
-        files.write_json(Path(f"{stem}-preproc_bold.json"), {"RepetitionTime": 2.0})
-        table = func / f"sub-{label}_task-rest_desc-confounds_timeseries.tsv"
-        moved = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
-        names = [*moved, "csf", "white_matter", "global_signal", "framewise_displacement"]
-        files.write_tsv(table, names, rng.uniform(0, 1e-3, (len(names), 40)))
+    func = folder / "sub-01/func"
+    func.mkdir(parents=True)
+    stem = func / "sub-01_task-rest_space-MNI152NLin6Asym_res-2_desc"
+    series = rng.normal(1000, 10, (*brain.shape, 40)).astype(np.float32)
+    nb.Nifti1Image(series, affine).to_filename(f"{stem}-preproc_bold.nii.gz")
+    nb.Nifti1Image(brain, affine).to_filename(f"{stem}-brain_mask.nii.gz")
+    files.write_json(Path(f"{stem}-preproc_bold.json"), {"RepetitionTime": 2.0})
+    table = func / "sub-01_task-rest_desc-confounds_timeseries.tsv"
+    moved = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    names = [*moved, "csf", "white_matter", "global_signal", "framewise_displacement"]
+    files.write_tsv(table, names, rng.uniform(0, 1e-3, (len(names), 40)))
     run("datalad", "save", "-m", "data", cwd=folder)
     run("datalad", "clone", folder, tmp_path / "clone", cwd=tmp_path)
     return tmp_path / "clone"
@@ -446,14 +445,14 @@ def test_results_are_those_of_files_that_were_there(
     assert there(fmriprep) == set()
     again = start(tmp_path / "raw", tmp_path / "fetched", *flags)
     assert again.returncode == 0, again.stderr
-    assert "2 cached" in again.stderr
+    assert "1 cached" in again.stderr
     ordinary = start(
         tmp_path / "raw",
         tmp_path / "ordinary",
         *("--derivatives", f"fmriprep={tmp_path / 'origin'}", *flags[2:]),
     )
     assert ordinary.returncode == 0, ordinary.stderr
-    assert len(series(tmp_path / "fetched")) > 4
+    assert len(series(tmp_path / "fetched")) >= 3
     assert series(tmp_path / "fetched") == series(tmp_path / "ordinary")
 
 
