@@ -340,7 +340,8 @@ def _read_table(path: Path) -> dict[int, str]:
             raise UserError(f"{path}: index {row['index']!r} is not a whole number")
         if index in names:
             raise UserError(f"{path}: index {index} occurs twice")
-        names[index] = row[column].strip()
+        name = row[column].strip()
+        names[index] = "" if name == "n/a" else name
     names.pop(0, None)  # the background
     return names
 

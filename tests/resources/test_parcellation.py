@@ -56,6 +56,8 @@ def test_without_a_table_names_are_those_of_the_labels(tmp_path: Path) -> None:
     changed.write_text("index\tlabel\n3\tthree\n5\tfive\n")
     other = find_parcellation(f"{path}:Mine")
     assert other.labelled.names.tolist() == ["three", "five"] and other.content != found.content
+    changed.write_text("index\tname\n3\tn/a\n5\tn/a\n")
+    assert find_parcellation(f"{path}:Mine").labelled.names.tolist() == ["Mine_3", "Mine_5"]
 
 
 @pytest.mark.parametrize(
