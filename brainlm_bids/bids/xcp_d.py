@@ -7,6 +7,7 @@ leaves out are in none of its tables. Concatenated runs, smoothed series, and se
 parameters lie beside the runs, under names that differ in little.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from brainlm_bids.files import read_json, read_rows, read_text
 from brainlm_bids.notices import Kind, Notice, notice
 
 SPACES = (TEMPLATE, CIFTI_SPACE, OTHER_TEMPLATE)
+SIDES = ("high", "low")
 # The column of the table of outliers that XCP-D censors by.
 CENSORED = "framewise_displacement"
 _AGAIN = f"run XCP-D again on BOLD in {TEMPLATE} (fMRIPrep's --output-spaces {TEMPLATE}:res-2)"
@@ -194,15 +196,31 @@ def filters_of(metadata: Mapping[str, Any]) -> Filters:
     Filters(high_pass=0.01, low_pass=0.08)
     >>> filters_of({"SoftwareFilters": {"High-pass filter": {"cutoff (Hz)": 0.01}}})
     Filters(high_pass=0.01, low_pass=None)
+    >>> filters_of({"Freq Band": [0.008, 0.1]})  # before 0.6
+    Filters(high_pass=0.008, low_pass=0.1)
     """
+    band = _list(metadata.get("Freq Band"))
+    found: dict[str, object] = {
+        f"{side}-p": value for side, value in zip(SIDES, band, strict=False)
+    }
+    for side in SIDES:  # before 0.6
+        found.setdefault(f"{side}-p", metadata.get(f"{side.capitalize()}-pass Cutoff"))
     software = metadata.get("SoftwareFilters")
-    found: dict[str, float] = {}
     for title, values in (software if isinstance(software, dict) else {}).items():
         for name, value in (values if isinstance(values, dict) else {}).items():
-            words = f"{title if name.lower().startswith('cutoff') else name}".lower()
-            if "cutoff" in name.lower() and isinstance(value, int | float) and value > 0:
-                found |= {side: float(value) for side in ("high", "low") if f"{side}-p" in words}
-    return Filters(found.get("high"), found.get("low"))
+            words = f"{title} {name}".lower() if name.startswith("cutoff") else name.lower()
+            if "cutoff" in words:
+                found |= {f"{side}-p": value for side in SIDES if f"{side}-p" in words}
+    return Filters(*(_positive(found[f"{side}-p"]) for side in SIDES))
+
+
+def _positive(value: object) -> float | None:
+    """A frequency in Hz; None for what is none, and for 0, which stands for no filter."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
 
 
 def without_hash(column: str) -> str:

@@ -568,10 +568,14 @@ def test_tables_of_another_call_are_refused(tmp_path: Path) -> None:
         (None, (None, None)),
         ({"Low-pass filter": {"cutoff (Hz)": 0.2, "Filter order": 2}}, (None, 0.2)),
         ({"Bandpass filter": {"High-pass cutoff (Hz)": 0.008}}, (0.008, None)),
+        ({"Bandpass filter": {"Low-pass cutoff (Hz)": "0.1"}, "x": 3}, (None, 0.1)),
+        ({"Low-pass filter": {"cutoff (Hz)": 0}}, (None, None)),
+        ("none", (None, None)),
     ],
 )
 def test_filters_are_read_from_the_sidecar(filters: Any, expected: tuple[Any, Any]) -> None:
     assert filters_of({"SoftwareFilters": filters}) == expected
+    assert filters_of({"Low-pass Cutoff": 0.2, "SoftwareFilters": None}) == (None, 0.2)
 
 
 def test_the_wrong_folder_is_named_by_its_program(tmp_path: Path) -> None:
