@@ -12,14 +12,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nb
 import numpy as np
 import pytest
 import yaml
+from real_engines import as_somebody, folder_for_all, need_image, need_slurm, wait_for
 
 from brainlm_bids import files
 from brainlm_bids.app.plugins import read_plugin_file
@@ -27,7 +27,6 @@ from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.dataset import moved_source, write_atlas_files, write_dataset_files
 from brainlm_bids.errors import UserError
-from brainlm_bids.phantom import write_phantom
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows import nodes
 
@@ -507,38 +506,20 @@ def test_a_process_that_outlives_its_call_is_counted() -> None:
 # --- real engines -----------------------------------------------------------------------------
 
 
-def engine(name: str, present: bool) -> None:
-    if present:
-        return
-    if name in os.environ.get("BRAINLM_BIDS_ENGINES", "").split():
-        pytest.fail(f"{name} must be here (BRAINLM_BIDS_ENGINES)")
-    pytest.skip(f"no {name} on this machine")
-
-
 @pytest.fixture(scope="module")
 def slurm() -> None:
-    found = shutil.which("sinfo") is not None
-    engine("slurm", found and subprocess.run(["sinfo"], capture_output=True).returncode == 0)
+    need_slurm()
 
 
 @pytest.fixture(scope="module")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three subjects, without T1w for speed; the second's BOLD is cut short."""
+def phantoms(tmp_path_factory: pytest.TempPathFactory, three_phantoms: Path) -> Path:
+    """Three subjects, of whom the second's BOLD is cut short."""
     folder = tmp_path_factory.mktemp("phantoms") / "bids"
-    write_phantom(folder, n_subjects=3, n_volumes=60, tr=2.0, voxel=5.0, seed=5)
-    for anat in folder.glob("sub-*/anat"):
-        shutil.rmtree(anat)
+    shutil.copytree(three_phantoms, folder)
     bold = next(folder.glob("sub-02/func/*_bold.nii.gz"))
     (folder.parent / "whole.gz").write_bytes(bold.read_bytes())
     bold.write_bytes(bold.read_bytes()[:20_000])
     return folder
-
-
-def wait_for(finished: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not finished():
-        assert time.monotonic() < end, "SLURM did not finish in time"
-        time.sleep(1)
 
 
 @pytest.fixture
@@ -694,30 +675,13 @@ def test_nipypes_own_plugin_runs_the_nodes(tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture(scope="module")
 def image() -> Path:
     """The image file of Apptainer that $BRAINLM_BIDS_SIF names."""
-    path = Path(os.environ.get("BRAINLM_BIDS_SIF", "/no/image.sif"))
-    engine("apptainer", shutil.which("apptainer") is not None and path.is_file())
-    return path
-
-
-def as_somebody(command: Sequence[str], environment: Mapping[str, str]) -> SimpleNamespace:
-    """Run a command as a user who is not root."""
-    if os.getuid() == 0:
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **environment},
-        cwd="/tmp",
-    )  # fmt: skip
-    return SimpleNamespace(code=done.returncode, said=done.stdout + done.stderr)
+    return need_image()
 
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder that somebody who is not root reaches and writes to."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o777)
+    with folder_for_all() as folder:
         yield folder
 
 
