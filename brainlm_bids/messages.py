@@ -7,6 +7,7 @@ which is drawn again beneath it; into a file, nothing is written but whole lines
 import contextlib
 import logging
 import os
+import re
 import sys
 from typing import TextIO
 
@@ -16,6 +17,10 @@ DATE, TIME = "%Y-%m-%d %H:%M:%S", "%H:%M:%S"
 OWN = "brainlm_bids"
 # Back to the beginning of the line, and what stands there erased: the bar.
 ERASE = "\r\x1b[K"
+# Control characters, marks that turn the direction of writing, and bytes that are no Unicode.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 # Nipype logs errors with complete tracebacks. The app logs in one line which step failed and why;
 # the tracebacks are in the crash files.
 QUIET = {"workflow": "CRITICAL", "interface": "WARNING", "utils": "WARNING", "filemanip": "WARNING"}
@@ -30,6 +35,15 @@ def is_terminal(stream: TextIO | None) -> bool:
     return False
 
 
+def printable(text: str) -> str:
+    r"""A text whose hidden characters are escaped: those of names of files may control a terminal.
+
+    >>> printable("sub-01\x1b[2J\udcff.nii\n")
+    'sub-01\\x1b[2J\\udcff.nii\n'
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def tell(text: str) -> None:
     """Write words for a person: a line of a table, a summary."""
     _write(sys.stderr, text)
@@ -40,6 +54,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     erase = ERASE if is_terminal(stream) else ""
+    text = printable(text)
     with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
         stream.write(f"{erase}{text}\n")
         stream.flush()
@@ -50,7 +65,8 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         date = TIME if is_terminal(sys.stderr) else DATE
-        _write(sys.stderr, logging.Formatter(LINE, date).format(record))
+        # a line that a name of a file begins does not look like one of the program
+        _write(sys.stderr, logging.Formatter(LINE, date).format(record).replace("\n", "\n  "))
 
 
 class _Ours(logging.Filter):

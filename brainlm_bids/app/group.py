@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 
-from brainlm_bids import __version__, files
+from brainlm_bids import __version__, files, messages
 from brainlm_bids.app import ahead, opening
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.context import cohort_context
@@ -144,7 +144,7 @@ def _index(cohort: Cohort) -> int:
 def _print_plan(cohort: Cohort) -> int:
     """The dry run: a line per recording, and what is computed from those that are included."""
     rows = [(one.stem, one.status, one.reason or "") for one in cohort.recordings]
-    print(opening.aligned([("recording", "status", "note"), *rows]))
+    print(messages.printable(opening.aligned([("recording", "status", "note"), *rows])))
     opening.tell(_summary(cohort))
     failed = any(recording.status == derivatives.FAILED for recording in cohort.recordings)
     return EXIT_FAILED if failed else EXIT_OK

@@ -66,7 +66,7 @@ from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.bids.inputs import PreprocessedDescriber, Run, Selection, look_at
 from brainlm_bids.bids.known_inputs import KnownInputs
-from brainlm_bids.bids.names import in_words, with_prefix
+from brainlm_bids.bids.names import in_words, why_unusable, with_prefix
 from brainlm_bids.bids.outputs import SERIES_STAGE
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
@@ -178,7 +178,7 @@ def _process(
         LOG.warning(folder)
     told = [*rows, *(_row(run, to_fetch(run)) for run in waiting)]
     if settings.dry_run:
-        print(opening.table(settings, plans, told))
+        print(messages.printable(opening.table(settings, plans, told)))
         opening.tell(opening.totals(settings, plans))
         return _code(told, taken)
     opening.tell(opening.summary(settings, resources, plans, told))
@@ -421,6 +421,9 @@ def _plan_run(
     """The plan of a run; or the run with the reason why there is none."""
     if run.problem is not None or run.skip is not None:
         return run
+    unusable = why_unusable(run.stem)
+    if unusable is not None:
+        return replace(run, problem=f"{run.source.name}: {unusable}")
     try:
         run = with_space_resources(run, settings, resources)
         if run.problem is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from brainlm_bids.bids.headers import is_tr, not_a_tr, tr_mismatch
 from brainlm_bids.bids.inputs import Run, guarded
+from brainlm_bids.bids.names import without_punctuation
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.timeseries import Timeseries, read_timeseries
 from brainlm_bids.errors import UserError
@@ -42,15 +43,18 @@ def given_timeseries(
     if sources is not None:
         for run in runs:
             sources.recall(run.stem)
-    stems = Counter(run.stem for run in runs)
+    stems = Counter(without_punctuation(run.stem) for run in runs)
     return sorted(
-        (run if stems[run.stem] == 1 else _of_one_name(run) for run in runs),
+        (run if stems[without_punctuation(run.stem)] == 1 else _of_one_name(run) for run in runs),
         key=lambda run: (run.stem, run.source),
     )
 
 
 def _of_one_name(run: Run) -> Run:
-    problem = f"--timeseries {run.source}: another file would also be called {run.stem}; rename one"
+    problem = (
+        f"--timeseries {run.source}: another file would also be called {run.stem}, but for "
+        "punctuation; rename one"
+    )
     return replace(run, problem=problem)
 
 

@@ -11,7 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from brainlm_bids.bids.names import ENTITIES, alphanumeric, build, parse, with_prefix
+from brainlm_bids.bids.names import (
+    ENTITIES,
+    alphanumeric,
+    build,
+    parse,
+    with_prefix,
+    without_punctuation,
+)
 from brainlm_bids.bids.tree import NIFTI, OTHER_IMAGES
 from brainlm_bids.bids.valid_names import is_valid
 from brainlm_bids.bounds import LARGEST_SETTINGS, content_of
@@ -200,8 +207,7 @@ def one_of_each(paths: Iterable[Path], root: Path) -> tuple[list[Path], list[Lef
     """
     by_run: dict[str, list[Path]] = {}
     for path in paths:
-        # in the graph's names all punctuation is the same
-        by_run.setdefault(re.sub(r"\W", "_", parse(path.name).source), []).append(path)
+        by_run.setdefault(without_punctuation(parse(path.name).source), []).append(path)
     left_out = []
     for same in by_run.values():
         same.sort(key=lambda path: _preference(path, root))

@@ -4,6 +4,7 @@ A name is a row of entities (`sub-01`, `task-rest`, …), a suffix and an extens
 keeps the entities of its source word for word (`run-1` stays `run-1`) and adds its own.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ ADDED = frozenset(
 )
 # In place of a subject, in the names of what describes a whole cohort.
 GROUP = "group"
+# Bytes of a run's name: file systems allow 255, and the names of its outputs are longer.
+_LONGEST_STEM = 130
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,34 @@ def alphanumeric(text: str) -> str:
     'mycheckpoint2'
     """
     return re.sub(r"[^A-Za-z0-9]", "", text)
+
+
+def without_punctuation(stem: str) -> str:
+    """A name as in the graph, where all punctuation is the same.
+
+    >>> without_punctuation("sub-01_task-a.b")
+    'sub_01_task_a_b'
+    """
+    return re.sub(r"\W", "_", stem)
+
+
+def why_unusable(stem: str) -> str | None:
+    r"""Why outputs cannot be named after a run; None if they can.
+
+    >>> why_unusable("sub-01_task-rest"), why_unusable("sub-01_task-a\x1bb")
+    (None, 'its name holds a character that cannot be shown; rename it')
+    """
+    if not stem.isprintable():
+        return "its name holds a character that cannot be shown; rename it"
+    if any(part.endswith("-") for part in stem.split("_")):
+        return "its name has an entity without a label; rename it"
+    n_bytes = len(os.fsencode(stem))
+    if n_bytes > _LONGEST_STEM:
+        return (
+            f"its name is too long for those of its outputs ({n_bytes} bytes, at most "
+            f"{_LONGEST_STEM}); rename it"
+        )
+    return None
 
 
 def common_stem(stems: Iterable[str]) -> str:

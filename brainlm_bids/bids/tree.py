@@ -4,6 +4,7 @@ A data set comes in and paths go out. Each folder is listed once, so that the ti
 number of files alone; of a call about some participants only their folders are listed.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ NO_RAW_DATA = ("code", "stimuli", "sourcedata", "models", "derivatives", "phenot
 NIFTI = (".nii", ".nii.gz")
 OTHER_IMAGES = (".img", ".mgz", ".mgh", ".nii.bz2", ".nii.xz", ".nii.zst", ".mnc")
 _BOLD = tuple(f"_bold{extension}" for extension in (*NIFTI, *OTHER_IMAGES))
+# Levels of folders in a data set, more than any has: a link may lead anywhere.
+_LEVELS = 12
 _ABOUT_BOLD = ("_bold.json", "_events.tsv")
 
 # Device and number of a folder: the same folder under two names has the same.
@@ -58,19 +61,34 @@ def look_around(bids_dir: Path, output_dir: Path, participants: Sequence[str]) -
     """
     wanted = {with_prefix("sub", label) for label in participants}
     found = OnDisk([], [], [], [])
+    above = frozenset(_identities(bids_dir))
     entries = [(name, True) for name in sorted(wanted)] or _entries(bids_dir, found)
     for name, is_folder in entries:
         if is_folder and name not in NO_RAW_DATA:
-            _search(bids_dir / name, output_dir, found, frozenset(), ours=True)
+            _search(bids_dir / name, output_dir, found, above, _LEVELS, ours=True)
     _take(bids_dir, [one for one in entries if not one[1]], found, ours=True)
     return found
 
 
+def _identities(bids_dir: Path) -> Iterator[_Identity]:
+    """Of the data set and the folders that it lies in: a link to one of them is a circle."""
+    top = bids_dir.resolve()
+    for folder in (top, *top.parents):
+        with contextlib.suppress(OSError):
+            yield folder.stat().st_dev, folder.stat().st_ino
+
+
 def _search(
-    folder: Path, output_dir: Path, found: OnDisk, above: frozenset[_Identity], *, ours: bool
+    folder: Path,
+    output_dir: Path,
+    found: OnDisk,
+    above: frozenset[_Identity],
+    levels: int,
+    *,
+    ours: bool,
 ) -> None:
-    """List a folder and those in it; ours: whether it is not of another data set."""
-    if folder == output_dir:
+    """List a folder and those in it, so many levels; ours: it is not of another data set."""
+    if folder == output_dir or levels == 0:
         return
     entries = _entries(folder, found)
     try:
@@ -87,7 +105,7 @@ def _search(
     above |= {(stat.st_dev, stat.st_ino)}
     for name, is_folder in entries:
         if is_folder:
-            _search(folder / name, output_dir, found, above, ours=ours)
+            _search(folder / name, output_dir, found, above, levels - 1, ours=ours)
 
 
 def _take(folder: Path, entries: Sequence[tuple[str, bool]], found: OnDisk, *, ours: bool) -> None:

@@ -19,6 +19,7 @@ from brainlm_bids.app import machine
 from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options, add_positional
 from brainlm_bids.errors import Stopped, UserError
 from brainlm_bids.files import CANNOT_WRITE
+from brainlm_bids.messages import printable
 from brainlm_bids.settings import TABLE, Settings, read_toml, rows_in
 from brainlm_bids.table import GROUP_LEVEL, POSITIONAL, SECTIONS
 from brainlm_bids.values import Option
@@ -327,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return int(app.run(settings, ["brainlm-bids", *words]))
     except UserError as error:
-        print(f"brainlm-bids: {error}", file=sys.stderr)
+        print(printable(f"brainlm-bids: {error}"), file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt as error:
         print("brainlm-bids: stopped; the same command continues", file=sys.stderr)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from brainlm_bids.bids.names import without_punctuation
 from brainlm_bids.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def node_name(prefix: str, stem: str) -> str:
     >>> node_name("func", "sub-01_task-rest_run-1")
     'func_sub_01_task_rest_run_1'
     """
-    return re.sub(r"\W", "_", f"{prefix}_{stem}")
+    return without_punctuation(f"{prefix}_{stem}")
 
 
 def make_node(

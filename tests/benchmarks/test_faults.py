@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import hostile, measure, network, page
+from benchmarks.faults import hostile, measure, names, network, page
 from benchmarks.faults.__main__ import chosen, main, table
 from benchmarks.faults.fault import Fault, Result, Trial
 from brainlm_bids.errors import UserError
@@ -19,6 +19,16 @@ def test_hostile_files(
 ) -> None:
     monkeypatch.setattr(measure, "MOST_SECONDS", 10.0)  # other tests run at the same time
     (fault,) = chosen([f"hostile/{row.name}"])
+    wrong = [trial.told for trial in fault.tried(tmp_path, 1.0) if not trial.held]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [names.FAULTS[0], pytest.param(names.FAULTS[1], marks=pytest.mark.slow)],
+    ids=lambda fault: fault.name,
+)
+def test_hostile_names(fault: Fault, tmp_path: Path) -> None:
     wrong = [trial.told for trial in fault.tried(tmp_path, 1.0) if not trial.held]
     assert not wrong, "\n".join(wrong)
 
