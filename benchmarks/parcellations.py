@@ -86,7 +86,9 @@ def call(bids: Path, folder: Path, *flags: str) -> float:
     command += ["--use-plugin", str(plugin)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {key: value for key, value in os.environ.items() if key != "TEMPLATEFLOW_HOME"}
-    subprocess.run(command, check=True, env=environment, capture_output=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
