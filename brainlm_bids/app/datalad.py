@@ -72,12 +72,15 @@ def _run(action: str, top: Path, names: Sequence[str], *options: str) -> dict[Pa
         return {top / name: text for name in names}
     command = [PROGRAM, "-f", "json", "-C", str(top), action, *options, "--", *names]
     code, output, errors = _call(command)
+    cause = _known_cause(errors, top)
+    if code and cause:
+        return {top / name: cause for name in names}
     faults = {}
     for result in _results(output):
         if result.get("status") in ("error", "impossible"):
             faults[Path(str(result.get("path", top)))] = _message(result)
     if code and not faults:
-        faults = {top / name: _explained(errors, top) for name in names}
+        faults = {top / name: _last_line(errors) for name in names}
     return faults
 
 
@@ -121,13 +124,22 @@ def _message(result: Mapping[str, Any]) -> str:
     return " ".join(str(said).split())
 
 
-def _explained(errors: str, top: Path) -> str:
-    """The last line of datalad's messages, or what is known to be behind them."""
+def _known_cause(errors: str, top: Path) -> str:
+    """What is known to be behind messages of git, and what to do; empty for others."""
     if "dubious ownership" in errors:
         return (
             f"git does not trust {top}, which belongs to another user; run: git config --global "
             f"--add safe.directory {top}"
         )
+    if "auto-detect email address" in errors or "tell me who you are" in errors:
+        return (
+            "git does not know who you are, which git-annex needs; run: git config --global "
+            "user.name NAME && git config --global user.email ADDRESS"
+        )
+    return ""
+
+
+def _last_line(errors: str) -> str:
     lines = [" ".join(line.split()) for line in errors.splitlines() if line.strip()]
     return lines[-1] if lines else "datalad failed without a message"
 

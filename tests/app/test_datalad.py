@@ -396,6 +396,17 @@ def test_an_unusable_data_set_is_told_in_one_line(
     (reason,) = datalad.get([t1w]).values()
     assert reason.endswith(f"git config --global --add safe.directory {data}")
     assert "\n" not in reason
+    monkeypatch.undo()
+    # as in a container whose user has no home
+    monkeypatch.setenv("HOME", str(data.parent / "nowhere"))
+    monkeypatch.setenv("EMAIL", "")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.useConfigOnly")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    fresh = data.parent / "fresh"
+    run("git", "clone", "-q", data, fresh, cwd=data.parent)
+    reasons = datalad.get([fresh / t1w.relative_to(data)])
+    assert ["git does not know who you are" in one for one in reasons.values()] == [True]
 
 
 # --- for real --------------------------------------------------------------------------------
