@@ -4,6 +4,7 @@ A selection of runs comes in. Runs go out that can be planned, a few at a time, 
 contents are on the disk than those runs need.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from brainlm_bids.annex import (
 )
 from brainlm_bids.app import datalad
 from brainlm_bids.app.datalad import SIDECAR, Fetcher
-from brainlm_bids.app.status import Outcome
+from brainlm_bids.app.execution import make_folders
+from brainlm_bids.app.status import Outcome, Row, exit_code
 from brainlm_bids.bids.fmriprep import CIFTI_SPACE
 from brainlm_bids.bids.inputs import Run, Selection, guarded, is_asked_for
 from brainlm_bids.bids.known_inputs import KnownInputs
@@ -71,6 +73,26 @@ def _about_all(root: Path, settings: Settings) -> Iterable[Path]:
         if settings.decode_states:
             yield from root.glob("*events.tsv")
             yield from root.glob("sub-*/**/*events.tsv")
+
+
+def start_fetching(
+    settings: Settings, selection: Selection, run_id: str, stack: contextlib.ExitStack
+) -> Fetcher | None:
+    """What fetches the files of runs, if the call may; before anything is looked at."""
+    if not fetches(settings):
+        return None
+    make_folders(settings)
+    fetcher = Fetcher(settings.output_dir, run_id, drops=settings.datalad_drop)
+    stack.enter_context(fetcher)
+    describer = selection.describer(SourceFiles())
+    fetcher.use(path for run in selection.runs for path in describer.candidates(run))
+    return fetcher
+
+
+def fetches(settings: Settings) -> bool:
+    """Whether a call fetches anything."""
+    idle = settings.dry_run or settings.reports_only or settings.boilerplate_only
+    return settings.datalad_get and not idle
 
 
 def fetch_sidecars(fetcher: Fetcher, runs: Sequence[Run]) -> bool:
@@ -155,3 +177,12 @@ def to_fetch(run: Run) -> Outcome:
     known = sum(size or 0 for size in sizes) / 1e6
     files = f"{len(run.absent)} file{'' if len(run.absent) == 1 else 's'}"
     return Outcome(TO_FETCH, f"{files} to be fetched with DataLad, {known:.0f} MB or more")
+
+
+def why_not_begun(settings: Settings, rows: Sequence[Row], *, stopped: bool) -> str:
+    """Why runs are not fetched any more; empty if they are."""
+    if stopped:
+        return "the call was stopped before its files were fetched"
+    if settings.stop_on_first_crash and exit_code(rows):
+        return "not begun, since the call ended at another failure (--stop-on-first-crash)"
+    return ""

@@ -31,7 +31,17 @@ from brainlm_bids.app.execution import (
     make_folders,
     new_run_id,
 )
-from brainlm_bids.app.fetching import dropped, fetch, fetch_sidecars, prepare, rounds, to_fetch
+from brainlm_bids.app.fetching import (
+    dropped,
+    fetch,
+    fetch_sidecars,
+    fetches,
+    prepare,
+    rounds,
+    start_fetching,
+    to_fetch,
+    why_not_begun,
+)
 from brainlm_bids.app.figures import draw_missing
 from brainlm_bids.app.index import enter_into_index, index_again, is_entered
 from brainlm_bids.app.parcellations import with_parcellations
@@ -96,7 +106,7 @@ def run(settings: Settings, command: Sequence[str] = ()) -> int:
         For what makes the whole call impossible: labels, resources, folders.
     """
     _set_up(settings)
-    if _fetches(settings):
+    if fetches(settings):
         prepare(settings)
     levels = {"participant": _run_participant, "group": _run_group}
     with start_progress(settings) as progress:
@@ -129,7 +139,7 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
         sources = SourceFiles(_known_inputs(settings))
         with progress.doing(f"finding the runs in {settings.bids_dir}"):
             selection = _select_runs(settings, sources)
-            fetcher = _start_fetching(settings, selection, run_id, stack)
+            fetcher = start_fetching(settings, selection, run_id, stack)
             runs = look_at(selection, sources)
             while fetcher is not None and fetch_sidecars(fetcher, runs):
                 sources = SourceFiles(_known_inputs(settings))
@@ -193,7 +203,7 @@ def _process(
     rows += done
     batches = rounds(waiting, settings.nprocs)
     for place, together in enumerate(batches, start=1):
-        reason = _why_not_begun(settings, rows, stopped=signal is not None)
+        reason = why_not_begun(settings, rows, stopped=signal is not None)
         if reason:
             rows += [_not_begun(run, reason) for run in together]
             continue
@@ -208,15 +218,6 @@ def _process(
     if signal is not None:
         raise signal
     return max(code, _code(rows, taken))
-
-
-def _why_not_begun(settings: Settings, rows: Sequence[Row], *, stopped: bool) -> str:
-    """Why runs are not fetched any more; empty if they are."""
-    if stopped:
-        return "the call was stopped before its files were fetched"
-    if settings.stop_on_first_crash and exit_code(rows):
-        return "not begun, since the call ended at another failure (--stop-on-first-crash)"
-    return ""
 
 
 def _not_begun(run: Run, reason: str) -> Row:
@@ -247,25 +248,6 @@ def _select_runs(settings: Settings, sources: SourceFiles) -> Selection:
         given = given_timeseries(settings, parcels().names, sources)
         return Selection([], given, partial(PreprocessedDescriber, settings.bids_dir, None))
     return bids_inputs.select_runs(settings)
-
-
-def _start_fetching(
-    settings: Settings, selection: Selection, run_id: str, stack: contextlib.ExitStack
-) -> Fetcher | None:
-    """What fetches the files of runs, if the call may; before anything is looked at."""
-    if not _fetches(settings):
-        return None
-    make_folders(settings)
-    fetcher = Fetcher(settings.output_dir, run_id, drops=settings.datalad_drop)
-    stack.enter_context(fetcher)
-    describer = selection.describer(SourceFiles())
-    fetcher.use(path for run in selection.runs for path in describer.candidates(run))
-    return fetcher
-
-
-def _fetches(settings: Settings) -> bool:
-    idle = settings.dry_run or settings.reports_only or settings.boilerplate_only
-    return settings.datalad_get and not idle
 
 
 def _known_inputs(settings: Settings, *, verify: bool = False) -> KnownInputs:
@@ -521,7 +503,7 @@ def _fetch_and_compute(
         with call.progress.doing("fetching with DataLad"):
             found, sources = fetch(call.fetcher, call.selection, together, records)
     except KeyboardInterrupt as signal:
-        reason = _why_not_begun(call.settings, (), stopped=True)
+        reason = why_not_begun(call.settings, (), stopped=True)
         return [], [_not_begun(run, reason) for run in together], signal
     with call.progress.doing("planning"):
         plans, rows, _ = _plan(call, found, sources)
