@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from brainlm_bids.parcels import N_PARCELS
 from brainlm_bids.report.recordings import RecordingSummary
 
 
-def row(session: str | None, task: str, status: str) -> dict[str, str | None]:
+def row(session: str | None, task: str, status: str) -> dict[str, Any]:
     stem = "_".join(part for part in ("sub-01", session, f"task-{task}") if part)
     return {
         "participant_id": "sub-01",
@@ -49,11 +50,16 @@ def test_one_failure_of_several_runs_is_enough(
     assert set(marks(tmp_path)) == {"sub-01_ses-10.tsv"} | (
         {"sub-01_ses-1.tsv"} if complete else set()
     )
-    if complete:  # the same bytes, whether a run was computed now or before
-        before = (tmp_path / completion.FOLDER / "sub-01_ses-1.tsv").read_bytes()
-        completion.enter(tmp_path, [{**one, "status": "cached"} for one in rows[:1]], [])
-        completion.enter(tmp_path, rows, [])
-        assert (tmp_path / completion.FOLDER / "sub-01_ses-1.tsv").read_bytes() == before
+    if complete:
+        path = tmp_path / completion.FOLDER / "sub-01_ses-1.tsv"
+        before, written = path.read_bytes(), path.stat().st_mtime_ns
+        again = [{**one, "status": one["status"].replace("done", "cached")} for one in rows]
+        completion.enter(tmp_path, again, [])
+        assert path.stat().st_mtime_ns == written, "nothing is written where nothing was done"
+        # the same bytes, in any order of runs and calls
+        completion.enter(tmp_path, rows[:1], [])
+        completion.enter(tmp_path, rows[::-1], [])
+        assert path.read_bytes() == before
 
 
 def test_a_call_about_one_task_knows_of_the_failure_of_another(tmp_path: Path) -> None:
