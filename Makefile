@@ -73,10 +73,10 @@ $(OLDEST)/.installed: constraints.txt pyproject.toml .ci/oldest.py
 test-engines: $(INSTALLED) $(ENGINES)/.installed
 	$(BIN)/python -m pytest -m engines tests/app/test_engines.py
 
-# the list is complete, so that nothing has to be resolved
-$(ENGINES)/.installed: .ci/engines.txt
-	$(PYTHON) -m venv $(ENGINES)
-	$(ENGINES)/bin/python -m pip install --quiet --no-deps -r .ci/engines.txt
+# the list is complete, so that nothing has to be resolved, and little of it is used
+$(ENGINES)/.installed: .ci/engines.txt | $(INSTALLED)
+	$(PYTHON) -m venv --without-pip $(ENGINES)
+	$(BIN)/python -m pip --python $(ENGINES)/bin/python install --quiet --no-deps --no-compile -r .ci/engines.txt
 	touch $@
 
 # REQUIRED=1: a missing DataLad is a failure, not a skip

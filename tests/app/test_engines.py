@@ -161,8 +161,32 @@ def test_nipoppy_tracks_what_is_complete(run: Run, study: Path, processed: Path)
         path = next(processed.glob(f"sub-01/ses-01/func/*_desc-{kind}.tsv"))
         hidden = path.rename(path.with_suffix(".hidden"))
         assert tracked(run, study) == "FAIL", kind
+        script = submitted(run, study) if kind == "recording_embeddings" else ""
         hidden.rename(path)
+    for line in ("--mem=8G", "--time=1:00:00", "--cpus-per-task=2", "--array=1-1"):
+        assert f"#SBATCH {line}\n" in script
+    assert '--pipeline-step default --participant-id 01"' in script
     assert tracked(run, study) == "SUCCESS"
+    assert submitted(run, study) == "", "what is complete is not submitted again"
+
+
+def submitted(run: Run, study: Path) -> str:
+    """The script of the jobs that Nipoppy gives to SLURM, whose `sbatch` keeps it; or nothing."""
+    engine = study.parent / "slurm"
+    engine.mkdir(exist_ok=True)
+    kept = engine / "script"
+    kept.unlink(missing_ok=True)
+    for name, text in (("sbatch", f"cp run_queue.sh {kept}; echo 1"), ("squeue", "exit 0")):
+        (engine / name).write_text(f"#!/bin/sh\n{text}\n")
+        (engine / name).chmod(0o755)
+    path = os.pathsep.join([str(engine), str(TOOLS), os.environ["PATH"]])
+    submit = ("nipoppy", "process", "--study", study, "--pipeline", "brainlm-bids", "--hpc")
+    call = run(*submit, "slurm", cwd=study, PATH=path)
+    if not kept.is_file():
+        assert "No participants or sessions to run" in call.stdout + call.stderr
+        return ""
+    done(call)
+    return kept.read_text()
 
 
 def test_the_tracker_of_data_without_sessions() -> None:
