@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["--timeseries", *map(str, paths), "--timeseries-tr", str(TR)]
     command += ["--model", "random:tiny", "demo", "--atlas", "A424approx"]
     command += ["--template", "MNI152NLin2009aSym", "--offline", "--nprocs", "1"]
-    command += ["-w", str(root / "work"), "--device", "cpu"]
+    command += ["-w", str(root / "work"), "--device", "cpu", "--mask-ratio", "0.5"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return out

@@ -8,7 +8,9 @@ from brainlm_bids import files
 from brainlm_bids.commands import bids_app, brainlm
 
 TABLE = "group_*_model-randomtiny_scaling-cohort_desc-states_decoding.tsv"
-COMMON = "--model random:tiny --atlas A424approx --template MNI152NLin2009aSym --offline"
+# one mask ratio: reconstructions tell nothing about states
+COMMON = "--model random:tiny --mask-ratio 0.5 --atlas A424approx --template MNI152NLin2009aSym"
+COMMON += " --offline"
 
 
 def group(raw: Path, *flags: str) -> int:

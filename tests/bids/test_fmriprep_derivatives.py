@@ -71,7 +71,7 @@ def _from_bold(points: Array) -> Array:
 
 # form -> (what stands in the names, from the grid's world to the template's, its voxels in mm)
 FORMS: dict[str, tuple[str, Callable[[Array], Array], float]] = {
-    SPACE: (f"_space-{SPACE}_res-2", _identity, 2.0),
+    SPACE: (f"_space-{SPACE}_res-2", _identity, 3.0),
     "T1w": ("_space-T1w", _from_t1w, 3.0),
     "boldref": ("", _from_bold, 3.0),
 }

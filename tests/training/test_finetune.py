@@ -360,7 +360,7 @@ def test_two_processes_learn_what_one_does(
 ) -> None:
     """Batches of 5 in two processes: shares of 3 and 2, and of 1 and none."""
     words = ["-m", "brainlm_bids.commands.brainlm", "finetune", checkpoint, cohort[0], "RUN", *task]
-    words += ["--bids-dir", cohort[1], "--epochs", 3, "--batch", 5, "--micro-batch", 2, "--offline"]
+    words += ["--bids-dir", cohort[1], "--epochs", 2, "--batch", 5, "--micro-batch", 2, "--offline"]
     launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
     launch += ["--nproc-per-node", "2"]
     for name, before in (("one", []), ("two", launch)):
