@@ -454,9 +454,6 @@ def test_results_are_those_of_files_that_were_there(
     assert first.returncode == 0, first.stderr
     assert "fetching the files of sub-01, rest\n" in first.stderr
     assert there(fmriprep) == set()
-    again = start(tmp_path / "raw", tmp_path / "fetched", *flags)
-    assert again.returncode == 0, again.stderr
-    assert "1 cached" in again.stderr
     ordinary = start(
         tmp_path / "raw",
         tmp_path / "ordinary",
