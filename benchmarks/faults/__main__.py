@@ -18,7 +18,7 @@ from benchmarks.faults import page
 from benchmarks.faults.fault import Fault, Result
 
 # Each has FAULTS, its rows of the table.
-MODULES = ("hostile", "names", "network")
+MODULES = ("hostile", "names", "network", "fuzzing")
 
 
 def table() -> list[Fault]:

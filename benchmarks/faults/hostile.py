@@ -426,7 +426,7 @@ ROWS = (
 )
 
 
-def _warm() -> None:
+def warm() -> None:
     """Import what readers use, so that a measurement is that of reading."""
     import bids  # noqa: F401
     import nilearn  # noqa: F401
@@ -445,7 +445,7 @@ def _warm() -> None:
 
 
 def _tried(row: Hostile, folder: Path, _seconds: float) -> list[Trial]:
-    _warm()
+    warm()
     return list(_attempts(row, folder))
 
 

@@ -328,4 +328,6 @@ def _keys(what: str, keys: list[str]) -> str:
     if not keys:
         return ""
     rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{what} {', '.join(keys[:3])}{rest}. "
+    # the file may hold any names
+    shown = [key.encode("unicode_escape").decode()[:80] for key in keys[:3]]
+    return f"{what} {', '.join(shown)}{rest}. "

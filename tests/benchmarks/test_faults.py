@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import strategies as st
 
-from benchmarks.faults import hostile, measure, names, network, page
+from benchmarks.faults import fuzzing, hostile, measure, names, network, page
 from benchmarks.faults.__main__ import chosen, main, table
 from benchmarks.faults.fault import Fault, Result, Trial
 from brainlm_bids.errors import UserError
@@ -37,6 +38,22 @@ def test_hostile_names(fault: Fault, tmp_path: Path) -> None:
 def test_bad_networks(fault: Fault, tmp_path: Path) -> None:
     wrong = [trial.told for trial in fault.tried(tmp_path, 1.0) if not trial.held]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("parser", fuzzing.PARSERS, ids=lambda parser: parser.name)
+def test_parsers_do_not_crash(parser: fuzzing.Parser, tmp_path: Path) -> None:
+    trial = fuzzing.batch(parser, tmp_path, 1)
+    assert trial.held, trial.told
+
+
+def test_a_crash_of_a_parser_is_told(tmp_path: Path) -> None:
+    def read(folder: Path, value: int) -> None:
+        if value > 10:
+            raise KeyError(value)
+
+    parser = fuzzing.Parser("numbers", "numbers", st.integers, read)
+    trial = fuzzing.batch(parser, tmp_path, 1)
+    assert not trial.held and "KeyError" in trial.told
 
 
 def _refuses() -> None:
