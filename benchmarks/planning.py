@@ -1,26 +1,35 @@
-"""Synthetic raw data sets of any number of subjects, for what planning costs.
+"""Planning of large data sets: synthetic ones, what planning them costs, and peers beside it.
 
-    python -m benchmarks.planning FOLDER [--subjects N] [--sessions N]
+    python -m benchmarks.planning write FOLDER [--subjects N] [--sessions N]
+    python -m benchmarks.planning complete BIDS OUT --like OUT [options of brainlm-bids]
+    python -m benchmarks.planning compare FOLDER
 
-writes one, if it is not there: per session a T1w image, a run and its single-band reference, each
-with its sidecar, and per subject a table of sessions; 3,000 subjects of two sessions are 39,000
-files. The images are tiny: planning reads headers and checksums, not what they show.
+`write` makes a raw data set, if it is not there: per session a T1w image, a run and its single-band
+reference, each with its sidecar, and per subject a table of sessions; 3,000 subjects of two
+sessions are 39,000 files. The images are tiny: planning reads headers and checksums, not what they
+show. `complete` makes all of its runs complete, with files copied from a recording of another
+output folder, so that a call can be timed that resumes. `compare` lists the runs of a data set with
+our scan, with a full index of PyBIDS, and with bids2table (if it is installed), each in a process
+of its own: CPU seconds of the process, and its growth in memory.
 """
 
 import argparse
 import gzip
+import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.process import measured
 from brainlm_bids.app.participant import make_plan
 from brainlm_bids.app.resources import find_resources, with_precision
 from brainlm_bids.bids.inputs import Run, find_runs
 from brainlm_bids.bids.outputs import read_record, record_path, write_record
 from brainlm_bids.bids.source_files import SourceFiles
+from brainlm_bids.commands.bids_app import parse
 from brainlm_bids.settings import Settings
 
 SUBJECTS, SESSIONS = 3000, 2
@@ -122,14 +131,81 @@ def _copy(like: Path, name: str, template: str, run: Run, out: Path) -> Path:
     return path
 
 
+# --- peers -----------------------------------------------------------------------------------
+
+
+def _ours(root: Path) -> Iterator[int | None]:
+    """Our scan: the runs, and the images beside them; nothing of their content."""
+    from brainlm_bids.bids.layout import find_files
+
+    settings = Settings(root, root.parent / "none", root.parent / "none")
+    yield None
+    yield len(find_files(settings).bold)
+
+
+def _whole(root: Path) -> Iterator[int | None]:
+    """All that is done before a run is planned: sidecars, headers, choice of images."""
+    settings = Settings(root, root.parent / "none", root.parent / "none")
+    yield None
+    yield len(find_runs(settings))
+
+
+def _pybids(root: Path) -> Iterator[int | None]:
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
+    yield None
+    indexer = BIDSLayoutIndexer(validate=True, index_metadata=False)
+    layout = BIDSLayout(root, indexer=indexer)
+    yield len(layout.get(suffix="bold", extension=".nii.gz", return_type="filename"))
+
+
+def _bids2table(root: Path) -> Iterator[int | None]:
+    import bids2table
+
+    yield None
+    table = bids2table.index_dataset(root)
+    suffixes = zip(table["suffix"].to_pylist(), table["ext"].to_pylist(), strict=True)
+    yield sum(pair == ("bold", ".nii.gz") for pair in suffixes)
+
+
+def compare(root: Path) -> str:
+    """Markdown: CPU seconds and memory of each way to list the runs of a data set."""
+    ways: dict[str, Callable[[Path], Iterator[int | None]]] = {
+        "brainlm-bids, scan": _ours,
+        "brainlm-bids, with sidecars and headers": _whole,
+        "PyBIDS, without sidecars": _pybids,
+    }
+    if importlib.util.find_spec("bids2table") is not None:
+        ways["bids2table"] = _bids2table
+    lines = ["| | runs | CPU time, s | ratio | memory, MB |", "|---|---:|---:|---:|---:|"]
+    first = 0.0
+    for name, way in ways.items():
+        seconds, memory, runs = measured(way, root)
+        first = first or seconds
+        ratio = seconds / first
+        lines.append(f"| {name} | {runs:,} | {seconds:.1f} | {ratio:.1f} | {1024 * memory:.0f} |")
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the data set that the arguments describe."""
+    """Do what the first argument says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--subjects", type=int, default=SUBJECTS)
-    parser.add_argument("--sessions", type=int, default=SESSIONS)
-    given = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    print(write_data_set(given.folder, given.subjects, given.sessions))
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("write", "compare", "complete"):
+        commands.add_parser(name).add_argument("folder", type=Path)
+    write, complete = commands.choices["write"], commands.choices["complete"]
+    write.add_argument("--subjects", type=int, default=SUBJECTS)
+    write.add_argument("--sessions", type=int, default=SESSIONS)
+    complete.add_argument("out", type=Path)
+    complete.add_argument("--like", type=Path, required=True)
+    given, more = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    if given.command == "write":
+        print(write_data_set(given.folder, given.subjects, given.sessions))
+    elif given.command == "compare":
+        print(compare(given.folder))
+    else:
+        settings = parse([str(given.folder), str(given.out), "participant", *more])
+        print(f"{write_outputs(settings, given.like)} runs are complete")
 
 
 if __name__ == "__main__":
