@@ -15,8 +15,9 @@ from brainlm_bids.app.participant import make_plan
 from brainlm_bids.app.resources import find_resources, materialise, with_space_resources
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.context import RunContext, from_plain
-from brainlm_bids.bids.fmriprep import Preprocessed
+from brainlm_bids.bids.fmriprep import FMRIPREP
 from brainlm_bids.bids.outputs import write_record
+from brainlm_bids.bids.preprocessed import Preprocessed
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces import payloads
 from brainlm_bids.preproc.registration.transforms import ItkTransform
@@ -143,7 +144,7 @@ def test_what_cannot_be_labelled_fails_alone(tmp_path: Path) -> None:
     (run,) = inputs.find_runs(settings)
     resources = find_resources(settings)
     assert with_space_resources(run, settings, resources).problem is None
-    surface = Preprocessed(STEM, run.source, "fsLR", run.source)
+    surface = Preprocessed(FMRIPREP, STEM, run.source, "fsLR", run.source)
     problem = with_space_resources(replace(run, preprocessed=surface), settings, resources).problem
     assert problem is not None and "give --parcellation with its .dlabel.nii" in problem
     with pytest.raises(UserError, match="is in MNIPediatricAsym"):
