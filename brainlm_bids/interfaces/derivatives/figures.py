@@ -152,7 +152,7 @@ class DrawFunctional(ArrayInterface):
             payloads.load(np.ndarray, self.inputs.denoised),
             resources.parcels().network_index,
             self._context.tr,
-            confounds["framewise_displacement"],
+            confounds.get("framewise_displacement"),
             n_dummy=motion.n_dummy,
             bad=_bad(motion),
         )

@@ -16,6 +16,7 @@ from brainlm_bids.preproc.denoising.confounds import (
     MOTION_NAMES,
     bad_volume_columns,
     expanded,
+    framewise_displacement,
     without_a_difference,
 )
 
@@ -67,12 +68,21 @@ def n_non_steady(confounds: Mapping[str, Column]) -> int:
 def known_confounds(confounds: Mapping[str, Column]) -> dict[str, Column]:
     """Select the columns that a raw run's table has too, in fMRIPrep's order.
 
+    Of a table that somebody has shortened, the framewise displacement is computed again from the
+    motion parameters.
+
     Examples
     --------
     >>> list(known_confounds({"csf": np.zeros(3), "edge_comp_00": np.zeros(3)}))
     ['csf']
+    >>> moved = dict.fromkeys(MOTION_NAMES, np.zeros(3)) | {"trans_y": np.array([0, 0.5, 0.25])}
+    >>> known_confounds(moved)["framewise_displacement"].round(2)
+    array([ nan, 0.5 , 0.25])
     """
-    return {name: values for name, values in confounds.items() if KNOWN.fullmatch(name)}
+    known = {name: values for name, values in confounds.items() if KNOWN.fullmatch(name)}
+    if "framewise_displacement" not in known and known.keys() >= set(MOTION_NAMES):
+        known["framewise_displacement"] = framewise_displacement(motion_parameters(known))
+    return known
 
 
 def without_bad_volumes(
