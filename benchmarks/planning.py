@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.process import measured
-from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources, with_precision
 from brainlm_bids.bids.inputs import Run, find_runs
 from brainlm_bids.bids.outputs import read_record, record_path, write_record

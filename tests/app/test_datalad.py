@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from brainlm_bids import annex, files
-from brainlm_bids.app import datalad, participant
+from brainlm_bids.app import computing, datalad, finishing
 from brainlm_bids.app.datalad import Fetcher
 from brainlm_bids.bids import outputs
 from brainlm_bids.commands import bids_app as cli
@@ -137,9 +137,9 @@ class Seen:
 @pytest.fixture
 def seen(data: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
     found = Seen(data)
-    monkeypatch.setattr(participant, "_execute", found.execute)
+    monkeypatch.setattr(computing, "_execute", found.execute)
     for name in ("write_reports", "write_methods_beside_results", "enter_into_index"):
-        monkeypatch.setattr(participant, name, lambda *_, **__: 0)
+        monkeypatch.setattr(finishing, name, lambda *_, **__: 0)
     return found
 
 
@@ -297,9 +297,9 @@ def test_a_killed_call_is_continued_and_cleaned_up_by_the_next(
     """Another process is killed while it processes its first run."""
     script = (
         "import os, sys\n"
-        "from brainlm_bids.app import participant\n"
+        "from brainlm_bids.app import computing\n"
         "from brainlm_bids.commands import bids_app\n"
-        "participant._execute = lambda *_: os.kill(os.getpid(), 9)\n"
+        "computing._execute = lambda *_: os.kill(os.getpid(), 9)\n"
         "bids_app.main(sys.argv[1:])\n"
     )
     words: list[str] = []
@@ -311,9 +311,9 @@ def test_a_killed_call_is_continued_and_cleaned_up_by_the_next(
     assert killed.returncode == -9
     assert there(data) == OF_01 | {"sub-01_task-a_bold"}
     again = Seen(data)
-    monkeypatch.setattr(participant, "_execute", again.execute)
+    monkeypatch.setattr(computing, "_execute", again.execute)
     for name in ("write_reports", "write_methods_beside_results", "enter_into_index"):
-        monkeypatch.setattr(participant, name, lambda *_, **__: 0)
+        monkeypatch.setattr(finishing, name, lambda *_, **__: 0)
     assert call(data, *BOTH) == 0
     assert again.rounds[0] == ["sub-01_task-a"]
     assert again.there[1] == OF_01 | {"sub-01_task-b_bold"}

@@ -11,7 +11,7 @@ from terminal import terminal
 
 from brainlm_bids.app import opening
 from brainlm_bids.app.expected import Expected, expect_runs, series_nodes, too_full
-from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources, materialise
 from brainlm_bids.app.status import Outcome, Row
 from brainlm_bids.bids import inputs

@@ -10,7 +10,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids.inputs import find_runs
 from brainlm_bids.bids.outputs import write_record

@@ -16,6 +16,7 @@ import pytest
 
 from brainlm_bids import files
 from brainlm_bids.app import participant as app
+from brainlm_bids.app import planning
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.given import given_timeseries
 from brainlm_bids.commands import bids_app as cli
@@ -248,7 +249,7 @@ def test_an_error_while_planning_leaves_a_crash_file(
     def fails(*arguments: Any) -> Any:
         raise RuntimeError("of the program")
 
-    monkeypatch.setattr(app, "run_inputs", fails)
+    monkeypatch.setattr(planning, "run_inputs", fails)
     settings = _settings(root, dry_run=False)
     assert app.run(settings) == 1
     logs = settings.output_dir / "logs"

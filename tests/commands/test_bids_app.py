@@ -287,9 +287,9 @@ def test_a_checkpoint_that_cannot_be_loaded_is_found_before_anything_is_computed
     import numpy as np
 
     from benchmarks.faults import checkpoint_bombs
-    from brainlm_bids.app import participant
+    from brainlm_bids.app import computing, participant
 
-    monkeypatch.setattr(participant, "execute", lambda *_, **__: pytest.fail("it was computed"))
+    monkeypatch.setattr(computing, "execute", lambda *_, **__: pytest.fail("it was computed"))
     series = tmp_path / "sub-01_task-rest_timeseries.npy"
     np.save(series, np.random.default_rng(0).normal(size=(60, 424)))
     model = checkpoint_bombs.safetensors(tmp_path / "model")

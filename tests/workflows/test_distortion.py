@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from distorted_head import READOUT, Head, centres, grid, moved
 
-from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources, materialise
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.fieldmaps import Fieldmap

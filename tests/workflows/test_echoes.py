@@ -7,7 +7,7 @@ from typing import Any
 import nibabel as nb
 import numpy as np
 
-from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources, materialise
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.context import RunContext, from_plain

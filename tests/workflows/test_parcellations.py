@@ -11,7 +11,7 @@ import pytest
 
 from brainlm_bids.app.expected import expect_run
 from brainlm_bids.app.parcellations import find_parcellations
-from brainlm_bids.app.participant import make_plan
+from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources, materialise, with_space_resources
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.context import RunContext, from_plain
