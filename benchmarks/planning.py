@@ -26,8 +26,9 @@ import numpy as np
 from benchmarks.process import measured
 from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources, with_precision
-from brainlm_bids.bids.inputs import Run, find_runs
+from brainlm_bids.bids.inputs import find_runs
 from brainlm_bids.bids.outputs import read_record, record_path, write_record
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.commands.bids_app import parse
 from brainlm_bids.settings import Settings

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from brainlm_bids import files
 from brainlm_bids.app.status import CACHED, DONE, FAILED
-from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import session_id, with_prefix
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 

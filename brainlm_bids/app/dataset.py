@@ -10,14 +10,9 @@ from brainlm_bids.app.ahead import report_key, report_steps
 from brainlm_bids.app.parcellations import write_parcellation
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import EXIT_FAILED, EXIT_OK
-from brainlm_bids.bids import inputs as bids_inputs
-from brainlm_bids.bids.dataset import (
-    read_description,
-    write_atlas_files,
-    write_dataset_files,
-)
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.dataset import read_description, write_atlas_files, write_dataset_files
 from brainlm_bids.bids.outputs import describe_labels
+from brainlm_bids.bids.runs import Run, by_subject
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress
 from brainlm_bids.resources import parcels
@@ -159,7 +154,7 @@ def write_reports(settings: Settings, runs: Sequence[Run], progress: Progress) -
     from brainlm_bids.report.standing import Cohort, find_cohort
     from brainlm_bids.report.subject import build_report
 
-    out, subjects = settings.output_dir, list(bids_inputs.by_subject(runs))
+    out, subjects = settings.output_dir, list(by_subject(runs))
     progress.expect(report_steps(subjects))
     try:
         code, cohort = EXIT_OK, find_cohort(out, subjects)

@@ -20,9 +20,11 @@ from brainlm_bids.app import datalad
 from brainlm_bids.app.datalad import SIDECAR, Fetcher
 from brainlm_bids.app.execution import make_folders
 from brainlm_bids.app.status import Outcome, Row, exit_code
+from brainlm_bids.bids.describers import guarded
 from brainlm_bids.bids.fmriprep import CIFTI_SPACE
-from brainlm_bids.bids.inputs import Run, Selection, guarded, is_asked_for
+from brainlm_bids.bids.inputs import Selection, is_asked_for
 from brainlm_bids.bids.known_inputs import KnownInputs
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings

@@ -16,9 +16,8 @@ from brainlm_bids.app.status import (
     tell_reports,
     write_status,
 )
-from brainlm_bids.bids import inputs as bids_inputs
-from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import with_prefix
+from brainlm_bids.bids.runs import Run, by_subject
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress
 from brainlm_bids.settings import Settings, configuration_hash
@@ -42,7 +41,7 @@ def write_reports_again(settings: Settings, taken: Sequence[Run], progress: Prog
     code = _write_pages(settings, taken, progress)
     with progress.doing(INDEX):
         code = max(code, index_again(settings, taken))
-    subjects = bids_inputs.by_subject(taken)
+    subjects = by_subject(taken)
     pages = ("index", *(with_prefix("sub", subject) for subject in subjects))
     tell_reports(settings.output_dir, len(subjects), progress.elapsed, *pages)
     return code
@@ -103,5 +102,5 @@ def about_methods(settings: Settings, plans: Sequence[RunPlan]) -> str:
 
 def _write_pages(settings: Settings, runs: Sequence[Run], progress: Progress) -> int:
     """The pages of subjects, with the figures that were left out by earlier calls."""
-    code = draw_missing(settings, list(bids_inputs.by_subject(runs)), progress)
+    code = draw_missing(settings, list(by_subject(runs)), progress)
     return max(code, write_reports(settings, runs, progress))

@@ -9,9 +9,8 @@ from brainlm_bids import __version__
 from brainlm_bids.app.dataset import internal_error
 from brainlm_bids.app.execution import new_run_id
 from brainlm_bids.app.status import CACHED, EXIT_OK
-from brainlm_bids.bids import inputs as bids_inputs
-from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.names import with_prefix
+from brainlm_bids.bids.runs import Run, by_subject
 from brainlm_bids.settings import Settings
 
 LOG = logging.getLogger("brainlm_bids")
@@ -47,7 +46,7 @@ def enter_into_index(
     """
     from brainlm_bids.report.index import note_call, update_index
 
-    labels = [*bids_inputs.by_subject(runs), *(row["participant_id"] or "" for row in rows)]
+    labels = [*by_subject(runs), *(row["participant_id"] or "" for row in rows)]
     subjects = sorted({with_prefix("sub", label) for label in labels if label})
     with _telling(settings) as outcome:
         note_call(settings.output_dir, run_id, subjects, rows)
@@ -95,7 +94,7 @@ def index_again(settings: Settings, runs: Sequence[Run]) -> int:
     from brainlm_bids.report.status import latest_rows
 
     # their status stands in the tables of the calls that processed them
-    subjects = {with_prefix("sub", label) for label in bids_inputs.by_subject(runs)}
+    subjects = {with_prefix("sub", label) for label in by_subject(runs)}
     rows = latest_rows(settings.output_dir)
     theirs = [
         {**row, "recording": stem}

@@ -14,7 +14,7 @@ from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.sizes import size_of
 from brainlm_bids.app.status import Row
 from brainlm_bids.bids.distortion import NONE
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.model.devices import choose_device
 from brainlm_bids.remaining import roughly
 from brainlm_bids.settings import Settings

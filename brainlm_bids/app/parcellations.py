@@ -10,7 +10,7 @@ from brainlm_bids import files
 from brainlm_bids.bids.context import AtlasInfo, ParcellationInfo, RunContext
 from brainlm_bids.bids.dataset import atlas_description, write_atlas_files, write_grayordinate_atlas
 from brainlm_bids.bids.fmriprep import CIFTI_SPACE, OTHER_TEMPLATE
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.interfaces import payloads

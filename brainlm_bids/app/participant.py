@@ -35,17 +35,14 @@ from brainlm_bids.app.finishing import (
 )
 from brainlm_bids.app.planning import Call, plan_runs, row_not_begun, row_of
 from brainlm_bids.app.progress import start_progress
-from brainlm_bids.app.resources import (
-    Resources,
-    check_weights,
-    find_resources,
-    with_precision,
-)
+from brainlm_bids.app.resources import Resources, check_weights, find_resources, with_precision
 from brainlm_bids.app.status import EXIT_OK, exit_code
 from brainlm_bids.bids import inputs as bids_inputs
 from brainlm_bids.bids.calls import record_call
+from brainlm_bids.bids.describers import PreprocessedDescriber
 from brainlm_bids.bids.given import given_timeseries
-from brainlm_bids.bids.inputs import PreprocessedDescriber, Run, Selection, look_at
+from brainlm_bids.bids.inputs import Selection, look_at
+from brainlm_bids.bids.runs import Run, by_subject
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.progress import Progress, Step
 from brainlm_bids.resources import parcels
@@ -183,7 +180,7 @@ def _steps_around(
     settings: Settings, resources: Resources, taken: Sequence[Run], n_planned: int
 ) -> dict[str, Step]:
     """The steps of a call besides its graph: reports, and the group level if it follows."""
-    steps = ahead.report_steps(bids_inputs.by_subject(taken))
+    steps = ahead.report_steps(by_subject(taken))
     if "group" in settings.analysis_level:
         steps |= ahead.group_steps(settings, n_planned, resources.models)
     return steps

@@ -14,9 +14,10 @@ from brainlm_bids.app.parcellations import with_parcellations
 from brainlm_bids.app.plan import plan_recording, run_inputs
 from brainlm_bids.app.resources import Resources, with_space_resources
 from brainlm_bids.app.status import FAILED, SKIPPED, Outcome, Row
-from brainlm_bids.bids.inputs import Run, Selection
+from brainlm_bids.bids.inputs import Selection
 from brainlm_bids.bids.names import why_unusable
 from brainlm_bids.bids.outputs import SERIES_STAGE
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.progress import Progress
 from brainlm_bids.settings import Settings

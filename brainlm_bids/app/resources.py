@@ -11,8 +11,8 @@ from brainlm_bids.app.parcellations import (
     unfit_parcellation,
 )
 from brainlm_bids.app.plugins import read_plugin_file
-from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.preprocessed import CIFTI_SPACE, OTHER_TEMPLATE, Preprocessed
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import read_config
 from brainlm_bids.model.devices import choose_device, resolve_precision

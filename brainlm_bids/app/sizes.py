@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.image_files import open_image
 from brainlm_bids.workflows.costs import Size
 

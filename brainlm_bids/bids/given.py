@@ -9,9 +9,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from brainlm_bids.bids.describers import guarded
 from brainlm_bids.bids.headers import is_tr, not_a_tr, tr_mismatch
-from brainlm_bids.bids.inputs import Run, guarded
 from brainlm_bids.bids.names import without_punctuation
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.bids.timeseries import Timeseries, read_timeseries
 from brainlm_bids.errors import UserError

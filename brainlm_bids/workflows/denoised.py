@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from brainlm_bids.bids.context import RunContext
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.denoised import ExtractDenoised, TakeDenoised, TakeDenoisedCifti
 from brainlm_bids.interfaces.functional import Project

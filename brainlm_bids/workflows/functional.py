@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import RunContext
-from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.readout import phase_encoding_axis
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.interfaces.anatomical import Normalise
 from brainlm_bids.interfaces.array_interface import ArrayInterface
 from brainlm_bids.interfaces.denoising import Classify, Decompose, Denoise, Scale
@@ -27,11 +27,7 @@ from brainlm_bids.interfaces.derivatives.figures import DrawFunctional
 from brainlm_bids.interfaces.derivatives.functional import WriteFunctional
 from brainlm_bids.interfaces.distortion import Undistort
 from brainlm_bids.interfaces.echoes import RealignEchoes
-from brainlm_bids.interfaces.fmriprep import (
-    ExtractPreprocessed,
-    LoadStrategy,
-    TakePreprocessed,
-)
+from brainlm_bids.interfaces.fmriprep import ExtractPreprocessed, LoadStrategy, TakePreprocessed
 from brainlm_bids.interfaces.functional import Coregister, Extract, Project, Realign
 from brainlm_bids.interfaces.unwarping import UnwarpByBoundary
 from brainlm_bids.settings import Settings

@@ -16,11 +16,7 @@ from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.anatomical import anatomical_workflow
 from brainlm_bids.workflows.denoised import denoised_workflow
 from brainlm_bids.workflows.embedding import model_node
-from brainlm_bids.workflows.functional import (
-    connect_geometry,
-    connect_lesion,
-    functional_workflow,
-)
+from brainlm_bids.workflows.functional import connect_geometry, connect_lesion, functional_workflow
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
 from brainlm_bids.workflows.nodes import Inputs, node_name
 from brainlm_bids.workflows.plans import ANATOMY, RunPlan
@@ -29,7 +25,7 @@ from brainlm_bids.workflows.series import series_workflow
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
 
-    from brainlm_bids.bids.inputs import Run
+    from brainlm_bids.bids.runs import Run
 
 WORKFLOW = "brainlm_bids"
 

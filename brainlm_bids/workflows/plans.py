@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from brainlm_bids.bids.context import AnatomicalContext, RecordingContext, RunContext
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.workflows.graph import Stage
 
 # The stage of a T1w image, which has no record; all others: see `bids.outputs`.

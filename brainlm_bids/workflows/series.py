@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from brainlm_bids.bids.context import RunContext
-from brainlm_bids.bids.inputs import Run
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.interfaces.fmriprep import LoadStrategy
 from brainlm_bids.interfaces.series import TakeCifti, TakeTimeseries
 from brainlm_bids.settings import Settings

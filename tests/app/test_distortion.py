@@ -14,8 +14,8 @@ from brainlm_bids.app.resources import Resources, find_resources
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.fmriprep import FMRIPREP
-from brainlm_bids.bids.inputs import Run
 from brainlm_bids.bids.preprocessed import Preprocessed
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings

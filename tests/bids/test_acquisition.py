@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from brainlm_bids.bids import inputs
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.settings import Settings
 
 HEAD = (10, 11, 12)
@@ -43,7 +44,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def found(root: Path, **values: Any) -> dict[str, inputs.Run]:
+def found(root: Path, **values: Any) -> dict[str, Run]:
     settings = Settings(root, root.parent / "out", root.parent / "work", **values)
     return {run.stem: run for run in inputs.find_runs(settings)}
 

@@ -14,6 +14,7 @@ import pytest
 
 from brainlm_bids import annex, files
 from brainlm_bids.bids import inputs
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -84,7 +85,7 @@ def settings(root: Path, **values: Any) -> Settings:
     return Settings(root, root.parent / "out", root.parent / "work", **values)
 
 
-def runs(root: Path, **values: Any) -> list[inputs.Run]:
+def runs(root: Path, **values: Any) -> list[Run]:
     return inputs.find_runs(settings(root, **values))
 
 

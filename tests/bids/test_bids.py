@@ -16,6 +16,7 @@ from brainlm_bids import files
 from brainlm_bids.bids import inputs, outputs
 from brainlm_bids.bids.dataset import write_dataset_files
 from brainlm_bids.bids.names import ENTITIES, parse
+from brainlm_bids.bids.runs import Run, by_subject
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -59,7 +60,7 @@ def _settings(root: Path, **values: Any) -> Settings:
     return Settings(root, root.parent / "out", root.parent / "work", **values)
 
 
-def _found(root: Path, **values: Any) -> dict[str, inputs.Run]:
+def _found(root: Path, **values: Any) -> dict[str, Run]:
     return {run.stem: run for run in inputs.find_runs(_settings(root, **values))}
 
 
@@ -214,7 +215,7 @@ def test_order_and_words_of_entities(sessions: Path) -> None:
     runs_spelled = {run.entities["run"] for run in runs if "run" in run.entities}
     assert runs_spelled == {"1", "02"}
     assert runs[0].uri.startswith("bids:raw:sub-01/ses-a/func/sub-01_ses-a_task-")
-    assert list(inputs.by_subject(runs)) == ["01", "02"]
+    assert list(by_subject(runs)) == ["01", "02"]
 
 
 def test_t1w_of_the_session_else_the_subjects(sessions: Path) -> None:

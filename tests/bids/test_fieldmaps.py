@@ -15,6 +15,7 @@ from brainlm_bids.bids.context import to_plain
 from brainlm_bids.bids.fieldmaps import FIELD, PAIR, PHASEDIFF, PHASES
 from brainlm_bids.bids.intended import intended_path
 from brainlm_bids.bids.layout import find_files
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.sidecars import read_metadata
 from brainlm_bids.settings import Settings
 
@@ -70,7 +71,7 @@ class DataSet:
         values = {key: value for key, value in values.items() if value is not None}
         return self.write(f"sub-01_ses-01_{stem}_epi", values)
 
-    def runs(self, **settings: Any) -> dict[str, inputs.Run]:
+    def runs(self, **settings: Any) -> dict[str, Run]:
         """Every run of the data set, by its stem."""
         out = self.root.parent
         found = inputs.find_runs(Settings(self.root, out / "out", out / "work", **settings))
@@ -83,7 +84,7 @@ class DataSet:
         metadata = read_metadata(path, self.root)
         return Acquisition(find_files(settings), settings).of(path, metadata)
 
-    def run(self, **settings: Any) -> inputs.Run:
+    def run(self, **settings: Any) -> Run:
         """The run, which nothing about field maps may stop."""
         run = self.runs(**settings)[RUN]
         assert run.problem is None and run.skip is None
@@ -103,7 +104,7 @@ def data(tmp_path: Path) -> DataSet:
     return DataSet(tmp_path / "bids")
 
 
-def _warned(run: inputs.Run) -> list[str]:
+def _warned(run: Run) -> list[str]:
     return [one.text for one in run.warnings if one.kind == "fieldmap_not_used"]
 
 

@@ -17,9 +17,10 @@ import pytest
 from brainlm_bids.app.planning import make_plan
 from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids import known_inputs
-from brainlm_bids.bids.inputs import Run, find_runs
+from brainlm_bids.bids.inputs import find_runs
 from brainlm_bids.bids.known_inputs import Identity, Known, KnownInputs
 from brainlm_bids.bids.outputs import record_path, write_record
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import Head, SourceFiles
 from brainlm_bids.commands import bids_app
 from brainlm_bids.settings import Settings

@@ -15,6 +15,7 @@ from brainlm_bids import files
 from brainlm_bids.app import participant as app
 from brainlm_bids.bids import inputs
 from brainlm_bids.bids.left_out import is_ignored, read_bidsignore
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
@@ -332,7 +333,7 @@ def fmriprep(tmp_path: Path) -> Path:
     return folder
 
 
-def _rows(fmriprep: Path, **values: Any) -> Sequence[inputs.Run]:
+def _rows(fmriprep: Path, **values: Any) -> Sequence[Run]:
     nothing = fmriprep.parent / "raw"
     nothing.mkdir(exist_ok=True)
     given = {"denoise": "none", "derivatives": (f"fmriprep={fmriprep}",), **values}

@@ -10,8 +10,9 @@ import pytest
 
 from brainlm_bids.bids.anatomy import Anatomy
 from brainlm_bids.bids.headers import look_at_cifti, look_at_image, look_at_t1w
-from brainlm_bids.bids.inputs import Run, find_runs
+from brainlm_bids.bids.inputs import find_runs
 from brainlm_bids.bids.names import parse
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.settings import Settings
 
 SIZES = (9.0, 9.0, 9.0)

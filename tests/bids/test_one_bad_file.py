@@ -17,8 +17,9 @@ import pytest
 from brainlm_bids import files
 from brainlm_bids.app import participant as app
 from brainlm_bids.app import planning
-from brainlm_bids.bids import inputs
+from brainlm_bids.bids import describers, inputs
 from brainlm_bids.bids.given import given_timeseries
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.commands import bids_app as cli
 from brainlm_bids.errors import UserError
 from brainlm_bids.interfaces.images import load_image
@@ -66,7 +67,7 @@ def _settings(root: Path, **values: Any) -> Settings:
     return Settings(root, root.parent / "out", root.parent / "work", **values)
 
 
-def _runs(root: Path, **values: Any) -> dict[str, inputs.Run]:
+def _runs(root: Path, **values: Any) -> dict[str, Run]:
     return {run.stem: run for run in inputs.find_runs(_settings(root, **values))}
 
 
@@ -225,14 +226,14 @@ def test_what_may_not_be_read(root: Path) -> None:
 def test_an_error_of_the_program_costs_one_run_and_says_so(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    look = inputs.look_at_image
+    look = describers.look_at_image
 
     def fails(path: Path, *arguments: Any, **more: Any) -> Any:
         if "sub-01" in path.name:
             raise KeyError("of the program")
         return look(path, *arguments, **more)
 
-    monkeypatch.setattr(inputs, "look_at_image", fails)
+    monkeypatch.setattr(describers, "look_at_image", fails)
     assert app.run(_settings(root)) == 1
     _, first, second = capsys.readouterr().out.splitlines()
     assert first.split()[1] == "failed"

@@ -13,6 +13,7 @@ import pytest
 from brainlm_bids import files
 from brainlm_bids.app.context import _slice_timing_corrected, start_of
 from brainlm_bids.bids import inputs
+from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.slices import read_slice_table, start_of_volumes
 from brainlm_bids.commands.bids_app import parse
 from brainlm_bids.errors import UserError
@@ -74,7 +75,7 @@ def test_tables_that_are_refused(fields: dict[str, Any], line: str) -> None:
         read_slice_table(fields | {"RepetitionTime": 2.0}, SHAPE)
 
 
-def _run(folder: Path, fields: Mapping[str, Any], **values: Any) -> inputs.Run:
+def _run(folder: Path, fields: Mapping[str, Any], **values: Any) -> Run:
     bids = folder / "bids"
     files.write_json(bids / "dataset_description.json", {"Name": "x", "BIDSVersion": "1.10.0"})
     path = bids / "sub-01" / "func" / f"{STEM}_bold.nii.gz"
