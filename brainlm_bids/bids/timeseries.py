@@ -90,7 +90,7 @@ def read_timeseries(path: Path, names: Sequence[str]) -> Timeseries:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as a parcel series: {first}") from None
     recorded = _recorded(path)
-    return Timeseries(values, _recorded_tr(recorded) or tr, tr, _recorded_start(recorded))
+    return Timeseries(values, _recorded_tr(recorded, path) or tr, tr, _recorded_start(recorded))
 
 
 def stem_of(path: Path) -> str:
@@ -259,11 +259,13 @@ def _recorded(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _recorded_tr(content: dict[str, Any]) -> float | None:
+def _recorded_tr(content: dict[str, Any], path: Path) -> float | None:
+    # HALFpipe, whose names have a feature, writes the repetition time there
+    frequency = None if "feature" in parse(path.name).entities else content.get("SamplingFrequency")
     try:
         if "RepetitionTime" in content:
             return float(content["RepetitionTime"])
-        return 1 / float(content["SamplingFrequency"]) if "SamplingFrequency" in content else None
+        return None if frequency is None else 1 / float(frequency)
     except (ValueError, TypeError, ZeroDivisionError):
         return None
 

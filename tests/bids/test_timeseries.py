@@ -136,6 +136,15 @@ def test_a_repetition_time_that_cannot_be_meant_is_the_problem_of_its_series(
     assert run.problem is None if line is None else line in (run.problem or "")
 
 
+def test_halfpipes_sampling_frequency_is_a_time_and_is_not_used(
+    series: Array, tmp_path: Path
+) -> None:
+    for name, tr in (("sub-01_task-rest", 0.5), ("sub-01_task-rest_feature-a_timeseries", None)):
+        np.save(tmp_path / f"{name}.npy", series)
+        (tmp_path / f"{name}.json").write_text('{"SamplingFrequency": 2.0}')
+        assert read_timeseries(tmp_path / f"{name}.npy", NAMES).tr == tr
+
+
 @pytest.mark.parametrize(
     ("recorded", "given", "used"),
     [(0.8, 2.0, 2.0), (2.0, 2.0, 2.0), (0.8, None, 0.8), (800.0, 0.8, 0.8), (None, 2.0, 2.0)],
