@@ -11,10 +11,11 @@ import pandas as pd
 from brainlm_bids import files
 from brainlm_bids.api.errors import value_errors
 from brainlm_bids.bids.cohort import all_recordings
-from brainlm_bids.bids.derivatives import Derivative, Recording, find_derivatives
+from brainlm_bids.bids.derivatives import Derivative, find_derivatives
 from brainlm_bids.bids.identifiers import match_ids
 from brainlm_bids.bids.names import with_prefix, without_prefix
 from brainlm_bids.bids.participants import read_variables
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cells import is_missing
 from brainlm_bids.cohort.coding import NUMBER, understand
 from brainlm_bids.errors import UserError

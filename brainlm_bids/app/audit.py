@@ -7,8 +7,8 @@ from brainlm_bids import __version__
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.decoding import asked_columns
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.quality import QUALITY, quality_columns
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort.coding import NUMBER
 from brainlm_bids.cohort.maps import can_map_neighbours
 from brainlm_bids.cohort.properties import Property, is_property, make_property, obstacle

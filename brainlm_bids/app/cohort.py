@@ -11,14 +11,14 @@ from brainlm_bids.app.execution import crash_folder
 from brainlm_bids.app.plan import no_crash
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import DONE, FAILED, SKIPPED, Outcome, Row, read_crashes
-from brainlm_bids.bids import derivatives
 from brainlm_bids.bids.cohort import find_cohort, mixed_settings
-from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.participants import Columns, Variables, read_variables
 from brainlm_bids.bids.quality import QUALITY, REGISTRATION_COLUMNS, image_quality, quality
 from brainlm_bids.bids.ratings import Verdict, read_ratings
+from brainlm_bids.bids.recordings import EXCLUDED, INCLUDED, Recording
+from brainlm_bids.bids.recordings import FAILED as UNUSABLE
 from brainlm_bids.notices import Kind, Notice, notice, to_json
 from brainlm_bids.progress import Progress
 from brainlm_bids.resources import ModelResource
@@ -27,7 +27,7 @@ from brainlm_bids.workflows.graph import Graph, Stage
 from brainlm_bids.workflows.plans import ModelPlan, RecordingPlan
 
 LOG = logging.getLogger("brainlm_bids")
-STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, derivatives.FAILED: FAILED}
+STATUS = {INCLUDED: DONE, EXCLUDED: SKIPPED, UNUSABLE: FAILED}
 _NOT_SCALED = Outcome(FAILED, "not scaled: the statistics of the cohort could not be computed")
 
 
@@ -139,7 +139,7 @@ class Cohort:
         stem = plan.recording
         self._plans[stem], self._outcomes[stem] = plan, outcome
         if plan.series in outcome.unfinished:
-            self._leave_out(stem, derivatives.FAILED, outcome.reason)
+            self._leave_out(stem, UNUSABLE, outcome.reason)
             return
         labels = {stage.label for stage in outcome.unfinished if isinstance(stage, ModelPlan)}
         self._failures |= {(stem, label) for label in labels}
@@ -150,7 +150,7 @@ class Cohort:
     def leave_out(self, stem: str, reason: str) -> None:
         """Count a recording as failed from here on."""
         LOG.error("failed: %s", reason)
-        self._leave_out(stem, derivatives.FAILED, reason)
+        self._leave_out(stem, UNUSABLE, reason)
 
     def _leave_out(self, stem: str, status: str, reason: str) -> None:
         self.recordings = [

@@ -11,10 +11,10 @@ from brainlm_bids.app.planning import Call, plan_runs, row_not_begun, row_of
 from brainlm_bids.app.resources import Resources, materialise
 from brainlm_bids.app.sizes import sizes_of
 from brainlm_bids.app.status import Row
-from brainlm_bids.bids.derivatives import distortion_of_series
 from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.known_inputs import KnownInputs
 from brainlm_bids.bids.names import in_words
+from brainlm_bids.bids.recordings import distortion_of_series
 from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.progress import Progress

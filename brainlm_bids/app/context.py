@@ -17,12 +17,12 @@ from brainlm_bids.bids.context import (
     RunContext,
     TemplateInfo,
 )
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.distortion import BY_FMRIPREP, BY_T1W, METHODS, DistortionInfo
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.preprocessed import producer_version
 from brainlm_bids.bids.readout import phase_encoding_axis, phase_encoding_direction
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.bids.runs import Run, bids_uri
 from brainlm_bids.bids.slices import start_of_volumes
 from brainlm_bids.bids.xcp_d import filters_of, regressed

@@ -11,9 +11,9 @@ from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.sites import ConfoundedError, SitePlanner
 from brainlm_bids.app.status import FAILED, SKIPPED, Outcome
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.bids.quality import QUALITY, quality_columns
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import (
     CATEGORY,

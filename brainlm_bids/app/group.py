@@ -20,12 +20,7 @@ from brainlm_bids.app.decoding import check_columns
 from brainlm_bids.app.execution import execute, make_folders, new_run_id
 from brainlm_bids.app.index import rebuild_index
 from brainlm_bids.app.plan import cohort_inputs, evaluate, plan_recording
-from brainlm_bids.app.resources import (
-    check_weights,
-    find_resources,
-    materialise,
-    with_precision,
-)
+from brainlm_bids.app.resources import check_weights, find_resources, materialise, with_precision
 from brainlm_bids.app.status import (
     EXIT_FAILED,
     EXIT_OK,
@@ -38,11 +33,12 @@ from brainlm_bids.app.status import (
     write_status,
 )
 from brainlm_bids.app.summary import summarise
-from brainlm_bids.bids import derivatives, outputs
+from brainlm_bids.bids import outputs
 from brainlm_bids.bids.calls import record_call
 from brainlm_bids.bids.dataset import moved_source, write_dataset_files
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP, build
+from brainlm_bids.bids.recordings import FAILED as UNUSABLE
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress, Step
 from brainlm_bids.settings import Settings, configuration_hash
@@ -146,7 +142,7 @@ def _print_plan(cohort: Cohort) -> int:
     rows = [(one.stem, one.status, one.reason or "") for one in cohort.recordings]
     print(messages.printable(opening.aligned([("recording", "status", "note"), *rows])))
     opening.tell(_summary(cohort))
-    failed = any(recording.status == derivatives.FAILED for recording in cohort.recordings)
+    failed = any(recording.status == UNUSABLE for recording in cohort.recordings)
     return EXIT_FAILED if failed else EXIT_OK
 
 

@@ -22,8 +22,8 @@ from brainlm_bids.app.status import (
     used_resources,
 )
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Recording, warnings_of_embeddings, warnings_of_series
 from brainlm_bids.bids.readout import phase_encoding_axis
+from brainlm_bids.bids.recordings import Recording, warnings_of_embeddings, warnings_of_series
 from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.notices import Kind, dangers

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainlm_bids.app.cohort import Cohort
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort import variables
 from brainlm_bids.cohort.coding import CATEGORY, Coded, asked_columns, in_words, summary, understand
 from brainlm_bids.cohort.confounding import Association, association

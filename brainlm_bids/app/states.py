@@ -8,8 +8,8 @@ from brainlm_bids import __version__, files
 from brainlm_bids.app.cohort import Cohort
 from brainlm_bids.app.status import SKIPPED, Outcome
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.events import find_events, read_events
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort import sources, states
 from brainlm_bids.cohort.states import Block
 from brainlm_bids.errors import UserError

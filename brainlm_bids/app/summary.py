@@ -13,9 +13,9 @@ from brainlm_bids.app.plan import model_source
 from brainlm_bids.app.resources import materialise
 from brainlm_bids.app.states import plan_states
 from brainlm_bids.app.status import FAILED, Outcome
-from brainlm_bids.bids.derivatives import INCLUDED, Recording
 from brainlm_bids.bids.participants import Columns
 from brainlm_bids.bids.quality import QUALITY, quality, quality_columns
+from brainlm_bids.bids.recordings import INCLUDED, Recording
 from brainlm_bids.cohort.coding import CATEGORY, NUMBER, understand
 from brainlm_bids.cohort.properties import is_property
 from brainlm_bids.errors import UserError

@@ -11,17 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.bids.derivatives import (
-    EXCLUDED,
-    FAILED,
-    INCLUDED,
-    Recording,
-    Selection,
-    find_derivatives,
-    recording_of,
-)
+from brainlm_bids.bids.derivatives import Selection, find_derivatives
 from brainlm_bids.bids.outputs import SERIES_STAGE, Naming, changed, is_a424, read_record
 from brainlm_bids.bids.ratings import Ratings, Verdict
+from brainlm_bids.bids.recordings import EXCLUDED, FAILED, INCLUDED, Recording, recording_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_rows
 from brainlm_bids.notices import Kind, Notice, notice

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from brainlm_bids.bids.context import REGISTRATION_FIELDS
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.participants import Columns
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_tsv
 

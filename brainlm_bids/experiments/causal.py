@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.recordings import Measured
 from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, rows_with_data

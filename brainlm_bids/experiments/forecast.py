@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.experiments.autoregression import FORECASTERS
 from brainlm_bids.experiments.causal import refit_on_the_past
 from brainlm_bids.experiments.horizons import (

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import common_stem
 from brainlm_bids.bids.outputs import model_stage
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort.means import mean_over, subject_means
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.perturbation import (

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import resources
-from brainlm_bids.bids.derivatives import Recording, find_recordings
 from brainlm_bids.bids.headers import is_tr, not_a_tr
 from brainlm_bids.bids.outputs import Naming, atlas_path
+from brainlm_bids.bids.recordings import Recording, find_recordings
 from brainlm_bids.bids.timeseries import read_timeseries, stem_of
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json

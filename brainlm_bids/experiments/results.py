@@ -13,9 +13,9 @@ from typing import Any
 from brainlm_bids import __version__, files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.dataset import BIDS_VERSION, CODE_URL, write_dataset_files
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import in_words
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.messages import tell
 from brainlm_bids.model.checkpoint import LoadedModel, load_model

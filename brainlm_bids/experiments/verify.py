@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import __version__, resources
-from brainlm_bids.bids.derivatives import find_recordings
+from brainlm_bids.bids.recordings import find_recordings
 from brainlm_bids.errors import UserError
 from brainlm_bids.experiments.results import find_models, load
 from brainlm_bids.files import DATA, read_json, write_json

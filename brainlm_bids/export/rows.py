@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_tsv
 from brainlm_bids.parcels.sampling import rows_with_data, sample

@@ -12,8 +12,8 @@ import numpy as np
 
 from brainlm_bids import __version__
 from brainlm_bids.bids.dataset import raw_folder
-from brainlm_bids.bids.derivatives import Recording, find_recordings
 from brainlm_bids.bids.participants import read_variables
+from brainlm_bids.bids.recordings import Recording, find_recordings
 from brainlm_bids.errors import UserError
 from brainlm_bids.export import arrow, folders, toolkit
 from brainlm_bids.export.rows import SERIES, Row, check_parcels, read_row, standardised

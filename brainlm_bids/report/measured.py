@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.quality import bad_volumes, n_volumes
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.report.measures import reconstruction_key, static_measures
 from brainlm_bids.report.values import Row, as_float, read_json, read_tsv
 

@@ -13,15 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from brainlm_bids.bids.cohort import all_recordings
-from brainlm_bids.bids.derivatives import (
-    FAILED,
-    Recording,
-    Selection,
-    find_derivatives,
-    selected,
-)
+from brainlm_bids.bids.derivatives import Selection, find_derivatives, selected
 from brainlm_bids.bids.names import parse, session_id, sidecar_of, with_prefix
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.recordings import FAILED, Recording
 from brainlm_bids.notices import Kind, Level, from_json, gravest_first
 from brainlm_bids.report.measured import RunFiles, measured
 from brainlm_bids.report.measures import Measure, in_order

@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainlm_bids.bids.derivatives import (
-    FAILED,
-    Derivative,
-    Selection,
-    find_derivatives,
-    recording_of,
-)
+from brainlm_bids.bids.derivatives import Derivative, Selection, find_derivatives
 from brainlm_bids.bids.names import parse
 from brainlm_bids.bids.outputs import Naming, is_a424
+from brainlm_bids.bids.recordings import FAILED, recording_of
 from brainlm_bids.notices import Kind, from_json
 from brainlm_bids.report.values import read_json
 

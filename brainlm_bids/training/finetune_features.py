@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from brainlm_bids import files
 from brainlm_bids.bids.cohort import all_recordings
-from brainlm_bids.bids.derivatives import FAILED, Recording, find_derivatives
+from brainlm_bids.bids.derivatives import find_derivatives
 from brainlm_bids.bids.outputs import is_a424
 from brainlm_bids.bids.quality import QUALITY, quality
+from brainlm_bids.bids.recordings import FAILED, Recording
 from brainlm_bids.cohort import sources
 from brainlm_bids.cohort.bags import Bags
 from brainlm_bids.cohort.decoding import fisher_z

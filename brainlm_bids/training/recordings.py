@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.bids.derivatives import Recording, find_recordings
+from brainlm_bids.bids.recordings import Recording, find_recordings
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json
 from brainlm_bids.parcels.sampling import TR_TOLERANCE, sample

@@ -16,16 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids.bids.dataset import ignore
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import in_words
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import (
-    file_sha256,
-    read_json,
-    sha256,
-    write_json,
-    write_tsv,
-)
+from brainlm_bids.files import file_sha256, read_json, sha256, write_json, write_tsv
 from brainlm_bids.messages import tell
 from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.training.mapped_store import (

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.names import GROUP
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort.sources import CONNECTIVITY as CONNECTIVITY_SOURCE
 from brainlm_bids.cohort.sources import LINEAR, Source, by_name
 from brainlm_bids.cohort.variables import Target

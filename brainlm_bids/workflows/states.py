@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from brainlm_bids.bids.derivatives import Recording
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.interfaces.cohort.states import DecodeStates, StateFeatures, WriteStates
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.embedding import embedded_together, model_memory

@@ -8,8 +8,8 @@ import pytest
 from simulated_cohort import write_cohort
 
 from brainlm_bids import files, load_derivatives
-from brainlm_bids.bids.derivatives import find_recordings
 from brainlm_bids.bids.outputs import Naming, output_table
+from brainlm_bids.bids.recordings import find_recordings
 
 MODELS = ("brainlmdemo", "randomtiny")
 

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from brainlm_bids.app.parcellations import find_parcellations
-from brainlm_bids.bids.derivatives import find_derivatives, find_recordings
+from brainlm_bids.bids.derivatives import find_derivatives
+from brainlm_bids.bids.recordings import find_recordings
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_matrix, read_rows, read_tsv
 from brainlm_bids.preproc.denoising.temporal import highpass_matrix

@@ -9,14 +9,9 @@ import pytest
 
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
-from brainlm_bids.bids.derivatives import (
-    find_derivatives,
-    find_recordings,
-    identify,
-    read_table,
-    selected,
-)
+from brainlm_bids.bids.derivatives import find_derivatives, identify, read_table, selected
 from brainlm_bids.bids.outputs import Naming, output_table
+from brainlm_bids.bids.recordings import find_recordings
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 

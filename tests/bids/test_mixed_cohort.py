@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from brainlm_bids.bids.cohort import mixed_settings
-from brainlm_bids.bids.derivatives import INCLUDED, Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.quality import QUALITY, quality, quality_columns
+from brainlm_bids.bids.recordings import INCLUDED, Recording
 
 ALIKE = {
     "Denoising": "nonaggr",

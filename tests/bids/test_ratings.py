@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from brainlm_bids.bids.cohort import _judged
-from brainlm_bids.bids.derivatives import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.bids.ratings import Rating, Verdict, read_ratings
+from brainlm_bids.bids.recordings import EXCLUDED, INCLUDED, Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Kind, notice, to_json
 from brainlm_bids.settings import Settings

@@ -6,8 +6,8 @@ import numpy as np
 from simulated_series import write_run
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.derivatives import Recording
 from brainlm_bids.bids.outputs import Naming
+from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.cohort.states import Block, block_volumes
 from brainlm_bids.cohort.statistics import demeaned
 from brainlm_bids.interfaces.group import CollectSeries, ScaleToCohort, steady_series
