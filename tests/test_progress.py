@@ -368,7 +368,8 @@ print("a result")
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env={**os.environ, "NO_COLOR": "1"},
+        # pytest-cov asks for some warnings
+        env={**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": ""},
     )
     assert done.stdout == "a result\n"
     assert "\r" not in done.stderr and "\x1b" not in done.stderr

@@ -102,7 +102,7 @@ def test_eight_calls_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_a_description_keeps_what_other_calls_and_the_user_wrote(tmp_path: Path) -> None:
     raw, prepared = dataset(tmp_path / "raw"), dataset(tmp_path / "prep", "fMRIPrep")
     out = tmp_path / "out"
-    write_dataset_files(out, raw, {}, prepared)
+    write_dataset_files(out, raw, {}, {"fmriprep": prepared})
     path = out / "dataset_description.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "Authors": ["A. Author"]}))
     write_dataset_files(out, raw, {})
@@ -113,7 +113,7 @@ def test_a_description_keeps_what_other_calls_and_the_user_wrote(tmp_path: Path)
     assert {one["Name"] for one in merged["GeneratedBy"]} == {"brainlm-bids", "fMRIPrep"}
     assert merged["Authors"] == ["A. Author"]
     before = path.stat().st_mtime_ns
-    write_dataset_files(out, raw, {}, prepared)
+    write_dataset_files(out, raw, {}, {"fmriprep": prepared})
     assert path.stat().st_mtime_ns == before, "the order of calls changes the file"
     # a data set that moved is linked where it is now, and no more where it was
     moved = raw.rename(tmp_path / "moved")
