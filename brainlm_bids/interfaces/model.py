@@ -233,6 +233,7 @@ class RunModel(ArrayInterface):
         self._written.append(files.write_json(path, content))
 
     def _draw(self) -> None:
+        drawing.forget(self._naming, "model", model=self.inputs.label)
         if drawing.wanted(self.inputs.figures, self._naming, self.inputs.label):
             template = self.inputs.template
             self._written += drawing.draw_model(

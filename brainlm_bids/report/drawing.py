@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainlm_bids import files, resources
-from brainlm_bids.bids.outputs import Naming, atlas_path
+from brainlm_bids.bids.outputs import Naming, atlas_path, figure_table
 from brainlm_bids.notices import OF_RESOURCES, Level, Notice, from_json
 from brainlm_bids.resources.images import load_volume
 from brainlm_bids.settings import Settings
@@ -77,6 +77,23 @@ class _Recording:
 
     def sidecar(self, key: str) -> dict[str, Any]:
         return files.read_json(self.naming.existing(key, model=self.model, extension=".json"))
+
+
+def forget(naming: Naming, *about: str, model: str = "") -> None:
+    """Remove figures of earlier results: beside new ones they would be taken for theirs.
+
+    Parameters
+    ----------
+    naming
+        Of the files of the recording, or of the anatomical image.
+    about
+        What the figures describe, as in the table of figures.
+    model
+        Label of the model.
+    """
+    for key, row in figure_table().items():
+        if row["of"] in about:
+            naming.existing_figure(key, model=model).unlink(missing_ok=True)
 
 
 def draw_recording(naming: Naming, *, missing: bool = False) -> list[Path]:

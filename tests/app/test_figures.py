@@ -63,3 +63,5 @@ def test_none_draws_none_until_asked(inputs: Path) -> None:
     assert again == {"1": {}, "2": {}}
     later = _call(inputs, "none", *without, "suspect", "--reports-only")
     assert later["1"] == {} and set(later["2"]) == OF_SERIES
+    # those of earlier settings would be taken for figures of the new results
+    assert _call(inputs, "none", *without, "none", "--model-tr", "0.8") == {"1": {}, "2": {}}

@@ -24,6 +24,7 @@ from brainlm_bids.notices import to_json
 from brainlm_bids.preproc.registration.lesion import Lesion, lesion_notices
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import ItkTransform
+from brainlm_bids.report import drawing
 
 
 class _AnatomicalInputs(ArrayInputSpec):
@@ -61,6 +62,7 @@ class WriteAnatomical(ArrayInterface):
             with files.atomically(naming.path(key)) as temporary:
                 save_image(temporary, data, grid)
             self._sidecar(naming, key)
+        drawing.forget(naming, "subject")
         if self.inputs.figures != "none":
             self._figures(naming, t1w, affine, anatomy.brain_mask, resampled.t1w)
         with files.atomically(naming.path("t1w_to_template")) as temporary:

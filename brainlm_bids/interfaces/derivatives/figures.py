@@ -60,6 +60,7 @@ class DrawFunctional(ArrayInterface):
         naming = self._context.naming
         self._summary = summarised(self.inputs)
         drawn: list[Path] = []
+        drawing.forget(naming, "run", "index")
         if drawing.wanted(self.inputs.figures, naming):
             drawn += drawing.draw_recording(naming)
         if self.inputs.figures != "none":
