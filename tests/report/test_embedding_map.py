@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from synthetic_group import ATLAS, HOSTILE, LABEL, SITES, SPACE, STEM, group_naming, write_group
 
-from brainlm_bids.report.embedding_map import category, dots, gather_map, measured, shape
+from brainlm_bids.report.embedding_colours import category, measured
+from brainlm_bids.report.embedding_map import dots, gather_map
+from brainlm_bids.report.embedding_shapes import shape
 from brainlm_bids.report.group import build_group_report
 
 
