@@ -28,7 +28,7 @@ from brainlm_bids.resources import (
     other_space,
 )
 from brainlm_bids.resources.images import MNI_2MM_SHAPE
-from brainlm_bids.resources.parcellation import on_grayordinates
+from brainlm_bids.resources.label_images import on_grayordinates
 from brainlm_bids.settings import Settings
 from brainlm_bids.workflows.plans import RecordingPlan
 
@@ -86,7 +86,7 @@ def _in_template(one: Parcellation, settings: Settings, space: str) -> Parcellat
     """The parcellation in the space of A424, or on the grayordinates of its CIFTI file."""
     if one.space == GRAYORDINATES:
         target = find_cifti_atlas(settings.cifti_atlas, offline=settings.offline)
-        return one.on(on_grayordinates(one, target))
+        return one.on(on_grayordinates(one.path, one.labelled, target))
     if one.space == OTHER_TEMPLATE:
         one = _from_other_template(one, settings.offline)
     elif one.space != REAL_SPACE:

@@ -24,6 +24,7 @@ from brainlm_bids.resources.checkpoint import (
 )
 from brainlm_bids.resources.fetching import FETCHABLE, fetch
 from brainlm_bids.resources.images import EMBEDDED_SPACE, MNI_2MM_AFFINE, REAL_SPACE
+from brainlm_bids.resources.label_images import Labelled
 from brainlm_bids.resources.labels import (
     NOT_STATED,
     WEIGHTS_LICENCE,
@@ -32,7 +33,6 @@ from brainlm_bids.resources.labels import (
 from brainlm_bids.resources.packaged import aroma_masks, tissue_maps
 from brainlm_bids.resources.parcellation import (
     GRAYORDINATES,
-    Labelled,
     Parcellation,
     find_parcellation,
 )

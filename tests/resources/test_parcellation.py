@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.resources import find_parcellation
-from brainlm_bids.resources.parcellation import default_label, on_grayordinates
+from brainlm_bids.resources.label_images import on_grayordinates
+from brainlm_bids.resources.parcellation import default_label
 
 SPACE = "MNI152NLin6Asym"
 TABLE = "index\tname\n0\tbackground\n900\tninth\n7\tseven\n"
@@ -134,7 +135,7 @@ def test_grayordinates_get_labels_by_vertex(tmp_path: Path) -> None:
     target = _dlabel(tmp_path / "target.dlabel.nii", [4, 2, 9], [0, 0, 0])
     found = find_parcellation(f"{own}:Own")
     assert found.space == "fsLR" and found.labelled.names.tolist() == ["three", "five"]
-    assert on_grayordinates(found, target).labels.tolist() == [2, 2, 0]
+    assert on_grayordinates(found.path, found.labelled, target).labels.tolist() == [2, 2, 0]
     other = _dlabel(tmp_path / "other.dlabel.nii", [4, 2, 9], [0, 0, 0], n_vertices=20)
     with pytest.raises(UserError, match="surfaces are not those"):
-        on_grayordinates(found, other)
+        on_grayordinates(found.path, found.labelled, other)
