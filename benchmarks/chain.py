@@ -82,8 +82,8 @@ def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
         normalised = run(
             "normalise",
             anatomical.Normalise(kind="T1w", seed=1),
-            prepared,
             image=prepared.t1w,
+            brain_mask=prepared.brain_mask,
             template=template,
             template_mask=template_mask,
         )

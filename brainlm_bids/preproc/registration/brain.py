@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import voxel_sizes, voxel_volume
-from brainlm_bids.preproc.registration.transforms import to_ants
+from brainlm_bids.preproc.registration.bias import log_field
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,19 +56,10 @@ def bias_correct(
     Tustison NJ, Avants BB, Cook PA, et al. (2010). N4ITK: improved N3 bias correction. IEEE Trans.
     Med. Imaging 29:1310.
     """
-    import ants
-
     data = np.nan_to_num(np.asarray(data, dtype=np.float32))
     where = data > data.mean() if mask is None else mask
-    if not where.any():
-        return data
-    field = ants.n4_bias_field_correction(
-        to_ants(data, affine),
-        mask=to_ants(where, affine),
-        shrink_factor=int(np.clip(np.ceil(5.0 / voxel_sizes(affine).min()), 2, 4)),
-        convergence={"iters": [30, 30, 30], "tol": 1e-5},
-        return_bias_field=True,
-    ).numpy()
+    step = int(np.clip(np.ceil(5.0 / voxel_sizes(affine).min()), 2, 4))
+    field = np.exp(log_field(data, where, step))
     return np.asarray(data / np.maximum(field, 1e-3), dtype=np.float32)
 
 
