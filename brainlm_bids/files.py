@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from brainlm_bids.bounds import (
     content_of,
 )
 from brainlm_bids.errors import UserError
+from brainlm_bids.temporary import temporary_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,18 +53,13 @@ def atomically(path: Path) -> Iterator[Path]:
     """
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=f"-{path.name}")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with temporary_file(path.parent, path.name) as temporary:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             # mkstemp makes files that only their owner reads; the others of the lab read these too
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

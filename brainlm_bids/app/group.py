@@ -5,6 +5,7 @@ participants.tsv. Output: the cohort's files, a status table, and an exit code. 
 is the unit of failure and of resumption, as at participant level.
 """
 
+import contextlib
 import dataclasses
 import logging
 import shutil
@@ -42,6 +43,7 @@ from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress, Step
 from brainlm_bids.settings import Settings, configuration_hash
+from brainlm_bids.temporary import tidied
 from brainlm_bids.workflows import group as graphs
 from brainlm_bids.workflows.graph import Stage
 from brainlm_bids.workflows.group import ScalingSource
@@ -74,6 +76,13 @@ def run(settings: Settings, command: Sequence[str], progress: Progress) -> int:
             f"{settings.output_dir}: has no derivatives; run the participant level first"
         )
     make_folders(settings)
+    with contextlib.ExitStack() as stack:
+        if not settings.dry_run:
+            stack.enter_context(tidied(settings.output_dir))
+        return _level(settings, command, progress)
+
+
+def _level(settings: Settings, command: Sequence[str], progress: Progress) -> int:
     resources = find_resources(settings)
     settings = with_precision(settings, resources)
     with progress.doing("reading the table of recordings"):

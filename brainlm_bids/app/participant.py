@@ -47,6 +47,7 @@ from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.progress import Progress, Step
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
+from brainlm_bids.temporary import tidied
 
 LOG = logging.getLogger("brainlm_bids")
 
@@ -106,6 +107,8 @@ def _run_participant(settings: Settings, command: Sequence[str], progress: Progr
                 sources = SourceFiles(known_inputs(settings))
                 runs = look_at(selection, sources)
         make_folders(settings)
+        if not settings.dry_run:
+            stack.enter_context(tidied(settings.output_dir))
         taken = [run for run in runs if run.taken]
         if settings.reports_only:
             return write_reports_again(settings, taken, progress)

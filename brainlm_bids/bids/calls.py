@@ -20,6 +20,7 @@ from typing import Any
 from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, read_text, write_json, write_text
+from brainlm_bids.temporary import sweep
 
 _STARTED = "%Y%m%d-%H%M%S"  # of a call's name
 _SETTINGS, _RECORD = "_config.toml", "_call.json"
@@ -168,6 +169,8 @@ class ToolCall:
 def recorded(folder: Path, command: Sequence[str], **facts: Any) -> Iterator[dict[str, Any]]:
     """Record a call of a tool from its start to its end, in `logs/` of the folder.
 
+    What a killed call left half-written is removed.
+
     Parameters
     ----------
     folder
@@ -182,6 +185,7 @@ def recorded(folder: Path, command: Sequence[str], **facts: Any) -> Iterator[dic
     dict
         What is recorded; the call may add fields, such as an Outcome of its own.
     """
+    sweep(folder)
     path = folder / "logs" / f"{new_name()}{_RECORD}"
     values: dict[str, Any] = {
         "Command": shlex.join(command) or None,

@@ -22,6 +22,7 @@ from brainlm_bids.files import CANNOT_WRITE
 from brainlm_bids.messages import printable
 from brainlm_bids.settings import TABLE, Settings, read_toml, rows_in
 from brainlm_bids.table import GROUP_LEVEL, POSITIONAL, SECTIONS
+from brainlm_bids.temporary import scratch
 from brainlm_bids.values import Option
 
 EXIT_OK, EXIT_FAILED, EXIT_INTERNAL = 0, 1, 70
@@ -323,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         settings = parse(words)
-        with _stoppable():
+        with _stoppable(), scratch():
             from brainlm_bids.app import participant as app
 
             return int(app.run(settings, ["brainlm-bids", *words]))

@@ -1,8 +1,8 @@
 """`brainlm export`: the recordings of an output folder become a data set of another program."""
 
+import glob
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from brainlm_bids.export.rows import SERIES, Row, check_parcels, read_row, stand
 from brainlm_bids.files import read_json, write_json, write_text, write_tsv
 from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.resources import parcels
+from brainlm_bids.temporary import PREFIX, remove_abandoned, temporary_folder
 from brainlm_bids.training.recordings import beside
 from brainlm_bids.training.split import PARTS, read_split, split_subjects
 
@@ -86,14 +87,13 @@ def export(options: ExportOptions) -> int:
     if options.format == "arrow":
         arrow.pyarrow()
     destination = options.destination
+    remove_abandoned(destination.parent.glob(f"{PREFIX}*-{glob.escape(destination.name)}"))
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UserError(f"{destination}: is not empty; give a new folder")
     planned = _plan(options)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{destination.name}-", dir=destination.parent
-    ) as name:
-        work = Path(name) / "data"
+    with temporary_folder(destination.parent, destination.name) as place:
+        work = place / "data"
         work.mkdir()
         writer = _WRITERS["toolkit" if options.layout == "toolkit" else options.format]
         with Progress("recording", spacing=SPACING) as progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from brainlm_bids.resources.cache import (
 )
 from brainlm_bids.resources.images import EMBEDDED_SPACE, REAL_SPACE, load_volume
 from brainlm_bids.resources.packaged import EMBEDDED_LICENCE, embedded_template
+from brainlm_bids.temporary import PREFIX, remove_abandoned, temporary_folder
 
 TEMPLATE_LICENCE = "TemplateFlow tpl-MNI152NLin6Asym: see its LICENSE file"
 
@@ -260,10 +260,11 @@ def download_files(targets: Sequence[Path], sources: Sources) -> None:
     cache = targets[0].parents[1]
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".tmp-") as folder:
+        remove_abandoned(cache.glob(f"{PREFIX}*-download"))
+        with temporary_folder(cache, "download") as folder:
             for target in targets:
                 url = f"{root}/{target.parent.name}/{target.name}"
-                downloaded = download(url, Path(folder) / target.name)
+                downloaded = download(url, folder / target.name)
                 _check_kind(downloaded)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 downloaded.replace(target)

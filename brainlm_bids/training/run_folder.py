@@ -5,6 +5,7 @@ from typing import Any
 
 from brainlm_bids import __version__, files
 from brainlm_bids.errors import UserError
+from brainlm_bids.temporary import PREFIX, remove_abandoned
 
 RECORD = "experiment.json"
 
@@ -25,6 +26,7 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
         If the folder holds something else.
     """
     path = folder / RECORD
+    remove_abandoned(folder.glob(f"{PREFIX}*-{RECORD}"))  # killed while it claimed the folder
     if path.is_file():
         try:
             recorded = files.read_json(path)

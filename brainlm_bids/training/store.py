@@ -5,8 +5,6 @@ What the folder holds, and how it is read: `mapped_store`.
 
 import json
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256, read_json, sha256, write_json, write_tsv
 from brainlm_bids.messages import tell
 from brainlm_bids.progress import SPACING, Progress
+from brainlm_bids.temporary import sweep, temporary_folder
 from brainlm_bids.training.mapped_store import (
     COLUMNS,
     DTYPE,
@@ -80,22 +79,24 @@ def write_store(
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".tmp-{folder.name}-"))
     try:
-        n_parcels, rows = _write_rows(work / "series.f32", recordings)
-        columns = [[getattr(row, key) for row in rows] for key in Stored.__dataclass_fields__]
-        columns[5] = [reason or None for reason in columns[5]]
-        names = [*COLUMNS, *TIMES] if any(row.tr for row in rows) else [*COLUMNS]
-        write_tsv(work / "recordings.tsv", names, columns[: len(names)])
-        table = file_sha256(work / "recordings.tsv")
-        about = {"Format": FORMAT, "Parcels": n_parcels, "DataType": DTYPE, "Table": table}
-        write_json(work / "store.json", {**about, "Sources": fingerprint})
-        _put_in_place(work, folder)
+        with temporary_folder(folder.parent, folder.name) as work:
+            _write_into(work, recordings, fingerprint)
+            _put_in_place(work, folder)
     except OSError as error:
         raise UserError(f"{folder}: the store cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return open_store(folder)
+
+
+def _write_into(work: Path, recordings: Iterable[Any], fingerprint: str) -> None:
+    n_parcels, rows = _write_rows(work / "series.f32", recordings)
+    columns = [[getattr(row, key) for row in rows] for key in Stored.__dataclass_fields__]
+    columns[5] = [reason or None for reason in columns[5]]
+    names = [*COLUMNS, *TIMES] if any(row.tr for row in rows) else [*COLUMNS]
+    write_tsv(work / "recordings.tsv", names, columns[: len(names)])
+    table = file_sha256(work / "recordings.tsv")
+    about = {"Format": FORMAT, "Parcels": n_parcels, "DataType": DTYPE, "Table": table}
+    write_json(work / "store.json", {**about, "Sources": fingerprint})
 
 
 def _write_rows(file: Path, recordings: Iterable[Any]) -> tuple[int, list[Stored]]:
@@ -140,11 +141,10 @@ def _append(stream: IO[bytes], series: NDArray[np.floating]) -> str:
 
 def _put_in_place(work: Path, folder: Path) -> None:
     work.chmod(0o755)
-    old = folder.with_name(f".old-{work.name}")
-    if folder.exists():
-        folder.rename(old)
-    work.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with temporary_folder(folder.parent, "old") as place:
+        if folder.exists():
+            folder.rename(place / "store")
+        work.rename(folder)
 
 
 def find_or_build(
@@ -206,6 +206,7 @@ def find_or_build(
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"desc-{series}{'volumes' if volumes else ''}"
     with FileLock(parent / ".lock"):
+        sweep(parent)
         return _open_or_build(folder, sources, data, volumes, check, report)
 
 
