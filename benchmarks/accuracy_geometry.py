@@ -27,6 +27,7 @@ from brainlm_bids.phantom import scene
 from brainlm_bids.phantom.head import Warp, load_warp
 from brainlm_bids.preproc.affine import apply, labelled_points
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion import splines, steady, view
 from brainlm_bids.preproc.registration import ants as registration
 from brainlm_bids.preproc.registration import boundary
 from brainlm_bids.preproc.registration.brain import bias_correct, brain_mask_epi, brain_mask_t1w
@@ -67,7 +68,7 @@ class Case:
 
     @cached_property
     def n_dummy(self) -> int:
-        return motion.detect_dummy_volumes(motion.volumes_summary(self.bold))
+        return steady.detect_dummy_volumes(steady.volumes_summary(self.bold))
 
     @cached_property
     def reference(self) -> np.ndarray:
@@ -255,8 +256,8 @@ def view_rows(case: Case) -> Iterator[Row]:
     wild = case.matrices.copy()
     wild[len(wild) // 2, 2, 3] += 30.0
     shape = case.reference.shape
-    count = motion.volumes_in_view(wild, case.affine, shape)
-    before = motion.volumes_in_view(case.matrices, case.affine, shape) >= 0.95 * len(wild)
+    count = view.volumes_in_view(wild, case.affine, shape)
+    before = view.volumes_in_view(case.matrices, case.affine, shape) >= 0.95 * len(wild)
     kept = case.mask & before
     share = {
         k: float((kept & (count >= n)).sum() / kept.sum())
@@ -369,7 +370,7 @@ def parcel_rows(case: Case, quick: bool) -> Iterator[Row]:
     voxels = apply(inverse, world)
     shape = case.reference.shape
     everywhere = np.ones(shape, dtype=bool)
-    still = motion.resample(case.bold, case.affine, case.matrices)
+    still = splines.resample(case.bold, case.affine, case.matrices)
     operator, _ = parcellation.build_operator(names, voxels, shape, everywhere)
     within = ((voxels >= 0) & (voxels <= np.array(shape) - 1)).all(axis=1)
     inside = np.bincount(names[~within], minlength=425)[1:] == 0

@@ -21,6 +21,7 @@ from brainlm_bids import phantom
 from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.affine import apply, grid_points
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion import splines
 from brainlm_bids.preproc.motion.sbref import place
 from brainlm_bids.preproc.motion.slice_timing import correct_slice_timing
 
@@ -189,9 +190,9 @@ def orders(kind: str, size: float, seed: int, n_volumes: int = 120) -> dict[str,
     def timed(run: Float) -> Float:
         return _ours(run, times, 2.0, times.max() / 2)
 
-    still = motion.resample(bold, AFFINE, matrices)
+    still = splines.resample(bold, AFFINE, matrices)
     return {
-        "slices first": score(motion.resample(timed(bold), AFFINE, matrices)),
+        "slices first": score(splines.resample(timed(bold), AFFINE, matrices)),
         "slices last": score(timed(still)),
         "not corrected": score(still),
     }

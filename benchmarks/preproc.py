@@ -82,13 +82,14 @@ def kernel_rows(seed: int) -> Iterator[Row]:
 
 def our_motion(path: Path) -> Iterator[Any]:
     from brainlm_bids.preproc.motion import realign as motion
+    from brainlm_bids.preproc.motion import splines
 
     data = np.load(path)
     affine, reference = data["affine"], data["reference"]
     # as nibabel holds a run
     bold = np.asfortranarray(data["bold"][..., MOTION_VOLUMES])
     yield
-    yield motion.resample(bold, affine, motion.realign(bold, affine, reference)).shape
+    yield splines.resample(bold, affine, motion.realign(bold, affine, reference)).shape
 
 
 def antspyx_motion(path: Path) -> Iterator[Any]:

@@ -29,6 +29,7 @@ from brainlm_bids.phantom.head import Warp, load_warp
 from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.affine import Matrix, about, apply, compose, invert
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion import steady
 from brainlm_bids.preproc.registration import quality
 from brainlm_bids.preproc.registration.brain import brain_mask_epi
 from brainlm_bids.preproc.registration.quality import Quality
@@ -149,7 +150,7 @@ def real_people() -> list[Person]:
         if not folder.is_dir():
             continue
         bold, affine = _image(next(folder.glob("sub-*/func/*_bold.nii.gz")))
-        n_dummy = motion.detect_dummy_volumes(motion.volumes_summary(bold))
+        n_dummy = steady.detect_dummy_volumes(steady.volumes_summary(bold))
         reference = motion.reference_volume(bold, n_dummy, affine=affine)
         t1w = Head(*_image(next(folder.glob("sub-*/anat/*_T1w.nii.gz"))))
         found.append(Person(name, t1w, (reference, affine)))

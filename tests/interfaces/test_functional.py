@@ -12,6 +12,7 @@ from brainlm_bids.errors import RunSkipped
 from brainlm_bids.interfaces import functional, images, payloads
 from brainlm_bids.preproc.affine import apply, grid_points
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion import splines, view
 from brainlm_bids.preproc.steps import Motion
 
 SHAPE = (36, 40, 26)
@@ -53,7 +54,7 @@ def test_one_wild_volume_costs_the_run_no_brain(wild: Any, tmp_path: Path) -> No
     assert (mask & calm).sum() >= 0.98 * calm.sum()
     found = payloads.load(Motion, wild[0].motion)
     assert abs(found.parameters[WILD, 2] - found.parameters[WILD - 1, 2] - 25) < 1
-    seen = motion.volumes_in_view(found.matrices, AFFINE, SHAPE)
+    seen = view.volumes_in_view(found.matrices, AFFINE, SHAPE)
     assert 0 < found.filled < 0.02
     # only what is always in view may be added to the brain
     np.testing.assert_array_equal(images.load_mask(wild[0].seen), seen == 24)
@@ -71,9 +72,9 @@ def test_the_realigned_run_takes_no_more_space_than_the_raw_one(wild: Any) -> No
     stored = images.load_image(wild[0].bold)[0]
     bold = wild[1].astype(np.float32)
     found = payloads.load(Motion, wild[0].motion)
-    exact = motion.resample(bold, AFFINE, found.matrices)
+    exact = splines.resample(bold, AFFINE, found.matrices)
     mask = images.load_mask(wild[0].brain_mask) & (
-        motion.volumes_in_view(found.matrices, AFFINE, SHAPE) == 24
+        view.volumes_in_view(found.matrices, AFFINE, SHAPE) == 24
     )
     # a thousandth of the brain's median is the coarsest step; half of one is lost at most
     assert np.abs(stored - exact)[mask].max() < 0.51

@@ -25,6 +25,7 @@ from brainlm_bids.phantom.head import load_warp, subject_warp
 from brainlm_bids.phantom.oracle import median_correlations, true_nuisances
 from brainlm_bids.phantom.scene import GREY_LEVEL, NOISE, Run, bold_affine, build_scene, volumes
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion import splines
 from brainlm_bids.resources import approximate_atlas, tissue_maps
 
 QUIET = dict.fromkeys(SWITCHES, False)
@@ -105,8 +106,8 @@ def test_noise_free_parcels_follow_the_true_series(quiet: Path) -> None:
 
     # the true matrices take the motion out, and nothing else does
     matrices = np.load(next(truth_of(quiet).glob("*_geometry.npz")))["matrices"]
-    undone = motion.resample(bold, image.affine, matrices)
-    wrong = motion.resample(bold, image.affine, np.linalg.inv(matrices))
+    undone = splines.resample(bold, image.affine, matrices)
+    wrong = splines.resample(bold, image.affine, np.linalg.inv(matrices))
     reference = bold[..., :N_STILL].mean(-1)
     inside = labels > 0
 

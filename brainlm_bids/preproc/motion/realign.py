@@ -10,7 +10,7 @@ A pull matrix M_t maps RAS+ world coordinates of the reference to those of volum
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from brainlm_bids.preproc.affine import about, apply, in_voxels, invert
 from brainlm_bids.preproc.motion import batches as motion_torch
+from brainlm_bids.preproc.motion.splines import coefficients, resample, spline_filters
 from brainlm_bids.preproc.motion.target import (
     COARSE_FWHM_MM,
     GOOD_CORRELATION,
@@ -33,87 +34,6 @@ from brainlm_bids.preproc.motion.target import (
     make_target,
     small_motion,
 )
-
-# A volume counts as steady when its global signal is this close to what follows.
-STEADY = 0.005
-# Of the excess, from one volume to the next; T1 of 1.3 s, 30° and a TR of 0.7 s leave a half.
-SLOWEST_DECAY = 0.7
-
-
-def volumes_summary(bold: NDArray[Any], n_volumes: int = 40) -> FloatArray:
-    """Global mean of the first volumes, from which dummy volumes are detected.
-
-    Parameters
-    ----------
-    bold
-        (X, Y, Z, T), raw.
-    n_volumes
-        How many volumes from the start are used.
-
-    Returns
-    -------
-    ndarray
-        (min(T, n_volumes),) means, the data clipped to [0, 99.8th percentile] as in niworkflows'
-        ``NonsteadyStatesDetector``.
-
-    Examples
-    --------
-    >>> volumes_summary(np.full((2, 2, 2, 3), 5.0))
-    array([5., 5., 5.])
-    """
-    start = np.nan_to_num(np.asarray(bold[..., :n_volumes], dtype=np.float32))
-    np.clip(start, 0.0, np.percentile(start, 99.8), out=start)
-    return np.asarray(start.mean(axis=(0, 1, 2), dtype=np.float64))
-
-
-def detect_dummy_volumes(global_signal: NDArray[Any]) -> int:
-    """Count the leading volumes that were acquired before the steady state.
-
-    Two rules apply one after the other. The first is that of fMRIPrep: the leading volumes whose
-    modified z-score 0.6745·|x − median| / MAD exceeds 3.5 (Iglewicz and Hoaglin 1993). Drift and
-    breathing hide from it smaller deviations, which would still ring in a temporal filter. So the
-    approach to the steady state is continued as an exponential, and the volumes that follow count
-    as long as it is above 0.5 %.
-
-    Parameters
-    ----------
-    global_signal
-        (T,) global mean, see `volumes_summary`; the first 40 volumes are used.
-
-    Returns
-    -------
-    int
-        How many volumes to leave out.
-
-    References
-    ----------
-    Iglewicz B, Hoaglin D (1993). How to detect and handle outliers. ASQC Quality Press.
-
-    Examples
-    --------
-    >>> detect_dummy_volumes(np.array([140.0, 110.0, 100.2, 99.9, 100.0, 100.1, 99.8, 100.0]))
-    2
-    """
-    signal = np.asarray(global_signal, dtype=np.float64)[:40]
-    distance = np.abs(signal - np.median(signal))
-    # multiplied out: a series without any noise has MAD 0
-    outlier = 0.6745 * distance > 3.5 * np.median(distance)
-    n_outliers = int(np.cumprod(outlier).sum())
-    return n_outliers + _approaching(signal / np.median(signal) - 1, n_outliers)
-
-
-def _approaching(excess: FloatArray, n: int) -> int:
-    """Count the volumes from n on that still exceed the steady state, by the decay before."""
-    if not 0 < n < len(excess):
-        return 0
-    sign = np.sign(excess[0])
-    seen = sign * excess[: n + 1]
-    # least squares of e(t + 1) = decay · e(t): the first volumes, far above the noise, decide
-    decay = np.clip(seen[:-1] @ seen[1:] / (seen[:-1] @ seen[:-1]), 0.0, SLOWEST_DECAY)
-    # an approach that ends at once is no exponential: what was measured limits what is expected
-    noise = np.median(np.abs(excess)) / 0.6745
-    first = min(seen[n - 1] * decay, max(seen[n], 0.0) + noise)
-    return int((first * decay ** np.arange(len(excess) - n) > STEADY).sum())
 
 
 def reference_volume(
@@ -175,8 +95,8 @@ def realign(
     Both images are smoothed to 5 mm FWHM and compared at about 12,000 points in and around the
     head. The derivatives are those of the reference, computed once (inverse compositional
     alignment), so a volume's own noise does not bias them; one factor per volume accounts for
-    differences of intensity. The search starts from the previous volume's result, or from no
-    motion if that fits better.
+    differences of intensity. The search starts from the previous volume's result or, where that
+    fits badly, from no motion if that fits better.
 
     Parameters
     ----------
@@ -213,9 +133,9 @@ def realign(
         raise ValueError(f"bold {bold.shape} and reference {reference.shape} do not match")
     if motion_torch.usable_device(device) != "cpu":
         return motion_torch.realign(bold, affine, reference, "cuda", chosen)
-    fine = make_target(reference, affine, SMOOTHING_FWHM_MM)
+    fine = _level(reference, affine, SMOOTHING_FWHM_MM)
     # few runs need it
-    coarse = lru_cache(maxsize=1)(lambda: make_target(reference, affine, COARSE_FWHM_MM))
+    coarse = lru_cache(maxsize=1)(lambda: _level(reference, affine, COARSE_FWHM_MM))
     used = np.arange(bold.shape[3]) if chosen is None else chosen
     matrices = np.empty((len(used), 4, 4))
     previous = np.eye(4)
@@ -223,139 +143,6 @@ def realign(
         previous = _align(finite_volume(bold, int(t)), fine, coarse, previous)
         matrices[row] = previous
     return matrices
-
-
-def resample(
-    bold: NDArray[Any], affine: NDArray[Any], matrices: NDArray[Any], *, out: Volume | None = None
-) -> Volume:
-    """Resample a run by its motion, with cubic splines.
-
-    Parameters
-    ----------
-    bold
-        (X, Y, Z, T).
-    affine
-        (4, 4) voxel to RAS+ mm.
-    matrices
-        (T, 4, 4) pull matrices of `realign`. A volume that did not move goes through the same
-        interpolation as the others (and stays as it was, up to rounding).
-    out
-        float32 array of the shape of `bold` to write to; `bold` itself may be given, which
-        saves a copy of the run.
-
-    Returns
-    -------
-    ndarray
-        (X, Y, Z, T) float32. Outside the field of view, a volume is continued by reflection about
-        its outermost voxel centres: values there are not data (see `volumes_in_view` and
-        `fill_unseen`).
-    """
-    if out is None:
-        out = np.empty(bold.shape, dtype=np.float32)
-    pulls = in_voxels(matrices, affine)
-    for t, pull in enumerate(pulls):
-        coefficients = _coefficients(finite_volume(bold, t))
-        out[..., t] = ndimage.affine_transform(
-            coefficients,
-            pull[:3, :3],
-            pull[:3, 3],
-            output=np.float32,
-            order=3,
-            mode="mirror",
-            prefilter=False,
-        )
-    return out
-
-
-def volumes_in_view(
-    matrices: NDArray[Any], affine: NDArray[Any], shape: tuple[int, int, int]
-) -> NDArray[np.int32]:
-    """Count the volumes that have each voxel of the reference in their field of view.
-
-    Parameters
-    ----------
-    matrices
-        (T, 4, 4) pull matrices.
-    affine
-        (4, 4) voxel to RAS+ mm.
-    shape
-        (X, Y, Z) of a volume.
-
-    Returns
-    -------
-    ndarray
-        (X, Y, Z) counts, 0 to T. A voxel's centre is in view up to the outer faces of the
-        outermost voxels, not only up to their centres.
-
-    Examples
-    --------
-    >>> volumes_in_view(np.tile(np.eye(4), (3, 1, 1)), np.eye(4), (1, 1, 2))
-    array([[[3, 3]]], dtype=int32)
-    """
-    i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    count = np.zeros(shape, dtype=np.int32)
-    for pull in in_voxels(matrices, affine):
-        seen = np.ones(shape, dtype=bool)
-        for axis, size in enumerate(shape):
-            a, b, c, offset = pull[axis]
-            position = (a * i + offset) + b * j + c * k
-            seen &= (position >= -0.5) & (position <= size - 0.5)
-        count += seen
-    return count
-
-
-def fill_unseen(
-    realigned: Volume,
-    matrices: NDArray[Any],
-    affine: NDArray[Any],
-    mask: NDArray[Any],
-    good: NDArray[np.bool_] | None = None,
-) -> float:
-    """Replace, in place, values outside the field of view by interpolation in time.
-
-    When the head has moved, some voxels of the reference lie outside the field of view of a volume,
-    where `resample` continues the image by reflection. These values are interpolated linearly
-    between the nearest volumes that have the voxel in view (at the ends of the run: copied from the
-    nearest one).
-
-    Parameters
-    ----------
-    realigned
-        (X, Y, Z, T) float32, of `resample`; changed in place.
-    matrices
-        (T, 4, 4) pull matrices.
-    affine
-        (4, 4) voxel to RAS+ mm.
-    mask
-        (X, Y, Z) the voxels to fill, each in view at least once.
-    good
-        (T,) False for bad volumes, which nothing is taken from; None: all are good.
-
-    Returns
-    -------
-    float
-        The share of the values in the mask, of good volumes, that were replaced.
-    """
-    shape = mask.shape
-    partly = mask & (volumes_in_view(matrices, affine, shape) < len(matrices))
-    voxels = np.argwhere(partly)
-    if not len(voxels):
-        return 0.0
-    seen = np.empty((len(matrices), len(voxels)), dtype=bool)
-    upper = np.array(shape) - 0.5
-    for t, pull in enumerate(in_voxels(matrices, affine)):
-        position = apply(pull, voxels)
-        seen[t] = ((position >= -0.5) & (position <= upper)).all(axis=1)
-    times = np.arange(len(matrices))
-    n_unseen, n_volumes = (~seen).sum(), len(matrices)
-    if good is not None:
-        n_unseen, n_volumes = (~seen[good]).sum(), good.sum()
-        seen[~good] = False
-        voxels, seen = voxels[seen.any(axis=0)], seen[:, seen.any(axis=0)]
-    for voxel, known in zip(voxels, seen.T):
-        series = realigned[tuple(voxel)]
-        series[~known] = np.interp(times[~known], times[known], series[known])
-    return float(n_unseen / (mask.sum() * n_volumes))
 
 
 def matrices_to_parameters(matrices: NDArray[Any], centre_mm: NDArray[Any]) -> FloatArray:
@@ -416,32 +203,38 @@ def parameters_to_matrices(parameters: NDArray[Any], centre_mm: NDArray[Any]) ->
     return about(centre_mm, rotations, parameters[:, :3])
 
 
-def _coefficients(volume: Volume) -> Volume:
-    coefficients: Volume = ndimage.spline_filter(volume, order=3, output=np.float32, mode="mirror")
-    return coefficients
+class _Level(NamedTuple):
+    """A target, and the filters that volumes go through before they are compared with it."""
+
+    target: Target
+    filters: tuple[NDArray[np.float32], ...]
+
+
+def _level(reference: NDArray[Any], affine: NDArray[Any], fwhm_mm: float) -> _Level:
+    target = make_target(reference, affine, fwhm_mm)
+    return _Level(target, spline_filters(reference.shape, target.smoothing))
 
 
 def _align(
-    volume: Volume, fine: Target, coarse: Callable[[], Target], previous: FloatArray
+    volume: Volume, fine: _Level, coarse: Callable[[], _Level], previous: FloatArray
 ) -> FloatArray:
     """Pull matrix of one volume; starts over from blurred images if the first search fails."""
-    coefficients = _coefficients(ndimage.gaussian_filter(volume, fine.smoothing, mode="nearest"))
-    starts = [previous, np.eye(4)]
-    fits = [_fit(coefficients, fine, start) for start in starts]
-    best = int(fits[1][1] > fits[0][1])
-    start = starts[best]
-    matrix, correlation = _search(coefficients, fine, start, fits[best])
+    spline = coefficients(volume, fine.filters)
+    start, first = previous, _fit(spline, fine.target, previous)
+    if first[1] < GOOD_CORRELATION:
+        still = _fit(spline, fine.target, np.eye(4))
+        start, first = (np.eye(4), still) if still[1] > first[1] else (start, first)
+    matrix, correlation = _search(spline, fine.target, start, first)
     if correlation >= GOOD_CORRELATION:
         return matrix
-    target = coarse()
-    blurred = _coefficients(ndimage.gaussian_filter(volume, target.smoothing, mode="nearest"))
-    second, _ = _search(blurred, target, start)
-    second, second_correlation = _search(coefficients, fine, second)
+    level = coarse()
+    second, _ = _search(coefficients(volume, level.filters), level.target, start)
+    second, second_correlation = _search(spline, fine.target, second)
     return second if second_correlation > correlation else matrix
 
 
 def _search(
-    coefficients: Volume,
+    spline: Volume,
     target: Target,
     start: FloatArray,
     first: tuple[FloatArray, float] | None = None,
@@ -451,16 +244,16 @@ def _search(
     Returns the matrix and the correlation reached there.
     """
     matrix = start
-    step, correlation = first or _fit(coefficients, target, matrix)
+    step, correlation = first or _fit(spline, target, matrix)
     for _ in range(MAX_ITERATIONS - 1):
         matrix = matrix @ invert(small_motion(step, target.centre))
         if np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:]) < TOLERANCE_MM:
             break
-        step, correlation = _fit(coefficients, target, matrix)
+        step, correlation = _fit(spline, target, matrix)
     return matrix, correlation
 
 
-def _fit(coefficients: Volume, target: Target, matrix: FloatArray) -> tuple[FloatArray, float]:
+def _fit(spline: Volume, target: Target, matrix: FloatArray) -> tuple[FloatArray, float]:
     """One least-squares step.
 
     The volume seen through `matrix` is modelled as gain × (reference moved by a small motion).
@@ -468,25 +261,40 @@ def _fit(coefficients: Volume, target: Target, matrix: FloatArray) -> tuple[Floa
     of volume and reference before it.
     """
     position = apply(in_voxels(matrix, target.affine), target.points).T
-    last = np.array(coefficients.shape)[:, None] - 1 - target.guard[:, None]
-    inside = np.all((position >= target.guard[:, None]) & (position <= last), axis=0)
-    if inside.sum() < len(inside) / 4:
-        return np.zeros(6), -1.0
-    design = target.design if inside.all() else target.design[inside]
+    last = np.array(spline.shape) - 1 - target.guard
+    inside = _inside(position, target.guard, last)
+    design, normal = target.design, target.normal
+    if inside is not None:
+        if inside.sum() < len(inside) / 4:
+            return np.zeros(6), -1.0
+        position, design = position[:, inside], design[inside]
+        normal = design.T @ design
     values = ndimage.map_coordinates(
-        coefficients,
-        position[:, inside],
-        output=np.float64,
-        order=3,
-        mode="mirror",
-        prefilter=False,
+        spline, position, output=np.float64, order=3, mode="mirror", prefilter=False
     )
-    if not values.std() > 0:
+    correlation = _correlation(values, design[:, 0])
+    if correlation is None:
         return np.zeros(6), -1.0
-    correlation = float(np.corrcoef(values, design[:, 0])[0, 1])
-    normal, right = design.T @ design, design.T @ values
     scale = np.sqrt(np.diag(normal)) + 1e-30
+    right = design.T @ values
     weights = np.linalg.lstsq(normal / np.outer(scale, scale), right / scale, rcond=1e-9)[0] / scale
     if not weights[0] > 0:
         return np.zeros(6), correlation
     return weights[1:] / weights[0], correlation
+
+
+def _inside(position: FloatArray, first: FloatArray, last: FloatArray) -> NDArray[np.bool_] | None:
+    """Which positions (3, N) lie between corners (3,) of a box; None: all do."""
+    if (position.min(axis=1) >= first).all() and (position.max(axis=1) <= last).all():
+        return None
+    within = (position >= first[:, None]) & (position <= last[:, None])
+    return np.asarray(within.all(axis=0))
+
+
+def _correlation(values: FloatArray, reference: FloatArray) -> float | None:
+    """Pearson's correlation; None if the values are all the same."""
+    if not values.min() < values.max():
+        return None
+    values, reference = values - values.mean(), reference - reference.mean()
+    spread = float((values @ values) * (reference @ reference))
+    return float(values @ reference) / np.sqrt(spread) if spread > 0 else 0.0

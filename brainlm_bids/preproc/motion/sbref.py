@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.preproc.affine import Matrix, apply, grid_points, voxel_sizes
-from brainlm_bids.preproc.motion.realign import realign, resample
+from brainlm_bids.preproc.motion.realign import realign
+from brainlm_bids.preproc.motion.splines import resample
 from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.brain import brain_mask_epi, finite
 from brainlm_bids.preproc.registration.quality import dice

@@ -41,6 +41,8 @@ class Target:
         (3,) RAS+ mm, the point that rotations are about.
     design
         (N, 7) the value at each point, and its change per mm of shift and per rad of rotation.
+    normal
+        (7, 7) the products of the columns of `design`.
     affine
         (4, 4) voxel to RAS+ mm.
     smoothing
@@ -52,6 +54,7 @@ class Target:
     points: FloatArray  # (N, 3) voxel indices
     centre: FloatArray  # (3,) world mm, rotations are about it
     design: FloatArray  # (N, 7): value, its change per mm of shift, per rad of rotation
+    normal: FloatArray
     affine: FloatArray
     smoothing: FloatArray  # (3,) standard deviation in voxels
     guard: FloatArray  # (3,) voxels left out at every face
@@ -77,9 +80,10 @@ def finite_volume(bold: NDArray[Any], t: int) -> Volume:
     >>> finite_volume(np.array([[[[1.0, np.nan]]]]), 1)
     array([[[0.]]], dtype=float32)
     """
-    return np.nan_to_num(
-        np.asarray(bold[..., t], dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0
-    )
+    volume = np.array(bold[..., t], dtype=np.float32)
+    if not np.isfinite(volume).all():
+        np.nan_to_num(volume, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return volume
 
 
 def _head(smooth: Volume) -> NDArray[np.bool_]:
@@ -135,7 +139,8 @@ def make_target(reference: NDArray[Any], affine: NDArray[Any], fwhm_mm: float) -
     centre = np.average(world, axis=0, weights=np.clip(values, 1e-6, None))
     turn = np.cross(world - centre, gradient)
     design = np.column_stack([values, gradient, turn])
-    return Target(points.astype(np.float64), centre, design, affine, smoothing, guard)
+    normal = design.T @ design
+    return Target(points.astype(np.float64), centre, design, normal, affine, smoothing, guard)
 
 
 def _slope(volume: Volume, axis: int) -> FloatArray:

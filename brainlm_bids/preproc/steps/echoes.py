@@ -13,7 +13,7 @@ from brainlm_bids.preproc.affine import Matrix
 from brainlm_bids.preproc.denoising import volumes
 from brainlm_bids.preproc.denoising.aroma import removal_matrix
 from brainlm_bids.preproc.echoes import Decay, combine, fit_decay, weights_of
-from brainlm_bids.preproc.motion import realign as realignment
+from brainlm_bids.preproc.motion import splines, view
 from brainlm_bids.preproc.motion.sbref import SingleBand
 from brainlm_bids.preproc.steps.functional import (
     MAX_BAD_VOLUMES,
@@ -208,8 +208,8 @@ def _follow(run: Realigned, echo: Echo, affine: Matrix, slices: SliceTimes | Non
     if slices is not None:
         known = None if good.all() else good
         in_one_time(echo, slices, run.motion.n_dummy, known, in_place=True)
-    realignment.resample(echo, affine, matrices, out=echo)
-    realignment.fill_unseen(echo, matrices, affine, run.brain_mask, good)
+    splines.resample(echo, affine, matrices, out=echo)
+    view.fill_unseen(echo, matrices, affine, run.brain_mask, good)
     # left without a value above 0, the voxels count as without signal in this echo
     echo[unusable] = 0
     motion = run.motion

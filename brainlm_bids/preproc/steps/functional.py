@@ -16,6 +16,7 @@ from brainlm_bids.parcels.sampling import MINIMUM_VOLUMES, interpolated
 from brainlm_bids.preproc.affine import Matrix, centre_of_mass
 from brainlm_bids.preproc.denoising import confounds, temporal, volumes
 from brainlm_bids.preproc.motion import realign as realignment
+from brainlm_bids.preproc.motion import splines, steady, view
 from brainlm_bids.preproc.motion.batches import usable_device
 from brainlm_bids.preproc.motion.sbref import SingleBand, place_if_it_fits
 from brainlm_bids.preproc.motion.slice_timing import correct_slice_timing
@@ -249,13 +250,13 @@ def realign(
         matrices, reference, brain = matrices @ found.matrix, found.image, found.brain
     if good is not None:
         matrices = volumes.complete_motion(matrices, good, centre_of_mass(brain, affine))
-    in_view = realignment.volumes_in_view(matrices, affine, reference.shape)
+    in_view = view.volumes_in_view(matrices, affine, reference.shape)
     mask = brain & (in_view >= IN_VIEW * len(matrices)) & ~unusable
     centre = centre_of_mass(brain, affine)
     if slices is not None:
         bold = in_one_time(bold, slices, n_dummy, good, in_place=bold is out)
-    realigned = realignment.resample(bold, affine, matrices, out=out)
-    filled = realignment.fill_unseen(realigned, matrices, affine, mask, good)
+    realigned = splines.resample(bold, affine, matrices, out=out)
+    filled = view.fill_unseen(realigned, matrices, affine, mask, good)
     if good is not None:
         volumes.fill_volumes(realigned, good)
     parameters = realignment.matrices_to_parameters(matrices, centre)
@@ -325,11 +326,11 @@ def bad_volumes(bold: NDArray[Any], max_bad_volumes: float) -> volumes.Reasons |
 def _detect_dummy_volumes(bold: NDArray[Any], good: Mask | None) -> int:
     """Count the volumes before the steady state; bad ones at the start are among them."""
     if good is None:
-        return realignment.detect_dummy_volumes(realignment.volumes_summary(bold))
+        return steady.detect_dummy_volumes(steady.volumes_summary(bold))
     first = int(np.argmax(good))
-    summary = realignment.volumes_summary(bold[..., first:])
+    summary = steady.volumes_summary(bold[..., first:])
     known = good[first : first + len(summary)]
-    return first + realignment.detect_dummy_volumes(interpolated(summary, known))
+    return first + steady.detect_dummy_volumes(interpolated(summary, known))
 
 
 def extract(

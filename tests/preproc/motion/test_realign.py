@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.preproc.motion import realign as motion
+from brainlm_bids.preproc.motion import splines, steady, view
 
 HEAD_MM = np.array([65.0, 80.0, 58.0])
 
@@ -205,11 +206,11 @@ def test_resampling_undoes_the_motion() -> None:
     affine = grid(shape, OBLIQUE @ np.diag([3.5, 3.5, 3.5]))
     parameters = moves(3, 2.0, 2.0, seed=4)
     bold, truth = simulate(affine, shape, parameters, noise=0.0, gain=0.0)
-    still = motion.resample(bold, affine, truth)
+    still = splines.resample(bold, affine, truth)
     voxels = np.indices(shape).reshape(3, -1).T
     world = voxels @ affine[:3, :3].T + affine[:3, 3]
     brain = (((world / HEAD_MM) ** 2).sum(axis=1) < 0.8).reshape(shape)
-    brain &= motion.volumes_in_view(truth, affine, shape) == len(truth)
+    brain &= view.volumes_in_view(truth, affine, shape) == len(truth)
     before = np.abs(bold - bold[..., :1])[brain].mean()
     after = np.abs(still - bold[..., :1])[brain].mean()
     assert still.dtype == np.float32
@@ -219,7 +220,7 @@ def test_resampling_undoes_the_motion() -> None:
 def test_no_motion_gives_the_volume_back() -> None:
     bold = np.random.default_rng(0).uniform(0, 1000, (9, 8, 7, 2)).astype(np.float32)
     affine = grid((9, 8, 7), OBLIQUE @ np.diag([3.0, 3.0, 4.0]))
-    still = motion.resample(bold, affine, np.tile(np.eye(4), (2, 1, 1)))
+    still = splines.resample(bold, affine, np.tile(np.eye(4), (2, 1, 1)))
     np.testing.assert_allclose(still, bold, atol=0.05)
 
 
@@ -227,13 +228,13 @@ def test_volumes_in_view() -> None:
     shape = (6, 5, 4)
     affine = np.diag([-2.0, 3.0, 4.0, 1.0])  # left-handed: x decreases with the first index
     matrices = np.tile(np.eye(4), (3, 1, 1))
-    assert (motion.volumes_in_view(matrices, affine, shape) == 3).all()
+    assert (view.volumes_in_view(matrices, affine, shape) == 3).all()
     matrices[1, 0, 3] = 3.0  # pulled from 3 mm to the right: 1.5 voxels towards index 0
     matrices[2, 2, 3] = 2.1  # a bit more than half a voxel up
     expected = np.full(shape, 3)
     expected[0] -= 1
     expected[..., -1] -= 1
-    np.testing.assert_array_equal(motion.volumes_in_view(matrices, affine, shape), expected)
+    np.testing.assert_array_equal(view.volumes_in_view(matrices, affine, shape), expected)
 
 
 def test_what_is_out_of_view_is_interpolated_in_time() -> None:
@@ -249,13 +250,13 @@ def test_what_is_out_of_view_is_interpolated_in_time() -> None:
     mask = np.ones(shape, dtype=bool)
     mask[0] = False
     before = bold[0].copy()
-    share = motion.fill_unseen(bold, matrices, affine, mask)
+    share = view.fill_unseen(bold, matrices, affine, mask)
     np.testing.assert_allclose(bold[1:, :, 5, 1:], truth[1:, :, 5, 1:], rtol=1e-6)
     np.testing.assert_allclose(bold[1:, :, 5, 0], truth[1:, :, 5, 1], rtol=1e-6)
     assert (bold[:, :, 4, 3] == 77).all()
     np.testing.assert_array_equal(bold[0], before)
     np.testing.assert_allclose(share, 3 / (6 * n_volumes))
-    assert motion.fill_unseen(bold, np.tile(np.eye(4), (n_volumes, 1, 1)), affine, mask) == 0
+    assert view.fill_unseen(bold, np.tile(np.eye(4), (n_volumes, 1, 1)), affine, mask) == 0
 
 
 def test_resampling_in_place_saves_a_copy() -> None:
@@ -263,8 +264,8 @@ def test_resampling_in_place_saves_a_copy() -> None:
     affine = grid(shape, np.diag([5.0, 6.0, 6.0]))
     bold = np.asfortranarray(np.random.default_rng(0).normal(size=(*shape, 4)), dtype=np.float32)
     matrices = motion.parameters_to_matrices(moves(4, 1.0, 1.0), np.zeros(3))
-    copied = motion.resample(bold, affine, matrices)
-    assert motion.resample(bold, affine, matrices, out=bold) is bold
+    copied = splines.resample(bold, affine, matrices)
+    assert splines.resample(bold, affine, matrices, out=bold) is bold
     np.testing.assert_array_equal(bold, copied)
 
 
@@ -297,11 +298,11 @@ def test_dummy_volumes_by_fmripreps_rule() -> None:
     for n_dummy in range(5):
         signal = 100 + 0.1 * rng.standard_normal(40)
         signal[:n_dummy] += 20 * 0.5 ** np.arange(n_dummy)
-        assert motion.detect_dummy_volumes(signal) == is_outlier(signal) == n_dummy
+        assert steady.detect_dummy_volumes(signal) == is_outlier(signal) == n_dummy
     late = 100 + 0.1 * rng.standard_normal(60)
     late[10] = 150
-    assert motion.detect_dummy_volumes(late) == 0
-    assert motion.detect_dummy_volumes(np.full(30, 7.0)) == 0
+    assert steady.detect_dummy_volumes(late) == 0
+    assert steady.detect_dummy_volumes(np.full(30, 7.0)) == 0
 
 
 @pytest.mark.parametrize("excess", [0.3, 0.08, -0.1])
@@ -312,7 +313,7 @@ def test_the_approach_to_the_steady_state_is_followed_below_the_noise(
     approach = excess * decay ** np.arange(40.0)
     true = int((np.abs(approach) > 0.005).sum())
     breath = 0.004 * np.sin(2 * np.pi * 0.54 * np.arange(40) + 2.0)
-    found = motion.detect_dummy_volumes(800 * (1 + approach + breath))
+    found = steady.detect_dummy_volumes(800 * (1 + approach + breath))
     # what is left, in the worst case, is of the size of the breathing
     assert np.abs(approach[found:]).max() < 0.008
     assert found <= true + 2
@@ -322,7 +323,7 @@ def test_summary_is_clipped_and_short() -> None:
     bold = np.ones((10, 10, 10, 50), dtype=np.float32)
     bold[0, 0, 0, 0] = 1e9  # one spike in one voxel
     bold[1, 1, 1, 1] = -5000
-    summary = motion.volumes_summary(bold)
+    summary = steady.volumes_summary(bold)
     assert summary.shape == (40,)
     np.testing.assert_allclose(summary, 1.0, atol=0.01)
 
@@ -353,6 +354,6 @@ def test_real_head_motion(shared: Path) -> None:
     span = np.ptp(motion.matrices_to_parameters(matrices, centre), axis=0)
     assert 0.1 < span[:3].max() < 0.45
     assert 0.2 < np.degrees(span[3:]).max() < 0.55
-    still = motion.resample(bold, affine, matrices)
+    still = splines.resample(bold, affine, matrices)
     spread = [np.median(data[brain].std(axis=1)) for data in (bold, still)]
     assert spread[1] < 0.95 * spread[0]
