@@ -115,9 +115,8 @@ def place(sbref: SingleBand, reference: Volume, affine: Matrix, brain: Mask) -> 
         raise UserError(f"lies up to {apart:.3g} mm from where the run lies")
     image = finite(sbref.image)
     own = brain_mask_epi(image, affine)
-    matrix = register_rigid(
-        image, affine, reference, affine, fixed_mask=own, moving_mask=brain, seed=sbref.seed
-    )
+    masks = {"fixed_mask": own, "moving_mask": brain}
+    matrix = register_rigid(image, affine, reference, affine, **masks, seed=sbref.seed, quick=True)
     matrix = _refined(matrix, image, reference, affine)
     points = apply(affine, np.argwhere(own))
     distance = float(np.linalg.norm(apply(matrix, points) - points, axis=1).mean())

@@ -5,6 +5,7 @@ moving image. The same seed and number of threads give the same result.
 """
 
 import logging
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -29,6 +30,10 @@ FIELD_MM = 4.0
 # counts, and what it leaves for the field to fade in.
 RIM_VOXELS = 2
 MARGIN_VOXELS = 4
+# Grids on which images are compared: by which factor they are coarser than the working grid, and
+# the sigma by which images are smoothed before, in voxels of the working grid.
+Level = tuple[int, int]
+COARSE, MIDDLE, SHARP, FINE = (4, 3), (2, 2), (2, 1), (1, 1)
 AFFINE_FILE = "linear0GenericAffine.mat"  # ANTs' name, beside what it is a part of
 
 Mask = NDArray[np.bool_]
@@ -63,15 +68,14 @@ def _brain_image(
     return resample_to(brain, affine, tuple(shape), coarse, np.eye(4)), coarse
 
 
-def _stage(fixed: str, moving: str, levels: tuple[int, ...]) -> list[str]:
-    """Arguments of a linear stage: Mattes' mutual information at shrink factors, coarse first."""
+def _stage(fixed: str, moving: str, levels: Sequence[Level]) -> list[str]:
+    """Arguments of a linear stage: Mattes' mutual information on levels, coarse first."""
     iterations = {4: "1000", 2: "500", 1: "100"}
-    sigmas = {4: "3", 2: "2", 1: "1"}
     return [
         *("-m", f"MI[{fixed},{moving},1,32,Regular,0.25]"),
-        *("-c", f"[{'x'.join(iterations[n] for n in levels)},1e-6,10]"),
-        *("-f", "x".join(str(n) for n in levels)),
-        *("-s", f"{'x'.join(sigmas[n] for n in levels)}vox"),
+        *("-c", f"[{'x'.join(iterations[shrink] for shrink, _ in levels)},1e-6,10]"),
+        *("-f", "x".join(str(shrink) for shrink, _ in levels)),
+        *("-s", f"{'x'.join(str(sigma) for _, sigma in levels)}vox"),
     ]
 
 
@@ -91,6 +95,7 @@ def register_rigid(
     fixed_mask: Mask | None = None,
     moving_mask: Mask | None = None,
     seed: int,
+    quick: bool = False,
 ) -> Matrix:
     """Register two images of one head rigidly.
 
@@ -109,6 +114,9 @@ def register_rigid(
         Their brains; None for the whole image.
     seed
         Seed of the points at which the images are compared.
+    quick
+        Whether the images are compared on no finer grid than of 4 mm, because the result is refined
+        by other means. It takes a fifth of the time, and moves the result by 0.1 mm.
 
     Returns
     -------
@@ -137,7 +145,7 @@ def register_rigid(
         for number, start in enumerate((["-r", f"[{f},{m},1]"], [])):
             out = f"{folder}/start{number}"
             try:
-                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (4,))], seed, out)
+                _run_ants([*start, "-t", "Rigid[0.1]", *_stage(f, m, (COARSE,))], seed, out)
             except RuntimeError as error:
                 LOGGER.info("rigid registration from start %d failed: %s", number, error)
                 continue
@@ -148,7 +156,8 @@ def register_rigid(
         if not coarse:
             raise UserError("the images cannot be registered: do they show the same brain?")
         best = max(coarse, key=lambda pair: pair[0])[1]
-        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, (2, 1))], seed, f"{folder}/fine")
+        levels = (SHARP,) if quick else (MIDDLE, FINE)
+        _run_ants(["-r", best, "-t", "Rigid[0.05]", *_stage(f, m, levels)], seed, f"{folder}/fine")
         return ItkTransform.from_file(f"{folder}/fine0GenericAffine.mat").rigid()
 
 
@@ -185,7 +194,7 @@ def register_to_template(
 ) -> ItkTransform:
     """Find the non-linear transform that resamples an image into template space.
 
-    Rigid and affine registration with Mattes' mutual information of the brains at 2 mm come first.
+    Rigid and affine registration with Mattes' mutual information of the brains come first.
     A T1w image is then registered by a greedy diffeomorphism (`diffeomorphic`) or by SyN, a BOLD
     reference by the boundary of the template's white matter (`boundary`), or by SyN if that
     boundary is unclear.
@@ -241,8 +250,11 @@ def register_to_template(
         hidden = on_coarse(lesion, moving_affine, *grid, np.eye(4))
     with TemporaryDirectory() as folder:
         try:
-            matrix = _affine_pull(fixed_brain, moving_brain, seed, folder, hidden)
-            if kind == "T1w" and method == "fast":
+            fast = kind == "T1w" and method == "fast"
+            # the diffeomorphism starts on a grid of 16 mm and needs no better start
+            levels = (COARSE,) if fast else (COARSE, MIDDLE)
+            matrix = _affine_pull(fixed_brain, moving_brain, seed, folder, hidden, levels)
+            if fast:
                 return _warp(fixed_brain, moving_brain, matrix, hidden)
             if kind == "T1w":
                 return _syn(fixed_brain, moving_brain, seed, folder, hidden)
@@ -261,7 +273,12 @@ def register_to_template(
 
 
 def _affine_pull(
-    fixed: BrainImage, moving: BrainImage, seed: int, folder: str, hidden: Mask | None
+    fixed: BrainImage,
+    moving: BrainImage,
+    seed: int,
+    folder: str,
+    hidden: Mask | None,
+    levels: Sequence[Level],
 ) -> Any:
     """The (4, 4) RAS+ pull of an affine registration, from the centres of mass."""
     from ants.internal import get_pointer_string
@@ -271,8 +288,8 @@ def _affine_pull(
     seen = _mask_image(hidden, moving[1])
     stages = [
         *("-z", "1", "-r", f"[{f},{m},1]", *_masked(seen)),
-        *("-t", "Rigid[0.1]", *_stage(f, m, (4, 2))),
-        *("-t", "Affine[0.1]", *_stage(f, m, (4, 2))),
+        *("-t", "Rigid[0.1]", *_stage(f, m, (COARSE,))),
+        *("-t", "Affine[0.1]", *_stage(f, m, levels)),
     ]
     _run_ants(stages, seed, f"{folder}/linear")
     return ItkTransform.from_file(f"{folder}/{AFFINE_FILE}").matrix()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.notices import Kind, Notice, notice
-from brainlm_bids.preproc.affine import Matrix, voxel_sizes
+from brainlm_bids.preproc.affine import Matrix, apply, grid_points, invert, voxel_sizes
 from brainlm_bids.preproc.registration import boundary
 from brainlm_bids.preproc.registration.brain import touch_mm2
 from brainlm_bids.preproc.registration.transforms import PointMap, resample_to
@@ -243,16 +243,22 @@ def of_normalisation(
     """
     # a T1w image shows the whole head, or part of the brain is missing; a run may be a slab
     if kind == "T1w":
-        grid = template_mask.shape, template_affine, pull
-        moved = resample_to(mask, affine, *grid, 0) > 0.5
+        # every image is sampled at the same points
+        points = pull(grid_points(template_mask.shape, template_affine))
+        voxels = apply(invert(affine), points).T.reshape(3, *template_mask.shape)
+
+        def there(data: NDArray[Any], order: int) -> NDArray[np.float32]:
+            values = np.asarray(data, dtype=np.float32)
+            return np.asarray(ndimage.map_coordinates(values, voxels, order=order))
+
+        moved = there(mask, 0) > 0.5
         fixed = np.asarray(template_mask, dtype=bool)
         if lesion is not None:
-            compared = resample_to(lesion, affine, *grid, 0) < 0.5
+            compared = there(lesion, 0) < 0.5
             moved, fixed = moved & compared, fixed & compared
         spacing = voxel_sizes(template_affine)
         inner = ndimage.distance_transform_edt(template_mask, sampling=spacing) > INNER_MM
-        values = resample_to(image, affine, *grid)
-        alike = correlation(values[inner & moved], template[inner & moved])
+        alike = correlation(there(image, 1)[inner & moved], template[inner & moved])
         return Quality(dice=dice(moved, fixed), edge=touch_mm2(mask, affine), correlation=alike)
     overlap = overlap_in_view(mask, affine, template_mask, template_affine, pull)
     surface = boundary.white_surface(template, template_affine, template_mask, seed)

@@ -192,9 +192,8 @@ def coregister(
     flat = shown
     if distortion is not None:
         flat, own = distortion.undistorted(shown), distortion.undistorted(own, 0) > 0.5
-    matrix = register_rigid(
-        t1w, t1w_affine, flat, affine, fixed_mask=t1w_mask, moving_mask=own, seed=seed
-    )
+    masks = {"fixed_mask": t1w_mask, "moving_mask": own}
+    matrix = register_rigid(t1w, t1w_affine, flat, affine, **masks, seed=seed, quick=True)
     healthy = t1w_mask if t1w_lesion is None else t1w_mask & ~t1w_lesion
     surface = boundary.white_surface(t1w, t1w_affine, healthy, seed)
     refined = boundary.refine(surface, flat, affine, own, matrix)
