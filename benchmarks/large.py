@@ -14,7 +14,7 @@ from scipy import ndimage
 from brainlm_bids import resources
 from brainlm_bids.preproc.registration.transforms import resample_to
 
-SHAPE = (104, 104, 72)
+SHAPE = (88, 88, 64)
 N_VOLUMES = 490
 VOXEL_MM = 2.4
 BRIGHTNESS = 10_000.0

@@ -30,7 +30,7 @@ from brainlm_bids.phantom import oracle
 # In the steady state, as all but a few volumes of a run are.
 MOTION_VOLUMES = slice(4, 40)
 N_PARCEL_VOLUMES = 240
-LARGE_BOUND_GB = 8.0
+LARGE_BOUND_GB = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,8 +154,8 @@ def large_rows(folder: Path | None) -> Iterator[Row]:
         where = folder or Path(temporary)
         paths = large.write_case(where)
         raw = Path(paths["bold"]).stat().st_size
-        outputs: dict[str, str] = {}
-        for stage in (run_realign, run_project, run_extract):
+        outputs: dict[str, Any] = {}
+        for stage in (run_realign, run_project, run_extract, run_decompose):
             work = Path(temporary) / stage.__name__
             work.mkdir()
             seconds, _, (peak, made) = measured(stage, str(work), paths | outputs)
@@ -172,7 +172,7 @@ def large_rows(folder: Path | None) -> Iterator[Row]:
         )
 
 
-def _run(interface: Any, work: str, names: tuple[str, ...]) -> tuple[float, dict[str, str]]:
+def _run(interface: Any, work: str, names: tuple[str, ...]) -> tuple[float, dict[str, Any]]:
     done = interface.run(cwd=work)
     used = json.loads((Path(work) / "resources.json").read_text())
     return used["peak_memory_mb"] / 1024, {name: getattr(done.outputs, name) for name in names}
@@ -201,7 +201,15 @@ def run_extract(work: str, paths: dict[str, str]) -> Iterator[Any]:
     names = ("bold", "brain_mask", "motion", "operator", "tissues", "tissue")
     thresholds = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5}
     given = {name: paths[name] for name in names}
-    yield _run(Extract(tr=0.735, **thresholds, **given), work, ("parcels",))
+    yield _run(Extract(tr=0.735, **thresholds, **given), work, ("parcels", "factor"))
+
+
+def run_decompose(work: str, paths: dict[str, Any]) -> Iterator[Any]:
+    from brainlm_bids.interfaces.denoising import Decompose
+
+    yield
+    given = {name: paths[name] for name in ("bold", "brain_mask", "motion", "factor")}
+    yield _run(Decompose(seed=1, **given), work, ("components",))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
 from brainlm_bids.image_files import open_image
@@ -46,13 +47,27 @@ def _arrays(image: Any, orientation: str | None) -> tuple[NDArray[Any], NDArray[
     stored = image.dataobj
     if len(shape) < 4:
         return np.asarray(stored, dtype=np.float32).reshape(shape), affine
-    # Scaled volume by volume, so that no float64 copy of the run is in memory. A compressed file
-    # is read at once, because each slice would be decompressed from the start of the file.
-    raw = stored.get_unscaled().reshape(shape)
-    data = np.empty(raw.shape, dtype=np.float32, order="F")
-    for t in range(raw.shape[3]):
-        data[..., t] = raw[..., t] * float(stored.slope) + float(stored.inter)
+    # Read and scaled volume by volume: neither what is stored nor a float64 copy of the run is in
+    # memory beside it.
+    volumes = _stored_volumes(stored, shape)
+    data = np.empty(shape, dtype=np.float32, order="F")
+    for t in range(shape[3]):
+        data[..., t] = volumes[..., t] * float(stored.slope) + float(stored.inter)
     return data, affine
+
+
+def _stored_volumes(stored: Any, shape: tuple[int, ...]) -> Any:
+    """The values of a run (X, Y, Z, T) as they are stored, to be read one volume after another."""
+    if type(stored) is not ArrayProxy or stored.order != "F":
+        return stored.get_unscaled().reshape(shape)
+    # the file stays open: a compressed one is decompressed once, from its start to its end
+    return ArrayProxy(
+        stored.file_like,
+        (shape, stored.dtype, stored.offset),
+        mmap=False,
+        order="F",
+        keep_file_open=True,
+    )
 
 
 def load_affine(path: str, orientation: str | None = None) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Odd headers and voxels without numbers: what the nodes make of them is what they were before."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,34 @@ def test_a_raw_run_without_orientation_is_realigned_as_it_is_said_to_lie(tmp_pat
     outputs = node.run(cwd=str(tmp_path / ".")).outputs
     assert np.allclose(images.load_affine(outputs.bold), affine)
     assert payloads.load(Motion, outputs.motion).n_unusable == 0
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "u1", "<f4", "<f8"])
+@pytest.mark.parametrize("shape", [(4, 5, 6, 7), (4, 5, 6, 1, 7)])
+def test_a_run_has_the_values_that_nibabel_reads(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, suffix: str
+) -> None:
+    stored = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    image = nb.Nifti1Image(stored, np.diag([3.0, 3.0, 3.0, 1.0]))
+    image.header.set_slope_inter(0.25, 5.0)
+    path = tmp_path / f"bold{suffix}"
+    image.to_filename(path)
+    data, _ = images.load_image(str(path))
+    assert data.dtype == np.float32 and data.flags.f_contiguous
+    wanted = np.asarray(nb.Nifti1Image.from_filename(path).dataobj, dtype=np.float64)
+    np.testing.assert_array_equal(data, wanted.reshape(data.shape).astype(np.float32))
+
+
+def test_a_run_is_held_once_while_it_is_read(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 2000, (32, 32, 20, 60)).astype(np.int16)
+    path = tmp_path / "bold.nii.gz"
+    nb.Nifti1Image(stored, np.diag([3.0, 3.0, 3.0, 1.0])).to_filename(path)
+    images.load_image(str(path))
+    tracemalloc.start()
+    try:
+        data, _ = images.load_image(str(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.3 * data.nbytes
