@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from brainlm_bids import __version__
-from brainlm_bids.errors import UserError
+from brainlm_bids.errors import Stopped, UserError
 from brainlm_bids.files import read_json, read_text, write_json, write_text
 from brainlm_bids.temporary import sweep
 
@@ -198,7 +198,8 @@ def recorded(folder: Path, command: Sequence[str], **facts: Any) -> Iterator[dic
         yield values
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        outcome = (STOPPED, "Ctrl-C") if interrupted else (FAILED, str(error))
+        by = "SIGTERM" if isinstance(error, Stopped) else "Ctrl-C"
+        outcome = (STOPPED, by) if interrupted else (FAILED, str(error))
         values["Outcome"], values["Reason"] = outcome
         raise
     finally:

@@ -6,18 +6,16 @@ Nothing heavy is imported before the arguments are known, so that `--help` answe
 import importlib.util
 import os
 import shutil
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from brainlm_bids import __version__
 from brainlm_bids.app import machine
 from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options, add_positional
-from brainlm_bids.errors import Stopped, UserError
+from brainlm_bids.commands.stopping import code_of, stoppable
+from brainlm_bids.errors import UserError
 from brainlm_bids.files import CANNOT_WRITE
 from brainlm_bids.messages import printable
 from brainlm_bids.settings import TABLE, Settings, read_toml, rows_in
@@ -298,24 +296,6 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the call in order. The first process of a container ignores it by default."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Stopped
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `brainlm-bids`; returns 0 (done), 1 (a run failed), 2 (usage) or 70 (internal).
 
@@ -324,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         settings = parse(words)
-        with _stoppable(), scratch():
+        with stoppable("brainlm-bids"), scratch():
             from brainlm_bids.app import participant as app
 
             return int(app.run(settings, ["brainlm-bids", *words]))
@@ -333,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt as error:
         print("brainlm-bids: stopped; the same command continues", file=sys.stderr)
-        return 128 + (signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT)
+        return code_of(error)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
             # a full disk is no error of the program, and nothing that was finished is lost

@@ -20,10 +20,12 @@ from brainlm_bids.commands.experiments import add_experiment_commands
 from brainlm_bids.commands.export import add_export_command
 from brainlm_bids.commands.parser import Parser, add_option, add_options, add_positional
 from brainlm_bids.commands.simulate import add_simulate_command
+from brainlm_bids.commands.stopping import code_of, stoppable
 from brainlm_bids.commands.training import SEED, add_training_commands
 from brainlm_bids.commands.verify import add_verify_command
 from brainlm_bids.errors import UserError
 from brainlm_bids.remaining import in_words
+from brainlm_bids.temporary import scratch
 from brainlm_bids.values import Option
 
 # Seconds from where on a command tells at its end what it took.
@@ -335,14 +337,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     messages.configure(0)
     began = time.monotonic()
     try:
-        code = args.work(args) or 0
+        with stoppable("brainlm"), scratch():
+            code = args.work(args) or 0
         _tell_end(time.monotonic() - began)
     except UserError as error:
         messages.tell(f"brainlm: {error}")
         code = 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         messages.tell("brainlm: interrupted")
-        code = 130
+        code = code_of(error)
     if "torch" in sys.modules and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave(code)
     return code

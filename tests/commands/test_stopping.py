@@ -1,0 +1,71 @@
+"""SIGTERM and Ctrl-C end a command in order, a second Ctrl-C at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import pytest
+
+COMMAND = """
+import sys, time
+from brainlm_bids.commands.stopping import code_of, stoppable
+try:
+    with stoppable("brainlm-test"):
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        finally:
+            time.sleep(float(sys.argv[1]))
+            print("tidied", flush=True)
+except KeyboardInterrupt as error:
+    sys.exit(code_of(error))
+"""
+TERM, INT = signal.SIGTERM, signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("numbers", "tidying", "code", "tidied"),
+    [
+        ((TERM,), 0.0, 143, True),
+        ((INT,), 0.0, 130, True),
+        ((TERM, TERM), 0.5, 143, True),  # batch systems repeat it
+        ((INT, TERM), 0.5, 130, True),
+        ((INT, INT), 60.0, 130, False),
+        ((TERM, INT), 60.0, 130, False),
+    ],
+)
+def test_ends_in_order_and_then_at_once(
+    numbers: Sequence[signal.Signals], tidying: float, code: int, tidied: bool
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(tidying)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(INT, signal.default_int_handler),
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.2)
+    said, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert ("tidied" in said) is tidied
+    assert errors == ("" if tidied else "\nbrainlm-test: stopped at once\n")
+
+
+def test_a_background_job_goes_on_ignoring_interrupts() -> None:
+    """`command &` in a script: the shell lets it ignore Ctrl-C."""
+    program = COMMAND.replace("time.sleep(60)", "time.sleep(1)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(INT, signal.SIG_IGN),
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    os.kill(process.pid, INT)
+    assert process.communicate(timeout=20)[0] == "tidied\n" and process.returncode == 0
