@@ -30,16 +30,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.model import (
-    EagerBrainLM,
-    Inputs,
-    child,
-    load_vitmae,
-    make_inputs,
-    resident_peak,
-    run_vitmae,
-    write_checkpoint,
-)
+from benchmarks.model import child, resident_peak, write_checkpoint
+from benchmarks.peers import EagerBrainLM, Inputs, load_vitmae, make_inputs, run_vitmae
 from brainlm_bids.files import write_series
 from brainlm_bids.model.checkpoint import load_model
 from brainlm_bids.model.config import ARCHITECTURES, VITMAE_DIVISOR, BrainLMConfig

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from brainlm_bids.model.attention import AttentionLayer, SelfAttention
+from brainlm_bids.model.attention import AttentionLayer, SelfAttention, tokens_at
 from brainlm_bids.model.config import POSITION_ROWS, BrainLMConfig
 from brainlm_bids.model.masking import Masking, mask_by_noise, n_kept
+from brainlm_bids.model.subspace import Subspace, attend, subspace
 
 
 def time_positions(width: int, rows: int = POSITION_ROWS) -> Tensor:
@@ -89,9 +90,12 @@ class ConvolvedAttention(SelfAttention):
         super().__init__(width, heads)
         self.conv = TokenConvolution(heads, kernel)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None) -> Tensor:
         """Attention of queries to keys, plus the convolution of the values, (B, h, L, d)."""
-        mixed: Tensor = super().mix(q, k, v) + self.conv(v)
+        near = self.conv(v)
+        if rows is not None:
+            near = near.gather(2, rows[:, None, :, None].expand(-1, v.shape[1], -1, v.shape[3]))
+        mixed: Tensor = super().mix(q, k, v) + near
         return mixed
 
 
@@ -124,9 +128,20 @@ class Layer(AttentionLayer):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = AddNorm(inner, width, eps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output (B, L, D) of the block for tokens (B, L, D)."""
-        x = self.attention["output"](self.attention["self"](x), x)
+    def forward(
+        self, x: Tensor, rows: Tensor | None = None, space: Subspace | None = None
+    ) -> Tensor:
+        """Output of the block for tokens (B, L, D): all, or those of `rows` (B, M).
+
+        `space` is another form of x, in which attention costs less.
+        """
+        attention = self.attention["self"]
+        assert isinstance(attention, ConvolvedAttention)
+        if space is None:
+            mixed = attention(x, rows)
+        else:
+            mixed = tokens_at(attend(attention, space, attention.conv), rows)
+        x = self.attention["output"](mixed, tokens_at(x, rows))
         x = self.output(F.gelu(self.intermediate["dense"](x)), x)
         return x
 
@@ -156,6 +171,20 @@ class Embeddings(nn.Module):
         x = x + self.pos_embedding.pe[: x.shape[2]]
         return x.flatten(1, 2)  # (B, L, D), parcel by parcel
 
+    def space(self, signal: Tensor, xyz: Tensor, keep: Tensor) -> Subspace:
+        """CLS and the tokens `keep` (B, K) of `forward`, as sums of 24 + n vectors."""
+        to_signal, to_xyz = self.signal_embedding_projection, self.xyz_embedding_projection
+        n = signal.shape[-1] // self.patch
+        offset = to_signal.bias + to_xyz.bias
+        vectors = [to_signal.weight.T, to_xyz.weight.T, self.pos_embedding.pe[:n] + offset]
+        values = signal.unflatten(-1, (n, self.patch))  # (B, P, n, patch)
+        places = xyz.unsqueeze(2).expand(-1, -1, n, -1)
+        which = torch.eye(n).expand(*values.shape[:2], -1, -1)
+        weights = torch.cat([values, places, which], dim=-1).flatten(1, 2)
+        weights = F.pad(tokens_at(weights, keep), (0, 1, 1, 0))
+        weights[:, 0, -1] = 1  # CLS
+        return subspace(weights, torch.cat([*vectors, self.cls_token[0]]))
+
 
 class Encoder(nn.Module):
     """A transformer over the tokens that are seen, in the order in which they come."""
@@ -170,16 +199,29 @@ class Encoder(nn.Module):
         ]
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(self.layers)})
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head_width = width // heads
 
-    def forward(self, signal: Tensor, xyz: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, CLS first, and the input of the last layer, both (B, 1 + K, D)."""
-        x = self.embeddings(signal, xyz)
-        x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    def forward(
+        self, signal: Tensor, xyz: Tensor, keep: Tensor, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Latents, CLS first, all or those of `rows` (B, M), and the input of the last layer."""
+        x = tokens_at(self.embeddings(signal, xyz), keep)
         x = torch.cat([self.embeddings.cls_token.expand(len(x), -1, -1), x], dim=1)
+        space = self.embeddings.space(signal, xyz, keep) if self.spares(signal) else None
         *earlier, last = self.layers
         for layer in earlier:
-            x = layer(x)
-        return self.layernorm(last(x)), x
+            x, space = layer(x, space=space), None
+        return self.layernorm(last(x, rows, space)), x
+
+    def spares(self, signal: Tensor) -> bool:
+        """Whether attention in the space of the tokens is worth it, and exact.
+
+        Where products are rounded to bfloat16, or an optimiser needs gradients, it is not done.
+        """
+        if signal.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return False
+        n_vectors = self.embeddings.patch + 4 + signal.shape[-1] // self.embeddings.patch
+        return not torch.is_grad_enabled() and 2 * n_vectors <= self.head_width
 
 
 class Decoder(nn.Module):
@@ -201,8 +243,13 @@ class Decoder(nn.Module):
         self.decoder_pred1 = nn.Linear(width, width // 2)
         self.decoder_pred2 = nn.Linear(width // 2, config.timepoint_patching_size)
 
-    def forward(self, latent: Tensor, xyz: Tensor, restore: Tensor) -> Tensor:
-        """Predictions (B, P, n, volumes of a patch) from the latents of the tokens seen."""
+    def forward(
+        self, latent: Tensor, xyz: Tensor, restore: Tensor, read: Tensor | None = None
+    ) -> Tensor:
+        """Predictions (B, P, n, volumes of a patch) from the latents of the tokens seen.
+
+        With `read` (B, M) only these tokens are predicted; the others are NaN.
+        """
         x: Tensor = self.decoder_embed(latent)
         cls, kept = x[:, :1], x[:, 1:]  # CLS gets neither coordinates nor a position
         n_masked = restore.shape[1] - kept.shape[1]
@@ -213,11 +260,16 @@ class Decoder(nn.Module):
         x = x + self.pos_embedding.pe[: x.shape[2]]
         n = x.shape[2]
         x = torch.cat([cls, x.flatten(1, 2)], dim=1)
-        for layer in self.decoder_layers:
+        *earlier, last = self.decoder_layers
+        for layer in earlier:
             x = layer(x)
+        x = last(x)[:, 1:] if read is None else last(x, 1 + read)  # without CLS
         x = F.leaky_relu(self.decoder_pred1(self.decoder_norm(x)), 0.1)
-        x = self.decoder_pred2(x)[:, 1:]
+        x = self.decoder_pred2(x)
         x = x.tanh() if self.tanh else x
+        if read is not None:
+            whole = x.new_full((len(x), restore.shape[1], x.shape[-1]), float("nan"))
+            x = whole.scatter(1, read.unsqueeze(-1).expand_as(x), x)
         x = x.unflatten(1, (-1, n))
         return x
 
@@ -239,7 +291,9 @@ class BrainLM(nn.Module):
         self.vit = Encoder(config)
         self.decoder = Decoder(config)
 
-    def forward(self, signal: Tensor, xyz: Tensor, masking: Masking) -> BrainLMOutput:
+    def forward(
+        self, signal: Tensor, xyz: Tensor, masking: Masking, *, hidden_only: bool = False
+    ) -> BrainLMOutput:
         """Predict a signal of which a part is hidden.
 
         Parameters
@@ -250,6 +304,8 @@ class BrainLM(nn.Module):
             (B, P, 3) MNI coordinates, mm.
         masking
             Which tokens are visible, and in which order.
+        hidden_only
+            Whether only the masked tokens are predicted; the others are NaN then.
 
         Returns
         -------
@@ -257,7 +313,7 @@ class BrainLM(nn.Module):
             Predictions, mask and latents.
         """
         latent, _ = self.vit(signal, xyz, masking.keep)
-        logits = self.decoder(latent, xyz, masking.restore)
+        logits = self.decoder(latent, xyz, masking.restore, masking.hidden if hidden_only else None)
         return BrainLMOutput(logits, masking.mask.view(logits.shape[:3]), latent)
 
     def masking(self, noise: Tensor, mask_ratio: float, *, stable: bool = False) -> Masking:

@@ -38,8 +38,8 @@ class Embeddings(NamedTuple):
         (N,) distance of the vectors of single token orders from their mean: root mean square,
         relative to the length of the mean. None for one order.
     parcels
-        (P, D) the tokens of each parcel, averaged over time patches, windows and orders. None for
-        networks whose tokens span several parcels.
+        (P, D) the tokens of each parcel, averaged over time patches, windows and orders; None
+        unless requested.
     attention
         (P, P) attention between parcels, rows are queries; None unless requested.
     tokens
@@ -74,6 +74,7 @@ def embed(
     stride: int | None = None,
     pooling: str = "cls",
     token_orders: int = 1,
+    parcels: bool = False,
     attention: bool = False,
     tokens: bool = False,
     starts: Indices | None = None,
@@ -105,6 +106,8 @@ def embed(
         "cls", or the "mean" or "max" of the other tokens.
     token_orders
         Number of token orders to average over.
+    parcels
+        Whether to return the tokens of parcels. Only for networks with a token per parcel.
     attention
         Whether to return the attention between parcels in the last layer of the encoder: the mean
         over heads, time patches and windows. Only for networks with a token per parcel.
@@ -133,9 +136,10 @@ def embed(
     """
     if pooling not in POOLINGS:
         raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}")
-    if attention and not model.network.rows_are_parcels:
+    if (parcels or attention) and not model.network.rows_are_parcels:
         raise UserError(
-            f"{model.source}: the attention of an image model cannot be assigned to single parcels"
+            f"{model.source}: tokens and attention of an image model cannot be assigned to single "
+            "parcels"
         )
     prepared = prepare(
         model,
@@ -147,7 +151,7 @@ def embed(
         mirrored=model.network.sees_padding,
     )
     passes = [
-        _pass(model, prepared, order, pooling, attention, tokens)
+        _pass(model, prepared, order, pooling, parcels, attention, tokens)
         for order in _orders(model, prepared.n_volumes, seed, token_orders)
     ]
     vectors = np.stack([result.vectors for result in passes])  # (K, N, D)
@@ -182,16 +186,18 @@ def _pass(
     prepared: PreparedSeries,
     order: Indices,
     pooling: str,
+    parcels: bool,
     attention: bool,
     tokens: bool,
 ) -> _Pass:
     network = model.network
-    vectors, parcels, maps, tables = [], [], [], []
-    for batch in encode(model, prepared, order):
+    vectors, rows, maps, tables = [], [], [], []
+    cls_only = pooling == "cls" and not (parcels or tokens)
+    for batch in encode(model, prepared, order, cls_only=cls_only):
         with torch.inference_mode():
             vectors.append(_pool(batch.latent, pooling))
-            if network.rows_are_parcels:
-                parcels.append(parcel_tokens(batch.latent, batch.keep, *network.grid))
+            if parcels:
+                rows.append(parcel_tokens(batch.latent, batch.keep, *network.grid))
             if attention:
                 layer, x = network.layers[-1], batch.last_input
                 maps.append(parcel_attention(layer, x, batch.keep, *network.grid))
@@ -199,7 +205,7 @@ def _pass(
                 tables.append(_in_raster_order(model, batch))
     return _Pass(
         _joined(vectors),
-        _joined(parcels).mean(axis=0) if parcels else None,
+        _joined(rows).mean(axis=0) if rows else None,
         _joined(maps).mean(axis=0) if maps else None,
         _joined(tables) if tables else None,
     )

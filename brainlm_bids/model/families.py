@@ -65,14 +65,18 @@ class BrainLMNetwork:
         by_patch = token_mask.view(-1, *self.grid, 1)
         return by_patch.expand(-1, -1, -1, self.patch).flatten(2)
 
-    def encode(self, signal: Tensor, coords: Tensor, keep: Tensor) -> Encoded:
+    def encode(
+        self, signal: Tensor, coords: Tensor, keep: Tensor, *, cls_only: bool = False
+    ) -> Encoded:
         """Encode windows (B, P, W) from the tokens `keep` (B, K); see `Network.encode`."""
-        return Encoded(*self.module.vit(signal, _for_each(signal, coords), keep))
+        rows = _only_cls(keep) if cls_only else None
+        return Encoded(*self.module.vit(signal, _for_each(signal, coords), keep, rows))
 
     def predict(self, signal: Tensor, coords: Tensor, masking: Masking) -> Prediction:
         """Predict masked values, in units of the signal; see `Network.predict`."""
-        _, predicted, hidden = self.masked_pass(signal, coords, masking)
-        return Prediction(predicted, hidden)
+        output = self.module(signal, _for_each(signal, coords), masking, hidden_only=True)
+        hidden = output.mask.unsqueeze(-1).expand_as(output.logits)
+        return Prediction(output.logits.flatten(2), hidden.flatten(2))
 
     def masked_pass(self, signal: Tensor, coords: Tensor, masking: Masking) -> MaskedPass:
         """Predict in the network's own units; see `Network.masked_pass`."""
@@ -169,15 +173,19 @@ class ViTMAENetwork:
         picture = self.module.crop(unpatchify(by_value, self.grid, self.patch), self._shape)
         return picture[:, torch.argsort(posterior_to_anterior(coords))]
 
-    def encode(self, signal: Tensor, coords: Tensor, keep: Tensor) -> Encoded:
+    def encode(
+        self, signal: Tensor, coords: Tensor, keep: Tensor, *, cls_only: bool = False
+    ) -> Encoded:
         """Encode windows (B, P, W) from the tokens `keep` (B, K); see `Network.encode`."""
-        return Encoded(*self.module.vit(self.module.pad(self._picture(signal, coords)), keep))
+        padded = self.module.pad(self._picture(signal, coords))
+        return Encoded(*self.module.vit(padded, keep, _only_cls(keep) if cls_only else None))
 
     def predict(self, signal: Tensor, coords: Tensor, masking: Masking) -> Prediction:
         """Predict masked values, in units of the signal; see `Network.predict`."""
         _, predicted, hidden = self.masked_pass(signal, coords, masking)
         back = torch.argsort(posterior_to_anterior(coords))
-        return Prediction(predicted[:, back] * self.unit, hidden[:, back])
+        values = torch.where(hidden == 1, predicted * self.unit, float("nan"))
+        return Prediction(values[:, back], hidden[:, back])
 
     def masked_pass(self, signal: Tensor, coords: Tensor, masking: Masking) -> MaskedPass:
         """Predict in the network's own units; see `Network.masked_pass`."""
@@ -250,6 +258,11 @@ def posterior_to_anterior(coords: Tensor) -> Tensor:
 def _for_each(signal: Tensor, coords: Tensor) -> Tensor:
     """The coordinates (P, 3) for every window: (B, P, 3)."""
     return coords.expand(len(signal), -1, -1)
+
+
+def _only_cls(keep: Tensor) -> Tensor:
+    """The index of CLS for every window: (B, 1)."""
+    return keep.new_zeros(len(keep), 1)
 
 
 def _needed(noise: Tensor | None) -> Tensor:

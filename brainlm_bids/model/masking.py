@@ -31,6 +31,11 @@ class Masking(NamedTuple):
     restore: Tensor
     mask: Tensor
 
+    @property
+    def hidden(self) -> Tensor:
+        """(B, L − K) indices of the masked tokens."""
+        return torch.argsort(self.restore, dim=1)[:, self.keep.shape[1] :]
+
 
 def n_kept(n_tokens: int, mask_ratio: float) -> int:
     """Number of visible tokens.

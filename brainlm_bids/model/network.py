@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
     Attributes
     ----------
     latent
-        (B, 1 + K, D) latents, CLS first.
+        (B, 1 + K, D) latents, CLS first; (B, 1, D) if only CLS was asked for.
     last_input
         (B, 1 + K, D) input of the last layer.
     """
@@ -49,7 +49,7 @@ class Prediction(NamedTuple):
     Attributes
     ----------
     values
-        (B, P, W).
+        (B, P, W); NaN where a value was visible.
     hidden
         (B, P, W) 1 where a value was masked.
     """
@@ -194,7 +194,9 @@ class Network(Protocol):
         """
         ...
 
-    def encode(self, signal: Tensor, coords: Tensor, keep: Tensor) -> Encoded:
+    def encode(
+        self, signal: Tensor, coords: Tensor, keep: Tensor, *, cls_only: bool = False
+    ) -> Encoded:
         """Encode windows.
 
         Parameters
@@ -205,6 +207,8 @@ class Network(Protocol):
             (P, 3) coordinates, mm.
         keep
             (B, K) tokens that the encoder sees, in that order.
+        cls_only
+            Whether the last layer computes CLS alone.
 
         Returns
         -------

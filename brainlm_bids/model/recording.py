@@ -152,9 +152,9 @@ class EncodedWindows(NamedTuple):
     Attributes
     ----------
     latent
-        (B, 1 + K, D) latents, CLS first.
+        (B, 1 + K, D) latents, CLS first; (B, 1, D) if only CLS was asked for.
     keep
-        (B, K) the tokens of the latents.
+        (B, K) the tokens that the encoder saw.
     last_input
         (B, 1 + K, D) input of the last layer of the encoder.
     """
@@ -165,7 +165,7 @@ class EncodedWindows(NamedTuple):
 
 
 def encode(
-    model: LoadedModel, prepared: PreparedSeries, order: Indices
+    model: LoadedModel, prepared: PreparedSeries, order: Indices, *, cls_only: bool = False
 ) -> Iterator[EncodedWindows]:
     """Encode all windows.
 
@@ -177,6 +177,8 @@ def encode(
         The windows.
     order
         (K,) tokens that the encoder sees, in that order.
+    cls_only
+        Whether the last layer computes CLS alone.
 
     Yields
     ------
@@ -188,7 +190,8 @@ def encode(
     def work(part: slice) -> EncodedWindows:
         signal = place.to_device(prepared.signal[part])
         keep = torch.from_numpy(order).to(place.device).expand(len(signal), -1)
-        encoded = model.network.encode(signal, prepared.coords.to(place.device), keep)
+        coords = prepared.coords.to(place.device)
+        encoded = model.network.encode(signal, coords, keep, cls_only=cls_only)
         return EncodedWindows(encoded.latent.float(), keep, encoded.last_input)
 
     return (batch for _, batch in place.batches(len(prepared.signal), work))
@@ -215,7 +218,7 @@ def predict(
     Returns
     -------
     predictions
-        (M, P, W) in units of the signal.
+        (M, P, W) in units of the signal; NaN where a value was visible.
     hidden
         (M, P, W) whether a value was masked.
     """

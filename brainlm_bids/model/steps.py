@@ -127,6 +127,7 @@ def run_model(
         pooling=options.pooling,
         token_orders=options.token_orders,
         tokens=options.tokens,
+        parcels=model.network.rows_are_parcels,
         attention=model.network.rows_are_parcels,
     )
     reconstructions = tuple(
@@ -174,7 +175,13 @@ def parcel_features(
     """
     if model.network.rows_are_parcels:
         embeddings = embed(
-            model, series, xyz, tr=tr, seed=options.seed, input_gain=options.input_gain
+            model,
+            series,
+            xyz,
+            tr=tr,
+            seed=options.seed,
+            input_gain=options.input_gain,
+            parcels=True,
         )
         return np.asarray(embeddings.parcels)
     predicted = reconstruct(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from brainlm_bids.model.attention import AttentionLayer, SelfAttention
+from brainlm_bids.model.attention import AttentionLayer, SelfAttention, tokens_at
 from brainlm_bids.model.config import ViTMAEConfig
 from brainlm_bids.model.masking import Masking, mask_by_noise, n_kept
 
@@ -56,11 +56,11 @@ class Layer(AttentionLayer):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = nn.ModuleDict({"dense": nn.Linear(inner, width)})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output (B, L, D) of the block for tokens (B, L, D)."""
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Output of the block for tokens (B, L, D): all, or those of `rows` (B, M)."""
         attention, output = self.attention["attention"], self.attention["output"]
         assert isinstance(output, nn.ModuleDict)
-        x = x + output["dense"](attention(self.layernorm_before(x)))
+        x = tokens_at(x, rows) + output["dense"](attention(self.layernorm_before(x), rows))
         inner = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))
         x = x + self.output["dense"](inner)
         return x
@@ -113,13 +113,15 @@ class Encoder(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(self.layers)})
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
-    def forward(self, image: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, CLS first, and the input of the last layer, both (B, 1 + K, D)."""
+    def forward(
+        self, image: Tensor, keep: Tensor, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Latents, CLS first, all or those of `rows` (B, M), and the input of the last layer."""
         x = self.embeddings(image, keep)
         *earlier, last = self.layers
         for layer in earlier:
             x = layer(x)
-        return self.layernorm(last(x)), x
+        return self.layernorm(last(x, rows)), x
 
 
 class Decoder(nn.Module):
@@ -141,20 +143,26 @@ class Decoder(nn.Module):
         self.decoder_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.decoder_pred = nn.Linear(width, self.patch**2 * self.channels)
 
-    def forward(self, latent: Tensor, restore: Tensor) -> Tensor:
-        """The padded picture (B, rows·p, columns·p) from the latents of the tokens seen."""
+    def forward(self, latent: Tensor, restore: Tensor, read: Tensor) -> Tensor:
+        """The padded picture (B, rows·p, columns·p) from the latents of the tokens seen.
+
+        Only the tokens `read` (M,) are predicted. The others, which are cropped, are 0.
+        """
         x: Tensor = self.decoder_embed(latent)
         cls, kept = x[:, :1], x[:, 1:]
         n_masked = restore.shape[1] - kept.shape[1]
         x = torch.cat([kept, self.mask_token.expand(len(x), n_masked, -1)], dim=1)
         x = x.gather(1, restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # raster order
         x = torch.cat([cls, x], dim=1) + self.decoder_pos_embed
-        for layer in self.decoder_layers:
+        *earlier, last = self.decoder_layers
+        for layer in earlier:
             x = layer(x)
+        x = last(x, 1 + read.expand(len(x), -1))  # CLS is the first token
         weight = self.decoder_pred.weight.unflatten(0, (-1, self.channels)).mean(1)  # (p², D)
         bias = self.decoder_pred.bias.unflatten(0, (-1, self.channels)).mean(1)
-        x = F.linear(self.decoder_norm(x)[:, 1:], weight, bias)  # (B, L, p²)
-        return unpatchify(x, self.grid, self.patch)
+        x = F.linear(self.decoder_norm(x), weight, bias)  # (B, M, p²)
+        whole = x.new_zeros(len(x), restore.shape[1], x.shape[-1])
+        return unpatchify(whole.index_copy(1, read, x), self.grid, self.patch)
 
 
 def unpatchify(x: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
@@ -199,6 +207,14 @@ class ViTMAE(nn.Module):
         top, left = self.padding(shape)
         return padded[..., top : top + shape[-2], left : left + shape[-1]]
 
+    def data_tokens(self, shape: tuple[int, ...]) -> Tensor:
+        """The tokens with values of a picture (…, P, T); the others are padding throughout."""
+        p, columns = self.config.patch_size, self.config.grid[1]
+        top, left = self.padding(shape)
+        row = torch.arange(top // p, -(-(top + shape[-2]) // p))
+        column = torch.arange(left // p, -(-(left + shape[-1]) // p))
+        return (row.unsqueeze(1) * columns + column).flatten()
+
     def forward(
         self, image: Tensor, masking: Masking, zero_columns: range = range(0)
     ) -> ViTMAEOutput:
@@ -221,7 +237,8 @@ class ViTMAE(nn.Module):
         padded = self.pad(image)
         padded[..., zero_columns.start : zero_columns.stop] = 0
         latent, _ = self.vit(padded, masking.keep)
-        logits = self.crop(self.decoder(latent, masking.restore), image.shape)
+        read = self.data_tokens(image.shape).to(image.device)
+        logits = self.crop(self.decoder(latent, masking.restore, read), image.shape)
         token = masking.mask.unsqueeze(-1).expand(-1, -1, self.config.patch_size**2)
         mask = self.crop(unpatchify(token, self.config.grid, self.config.patch_size), image.shape)
         return ViTMAEOutput(logits, mask.clone(), masking.mask, latent)

@@ -161,8 +161,9 @@ class Finetuned(nn.Module):
         Tensor
             (B, C).
         """
-        latent = self.network.encode(signal, self.coords, keep).latent
-        return self.head(latent[:, 0] if self.pooling == "cls" else latent[:, 1:].mean(1))
+        only = self.pooling == "cls"
+        latent = self.network.encode(signal, self.coords, keep, cls_only=only).latent
+        return self.head(latent[:, 0] if only else latent[:, 1:].mean(1))
 
 
 def class_weights(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import torch
 from oracles import transformers_says
 from released import SMALL_13M, SMALL_P14, SMALL_P16, write_checkpoint
 
-from benchmarks.model import EagerBrainLM, Inputs
+from benchmarks.peers import EagerBrainLM, Inputs
 from brainlm_bids.commands import parity
 from brainlm_bids.model.config import VITMAE_DIVISOR, BrainLMConfig, read_config
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from small_models import TR, recording
 from torch import Tensor
 
-from benchmarks.model import EagerBrainLM, Inputs
+from benchmarks.peers import EagerBrainLM, Inputs
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256
 from brainlm_bids.model.brainlm import BrainLM, TokenConvolution

@@ -129,7 +129,7 @@ def test_the_image_model_does_not_depend_on_an_order(image: LoadedModel) -> None
 
 def test_pooling_and_tokens(model: LoadedModel) -> None:
     series, coords = recording(70)
-    call = {"tr": TR, "seed": 5, "tokens": True}
+    call = {"tr": TR, "seed": 5, "tokens": True, "parcels": model.network.rows_are_parcels}
     mean = embed(model, series, coords, pooling="mean", **call)  # type: ignore[arg-type]
     largest = embed(model, series, coords, pooling="max", **call)  # type: ignore[arg-type]
     tokens = mean.tokens
@@ -169,7 +169,7 @@ def test_parcel_tokens_come_back_in_order(tiny: LoadedModel) -> None:
     series, coords = recording(200)
     half = P // 2
     series[:, half:], coords[half:] = series[:, :half], coords[:half]
-    features = embed(tiny, series, coords, tr=TR, seed=5).parcels
+    features = embed(tiny, series, coords, tr=TR, seed=5, parcels=True).parcels
     assert features is not None
     distance = cdist(features[:half], features[half:])
     assert distance.diagonal().max() < 1e-4
