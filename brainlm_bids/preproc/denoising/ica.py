@@ -312,4 +312,5 @@ def _z_maps(x: NDArray[np.float32], mixing: NDArray[np.float64]) -> NDArray[np.f
 def _skewness(maps: NDArray[np.float32]) -> NDArray[np.float64]:
     """Third central moment of each map: only its sign is used."""
     centred = maps - maps.mean(axis=1, dtype=np.float64).astype(np.float32)[:, None]
-    return np.asarray(np.mean(centred**3, axis=1, dtype=np.float64))
+    # a power is ten times as slow as products
+    return np.asarray(np.mean(centred * centred * centred, axis=1, dtype=np.float64))

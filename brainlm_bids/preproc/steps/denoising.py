@@ -194,9 +194,13 @@ def classify(
         mixing, parameters, good = mixing[kept], parameters[kept], good[kept]
     map_limits = threshold_limits(components.maps)
     thresholded = threshold_maps(components.maps, map_limits)
-    maps = rules.sample_maps(thresholded, brain_mask, aroma.voxels)
+    # elsewhere all maps are 0, and add nothing to a sum
+    whole = np.ones((1, thresholded.shape[1]), dtype=np.float32)
+    near = rules.sample_maps(whole, brain_mask, aroma.voxels)[0] > 0
+    maps = rules.sample_maps(thresholded, brain_mask, aroma.voxels[near])
     correlation = rules.max_rp_corr(mixing, parameters, seed, good=good)
-    edge, csf = rules.edge_csf_fractions(maps, aroma.csf, aroma.edge, aroma.out)
+    masks = (aroma.csf[near], aroma.edge[near], aroma.out[near])
+    edge, csf = rules.edge_csf_fractions(maps, *masks)
     hfc = rules.high_frequency_content(mixing, tr)
     noise, reasons = rules.classify(correlation, edge, csf, hfc)
     variance = components.explained_variance
