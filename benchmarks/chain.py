@@ -52,6 +52,11 @@ def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def our_chain(t1w: Path, bold: Path) -> Iterator[Any]:
     """The nodes of a run in their order, one after another."""
+    # as the peers' libraries, those of the nodes are loaded before the clock starts
+    import ants  # noqa: F401
+    import deepbet  # noqa: F401
+    import sklearn.decomposition  # noqa: F401
+
     from brainlm_bids import resources
     from brainlm_bids.interfaces import anatomical, denoising, functional, images
 
