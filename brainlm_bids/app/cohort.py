@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,14 @@ class Cohort:
             LOG.warning(one.text)
             self.people = self.people._replace(notices=(*self.people.notices, one))
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where each recording is in the list; those that are left out stay in their places."""
+        return {recording.stem: place for place, recording in enumerate(self.recordings)}
+
     def variables_of(self, recordings: Sequence[Recording]) -> Columns:
         """The variables of some of the recordings."""
-        places = {recording.stem: place for place, recording in enumerate(self.recordings)}
-        rows = [places[recording.stem] for recording in recordings]
+        rows = [self._places[recording.stem] for recording in recordings]
         return {name: [column[row] for row in rows] for name, column in self.variables.items()}
 
     # --- outcomes of the recordings
@@ -153,10 +158,8 @@ class Cohort:
         self._leave_out(stem, UNUSABLE, reason)
 
     def _leave_out(self, stem: str, status: str, reason: str) -> None:
-        self.recordings = [
-            recording.left_out(status, reason) if recording.stem == stem else recording
-            for recording in self.recordings
-        ]
+        place = self._places[stem]
+        self.recordings[place] = self.recordings[place].left_out(status, reason)
 
     def is_embedded(self, recording: Recording, label: str) -> bool:
         """Whether a model could be run on an included recording."""

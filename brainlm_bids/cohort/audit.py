@@ -17,7 +17,7 @@ from brainlm_bids.cohort.permanova import coordinates, variance_share
 from brainlm_bids.cohort.permutations import permutation_p, permuted_targets
 from brainlm_bids.cohort.properties import Property
 from brainlm_bids.cohort.qc_fc import Coupling, coupling
-from brainlm_bids.cohort.readouts import fit_ridge, logistic_fit, principal_scores
+from brainlm_bids.cohort.readouts import fit_ridge, logistic_fit, rotated_features
 from brainlm_bids.cohort.reliability import Pairs, fingerprint, icc, similarity
 from brainlm_bids.cohort.scores import (
     Score,
@@ -226,7 +226,7 @@ def held_out(
         for rows, (_, n_classes) in zip(shuffled, targets, strict=True)
     ]
     for split in splits(people, OUTER_FOLDS, seed):
-        scores = principal_scores(features, split[0], None)
+        scores = rotated_features(features, split[0], None)
         for place, (target, n_classes) in enumerate(targets):
             fit = logistic_fit(n_classes) if n_classes else fit_ridge
             columns = np.vstack([target, shuffled[place]])

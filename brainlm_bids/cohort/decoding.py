@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids.cohort.folds import Split, splits
 from brainlm_bids.cohort.permutations import permutation_p, permuted_targets, within_fold_p
-from brainlm_bids.cohort.readouts import Fit, fit_ridge, logistic_fit, principal_scores
+from brainlm_bids.cohort.readouts import Fit, fit_ridge, logistic_fit, rotated_features
 from brainlm_bids.cohort.scores import (
     Score,
     classification_scores,
@@ -363,7 +363,7 @@ def linear_predictions(
     people = np.asarray(subjects)
     columns = np.asarray(target, dtype=np.float64)[None]
     fit = fit_ridge if n_classes == 0 else logistic_fit(n_classes)
-    scores = principal_scores(features, split[0], None)
+    scores = rotated_features(features, split[0], None)
     return fit(scores, columns, split, people, seed)[0]
 
 
@@ -406,7 +406,7 @@ class _Linear(NamedTuple):
     def predict(self, columns: Array, split: Split, people: NDArray[np.str_], seed: int) -> Array:
         """(M, n_test, C) predictions of M targets (M, U)."""
         features = self.sites.prepare(np.asarray(self.features), split)
-        scores = principal_scores(features, split[0], self.confounds)
+        scores = rotated_features(features, split[0], self.confounds)
         return self.fit(scores, columns, split, people, seed)
 
 

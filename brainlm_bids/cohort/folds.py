@@ -10,6 +10,30 @@ Indices = NDArray[np.int64]
 Split = tuple[Indices, Indices]
 
 
+def rows_of_each(people: NDArray[np.str_]) -> list[Indices]:
+    """Find the rows of each subject.
+
+    Parameters
+    ----------
+    people
+        (N,) the subject of each row.
+
+    Returns
+    -------
+    list of ndarray
+        The rows of each subject, in the order of their names.
+
+    Examples
+    --------
+    >>> [rows.tolist() for rows in rows_of_each(np.array(["b", "a", "b"]))]
+    [[1], [0, 2]]
+    """
+    # one sort: to compare everyone with each name takes the square of their number
+    _, owners, counts = np.unique(people, return_inverse=True, return_counts=True)
+    order = np.argsort(owners, kind="stable").astype(np.int64)
+    return np.split(order, np.cumsum(counts)[:-1])
+
+
 def splits(
     people: NDArray[np.str_], n_folds: int, seed: int, *, sites: Sequence[str] | None = None
 ) -> Iterator[Split]:

@@ -76,8 +76,11 @@ def _minimum(rows: Array, wanted: Array, weight: Array, penalty: float) -> Array
     shrunk = np.ones((n_features, 1, 1))
     shrunk[-1] = 0.0
     curvature = (0.25 if n_outputs == 1 else 0.5) * penalty * weight.max()
-    bound = curvature * rows.T @ rows + np.diag(shrunk.ravel())
-    factor = cho_factor(bound + 1e-10 * np.trace(bound) / n_features * np.eye(n_features))
+    bound = curvature * rows.T @ rows
+    diagonal = np.diag_indices(n_features)
+    bound[diagonal] += shrunk.ravel()
+    bound[diagonal] += 1e-10 * np.trace(bound) / n_features
+    factor = cho_factor(bound, overwrite_a=True)
     found = np.zeros((n_features, n_targets, n_outputs))
     active = np.arange(n_targets)
     here = before = found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainlm_bids.cohort.folds import Indices
+from brainlm_bids.cohort.folds import Indices, rows_of_each
 from brainlm_bids.cohort.scores import auc, within_sites
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ def permuted_targets(
     NeuroImage 123:253-268.
     """
     rng = np.random.default_rng([seed, 2])
-    rows = [np.flatnonzero(people == name) for name in np.unique(people)]
+    rows = rows_of_each(people)
     constant = all(np.ptp(values[subject_rows]) == 0 for subject_rows in rows)
     places = (
         np.zeros(len(values), np.int64)
@@ -63,9 +63,10 @@ def permuted_targets(
         tuple(sorted({*places[subject_rows].tolist()}) if constant else places[subject_rows])
         for subject_rows in rows
     ]
-    groups = [
-        np.array([k for k, one in enumerate(kinds) if one == kind]) for kind in sorted(set(kinds))
-    ]
+    of_kind: dict[tuple[int, ...], list[int]] = {}
+    for k, kind in enumerate(kinds):
+        of_kind.setdefault(kind, []).append(k)
+    groups = [np.array(of_kind[kind]) for kind in sorted(of_kind)]
     owners = np.unique(people, return_inverse=True)[1]
     of_person = np.array([values[subject_rows[0]] for subject_rows in rows])
     blocks = [] if constant else [np.stack([rows[k] for k in alike]) for alike in groups]
@@ -225,8 +226,7 @@ def within_group_p(
     values, members = np.asarray(truth, dtype=np.float64), np.asarray(groups)
     rng = np.random.default_rng([seed, 3])
     shuffled = np.repeat(values[None], n_permutations, axis=0)
-    for name in np.unique(members):
-        rows = np.flatnonzero(members == name)
+    for rows in rows_of_each(members):
         for one in shuffled:
             one[rows] = values[rng.permutation(rows)]
     columns = np.asarray(predictions)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from brainlm_bids.cohort.folds import rows_of_each
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 # truth (N,), predictions (N, C), index of each row's site (N,) or None -> metrics
@@ -215,14 +217,15 @@ def with_intervals(
         Name of a metric to its score.
     """
     rng = np.random.default_rng([seed, 1])
-    names, first = np.unique(people, return_index=True)
-    rows = [np.flatnonzero(people == name) for name in names]
-    home = np.zeros(len(names), dtype=np.int64) if sites is None else sites[first]
+    rows = rows_of_each(people)
+    first = [of_subject[0] for of_subject in rows]
+    home = np.zeros(len(rows), dtype=np.int64) if sites is None else sites[first]
     strata = [np.flatnonzero(home == site) for site in np.unique(home)]
+    single, everyone = len(rows) == len(people), np.concatenate(rows)
     drawn = []
     for _ in range(BOOTSTRAPS):
-        subjects = [one[rng.integers(len(one), size=len(one))] for one in strata]
-        chosen = np.concatenate([rows[k] for k in np.concatenate(subjects)])
+        subjects = np.concatenate([one[rng.integers(len(one), size=len(one))] for one in strata])
+        chosen = everyone[subjects] if single else np.concatenate([rows[k] for k in subjects])
         where = None if sites is None else sites[chosen]
         drawn.append(measure(truth[chosen], predictions[chosen], where))
     intervals = {}

@@ -13,6 +13,7 @@ from brainlm_bids.cohort.means import mean_over
 
 SUBJECT, SESSION, RECORDING = "subject", "session", "recording"
 Units = tuple[tuple[int, ...], ...]
+TOGETHER = 256  # units of one recording that are copied at a time
 
 
 def group_units(
@@ -93,6 +94,12 @@ def unit_means(
     """
     if out is None:
         out = np.empty((len(units), features.shape[1]), dtype=np.float64)
+    if all(len(rows) == 1 for rows in units):
+        for start in range(0, len(units), TOGETHER):
+            single = [rows[0] for rows in units[start : start + TOGETHER]]
+            values = np.asarray(features[single], dtype=np.float64)
+            out[start : start + TOGETHER] = np.where(np.isfinite(values), values, np.nan)
+        return out
     for place, rows in enumerate(units):
         out[place] = mean_over(np.asarray(features[list(rows)], dtype=np.float64))
     return out

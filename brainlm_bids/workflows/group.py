@@ -209,7 +209,7 @@ def tables_workflow(
     graph.add(FIGURES, make_node(draw, "draw", settings, memory=0.5, always=True))
     if not models:
         return graph.build()
-    interface = Connectivity(seed=settings.random_seed, **shared)
+    interface = Connectivity(**shared)
     connectivity = make_node(interface, "connectivity", settings, memory=1.0, always=True)
     graph.add(CONNECTIVITY, connectivity)
     for model in models:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from brainlm_bids.cohort.folds import leave_one_site_out, splits
+from brainlm_bids.cohort.folds import leave_one_site_out, rows_of_each, splits
 from brainlm_bids.cohort.permutations import permuted_targets
 
 PEOPLE = np.repeat([f"s{k:02d}" for k in range(30)], 2)
@@ -44,3 +44,9 @@ def test_targets_are_shuffled_within_sites() -> None:
     for row in permuted_targets(moving, PEOPLE, 5, 0, sites=SITES.tolist()):
         np.testing.assert_array_equal(np.diff(row)[::2], 1)
         assert set(row[SITES == "b"]) == set(moving[SITES == "b"])
+
+
+def test_rows_of_each_subject_in_any_order() -> None:
+    people = np.random.default_rng(0).permutation(PEOPLE)
+    expected = [np.flatnonzero(people == name).tolist() for name in np.unique(people)]
+    assert [rows.tolist() for rows in rows_of_each(people)] == expected

@@ -11,7 +11,7 @@ from brainlm_bids.cohort.sites import NO_SITES
 
 
 def _reference_scores(features: np.ndarray, train: np.ndarray, confounds: np.ndarray) -> np.ndarray:
-    """What `principal_scores` promises, the long way: wide features, scikit-learn's scaler."""
+    """What `rotated_features` promises, the long way: wide features, scikit-learn's scaler."""
     design = np.column_stack([np.ones(len(features)), confounds])
     weights = np.linalg.lstsq(design[train], features[train], rcond=None)[0]
     clean = features - design @ weights
@@ -82,7 +82,21 @@ def test_missing_features_are_the_training_mean() -> None:
     filled[[3, 15], 2] = np.delete(features[:12, 2], 3).mean()
     features[[3, 15], 2] = np.nan
     np.testing.assert_allclose(
-        readouts.principal_scores(features, train, None),
-        readouts.principal_scores(filled, train, None),
+        readouts.rotated_features(features, train, None),
+        readouts.rotated_features(filled, train, None),
         atol=1e-12,
     )
+
+
+def test_wide_features_keep_their_scalar_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of recordings that are there twice, and if few features are taken at a time."""
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((30, 200)) * rng.uniform(1, 50, 200)
+    features[[4, 5]] = features[[6, 7]]
+    train = np.arange(20)
+    wanted = _reference_scores(features, train, np.empty((30, 0)))
+    for values in (readouts.VALUES, 30 * 7):
+        monkeypatch.setattr(readouts, "VALUES", values)
+        found = readouts.rotated_features(features, train, None)
+        assert found.shape[1] <= 28
+        np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-10)

@@ -64,3 +64,11 @@ def test_ten_copies_of_one_subject_change_nothing() -> None:
     means = unit_means(features[rows], units)
     repeated = decode(means, age, people, seed=3)
     np.testing.assert_allclose(repeated.predictions, once.predictions, atol=1e-9)
+
+
+def test_units_of_one_recording_are_its_features_and_what_is_not_finite_is_unknown() -> None:
+    features = np.array([[1.0, np.nan], [np.inf, 2.0], [3.0, 4.0]], dtype=np.float32)
+    found = unit_means(features, [(2,), (0,), (1,)])
+    np.testing.assert_array_equal(found, [[3, 4], [1, np.nan], [np.nan, 2]])
+    # as together with a unit of two
+    np.testing.assert_array_equal(unit_means(features, [(2,), (0,), (1,), (0, 2)])[:3], found)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.model.networks import correlation_profile, parcel_networks
+from brainlm_bids.model.networks import correlation_profile, parcel_labels, parcel_networks
 
 COUNTS = [65, 40, 109, 68, 100, 23, 19]  # parcels of AA-7 in A424
 REFERENCE = np.repeat(np.arange(1, 8), COUNTS)
@@ -80,3 +80,11 @@ def test_the_same_seed_gives_the_same() -> None:
 def test_a_constant_series_has_no_profile() -> None:
     profile = correlation_profile(np.column_stack([np.arange(5.0), np.full(5, 0.1)]))
     assert profile == pytest.approx(np.array([[1, 0], [0, 0]]))
+
+
+def test_labels_alone_are_those_of_the_networks() -> None:
+    rng = np.random.default_rng(2)
+    reference, xyz = np.arange(70) % 7 + 1, rng.uniform(-70, 70, (70, 3))
+    features = rng.standard_normal((70, 20)) + np.eye(7, 20)[reference - 1]
+    found = parcel_networks(features, reference, xyz, seed=0).labels
+    assert parcel_labels(features, reference).tolist() == found.tolist()

@@ -21,23 +21,17 @@ class _ConnectivityOutputs(TraitedSpec):
     networks = File(desc="labels (N, 424) from connectivity, by the method used for the model")
 
 
-class _ConnectivityInputs(GroupInputs):
-    seed = traits.Int(mandatory=True)
-
-
 class Connectivity(GroupInterface):
     """Functional connectivity of every recording: the baseline of decoding and of networks."""
 
-    input_spec = _ConnectivityInputs
     output_spec = _ConnectivityOutputs
 
     def _compute(self, folder: Path) -> None:
         from brainlm_bids.cohort.decoding import fisher_z
-        from brainlm_bids.model.networks import parcel_networks
+        from brainlm_bids.model.networks import parcel_labels
 
         self._begin()
-        parcels = resources.parcels()
-        reference = parcels.network_index
+        reference = resources.parcels().network_index
         shape = (len(self._recordings), len(reference) * (len(reference) - 1) // 2)
         path = folder / "connectivity.npy"
         features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -45,7 +39,7 @@ class Connectivity(GroupInterface):
         for row, recording in enumerate(self._recordings):
             _, matrix = files.read_matrix(self._of(recording).existing("pearson"))
             features[row] = fisher_z(matrix)
-            labels[row] = parcel_networks(matrix, reference, parcels.xyz, self.inputs.seed).labels
+            labels[row] = parcel_labels(matrix, reference)
         features.flush()
         np.save(folder / "networks.npy", labels)
         self._results["features"] = str(path)
