@@ -16,13 +16,12 @@ from brainlm_bids.preproc.affine import in_voxels, invert
 from brainlm_bids.preproc.motion.target import (
     COARSE_FWHM_MM,
     GOOD_CORRELATION,
-    HEAD_RADIUS_MM,
     MAX_ITERATIONS,
     SMOOTHING_FWHM_MM,
-    TOLERANCE_MM,
     FloatArray,
     Target,
     Volume,
+    arrived,
     finite_volume,
     make_target,
     small_motion,
@@ -134,9 +133,7 @@ def _search(sampler: "_Sampler", start: FloatArray) -> tuple[FloatArray, FloatAr
         for number, step in zip(moving, steps):
             small = small_motion(step, sampler.target.centre)
             matrices[number] = matrices[number] @ invert(small)
-        sizes = np.linalg.norm(steps[:, :3], axis=1)
-        sizes += HEAD_RADIUS_MM * np.linalg.norm(steps[:, 3:], axis=1)
-        moving = moving[sizes >= TOLERANCE_MM]
+        moving = moving[~arrived(steps, correlation[moving])]
         if moving.size == 0:
             break
     return matrices, correlation

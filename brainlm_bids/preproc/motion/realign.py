@@ -23,16 +23,18 @@ from brainlm_bids.preproc.motion.splines import coefficients, resample, spline_f
 from brainlm_bids.preproc.motion.target import (
     COARSE_FWHM_MM,
     GOOD_CORRELATION,
-    HEAD_RADIUS_MM,
     MAX_ITERATIONS,
+    ROUGH_MM,
     SMOOTHING_FWHM_MM,
-    TOLERANCE_MM,
     FloatArray,
     Target,
     Volume,
+    arrived,
     finite_volume,
     make_target,
+    roughly,
     small_motion,
+    step_mm,
 )
 
 
@@ -204,15 +206,16 @@ def parameters_to_matrices(parameters: NDArray[Any], centre_mm: NDArray[Any]) ->
 
 
 class _Level(NamedTuple):
-    """A target, and the filters that volumes go through before they are compared with it."""
+    """A target, a part of it, and the filters that volumes go through before they are compared."""
 
     target: Target
+    rough: Target
     filters: tuple[NDArray[np.float32], ...]
 
 
 def _level(reference: NDArray[Any], affine: NDArray[Any], fwhm_mm: float) -> _Level:
     target = make_target(reference, affine, fwhm_mm)
-    return _Level(target, spline_filters(reference.shape, target.smoothing))
+    return _Level(target, roughly(target), spline_filters(reference.shape, target.smoothing))
 
 
 def _align(
@@ -220,35 +223,37 @@ def _align(
 ) -> FloatArray:
     """Pull matrix of one volume; starts over from blurred images if the first search fails."""
     spline = coefficients(volume, fine.filters)
-    start, first = previous, _fit(spline, fine.target, previous)
+    start, first = previous, _fit(spline, fine.rough, previous)
     if first[1] < GOOD_CORRELATION:
-        still = _fit(spline, fine.target, np.eye(4))
+        still = _fit(spline, fine.rough, np.eye(4))
         start, first = (np.eye(4), still) if still[1] > first[1] else (start, first)
-    matrix, correlation = _search(spline, fine.target, start, first)
+    matrix, correlation = _search(spline, fine, start, first)
     if correlation >= GOOD_CORRELATION:
         return matrix
     level = coarse()
-    second, _ = _search(coefficients(volume, level.filters), level.target, start)
-    second, second_correlation = _search(spline, fine.target, second)
+    second, _ = _search(coefficients(volume, level.filters), level, start)
+    second, second_correlation = _search(spline, fine, second)
     return second if second_correlation > correlation else matrix
 
 
 def _search(
     spline: Volume,
-    target: Target,
+    level: _Level,
     start: FloatArray,
     first: tuple[FloatArray, float] | None = None,
 ) -> tuple[FloatArray, float]:
-    """Gauss–Newton from one start; `first` is the fit at the start, if it is known.
+    """Gauss–Newton from one start; `first` is the rough fit at the start, if it is known.
 
     Returns the matrix and the correlation reached there.
     """
-    matrix = start
+    matrix, target = start, level.rough
     step, correlation = first or _fit(spline, target, matrix)
     for _ in range(MAX_ITERATIONS - 1):
         matrix = matrix @ invert(small_motion(step, target.centre))
-        if np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:]) < TOLERANCE_MM:
+        if target is level.target and arrived(step, correlation):
             break
+        if step_mm(step) < ROUGH_MM:
+            target = level.target
         step, correlation = _fit(spline, target, matrix)
     return matrix, correlation
 
@@ -260,7 +265,8 @@ def _fit(spline: Volume, target: Target, matrix: FloatArray) -> tuple[FloatArray
     Returns that motion (3 mm, 3 rad; zeros if the points do not determine it) and the correlation
     of volume and reference before it.
     """
-    position = apply(in_voxels(matrix, target.affine), target.points).T
+    pull = in_voxels(matrix, target.affine)
+    position = pull[:3, :3] @ target.points.T + pull[:3, 3:]
     last = np.array(spline.shape) - 1 - target.guard
     inside = _inside(position, target.guard, last)
     design, normal = target.design, target.normal

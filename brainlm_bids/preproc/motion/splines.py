@@ -6,7 +6,6 @@ neighbours by nearly the same distance, so that a tap of the spline is, for all 
 shifted view of the coefficients: the sum over taps works on whole slices, without any index.
 """
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -113,8 +112,8 @@ def pulled(spline: Volume, pull: FloatArray) -> Volume:
     # slowest axis first, as slices lie in memory
     slope = pull[:3, :3][::-1, ::-1] - np.eye(3)
     offset = pull[:3, 3][::-1]
-    low, high = _range(slope, offset, np.zeros(3), np.array(shape) - 1)
-    before, after = np.maximum(1 - low, 0), np.maximum(high + 2, 0)
+    low, high = _range(slope, offset, np.zeros((1, 3)), np.array(shape)[None] - 1)
+    before, after = np.maximum(1 - low[0], 0), np.maximum(high[0] + 2, 0)
     rows = max(1, BLOCK_POINTS // (shape[2] + before[2] + after[2]))
     extent = np.array([0, min(rows, shape[1]) - 1, shape[2] - 1])
     taps = np.prod(4 + np.abs(slope) @ extent)
@@ -131,19 +130,24 @@ def pulled(spline: Volume, pull: FloatArray) -> Volume:
             )
         )
     padded = np.pad(spline.T, list(zip(before, after)), mode="reflect")
+    first = np.array([(z, y, 0) for z in range(shape[0]) for y in range(0, shape[1], rows)])
+    last = np.minimum(first + np.array([0, rows - 1, shape[2] - 1]), np.array(shape) - 1)
     result = np.empty(shape, dtype=np.float32)
-    for z, first in product(range(shape[0]), range(0, shape[1], rows)):
-        block = slice(first, min(first + rows, shape[1]))
-        result[z, block] = _block(padded, before, slope, offset, z, block, shape[2])
+    for start, end, *taps in zip(first, last, *_range(slope, offset, first, last)):
+        values = _block(padded, before, slope, offset, (start, end), taps)
+        result[start[0], start[1] : end[1] + 1] = values
     return result.T
 
 
 def _range(
     slope: FloatArray, offset: FloatArray, first: NDArray[Any], last: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(3,) each: displacements of a box of points, rounded down, that are least and largest."""
-    ends = np.stack([slope * first, slope * last])
-    low, high = offset + ends.min(axis=0).sum(axis=1), offset + ends.max(axis=0).sum(axis=1)
+    """(B, 3) each: displacements of boxes of points, rounded down, that are least and largest.
+
+    first, last: (B, 3) corners of the boxes.
+    """
+    ends = np.stack([slope * first[:, None], slope * last[:, None]])
+    low, high = (offset + kind.sum(axis=2) for kind in (ends.min(axis=0), ends.max(axis=0)))
     return np.floor(low).astype(np.int64), np.floor(high).astype(np.int64)
 
 
@@ -152,30 +156,29 @@ def _block(
     before: NDArray[np.int64],
     slope: FloatArray,
     offset: FloatArray,
-    z: int,
-    block: slice,
-    width: int,
+    corners: tuple[NDArray[np.int64], NDArray[np.int64]],
+    taps: list[NDArray[np.int64]],
 ) -> Volume:
     """Values at the points of some rows of a slice.
 
-    padded: coefficients, with `before` values before the first along each axis.
+    padded: coefficients, with `before` values before the first along each axis; taps: the least and
+    the largest displacement along each axis, rounded down.
     """
     _, height, stride = padded.shape
-    rows = block.stop - block.start
-    low, high = _range(
-        slope, offset, np.array([z, block.start, 0]), np.array([z, block.stop - 1, width - 1])
-    )
+    (first, last), (low, high) = corners, taps
+    rows, width = last[1] - first[1] + 1, last[2] + 1
     # rows of the padded volume follow one another: the points are one run of it, ends included
     n_points = (rows - 1) * stride + width
-    y, x = np.arange(block.start, block.stop), np.arange(stride)
-    weights = []
-    for axis in range(3):
-        along = (offset[axis] + slope[axis, 0] * z) + slope[axis, 1] * y
-        moved = np.add.outer(along, slope[axis, 2] * x).astype(np.float32).ravel()[:n_points]
-        weights.append(_weights(moved, int(low[axis]), int(high[axis])))
-    start = before + low - 1 + [z, block.start, 0]
-    first = (start[0] * height + start[1]) * stride + start[2]
-    flat = padded.reshape(-1)[first:]
+    y, x = np.arange(first[1], last[1] + 1), np.arange(stride)
+    along = (offset + slope[:, 0] * first[0])[:, None] + slope[:, 1, None] * y
+    across = (slope[:, 2, None] * x).astype(np.float32)
+    moved = along.astype(np.float32)[:, :, None] + across[:, None]
+    weights = [
+        _weights(one.ravel()[:n_points], int(low[axis]), int(high[axis]))
+        for axis, one in enumerate(moved)
+    ]
+    start = before + low - 1 + first
+    flat = padded.reshape(-1)[(start[0] * height + start[1]) * stride + start[2] :]
     size = flat.itemsize
     shape = (*(len(w) for w in weights), n_points)
     views = as_strided(
@@ -221,7 +224,9 @@ def _weighted(views: NDArray[np.float32], weights: list[Volume]) -> Volume:
             np.multiply(plane[:, tap], weights[2][tap], out=term)
             np.add(partial, term, out=partial)
         np.multiply(partial, weights[1], out=partial)
-        total += partial.sum(axis=0) * weight
+        along_z = np.add.reduce(partial, axis=0, out=term[0])
+        along_z *= weight
+        total += along_z
     return total
 
 

@@ -4,7 +4,7 @@ A reference volume (X, Y, Z) with its affine (RAS+ mm) becomes a `Target`: point
 head with their values and derivatives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ TOLERANCE_MM = 2e-3
 HEAD_RADIUS_MM = 50.0
 # Below this correlation with the reference a volume is tried again from blurred images.
 GOOD_CORRELATION = 0.98
+# The same update from that correlation on, where a hundredth of a small one is left after it.
+GOOD_TOLERANCE_MM = 0.02
+# A search begins with a part of the points, and goes on with all after an update as small as this.
+N_ROUGH_POINTS = 3_000
+ROUGH_MM = 0.5
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,70 @@ def _slope(volume: Volume, axis: int) -> FloatArray:
     )
     slope: FloatArray = ndimage.correlate1d(coefficients, [-0.5, 0, 0.5], axis=axis, mode="mirror")
     return slope
+
+
+def roughly(target: Target) -> Target:
+    """The same target with a part of its points, for the beginning of a search.
+
+    Parameters
+    ----------
+    target
+        See `make_target`.
+
+    Returns
+    -------
+    Target
+        With 3,000 points or a few more, or all where there are fewer.
+    """
+    some = slice(None, None, max(1, len(target.points) // N_ROUGH_POINTS))
+    design = np.ascontiguousarray(target.design[some])
+    return replace(target, points=target.points[some], design=design, normal=design.T @ design)
+
+
+def step_mm(steps: FloatArray) -> FloatArray:
+    """How far a step moves a point at 50 mm from the centre, at most.
+
+    Parameters
+    ----------
+    steps
+        (..., 6) translation in mm, then a rotation vector in rad.
+
+    Returns
+    -------
+    ndarray
+        (...) mm.
+
+    Examples
+    --------
+    >>> step_mm(np.array([[3.0, 4.0, 0, 0, 0, 0.1]]))
+    array([10.])
+    """
+    turn = HEAD_RADIUS_MM * np.linalg.norm(steps[..., 3:], axis=-1)
+    return np.asarray(np.linalg.norm(steps[..., :3], axis=-1) + turn)
+
+
+def arrived(steps: FloatArray, correlation: NDArray[np.float64] | float) -> NDArray[np.bool_]:
+    """Whether a search ends with a step.
+
+    Parameters
+    ----------
+    steps
+        (..., 6) translation in mm, then a rotation vector in rad.
+    correlation
+        (...) of volume and reference before the step.
+
+    Returns
+    -------
+    ndarray
+        (...) bool.
+
+    Examples
+    --------
+    >>> arrived(np.array([0.01, 0, 0, 0, 0, 0]), np.array([0.99, 0.9]))
+    array([ True, False])
+    """
+    good = np.asarray(correlation) >= GOOD_CORRELATION
+    return np.asarray(step_mm(steps) < np.where(good, GOOD_TOLERANCE_MM, TOLERANCE_MM))
 
 
 def small_motion(step: FloatArray, centre: FloatArray) -> FloatArray:

@@ -36,11 +36,17 @@ def volumes_in_view(
     array([[[3, 3]]], dtype=int32)
     """
     i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    last = np.array(shape) - 1
     count = np.zeros(shape, dtype=np.int32)
     for pull in in_voxels(matrices, affine):
         seen = np.ones(shape, dtype=bool)
         for axis, size in enumerate(shape):
             a, b, c, offset = pull[axis]
+            ends = np.outer([0, 1], pull[axis, :3] * last)
+            if ends.min(axis=0).sum() + offset >= -0.5 and (
+                ends.max(axis=0).sum() + offset <= size - 0.5
+            ):
+                continue
             position = (a * i + offset) + b * j + c * k
             seen &= (position >= -0.5) & (position <= size - 0.5)
         count += seen

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from brainlm_bids.preproc.motion import realign as motion
-from brainlm_bids.preproc.motion import splines, steady, view
+from brainlm_bids.preproc.motion import splines, steady, target, view
 
 HEAD_MM = np.array([65.0, 80.0, 58.0])
 
@@ -168,6 +168,23 @@ def test_large_jumps() -> None:
     shape = (64, 64, 40)
     errors = recovered(grid(shape, RAS), shape, mm=12.0, degrees=10.0)
     assert errors.max() <= 0.1
+
+
+def test_a_search_ends_where_further_steps_would_lead() -> None:
+    """It begins with a part of the points and stops early; what is left is far below the noise."""
+    shape = (44, 52, 30)
+    affine = grid(shape, OBLIQUE @ np.diag([4.0, 4.0, 4.5]))
+    parameters = moves(6, 0.3, 0.3)
+    parameters[4] += [6.0, -5.0, 7.0, 0.1, -0.1, 0.1]
+    bold, _ = simulate(affine, shape, parameters)
+    reference = motion.reference_volume(bold, 0, affine=affine)
+    found = motion.realign(bold, affine, reference)
+    level = motion._level(reference, affine, target.SMOOTHING_FWHM_MM)
+    for t, matrix in enumerate(found):
+        spline = splines.coefficients(bold[..., t], level.filters)
+        step, correlation = motion._fit(spline, level.target, matrix)
+        assert correlation > 0.98
+        assert target.step_mm(step) < 0.002
 
 
 def test_an_empty_volume_does_no_harm() -> None:
