@@ -29,6 +29,8 @@ from brainlm_bids.files import (
 
 BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
+# Seconds that a call waits for another one: the lock is needed for milliseconds.
+LOCK_S = 300
 NOT_IN_BIDS_YET = (
     "*.html",
     "index.*",
@@ -81,13 +83,23 @@ def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def dataset_lock(output_dir: Path) -> Iterator[None]:
-    """Hold the lock of an output folder."""
-    from filelock import FileLock
+    """Hold the lock of an output folder; UserError if another call does not let go of it."""
+    from filelock import FileLock, Timeout
 
     logs = output_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    with FileLock(logs / ".lock", timeout=300):
+    lock = FileLock(logs / ".lock", timeout=LOCK_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{logs / '.lock'}: another call has held this lock for {LOCK_S} s, although it is "
+            "needed for milliseconds; end that call if it hangs, and repeat this one"
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def raw_folder(output_dir: Path) -> Path | None:

@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from brainlm_bids import __version__
 from brainlm_bids.errors import UserError
 
 RESOURCES_FILE = "resources.json"
@@ -35,8 +36,12 @@ def figures_trait() -> Any:
 
 
 class ArrayInputSpec(BaseInterfaceInputSpec):
-    """Inputs of every interface; `nohash`: settings of speed do not void the cache."""
+    """Inputs of every interface; `nohash`: settings of speed do not void the cache.
 
+    The version does: what another one computed in the same work folder is not used.
+    """
+
+    version = traits.Str(__version__, usedefault=True, desc="of this program")
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads of this process")
     use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="counts for n_gpu_procs")
 

@@ -1,0 +1,48 @@
+"""What the cache of a work folder depends on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nipype.interfaces.base import File, TraitedSpec, traits
+from nipype.pipeline import engine
+
+from brainlm_bids import __version__
+from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
+
+
+class _Inputs(ArrayInputSpec):
+    number = traits.Int()
+    counter = File(nohash=True)
+
+
+class _Outputs(TraitedSpec):
+    number = traits.Int()
+
+
+class _Counted(ArrayInterface):
+    """Writes a line each time that it computes."""
+
+    input_spec, output_spec = _Inputs, _Outputs
+
+    def _compute(self, folder: Path) -> None:
+        with Path(self.inputs.counter).open("a") as stream:
+            stream.write(f"{self.inputs.version}\n")
+        self._results["number"] = self.inputs.number
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [({}, False), ({"n_threads": 2}, False), ({"number": 2}, True), ({"version": "0.0.9"}, True)],
+)
+def test_a_work_folder_of_another_version_is_not_used(
+    tmp_path: Path, changed: dict[str, Any], again: bool
+) -> None:
+    counter = tmp_path / "counter"
+    for values in ({}, changed):
+        node = engine.Node(_Counted(number=1, counter=str(counter)), name="one")
+        node.base_dir = str(tmp_path)
+        node.inputs.trait_set(**values)
+        node.run()
+    assert len(counter.read_text().splitlines()) == 1 + again
+    assert counter.read_text().splitlines()[0] == __version__
