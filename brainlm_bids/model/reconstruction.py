@@ -6,10 +6,13 @@ something only where it is better than the best of them. Predictions are in unit
 (`input_gain` is undone).
 """
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids.errors import UserError
@@ -134,21 +137,53 @@ def _predict(
     guesses, hidden = predict(model, prepared, windows, orders, n_keep)
     whole = prepared.whole  # (P, T)
     predicted = np.full((len(names), *whole.shape), np.nan, dtype=np.float32)
+    gaps: list[_Gap] = []
     for window, guess, mask in zip(windows, guesses, hidden, strict=True):
         start = int(prepared.starts[window])
-        part = predicted[:, :, start : start + model.window]
+        part = predicted[0, :, start : start + model.window]
         width = part.shape[-1]
-        new = mask[:, :width] & np.isnan(part[0])
-        if not new.any():
-            continue
-        part[0][new] = guess[:, :width][new]
-        visible = np.ones(whole.shape, dtype=bool)
-        visible[:, start : start + width] = ~mask[:, :width]
-        if len(names) == 1:
-            continue
-        for i, baseline in enumerate(baselines.predictions(whole, visible).values(), start=1):
-            part[i][new] = baseline[:, start : start + width][new]
+        new = mask[:, :width] & np.isnan(part)
+        if new.any():
+            part[new] = guess[:, :width][new]
+            gaps.append(_Gap(slice(start, start + width), mask[:, :width], new))
+    if len(names) > 1:
+        _fill(predicted[1:], whole, gaps)
     return np.ascontiguousarray(predicted.transpose(0, 2, 1))
+
+
+class _Gap(NamedTuple):
+    """What a pass hides of some volumes, (P, W), and what of it no earlier pass has predicted."""
+
+    volumes: slice
+    hidden: NDArray[np.bool_]
+    new: NDArray[np.bool_]
+
+
+def _fill(predicted: Array, whole: Array, gaps: Sequence[_Gap]) -> None:
+    """Write the predictions of all baselines (n, P, T) of a signal (P, T).
+
+    The matrices are too small for a product or a factorisation to be shared by threads: these wait
+    for each other, on a busy machine for fifty times as long as they compute. Each pass has one
+    thread of its own instead, so that the results do not depend on how many there are.
+    """
+    from threadpoolctl import threadpool_limits
+
+    def work(gap: _Gap) -> None:
+        visible = np.ones(whole.shape, dtype=bool)
+        visible[:, gap.volumes] = ~gap.hidden
+        for part, guess in zip(
+            predicted, baselines.predictions(whole, visible).values(), strict=True
+        ):
+            part[:, gap.volumes][gap.new] = guess[:, gap.volumes][gap.new]
+
+    n_threads = min(torch.get_num_threads(), len(gaps))
+    with threadpool_limits(1, user_api="blas"):
+        if n_threads == 1:
+            for gap in gaps:
+                work(gap)
+            return
+        with ThreadPoolExecutor(n_threads) as pool:
+            deque(pool.map(work, gaps), maxlen=0)
 
 
 def _passes(

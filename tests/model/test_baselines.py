@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.linalg import toeplitz
+from sklearn.linear_model import Ridge as SklearnRidge
 
-from brainlm_bids.model import baselines, kriging
+from benchmarks.baselines import direct, masks, recording
+from brainlm_bids.model import baselines, kriging, ridge
 from brainlm_bids.parcels.sampling import resample_series
 
 Array = NDArray[np.float32]
@@ -123,8 +125,9 @@ def test_nothing_visible_and_nothing_hidden() -> None:
             assert np.isfinite(guess).all()
 
 
+@pytest.mark.parametrize("with_gaps", [False, True])
 @pytest.mark.parametrize("n_hidden", [0, 3, 20])
-def test_ridge_solves_the_same_system_by_both_ways(n_hidden: int) -> None:
+def test_ridge_solves_the_same_system_by_both_ways(n_hidden: int, with_gaps: bool) -> None:
     """Through the inverse of all parcels, or directly, whichever is smaller."""
     rng = np.random.default_rng(0)
     values = rng.standard_normal((30, 50))
@@ -132,16 +135,46 @@ def test_ridge_solves_the_same_system_by_both_ways(n_hidden: int) -> None:
     seen = np.arange(30) >= n_hidden
     now = np.where(seen[:, None], rng.standard_normal((30, 4)), 0)
     system = covariance[np.ix_(seen, seen)] + penalty * np.eye(seen.sum())
-    ridge = baselines._Ridge(covariance, penalty)
+    fit = ridge.Ridge(ridge.Covariance(covariance, with_gaps=with_gaps), penalty)
+    [group] = ridge.grouped(np.repeat(seen[:, None], 4, axis=1))
     expected = covariance[np.ix_(~seen, seen)] @ np.linalg.solve(system, now[seen])
     if n_hidden:
-        assert np.allclose(ridge.hidden(seen, now), expected)
-    errors = ridge.left_out(seen, now)
+        assert np.allclose(fit.predict(group, now), expected, atol=1e-10)
+    errors = fit.left_out([group], now)[seen]
     for i in range(seen.sum()):
         others = np.arange(seen.sum()) != i
         part = np.linalg.solve(system[np.ix_(others, others)], now[seen][others])
         # the covariance with the others is without the penalty, which is on the diagonal
-        assert np.allclose(errors[i], now[seen][i] - system[i, others] @ part)
+        assert np.allclose(errors[i], now[seen][i] - system[i, others] @ part, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_volumes", [60, 260])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.75, 0.9])
+def test_shared_work_changes_nothing(share: float, n_volumes: int) -> None:
+    """The same as systems that are set up and solved one by one, and nothing kept between them."""
+    truth = recording(30, n_volumes)
+    truth[3] = 0  # a parcel without data
+    for visible in masks(30, n_volumes, share, start=max(n_volumes - 230, 0)):
+        visible[5] &= np.arange(n_volumes) >= n_volumes // 3
+        expected, found = direct(truth, visible), baselines.predictions(truth, visible)
+        for name, values in expected.items():
+            assert abs(found[name] - values.astype(np.float32)).max() < 1e-6, name
+        mean = baselines._visible_mean(truth, visible)[:, None]
+        centred = np.where(visible, truth - mean, 0)
+        fit = ridge.fit_ridge(centred, visible)
+        assert abs(mean + fit.guess - expected["ridge"]).max() < 1e-8
+
+
+def test_ridge_is_that_of_scikit_learn_where_everything_is_known() -> None:
+    """Hidden volumes are few here, and the others all visible."""
+    values = recording(25, 400).astype(np.float64)
+    values -= values.mean(axis=1, keepdims=True)
+    fit = ridge.Ridge(ridge.Covariance(values @ values.T / 400, with_gaps=False), 0.7)
+    seen = np.arange(25) > 5
+    [group] = ridge.grouped(np.repeat(seen[:, None], 3, axis=1))
+    now = np.where(seen[:, None], values[:, :3], 0)
+    peer = SklearnRidge(alpha=0.7 * 400, fit_intercept=False).fit(values[seen].T, values[~seen].T)
+    assert np.allclose(fit.predict(group, now), peer.predict(now[seen].T).T, atol=1e-8)
 
 
 def test_the_autocorrelation_of_visible_values_is_that_of_the_process() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import P, recording
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from brainlm_bids.errors import UserError
 from brainlm_bids.model import baselines
@@ -14,6 +15,7 @@ from brainlm_bids.model.checkpoint import LoadedModel
 from brainlm_bids.model.masking import disjoint_orders, n_passes
 from brainlm_bids.model.network import Prediction
 from brainlm_bids.model.reconstruction import reconstruct, scores
+from brainlm_bids.model.ridge import fit_ridge
 
 
 def test_masks_are_disjoint_and_cover_everything() -> None:
@@ -192,3 +194,28 @@ def test_all_baselines_are_reported(image: LoadedModel) -> None:
     assert -0.2 < found.metrics["ridge"]["r2"] < 0.1
     with pytest.raises(UserError, match="mask-ratio"):
         reconstruct(image, series, coords, mask_ratio=1.5, seed=0)
+
+
+def test_baselines_do_not_depend_on_the_number_of_threads(image: LoadedModel) -> None:
+    series, coords = recording(260)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            with threadpool_limits(n_threads):
+                found.append(reconstruct(image, series, coords, mask_ratio=0.5, seed=5).metrics)
+                blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+                assert {pool["num_threads"] for pool in blas} == {n_threads}
+    finally:
+        torch.set_num_threads(before)
+    one, two = ({name: table[name] for name in baselines.NAMES} for table in found)
+    assert one == two
+
+
+def test_ties_between_penalties_are_not_decided_by_rounding() -> None:
+    """One parcel is visible at a time: its error does not depend on the penalty."""
+    noise = np.random.default_rng(0).standard_normal((6, 60))
+    visible = np.arange(6)[:, None] == np.arange(60) // 10
+    centred = np.where(visible, noise, 0)
+    variance = np.square(noise[visible]).mean()
+    assert fit_ridge(centred, visible).regression.penalty == pytest.approx(variance)
