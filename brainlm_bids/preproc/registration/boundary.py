@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-from brainlm_bids.preproc.affine import about, apply, compose, invert, voxel_sizes
+from brainlm_bids.preproc.affine import about, apply, compose, invert, subgrid, voxel_sizes
 from brainlm_bids.preproc.registration import spline
 from brainlm_bids.preproc.registration.transforms import Chain, PointMap
 
@@ -91,7 +91,13 @@ def white_surface(
         Points and normals; none if the image has no contrast.
     """
     spacing = voxel_sizes(affine)
-    smooth = ndimage.gaussian_filter(np.asarray(t1w, dtype=np.float32), SMOOTHING_MM / spacing)
+    sigma = SMOOTHING_MM / spacing
+    if not brain.any():
+        return Surface(np.empty((0, 3)), np.empty((0, 3)))
+    # as far from the brain as its smoothed values depend on, nothing else matters
+    box, corner = _box(brain, np.ceil(4 * sigma).astype(int) + 2)
+    brain, affine = brain[box], subgrid(affine, corner)
+    smooth = ndimage.gaussian_filter(np.asarray(t1w[box], dtype=np.float32), sigma)
     inner = ndimage.distance_transform_edt(brain, sampling=spacing) > RIM_MM
     if not inner.any():
         return Surface(np.empty((0, 3)), np.empty((0, 3)))
@@ -108,6 +114,16 @@ def white_surface(
     length = np.linalg.norm(downhill, axis=1)
     steep = length > 0
     return Surface(apply(affine, crossings[steep]), downhill[steep] / length[steep, np.newaxis])
+
+
+def _box(
+    mask: NDArray[np.bool_], margin: NDArray[np.int64]
+) -> tuple[tuple[slice, ...], NDArray[np.int64]]:
+    """Slices of the box around a mask (X, Y, Z) with a margin, and its first voxel."""
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    low = [max(part.start - width, 0) for part, width in zip(found, margin)]
+    box = tuple(slice(a, part.stop + width) for a, part, width in zip(low, found, margin))
+    return box, np.array(low)
 
 
 def _white_level(values: NDArray[np.float32]) -> float:
