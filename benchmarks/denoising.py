@@ -41,7 +41,7 @@ def denoise(run: simulator.Simulation, seed: int = 42) -> Denoised:
     # all poses are known up to that of the reference: any steady volume tells it
     steady = motion.n_dummy + 20
     place = compose(invert(run.affine), invert(motion.matrices[steady]), run.matrices[steady])
-    factor = grand_mean_factor(bold, mask, motion)
+    factor = grand_mean_factor(bold[mask].T, motion)
     head = simulator.head()
     points = apply(place @ run.affine, head.points)
     operator, _ = build_operator(head.labels, points, mask.shape, mask)

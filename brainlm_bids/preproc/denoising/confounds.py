@@ -22,7 +22,7 @@ MAIN_CONFOUNDS = (
 )
 MOST_SHOWN = 20
 # Voxels are taken in blocks, so that no second copy of a long run is made.
-BLOCK_VOXELS = 20_000
+BLOCK_VOXELS = 4_000
 
 
 def framewise_displacement(parameters: NDArray[Any], radius: float = 50.0) -> FloatArray:
@@ -134,10 +134,10 @@ def dvars(
     for first in range(0, series.shape[1], BLOCK_VOXELS):
         block = slice(first, first + BLOCK_VOXELS)
         values = series[:, block][:, finite[block]].astype(np.float64) * factor
-        counted = values if good is None else values[good]
-        spread = _robust_deviation(counted)
+        spread = _robust_deviation(values if good is None else values[good])
         varies = spread > 0
-        values, counted, spread = values[:, varies], counted[:, varies], spread[varies]
+        values, spread = values[:, varies], spread[varies]
+        counted = values if good is None else values[good]
         changes = np.diff(values, axis=0) ** 2
         expectation = np.sqrt(2 * (1 - _lag_one(counted))) * spread
         squares += changes.sum(axis=1)

@@ -175,7 +175,7 @@ def extract_preprocessed(
     Extracted
         Parcels at a grand mean of 10000, those confounds that a raw run has too, and the factor.
     """
-    factor = grand_mean_factor(bold, brain_mask, motion)
+    factor = grand_mean_factor(bold[brain_mask].T, motion)
     parcels, more = parcellate_both(operator, others, bold)
     if more is not None:
         more = more * factor

@@ -376,10 +376,10 @@ def extract(
     """
     if motion.parameters is None:
         raise ValueError("the motion parameters of the run are not known")
-    factor = grand_mean_factor(bold, brain_mask, motion)
+    brain = np.ascontiguousarray(bold[brain_mask].T)
+    factor = grand_mean_factor(brain, motion)
     parcels, more = parcellate_both(operator, others, bold)
     means = parcellate(tissues, bold) * factor
-    brain = np.ascontiguousarray(bold[brain_mask].T)
     table = confounds.confounds_table(
         motion.parameters,
         motion.matrices,
@@ -396,9 +396,7 @@ def extract(
     return Extracted(parcels * factor, table, factor, None if more is None else more * factor)
 
 
-def grand_mean_factor(bold: NDArray[Any], brain_mask: Mask, motion: Motion) -> float:
-    """Factor that brings the good steady-state volumes of a run to a grand mean of 10000."""
-    good = motion.good_steady
-    if good is None:
-        return temporal.grand_mean_factor(bold[..., motion.n_dummy :], brain_mask)
-    return temporal.grand_mean_factor(bold[brain_mask].T[motion.n_dummy :][good])
+def grand_mean_factor(brain: NDArray[Any], motion: Motion) -> float:
+    """Factor that brings the good steady-state volumes of (T, V) to a grand mean of 10000."""
+    steady, good = brain[motion.n_dummy :], motion.good_steady
+    return temporal.grand_mean_factor(steady if good is None else steady[good])
