@@ -8,7 +8,8 @@ page that exists, and no job touches more than three pages.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable
 from pathlib import Path
 
 from brainlm_bids import files
@@ -18,6 +19,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.report.page import Places, environment
 
 INDEX, GROUP_PAGE = "index.html", "group.html"
+_PARTS = re.compile(r"\d+|\D+")
 _MARKED = re.compile(r"<!-- places -->.*?<!-- /places -->", re.DOTALL)
 
 
@@ -36,11 +38,11 @@ def subject_pages(output_dir: Path) -> list[str]:
 
 
 def _order(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    parts = re.findall(r"\d+|\D+", Path(name).stem)
+    parts = _PARTS.findall(name.removesuffix(".html"))
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], name
 
 
-def places_of(output_dir: Path, page: str, pages: Sequence[str]) -> Places:
+def places_of(output_dir: Path, page: str, pages: list[str]) -> Places:
     """Where a page leads.
 
     Parameters
@@ -52,14 +54,15 @@ def places_of(output_dir: Path, page: str, pages: Sequence[str]) -> Places:
     pages
         The pages of all subjects, in their order; with `page`, or not yet.
     """
-    ordered = sorted({*pages, page}, key=_order)
-    place = ordered.index(page)
+    # not sorted here: this is done for each of thousands of pages
+    place = bisect_left(pages, _order(page), key=_order)
+    after = place + (pages[place : place + 1] == [page])
     index, group = ((output_dir / name).is_file() for name in (INDEX, GROUP_PAGE))
     return Places(
         INDEX if index else "",
         GROUP_PAGE if group else "",
-        ordered[place - 1] if place else "",
-        ordered[place + 1] if place + 1 < len(ordered) else "",
+        pages[place - 1] if place else "",
+        pages[after] if after < len(pages) else "",
     )
 
 
@@ -84,9 +87,10 @@ def publish(output_dir: Path, label: str, text: str) -> Path:
     with dataset_lock(output_dir):
         pages = subject_pages(output_dir)
         own = places_of(output_dir, name, pages)
+        pages = sorted({*pages, name}, key=_order)
         path = files.write_text(output_dir / name, with_places(text, own))
         for neighbour in filter(None, (own.previous, own.next)):
-            _link(output_dir, neighbour, [*pages, name])
+            _link(output_dir, neighbour, pages)
     return path
 
 
@@ -107,7 +111,7 @@ def refresh(output_dir: Path, labels: Iterable[str] | None = None) -> None:
                 _link(output_dir, name, pages)
 
 
-def _link(output_dir: Path, name: str, pages: Sequence[str]) -> None:
+def _link(output_dir: Path, name: str, pages: list[str]) -> None:
     """Fill in the links of a page that exists; a page that nobody can read stays as it is."""
     path = output_dir / name
     try:

@@ -83,6 +83,21 @@ def test_pages_lead_to_an_index_and_a_group_that_exist(tmp_path: Path) -> None:
     assert "next" not in _links(tmp_path / "sub-01.html")
 
 
+def test_work_grows_with_the_pages_and_not_with_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 300
+    for k in range(n):
+        (tmp_path / f"sub-{k}.html").write_text(_frame())
+    compared: list[str] = []
+    order = places._order
+    monkeypatch.setattr(places, "_order", lambda name: (compared.append(name), order(name))[1])
+    refresh(tmp_path)
+    assert len(compared) < 20 * n
+    pages = [f"sub-{k}.html" for k in range(n)]
+    assert [_links(tmp_path / page).get("next", "") for page in pages] == [*pages[1:], ""]
+
+
 def test_a_page_of_an_earlier_version_and_a_damaged_one_stay_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "sub-01.html").write_text("<html>earlier</html>")
     (tmp_path / "sub-03.html").write_bytes(b"\xff\xfe\x00")
