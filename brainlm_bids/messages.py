@@ -97,6 +97,8 @@ def configure(verbose: int) -> None:
         logging.captureWarnings(True)
     root.setLevel(logging.WARNING)
     logging.getLogger(OWN).setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
+    # it tells of headers that it mends, without the name of the file, by a handler of its own
+    logging.getLogger("nibabel.global").setLevel(logging.WARNING if verbose else logging.CRITICAL)
     # its handler would print the same line again on standard output
     logging.getLogger("nipype").handlers.clear()
     for part, level in _levels(verbose).items():

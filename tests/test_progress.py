@@ -351,6 +351,7 @@ def test_a_dumb_terminal_has_lines(
 def test_a_file_has_whole_lines_with_the_time(tmp_path: Path) -> None:
     code = """
 import logging, sys, warnings
+import nibabel
 from brainlm_bids import messages
 from brainlm_bids.amount import Amount
 from brainlm_bids.progress import Progress
@@ -359,6 +360,9 @@ with Progress() as progress:
     for item in progress.each(["a", "b"]):
         pass
 logging.getLogger("nilearn").warning("a warning of another library")
+header = nibabel.Nifti1Header()
+header["sform_code"] = 82
+nibabel.Nifti1Header(header.binaryblock)
 warnings.warn("a warning of numpy")
 logging.getLogger("brainlm_bids").warning("our own warning")
 messages.tell("the last words")
