@@ -140,7 +140,8 @@ class Layer(AttentionLayer):
         if space is None:
             mixed = attention(x, rows)
         else:
-            mixed = tokens_at(attend(attention, space, attention.conv), rows)
+            with torch.autocast("cpu", enabled=False):  # in float32, which is also faster here
+                mixed = tokens_at(attend(attention, space, attention.conv), rows)
         x = self.attention["output"](mixed, tokens_at(x, rows))
         x = self.output(F.gelu(self.intermediate["dense"](x)), x)
         return x
@@ -183,7 +184,8 @@ class Embeddings(nn.Module):
         weights = torch.cat([values, places, which], dim=-1).flatten(1, 2)
         weights = F.pad(tokens_at(weights, keep), (0, 1, 1, 0))
         weights[:, 0, -1] = 1  # CLS
-        return subspace(weights, torch.cat([*vectors, self.cls_token[0]]))
+        with torch.autocast("cpu", enabled=False):
+            return subspace(weights, torch.cat([*vectors, self.cls_token[0]]))
 
 
 class Encoder(nn.Module):
@@ -214,14 +216,10 @@ class Encoder(nn.Module):
         return self.layernorm(last(x, rows, space)), x
 
     def spares(self, signal: Tensor) -> bool:
-        """Whether attention in the space of the tokens is worth it, and exact.
-
-        Where products are rounded to bfloat16, or an optimiser needs gradients, it is not done.
-        """
-        if signal.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return False
+        """Whether attention in the space of the tokens is worth it: on a CPU, without gradients."""
         n_vectors = self.embeddings.patch + 4 + signal.shape[-1] // self.embeddings.patch
-        return not torch.is_grad_enabled() and 2 * n_vectors <= self.head_width
+        without_gradients = signal.device.type == "cpu" and not torch.is_grad_enabled()
+        return without_gradients and 2 * n_vectors <= self.head_width
 
 
 class Decoder(nn.Module):
