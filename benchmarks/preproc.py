@@ -69,7 +69,7 @@ def kernel_rows(seed: int) -> Iterator[Row]:
         n_volumes = MOTION_VOLUMES.stop - MOTION_VOLUMES.start
         ours, theirs = (measured(f, path)[0] / n_volumes for f in (our_motion, antspyx_motion))
         yield Row("motion", "s per volume", ours, peers={"antspyx": theirs})
-        yield Row("motion", "times faster than antspyx", theirs / ours, ">= 10")
+        yield Row("motion", "times faster than antspyx", theirs / ours, ">= 15")
         ours, held, first = measured(our_parcels, path)
         theirs, their_held, second = measured(nilearn_parcels, path)
         with np.errstate(invalid="ignore", divide="ignore"):

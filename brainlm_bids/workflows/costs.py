@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 KINDS = {
     "prepare": Kind("bias field and brain", 13.0),
     "normalise": Kind("normalisation to the template", 8.0),
-    "realign": Kind("head motion", 2.0, 0.38),
+    "realign": Kind("head motion", 1.0, 0.15),
     "take": Kind("reading the series", 1.0, 0.05),
     "undistort": Kind("distortion, by the field map", 10.0),
     "unwarp": Kind("distortion, by the T1w image", 30.0),

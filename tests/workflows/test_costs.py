@@ -64,7 +64,7 @@ def test_titles_name_the_run_and_the_step(tmp_path: Path) -> None:
         "decoding_demo": "group: decoding of demo, writing the decoding",
     }
     weights = {step.title: step.weight for step in steps.values()}
-    assert weights[f"{said}: head motion"] == 2.0 + 38.0
+    assert weights[f"{said}: head motion"] == 1.0 + 15.0
     assert weights[f"{said}: model brainlm111M"] == 8.0 + 0.25 * 720
 
 
