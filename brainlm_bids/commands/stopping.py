@@ -2,12 +2,16 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from brainlm_bids.errors import Stopped
+
+# Until a signal is sent again whose exception was lost.
+REPEATED_S = 0.05
 
 
 @contextmanager
@@ -40,12 +44,25 @@ def stoppable(name: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, leave)
         raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
 
+    def repeat(swallowed: "sys.UnraisableHookArgs") -> None:
+        error = swallowed.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            return unraisable(swallowed)
+        # raised in a destructor or a callback, also those of imports: Python ignores it there
+        signal.signal(signal.SIGTERM, end)
+        if takes_interrupts:
+            signal.signal(signal.SIGINT, end)
+        number = code_of(error) - 128
+        threading.Timer(REPEATED_S, os.kill, (os.getpid(), number)).start()
+
+    unraisable, sys.unraisablehook = sys.unraisablehook, repeat
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
     if takes_interrupts:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
 

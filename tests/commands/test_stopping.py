@@ -57,6 +57,34 @@ def test_ends_in_order_and_then_at_once(
     assert errors == ("" if tidied else "\nbrainlm-test: stopped at once\n")
 
 
+IN_A_DESTRUCTOR = """
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(TERM, 143), (INT, 130)])
+def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals, code: int) -> None:
+    """Python ignores what is raised there, and in the callbacks of imports."""
+    program = COMMAND.replace("try:\n", IN_A_DESTRUCTOR + "try:\n", 1)
+    program = program.replace(
+        'print("ready", flush=True)\n            time', "Slow()\n            time"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(INT, signal.default_int_handler),
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=20)
+    assert (process.returncode, said, errors) == (code, "tidied\n", "")
+
+
 def test_a_background_job_goes_on_ignoring_interrupts() -> None:
     """`command &` in a script: the shell lets it ignore Ctrl-C."""
     program = COMMAND.replace("time.sleep(60)", "time.sleep(1)")

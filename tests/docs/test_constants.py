@@ -25,7 +25,7 @@ ROOMS = (
 # numbers, empty arrays, sizes of blocks, and the table of architectures.
 NOT_CONSTANTS = {
     *("ARCHITECTURES", "NOTHING", "ORDER", "TRAINING", "VALIDATION", "TEST"),
-    *("BATCH", "SHARD", "BLOCK_VOXELS", "WAITING_TIME"),
+    *("BATCH", "SHARD", "BLOCK_VOXELS", "WAITING_TIME", "LOCK_S"),
 }
 
 
