@@ -6,7 +6,6 @@ be read is reported in one line that names it.
 
 import codecs
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ from brainlm_bids.bounds import (
     content_of,
 )
 from brainlm_bids.errors import UserError
+from brainlm_bids.system_errors import CANNOT_WRITE, refusal
 from brainlm_bids.temporary import temporary_file
 
 if TYPE_CHECKING:
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 
 # What the package itself holds.
 DATA = Path(__file__).parent / "data"
-# Why a file cannot be written although the program is right: a full disk, a quota, no permission.
-CANNOT_WRITE = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.EIO, errno.ENAMETOOLONG),
-    }
-)
 # Significant digits in TSV files: those of a float32, of which every series is made.
 DIGITS = 7
 
@@ -64,13 +57,27 @@ def atomically(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to errors of the disk, which do not tell it."""
+    """Add the name of the file to errors of the disk, which libraries tell in ways of their own."""
     try:
         yield
     except OSError as error:
+        if error.errno is None:
+            _raise_refusal(path, error)
         if error.errno in CANNOT_WRITE:
             error.filename = str(path)
         raise
+    except UserError:
+        raise
+    except Exception as error:  # those of torch, ITK or safetensors
+        _raise_refusal(path, error)
+        raise
+
+
+def _raise_refusal(path: Path, error: Exception) -> None:
+    """Raise the error of the disk that may be the cause of another one."""
+    cause = refusal(path.parent) if path.parent.is_dir() else None
+    if cause is not None:
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
 def _umask() -> int:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class NotTried(Exception):  # noqa: N818  (no error of the program)
+    """A fault that cannot be made on this machine, and why."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One attempt.
@@ -51,11 +55,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a fault."""
+    """What became of a fault; `why_not`: why it could not be tried here."""
 
     fault: Fault
     trials: Sequence[Trial]
     seconds: float
+    why_not: str = ""
 
     @property
     def held(self) -> int:
@@ -64,17 +69,21 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether it held in all."""
-        return bool(self.trials) and self.held == len(self.trials)
+        """Whether it held in all, or could not be tried."""
+        return bool(self.trials or self.why_not) and self.held == len(self.trials)
 
     @property
     def worst(self) -> Trial:
         """The attempt that did not hold, else the longest."""
+        if self.why_not:
+            return Trial(True, f"not tried: {self.why_not}", 0.0)
         return min(self.trials, key=lambda trial: (trial.held, -trial.seconds))
 
     @property
     def measured(self) -> str:
         """In words, for the page."""
+        if self.why_not:
+            return f"not tried: {self.why_not}"
         slowest = max(trial.seconds for trial in self.trials)
         text = f"{self.held} of {len(self.trials)}; at most {slowest:.2g} s"
         most = max(trial.megabytes for trial in self.trials)

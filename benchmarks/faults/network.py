@@ -113,7 +113,7 @@ def _one(what: str, bad: Bad, home: Path, image: bytes) -> Trial:
         fill(server, image)
         url = "http://127.0.0.1:9" if bad.fault == "unreachable" else server.url
         started = time.monotonic()
-        told = _told(partial(fetch, what, home, url))
+        told = words_of(partial(fetch, what, home, url))
         seconds = time.monotonic() - started
         faults = _faults(told, what, bad)
         kept = damaged(home, server.content)
@@ -122,15 +122,15 @@ def _one(what: str, bad: Bad, home: Path, image: bytes) -> Trial:
         if seconds > bad.seconds:
             faults.append(f"gave up after {seconds:.0f} s only")
         server.fault = ""
-        again = _told(partial(fetch, what, home, server.url))
+        again = words_of(partial(fetch, what, home, server.url))
         if again and "has the sha256" in again:  # a part of another file: it was not kept
-            again = _told(partial(fetch, what, home, server.url))
+            again = words_of(partial(fetch, what, home, server.url))
         if again or damaged(home, server.content):
             faults.append(f"the next call failed: {again}")
     return Trial(not faults, f"{what}: {'; '.join(faults) or told}", seconds)
 
 
-def _told(function: Callable[[], None]) -> str:
+def words_of(function: Callable[[], None]) -> str:
     """What a user is told; an error of another kind by its name; empty where there is none."""
     from brainlm_bids.errors import UserError
 
@@ -249,7 +249,7 @@ def _proxy(folder: Path, _seconds: float) -> list[Trial]:
             os.environ["http_proxy"] = os.environ["HTTP_PROXY"] = proxy
             for what in ("weights", "atlas", "template"):
                 home, started = folder / f"{works}-{what}", time.monotonic()
-                told = _told(partial(_fetch_anew, what, home, "http://brainlm.invalid"))
+                told = words_of(partial(_fetch_anew, what, home, "http://brainlm.invalid"))
                 kept = damaged(home, server.content)
                 good = (told == "") is works and not kept and not told.startswith("CRASH")
                 trials.append(Trial(good, f"{what}: {told}", time.monotonic() - started))

@@ -17,6 +17,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress
 from brainlm_bids.resources import parcels
 from brainlm_bids.settings import Settings
+from brainlm_bids.system_errors import in_one_line
 
 if TYPE_CHECKING:
     from brainlm_bids.report.manuscript import Manuscript
@@ -128,7 +129,7 @@ def write_methods_beside_results(settings: Settings, about: str) -> int:
 
 def internal_error(settings: Settings, where: str, error: Exception) -> int:
     """Tell an error of the program; one of the disk is not ours."""
-    if isinstance(error, OSError) and error.errno in files.CANNOT_WRITE:
+    if in_one_line(error) is not None:
         raise error
     text = f"{where} ({type(error).__name__}: {error}); please report it"
     LOG.error(text, exc_info=settings.verbose > 0)

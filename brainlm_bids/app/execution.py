@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from brainlm_bids.bids.calls import new_name
 from brainlm_bids.errors import UserError
 from brainlm_bids.progress import Progress
 from brainlm_bids.settings import Settings
+from brainlm_bids.system_errors import PROBE, in_one_line, refusal
 from brainlm_bids.workflows.costs import Size
 from brainlm_bids.workflows.graph import Graph
 
 LOG = logging.getLogger("brainlm_bids")
-NO_SPACE = 2**20  # bytes: less than any image
 
 
 def make_folders(settings: Settings) -> None:
@@ -33,9 +34,9 @@ def make_folders(settings: Settings) -> None:
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be created ({error.strerror})") from error
     if not os.access(settings.output_dir, os.W_OK):
-        raise UserError(
-            f"OUTPUT_DIR {settings.output_dir}: cannot be written to by user {os.getuid()}"
-        )
+        read_only = os.statvfs(settings.output_dir).f_flag & os.ST_RDONLY
+        why = "its file system is mounted read-only" if read_only else f"by user {os.getuid()}"
+        raise UserError(f"OUTPUT_DIR {settings.output_dir}: cannot be written to ({why})")
 
 
 def new_run_id() -> str:
@@ -50,10 +51,30 @@ def crash_folder(settings: Settings, run_id: str) -> Path:
 
 def full_disk(settings: Settings) -> str | None:
     """Which of the call's folders has no space left, and what to do; None if both have some."""
-    for option, folder in (("OUTPUT_DIR", settings.output_dir), ("--work-dir", settings.work_dir)):
-        if folder.exists() and shutil.disk_usage(folder).free < NO_SPACE:
+    for option, folder in _folders(settings):
+        if folder.exists() and shutil.disk_usage(folder).free < PROBE:
             return f"no space left on the disk of {option} {folder}; free some, and repeat the call"
     return None
+
+
+def refused(settings: Settings) -> str | None:
+    """Which of the call's folders takes no file, why, and what to do; None if both take one.
+
+    For errors that may follow from that: a step misses a file, for example, which another one
+    could not write. A quota is not seen otherwise.
+    """
+    found = full_disk(settings)
+    if found is not None:
+        return found
+    for option, folder in _folders(settings):
+        error = refusal(folder) if folder.exists() else None
+        if error is not None:
+            return f"{option} {in_one_line(error)}"
+    return None
+
+
+def _folders(settings: Settings) -> tuple[tuple[str, Path], ...]:
+    return ("OUTPUT_DIR", settings.output_dir), ("--work-dir", settings.work_dir)
 
 
 def execute(
@@ -89,7 +110,10 @@ def execute(
     crashes.mkdir(parents=True, exist_ok=True)
     if settings.resource_monitor:
         config.enable_resource_monitor()
-    workflow, told = graph.workflow, NodeProgress(progress, graph, crashes, instead, sizes)
+    workflow, told = (
+        graph.workflow,
+        NodeProgress(progress, graph, crashes, instead, sizes, partial(refused, settings)),
+    )
     plugin, poll = make_plugin(settings, told)
     messages.configure(settings.verbose)
     workflow.config["logging"] = messages.nipype_config(settings.verbose)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from brainlm_bids import __version__
 from brainlm_bids.app.context import distortion_info, start_of
-from brainlm_bids.app.execution import crash_folder, full_disk
+from brainlm_bids.app.execution import crash_folder, full_disk, refused
 from brainlm_bids.app.resources import Resources
 from brainlm_bids.app.status import (
     CACHED,
@@ -177,7 +177,7 @@ def evaluate(
         return Outcome(DONE, "; ".join(_notable(settings, plan)), seconds, memory)
     crash = find_crash(settings, graph, [pending.stage for pending in unfinished], run_id)
     # without space a step fails anywhere, often where it misses a file that another could not write
-    disk = full_disk(settings)
+    disk = refused(settings) if crash is None or crash.internal else full_disk(settings)
     if crash is None:
         reason = f"{plan.recording}: {disk or no_crash(unfinished[0].stage, stopped)}"
         if not stopped:  # a crash was logged when it happened

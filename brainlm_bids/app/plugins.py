@@ -1,6 +1,9 @@
 """The Nipype plugin that executes a graph: processes of this machine, or the user's scheduler."""
 
+import logging
+import multiprocessing
 import os
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +12,7 @@ from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_text
 from brainlm_bids.settings import Settings
 
+LOG = logging.getLogger("brainlm_bids")
 # With the default of Nipype, 2 s, a cached chain of 20 nodes takes 40 s. A scheduler is queried for
 # each waiting node at every poll: twenty queries a second would be too many.
 POLL_HERE, POLL_SCHEDULER = 0.05, 5.0
@@ -37,10 +41,31 @@ def make_plugin(settings: Settings, progress: NodeProgress) -> tuple[Any, float]
     elif settings.mem is not None:
         arguments["memory_gb"] = settings.mem
     arguments["status_callback"] = progress
+    if name == "MultiProc" and (error := _without_workers()) is not None:
+        LOG.warning(
+            f"no worker processes can be started here ({error}): the steps run one after another "
+            "in this process; mount a tmpfs on /dev/shm to run several at a time"
+        )
+        name, arguments = "Linear", {"status_callback": progress}
     if name == "MultiProc":
         return _reporting(WorkersPlugin, progress)(arguments, settings.verbose), poll
     plugin = _reporting(getattr(plugins, f"{name}Plugin"), progress)
     return plugin(plugin_args=arguments), poll
+
+
+def _without_workers() -> OSError | None:
+    """Why no worker processes can be started; None if they can.
+
+    Their queues need semaphores, which lie in /dev/shm, and a socket in the folder for temporary
+    files, whose address has room for about a hundred bytes.
+    """
+    try:
+        multiprocessing.get_context("forkserver").Lock()
+        with connection.Listener(family="AF_UNIX"):
+            pass
+    except OSError as error:
+        return error
+    return None
 
 
 def _reporting(plugin: type, progress: NodeProgress) -> Any:

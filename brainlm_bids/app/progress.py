@@ -6,7 +6,7 @@ the jobs of a scheduler, so that it alone writes about them.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class NodeProgress:
         What the keys of the steps begin with that were expected in place of this graph's.
     sizes : mapping of str to Size
         Of the recordings, by their names.
+    refused : callable
+        Which folder of the call takes no file, if one does not: it explains other errors.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class NodeProgress:
         crashes: Path,
         instead: str | tuple[str, ...] = (),
         sizes: Mapping[str, Size] | None = None,
+        refused: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._progress, self._graph, self._crashes = progress, graph, crashes
         self._steps = graph.steps(sizes)
-        self._began = time.time()
+        self._began, self._refused = time.time(), refused
         self._failed: set[str] = set()
         self._reported: set[str] = set()
         progress.expect(self._steps, instead)
@@ -87,12 +90,14 @@ class NodeProgress:
         if crash is None or node.fullname in self._reported:
             return
         self._reported.add(node.fullname)
+        title, reason, path = self._title(node), crash.reason, crash.path
         if crash.skipped:
-            LOG.warning("%s skipped: %s", self._title(node), crash.reason)
+            LOG.warning("%s skipped: %s", title, reason)
+        elif crash.internal and (refused := self._refused()) is not None:
+            LOG.error("%s failed: %s (%s; crash file: %s)", title, refused, reason, path)
         else:
             advice = REPORT if crash.internal else ""
-            text = "%s failed: %s%s (crash file: %s)"
-            LOG.error(text, self._title(node), crash.reason, advice, crash.path)
+            LOG.error("%s failed: %s%s (crash file: %s)", title, reason, advice, path)
 
     def _used(self, node: Any) -> tuple[float | None, bool]:
         """Seconds that a node computed, None if unknown; and whether it did so in another call."""

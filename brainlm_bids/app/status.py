@@ -16,14 +16,15 @@ from brainlm_bids import files
 from brainlm_bids.bids.names import GROUP, session_id, with_prefix
 from brainlm_bids.messages import tell
 from brainlm_bids.remaining import in_words
+from brainlm_bids.system_errors import in_one_line
 from brainlm_bids.workflows.plans import StagePlan
 
 DONE, CACHED, SKIPPED, FAILED = "done", "cached", "skipped", "failed"
 EXIT_OK, EXIT_FAILED = 0, 1
 LISTED = 50  # recordings on the last screen; of more, those that were left out
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Skipped|Interrupt))(?::\s*(.*))?$")
-# An error of the disk as Python words it.
-_DISK = re.compile(r"\[Errno \d+\] (?P<text>.+): '(?P<path>.+)'$")
+# An error of the system as Python words it.
+_SYSTEM = re.compile(r"\[Errno (?P<number>\d+)\] (?P<text>.+?)(?:: '(?P<path>.+)')?$")
 _OURS = ("UserError", "RunSkipped")
 
 
@@ -229,14 +230,24 @@ def read_crashes(folder: Path, names: Collection[str]) -> Crash | None:
         if match and match.group(1) in names:
             kind, reason = crash_reason(text)
             node = match.group(1).rsplit(".", 1)[-1]
-            disk = _DISK.match(reason)
-            internal = kind not in _OURS and disk is None
-            if disk:
-                reason = f"{disk['path']}: {disk['text']} ({node})"
+            refused = _refused(reason)
+            internal = kind not in _OURS and refused is None
+            if refused is not None:
+                reason = f"{refused} ({node})"
             elif internal:
                 reason = f"{kind} in {node}: {reason}"
             return Crash(reason, path, kind == "RunSkipped", internal)
     return None
+
+
+def _refused(reason: str) -> str | None:
+    """What the system refused a node, and what to do; None for errors of another kind."""
+    found = _SYSTEM.match(reason)
+    if found is None:
+        return None
+    error = OSError(int(found["number"]), found["text"], found["path"])
+    plain = None if found["path"] is None else f"{found['path']}: {found['text']}"
+    return in_one_line(error) or plain
 
 
 def crash_reason(text: str) -> tuple[str, str]:

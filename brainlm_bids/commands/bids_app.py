@@ -16,9 +16,9 @@ from brainlm_bids.app import machine
 from brainlm_bids.commands.parser import EXIT_USAGE, Parser, add_options, add_positional
 from brainlm_bids.commands.stopping import code_of, stoppable
 from brainlm_bids.errors import UserError
-from brainlm_bids.files import CANNOT_WRITE
 from brainlm_bids.messages import printable
 from brainlm_bids.settings import TABLE, Settings, read_toml, rows_in
+from brainlm_bids.system_errors import in_one_line
 from brainlm_bids.table import GROUP_LEVEL, POSITIONAL, SECTIONS
 from brainlm_bids.temporary import scratch
 from brainlm_bids.values import Option
@@ -315,14 +315,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("brainlm-bids: stopped; the same command continues", file=sys.stderr)
         return code_of(error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        refused = in_one_line(error, "the output or work folder")
+        if refused is not None:
             # a full disk is no error of the program, and nothing that was finished is lost
-            where = error.filename or "the output or work folder"
-            print(
-                f"brainlm-bids: {where}: cannot be written ({error.strerror}); fix that, and the "
-                "same command continues",
-                file=sys.stderr,
-            )
+            text = printable(f"brainlm-bids: {refused}; the same command continues")
+            print(text, file=sys.stderr)
             return EXIT_FAILED
         import traceback
 

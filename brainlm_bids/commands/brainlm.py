@@ -25,6 +25,7 @@ from brainlm_bids.commands.training import SEED, add_training_commands
 from brainlm_bids.commands.verify import add_verify_command
 from brainlm_bids.errors import UserError
 from brainlm_bids.remaining import in_words
+from brainlm_bids.system_errors import in_one_line
 from brainlm_bids.temporary import scratch
 from brainlm_bids.values import Option
 
@@ -346,6 +347,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         messages.tell("brainlm: interrupted")
         code = code_of(error)
+    except (OSError, MemoryError) as error:
+        refused = in_one_line(error)
+        if refused is None:
+            raise
+        messages.tell(f"brainlm: {refused}")
+        code = 1
     if "torch" in sys.modules and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave(code)
     return code

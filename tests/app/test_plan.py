@@ -1,16 +1,23 @@
 """Planning and evaluation of a recording, which both levels share."""
 
+import errno
 import io
 import logging
+import multiprocessing
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nipype.pipeline import plugins
 
 from brainlm_bids import files
 from brainlm_bids.app.execution import crash_folder, execute
 from brainlm_bids.app.plan import evaluate, plan_recording
+from brainlm_bids.app.plugins import make_plugin
+from brainlm_bids.app.progress import NodeProgress
+from brainlm_bids.app.workers import WorkersPlugin
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.notices import Kind, notice, to_json
@@ -78,7 +85,7 @@ def graph(settings: Settings) -> Graph:
         (
             "OSError: [Errno 28] No space left on device: '/out/a.tsv'",
             "failed",
-            "/out/a.tsv: No space left on device (node_series)",
+            "/out/a.tsv: cannot be written (No space left on device); free some space (node_",
         ),
         (None, "failed", "sub-01_task-rest: series was not finished and left no crash file"),
     ],
@@ -114,6 +121,43 @@ def test_a_full_disk_is_the_reason_of_whatever_failed(
     outcome = evaluate(settings, plan, made, "now", stopped=False)
     assert outcome.reason.startswith(says)
     assert outcome.reason.endswith("(FileNotFoundError in node_series: x.pklz)")
+
+
+def test_a_quota_is_the_reason_of_an_error_that_is_not_understood(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    made = graph(settings)
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    folder = crash_folder(settings, "now")
+    folder.mkdir(parents=True)
+    crash = folder / "crash-1.txt"
+    crash.write_text("Node: graph.node_series\n\n\tFileNotFoundError: x.pklz\n")
+    monkeypatch.setattr(os, "fsync", full)
+    says = f"OUTPUT_DIR {settings.output_dir}: cannot be written (Disk quota exceeded); free some"
+    outcome = evaluate(settings, plan, made, "now", stopped=False)
+    assert outcome.reason.startswith(says)
+    crash.write_text("Node: graph.node_series\n\n\tbrainlm_bids.errors.UserError: no brain\n")
+    assert evaluate(settings, plan, made, "now", stopped=False).reason == "no brain"
+
+
+def test_without_shared_memory_the_steps_run_one_after_another(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(context: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    told = NodeProgress(Progress(stream=io.StringIO()), graph(settings), settings.output_dir)
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Lock", none)
+    plugin, _ = make_plugin(settings, told)
+    assert isinstance(plugin, plugins.LinearPlugin)
+    assert "no worker processes can be started here" in caplog.text
+    monkeypatch.undo()
+    plugin, _ = make_plugin(settings, told)
+    assert isinstance(plugin, WorkersPlugin)
+    plugin.stop()
 
 
 def test_a_failed_model_leaves_the_series_done(settings: Settings) -> None:

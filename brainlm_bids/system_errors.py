@@ -1,0 +1,94 @@
+"""Errors of disks, memory and limits: no fault of the program, and told in one line.
+
+What comes in: an exception. What goes out: the file or folder, the reason, and what to do.
+"""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+# Bytes that are written to find out whether a disk takes anything: less than any image.
+PROBE = 2**20
+_FREE = "free some space"
+_OPEN = "raise the limit of open files (ulimit -n)"
+_NETWORK = "the file system lost it; see whether it is mounted"
+# Why a file cannot be written although the program is right, and what to do.
+CANNOT_WRITE = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: f"{_FREE}, or have the quota raised",
+    errno.EFBIG: "raise the largest size of a file (ulimit -f)",
+    errno.EROFS: "mount it writable, or give another folder",
+    errno.EACCES: "change its permissions, or give another folder",
+    errno.EPERM: "change its permissions, or give another folder",
+    errno.EIO: "see whether the disk is damaged",
+    errno.ENAMETOOLONG: "give a folder with a shorter name",
+    errno.ESTALE: _NETWORK,
+    errno.ENOTCONN: _NETWORK,
+    errno.EREMOTEIO: _NETWORK,
+    errno.ETIMEDOUT: _NETWORK,
+    errno.EBUSY: "another program holds it",
+    errno.ETXTBSY: "another program holds it",
+}
+# How the message of `tempfile` begins.
+_NO_TEMPORARY = "No usable temporary directory found"
+# What the system refuses whatever the file is.
+LIMITS = {
+    errno.EMFILE: _OPEN,
+    errno.ENFILE: _OPEN,
+    errno.ENOMEM: "give more memory, or use fewer processes (--nprocs)",
+    errno.EAGAIN: "allow more processes (ulimit -u), or use fewer (--nprocs)",
+}
+
+
+def in_one_line(error: BaseException, otherwise: str = "a file") -> str | None:
+    """What the system refused, and what to do; None for an error of another kind.
+
+    Parameters
+    ----------
+    error
+        Any.
+    otherwise
+        What the error is about where it names no file.
+
+    >>> in_one_line(OSError(28, "No space left on device", "out/a.tsv"))
+    'out/a.tsv: cannot be written (No space left on device); free some space'
+    >>> in_one_line(OSError(24, "Too many open files"))
+    'Too many open files; raise the limit of open files (ulimit -n)'
+    >>> in_one_line(KeyError("x")) is None
+    True
+    """
+    if isinstance(error, MemoryError):
+        return f"out of memory; {LIMITS[errno.ENOMEM]}"
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    if str(error.strerror).startswith(_NO_TEMPORARY):
+        return f"{error.strerror}; name one with the variable TMPDIR"
+    if error.errno in CANNOT_WRITE:
+        where = error.filename or otherwise
+        return f"{where}: cannot be written ({error.strerror}); {CANNOT_WRITE[error.errno]}"
+    if error.errno in LIMITS:
+        return f"{error.strerror}; {LIMITS[error.errno]}"
+    return None
+
+
+def refusal(folder: Path, size: int = PROBE) -> OSError | None:
+    """The error with which a folder refuses a new file, found by writing one; None without one.
+
+    Libraries tell a full disk or a quota in ways of their own, or not at all.
+
+    Parameters
+    ----------
+    folder
+        That exists.
+    size
+        Bytes to write.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(size))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(folder))
+    return None

@@ -1,0 +1,95 @@
+"""What disks, memory and limits refuse is one line with the remedy, whoever told it first."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from brainlm_bids import files, system_errors
+from brainlm_bids.commands import bids_app, brainlm
+from brainlm_bids.system_errors import in_one_line, refusal
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "out/a"), "have the quota raised"),
+        (OSError(errno.EROFS, "Read-only file system", "out/a"), "mount it writable"),
+        (OSError(errno.ESTALE, "Stale file handle", "out/a"), "see whether it is mounted"),
+        (OSError(errno.EMFILE, "Too many open files", "out/a"), "ulimit -n"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "give more memory"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "TMPDIR"),
+        (MemoryError(), "out of memory; give more memory"),
+    ],
+)
+def test_what_the_system_refuses_has_a_remedy(error: Exception, says: str) -> None:
+    told = in_one_line(error)
+    assert told is not None and says in told and "\n" not in told
+    if isinstance(error, OSError) and error.errno in system_errors.CANNOT_WRITE:
+        assert told.startswith("out/a: cannot be written (")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no number"), FileNotFoundError(2, "No such"), KeyError()]
+)
+def test_other_errors_are_left_to_others(error: Exception) -> None:
+    assert in_one_line(error) is None
+
+
+def test_a_folder_that_takes_files_refuses_nothing_and_keeps_nothing(tmp_path: Path) -> None:
+    assert refusal(tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def full(descriptor: int) -> None:
+    raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("iostream error"), OSError("8 requested, 0 written")]
+)
+def test_a_library_that_tells_a_full_disk_in_its_own_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    target = tmp_path / "weights.bin"
+    with pytest.raises(type(error)) as told, files.atomically(target):  # there is space
+        raise error
+    assert told.value is error
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="quota") as told, files.atomically(target):
+        raise error
+    assert (told.value.errno, told.value.filename) == (errno.EDQUOT, str(target))
+    assert told.value.__cause__ is error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OSError(errno.EMFILE, "Too many open files"), 1), (MemoryError(), 1), (KeyError("x"), 70)],
+)
+def test_the_app_tells_a_refusal_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+) -> None:
+    def fail(words: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bids_app, "parse", fail)
+    assert bids_app.main(["x"]) == code
+    assert ("Traceback" in capsys.readouterr().err) is (code == 70)
+
+
+def test_the_tools_tell_a_refusal_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    assert brainlm.main(["phantom", str(tmp_path / "p"), "--subjects", "1", "--volumes", "3"]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"brainlm: {tmp_path / 'p'}")
+    assert last.endswith("cannot be written (Disk quota exceeded); free some space, or have the "
+                         "quota raised")  # fmt: skip
