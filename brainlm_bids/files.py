@@ -24,7 +24,7 @@ from brainlm_bids.bounds import (
     content_of,
 )
 from brainlm_bids.errors import UserError
-from brainlm_bids.system_errors import CANNOT_WRITE, refusal
+from brainlm_bids.system_errors import CANNOT_WRITE, put_in_place, refusal
 from brainlm_bids.temporary import temporary_file
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def atomically(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             # mkstemp makes files that only their owner reads; the others of the lab read these too
             temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
+            put_in_place(temporary, path)
 
 
 @contextlib.contextmanager

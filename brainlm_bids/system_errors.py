@@ -6,6 +6,7 @@ What comes in: an exception. What goes out: the file or folder, the reason, and 
 import errno
 import os
 import tempfile
+import time
 from pathlib import Path
 
 # Bytes that are written to find out whether a disk takes anything: less than any image.
@@ -30,6 +31,9 @@ CANNOT_WRITE = {
     errno.EBUSY: "another program holds it",
     errno.ETXTBSY: "another program holds it",
 }
+# With which network file systems refuse for a moment, and seconds between attempts.
+FOR_A_MOMENT = frozenset({errno.EBUSY, errno.ESTALE, errno.ETXTBSY, errno.EAGAIN, errno.EINTR})
+PAUSES = 0.1, 0.5, 2.0
 # How the message of `tempfile` begins.
 _NO_TEMPORARY = "No usable temporary directory found"
 # What the system refuses whatever the file is.
@@ -92,3 +96,25 @@ def refusal(folder: Path, size: int = PROBE) -> OSError | None:
     except OSError as error:
         return OSError(error.errno, error.strerror, str(folder))
     return None
+
+
+def put_in_place(path: Path, target: Path) -> None:
+    """Rename a file, and try it again if a network file system refuses it for a moment.
+
+    Parameters
+    ----------
+    path, target
+        In one folder; a file that is there is replaced.
+    """
+    for pause in PAUSES:
+        try:
+            path.replace(target)
+        except OSError as error:
+            if error.errno not in FOR_A_MOMENT:
+                raise
+        else:
+            return
+        time.sleep(pause)
+        if target.exists() and not path.exists():
+            return  # the answer was lost, not the request
+    path.replace(target)

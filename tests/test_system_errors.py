@@ -8,7 +8,7 @@ import pytest
 
 from brainlm_bids import files, system_errors
 from brainlm_bids.commands import bids_app, brainlm
-from brainlm_bids.system_errors import in_one_line, refusal
+from brainlm_bids.system_errors import in_one_line, put_in_place, refusal
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,39 @@ def test_the_tools_tell_a_refusal_in_one_line(
     assert last.startswith(f"brainlm: {tmp_path / 'p'}")
     assert last.endswith("cannot be written (Disk quota exceeded); free some space, or have the "
                          "quota raised")  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "refused"), [(errno.EBUSY, 2), (errno.ESTALE, 3)])
+def test_a_rename_that_is_refused_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refused: int
+) -> None:
+    rename, attempts = Path.replace, []
+
+    def busy(path: Path, target: Path) -> Path:
+        attempts.append(path)
+        if len(attempts) <= refused:
+            raise OSError(number, os.strerror(number), str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(system_errors, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(Path, "replace", busy)
+    files.write_text(tmp_path / "a.tsv", "new")
+    assert (tmp_path / "a.tsv").read_text() == "new" and len(attempts) == refused + 1
+    refused += 100
+    with pytest.raises(OSError, match=r"a\.tsv"):
+        files.write_text(tmp_path / "a.tsv", "newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
+    assert (tmp_path / "a.tsv").read_text() == "new"
+
+
+def test_a_rename_whose_answer_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.replace
+
+    def lost(path: Path, target: Path) -> Path:
+        rename(path, target)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "replace", lost)
+    (tmp_path / "a").write_text("new")
+    put_in_place(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "new"

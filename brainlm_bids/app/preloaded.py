@@ -4,6 +4,8 @@ Each worker would spend some seconds and hundreds of MB on it, and every graph o
 ones. None of these libraries starts threads when it is imported that would not survive a fork.
 """
 
+import atexit
+import shutil
 import signal
 
 # the process that loads this would otherwise end with a traceback at ^C, which the call handles
@@ -17,5 +19,9 @@ import scipy.linalg  # noqa: E402
 import sklearn.linear_model  # noqa: E402
 import torch  # noqa: E402
 from nipype.pipeline.plugins import multiproc  # noqa: E402
+
+# matplotlib would remove its temporary folder (where no home can be written to) when this process
+# ends, after the call that removes all of them
+atexit.unregister(shutil.rmtree)
 
 __all__ = ["matplotlib", "multiproc", "nibabel", "nilearn", "pandas", "scipy", "sklearn", "torch"]

@@ -26,6 +26,7 @@ from brainlm_bids.files import (
     write_text,
     write_tsv,
 )
+from brainlm_bids.locks import locked
 
 BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
@@ -84,22 +85,8 @@ def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
 @contextlib.contextmanager
 def dataset_lock(output_dir: Path) -> Iterator[None]:
     """Hold the lock of an output folder; UserError if another call does not let go of it."""
-    from filelock import FileLock, Timeout
-
-    logs = output_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(logs / ".lock", timeout=LOCK_S)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"{logs / '.lock'}: another call has held this lock for {LOCK_S} s, although it is "
-            "needed for milliseconds; end that call if it hangs, and repeat this one"
-        ) from None
-    try:
+    with locked(output_dir / "logs" / ".lock", LOCK_S):
         yield
-    finally:
-        lock.release()
 
 
 def raw_folder(output_dir: Path) -> Path | None:

@@ -8,8 +8,8 @@ depend on the order of the jobs.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from brainlm_bids import files
 from brainlm_bids.bids.dataset import NOT_IN_BIDS_YET, ignore
 from brainlm_bids.bids.derivatives import OfParticipant
 from brainlm_bids.bids.names import without_prefix
+from brainlm_bids.locks import locked
 from brainlm_bids.report.index_page import build_page
 from brainlm_bids.report.index_table import (
     done_in_table,
@@ -79,7 +80,7 @@ def update_index(output_dir: Path, subjects: Sequence[str], *, version: str) -> 
 
     Raises
     ------
-    TimeoutError
+    locks.Held
         If other calls held the lock for too long; the notes stay, and the next call enters them.
     """
     page = output_dir / INDEX
@@ -119,7 +120,7 @@ def rebuild_index(output_dir: Path, *, version: str) -> Path:
 
     Raises
     ------
-    TimeoutError
+    locks.Held
         If other calls held the lock for too long.
     """
     with _lock(output_dir):
@@ -185,18 +186,9 @@ def _as_read(recordings: Sequence[RecordingSummary]) -> list[RecordingSummary]:
     return sorted((from_row(to_row(one)) for one in recordings), key=lambda one: one.place)
 
 
-@contextlib.contextmanager
-def _lock(output_dir: Path) -> Iterator[None]:
+def _lock(output_dir: Path) -> AbstractContextManager[None]:
     """The lock of the index: not that of the data set, which others need meanwhile."""
-    from filelock import FileLock, Timeout
-
-    logs = output_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(logs / ".index.lock", timeout=PATIENCE):
-            yield
-    except Timeout:
-        raise TimeoutError(f"{logs / '.index.lock'}: others held it for {PATIENCE} s") from None
+    return locked(output_dir / "logs" / ".index.lock", PATIENCE)
 
 
 def _write(output_dir: Path, recordings: Sequence[RecordingSummary], version: str) -> None:

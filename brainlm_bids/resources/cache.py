@@ -15,6 +15,8 @@ from brainlm_bids.amount import Amount
 from brainlm_bids.bounds import in_bytes
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256
+from brainlm_bids.locks import locked
+from brainlm_bids.system_errors import put_in_place
 
 # Time to connect, and time without data (s): a firewall that drops packets costs seconds only.
 TIMEOUT = (3.05, 30.0)
@@ -195,7 +197,7 @@ def download(
             except UserError:
                 part.unlink(missing_ok=True)
                 raise
-            part.replace(target)
+            put_in_place(part, target)
     except (requests.RequestException, ValueError) as error:  # a redirect to no address
         raise UserError(f"cannot download {url}: {reason_of(error)}") from error
     except OSError as error:
@@ -208,12 +210,10 @@ def download(
 
 @contextmanager
 def _lock(part: Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    lock = FileLock(part.with_suffix(".lock"))
-    with lock:
+    path = part.with_suffix(".lock")
+    with locked(path, -1):
         yield
-    Path(lock.lock_file).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _transfer(url: str, part: Path, headers: Mapping[str, str], resumable: bool) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainlm_bids.errors import UserError
+from brainlm_bids.locks import acquire
 from brainlm_bids.model.devices import choose_device, resolve_precision
 
 # Processes wait for the writing one, which also fits the predictors that are compared.
@@ -135,14 +136,12 @@ def lock_folder(folder: Path) -> Any:
     UserError
         If another process holds it.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(blocking=False)
+        return acquire(folder / ".lock", 0)
     except Timeout:
         raise UserError(f"{folder}: another process is training here") from None
-    return lock
 
 
 def largest_batch(attempt: Callable[[int], None], first: int) -> int:

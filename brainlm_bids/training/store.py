@@ -18,6 +18,7 @@ from brainlm_bids.bids.names import in_words
 from brainlm_bids.bids.recordings import Recording
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import file_sha256, read_json, sha256, write_json, write_tsv
+from brainlm_bids.locks import locked
 from brainlm_bids.messages import tell
 from brainlm_bids.progress import SPACING, Progress
 from brainlm_bids.temporary import sweep, temporary_folder
@@ -188,8 +189,6 @@ def find_or_build(
     UserError
         If there are no usable data.
     """
-    from filelock import FileLock
-
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; give an output folder of brainlm-bids or a store")
     if is_store(data):
@@ -205,7 +204,7 @@ def find_or_build(
     parent = (data if os.access(data, os.W_OK) else run_dir) / FOLDER
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"desc-{series}{'volumes' if volumes else ''}"
-    with FileLock(parent / ".lock"):
+    with locked(parent / ".lock", -1):
         sweep(parent)
         return _open_or_build(folder, sources, data, volumes, check, report)
 
