@@ -215,7 +215,7 @@ def _steps(
     steps: dict[str, tuple[ArrayInterface, float]] = {
         **_first_steps(run, tr, settings),
         "project": (_project(run, context, inputs, settings), 0.0),
-        "decompose": (Decompose(seed=seed), 4.0),
+        "decompose": (Decompose(seed=seed), 2.0),
         "classify": (Classify(tr=tr, seed=seed), 0.2),
         **series_steps(context, settings),
     }
@@ -263,7 +263,7 @@ def _first_steps(
             fd_spike_threshold=settings.fd_spike_threshold,
             dvars_spike_threshold=settings.dvars_spike_threshold,
         )
-        steps = {"realign": _realign(run, tr, settings), "extract": (extract, 2.5)}
+        steps = {"realign": _realign(run, tr, settings), "extract": (extract, 2.0)}
         return steps | _undistort(run, settings)
     files = {"mask": source.mask, "to_template": source.to_template, "to_t1w": source.to_t1w}
     take = TakePreprocessed(
