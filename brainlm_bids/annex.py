@@ -57,13 +57,23 @@ def annex_key(path: Path) -> str | None:
     None for a file of another kind, and for an unlocked one whose content is there.
     """
     link = link_into_annex(path)
-    if link is not None:
-        return link.readlink().name
-    with contextlib.suppress(OSError), path.open("rb") as handle:
-        start = handle.read(len(_OBJECTS))
+    return _key_of_pointer(path) if link is None else link.readlink().name
+
+
+def _key_of_pointer(path: Path) -> str | None:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a data set has many small files
+    except OSError:
+        return None
+    try:
+        start = os.read(handle, len(_OBJECTS))
         if start == _OBJECTS.encode():
-            return pointer_key(start + handle.read(_LONGEST_POINTER))
-    return None
+            start += os.read(handle, _LONGEST_POINTER)
+    except OSError:  # a folder
+        return None
+    finally:
+        os.close(handle)
+    return pointer_key(start)
 
 
 def size_of_key(key: str) -> int | None:
@@ -90,7 +100,7 @@ def is_absent(path: Path) -> bool:
         return gone and link_into_annex(path) is not None
     # a file that is larger than any pointer need not be opened
     is_small = stat.S_ISREG(found.st_mode) and found.st_size <= _LONGEST_POINTER
-    return is_small and annex_key(path) is not None
+    return is_small and _key_of_pointer(path) is not None
 
 
 def absent_among(paths: Iterable[Path]) -> tuple[Path, ...]:

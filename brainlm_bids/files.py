@@ -233,7 +233,7 @@ def _placeholder(path: Path) -> str | None:
         start = handle.read(40)
     if not start:
         return "is empty (0 bytes); fetch or copy it again"
-    if is_absent(path):
+    if start.startswith(b"/annex/objects/") and is_absent(path):
         return how_to_get(path)
     if start.startswith(b"version https://git-lfs"):
         return "has not been fetched (it is a pointer of Git LFS); get it with `git lfs pull`"

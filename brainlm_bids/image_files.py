@@ -95,22 +95,46 @@ def check_image(path: Path, *, whole: bool = False) -> int:
     int
         Its bytes; of a compressed one that was read to its end those of its content.
     """
+    return examined(path, whole=whole).size
+
+
+class Examined(NamedTuple):
+    """An image that can be read, as far as its header tells.
+
+    Attributes
+    ----------
+    size
+        Its bytes; of a compressed one that was read to its end those of its content.
+    start
+        What it begins with, up to 540 bytes decompressed: its header. Empty where it cannot be
+        decompressed, and in files that are not NIfTI.
+    """
+
+    size: int
+    start: bytes = b""
+
+
+def examined(path: Path, *, whole: bool = False) -> Examined:
+    """Do what `check_image` does, and keep the beginning of the file."""
     check_readable(path)
     with reading(path):
         size = check_regular(path)
         if not path.name.endswith((".nii", ".nii.gz")):
-            return size
+            return Examined(size)
         with _stream(path) as stream:
             try:
-                claim = _claim(path, stream.read(_LONGEST), stream)
+                start = stream.read(_LONGEST)
+                claim = _claim(path, start, stream)
             except (OSError, EOFError, zlib.error):
                 if whole:
                     raise
-                return size  # nibabel tells what is wrong
+                return Examined(size)  # nibabel tells what is wrong
             if claim is None:
-                return size
+                return Examined(size, start)
             _check_claim(path, claim, size)
-            return _read_to_end(path, claim, stream) if whole and _is_packed(path) else size
+            if whole and _is_packed(path):
+                size = _read_to_end(path, claim, stream)
+            return Examined(size, start)
 
 
 def checked_start(path: Path) -> bytes:

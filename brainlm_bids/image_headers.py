@@ -159,7 +159,9 @@ def _are_possible(sizes: NDArray[np.float64]) -> bool:
 
 
 def _voxel_sizes(affine: Matrix) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+    axes = affine[:3, :3]
+    # as numpy.linalg.norm does, which takes five times as long for so few numbers
+    return np.asarray(np.sqrt(np.add.reduce(axes * axes, axis=0)))
 
 
 def check_stored(image: Any) -> None:

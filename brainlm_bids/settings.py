@@ -11,6 +11,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -488,8 +489,7 @@ class Settings:
             that other settings select. Before a model's results are named, `precision` has to be
             one that does not depend on the machine (`model.placement.resolve_precision`).
         """
-        rows = (row for row in TABLE.values() if stage in row.changes and not row.by_content)
-        return self.subset(tuple(row.name for row in rows))
+        return dict(_changing(self, stage))
 
     def to_toml(self) -> str:
         """Return the settings as TOML text that `--config-file` reads."""
@@ -500,6 +500,12 @@ class Settings:
 
 
 TABLE: Mapping[str, Setting] = rows_of(Settings)
+
+
+@lru_cache(16)  # every recording of a cohort asks for them
+def _changing(settings: Settings, stage: str) -> dict[str, Any]:
+    rows = (row for row in TABLE.values() if stage in row.changes and not row.by_content)
+    return settings.subset(tuple(row.name for row in rows))
 
 
 def rows_in(group: str) -> Iterator[Setting]:

@@ -6,6 +6,7 @@ each why it lacks the rest. Nothing that is wrong with these files stops a run.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from brainlm_bids.notices import Kind, Notice, notice
 from brainlm_bids.settings import Settings
 
 IGNORED = "--ignore fieldmaps"
+_REMEMBERED = 20  # runs: of each, several things are asked one after another
 
 
 class Acquired(NamedTuple):
@@ -73,6 +75,7 @@ class Acquisition:
         self._fmap = self._by_subject(files.fmap)
         self._sbref = self._by_subject(files.sbref)
         self._bold = self._by_subject(files.indexed)
+        self._own = lru_cache(_REMEMBERED)(partial(self._image, whole=False))
 
     def _by_subject(self, paths: Iterable[Path]) -> dict[str, list[RawImage]]:
         found: dict[str, list[RawImage]] = {}
@@ -95,7 +98,7 @@ class Acquisition:
         metadata
             Its merged sidecars.
         """
-        image = self._image(path, whole=False)
+        image = self._own(path)
         direction, problem = phase_encoding_direction(metadata)
         readout = Readout(problem=problem)
         if direction is not None:
@@ -129,7 +132,7 @@ class Acquisition:
         path
             Of its image, which need not have been fetched.
         """
-        image = self._image(path, whole=False)
+        image = self._own(path)
         references = [] if "sbref" in self._settings.ignore else self._references_of(image)[:1]
         if "fieldmaps" in self._settings.ignore:
             return [*self._texts([image, *references]), *(one.path for one in references)]
@@ -143,7 +146,7 @@ class Acquisition:
 
     def candidates(self, path: Path) -> list[Path]:
         """Files that may be needed for a run, by their names alone: those of `needed`, and more."""
-        run = self._image(path, whole=False)
+        run = self._own(path)
         images = [*self._in_session(run), *self._references_of(run), *self._partners(run)]
         return [*self._texts([run, *images]), *(one.path for one in images)]
 

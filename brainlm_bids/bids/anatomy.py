@@ -1,15 +1,18 @@
 """The T1w image of a run: which one is taken, and what is wrong with those that are not."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from brainlm_bids.bids.headers import Look, look_at_t1w
-from brainlm_bids.bids.lesions import Lesions, lesions_of, masks_of
+from brainlm_bids.bids.lesions import Lesions, lesions_of, masks_in, masks_of
 from brainlm_bids.bids.names import Name, parse
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
 from brainlm_bids.notices import Kind, Notice, notice
+
+_REMEMBERED = 20  # subjects, whose runs come one after another
 
 
 class T1w(NamedTuple):
@@ -69,6 +72,8 @@ class Anatomy:
         self._looks: dict[Path, Look] = {}
         self._lesions: dict[Path, Lesions] = {}
         self._masks: dict[Path, list[Path]] = {}
+        # those of a subject are asked for by each of its images
+        self._masks_in = lru_cache(_REMEMBERED)(partial(masks_in, bids_dir))
 
     def of(self, run: Name) -> T1w:
         """The T1w image of a run: the first of its session that can be read, else of any other."""
@@ -114,7 +119,7 @@ class Anatomy:
 
     def _masks_of(self, path: Path) -> list[Path]:
         if path not in self._masks:
-            self._masks[path] = masks_of(path, self._bids_dir)
+            self._masks[path] = masks_of(path, self._masks_in(parse(path.name).subject))
         return self._masks[path]
 
     def _candidates(self, run: Name) -> tuple[list[Path], list[Path]]:
@@ -125,8 +130,10 @@ class Anatomy:
 
     def _lesions_of(self, path: Path) -> Lesions:
         if path not in self._lesions:
-            found = lesions_of(path, self._bids_dir, self._orientation, self._sources)
-            self._lesions[path] = found
+            masks = self._masks_in(parse(path.name).subject)
+            self._lesions[path] = lesions_of(
+                path, self._bids_dir, self._orientation, self._sources, masks
+            )
         return self._lesions[path]
 
     def _look(self, path: Path) -> Look:

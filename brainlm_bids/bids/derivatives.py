@@ -5,13 +5,13 @@ key of the table of outputs, the recording and the model that their names tell.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from brainlm_bids.bids.names import GROUP, Name, matches, parse, with_prefix
+from brainlm_bids.bids.names import GROUP, matches, parse, with_prefix
 from brainlm_bids.bids.outputs import Naming, Output, output_table
 from brainlm_bids.files import read_rows
 
@@ -52,9 +52,10 @@ def identify(path: Path, output_dir: Path) -> Derivative | None:
     """
     name = parse(path.name)
     about = "recording" if "sub" in name.entities else name.subject
+    added = name.added
     for formerly in (False, True):
         for row in _rows(name.suffix, about, formerly):
-            labels = _labels(row.formerly if formerly else row.entities, name)
+            labels = _labels(row.formerly if formerly else row.entities, added)
             if labels is not None:
                 naming = Naming(
                     str(output_dir),
@@ -85,21 +86,26 @@ def _rows(suffix: str, about: str, formerly: bool) -> list[Output]:
     return sorted(filter(possible, output_table().values()), key=fixed, reverse=True)
 
 
-def _labels(patterns: Sequence[str], name: Name) -> dict[str, str] | None:
-    """The labels that a name has where a row of the table leaves them open; None: not its name."""
-    added, labels = name.added, {}
+def _labels(patterns: Sequence[str], added: Mapping[str, str]) -> dict[str, str] | None:
+    """The labels that a name has where a row of the table leaves them open; None: not its name.
+
+    added: what derivatives add to the name of their source, of the name.
+    """
+    left, labels = dict(added), {}
     for pattern in patterns:
         entity, _, wanted = pattern.partition("-")
-        label = added.pop(entity, "")
+        label = left.pop(entity, "")
+        if wanted == label and wanted:
+            continue
         if not wanted:
             if entity == "model" and not label:
                 return None
             labels[entity] = label
-        elif match := re.fullmatch(_expression(wanted), label):
+        elif "{" in wanted and (match := re.fullmatch(_expression(wanted), label)):
             labels |= {key: value or "" for key, value in match.groupdict().items()}
         else:
             return None
-    return None if added else labels
+    return None if left else labels
 
 
 def _expression(pattern: str) -> str:

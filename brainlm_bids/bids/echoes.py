@@ -6,6 +6,7 @@ with the reason: a wrong one would weigh the echoes wrongly without anybody noti
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,6 +107,7 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(label) if label.isdecimal() else 0, path.name)
 
 
+@lru_cache(64)  # a run asks for it dozens of times
 def stem_of_run(name: Name, *, combined: bool) -> str:
     """The stem of a run's outputs, by the name of its (first) image.
 

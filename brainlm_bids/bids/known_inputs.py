@@ -26,7 +26,7 @@ The record is apart from that of the stage, which the step that completes it alo
 import base64
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,24 @@ class Known:
         )
 
 
-def look_at(path: Path, header: bytes) -> Known:
-    """Read a file for its checksum; UserError names one that cannot be read."""
+def look_at(path: Path, header: bytes, key_of: Callable[[Path], str] = content_key) -> Known:
+    """Read a file for its checksum; UserError names one that cannot be read.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    header
+        Of a NIfTI-1 image; empty for others.
+    key_of
+        Gives the key of git-annex that names the content of a file.
+    """
     looked = time.time_ns()
     try:
         identity = Identity.of(path)
     except OSError:
         identity = Identity(-1, 0, 0, 0)  # the next line says why
-    return Known(identity, looked, file_sha256(path), header, content_key(path))
+    return Known(identity, looked, file_sha256(path), header, key_of(path))
 
 
 class KnownInputs:

@@ -6,7 +6,7 @@ under the same subject in a folder of `derivatives` that is named after lesions.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +57,7 @@ def lesions_of(
     bids_dir: Path,
     orientation: str | None = None,
     sources: SourceFiles | None = None,
+    masks: Sequence[Path] | None = None,
 ) -> Lesions:
     """Find the lesion masks of a T1w image.
 
@@ -70,10 +71,12 @@ def lesions_of(
         Where the axes of images lead whose headers do not record it.
     sources
         Reads the files.
+    masks
+        All of its subject, as `masks_in` lists them; None: they are looked for.
     """
     sources = sources or SourceFiles()
     found, warnings = [], []
-    for path in sorted(_masks(parse(t1w.name).subject, bids_dir)):
+    for path in masks_in(bids_dir, parse(t1w.name).subject) if masks is None else masks:
         problem = _problem(path, t1w, orientation, sources)
         if problem is None:
             found.append(path)
@@ -83,14 +86,17 @@ def lesions_of(
     return Lesions(tuple(found), tuple(warnings))
 
 
-def masks_of(t1w: Path, bids_dir: Path) -> list[Path]:
-    """The masks that by their names are of lesions of a T1w image; parameters as of lesions_of."""
-    found = sorted(_masks(parse(t1w.name).subject, bids_dir))
-    return [path for path in found if _misnamed(path, t1w) is None]
+def masks_of(t1w: Path, masks: Iterable[Path]) -> list[Path]:
+    """Those of the masks of a subject that by their names are of lesions of a T1w image."""
+    return [path for path in masks if _misnamed(path, t1w) is None]
+
+
+def masks_in(bids_dir: Path, subject: str) -> list[Path]:
+    """All lesion masks of a subject such as `sub-01`, of whichever T1w image, sorted."""
+    return sorted(_masks(subject, bids_dir))
 
 
 def _masks(subject: str, bids_dir: Path) -> Iterator[Path]:
-    """All lesion masks of a subject, of whichever T1w image."""
     derived = bids_dir / "derivatives"
     others = [name for name in _names_in(derived) if "lesion" in name.lower()]
     for folder in (bids_dir / subject, *(derived / name / subject for name in others)):

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 # All entities, in the order of BIDS 1.11 (rules/entities.yaml of its schema). Not in BIDS yet:
@@ -52,20 +52,24 @@ class Name:
     extension: str = ""
 
     def __str__(self) -> str:
-        return "_".join([*self.parts, self.suffix] if self.suffix else self.parts) + self.extension
+        return self.bare + self.extension
 
     @cached_property
+    def _labels(self) -> dict[str, str]:
+        return dict(part.split("-", 1) for part in self.parts if "-" in part)
+
+    @property
     def entities(self) -> dict[str, str]:
-        """Labels by entity, in the order and the spelling of the name.
+        """Labels by entity, in the order and the spelling of the name; a dictionary of its own.
 
         >>> parse("sub-01_task-rest_run-1_bold.nii.gz").entities
         {'sub': '01', 'task': 'rest', 'run': '1'}
         """
-        return dict(part.split("-", 1) for part in self.parts if "-" in part)
+        return dict(self._labels)
 
     def get(self, entity: str, default: str = "") -> str:
         """The label of an entity; `default` where the name has none."""
-        return self.entities.get(entity, default)
+        return self._labels.get(entity, default)
 
     @property
     def stem(self) -> str:
@@ -97,12 +101,12 @@ class Name:
         >>> parse("sub-01_task-rest_space-T1w_desc-preproc_bold.nii.gz").added
         {'space': 'T1w', 'desc': 'preproc'}
         """
-        return {entity: label for entity, label in self.entities.items() if entity in ADDED}
+        return {entity: label for entity, label in self._labels.items() if entity in ADDED}
 
     @property
     def bare(self) -> str:
         """The name without extension."""
-        return str(replace(self, extension=""))
+        return "_".join([*self.parts, self.suffix] if self.suffix else self.parts)
 
     @property
     def subject(self) -> str:
@@ -110,6 +114,8 @@ class Name:
         return self.parts[0] if self.parts else ""
 
 
+# A name is asked for dozens of times while its recording is looked at, and not afterwards.
+@lru_cache(4096)
 def parse(name: str) -> Name:
     """Take a file name, or a stem, apart.
 

@@ -4,6 +4,7 @@ What comes in: a key of the table, the source's entities, values. What goes out:
 file, the sidecar that says how it was made, and whether a stage of a run is complete.
 """
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -254,6 +255,10 @@ def parcellation_stage(label: str) -> str:
     return build("", {"atlas": label}).stem
 
 
+# Fields of sidecars that records repeat.
+TOLD = ("Warnings", "DistortionCorrection")
+
+
 def record_path(output_dir: Path, stem: str, stage: str) -> Path:
     """Where the record of a run's stage lies."""
     return output_dir / "logs" / "records" / f"{stem}_{stage}.json"
@@ -262,10 +267,52 @@ def record_path(output_dir: Path, stem: str, stage: str) -> Path:
 def write_record(
     output_dir: Path, stem: str, stage: str, configuration: str, outputs: Sequence[Path]
 ) -> Path:
-    """Say that a stage is complete; written last, so a record means that all files are there."""
-    listed = {path.relative_to(output_dir).as_posix(): path.stat().st_size for path in outputs}
-    values = {"Configuration": configuration, "Outputs": dict(sorted(listed.items()))}
+    """Say that a stage is complete; written last, so a record means that all files are there.
+
+    It repeats what a call that finds the stage complete tells of it, so that the record of a stage
+    is all that such a call reads.
+    """
+    names = {path.relative_to(output_dir).as_posix(): path for path in outputs}
+    listed = {name: path.stat().st_size for name, path in sorted(names.items())}
+    values = {
+        "Configuration": configuration,
+        "Outputs": listed,
+        "Sidecars": {name: _told(names[name]) for name in listed if name.endswith(".json")},
+    }
     return write_json(record_path(output_dir, stem, stage), values)
+
+
+def _told(sidecar: Path) -> dict[str, Any]:
+    with contextlib.suppress(UserError):  # a damaged one is reported where it is needed
+        values = read_json(sidecar)
+        return {field: values[field] for field in TOLD if field in values}
+    return {}
+
+
+def recorded_sidecar(output_dir: Path, stem: str, stage: str, name: str) -> Mapping[str, Any]:
+    """The fields `TOLD` of a sidecar of a stage, and others where its record does not repeat them.
+
+    Parameters
+    ----------
+    output_dir
+        The folder.
+    stem, stage
+        Of the recording, and the stage of it.
+    name
+        Of the sidecar, as the record lists it.
+
+    Raises
+    ------
+    UserError
+        If the sidecar has to be read, and cannot be: the record is of an older version, or the
+        file is no longer in the size that was recorded.
+    """
+    record = read_recently(record_path(output_dir, stem, stage))
+    known, size = record.get("Sidecars"), record["Outputs"].get(name)
+    fields = known.get(name) if isinstance(known, dict) else None
+    if isinstance(fields, dict) and _has_size(f"{output_dir}/{name}", size):
+        return fields
+    return read_recently(output_dir / name)
 
 
 def is_complete(output_dir: Path, stem: str, stage: str, configuration: str) -> bool:

@@ -27,8 +27,8 @@ from brainlm_bids.bids.outputs import (
     is_a424,
     output_table,
     parcellation_stage,
-    read_recently,
     read_record,
+    recorded_sidecar,
 )
 from brainlm_bids.bids.ratings import Rating
 from brainlm_bids.errors import UserError
@@ -186,7 +186,7 @@ def _sidecars(
         one = identify(path, output_dir)
         if one is not None and one.key in keys:
             with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere
-                yield read_recently(path)
+                yield recorded_sidecar(output_dir, stem, stage, name)
 
 
 @cache

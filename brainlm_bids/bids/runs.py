@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class Run:
         labels = None if self.preprocessed is None else self.preprocessed.labels
         return self.reads if labels is None else (*self.reads, labels)
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """The raw run's name without suffix and extension, entities word for word.
 

@@ -7,17 +7,17 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from brainlm_bids.annex import annex_key, is_absent
-from brainlm_bids.bids.annexed_content import content_key
+from brainlm_bids.bids.annexed_content import Places, content_key
 from brainlm_bids.bids.known_inputs import HEADER_BYTES, Known, KnownInputs, look_at
 from brainlm_bids.bids.sidecars import Sidecars
 from brainlm_bids.bids.tree import NIFTI
 from brainlm_bids.files import reading
-from brainlm_bids.image_files import check_image, checked_start, open_image
+from brainlm_bids.image_files import checked_start, examined, open_image
 
 # Headers that are remembered: more than the images of a session.
 _REMEMBERED = 100
@@ -55,23 +55,29 @@ class Head:
         return int(self.header.get_data_offset()) + size
 
 
-def read_head(path: Path) -> Any:
+def read_head(path: Path, start: bytes = b"") -> Any:
     """The header of an image: a `Head`, or nibabel's image where the format is another.
+
+    Parameters
+    ----------
+    path
+        Of the image.
+    start
+        What it begins with, if that has been read and checked.
 
     Raises
     ------
     Exception
         As nibabel does, of whatever kind.
     """
-    found = _read_nifti1(path)
+    found = _nifti1((start or checked_start(path))[:_START])
     return open_image(path) if found is None else found
 
 
-def _read_nifti1(path: Path) -> Head | None:
+def _nifti1(start: bytes) -> Head | None:
     """The header of a plain NIfTI-1 file; None for others, and for one in which anything is odd."""
     import nibabel as nb
 
-    start = checked_start(path)[:_START]
     try:
         sizes = (HEADER_BYTES.to_bytes(4, order) for order in ("little", "big"))
         plain = (
@@ -97,7 +103,11 @@ class SourceFiles:
         self._present: set[Path] = set()
         self._beside: dict[Path, str] = {}
         self._sidecars: dict[Path, Sidecars] = {}
-        self._read = lru_cache(_REMEMBERED)(read_head)
+        # of images that have been checked: their first bytes; then the headers of NIfTI-1 files
+        self._starts: dict[Path, bytes] = {}
+        self._headers: dict[Path, bytes] = {}
+        self._read = lru_cache(_REMEMBERED)(self._read_head)
+        self._key_of = partial(content_key, places=Places())
         self.tables_of_times = lru_cache(_REMEMBERED)(_tables_of_times)
 
     def recall(self, stem: str) -> None:
@@ -113,7 +123,7 @@ class SourceFiles:
         """
         if self._records is not None:
             known = {path: self._known[path] for path in paths}
-            keys = {path: content_key(path) for path in beside if path not in known}
+            keys = {path: self._key_of(path) for path in beside if path not in known}
             keys = {path: key for path, key in keys.items() if key}
             self._records.note(stem, known, keys)
 
@@ -137,14 +147,19 @@ class SourceFiles:
     def head(self, path: Path) -> Any:
         """The header of an image; see `read_head`."""
         known = self._known.get(path)
-        if known is not None and known.header:
-            return _head_of(known.header)
-        return self._read(path)
+        header = self._headers.get(path) if known is None else known.header
+        return _head_of(header) if header else self._read(path)
+
+    def _read_head(self, path: Path) -> Any:
+        head = read_head(path, self._starts.pop(path, b""))
+        if isinstance(head, Head):
+            self._headers[path] = bytes(head.header.binaryblock)
+        return head
 
     def sha256(self, path: Path) -> str:
         """SHA-256 of a file's content. Raises UserError, naming it."""
         if path not in self._known:
-            self._known[path] = look_at(path, self._header(path))
+            self._known[path] = look_at(path, self._header(path), self._key_of)
             if self._records is not None:
                 self._records.compare(path, self._known[path])
         return self._known[path].sha256
@@ -153,8 +168,9 @@ class SourceFiles:
         if not path.name.endswith(NIFTI):
             return b""
         with reading(path):
-            head = self.head(path)
-            return bytes(head.header.binaryblock) if isinstance(head, Head) else b""
+            if path not in self._headers:
+                self._read(path)
+        return self._headers.get(path, b"")
 
     def sidecars(self, path: Path, root: Path) -> tuple[Path, ...]:
         """JSON files that hold for an image of a data set, the most general first."""
@@ -172,7 +188,12 @@ class SourceFiles:
     def check(self, path: Path, *, whole: bool = False) -> int:
         """Raise UserError where a file cannot be used, as `check_image` does; its size."""
         known = self._known.get(path)
-        return check_image(path, whole=whole) if known is None else known.identity.size
+        if known is not None:
+            return known.identity.size
+        found = examined(path, whole=whole)
+        if path not in self._headers:
+            self._starts[path] = found.start
+        return found.size
 
     def check_last_voxel(self, path: Path, size: int) -> None:
         """Raise UserError if an image ends before its last voxel.

@@ -7,6 +7,7 @@ what a dry run expects. No result depends on them.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -102,6 +103,7 @@ def kind_of(node: str) -> str:
     return node
 
 
+@lru_cache(1024)  # recordings of a cohort are of one size
 def expected_seconds(node: str, size: Size = USUAL, model: str = "") -> float:
     """About how long a step takes on one core.
 

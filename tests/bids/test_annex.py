@@ -14,6 +14,7 @@ import pytest
 
 from brainlm_bids import annex, files
 from brainlm_bids.bids import inputs
+from brainlm_bids.bids.annexed_content import Places
 from brainlm_bids.bids.runs import Run
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
@@ -279,3 +280,19 @@ def test_a_link_that_leads_to_itself_is_no_file_of_git_annex(tmp_path: Path) -> 
     path.symlink_to("a")
     assert annex.link_into_annex(path) is None
     assert not annex.is_absent(path)
+
+
+def test_places_of_folders_are_what_the_disk_says(root: Path, tmp_path: Path) -> None:
+    """Looked up from above, each once: through links, in a repository within one, outside."""
+    inner = root / "sub-01" / "inner"
+    (inner / ".git").mkdir(parents=True)
+    (inner / "deep").mkdir()
+    (tmp_path / "link").symlink_to(root / "sub-01")
+    (root / "sub-03").symlink_to(tmp_path)
+    folders = [root, inner, inner / "deep", tmp_path / "link" / "func", tmp_path / "link" / "inner"]
+    folders += [root / "sub-03" / "link", root / "sub-02" / ".." / "sub-01" / "func", tmp_path]
+    places = Places()
+    for folder in (*folders, *folders):
+        real, top = places.of(folder)
+        assert real == folder.resolve()
+        assert top == annex.repository(real / "a file")

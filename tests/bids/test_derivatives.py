@@ -11,7 +11,11 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.derivatives import find_derivatives, identify, read_table, selected
 from brainlm_bids.bids.outputs import Naming, output_table
-from brainlm_bids.bids.recordings import find_recordings
+from brainlm_bids.bids.recordings import (
+    distortion_of_series,
+    find_recordings,
+    warnings_of_series,
+)
 from brainlm_bids.errors import UserError
 from brainlm_bids.settings import Settings
 
@@ -194,3 +198,31 @@ def test_columns_of_older_tables_have_their_present_names(tmp_path: Path) -> Non
         {"participant_id": "sub-1", "session_id": "ses-a", "task": "r"},
         {"participant_id": "sub-1", "session_id": "n/a", "task": "r"},
     ]
+
+
+def test_records_repeat_what_is_told_of_complete_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sidecars are read only if the record is an older one, or they have changed."""
+    naming = Naming(str(tmp_path), "sub-01_task-rest", "MNI152NLin6Asym", "A424")
+    path = naming.path("denoised", extension=".json")
+    correction = {"Method": "field map"}
+    warned = {"Kind": "no_t1w", "Level": "warning", "Text": "No T1w."}
+    sidecar = {"Warnings": [warned], "DistortionCorrection": correction, "RepetitionTime": 2.0}
+    files.write_json(path, sidecar)
+    record = outputs.write_record(tmp_path, naming.stem, "series", "made", [path])
+
+    def told() -> tuple[list[str], object]:
+        found = warnings_of_series(tmp_path, naming.stem)
+        return [one.text for one in found], distortion_of_series(tmp_path, naming.stem)
+
+    read: list[Path] = []
+    read_json = outputs.read_json
+    monkeypatch.setattr(outputs, "read_json", lambda one: read.append(one) or read_json(one))
+    assert told() == (["No T1w."], correction)
+    assert path not in read, "a complete recording costs reading its records, not its sidecars"
+    files.write_json(path, sidecar | {"Warnings": ["No T1w.", "Another."]})
+    assert told() == (["No T1w.", "Another."], correction), "the file has another size"
+    kept = {name: files.read_json(record)[name] for name in ("Configuration", "Outputs")}
+    files.write_json(record, kept)
+    assert told() == (["No T1w.", "Another."], correction), "a record of an older version"

@@ -80,3 +80,10 @@ def test_runs_are_compared_as_numbers() -> None:
 def test_files_of_a_cohort_name_a_task_that_all_share() -> None:
     assert common_stem(["sub-01_task-a_run-1", "sub-02_task-a"]) == "group_task-a"
     assert common_stem(["sub-01_task-a", "sub-02"]) == "group"
+
+
+def test_entities_of_a_name_can_be_changed() -> None:
+    """A name is taken apart once; whoever changes its entities changes a copy."""
+    entities = parse("sub-01_task-rest_bold.nii.gz").entities
+    entities["sub"] = "02"
+    assert parse("sub-01_task-rest_bold.nii.gz").entities == {"sub": "01", "task": "rest"}
