@@ -93,6 +93,12 @@ def test_the_tools_tell_a_refusal_in_one_line(
     assert last.startswith(f"brainlm: {tmp_path / 'p'}")
     assert last.endswith("cannot be written (Disk quota exceeded); free some space, or have the "
                          "quota raised")  # fmt: skip
+    assert not (tmp_path / "p").exists()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a").touch()
+    assert brainlm.main(["phantom", str(kept), "--subjects", "1", "--volumes", "3"]) == 1
+    assert (kept / "a").exists()
 
 
 @pytest.mark.parametrize(("number", "refused"), [(errno.EBUSY, 2), (errno.ESTALE, 3)])

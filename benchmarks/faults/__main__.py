@@ -18,7 +18,7 @@ from benchmarks.faults import page
 from benchmarks.faults.fault import Fault, NotTried, Result
 
 # Each has FAULTS, its rows of the table.
-MODULES = ("hostile", "names", "network", "fuzzing", "disks")
+MODULES = ("hostile", "names", "network", "fuzzing", "disks", "filesystems")
 
 
 def table() -> list[Fault]:

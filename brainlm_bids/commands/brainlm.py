@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -284,27 +286,42 @@ def _phantom(args: argparse.Namespace) -> None:
 
     kinds = ("none", "low", "high")
     switches = {name.replace("-", "_") for name in PHANTOM_SWITCHES}
-    out = write_phantom(
-        args.out,
-        n_subjects=args.subjects,
-        n_sessions=args.sessions,
-        n_runs=args.runs,
-        n_volumes=args.volumes,
-        tr=args.tr,
-        voxel=args.voxel,
-        motion=args.motion if args.motion in kinds else Path(args.motion),
-        seed=args.seed,
-        distortion=args.distortion,
-        phase_encoding=args.phase_encoding,
-        fieldmaps=tuple(args.fieldmaps),
-        sbref=args.sbref,
-        slices=args.slices,
-        multiband=args.multiband,
-        echoes=tuple(args.echoes),
-        lesion=args.lesion,
-        **{name: getattr(args, name) for name in switches},
-    )
+    with _whole(args.out):
+        out = write_phantom(
+            args.out,
+            n_subjects=args.subjects,
+            n_sessions=args.sessions,
+            n_runs=args.runs,
+            n_volumes=args.volumes,
+            tr=args.tr,
+            voxel=args.voxel,
+            motion=args.motion if args.motion in kinds else Path(args.motion),
+            seed=args.seed,
+            distortion=args.distortion,
+            phase_encoding=args.phase_encoding,
+            fieldmaps=tuple(args.fieldmaps),
+            sbref=args.sbref,
+            slices=args.slices,
+            multiband=args.multiband,
+            echoes=tuple(args.echoes),
+            lesion=args.lesion,
+            **{name: getattr(args, name) for name in switches},
+        )
     print(out)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Remove what a failure leaves in a new or empty folder: a second call would refuse it."""
+    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    try:
+        yield
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(folder)  # libraries do not tell it
+        raise
 
 
 def _score(args: argparse.Namespace) -> None:

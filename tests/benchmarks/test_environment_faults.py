@@ -18,6 +18,13 @@ def test_a_cache_on_a_full_disk() -> None:
         pytest.skip(result.why_not)
 
 
+@pytest.mark.parametrize("name", ["no-locks", "stale", "silly"])
+def test_no_change_is_lost_on_a_network_file_system(name: str) -> None:
+    (fault,) = chosen([f"filesystems/{name}"])
+    result = try_fault(fault, 1.0)
+    assert result.good, result.worst.told
+
+
 @pytest.mark.parametrize(
     ("outcome", "fault"),
     [

@@ -1,0 +1,144 @@
+"""Faults of network file systems, quotas and clocks, by a library that stands before the C one."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.faults.calls import SOURCE, left_over, run, trial
+from benchmarks.faults.fault import Fault, NotTried, Trial
+
+CODE = Path(__file__).with_name("filesystem_shim.c")
+PROCESSES, TIMES = 4, 5
+PATIENCE_S = 120
+QUOTA_BYTES = 200_000
+# Reads a file that all share, adds a line, and writes it again; half a second between two.
+ADD = """
+import sys, time
+from pathlib import Path
+from brainlm_bids.bids.dataset import ignore
+for k in range(int(sys.argv[3])):
+    ignore(Path(sys.argv[1]), [f"line-{sys.argv[2]}-{k}"])
+    time.sleep(float(sys.argv[4]))
+"""
+LEAST = f"{PROCESSES} processes change one file, {TIMES} times each: no change is lost, none hangs"
+
+
+class Spoiled(NamedTuple):
+    """A row: what is done to the file system, and seconds between two changes."""
+
+    name: str
+    about: str
+    environment: Mapping[str, str]
+    pause: float = 0.05
+
+
+ROWS = (
+    Spoiled(
+        "no-locks",
+        "`flock` is not supported (ENOLCK), nor are hard links (EPERM)",
+        {"FAULTS_FLOCK": str(errno.ENOLCK), "FAULTS_LINK": str(errno.EPERM)},
+    ),
+    Spoiled(
+        "no-flock",
+        "`flock` is not supported (EOPNOTSUPP)",
+        {"FAULTS_FLOCK": str(errno.EOPNOTSUPP)},
+    ),
+    Spoiled("busy", "every third rename fails: EBUSY", {"FAULTS_RENAME": str(errno.EBUSY)}),
+    Spoiled("stale", "every third rename fails: ESTALE", {"FAULTS_RENAME": str(errno.ESTALE)}),
+    Spoiled("slow", "every fsync takes 0.2 s longer", {"FAULTS_FSYNC": "200"}),
+    Spoiled("silly", "files that are removed while open stay as `.nfs…`", {"FAULTS_SILLY": "1"}),
+    Spoiled("clock", "the clock goes back by an hour", {"FAULTS_CLOCK": "3600"}, 1.0),
+)
+
+
+def shim(folder: Path) -> Path:
+    """Compile the library. NotTried where there is no compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise NotTried("no C compiler on this machine")
+    library = folder / "shim.so"
+    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(CODE), "-ldl"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotTried("the C compiler refuses the library")
+    return library
+
+
+def _shared(row: Spoiled, folder: Path, _seconds: float) -> list[Trial]:
+    """Processes change one file of an output folder at the same time."""
+    library, out = shim(folder), folder / "out"
+    out.mkdir()
+    environment = {**os.environ, **row.environment, "PYTHONPATH": str(SOURCE)}
+    environment |= {"LD_PRELOAD": str(library), "FAULTS_PREFIX": str(out)}
+    started = time.monotonic()
+    words = [sys.executable, "-W", "ignore", "-c", ADD, str(out)]
+    processes = [
+        subprocess.Popen(
+            [*words, str(k), str(TIMES), str(row.pause)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in range(PROCESSES)
+    ]
+    told = [_end_of(process) for process in processes]
+    seconds = time.monotonic() - started
+    lines = (out / ".bidsignore").read_text().split() if (out / ".bidsignore").exists() else []
+    wanted = {f"line-{k}-{n}" for k in range(PROCESSES) for n in range(TIMES)}
+    faults = [text[-300:] for text in told if text]
+    faults += [f"{len(wanted - {*lines})} changes are lost"] if wanted - {*lines} else []
+    faults += [f"{name} was left" for name in left_over(out)]
+    faults += [f"{path.name} was left" for path in out.rglob(".nfs*")]
+    return [Trial(not faults, "; ".join(faults), seconds)]
+
+
+def _end_of(process: "subprocess.Popen[str]") -> str:
+    """What a process told of errors; that it hangs, if it does."""
+    try:
+        _, told = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return f"hangs: killed after {PATIENCE_S} s"
+    return told if process.returncode else ""
+
+
+def _quota(folder: Path, _seconds: float) -> Sequence[Trial]:
+    """Write simulated data beyond a quota, and again without it."""
+    library, out, counter = shim(folder), folder / "out", folder / "counter"
+    counter.write_bytes(bytes(8))
+    environment = {
+        "LD_PRELOAD": str(library),
+        "FAULTS_PREFIX": str(out),
+        "FAULTS_WRITE": str(errno.EDQUOT),
+        "FAULTS_BUDGET": str(QUOTA_BYTES),
+        "FAULTS_COUNTER": str(counter),
+    }
+    words = ["-m", "brainlm_bids.commands.brainlm", "phantom", str(out)]
+    command = [sys.executable, *words, "--subjects", "1", "--volumes", "5", "--voxel", "6"]
+    first = run(command, environment)
+    faults = first.faults + ([f"exit code {first.code}"] if first.code != 1 else [])
+    last = (first.text.strip().splitlines() or [""])[-1]
+    faults += [] if "(Disk quota exceeded); free some space" in last else [f"told {last!r}"]
+    faults += [f"{name} was left" for name in left_over(out)]
+    again = run(command, {})
+    faults += [f"exit code {again.code} without it"] if again.code else []
+    return [trial("phantom", faults, first, again)]
+
+
+FAULTS = (
+    *(Fault(f"filesystems/{row.name}", row.about, LEAST, partial(_shared, row)) for row in ROWS),
+    Fault(
+        "filesystems/quota",
+        "a quota of 200 kB (EDQUOT) where `brainlm phantom` writes",
+        "one line that names the file, exit code 1; then the same command succeeds",
+        _quota,
+    ),
+)
