@@ -1,8 +1,8 @@
 """Faults: `python -m benchmarks.faults [--only NAME…] [--out DIR] [--seconds N] [--page FILE]`.
 
-Hostile files, fuzzed parsers, bad networks: each is tried, and judged by the least that is asked
-for. Written are `faults.tsv` and `faults.md`, the table of the documentation. The exit code is 1 if
-one did not hold.
+Hostile files, fuzzed parsers, bad networks, killed calls: each is tried, and judged by the least
+that is asked for. Written are `faults.tsv` and `faults.md`, the table of the documentation. The
+exit code is 1 if one did not hold.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.faults import page
 from benchmarks.faults.fault import Fault, NotTried, Result
 
 # Each has FAULTS, its rows of the table.
-MODULES = ("hostile", "names", "network", "fuzzing", "disks", "filesystems")
+MODULES = ("hostile", "names", "network", "fuzzing", "disks", "filesystems", "kills")
 
 
 def table() -> list[Fault]:
