@@ -122,6 +122,14 @@ def _homeless(home: str | None, folder: Path) -> Call:
     return Call(folder, {"HOME": home, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None})
 
 
+def _home_elsewhere(folder: Path) -> Call:
+    """With a home folder that cannot be made either, by root or anybody."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "file"
+    file.touch()
+    return _homeless(str(file / "home"), folder)
+
+
 def _two_processes(folder: Path) -> Call:
     return Call(folder, options=("--nprocs", "2"))
 
@@ -167,8 +175,13 @@ PLACES = (
         call=partial(_homeless, None),
     ),
     Place(
-        *("home-elsewhere", "HOME is a folder that is not there", DONE, _nothing),
-        call=partial(_homeless, "/no/such/folder"),
+        *(
+            "home-elsewhere",
+            "HOME is a folder that is not there and cannot be made",
+            DONE,
+            _nothing,
+        ),
+        call=_home_elsewhere,
     ),
     Place(
         "no-shared-memory",
