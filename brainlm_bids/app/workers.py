@@ -9,10 +9,12 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import signal
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -29,6 +31,8 @@ PRELOADED = "brainlm_bids.app.preloaded"
 GRACE = 2.0  # seconds that a worker has to remove the files that it was writing
 # between -1000 and 1000: the kernel should kill a worker before the process that can report it
 OOM_SCORE = "500"
+SHARE = 0.9  # of the memory, that steps may take
+KILLED = "a process died: it was killed from outside, or a library crashed"
 
 
 class WorkersPlugin(MultiProcPlugin):
@@ -47,7 +51,10 @@ class WorkersPlugin(MultiProcPlugin):
 
     def __init__(self, plugin_args: dict[str, Any], verbose: int = 0) -> None:
         self._verbose = verbose
-        values = {"memory_gb": 0.9 * machine.available_memory() / 1e9, "raise_insufficient": False}
+        values = {
+            "memory_gb": SHARE * machine.available_memory() / 1e9,
+            "raise_insufficient": False,
+        }
         super().__init__(plugin_args=values | plugin_args)
         self.pool = self._new_pool()
         self._submitted: dict[int, tuple[Any, bool]] = {}
@@ -139,7 +146,10 @@ class WorkersPlugin(MultiProcPlugin):
         _end_workers()
         old.shutdown(wait=False)
         self._broken, self._workers = False, set()
-        reason = self._why()
+        before, self._kills = self._kills, machine.oom_kills()
+        reason = KILLED
+        if before is not None and self._kills is not None and self._kills > before:
+            reason = too_little_memory([self._submitted[taskid][0] for taskid in lost])
         if len(lost) == 1:
             self._fail(lost[0], f"brainlm_bids.errors.UserError: {reason}")
             return
@@ -151,20 +161,31 @@ class WorkersPlugin(MultiProcPlugin):
         lines = text.splitlines(keepends=True)
         self._taskresult[taskid] = {"result": None, "traceback": lines, "taskid": taskid}
 
-    def _why(self) -> str:
-        before, self._kills = self._kills, machine.oom_kills()
-        if before is None or self._kills is None or self._kills <= before:
-            return "a process died: it was killed from outside, or a library crashed"
-        memory = machine.available_memory() / 1e9
-        return (
-            f"out of memory: a process was killed at the limit of {memory:.1f} GB; give more "
-            "memory, or fewer processes (--nprocs)"
-        )
-
     def stop(self) -> None:
         """End the workers: they have `GRACE` seconds to clean up, then they are killed."""
         _end_workers()
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def too_little_memory(nodes: Sequence[Any]) -> str:
+    """Why steps failed that were killed for want of memory, and how much would do for each alone.
+
+    Parameters
+    ----------
+    nodes
+        Those that were running; they know how much they are expected to take
+        (`workflows.nodes.make_node`).
+    """
+    limit = machine.available_memory() / 1e9
+    step = max((float(getattr(node, "expected_gb", 0)) for node in nodes), default=0.0)
+    # as much as this process has, and the part that the plugin leaves free
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    enough = (step + own) / SHARE
+    number = f"{enough:.1f} GB would do for one step at a time: " if enough > limit else ""
+    return (
+        f"out of memory: a process was killed at the limit of {limit:.1f} GB; {number}give more "
+        "memory, or fewer processes (--nprocs)"
+    )
 
 
 def _end_workers() -> None:

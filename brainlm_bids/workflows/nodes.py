@@ -63,7 +63,7 @@ def make_node(
     interface.inputs.n_threads = settings.omp_nthreads
     interface.inputs.use_gpu = _on_gpu(getattr(interface.inputs, "device", "cpu"))
     available = settings.mem or memory
-    return engine.Node(
+    node = engine.Node(
         interface,
         name=name,
         # a node must not require more than there is, or the plugin would refuse the whole graph
@@ -71,6 +71,9 @@ def make_node(
         mem_gb=min(memory, available),
         overwrite=True if always else None,
     )
+    # what it takes wherever it runs, for the message when that was too much
+    node.expected_gb = memory
+    return node
 
 
 def _on_gpu(device: str) -> bool:

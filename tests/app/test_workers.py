@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine
 
-from brainlm_bids.app import machine
+from brainlm_bids.app import machine, workers
 from brainlm_bids.app.status import read_crashes
 from brainlm_bids.app.workers import GRACE, WorkersPlugin
 from brainlm_bids.phantom import write_phantom
@@ -142,6 +143,19 @@ def test_want_of_memory_is_told_from_other_kills(
     assert found is not None
     assert found.reason.startswith("out of memory") and "2.0 GB" in found.reason
     assert not found.skipped
+
+
+@pytest.mark.parametrize(("expected", "told"), [(3.6, 4.0), (1.0, None)])
+def test_the_memory_that_would_do_is_told(
+    expected: float, told: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine tenths of it are for the step and the main process, here without any memory."""
+    monkeypatch.setattr(machine, "available_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr(workers.resource, "getrusage", lambda _: types.SimpleNamespace(ru_maxrss=0))
+    small, large = (types.SimpleNamespace(expected_gb=gb) for gb in (0.5, expected))
+    reason = workers.too_little_memory([small, large])
+    assert ("would do" in reason) == (told is not None)
+    assert told is None or f"; {told:.1f} GB would do" in reason
 
 
 def test_a_worker_that_hears_nothing_is_killed(tmp_path: Path) -> None:
