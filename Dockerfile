@@ -86,8 +86,9 @@ RUN --mount=type=secret,id=ca,target=/run/host/ca.crt \
 # what the room of resources imports, and no more: a change elsewhere must not bring them anew
 COPY brainlm_bids/__init__.py brainlm_bids/amount.py brainlm_bids/annex.py brainlm_bids/bars.py \
      brainlm_bids/bounds.py brainlm_bids/errors.py brainlm_bids/files.py \
-     brainlm_bids/image_files.py brainlm_bids/image_headers.py brainlm_bids/messages.py \
-     brainlm_bids/notices.py brainlm_bids/progress.py brainlm_bids/remaining.py \
+     brainlm_bids/image_files.py brainlm_bids/image_headers.py brainlm_bids/locks.py \
+     brainlm_bids/messages.py brainlm_bids/notices.py brainlm_bids/progress.py \
+     brainlm_bids/remaining.py brainlm_bids/system_errors.py brainlm_bids/temporary.py \
      brainlm_bids/values.py /src/brainlm_bids/
 COPY brainlm_bids/parcels/__init__.py /src/brainlm_bids/parcels/__init__.py
 COPY brainlm_bids/resources /src/brainlm_bids/resources
