@@ -34,6 +34,7 @@ NETWORKS: dict[type[BrainLMConfig] | type[ViTMAEConfig], Any] = {
 # The stored tables were computed in float32 by other versions of torch, where sin(5000 rad) is
 # accurate to 3e-4.
 POSITION_TOLERANCE = 1e-3
+ALIGNMENT = 64  # bytes, of tensors that torch allocates
 
 
 @dataclass(frozen=True)
@@ -305,11 +306,20 @@ def _assemble(config: ModelConfig, state: dict[str, Tensor], file: Path) -> Netw
     for key, table in network.fixed_tensors().items():
         if not torch.allclose(state[key].float(), table, rtol=0, atol=POSITION_TOLERANCE):
             raise UserError(f"{file}: {key} is not the fixed position table; the file is damaged")
-    weights = {key: state[key].float().contiguous() for key in expected}
+    weights = {key: _aligned(state[key].float().contiguous()) for key in expected}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise UserError(f"{file}: contains weights that are not finite; the file is damaged")
     network.module.load_state_dict(weights, strict=True, assign=True)
     return network
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The same values where torch would place them.
+
+    Tensors of a .safetensors lie wherever its header ends. Products of small matrices are rounded
+    in another order there, and the same weights from another file would give other last digits.
+    """
+    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
 def _check_family(config: ModelConfig, state: dict[str, Tensor], file: Path) -> None:

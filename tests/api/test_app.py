@@ -77,8 +77,8 @@ def test_embeddings_are_those_of_the_app(
         np.testing.assert_allclose(out.to_frame()["onset"], windows["onset"], rtol=1e-6)
         np.testing.assert_allclose(out.windows, _numbers(windows), atol=1e-5)
         np.testing.assert_allclose(out.recording, _numbers(whole)[0], atol=1e-5)
-        # from the series that the App wrote: but for the rounding of float32, since the App computes
-        # the tokens of all parcels in the last layer, and the API those that it returns
+        # from the series that the App wrote: but for the rounding of float32, since the App
+        # computes the tokens of all parcels in the last layer, and the API those that it returns
         robust = next(folder.rglob(f"{stem}_*desc-robust_timeseries.tsv"))
         again = model.embed(robust, already_scaled=True)
         np.testing.assert_allclose(again.windows, _numbers(windows), atol=2e-6)

@@ -48,9 +48,10 @@ def test_the_node_does_what_the_step_does(
     assert np.allclose(affine, run.affine)
     assert np.abs(bold - expected.bold)[expected.brain_mask].max() < 1
     summary = payloads.load(steps.EchoSummary, outputs.combination)
-    assert (summary.t2star, summary.plausible) == (expected.summary.t2star, True)
+    assert summary.t2star == pytest.approx(expected.summary.t2star, rel=1e-6)
+    assert summary.plausible
     motion = payloads.load(steps.Motion, outputs.motion)
-    assert np.allclose(motion.matrices, expected.motion.matrices)
+    assert np.allclose(motion.matrices, expected.motion.matrices, atol=1e-5)
     # what was put aside is gone
     assert {path.name.split(".")[0] for path in (tmp_path / "node").iterdir()} == {
         *("bold", "boldref", "brain_mask", "seen", "motion", "combination", "resources"),

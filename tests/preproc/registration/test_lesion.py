@@ -104,7 +104,8 @@ def test_the_affine_stage_does_not_see_the_lesion(head: Head, tmp_path: Path) ->
     fixed = healthy.astype(np.float32), affine
 
     def there(image: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-        pull = registration._affine_pull(fixed, (image, affine), 1, str(tmp_path), hidden)
+        levels = registration.COARSE, registration.MIDDLE
+        pull = registration._affine_pull(fixed, (image, affine), 1, str(tmp_path), hidden, levels)
         return apply(pull, points)
 
     right = there(healthy, None)
