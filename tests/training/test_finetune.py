@@ -1,10 +1,13 @@
 """`brainlm finetune`: the head, the folds, what is known of a test fold, planted effects."""
 
 import dataclasses
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
@@ -349,25 +352,42 @@ def test_the_encoder_learns_and_is_loaded_again(
 
 
 @pytest.mark.parametrize(
-    "task",
+    ("task", "launches"),
     [
-        ("--target", "age", "--split", "--readouts", "linear", "--permutations", 9),
-        ("--future", 1, "--folds", 2),
+        (
+            ("--target", "age", "--split", "--readouts", "linear", "--permutations", 9),
+            ("one", "two", "nodes"),
+        ),
+        (("--future", 1, "--folds", 2), ("one", "two")),
     ],
 )
 def test_two_processes_learn_what_one_does(
-    cohort: tuple[Path, Path], checkpoint: Path, tmp_path: Path, task: tuple[object, ...]
+    cohort: tuple[Path, Path],
+    checkpoint: Path,
+    tmp_path: Path,
+    task: tuple[object, ...],
+    launches: tuple[str, ...],
 ) -> None:
-    """Batches of 5 in two processes: shares of 3 and 2, and of 1 and none."""
+    """Batches of 5 in two processes: shares of 3 and 2, and of 1 and none.
+
+    Two launches of torchrun that find each other are two nodes: the same bytes as two processes.
+    """
     words = ["-m", "brainlm_bids.commands.brainlm", "finetune", checkpoint, cohort[0], "RUN", *task]
     words += ["--bids-dir", cohort[1], "--epochs", 2, "--batch", 5, "--micro-batch", 2, "--offline"]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
-    launch += ["--nproc-per-node", "2"]
-    for name, before in (("one", []), ("two", launch)):
+    for name in launches:
+        n, before = _launch(name)
         command = [str(tmp_path / name) if one == "RUN" else str(one) for one in (*before, *words)]
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count(".tsv") == 1  # one of them speaks
+        # torchrun sets it only where a machine has several processes
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        started = [
+            subprocess.Popen(
+                [sys.executable, *command], stdout=PIPE, stderr=PIPE, text=True, env=environment
+            )
+            for _ in range(n)
+        ]
+        said = [one.communicate() for one in started]
+        assert [one.returncode for one in started] == [0] * n, [text[1][-2000:] for text in said]
+        assert sum(text[0].count(".tsv") for text in said) == 1  # one of them speaks
     tables = sorted((tmp_path / "one").rglob("*.tsv"))
     assert any(file.name == "curves.tsv" for file in tables)
     for file in tables:
@@ -375,6 +395,37 @@ def test_two_processes_learn_what_one_does(
         theirs = files.read_rows(tmp_path / "two" / file.relative_to(tmp_path / "one"))
         for a, b in zip(ours, theirs, strict=True):
             assert {key: _value(b[key]) for key in b} == {key: _near(a[key]) for key in a}
+    for name in launches[2:]:
+        same = _files(tmp_path / "two")
+        assert {path.suffix for path in same} >= {".tsv", ".safetensors"}
+        assert _files(tmp_path / name) == same
+
+
+def _launch(name: str) -> tuple[int, list[str]]:
+    """How many calls a launch is, and what stands before the words of each."""
+    torchrun = ["-m", "torch.distributed.run", "--local-addr", "localhost"]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-id", "nodes", "--nnodes", "2"]
+    meeting += ["--rdzv-endpoint", f"localhost:{_free_port()}"]
+    return {
+        "one": (1, []),
+        "two": (1, [*torchrun, "--standalone", "--nproc-per-node", "2"]),
+        "nodes": (2, [*torchrun, *meeting, "--nproc-per-node", "1"]),
+    }[name]
+
+
+def _files(run: Path) -> dict[Path, bytes]:
+    """The files of a run, but the records of calls and the page, which name it."""
+    return {
+        path.relative_to(run): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.parent.name != "logs" and path.suffix != ".html"
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return int(one.getsockname()[1])
 
 
 def _value(text: str) -> float | str:
