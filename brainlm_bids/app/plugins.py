@@ -21,23 +21,28 @@ LARGEST_PLUGIN_FILE = 1 << 16
 
 
 class PluginFile(NamedTuple):
-    """Name and arguments of a Nipype plugin, and seconds between two polls of its jobs."""
+    """Name and arguments of a Nipype plugin, and how it asks a scheduler.
+
+    poll: seconds between two polls of its jobs; nodes_per_job: nodes that are submitted together.
+    """
 
     name: str
     arguments: dict[str, Any]
     poll: float
+    nodes_per_job: int = 1
 
 
 def make_plugin(settings: Settings, progress: NodeProgress) -> tuple[Any, float]:
     """The plugin that runs a graph, and seconds between two polls of its jobs."""
     from nipype.pipeline import plugins
 
+    from brainlm_bids.app.several_nodes import several_nodes
     from brainlm_bids.app.workers import WorkersPlugin
 
-    name, poll = "MultiProc", POLL_HERE
+    name, poll, nodes_per_job = "MultiProc", POLL_HERE, 1
     arguments: dict[str, Any] = {"n_procs": settings.nprocs}
     if settings.use_plugin is not None:
-        name, arguments, poll = read_plugin_file(settings.use_plugin)
+        name, arguments, poll, nodes_per_job = read_plugin_file(settings.use_plugin)
     elif settings.mem is not None:
         arguments["memory_gb"] = settings.mem
     arguments["status_callback"] = progress
@@ -49,7 +54,10 @@ def make_plugin(settings: Settings, progress: NodeProgress) -> tuple[Any, float]
         name, arguments = "Linear", {"status_callback": progress}
     if name == "MultiProc":
         return _reporting(WorkersPlugin, progress)(arguments, settings.verbose), poll
-    plugin = _reporting(getattr(plugins, f"{name}Plugin"), progress)
+    engine = getattr(plugins, f"{name}Plugin")
+    if nodes_per_job > 1:
+        engine = several_nodes(engine, nodes_per_job)
+    plugin = _reporting(engine, progress)
     return plugin(plugin_args=arguments), poll
 
 
@@ -71,10 +79,13 @@ def _without_workers() -> OSError | None:
 def _reporting(plugin: type, progress: NodeProgress) -> Any:
     """The same plugin, which reports a failure as soon as its crash file is written.
 
-    Nipype's status callback comes before the file in the plugins that distribute nodes.
+    Nipype's status callback comes before the file in the plugins that distribute nodes. Its report
+    takes lines only, but a job that ended without a result comes as one text.
     """
 
     def _report_crash(self: Any, node: Any, result: Any = None) -> str:
+        if result is not None and isinstance(result["traceback"], str):
+            result = {**result, "traceback": result["traceback"].splitlines(keepends=True)}
         path = plugin._report_crash(self, node, result=result)  # type: ignore[attr-defined]
         progress.report_failure(node)
         return str(path)
@@ -98,6 +109,7 @@ def read_plugin_file(path: Path) -> PluginFile:
         name, arguments = str(values["plugin"]), dict(values.get("plugin_args") or {})
         poll = values.get("poll_seconds")
         poll = None if poll is None else float(poll)
+        nodes_per_job = int(values.get("nodes_per_job", 1))
     except UserError as error:
         raise UserError(f"--use-plugin {error}") from None
     except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError) as error:
@@ -113,11 +125,18 @@ def read_plugin_file(path: Path) -> PluginFile:
             f"--use-plugin {path}: {name} returns before its jobs have run; use one that waits "
             "for them, such as SLURM, SGE, PBS, LSF or Condor"
         )
+    if nodes_per_job < 1:
+        raise UserError(f"--use-plugin {path}: nodes_per_job is {nodes_per_job}; give 1 or more")
     if not issubclass(plugin, plugins.base.SGELikeBatchManagerBase):
+        if nodes_per_job > 1:
+            raise UserError(
+                f"--use-plugin {path}: nodes_per_job is for plugins that submit jobs, such as "
+                f"SLURM, and {name} does not; leave it out"
+            )
         return PluginFile(name, arguments, poll or POLL_HERE)
     # Nipype names the jobs after it; sudo, cron and containers do not set it
     os.environ.setdefault("LOGNAME", _user())
-    return PluginFile(name, arguments, poll or POLL_SCHEDULER)
+    return PluginFile(name, arguments, poll or POLL_SCHEDULER, nodes_per_job)
 
 
 def _user() -> str:

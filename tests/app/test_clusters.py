@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -22,7 +23,7 @@ import yaml
 from real_engines import as_somebody, folder_for_all, need_image, need_slurm, wait_for
 
 from brainlm_bids import files
-from brainlm_bids.app.plugins import read_plugin_file
+from brainlm_bids.app.plugins import make_plugin, read_plugin_file
 from brainlm_bids.app.resources import find_resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.dataset import moved_source, write_atlas_files, write_dataset_files
@@ -166,7 +167,7 @@ def test_plugin_files_are_what_nipype_takes(
 
     monkeypatch.delenv("LOGNAME", raising=False)
     path = RECIPES / "nipype" / f"{name}.yml"
-    given, arguments, seconds = read_plugin_file(path)
+    given, arguments, seconds, _ = read_plugin_file(path)
     assert (given, seconds) == (plugin, poll)
     if plugin == "MultiProc":
         # a node that asks for more than there is must not end the call
@@ -185,6 +186,8 @@ def test_plugin_files_are_what_nipype_takes(
         ("plugin: Slrum", "no plugin 'Slrum'.*SLURM"),
         ("- plugin", "is not YAML"),
         ("plugin: SLURM\npoll_seconds: soon", "is not YAML"),
+        ("plugin: SLURM\nnodes_per_job: 0", "nodes_per_job is 0"),
+        ("plugin: MultiProc\nnodes_per_job: 8", "MultiProc does not"),
     ],
 )
 def test_a_plugin_that_cannot_work_is_refused_before_anything_runs(
@@ -196,6 +199,72 @@ def test_a_plugin_that_cannot_work_is_refused_before_anything_runs(
     chosen = settings(tmp_path, use_plugin=path, model=("none",), **embedded)
     with pytest.raises(UserError, match=said):
         find_resources(chosen)
+
+
+def tripled(number: int) -> int:
+    if number == 0:
+        raise ValueError("cannot be tripled")
+    if number == 1:
+        import os
+
+        os.kill(os.getpid(), 9)
+    return 3 * number
+
+
+class Told:
+    """What a plugin says about its nodes."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, str] = {}
+
+    def __call__(self, node: Any, status: str) -> None:
+        self.ended[node.name] = status
+
+    def report_failure(self, node: Any) -> None:
+        assert self.ended[node.name] == "exception"
+
+
+def test_nodes_that_share_a_job_fail_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five nodes, two in a job: one fails, one is killed, and the others of their jobs run."""
+    from nipype.interfaces.utility import Function
+    from nipype.pipeline import engine
+
+    commands = {
+        "sbatch": f'echo x >>"{tmp_path}/jobs"; bash "${{@: -1}}" >/dev/null 2>&1\n'
+        f'echo Submitted batch job "$(wc -l <"{tmp_path}/jobs")"',
+        "squeue": "true",
+    }
+    for name, body in commands.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("LOGNAME", "somebody")
+    workflow = engine.Workflow("triple", base_dir=str(tmp_path))
+    for number in range(5):
+        node = engine.Node(Function(["number"], ["out"], tripled), f"of_{number}")
+        node.inputs.number = number
+        workflow.add_nodes([node])
+    workflow.config["execution"] = {
+        "crashdump_dir": str(tmp_path),
+        "crashfile_format": "txt",
+        "poll_sleep_duration": "0.1",
+        "job_finished_timeout": "0.1",
+    }
+    path = tmp_path / "plugin.yml"
+    path.write_text("plugin: SLURM\nnodes_per_job: 2")
+    told = Told()
+    plugin, _ = make_plugin(settings(tmp_path, use_plugin=path), told)
+    with pytest.raises(RuntimeError):
+        workflow.run(plugin=plugin)
+    failed = {"of_0": "exception", "of_1": "exception"}
+    assert told.ended == {**failed, "of_2": "end", "of_3": "end", "of_4": "end"}
+    assert (tmp_path / "jobs").read_text().count("x") == 3
+    # by the number that the scheduler gave it
+    assert "Job id (1) finished" in next(tmp_path.glob("crash*of_1*")).read_text()
 
 
 @pytest.mark.parametrize(("gpus", "auto"), [(0, False), (2, True)])
