@@ -72,7 +72,11 @@ def content_of(path: Path, largest: int = LARGEST_TABLE) -> bytes:
             "its kind may hold; is it the right file?"
         )
     with path.open("rb") as stream:
-        return stream.read(largest + 1)
+        # `read` makes room for all that it may read: the bound alone would be gigabytes
+        content = stream.read(size + 1)
+        if len(content) > size:  # it has grown since, or its size is not known (/proc)
+            content += stream.read(largest - size)
+        return content
 
 
 def check_json_size(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brainlm_bids import files
+from brainlm_bids import bounds, files
 from brainlm_bids.errors import UserError
 
 
@@ -167,3 +168,31 @@ def test_checksums(tmp_path: Path) -> None:
     assert files.file_sha256(path) == files.sha256("abc") == files.sha256("a", b"bc") == known
     array = np.arange(6, dtype="<i2").reshape(2, 3)
     assert files.sha256(array.T) == files.sha256(np.ascontiguousarray(array.T).data)
+
+
+def test_reading_takes_the_memory_of_the_file_and_not_of_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "small.json"
+    path.write_text('{"a": 1}')
+    tracemalloc.start()
+    try:
+        assert files.read_json(path) == {"a": 1}
+        assert files.read_bytes(path) == b'{"a": 1}'
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_whole_up_to_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "growing.tsv"
+    path.write_bytes(b"0123456789" * 3)
+    monkeypatch.setattr(bounds, "check_regular", lambda path: 10)
+    assert bounds.content_of(path) == b"0123456789" * 3
+    assert bounds.content_of(path, 20) == b"0123456789" * 2 + b"0"  # a byte more, as a sign
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
+def test_a_file_without_a_known_size_is_read() -> None:
+    assert b"Pid:" in bounds.content_of(Path("/proc/self/status"))

@@ -259,6 +259,7 @@ def parcellation_stage(label: str) -> str:
 TOLD = ("Warnings", "DistortionCorrection")
 
 
+@lru_cache(16)  # planning asks for the same several times in a row
 def record_path(output_dir: Path, stem: str, stage: str) -> Path:
     """Where the record of a run's stage lies."""
     return output_dir / "logs" / "records" / f"{stem}_{stage}.json"
