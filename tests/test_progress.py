@@ -405,7 +405,8 @@ def test_no_thread_is_left_after_an_error() -> None:
 
 def test_an_interrupt_ends_the_process_at_once() -> None:
     code = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs it with &
 from brainlm_bids.progress import Progress
 with Progress() as progress:
     for item in progress.each(["a"]):
