@@ -7,6 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.fault import Trial
@@ -16,6 +17,25 @@ from brainlm_bids.errors import UserError
 MOST_SECONDS, MOST_MEGABYTES = 1.0, 200.0
 # The process ends here: a bomb must not take the machine along.
 PATIENCE_S, ROOM_BYTES = 20, 3 << 30
+
+
+def forked(run: Callable[[int], object]) -> tuple[bytes, int]:
+    """What a child process writes, and the status with which it ends.
+
+    Parameters
+    ----------
+    run
+        Called in the child with the pipe's end to write to; it ends the process.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        run(writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        content = stream.read()
+    return content, os.waitpid(child, 0)[1]
 
 
 def in_own_process(function: Callable[[], object], *, must_refuse: bool) -> Trial:
@@ -28,16 +48,8 @@ def in_own_process(function: Callable[[], object], *, must_refuse: bool) -> Tria
     must_refuse
         Whether to return is a fault.
     """
-    reader, writer = os.pipe()
     started = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _run(function, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        text = stream.read()
-    _, status = os.waitpid(child, 0)
+    text, status = forked(partial(_run, function))
     seconds = time.monotonic() - started
     if not text:
         return Trial(False, f"the process was killed (signal {status & 127})", seconds)

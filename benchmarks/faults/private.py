@@ -6,9 +6,11 @@ import pickle
 import subprocess
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.fault import NotTried, Trial
+from benchmarks.faults.measure import forked
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # CLONE_NEWNS, CLONE_NEWUSER of Linux
 
@@ -21,15 +23,7 @@ def in_private(function: Callable[[], Sequence[Trial]]) -> Sequence[Trial]:
     NotTried
         If this system lets no user have mounts.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _run(function, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        content = stream.read()
-    os.waitpid(child, 0)
+    content, _ = forked(partial(_run, function))
     kind, value = pickle.loads(content) if content else ("crashed", "the process was killed")
     if kind == "refused":
         raise NotTried(f"no mounts of one's own on this system ({value})")
