@@ -5,6 +5,7 @@ They take volumes and masks, and return transforms, operators, and numbers to ju
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,14 +193,20 @@ def coregister(
     flat = shown
     if distortion is not None:
         flat, own = distortion.undistorted(shown), distortion.undistorted(own, 0) > 0.5
-    masks = {"fixed_mask": t1w_mask, "moving_mask": own}
-    matrix = register_rigid(t1w, t1w_affine, flat, affine, **masks, seed=seed, quick=True)
+    register = partial(
+        register_rigid,
+        *(t1w, t1w_affine, flat, affine),
+        fixed_mask=t1w_mask,
+        moving_mask=own,
+        seed=seed,
+    )
     healthy = t1w_mask if t1w_lesion is None else t1w_mask & ~t1w_lesion
     surface = boundary.white_surface(t1w, t1w_affine, healthy, seed)
-    refined = boundary.refine(surface, flat, affine, own, matrix)
+    refined = boundary.refine(surface, flat, affine, own, register(quick=True))
     method = "boundary"
     if refined is None:
-        method, refined = "mutual information", matrix
+        # nothing refines it: the images are compared on finer grids
+        method, refined = "mutual information", register()
     contrast, cost = quality.at_boundary(surface, flat, affine, own, refined)
     overlap = quality.overlap_in_view(t1w_mask, t1w_affine, own, affine, invert(refined))
     found = Quality(contrast, cost, overlap=overlap)

@@ -1,6 +1,7 @@
 """Numbers that judge a registration: closed forms, and good and failed registrations told apart."""
 
-from typing import Literal
+import sys
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from brainlm_bids.notices import Kind
 from brainlm_bids.preproc import steps
 from brainlm_bids.preproc.affine import apply, invert
 from brainlm_bids.preproc.registration import boundary, brain, quality
+from brainlm_bids.preproc.registration.ants import register_rigid
 from brainlm_bids.preproc.registration.quality import Quality, registration_warnings
 from brainlm_bids.preproc.registration.transforms import resample_to
 
@@ -156,6 +158,28 @@ def test_a_suspect_registration_leaves_the_run_its_own_brain(scene: Scene) -> No
     assert registration_warnings(found.quality)
     assert found.mask_source == "BOLD"
     np.testing.assert_array_equal(found.brain_mask, own)
+
+
+def test_without_a_boundary_the_fine_grids_decide(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coarse start is good enough only where something refines it."""
+    found = []
+
+    def register(*images: Any, quick: bool = False, **options: Any) -> np.ndarray:
+        found.append((quick, register_rigid(*images, quick=quick, **options)))
+        return found[-1][1]
+
+    step = sys.modules[steps.coregister.__module__]
+    monkeypatch.setattr(step, "register_rigid", register)
+    monkeypatch.setattr(boundary, "refine", lambda *_: None)
+    own = scene.bold_brain
+    given = scene.t1w, scene.affine, scene.brain
+    result = steps.coregister(scene.bold, scene.bold_affine, own, *given)
+    assert result.method == "mutual information"
+    assert [quick for quick, _ in found] == [True, False]
+    np.testing.assert_array_equal(result.matrix, found[1][1])
+    assert not np.array_equal(result.matrix, found[0][1])
 
 
 def test_the_steps_carry_the_numbers(scene: Scene, head: Head) -> None:
