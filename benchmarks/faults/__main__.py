@@ -18,7 +18,19 @@ from benchmarks.faults import page
 from benchmarks.faults.fault import Fault, NotTried, Result
 
 # Each has FAULTS, its rows of the table.
-MODULES = ("hostile", "names", "network", "fuzzing", "disks", "filesystems", "kills")
+MODULES = (
+    "hostile",
+    "names",
+    "network",
+    "fuzzing",
+    "disks",
+    "filesystems",
+    "kills",
+    "signals",
+    "crowd",
+    "soak",
+    "versions",
+)
 
 
 def table() -> list[Fault]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults import kills, processes
+from benchmarks.faults import kills, processes, versions
 
 LEAVES = """
 import os, subprocess, sys, tempfile, time
@@ -72,3 +72,14 @@ def test_moments_are_spread_over_the_time() -> None:
     found = kills.moments(40.0, 20)
     assert np.array_equal(np.floor(np.array(found) / 2), np.arange(20))
     assert found == kills.moments(40.0, 20) != kills.moments(40.0, 20, seed=2)
+
+
+def test_outputs_of_another_version_are_whole(tmp_path: Path) -> None:
+    """Records tell sizes of sidecars: another version of another length would be a damaged one."""
+    made, path = {"Name": "brainlm-bids", "Version": "0.1.9.dev0"}, tmp_path / "a.json"
+    path.write_text(json.dumps({"GeneratedBy": made, "BIDSVersion": "1.10.0"}))
+    size = path.stat().st_size
+    versions.made_by_another(tmp_path)
+    found = json.loads(path.read_text())
+    assert found == {"GeneratedBy": made | {"Version": "1.2.0.dev1"}, "BIDSVersion": "1.10.0"}
+    assert path.stat().st_size == size
