@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import yaml
 from real_engines import as_somebody, folder_for_all, need_image, need_slurm, wait_for
+from simulated_cohort import write_cohort
 
 from brainlm_bids import files
 from brainlm_bids.app.plugins import make_plugin, read_plugin_file
@@ -739,6 +740,44 @@ def test_nipypes_own_plugin_runs_the_nodes(tmp_path: Path, monkeypatch: pytest.M
         jobs = list(work.rglob("slurm-*.out"))
         assert len(jobs) == (5 if name == "slurm" else 0), "a job of SLURM for each node"
     assert found[0] == found[1]
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("slurm")
+def test_the_group_level_is_the_same_with_every_plugin(tmp_path: Path) -> None:
+    """Nodes in jobs of SLURM, in worker processes and one after another: the same bytes."""
+    raw, made = write_cohort(tmp_path / "cohort", 3)
+    slurm = {"plugin": "SLURM", "poll_seconds": 1, "nodes_per_job": 3}
+    slurm["plugin_args"] = {"sbatch_args": "--time=00:10:00 --cpus-per-task=1 --mem=2000"}
+    found = []
+    for plugin in (slurm, {"plugin": "MultiProc"}, {"plugin": "Linear"}):
+        name = plugin["plugin"]
+        # the same path each time, since files name the folder
+        out, work = tmp_path / "out", tmp_path / f"work_{name}"
+        shutil.copytree(made, out)
+        (tmp_path / "plugin.yml").write_text(yaml.safe_dump(plugin))
+        command = [sys.executable, "-m", "brainlm_bids", str(raw), str(out), "group", *EMBEDDED]
+        command += ["--use-plugin", str(tmp_path / "plugin.yml"), "-w", str(work)]
+        command += ["--model", "random:tiny", "--nprocs", "2"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(
+            {
+                path.relative_to(out): path.read_bytes()
+                for path in out.rglob("*")
+                if path.suffix in {".tsv", ".json", ".nii", ".gz", ".svg"}
+                and out / "logs" not in path.parents
+            }
+        )
+        n_jobs = len(list(work.rglob("slurm-*.out")))
+        n_nodes = len(list(work.rglob("pyscript_*.py")))
+        assert (n_jobs > 0) is (name == "SLURM")
+        assert 2 * n_jobs < n_nodes or name != "SLURM"
+        shutil.move(out, tmp_path / f"out_{name}")
+    assert any("sub-01" in str(path) and "embeddings" in path.name for path in found[0])
+    for other in found[1:]:
+        assert sorted(found[0]) == sorted(other)
+        assert [path for path in other if other[path] != found[0][path]] == []
 
 
 @pytest.fixture(scope="module")
