@@ -31,6 +31,8 @@ CANNOT_WRITE = {
     errno.EBUSY: "another program holds it",
     errno.ETXTBSY: "another program holds it",
 }
+# With which only writing is refused; with the others, reading may be.
+ONLY_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ETXTBSY})
 # With which network file systems refuse for a moment, and seconds between attempts.
 FOR_A_MOMENT = frozenset({errno.EBUSY, errno.ESTALE, errno.ETXTBSY, errno.EAGAIN, errno.EINTR})
 PAUSES = 0.1, 0.5, 2.0
@@ -57,6 +59,8 @@ def in_one_line(error: BaseException, otherwise: str = "a file") -> str | None:
 
     >>> in_one_line(OSError(28, "No space left on device", "out/a.tsv"))
     'out/a.tsv: cannot be written (No space left on device); free some space'
+    >>> in_one_line(OSError(5, "Input/output error", "in/a.tsv"))
+    'in/a.tsv: cannot be read or written (Input/output error); see whether the disk is damaged'
     >>> in_one_line(OSError(24, "Too many open files"))
     'Too many open files; raise the limit of open files (ulimit -n)'
     >>> in_one_line(KeyError("x")) is None
@@ -70,10 +74,23 @@ def in_one_line(error: BaseException, otherwise: str = "a file") -> str | None:
         return f"{error.strerror}; name one with the variable TMPDIR"
     if error.errno in CANNOT_WRITE:
         where = error.filename or otherwise
-        return f"{where}: cannot be written ({error.strerror}); {CANNOT_WRITE[error.errno]}"
+        deed = _deed(error.errno, Path(os.fsdecode(where)))
+        return f"{where}: cannot be {deed} ({error.strerror}); {CANNOT_WRITE[error.errno]}"
     if error.errno in LIMITS:
         return f"{error.strerror}; {LIMITS[error.errno]}"
     return None
+
+
+def _deed(number: int, where: Path) -> str:
+    """What the system refused to do with a file, as far as its error and permissions tell."""
+    if number in ONLY_WRITING:
+        return "written"
+    if number not in (errno.EACCES, errno.EPERM):
+        return "read or written"
+    if os.access(where, os.F_OK) and not os.access(where, os.R_OK):
+        return "read"
+    # a folder that may not be searched hides whether the file exists
+    return "written" if os.access(where.parent, os.X_OK) else "read or written"
 
 
 def refusal(folder: Path, size: int = PROBE) -> OSError | None:

@@ -3,7 +3,8 @@
 A process that is killed removes nothing. So each temporary file is locked while it is written, and
 the system releases the lock when the process ends, however it ends. What lies there unlocked was
 left behind: a later call removes it. Calls that run at the same time, also on other machines, do
-not touch each other's files.
+not touch each other's files. Where locks do not reach other machines, what nobody has written to
+for a day was left behind.
 """
 
 import contextlib
@@ -17,8 +18,11 @@ from functools import lru_cache, partial
 from multiprocessing import util
 from pathlib import Path
 
+from brainlm_bids.locks import reach_others
+
 PREFIX = ".tmp-"
-# Where a file system has no locks, only time tells that nobody writes any more; seconds.
+# Where a file system has no locks that all machines see, only time tells that nobody writes any
+# more; seconds.
 ABANDONED_AFTER = 24 * 3600
 # What distinguishes our folders in a folder that all programs of a machine share.
 OURS = "brainlm-bids"
@@ -123,7 +127,7 @@ def _removed(path: Path) -> bool:
     except OSError:  # gone by now, or of another user
         return False
     try:
-        if not _is_abandoned(handle):
+        if not _is_abandoned(handle, path):
             return False
         if is_folder:
             shutil.rmtree(path, ignore_errors=True)
@@ -136,14 +140,18 @@ def _removed(path: Path) -> bool:
         os.close(handle)
 
 
-def _is_abandoned(handle: int) -> bool:
+def _is_abandoned(handle: int, path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return time.time() - os.fstat(handle).st_mtime > ABANDONED_AFTER
-    return True
+        return _is_old(handle)
+    return reach_others(path) or _is_old(handle)
+
+
+def _is_old(handle: int) -> bool:
+    return time.time() - os.fstat(handle).st_mtime > ABANDONED_AFTER
 
 
 @contextlib.contextmanager
@@ -173,7 +181,7 @@ def _may_be_taken(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return _is_abandoned(handle)
+        return _is_abandoned(handle, path)
     finally:
         os.close(handle)
 

@@ -1,6 +1,7 @@
 """What disks, memory and limits refuse is one line with the remedy, whoever told it first."""
 
 import errno
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -28,7 +29,40 @@ def test_what_the_system_refuses_has_a_remedy(error: Exception, says: str) -> No
     told = in_one_line(error)
     assert told is not None and says in told and "\n" not in told
     if isinstance(error, OSError) and error.errno in system_errors.CANNOT_WRITE:
-        assert told.startswith("out/a: cannot be written (")
+        reading = "" if error.errno in system_errors.ONLY_WRITING else "read or "
+        assert told.startswith(f"out/a: cannot be {reading}written (")
+
+
+def told_to_nobody(paths: tuple[Path, Path], answers: "multiprocessing.SimpleQueue[str]") -> None:
+    os.setuid(65534)
+    secret, shut = paths
+    for action in (secret.read_text, (shut / "a.tsv").touch):
+        try:
+            action()
+        except PermissionError as error:
+            answers.put(in_one_line(error) or "")
+        else:
+            answers.put("allowed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_file_that_may_not_be_read_is_not_told_as_one_that_may_not_be_written(
+    tmp_path: Path,
+) -> None:
+    secret, shut = tmp_path / "secret.json", tmp_path / "shut"
+    secret.write_text("{}")
+    secret.chmod(0)
+    shut.mkdir()
+    for folder in (shut, tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    process = context.Process(target=told_to_nobody, args=((secret, shut), answers))
+    process.start()
+    read, written = answers.get(), answers.get()
+    process.join()
+    assert read.startswith(f"{secret}: cannot be read (Permission denied)")
+    assert written.startswith(f"{shut / 'a.tsv'}: cannot be written (Permission denied)")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from brainlm_bids.annex import (
     absent_among,
     annex_key,
@@ -29,12 +27,14 @@ from brainlm_bids.annex import (
 )
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_json, write_json
+from brainlm_bids.locks import acquire, locked
 
 LOG = logging.getLogger("brainlm_bids")
 PROGRAM = "datalad"
 SIDECAR = ".json"  # which stay: they are small, and tell which images a run needs
 _TOGETHER = 500  # files in one command line
 _BUSY = ("transfer already in progress", "unable to take transfer lock")
+_TURN = 600.0  # s to wait for the calls that write or drop
 _WAIT, _TRIES = 2.0, 150  # s between tries, and their number, while another call fetches a file
 
 
@@ -167,8 +167,7 @@ class Fetcher:
     def __init__(self, output_dir: Path, call: str, *, drops: bool) -> None:
         self._folder = output_dir / "logs" / "fetched"
         self._journal = self._folder / f"{call}.json"
-        self._alive = FileLock(_lock_of(self._journal))
-        self._turn = FileLock(self._folder / ".lock", timeout=600)
+        self._alive: Any = None
         self._drops = drops
         self._got: dict[Path, str] = {}  # with their keys
         self._refused: set[Path] = set()
@@ -176,15 +175,15 @@ class Fetcher:
 
     def __enter__(self) -> "Fetcher":
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._alive.acquire()
-        with self._turn:
+        self._alive = acquire(_lock_of(self._journal))
+        with self._turn():
             self._write()
             if self._drops:
                 self._adopt()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._turn:
+        with self._turn():
             self._uses = set()
             if self._got:
                 self._write()  # the next call drops what this one could not
@@ -194,9 +193,12 @@ class Fetcher:
             if not self._got:
                 _lock_of(self._journal).unlink(missing_ok=True)
 
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self._folder / ".lock", _TURN)
+
     def use(self, paths: Iterable[Path]) -> None:
         """Tell other calls which files this one still needs, before it looks whether they exist."""
-        with self._turn:
+        with self._turn():
             self._uses = {annexed_place(path) for path in paths}
             self._write()
 
@@ -206,7 +208,7 @@ class Fetcher:
         keys = {place: annex_key(place) or "" for place in wanted.values()}
         if self._drops:
             self._got |= {place: key for place, key in keys.items() if place.suffix != SIDECAR}
-            with self._turn:
+            with self._turn():
                 self._write()
         faults = self._get_in_turn(list(keys))
         still = {place for place in keys if is_absent(place)}
@@ -235,7 +237,7 @@ class Fetcher:
         """
         if not self._drops:
             return
-        with self._turn:
+        with self._turn():
             self._uses = {annexed_place(path) for path in needed}
             used = self._uses | self._used_by_others()
             keys = {annex_key(place) or self._got.get(place, "") for place in used}
@@ -301,9 +303,10 @@ def _read(journal: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _if_dead(journal: Path) -> Iterator[bool]:
     """Whether the call that keeps a journal has ended; its lock is held meanwhile."""
-    lock = FileLock(_lock_of(journal))
+    from filelock import Timeout
+
     try:
-        lock.acquire(timeout=0)
+        lock = acquire(_lock_of(journal), patience=0)
     except Timeout:
         yield False
         return

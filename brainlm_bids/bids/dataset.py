@@ -27,6 +27,7 @@ from brainlm_bids.files import (
     write_tsv,
 )
 from brainlm_bids.locks import locked
+from brainlm_bids.temporary import PREFIX, remove_abandoned
 
 BIDS_VERSION = "1.11.0"
 CODE_URL = "https://github.com/brainlm-bids/brainlm-bids"
@@ -84,8 +85,13 @@ def ignore(output_dir: Path, patterns: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def dataset_lock(output_dir: Path) -> Iterator[None]:
-    """Hold the lock of an output folder; UserError if another call does not let go of it."""
+    """Hold the lock of an output folder; UserError if another call does not let go of it.
+
+    What calls that were killed with it have left of the data set's own files is removed: commands
+    that only read an output folder, and note something there, search it no further.
+    """
     with locked(output_dir / "logs" / ".lock", LOCK_S):
+        remove_abandoned(output_dir.glob(f"{PREFIX}*"))
         yield
 
 

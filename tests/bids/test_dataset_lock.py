@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from brainlm_bids.bids import dataset
+from brainlm_bids.bids.dataset import ignore
 from brainlm_bids.errors import UserError
+from brainlm_bids.temporary import temporary_file
 
 HOLDS = """
 import sys, time
@@ -36,3 +38,14 @@ def test_a_lock_that_is_not_let_go_is_told_and_one_of_a_killed_call_is_free(
     began = time.monotonic()
     dataset.ignore(tmp_path, ["x"])
     assert "x" in (tmp_path / ".bidsignore").read_text() and time.monotonic() - began < 1
+
+
+def test_the_lock_clears_what_a_killed_holder_has_left(tmp_path: Path) -> None:
+    """Commands that only read an output folder note things there, and search it no further."""
+    left = tmp_path / ".tmp-0abc-.bidsignore"
+    left.touch()
+    with temporary_file(tmp_path, "index.html") as written:  # by a call that lives
+        ignore(tmp_path, ["brainlm_store"])
+        assert written.exists()
+    assert not left.exists()
+    assert "brainlm_store" in (tmp_path / ".bidsignore").read_text()
