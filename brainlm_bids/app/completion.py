@@ -43,6 +43,20 @@ def withdraw(output_dir: Path, runs: Iterable[Run]) -> None:
             _file(output_dir, session).unlink(missing_ok=True)
 
 
+def is_told(output_dir: Path, rows: Iterable[Mapping[str, str | None]]) -> bool:
+    """Whether the sessions of a call are complete, and an earlier one got to its end with them.
+
+    Parameters
+    ----------
+    output_dir
+        The folder of derivatives.
+    rows
+        Of the call's status table.
+    """
+    sessions = {(row["participant_id"] or "", row["session_id"] or "") for row in rows}
+    return all(_file(output_dir, one).exists() for one in sessions if one[0])
+
+
 def tell_complete(settings: Settings, rows: Sequence[Mapping[str, str | None]]) -> None:
     """Bring the files of the sessions of a call up to date.
 

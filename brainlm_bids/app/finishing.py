@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from brainlm_bids.app.completion import tell_complete
+from brainlm_bids.app.completion import is_told, tell_complete
 from brainlm_bids.app.dataset import write_methods, write_methods_beside_results, write_reports
 from brainlm_bids.app.figures import draw_missing
 from brainlm_bids.app.index import enter_into_index, index_again, is_entered
@@ -75,10 +75,12 @@ def finish(
         write_status(settings.output_dir, run_id, rows)
         with progress.doing("methods text"):
             code = EXIT_OK if stopped else write_methods_beside_results(settings, about)
-        if not stopped and any(row.status != CACHED for row in rows):
-            code = max(code, _write_pages(settings, runs, progress))
         texts = as_texts(rows)
-        if not is_entered(settings, texts):
+        # a call that was killed may have computed all of them, and written no page
+        cached = all(row.status == CACHED for row in rows) and is_told(settings.output_dir, texts)
+        if not stopped and not cached:
+            code = max(code, _write_pages(settings, runs, progress))
+        if not (cached and is_entered(settings, texts)):
             with progress.doing(INDEX):
                 entered = enter_into_index(settings, run_id, runs, texts, stopped=stopped)
             code = max(code, entered)

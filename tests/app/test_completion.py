@@ -71,22 +71,30 @@ def test_a_call_about_one_task_knows_of_the_failure_of_another(tmp_path: Path) -
     assert marks(tmp_path) == {"sub-01_ses-1.tsv": ["done"]}
 
 
-def test_calls_write_it_and_take_it_back(tmp_path: Path) -> None:
-    (tmp_path / "bids").mkdir()
-    series = {task: tmp_path / f"sub-01_task-{task}_timeseries.npy" for task in ("a", "b")}
+class Series:
+    """Given series of one subject, and calls on some of them."""
 
-    def write(task: str, columns: int = N_PARCELS, seed: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.out = folder, folder / "out"
+        (folder / "bids").mkdir()
+
+    def path(self, task: str) -> Path:
+        return self.folder / f"sub-01_task-{task}_timeseries.npy"
+
+    def write(self, task: str, columns: int = N_PARCELS, seed: int = 0) -> None:
         values = np.random.default_rng(seed).normal(10_000, 40, (60, columns))
-        np.save(series[task], values)
+        np.save(self.path(task), values)
 
-    def call(*tasks: str) -> int:
-        given = [str(series[task]) for task in tasks]
+    def call(self, *tasks: str) -> int:
         always = ["--timeseries-tr", "2", "--model", "none", "--offline", "--nprocs", "1"]
-        always += ["--atlas", "A424approx", "-w", str(tmp_path / "work")]
-        folders = [str(tmp_path / "bids"), str(tmp_path / "out")]
-        return bids_app.main([*folders, "participant", "--timeseries", *given, *always])
+        always += ["--atlas", "A424approx", "-w", str(self.folder / "work")]
+        words = [str(self.folder / "bids"), str(self.out), "participant", "--timeseries"]
+        return bids_app.main([*words, *(str(self.path(task)) for task in tasks), *always])
 
-    out = tmp_path / "out"
+
+def test_calls_write_it_and_take_it_back(tmp_path: Path) -> None:
+    series = Series(tmp_path)
+    out, write, call = series.out, series.write, series.call
     write("a")
     write("b", columns=423)
     assert call("a", "b") == 1
@@ -100,3 +108,23 @@ def test_calls_write_it_and_take_it_back(tmp_path: Path) -> None:
     write("b", columns=423)
     assert call("a", "b") == 1
     assert marks(out) == {}
+
+
+def test_the_next_call_writes_the_pages_of_one_that_was_killed_before_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All recordings are complete, and pages are those of before, or none."""
+    series = Series(tmp_path)
+    series.write("a")
+    assert series.call("a") == 0
+    page, mark = series.out / "sub-01.html", next((series.out / "logs/complete").iterdir())
+    written = page.stat().st_mtime_ns
+    assert series.call("a") == 0
+    assert page.stat().st_mtime_ns == written  # there was nothing to do
+    page.unlink()
+    mark.unlink()  # as at the beginning of a call that computes
+    capsys.readouterr()
+    assert series.call("a") == 0
+    assert "1 cached" in capsys.readouterr().err
+    assert "task-a" in page.read_text()
+    assert mark.exists()

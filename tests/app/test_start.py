@@ -86,7 +86,8 @@ def test_nothing_heavy_is_imported_to_plan_or_to_find_all_complete(
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     monkeypatch.setenv("BRAINLM_BIDS_HOME", str(tmp_path))
     _complete(bids_app.parse(words))
-    for _ in range(2):  # the first call writes methods text and index
+    _start(*words, home=tmp_path)  # writes pages
+    for _ in range(2):  # methods text and index are written again
         heavy, told = _start(*words, home=tmp_path)
         assert heavy == []
         assert "2 cached" in told
