@@ -226,11 +226,11 @@ def held_out(
         for rows, (_, n_classes) in zip(shuffled, targets, strict=True)
     ]
     for split in splits(people, OUTER_FOLDS, seed):
-        scores = rotated_features(features, split[0], None)
+        rotated = rotated_features(features, split[0], None)
         for place, (target, n_classes) in enumerate(targets):
             fit = logistic_fit(n_classes) if n_classes else fit_ridge
             columns = np.vstack([target, shuffled[place]])
-            predictions[place][:, split[1]] = fit(scores, columns, split, people, seed)
+            predictions[place][:, split[1]] = fit(rotated, columns, split, people, seed)
     found = []
     for (target, n_classes), others, guesses in zip(targets, shuffled, predictions, strict=True):
         measure = "balanced_accuracy" if n_classes else "pearson_r"

@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainlm_bids.cohort.folds import Split, splits
 from brainlm_bids.cohort.permutations import permutation_p, permuted_targets, within_fold_p
-from brainlm_bids.cohort.readouts import Fit, fit_ridge, logistic_fit, rotated_features
+from brainlm_bids.cohort.readouts import (
+    Fit,
+    Rotated,
+    fit_ridge,
+    logistic_fit,
+    rotated_features,
+)
 from brainlm_bids.cohort.scores import (
     Score,
     classification_scores,
@@ -31,6 +37,18 @@ Predictor = Callable[[Array, NDArray[np.str_], Split, int, int], Array]
 OUTER_FOLDS = 5
 MAXIMUM_REPEATS = 10
 UNITS_FITTED = 10_000  # repeats × units stays below this, for time
+
+
+class Target(NamedTuple):
+    """What is decoded: (U,) numbers, or indices of `n_classes` classes."""
+
+    values: ArrayLike
+    n_classes: int = 0
+
+    @property
+    def array(self) -> Array:
+        """(U,) as floating-point numbers."""
+        return np.asarray(self.values, dtype=np.float64)
 
 
 class Decoded(NamedTuple):
@@ -191,24 +209,75 @@ def decode(
     >>> decode(signal, signal[:, 0], people, seed=0).scores["r2"].value > 0.9
     True
     """
-    values = np.asarray(target, dtype=np.float64)
+    return decode_together(
+        features,
+        [Target(target, n_classes)],
+        subjects,
+        confounds=confounds,
+        n_permutations=n_permutations,
+        seed=seed,
+        folds=folds,
+        sites=sites,
+    )[0]
+
+
+def decode_together(
+    features: ArrayLike,
+    targets: Sequence[Target],
+    subjects: Sequence[str],
+    *,
+    confounds: Array | None = None,
+    n_permutations: int = 0,
+    seed: int = 0,
+    folds: Folds | None = None,
+    sites: Sites = NO_SITES,
+) -> list[Decoded]:
+    """Decode several targets of the same units: what `decode` returns for each of them.
+
+    They share the folds, and what is done to the features in each, which takes most of the time
+    where features are wide.
+
+    Parameters
+    ----------
+    features, subjects, confounds, n_permutations, seed, folds, sites
+        As in `decode`.
+    targets
+        Of the same units.
+
+    Returns
+    -------
+    list of Decoded
+        In the order of the targets.
+
+    Raises
+    ------
+    UserError
+        If there are too many confounds for the units.
+    """
     people = np.asarray(subjects)
-    given = folds or sites.folds(subjects, OUTER_FOLDS, n_repeats(len(values)), seed)
-    shuffled = permuted_targets(values, people, n_permutations, seed, sites=sites.strata or None)
-    fit = fit_ridge if n_classes == 0 else logistic_fit(n_classes)
+    given = folds or sites.folds(subjects, OUTER_FOLDS, n_repeats(len(people)), seed)
+    permuted = [
+        permuted_targets(one.array, people, n_permutations, seed, sites=sites.strata or None)
+        for one in targets
+    ]
+    model = _Linear(features, confounds, sites)
     everything = []
     for repeat, outer in enumerate(given):
-        columns = np.vstack([values, shuffled]) if repeat == 0 else values[None]
-        everything.append(
-            _cross_validated(
-                _Linear(features, confounds, sites, fit), columns, people, outer, seed + repeat
-            )
-        )
+        tasks = [
+            _Task(np.vstack([one.array, others]) if repeat == 0 else one.array[None], one.n_classes)
+            for one, others in zip(targets, permuted, strict=True)
+        ]
+        everything.append(_cross_validated(model, tasks, people, outer, seed + repeat))
     rows = _tested(given[0])
     where = _sites_of(rows, sites)
-    p = permutation_p(everything[0][:, rows], values[rows], shuffled[:, rows], n_classes, where)
-    total = np.sum([of_repeat[0] for of_repeat in everything], axis=0)
-    return _decoded(total / len(given), values, people, p, given, n_classes, seed, sites)
+    found = []
+    for k, (one, others) in enumerate(zip(targets, permuted, strict=True)):
+        first = everything[0][k][:, rows]
+        p = permutation_p(first, one.array[rows], others[:, rows], one.n_classes, where)
+        total = np.sum([of_repeat[k][0] for of_repeat in everything], axis=0)
+        mean = total / len(given)
+        found.append(_decoded(mean, one.array, people, p, given, one.n_classes, seed, sites))
+    return found
 
 
 def decode_by(
@@ -363,8 +432,8 @@ def linear_predictions(
     people = np.asarray(subjects)
     columns = np.asarray(target, dtype=np.float64)[None]
     fit = fit_ridge if n_classes == 0 else logistic_fit(n_classes)
-    scores = rotated_features(features, split[0], None)
-    return fit(scores, columns, split, people, seed)[0]
+    rotated = rotated_features(features, split[0], None)
+    return fit(rotated, columns, split, people, seed)[0]
 
 
 def score(
@@ -396,33 +465,42 @@ def score(
 
 
 class _Linear(NamedTuple):
-    """How features (U, F) become predictions: what is done to them in each split, and the model."""
+    """What is done to features (U, F) in each split."""
 
     features: ArrayLike
     confounds: Array | None
     sites: Sites
-    fit: Fit
 
-    def predict(self, columns: Array, split: Split, people: NDArray[np.str_], seed: int) -> Array:
-        """(M, n_test, C) predictions of M targets (M, U)."""
+    def prepare(self, split: Split) -> Rotated:
+        """The features of all units, from which the training rows' are known."""
         features = self.sites.prepare(np.asarray(self.features), split)
-        scores = rotated_features(features, split[0], self.confounds)
-        return self.fit(scores, columns, split, people, seed)
+        return rotated_features(features, split[0], self.confounds)
+
+
+class _Task(NamedTuple):
+    """M targets (M, U) of one kind."""
+
+    columns: Array
+    n_classes: int
+
+    @property
+    def fit(self) -> Fit:
+        return logistic_fit(self.n_classes) if self.n_classes else fit_ridge
 
 
 def _cross_validated(
     model: _Linear,
-    columns: Array,
+    tasks: Sequence[_Task],
     people: NDArray[np.str_],
     outer: Sequence[Split],
     seed: int,
-) -> Array:
-    """(M, U, C) predictions of the M rows of `columns` (M, U), each with its subject left out."""
-    predictions: Array | None = None
+) -> list[Array]:
+    """For each task (M, U, C) predictions of its targets, each unit's with its subject left out."""
+    predictions = [
+        np.full((len(one.columns), len(people), one.n_classes or 2), np.nan) for one in tasks
+    ]
     for split in outer:
-        fitted = model.predict(columns, split, people, seed)
-        if predictions is None:
-            predictions = np.full((len(columns), len(people), fitted.shape[2]), np.nan)
-        predictions[:, split[1]] = fitted
-    assert predictions is not None
+        rotated = model.prepare(split)
+        for one, guesses in zip(tasks, predictions, strict=True):
+            guesses[:, split[1]] = one.fit(rotated, one.columns, split, people, seed)
     return predictions

@@ -2,8 +2,9 @@
 
 The penalty is chosen in inner folds of whole subjects. Features are standardised, and confounds
 regressed out of them, by the training rows alone (Snoek et al. 2019). Penalised linear models do
-not change when features are rotated, so wide features (89,676 correlations) are replaced by N
-numbers with the same scalar products: the same predictions at a fraction of the time.
+not change when features are rotated, so of wide features (89,676 correlations) only the scalar
+products of the rows are kept, or N numbers that have them: the same predictions at a fraction of
+the time.
 
 References
 ----------
@@ -13,6 +14,8 @@ neuroimaging data. NeuroImage 184:741-760.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,8 +27,6 @@ from brainlm_bids.cohort.logistic import probabilities
 from brainlm_bids.errors import UserError
 
 Array = NDArray[np.float64]
-# scores (N, R), targets (M, N), split, subjects (N,), seed -> predictions of the test rows
-Fit = Callable[[Array, Array, Split, NDArray[np.str_], int], Array]
 INNER_FOLDS = 3
 # Rows have a mean square of 1, so a penalty is the noise-to-signal ratio of a random-effects model.
 ALPHAS = tuple(10.0 ** np.arange(-2, 4.0))
@@ -34,8 +35,36 @@ BLOCK = 8192  # features at a time …
 VALUES = 1 << 24  # … and fewer where there are many rows: values in memory
 
 
-def rotated_features(features: ArrayLike, train: Indices, confounds: Array | None) -> Array:
-    """Rotate the standardised features into at most N dimensions.
+@dataclass(frozen=True)
+class Rotated:
+    """Standardised features of N rows, up to a rotation.
+
+    Parameters
+    ----------
+    narrow
+        (N, F) the features, if F ≤ N.
+    products
+        (N, N) the scalar products of the rows of wider features, of which no others are needed.
+    """
+
+    narrow: Array | None = None
+    products: Array | None = None
+
+    @cached_property
+    def scores(self) -> Array:
+        """(N, R), R ≤ N, whose rows have these scalar products; narrow features as they are."""
+        if self.narrow is not None:
+            return self.narrow
+        assert self.products is not None
+        return _factor(self.products.copy())
+
+
+# features, targets (M, N), split, subjects (N,), seed -> predictions of the test rows
+Fit = Callable[[Rotated, Array, Split, NDArray[np.str_], int], Array]
+
+
+def rotated_features(features: ArrayLike, train: Indices, confounds: Array | None) -> Rotated:
+    """Standardise features, and rotate them into at most N dimensions.
 
     The scalar products of the rows are those of the features, divided by their number. Mean,
     confounds and scale are fitted to the training rows alone. Features that do not vary there
@@ -53,8 +82,8 @@ def rotated_features(features: ArrayLike, train: Indices, confounds: Array | Non
 
     Returns
     -------
-    ndarray
-        (N, R) with R ≤ N; narrow features (F ≤ N) as they are.
+    Rotated
+        Of N rows.
 
     Raises
     ------
@@ -84,11 +113,11 @@ def rotated_features(features: ArrayLike, train: Indices, confounds: Array | Non
         else:
             gram += block @ block.T
     if n_used == 0:
-        return np.zeros((n_rows, 1))
+        return Rotated(np.zeros((n_rows, 1)))
     if narrow:
-        return np.hstack(kept) / math.sqrt(n_used)
+        return Rotated(np.hstack(kept) / math.sqrt(n_used))
     gram /= n_used
-    return _factor(gram)
+    return Rotated(products=gram)
 
 
 def _factor(gram: Array) -> Array:
@@ -109,9 +138,10 @@ def _factor(gram: Array) -> Array:
 def _standardised(block: NDArray, train: Indices, model: Array, inverse: Array) -> Array:
     values = np.array(block, dtype=np.float64)
     known = np.isfinite(values)
-    count = known[train].sum(axis=0)
-    mean = np.where(known, values, 0)[train].sum(axis=0) / np.maximum(count, 1)
-    values = np.where(known, values, mean)
+    if not known.all():
+        count = known[train].sum(axis=0)
+        mean = np.where(known, values, 0)[train].sum(axis=0) / np.maximum(count, 1)
+        values = np.where(known, values, mean)
     size = np.abs(values[train]).max(axis=0)
     values -= model @ (inverse @ values[train])
     scale = values[train].std(axis=0)
@@ -120,14 +150,14 @@ def _standardised(block: NDArray, train: Indices, model: Array, inverse: Array) 
 
 
 def fit_ridge(
-    scores: Array, columns: Array, split: Split, people: NDArray[np.str_], seed: int
+    features: Rotated, columns: Array, split: Split, people: NDArray[np.str_], seed: int
 ) -> Array:
     """Ridge regression of all columns at once, each with the penalty that its inner folds select.
 
     Parameters
     ----------
-    scores
-        (N, R), see `rotated_features`.
+    features
+        See `rotated_features`.
     columns
         (M, N) targets.
     split
@@ -146,7 +176,7 @@ def fit_ridge(
     targets = columns.T
     errors = np.zeros((len(ALPHAS), len(columns)))
     for fitted, held in splits(people[train], INNER_FOLDS, seed):
-        solved = _Ridge(scores, train[fitted], train[held])
+        solved = _Ridge.of(features, train[fitted], train[held])
         for k, alpha in enumerate(ALPHAS):
             guesses = solved.predict(targets[train[fitted]], alpha)
             errors[k] += ((guesses - targets[train[held]]) ** 2).sum(axis=0)
@@ -154,39 +184,63 @@ def fit_ridge(
     best = len(ALPHAS) - 1 - errors[::-1].argmin(axis=0)
     predicted = np.empty((len(columns), len(test), 2))
     predicted[:, :, 1] = targets[train].mean(axis=0)[:, None]
-    solved = _Ridge(scores, train, test)
+    solved = _Ridge.of(features, train, test)
     for k in np.unique(best):
         chosen = best == k
         predicted[chosen, :, 0] = solved.predict(targets[train][:, chosen], ALPHAS[k]).T
     return predicted
 
 
+@dataclass(frozen=True)
 class _Ridge:
     """Ridge regressions on the same rows, of which all share one matrix of products.
 
     It is that of the features, or of the rows if these are fewer, as in scikit-learn's Ridge, whose
     predictions these are: its checks of every fit take nearly all of the time of a small cohort.
+
+    Parameters
+    ----------
+    left, products
+        (n_test, n) and (n, n): n features, or n training rows.
+    known
+        (n_train, n) the features of the training rows, where n is their number.
     """
 
-    def __init__(self, scores: Array, train: Indices, test: Indices) -> None:
-        known, new = scores[train], scores[test]
+    left: Array
+    products: Array
+    known: Array | None = None
+
+    @classmethod
+    def of(cls, features: Rotated, train: Indices, test: Indices) -> "_Ridge":
+        """Centre the features at the mean of the training rows."""
+        if features.products is not None:
+            return cls._of_products(features.products, train, test)
+        known, new = features.scores[train], features.scores[test]
         middle = known.mean(axis=0)
         known -= middle
         new -= middle
-        self._by_row = known.shape[1] > len(known)
-        self._left = new @ known.T if self._by_row else new
-        self._known = None if self._by_row else known
-        self._products = known @ known.T if self._by_row else known.T @ known
+        if known.shape[1] > len(known):
+            return cls(new @ known.T, known @ known.T)
+        return cls(new, known.T @ known, known)
+
+    @classmethod
+    def _of_products(cls, products: Array, train: Indices, test: Indices) -> "_Ridge":
+        """The same from scalar products alone: a matrix product less for each set of rows."""
+        inner, left = products[np.ix_(train, train)], products[np.ix_(test, train)]
+        mean = inner.mean(axis=0)
+        left -= left.mean(axis=1, keepdims=True) + (mean - mean.mean())
+        inner -= mean[:, None] + (mean - mean.mean())
+        return cls(left, inner)
 
     def predict(self, targets: Array, alpha: float) -> Array:
         """(n_test, M) predictions for targets (n_train, M) of the training rows."""
         level = targets.mean(axis=0)
         wanted = targets - level
-        right = wanted if self._known is None else self._known.T @ wanted
-        penalised = self._products.copy()
+        right = wanted if self.known is None else self.known.T @ wanted
+        penalised = self.products.copy()
         penalised[np.diag_indices_from(penalised)] += alpha
         return np.asarray(
-            level + self._left @ cho_solve(cho_factor(penalised, overwrite_a=True), right)
+            level + self.left @ cho_solve(cho_factor(penalised, overwrite_a=True), right)
         )
 
 
@@ -206,9 +260,10 @@ def logistic_fit(n_classes: int) -> Fit:
     """
 
     def fit(
-        scores: Array, columns: Array, split: Split, people: NDArray[np.str_], seed: int
+        features: Rotated, columns: Array, split: Split, people: NDArray[np.str_], seed: int
     ) -> Array:
         train, test = split
+        scores = features.scores
         labels = columns.astype(np.int64)
         losses = np.zeros((len(INVERSE_PENALTIES), len(labels)))
         for fitted, held in splits(people[train], INNER_FOLDS, seed):

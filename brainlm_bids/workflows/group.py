@@ -3,13 +3,13 @@
 statistics: collect (some recordings each) ─► pool
 recordings: scale ─► a node per model
 tables:     connectivity ─► networks;  tables
-            embed (some recordings each) ─► gather ─► decode (target × source) ─► write_decoding
+            embed (some recordings each) ─► gather ─► decode (source × target) ─► write_decoding
             connectivity, tables, gather ─► audit
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from brainlm_bids.interfaces.cohort.figures import DrawCohort
 from brainlm_bids.interfaces.cohort.networks import Connectivity, GroupNetworks
 from brainlm_bids.interfaces.cohort.tables import GroupTables
 from brainlm_bids.interfaces.cohort.tokens import EmbedForDecoding, GatherFeatures
-from brainlm_bids.settings import Settings
+from brainlm_bids.settings import Settings, configuration_hash
 from brainlm_bids.workflows.audit import AuditPlan, add_audit
 from brainlm_bids.workflows.embedding import embedded_together, model_memory, model_node
 from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage, merge
@@ -296,32 +296,50 @@ def _add_decoding(
     key = plan.embeddings
     gather = _add_features(graph, model, stage, plan.sources, key, chosen, settings)
     nodes = []
-    for place, target in enumerate(targets):
-        for source in plan.sources:
-            interface = Decode(
-                source=source.name,
-                units=target["units"],
-                target=target["name"],
-                values=target["values"],
-                classes=target["classes"],
-                subjects=[chosen["recordings"][k[0]]["participant_id"] for k in target["units"]],
-                confounds=plan.confounds[target["name"]],
-                **plan.sites[target["name"]].plain(),
-                permutations=settings.permutations,
-                seed=settings.random_seed,
-            )
-            # the number, since two columns may become the same name in a graph
-            name = node_name(f"decode_{place}_{source.name}", model.label)
-            node = make_node(interface, name, settings, memory=2.0)
-            graph.add(stage, node)
-            if source == CONNECTIVITY_SOURCE:
-                interface.inputs.units = [[model.rows[k] for k in u] for u in target["units"]]
-                graph.connect(connectivity, node, ("features", "features"))
-            else:
-                graph.connect(gather, node, (source.name, "features"))
-            nodes.append(node)
+    for place, source, together in _decoded_together(plan, targets):
+        first = together[0]
+        interface = Decode(
+            source=source.name,
+            units=first["units"],
+            targets=[{key: one[key] for key in Decode.OF_TARGET} for one in together],
+            subjects=[chosen["recordings"][k[0]]["participant_id"] for k in first["units"]],
+            confounds=plan.confounds[first["name"]],
+            **plan.sites[first["name"]].plain(),
+            permutations=settings.permutations,
+            seed=settings.random_seed,
+        )
+        # the number, since two columns may become the same name in a graph
+        name = node_name(f"decode_{place}_{source.name}", model.label)
+        node = make_node(interface, name, settings, memory=2.0)
+        graph.add(stage, node)
+        if source == CONNECTIVITY_SOURCE:
+            interface.inputs.units = [[model.rows[k] for k in u] for u in first["units"]]
+            graph.connect(connectivity, node, ("features", "features"))
+        else:
+            graph.connect(gather, node, (source.name, "features"))
+        nodes.append(node)
     merge(graph, stage, nodes, "decoded", write, "decoded")
     return gather if any(source.kind == LINEAR for source in plan.sources) else None
+
+
+def _decoded_together(
+    plan: DecodingPlan, targets: Sequence[dict[str, Any]]
+) -> Iterator[tuple[int, Source, list[dict[str, Any]]]]:
+    """The place of the first target, a source, and targets that share what is done to its features.
+
+    That takes most of the time of linear readouts: the targets' units, confounds and sites are the
+    same. A probe is trained for each target, in a node of its own.
+    """
+    alike: dict[str, list[int]] = {}
+    for place, target in enumerate(targets):
+        name = target["name"]
+        shared = {"units": target["units"], "confounds": plan.confounds[name]}
+        key = configuration_hash(shared | {"sites": plan.sites[name].plain()})
+        alike.setdefault(key, []).append(place)
+    for source in plan.sources:
+        groups = alike.values() if source.kind == LINEAR else [[k] for k in range(len(targets))]
+        for places in groups:
+            yield places[0], source, [targets[k] for k in places]
 
 
 def _add_features(

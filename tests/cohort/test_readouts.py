@@ -37,10 +37,10 @@ def test_predictions_are_those_of_scikit_learn_on_the_wide_features(kind: str) -
         expected[test] = (_ridge if kind == "ridge" else _logistic)(
             wide, target, train, test, inner
         )
-    fit = readouts.fit_ridge if kind == "ridge" else readouts.logistic_fit(2)
-    model = decoding._Linear(features, confounds, NO_SITES, fit)
+    model = decoding._Linear(features, confounds, NO_SITES)
     outer = list(folds.splits(people, decoding.OUTER_FOLDS, 3))
-    found = decoding._cross_validated(model, target[None], people, outer, 3)
+    task = decoding._Task(target[None], 0 if kind == "ridge" else 2)
+    found = decoding._cross_validated(model, [task], people, outer, 3)[0]
     column = 0 if kind == "ridge" else 1
     np.testing.assert_allclose(found[0][:, column], expected, atol=2e-4 if column else 1e-8)
 
@@ -82,8 +82,8 @@ def test_missing_features_are_the_training_mean() -> None:
     filled[[3, 15], 2] = np.delete(features[:12, 2], 3).mean()
     features[[3, 15], 2] = np.nan
     np.testing.assert_allclose(
-        readouts.rotated_features(features, train, None),
-        readouts.rotated_features(filled, train, None),
+        readouts.rotated_features(features, train, None).scores,
+        readouts.rotated_features(filled, train, None).scores,
         atol=1e-12,
     )
 
@@ -97,6 +97,9 @@ def test_wide_features_keep_their_scalar_products(monkeypatch: pytest.MonkeyPatc
     wanted = _reference_scores(features, train, np.empty((30, 0)))
     for values in (readouts.VALUES, 30 * 7):
         monkeypatch.setattr(readouts, "VALUES", values)
-        found = readouts.rotated_features(features, train, None)
+        rotated = readouts.rotated_features(features, train, None)
+        assert rotated.products is not None
+        np.testing.assert_allclose(rotated.products, wanted @ wanted.T, atol=1e-10)
+        found = rotated.scores
         assert found.shape[1] <= 28
         np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-10)

@@ -123,14 +123,16 @@ def test_units_are_decoded_from_the_mean_of_their_recordings(tmp_path: Path) -> 
     features = rng.standard_normal((40, 5))
     people = [f"s{k:02d}" for k in range(20)]
     age = features[::2, 0] + features[1::2, 0]
+    half = (age > np.median(age)).astype(float)
     np.save(tmp_path / "features.npy", features)
     node = Decode(
         source="motion_linear",
         features=str(tmp_path / "features.npy"),
         units=[[2 * k, 2 * k + 1] for k in range(20)],
-        target="age",
-        values=age.tolist(),
-        classes=[],
+        targets=[
+            {"name": "age", "values": age.tolist(), "classes": []},
+            {"name": "half", "values": half.tolist(), "classes": ["low", "high"]},
+        ],
         subjects=people,
         confounds=[],
         permutations=19,
@@ -138,11 +140,16 @@ def test_units_are_decoded_from_the_mean_of_their_recordings(tmp_path: Path) -> 
     )
     (tmp_path / "node").mkdir()
     node._compute(tmp_path / "node")
-    found = json.loads(Path(node._results["decoded"]).read_text())
+    told = json.loads(Path(node._results["decoded"]).read_text())
     means = features.reshape(20, 2, 5).mean(axis=1)
-    expected = decode(means, age, people, n_permutations=19, seed=1)
-    np.testing.assert_allclose(found["predictions"], expected.predictions, atol=1e-9)
-    assert (found["n_folds"], found["n_repeats"], found["p"]) == (5, 10, expected.p)
+    # together as each alone
+    for found, name, target, n_classes in zip(
+        told, ("age", "half"), (age, half), (0, 2), strict=True
+    ):
+        expected = decode(means, target, people, n_classes=n_classes, n_permutations=19, seed=1)
+        np.testing.assert_allclose(found["predictions"], expected.predictions, atol=1e-9)
+        assert found["target"] == name
+        assert (found["n_folds"], found["n_repeats"], found["p"]) == (5, 10, expected.p)
 
 
 def test_the_session_of_a_unit_is_named_where_it_is_one() -> None:
@@ -172,9 +179,7 @@ def test_probes_read_the_files_of_all_recordings_of_a_unit(
         "source": source,
         "features": str(tmp_path / "files.json"),
         "units": [[2 * k, 2 * k + 1] for k in range(20)],
-        "target": "sex",
-        "values": sex.astype(float).tolist(),
-        "classes": ["f", "m"],
+        "targets": [{"name": "sex", "values": sex.astype(float).tolist(), "classes": ["f", "m"]}],
         "subjects": [f"s{k:02d}" for k in range(20)],
         "confounds": [],
         "permutations": 99,
@@ -182,6 +187,6 @@ def test_probes_read_the_files_of_all_recordings_of_a_unit(
     }
     node = Decode(**given)
     node._compute(tmp_path)
-    found = json.loads(Path(node._results["decoded"]).read_text())
+    (found,) = json.loads(Path(node._results["decoded"]).read_text())
     assert found["scores"]["auc"][0] > 0.9 and found["p"] < 0.05
     assert (found["n_folds"], found["n_repeats"]) == (5, 1)

@@ -39,9 +39,7 @@ class _DecodeInputs(ArrayInputSpec):
     source = traits.Str(mandatory=True, desc="name of what is decoded from")
     features = File(exists=True, mandatory=True, desc="npy (N, F), or JSON with N files")
     units = traits.List(traits.List(traits.Int), mandatory=True, desc="rows of the features")
-    target = traits.Str(mandatory=True)
-    values = traits.List(traits.Float, mandatory=True)
-    classes = traits.List(traits.Str, mandatory=True)
+    targets = traits.List(traits.Dict, mandatory=True, desc="name, values, classes; of these units")
     subjects = traits.List(traits.Str, mandatory=True)
     confounds = traits.List(traits.List(traits.Float), mandatory=True)
     held_out = traits.List(traits.Str, [], usedefault=True, desc="see cohort.sites.Sites")
@@ -57,50 +55,47 @@ class _DecodeOutputs(TraitedSpec):
 
 
 class Decode(ArrayInterface):
-    """One target from one source."""
+    """Targets of the same units from one source."""
 
     input_spec = _DecodeInputs
     output_spec = _DecodeOutputs
+    OF_TARGET = ("name", "values", "classes")
 
     def _compute(self, folder: Path) -> None:
-        given = self.inputs
-        result: Plain = {"target": given.target, "source": given.source}
+        targets = self.inputs.targets
         try:
-            decoded = self._decoded(folder)
+            results = [_plain(one) for one in self._decoded(folder)]
         except UserError as error:
-            result["problem"] = str(error)
-        else:
-            result |= {
-                "scores": {name: list(score) for name, score in decoded.scores.items()},
-                "p": decoded.p,
-                "n_folds": decoded.n_folds,
-                "n_repeats": decoded.n_repeats,
-                "predictions": decoded.predictions.tolist(),
-                "reference": decoded.reference.tolist(),
-            }
+            results = [{"problem": str(error)} for _ in targets]
         path = folder / "decoded.json"
-        path.write_text(json.dumps(result))
+        told = [
+            {"target": target["name"], "source": self.inputs.source, **result}
+            for target, result in zip(targets, results, strict=True)
+        ]
+        path.write_text(json.dumps(told))
         self._results["decoded"] = str(path)
 
-    def _decoded(self, folder: Path) -> "Decoded":
-        from brainlm_bids.cohort.decoding import decode, decode_by
+    def _decoded(self, folder: Path) -> "list[Decoded]":
+        from brainlm_bids.cohort.decoding import Target, decode_by, decode_together
         from brainlm_bids.cohort.sites import Sites
 
         given = self.inputs
         shared: dict[str, Any] = {
-            "n_classes": len(given.classes),
             "n_permutations": given.permutations,
             "seed": given.seed,
             "sites": Sites.of_plain(given.held_out, given.harmonised, given.kept, given.alike),
         }
+        targets = [Target(one["values"], len(one["classes"])) for one in given.targets]
         kind = by_name(given.source).kind
         if kind != LINEAR:
             predictor = self._probe(kind)
-            return decode_by(predictor, given.values, given.subjects, **shared)
+            return [
+                decode_by(predictor, values, given.subjects, n_classes=n_classes, **shared)
+                for values, n_classes in targets
+            ]
         confounds = np.array(given.confounds, dtype=np.float64).reshape(len(given.units), -1)
-        return decode(
-            self._features(folder), given.values, given.subjects, confounds=confounds, **shared
-        )
+        features = self._features(folder)
+        return decode_together(features, targets, given.subjects, confounds=confounds, **shared)
 
     def _features(self, folder: Path) -> NDArray[np.floating]:
         """(U, F) the mean over the recordings of each unit; in a file, for large cohorts."""
@@ -129,6 +124,17 @@ class Decode(ArrayInterface):
         return predictor_of(
             kind, Bags(tuple((Path(path),) for path in paths)).join(self.inputs.units)
         )
+
+
+def _plain(decoded: "Decoded") -> Plain:
+    return {
+        "scores": {name: list(score) for name, score in decoded.scores.items()},
+        "p": decoded.p,
+        "n_folds": decoded.n_folds,
+        "n_repeats": decoded.n_repeats,
+        "predictions": decoded.predictions.tolist(),
+        "reference": decoded.reference.tolist(),
+    }
 
 
 class _WriteDecodingInputs(GroupInputs):
@@ -185,8 +191,8 @@ class WriteDecoding(GroupInterface):
         targets = {target["name"]: target for target in self.inputs.targets}
         found: dict[str, list[_Result]] = {name: [] for name in targets}
         failed: dict[str, dict[str, str]] = {name: {} for name in targets}
-        for path in self.inputs.decoded:
-            values = json.loads(Path(path).read_text())
+        texts = [Path(path).read_text() for path in self.inputs.decoded]
+        for values in [one for text in texts for one in json.loads(text)]:
             source, name = by_name(values["source"]), values["target"]
             if "problem" in values:
                 failed[name][source.label] = values["problem"]
@@ -277,7 +283,7 @@ class WriteDecoding(GroupInterface):
 
 
 class _Result(NamedTuple):
-    """What `Decode` wrote about one target and one source."""
+    """What `Decode` wrote about one of its targets."""
 
     target: Plain
     source: Source
