@@ -12,9 +12,11 @@ O'Donoghue B, Candès E (2015). Adaptive restart for accelerated gradient scheme
 Computational Mathematics 15:715-732.
 """
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, inv
 from scipy.special import expit, log_softmax
 
 Array = NDArray[np.float64]
@@ -61,47 +63,123 @@ def probabilities(
     # (n, M)
     weight = (n_rows / (n_classes * np.take_along_axis(counts, labels, axis=1))).T
     wanted = np.moveaxis(labels[:, :, None] == np.arange(n_classes)[-n_outputs:], 0, 1)
-    ones = np.ones((n_rows, 1))
-    weights = _minimum(np.hstack([train, ones]), wanted.astype(np.float64), weight, penalty)
-    logits = np.einsum("tr,rmk->mtk", np.hstack([test, np.ones((len(test), 1))]), weights)
+    loss = _Loss(wanted.astype(np.float64), weight, penalty)
+    # as in a ridge regression, products of rows are the smaller matrix where there are fewer rows
+    space = _Features if train.shape[1] <= n_rows else _Rows
+    weights = _minimum(space(train, loss.curvature), loss)
+    known = np.hstack([test if space is _Features else test @ train.T, np.ones((len(test), 1))])
+    logits = np.einsum("tr,rmk->mtk", known, weights, optimize=True)
     if n_outputs > 1:
         return np.asarray(np.exp(log_softmax(logits, axis=2)))
     second = expit(logits[:, :, 0])
     return np.stack([1 - second, second], axis=2)
 
 
-def _minimum(rows: Array, wanted: Array, weight: Array, penalty: float) -> Array:
-    """(R + 1, M, K) weights for rows (n, R + 1), what is wanted (n, M, K), row weights (n, M)."""
-    n_features, (_, n_targets, n_outputs) = rows.shape[1], wanted.shape
-    shrunk = np.ones((n_features, 1, 1))
-    shrunk[-1] = 0.0
-    curvature = (0.25 if n_outputs == 1 else 0.5) * penalty * weight.max()
-    bound = curvature * rows.T @ rows
-    diagonal = np.diag_indices(n_features)
-    bound[diagonal] += shrunk.ravel()
-    bound[diagonal] += 1e-10 * np.trace(bound) / n_features
-    factor = cho_factor(bound, overwrite_a=True)
-    found = np.zeros((n_features, n_targets, n_outputs))
+class _Loss:
+    """The weighted logistic loss of M targets (n, M, K), times C; its slope and its curvature."""
+
+    def __init__(self, wanted: Array, weight: Array, penalty: float) -> None:
+        self.shape = wanted.shape
+        self._wanted, self._weight = wanted, penalty * weight[:, :, None]
+        self.curvature = float((0.25 if wanted.shape[2] == 1 else 0.5) * self._weight.max())
+
+    def slope(self, logits: Array, active: Labels) -> Array:
+        """(n, A, K) the slope by the logits (n, A, K) of the targets that are active (A,)."""
+        guess = expit(logits) if self.shape[2] == 1 else np.exp(log_softmax(logits, axis=2))
+        return np.asarray(self._weight[:, active] * (guess - self._wanted[:, active]))
+
+
+class _Space(Protocol):
+    """Where weights are sought: S numbers for each target and class, the last the intercept."""
+
+    size: int
+
+    def step(self, slope: Array, here: Array) -> tuple[Array, Array]:
+        """Newton's step (S, A, K) of the bound, and what it does to the logits (n, A, K)."""
+        ...
+
+    def penalised(self, here: Array, moved: Array, of_logits: Array) -> Array:
+        """(A,) slope of the penalty along a move of the weights, which moves the logits so."""
+        ...
+
+
+class _Features:
+    """Weights of the features (n, R) themselves."""
+
+    def __init__(self, train: Array, curvature: float) -> None:
+        self._rows = np.hstack([train, np.ones((len(train), 1))])
+        self.size = self._rows.shape[1]
+        bound = curvature * self._rows.T @ self._rows
+        diagonal = np.diag_indices(self.size - 1)
+        bound[diagonal] += 1
+        bound[np.diag_indices(self.size)] += 1e-10 * np.trace(bound) / self.size
+        self._factor = cho_factor(bound, overwrite_a=True)
+
+    def step(self, slope: Array, here: Array) -> tuple[Array, Array]:
+        down = self._rows.T @ slope.reshape(len(slope), -1)
+        down[:-1] += here[:-1].reshape(self.size - 1, -1)
+        step = cho_solve(self._factor, down)
+        return step.reshape(here.shape), (self._rows @ step).reshape(slope.shape)
+
+    def penalised(self, here: Array, moved: Array, of_logits: Array) -> Array:
+        return np.asarray((here[:-1] * moved[:-1]).sum(axis=(0, 2)))
+
+
+class _Rows:
+    """Weights of the training rows, w = X' a: the same steps at a fraction of the products.
+
+    With the curvature c and the products of the rows G = X X', a step solves (c G + 1) s = e + a,
+    and G s, which the logits need, is (e + a - s) / c.
+    """
+
+    def __init__(self, train: Array, curvature: float) -> None:
+        self._curvature = curvature
+        self.size = len(train) + 1
+        bound = train @ train.T
+        bound *= curvature
+        bound[np.diag_indices(len(train))] += 1
+        self._inverse = inv(bound, overwrite_a=True)
+        self._of_ones = self._inverse.sum(axis=0)
+
+    def step(self, slope: Array, here: Array) -> tuple[Array, Array]:
+        down = (slope + here[:-1]).reshape(len(slope), -1)
+        solved = self._inverse @ down
+        level = solved.sum(axis=0) - here[:-1].reshape(len(slope), -1).sum(axis=0)
+        level /= self._curvature * self._of_ones.sum()
+        solved -= self._curvature * np.outer(self._of_ones, level)
+        down -= solved
+        down /= self._curvature
+        step = np.vstack([solved, level])
+        return step.reshape(here.shape), down.reshape(slope.shape)
+
+    def penalised(self, here: Array, moved: Array, of_logits: Array) -> Array:
+        return np.asarray((here[:-1] * (of_logits - moved[-1:])).sum(axis=(0, 2)))
+
+
+def _minimum(space: _Space, loss: _Loss) -> Array:
+    """(S, M, K) the weights of the smallest loss and penalty of each of M targets."""
+    n_rows, n_targets, n_outputs = loss.shape
+    size = space.size
+    found = np.zeros((size, n_targets, n_outputs))
     active = np.arange(n_targets)
-    here = before = found
+    # weights above, and below the logits, which follow from them
+    here = before = np.zeros((size + n_rows, n_targets, n_outputs))
     momentum = np.ones(n_targets)
     for _ in range(MAXIMUM_STEPS):
-        logits = (rows @ here.reshape(n_features, -1)).reshape(len(rows), len(active), -1)
-        guess = expit(logits) if n_outputs == 1 else np.exp(log_softmax(logits, axis=2))
-        error = penalty * weight[:, active, None] * (guess - wanted[:, active])
-        slope = (rows.T @ error.reshape(len(rows), -1)).reshape(here.shape) + shrunk * here
-        step = cho_solve(factor, slope.reshape(n_features, -1)).reshape(here.shape)
-        after = here - step
-        moved = np.abs(rows @ step.reshape(n_features, -1)).reshape(len(rows), len(active), -1)
-        going = moved.max(axis=(0, 2)) > TOLERANCE
-        found[:, active] = after
+        slope = loss.slope(here[size:], active)
+        step, of_logits = space.step(slope, here[:size])
+        after = here - np.concatenate([step, of_logits])
+        going = np.abs(of_logits).max(axis=(0, 2)) > TOLERANCE
+        found[:, active] = after[:size]
         if not going.any():
             break
         # the momentum starts again where it leads uphill
-        uphill = (slope * (after - before)).sum(axis=(0, 2)) > 0
+        change = after - before
+        climbed = (slope * change[size:]).sum(axis=(0, 2))
+        uphill = climbed + space.penalised(here[:size], change[:size], change[size:]) > 0
         speed = np.where(uphill, 1.0, momentum)
         momentum = (1 + np.sqrt(1 + 4 * speed**2)) / 2
         push = np.where(uphill, 0.0, (speed - 1) / momentum)[:, None]
-        here = (after + push * (after - before))[:, going]
+        here = (after + push * change)[:, going]
         before, momentum, active = after[:, going], momentum[going], active[going]
     return found
