@@ -24,7 +24,7 @@ from brainlm_bids.bounds import (
     content_of,
 )
 from brainlm_bids.errors import UserError
-from brainlm_bids.system_errors import CANNOT_WRITE, put_in_place, refusal
+from brainlm_bids.system_errors import CANNOT_WRITE, name_written, put_in_place, refusal
 from brainlm_bids.temporary import temporary_file
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _naming(path: Path) -> Iterator[None]:
         if error.errno is None:
             _raise_refusal(path, error)
         if error.errno in CANNOT_WRITE:
-            error.filename = str(path)
+            name_written(error, path)
         raise
     except UserError:
         raise
@@ -77,7 +77,8 @@ def _raise_refusal(path: Path, error: Exception) -> None:
     """Raise the error of the disk that may be the cause of another one."""
     cause = refusal(path.parent) if path.parent.is_dir() else None
     if cause is not None:
-        raise OSError(cause.errno, cause.strerror, str(path)) from error
+        cause.filename = str(path)
+        raise cause from error
 
 
 def _umask() -> int:

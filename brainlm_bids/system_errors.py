@@ -5,9 +5,12 @@ What comes in: an exception. What goes out: the file or folder, the reason, and 
 
 import errno
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
+
+from brainlm_bids.temporary import PREFIX
 
 # Bytes that are written to find out whether a disk takes anything: less than any image.
 PROBE = 2**20
@@ -31,8 +34,12 @@ CANNOT_WRITE = {
     errno.EBUSY: "another program holds it",
     errno.ETXTBSY: "another program holds it",
 }
-# With which only writing is refused; with the others, reading may be.
+# Those of them that reading never meets.
 ONLY_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ETXTBSY})
+# What to do where a file cannot be read; otherwise as above.
+CANNOT_READ = CANNOT_WRITE | dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions")
+# The note in an error that was met while a file was written.
+WRITING = "(while this file was written)"
 # With which network file systems refuse for a moment, and seconds between attempts.
 FOR_A_MOMENT = frozenset({errno.EBUSY, errno.ESTALE, errno.ETXTBSY, errno.EAGAIN, errno.EINTR})
 PAUSES = 0.1, 0.5, 2.0
@@ -55,7 +62,7 @@ def in_one_line(error: BaseException, otherwise: str = "a file") -> str | None:
     error
         Any.
     otherwise
-        What the error is about where it names no file.
+        What cannot be written where the error names no file.
 
     >>> in_one_line(OSError(28, "No space left on device", "out/a.tsv"))
     'out/a.tsv: cannot be written (No space left on device); free some space'
@@ -73,24 +80,75 @@ def in_one_line(error: BaseException, otherwise: str = "a file") -> str | None:
     if str(error.strerror).startswith(_NO_TEMPORARY):
         return f"{error.strerror}; name one with the variable TMPDIR"
     if error.errno in CANNOT_WRITE:
-        where = error.filename or otherwise
-        deed = _deed(error.errno, Path(os.fsdecode(where)))
-        return f"{where}: cannot be {deed} ({error.strerror}); {CANNOT_WRITE[error.errno]}"
+        name = _name(error)
+        done = _what_failed(error, name)
+        remedies = CANNOT_READ if done == "read" else CANNOT_WRITE
+        where = name or (otherwise if done == "written" else "a file")
+        return f"{where}: cannot be {done} ({error.strerror}); {remedies[error.errno]}"
     if error.errno in LIMITS:
         return f"{error.strerror}; {LIMITS[error.errno]}"
     return None
 
 
-def _deed(number: int, where: Path) -> str:
-    """What the system refused to do with a file, as far as its error and permissions tell."""
-    if number in ONLY_WRITING:
+def _name(error: OSError) -> str | None:
+    """Of the file of an error, which may also be the number of an open one."""
+    named = isinstance(error.filename, str | bytes | os.PathLike)
+    return os.fsdecode(error.filename) if named else None
+
+
+def _what_failed(error: OSError, name: str | None) -> str:
+    """What was done with the file of an error: it was "read", "written", or one of the two.
+
+    The system tells neither. Our writers do; of other files it is seen whether they can be read.
+    """
+    if error.errno in ONLY_WRITING or WRITING in getattr(error, "__notes__", ()):
         return "written"
-    if number not in (errno.EACCES, errno.EPERM):
+    if name is None:
         return "read or written"
-    if os.access(where, os.F_OK) and not os.access(where, os.R_OK):
-        return "read"
-    # a folder that may not be searched hides whether the file exists
-    return "written" if os.access(where.parent, os.X_OK) else "read or written"
+    try:
+        _read_a_little(name)
+    except FileNotFoundError:
+        return "written"
+    except OSError as found:
+        return "read" if found.errno == error.errno and _is_there(name) else "read or written"
+    return "read or written" if os.access(name, os.W_OK, effective_ids=True) else "written"
+
+
+def _read_a_little(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # also of a pipe that nobody writes to
+    try:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            os.scandir(handle).close()
+        else:
+            os.read(handle, 1)
+    finally:
+        os.close(handle)
+
+
+def _is_there(path: str) -> bool:
+    """Whether the folder of a file can be searched, so that it is the file that cannot be read."""
+    try:
+        os.lstat(path)
+    except OSError as found:
+        return found.errno != errno.EACCES
+    return True
+
+
+def name_written(error: OSError, path: Path) -> None:
+    """Name the file that was being written in an error, unless the error is about another file.
+
+    Parameters
+    ----------
+    error
+        Whose number is in `CANNOT_WRITE`.
+    path
+        That was being written, by way of a temporary file beside it.
+    """
+    named = Path(_name(error) or path)
+    ours = named == path or named in path.parents or named.name.startswith(PREFIX)
+    if ours or error.errno in ONLY_WRITING:
+        error.filename = str(path)
+        error.add_note(WRITING)
 
 
 def refusal(folder: Path, size: int = PROBE) -> OSError | None:
@@ -111,7 +169,9 @@ def refusal(folder: Path, size: int = PROBE) -> OSError | None:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        return OSError(error.errno, error.strerror, str(folder))
+        found = OSError(error.errno, error.strerror, str(folder))
+        found.add_note(WRITING)
+        return found
     return None
 
 

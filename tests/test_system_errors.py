@@ -1,8 +1,11 @@
 """What disks, memory and limits refuse is one line with the remedy, whoever told it first."""
 
 import errno
-import multiprocessing
 import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,41 +31,8 @@ from brainlm_bids.system_errors import in_one_line, put_in_place, refusal
 def test_what_the_system_refuses_has_a_remedy(error: Exception, says: str) -> None:
     told = in_one_line(error)
     assert told is not None and says in told and "\n" not in told
-    if isinstance(error, OSError) and error.errno in system_errors.CANNOT_WRITE:
-        reading = "" if error.errno in system_errors.ONLY_WRITING else "read or "
-        assert told.startswith(f"out/a: cannot be {reading}written (")
-
-
-def told_to_nobody(paths: tuple[Path, Path], answers: "multiprocessing.SimpleQueue[str]") -> None:
-    os.setuid(65534)
-    secret, shut = paths
-    for action in (secret.read_text, (shut / "a.tsv").touch):
-        try:
-            action()
-        except PermissionError as error:
-            answers.put(in_one_line(error) or "")
-        else:
-            answers.put("allowed")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_a_file_that_may_not_be_read_is_not_told_as_one_that_may_not_be_written(
-    tmp_path: Path,
-) -> None:
-    secret, shut = tmp_path / "secret.json", tmp_path / "shut"
-    secret.write_text("{}")
-    secret.chmod(0)
-    shut.mkdir()
-    for folder in (shut, tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    process = context.Process(target=told_to_nobody, args=((secret, shut), answers))
-    process.start()
-    read, written = answers.get(), answers.get()
-    process.join()
-    assert read.startswith(f"{secret}: cannot be read (Permission denied)")
-    assert written.startswith(f"{shut / 'a.tsv'}: cannot be written (Permission denied)")
+    if isinstance(error, OSError) and error.errno in system_errors.ONLY_WRITING:
+        assert told.startswith("out/a: cannot be written (")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +45,72 @@ def test_other_errors_are_left_to_others(error: Exception) -> None:
 def test_a_folder_that_takes_files_refuses_nothing_and_keeps_nothing(tmp_path: Path) -> None:
     assert refusal(tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def anybody() -> Iterator[Path]:
+    """A folder of its own, for a test that is run without the rights of a superuser."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+
+
+def _told(read: Callable[[], object]) -> str:
+    with pytest.raises(OSError) as found:
+        read()
+    return str(in_one_line(found.value))
+
+
+def test_what_may_not_be_read_is_told_apart_from_what_may_not_be_written(anybody: Path) -> None:
+    """The truth is what the test does: it reads, or it writes."""
+    closed, open_, folder = anybody / "closed", anybody / "open", anybody / "folder"
+    for path in (closed, open_):
+        path.write_text("x")
+    closed.chmod(0o000)
+    open_.chmod(0o444)
+    read = "cannot be read (Permission denied); change its permissions"
+    written = "cannot be written (Permission denied); change its permissions, or give another"
+    assert _told(closed.read_bytes) == f"{closed}: {read}"
+    assert _told(lambda: open_.write_text("y")).startswith(f"{open_}: {written}")
+    folder.mkdir()
+    (folder / "a").touch()
+    folder.chmod(0o000)
+    assert _told(lambda: list(folder.iterdir())) == f"{folder}: {read}"
+    assert _told((folder / "a").read_bytes).startswith(f"{folder / 'a'}: cannot be read or written")
+    folder.chmod(0o555)
+    assert _told((folder / "b").mkdir).startswith(f"{folder / 'b'}: {written}")
+    assert _told(lambda: files.write_text(folder / "b", "")).startswith(
+        f"{folder / 'b'}: {written}"
+    )
+    # another file that is read while one is written
+    with pytest.raises(PermissionError) as found, files.atomically(anybody / "copy"):
+        shutil.copyfile(closed, anybody / "copy")
+    assert in_one_line(found.value) == f"{closed}: {read}"
+
+
+def test_what_a_writer_meets_is_of_writing_also_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", damaged)
+    with pytest.raises(OSError, match="Input") as found:
+        files.write_text(tmp_path / "a", "x")
+    sent = pickle.loads(pickle.dumps(found.value))
+    says = f"{tmp_path / 'a'}: cannot be written (Input/output error); see whether the disk"
+    assert str(in_one_line(sent)).startswith(says)
+    unknown = str(in_one_line(OSError(errno.EIO, "Input/output error")))
+    open_file = OSError(errno.EIO, "Input/output error", 3)
+    assert str(in_one_line(open_file)) == unknown
+    assert unknown.startswith("a file: cannot be read or written (Input/output error)")
 
 
 def full(descriptor: int) -> None:
