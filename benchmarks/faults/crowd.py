@@ -1,16 +1,17 @@
-"""Many calls at once on one output folder, of both levels; and calls that die with its lock."""
+"""Many calls at once on one output folder, of all kinds; and calls that die with its lock."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from benchmarks.faults import small
-from benchmarks.faults.fault import Fault, Trial
+from benchmarks.faults import kills, small
+from benchmarks.faults.fault import Fault, NotTried, Trial
 from benchmarks.faults.processes import (
     SOURCE,
     Running,
@@ -21,9 +22,20 @@ from benchmarks.faults.processes import (
     temporary_files,
 )
 
-N_SUBJECTS, N_GROUP = 12, 4
-# A call of a subject takes seconds; 16 share the machine.
+N_SUBJECTS = 9
+# Calls of one participant, whose numbers they are; the last one has three calls.
+PARTICIPANTS = (*range(N_SUBJECTS), N_SUBJECTS - 1, N_SUBJECTS - 1)
+N_GROUP = 3
+# Beside these, one exports what is there, and one writes the pages again: 16 calls.
+N_CALLS = len(PARTICIPANTS) + N_GROUP + 2
+# Two participants of one call each, one of the three of the same participant, one of a group.
+KILLED = (1, 2, 9, 12)
+# A call takes seconds; 16 share the machine.
 PATIENCE_S = 900.0
+# Between the calls that are killed; seconds.
+BETWEEN_S = 8.0
+# With which a call is killed each time that it holds the lock, and how many are.
+CHANCE, N_HOLDERS = 0.2, 3
 NONE = ("--model", "none")
 HOLDS = """
 import sys, time
@@ -36,12 +48,31 @@ with dataset_lock(Path(sys.argv[1])):
 
 
 def _words(raw: Path, folder: Path, number: int) -> list[str]:
-    """Of call number: a subject each, then group calls, each with a work folder of its own."""
+    """Of call number, with a work folder of its own."""
+    if number == N_CALLS - 2:
+        return ["export", str(folder / "out"), str(folder / "run")]
     work = ["-w", str(folder / f"work-{number}")]
-    if number < N_SUBJECTS:
-        chosen = ["--participant-label", f"{number + 1:03d}"]
+    if number == N_CALLS - 1:
+        return small.participant(raw, folder, *NONE, *work, "--reports-only")
+    if number < len(PARTICIPANTS):
+        chosen = ["--participant-label", f"{PARTICIPANTS[number] + 1:03d}"]
         return small.participant(raw, folder, *NONE, *work, *chosen)
     return small.group(raw, folder, *NONE, *work)
+
+
+def _all_started(raw: Path, trial: Path) -> list[Running]:
+    """The calls, on a folder that has one participant: the group level needs one."""
+    shutil.rmtree(trial, ignore_errors=True)
+    trial.mkdir()
+    small.done(_words(raw, trial, 0), trial)
+    return [
+        start(
+            _words(raw, trial, number),
+            trial,
+            kills.TOOLS if number == N_CALLS - 2 else "brainlm_bids",
+        )
+        for number in range(N_CALLS)
+    ]
 
 
 def _reference(folder: Path) -> Path:
@@ -52,57 +83,124 @@ def _reference(folder: Path) -> Path:
     small.done(small.group(raw, trial, *NONE), trial)
     shutil.copytree(trial / "out", folder / "whole")
     settle(folder / "whole")
-    shutil.rmtree(trial)
     return raw
+
+
+def _completed(raw: Path, folder: Path) -> list[str]:
+    """Complete an output folder, and tell how it differs from that of one call after another."""
+    trial = folder / "trial"
+    small.done(small.participant(raw, trial, *NONE), trial)
+    small.done(small.group(raw, trial, *NONE), trial)
+    left = temporary_files(trial)
+    (trial / "out").rename(folder / "again")
+    settle(folder / "again")
+    found = differences(folder / "whole", folder / "again")[:3]
+    shutil.rmtree(folder / "again")
+    return [f"left behind: {left[:4]}", *found] if left else found
+
+
+def _ended(calls: Sequence[Running], killed: Collection[int]) -> list[str]:
+    """What the calls that were not killed did not do as they should."""
+    faults = []
+    for number, call in enumerate(calls):
+        code = call.end(PATIENCE_S)
+        if alive := still_alive(call.mark):
+            faults.append(f"processes {alive} live on")
+        if number not in killed and (code or "Traceback" in call.text()):
+            faults.append(f"call {number}: exit code {code}: {call.text()[-400:]}")
+    return faults
+
+
+def _lost(out: Path, done: Collection[int]) -> list[str]:
+    """Participants that have been processed, and are not among the records or in the index."""
+    index = (out / "index.tsv").read_text()
+    return [
+        f"{name} is lost"
+        for name in (f"sub-{number + 1:03d}_task-rest" for number in sorted(done))
+        if name not in index or not (out / "logs" / "records" / f"{name}_series.json").is_file()
+    ]
+
+
+def _trial(told: str, faults: Sequence[str], began: float) -> Trial:
+    return Trial(not faults, f"{told}: {'; '.join(faults)}", time.monotonic() - began)
+
+
+# --- at once ---------------------------------------------------------------------------------
 
 
 def _at_once(folder: Path, _seconds: float) -> Sequence[Trial]:
     """All calls at once, undisturbed and with four of them killed; then the folder is completed."""
     raw = _reference(folder)
-    return [_crowd(raw, folder, kill) for kill in (0, 4)]
+    return [_crowd(raw, folder, killed) for killed in ((), KILLED)]
 
 
-def _crowd(raw: Path, folder: Path, n_killed: int) -> Trial:
-    trial, began = folder / "trial", time.monotonic()
-    trial.mkdir()
-    # the group level needs outputs: one subject is there before
-    small.done(_words(raw, trial, 0), trial)
-    calls = [start(_words(raw, trial, k), trial) for k in range(N_SUBJECTS + N_GROUP)]
-    for call in calls[1 : 1 + n_killed]:
-        time.sleep(3)
-        call.process.kill()
-    codes = [call.end(PATIENCE_S) for call in calls]
-    faults = _faults(calls, codes, n_killed)
-    survivors = N_SUBJECTS - n_killed
-    n_series = len(list(trial.glob("out/logs/records/*_series.json")))
-    if n_series < survivors:
-        faults.append(f"{n_series} of {survivors} recordings")
-    index = (trial / "out" / "index.tsv").read_text()
-    if index.count("_task-rest") < survivors:
-        faults.append(f"the index has {index.count('_task-rest')} of {survivors} recordings")
-    small.done(small.participant(raw, trial, *NONE), trial)
-    small.done(small.group(raw, trial, *NONE), trial)
-    left = temporary_files(trial)
-    faults += [f"left behind: {left[:4]}"] if left else []
-    (trial / "out").rename(folder / "again")
-    settle(folder / "again")
-    faults += differences(folder / "whole", folder / "again")[:3]
-    shutil.rmtree(folder / "again")
-    shutil.rmtree(trial)
-    told = f"{n_killed} killed: {'; '.join(faults)}"
-    return Trial(not faults, told, time.monotonic() - began)
+def _crowd(raw: Path, folder: Path, killed: Sequence[int]) -> Trial:
+    began = time.monotonic()
+    calls = _all_started(raw, folder / "trial")
+    for number in killed:
+        time.sleep(BETWEEN_S)
+        calls[number].process.kill()
+    faults = _ended(calls, killed)
+    done = {one for number, one in enumerate(PARTICIPANTS) if number not in killed}
+    faults += _lost(folder / "trial" / "out", done)
+    return _trial(f"{len(killed)} killed", faults + _completed(raw, folder), began)
 
 
-def _faults(calls: Sequence[Running], codes: Sequence[int], n_killed: int) -> list[str]:
-    faults = []
-    for number, (call, code) in enumerate(zip(calls, codes, strict=True)):
-        if alive := still_alive(call.mark):
-            faults.append(f"processes {alive} live on")
-        if 1 <= number <= n_killed:
-            continue
-        if code or "Traceback" in call.text():
-            faults.append(f"call {number}: exit code {code}: {call.text()[-400:]}")
-    return faults
+# --- calls that are killed with the lock -----------------------------------------------------
+
+
+def holder(lock: Path) -> int | None:
+    """The process that holds a lock; None where nobody does."""
+    try:
+        end = f":{lock.stat().st_ino}"
+    except FileNotFoundError:
+        return None
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return next((int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].endswith(end)), None)
+
+
+def kill_holder(lock: Path) -> int | None:
+    """SIGKILL to the process that holds a lock, while it holds it; the process."""
+    pid = holder(lock)
+    if pid is None:
+        return None
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        # it may have let go of the lock before it was stopped
+        still = holder(lock) == pid
+        os.kill(pid, signal.SIGKILL if still else signal.SIGCONT)
+    except ProcessLookupError:
+        return None
+    return pid if still else None
+
+
+def _holders(folder: Path, _seconds: float) -> Sequence[Trial]:
+    """Calls are killed while they hold the lock; the others go on, and nothing is lost."""
+    if not Path("/proc/locks").is_file():
+        raise NotTried("this system does not tell who holds a lock")
+    raw = _reference(folder)
+    return [_without_holders(raw, folder, seed) for seed in (0, 1)]
+
+
+def _without_holders(raw: Path, folder: Path, seed: int) -> Trial:
+    began, rng = time.monotonic(), random.Random(seed)
+    calls = _all_started(raw, folder / "trial")
+    numbers = {call.process.pid: number for number, call in enumerate(calls)}
+    lock, killed, seen = folder / "trial" / "out" / "logs" / ".lock", set[int](), None
+    while len(killed) < N_HOLDERS and any(call.process.poll() is None for call in calls):
+        pid = holder(lock)
+        # each time that a call takes the lock counts once
+        if pid in numbers and pid != seen and rng.random() < CHANCE and kill_holder(lock) == pid:
+            killed.add(numbers[pid])
+        seen = pid
+        time.sleep(0.001)
+    faults = _ended(calls, killed)
+    if len(killed) < N_HOLDERS:
+        faults.append(f"only {len(killed)} were killed")
+    done = {one for number, one in enumerate(PARTICIPANTS) if number not in killed}
+    faults += _lost(folder / "trial" / "out", done)
+    told = f"calls {sorted(killed)} killed with the lock"
+    return _trial(told, faults + _completed(raw, folder), began)
 
 
 def _killed_with_lock(folder: Path, _seconds: float) -> Sequence[Trial]:
@@ -121,21 +219,29 @@ def _killed_with_lock(folder: Path, _seconds: float) -> Sequence[Trial]:
     waited = [call.process.poll() is None for call in calls]
     holder.kill()
     holder.wait()
-    codes = [call.end(PATIENCE_S) for call in calls]
-    faults = _faults(calls, codes, 0)
+    faults = _ended(calls, ())
     if not all(waited):
         faults.append("a call did not wait for the lock")
-    return [Trial(not faults, "; ".join(faults), time.monotonic() - began)]
+    return [_trial("4 calls", faults, began)]
 
 
+WHOLE = (
+    "exit code 0 of the others, which end; every participant that was done is in the records and "
+    "in the index; completed, the same bytes as one call after another"
+)
 FAULTS = (
     Fault(
         "crowd/at-once",
-        "16 calls at once on one OUT, 12 of a participant each and 4 of the group level; the same "
-        "with 4 of them killed",
-        "exit code 0 of the others, every recording in the index; completed, the same bytes as one "
-        "call after another",
+        "16 calls at once on one OUT: 9 participants, one of them three times, the group level "
+        "three times, export, `--reports-only`; the same with 4 of them killed",
+        WHOLE,
         _at_once,
+    ),
+    Fault(
+        "crowd/holder",
+        "the same 16 calls, of which three are killed while they hold the lock of OUT; twice",
+        WHOLE,
+        _holders,
     ),
     Fault(
         "crowd/lock",

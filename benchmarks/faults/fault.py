@@ -23,12 +23,15 @@ class Trial:
         How long it took.
     megabytes
         Of memory that it took at most; 0 where it was not measured.
+    figure
+        What else was measured, for the page; empty for none.
     """
 
     held: bool
     told: str
     seconds: float
     megabytes: float = 0.0
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,4 +90,6 @@ class Result:
         slowest = max(trial.seconds for trial in self.trials)
         text = f"{self.held} of {len(self.trials)}; at most {slowest:.2g} s"
         most = max(trial.megabytes for trial in self.trials)
-        return f"{text}, {most:.0f} MB" if most else text
+        text = f"{text}, {most:.0f} MB" if most else text
+        figures = [trial.figure for trial in self.trials if trial.figure]
+        return f"{text}; {', '.join(figures)}" if figures else text

@@ -1,6 +1,7 @@
 """Calls that are told to end: SIGTERM, Ctrl-C, Ctrl-C twice; and processes of a call that die."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.faults import kills
+from benchmarks.faults import kills, small
 from benchmarks.faults.fault import Fault, Trial
 from benchmarks.faults.kills import Work
 from benchmarks.faults.processes import (
@@ -25,6 +26,8 @@ LOADED_S = 0.5
 # What an end in order may take; batch systems send SIGKILL 30 s after SIGTERM.
 END_S = 10.0
 BETWEEN_S = 0.3  # the two Ctrl-C of somebody who is impatient
+# The line by which a command tells that it was stopped.
+ENDED = re.compile(r"brainlm(-bids)?: (stopped|interrupted)")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def faults_of(call: Running, stop: Stop, code: int, seconds: float) -> list[str]
     # 0: it was done before the signal; below 0: Python itself was, which a shell tells by that code
     if code not in (0, stop.code, -stop.number):
         faults.append(f"exit code {code}: {text[-300:]}")
+    if code == stop.code and len([one for one in text.splitlines() if ENDED.match(one)]) != 1:
+        faults.append(f"not one line tells that it was stopped: {text[-300:]}")
     if "Traceback" in text:
         faults.append(f"traceback: {text[text.index('Traceback') :][-400:]}")
     if seconds > END_S:
@@ -99,7 +104,7 @@ def faults_of(call: Running, stop: Stop, code: int, seconds: float) -> list[str]
     return faults
 
 
-def _row(work: Work, folder: Path, _seconds: float, number: int = MOMENTS) -> Sequence[Trial]:
+def _row(work: Work, folder: Path, _seconds: float, *, number: int) -> Sequence[Trial]:
     seconds = kills.undisturbed(work, folder)
     return [
         stopped(work, folder, stop, moment)
@@ -107,6 +112,21 @@ def _row(work: Work, folder: Path, _seconds: float, number: int = MOMENTS) -> Se
         for moment in kills.moments(seconds, number, seed=k)
     ]
 
+
+# --- raw data --------------------------------------------------------------------------------
+
+
+def _phantom(inputs: Path) -> None:
+    words = ["phantom", str(inputs / "raw"), "--subjects", "1", "--volumes", "40", "--voxel", "6"]
+    small.done([*words, "--seed", "1"], inputs, kills.TOOLS)
+
+
+def _from_images(inputs: Path, trial: Path) -> list[str]:
+    words = [str(inputs / "raw"), str(trial / "out"), "participant", "-w", str(trial / "work")]
+    return [*words, *small.QUICK, "--model", "none"]
+
+
+RAW = Work("raw", "a simulated run, preprocessed", _phantom, _from_images)
 
 # --- one process of a call dies --------------------------------------------------------------
 
@@ -179,19 +199,20 @@ def _of_server(call: Running) -> Sequence[int]:
 
 PARTICIPANT = next(work for work in kills.WORKS if work.name == "participant")
 ENDS = (
-    "ends within 10 s with 143 or 130, no traceback, no temporary file, no process left; the same "
-    "command completes with the same bytes"
+    "ends within 10 s with 143 or 130 and one line, no traceback, no temporary file, no process "
+    "left; the same command completes with the same bytes"
 )
 GOES_ON = "one line, the other run is done, exit code 1, or 0 where the step is tried again"
 FAULTS = (
     *(
         Fault(
             f"signal/{work.name}",
-            f"SIGTERM to the call, to its processes, ^C, ^C twice, at 4 moments each: {work.name}",
+            f"SIGTERM to the call, to its processes, ^C, ^C twice, at {number} moments each: "
+            f"{work.about}",
             ENDS,
-            partial(_row, work),
+            partial(_row, work, number=number),
         )
-        for work in kills.WORKS
+        for work, number in (*((work, MOMENTS) for work in kills.WORKS), (RAW, MOMENTS // 2))
     ),
     Fault("signal/worker", "SIGKILL of a worker", GOES_ON, partial(_one_dies, _workers)),
     Fault(

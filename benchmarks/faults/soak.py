@@ -19,6 +19,8 @@ MOST_KB_PER_RECORDING = 100.0
 MOST_FILES, MOST_PROCESSES, MOST_TEMPORARY = 64, 6, 10
 # Files of a recording in the work folder, which are needed to resume.
 MOST_WORK_FILES = 60
+# What the page tells.
+TOLD = ("kB for each recording", "open files", "processes", "temporary files")
 
 
 @dataclass
@@ -57,16 +59,11 @@ def soak(folder: Path, number: int = N_RECORDINGS) -> Sequence[Trial]:
     """Process recordings, and look at memory, open files, processes and temporary files."""
     raw, trial = small.series(folder / "raw", number, 40), folder / "trial"
     trial.mkdir()
-    call, samples, began = (
-        start(small.participant(raw, trial, "--model", "none"), trial),
-        Samples(),
-        0.0,
-    )
-    began = time.monotonic()
+    call, samples = start(small.participant(raw, trial, "--model", "none"), trial), Samples()
     while call.process.poll() is None:
         samples.add(call, trial)
         time.sleep(EVERY_S)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - call.started
     n_work = sum(1 for path in trial.glob("work/**/*") if path.is_file())
     found = {
         "exit code": (call.end(), 0),
@@ -80,7 +77,13 @@ def soak(folder: Path, number: int = N_RECORDINGS) -> Sequence[Trial]:
         "files of work for each recording": (n_work / number, MOST_WORK_FILES),
     }
     return [
-        Trial(value <= most, f"{value:.4g} {name}", seconds, max(samples.memory) / 1024)
+        Trial(
+            value <= most,
+            f"{value:.4g} {name}",
+            seconds,
+            max(samples.memory) / 1024,
+            f"{value:.3g} {name}" if name in TOLD else "",
+        )
         for name, (value, most) in found.items()
     ]
 
