@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from brainlm_bids import resources
+from brainlm_bids.app import fork_server
 from brainlm_bids.app.dataset import internal_error
 from brainlm_bids.app.status import EXIT_OK
 from brainlm_bids.bids.derivatives import Derivative, OfParticipant, find_derivatives
@@ -98,9 +99,9 @@ def _drawn(
 
 @contextmanager
 def _workers(settings: Settings) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(
-        settings.nprocs, mp_context=multiprocessing.get_context("forkserver")
-    )
+    fork_server.start()
+    context = multiprocessing.get_context("forkserver")
+    pool = ProcessPoolExecutor(settings.nprocs, context, initializer=fork_server.begin)
     try:
         yield pool
     finally:

@@ -7,11 +7,9 @@ process computes nothing, so it survives when memory is short and reacts to sign
 
 import logging
 import multiprocessing
-import multiprocessing.connection
 import os
 import resource
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -24,10 +22,9 @@ from typing import Any
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
 from brainlm_bids import messages
-from brainlm_bids.app import machine
+from brainlm_bids.app import fork_server, machine
 
 LOG = logging.getLogger("brainlm_bids")
-PRELOADED = "brainlm_bids.app.preloaded"
 GRACE = 2.0  # seconds that a worker has to remove the files that it was writing
 # between -1000 and 1000: the kernel should kill a worker before the process that can report it
 OOM_SCORE = "500"
@@ -67,7 +64,7 @@ class WorkersPlugin(MultiProcPlugin):
     def _new_pool(self) -> ProcessPoolExecutor:
         # fork would copy locks of the threads of libraries loaded here
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOADED])
+        fork_server.start()
         return ProcessPoolExecutor(
             max_workers=self.processors,
             mp_context=context,
@@ -204,22 +201,12 @@ def _begin(folder: str, verbose: int) -> None:
     """Set up a worker process."""
     messages.configure(verbose)
     os.chdir(folder)
-    # the main process handles ^C and ends the workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    fork_server.begin()
     signal.signal(signal.SIGTERM, _leave)
-    threading.Thread(target=_die_with_the_call, daemon=True).start()
     try:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     except OSError:
         LOG.debug("the order in which the kernel kills processes cannot be changed here")
-
-
-def _die_with_the_call() -> None:
-    """End this worker when the main process was killed; it would continue unnoticed."""
-    call = multiprocessing.parent_process()
-    if call is not None:
-        multiprocessing.connection.wait([call.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _leave(number: int, frame: object) -> None:
