@@ -30,6 +30,7 @@ MODULES = (
     "crowd",
     "soak",
     "versions",
+    "limits",
 )
 
 

@@ -183,6 +183,17 @@ def _outputs(inputs: Path, n_subjects: int, n_volumes: int) -> None:
         shutil.rmtree(made / name)
 
 
+def _phantom(inputs: Path) -> None:
+    words = ["phantom", str(inputs / "raw"), "--subjects", "1", "--volumes", "24", "--voxel", "6"]
+    small.done(words, inputs, TOOLS)
+    shutil.rmtree(inputs / "tmp")
+
+
+def _raw(inputs: Path, trial: Path) -> list[str]:
+    words = [str(inputs / "raw"), str(trial / "out"), "participant", "-w", str(trial / "work")]
+    return [*words, *small.QUICK, "--template", "MNI152NLin2009aSym", "--model", "none"]
+
+
 two_outputs = partial(_outputs, n_subjects=2, n_volumes=70)
 
 
@@ -214,6 +225,7 @@ def _export(inputs: Path, trial: Path) -> list[str]:
 
 WORKS = (
     Work("participant", "two series, to their embeddings and pages", _two_series, _participant),
+    Work("raw", "a raw recording of 24 volumes, to its series and page", _phantom, _raw),
     Work(
         "group",
         "the group level of two recordings",
