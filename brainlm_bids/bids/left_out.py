@@ -7,7 +7,7 @@ that no recording vanishes without a word.
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,8 +63,10 @@ def read_bidsignore(bids_dir: Path) -> list[tuple[re.Pattern[str], bool]]:
     ]
 
 
-def is_ignored(path: Path, bids_dir: Path, rules: Iterable[tuple[re.Pattern[str], bool]]) -> bool:
+def is_ignored(path: Path, bids_dir: Path, rules: Sequence[tuple[re.Pattern[str], bool]]) -> bool:
     """Whether .bidsignore names a file: the last pattern that fits decides, as in git."""
+    if not rules:  # of each of thousands of images
+        return False
     relative = path.relative_to(bids_dir).as_posix()
     ignored = False
     for pattern, ignores in rules:

@@ -262,7 +262,12 @@ TOLD = ("Warnings", "DistortionCorrection")
 @lru_cache(16)  # planning asks for the same several times in a row
 def record_path(output_dir: Path, stem: str, stage: str) -> Path:
     """Where the record of a run's stage lies."""
-    return output_dir / "logs" / "records" / f"{stem}_{stage}.json"
+    return _records_in(output_dir) / f"{stem}_{stage}.json"
+
+
+@lru_cache(16)
+def _records_in(output_dir: Path) -> Path:
+    return output_dir / "logs" / "records"
 
 
 def write_record(

@@ -182,10 +182,13 @@ class Run:
 
     def uri_of(self, path: Path) -> str:
         """A BIDS URI into the data set that the run is read from; the address of other files."""
-        if self.timeseries or not path.is_relative_to(self.bids_dir):
+        if self.timeseries:
             return path.as_uri()
         source = self.preprocessed
-        return bids_uri(path, self.bids_dir, "raw" if source is None else source.producer.key)
+        try:
+            return bids_uri(path, self.bids_dir, "raw" if source is None else source.producer.key)
+        except ValueError:  # it lies elsewhere
+            return path.as_uri()
 
 
 def bids_uri(path: Path, bids_dir: Path, dataset: str = "raw") -> str:
