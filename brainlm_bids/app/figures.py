@@ -1,8 +1,11 @@
 """Figures of recordings that a call left out, drawn before their pages are written."""
 
+import logging
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 from brainlm_bids import resources
 from brainlm_bids.app import fork_server
 from brainlm_bids.app.dataset import internal_error
-from brainlm_bids.app.status import EXIT_OK
+from brainlm_bids.app.status import EXIT_FAILED, EXIT_OK
 from brainlm_bids.bids.derivatives import Derivative, OfParticipant, find_derivatives
 from brainlm_bids.bids.names import in_words
 from brainlm_bids.errors import UserError
@@ -18,6 +21,7 @@ from brainlm_bids.progress import Progress, Step
 from brainlm_bids.report import drawing
 from brainlm_bids.settings import Settings
 
+LOG = logging.getLogger("brainlm_bids")
 # From this number on, drawing in workers saves more time than starting them takes.
 FEW = 4
 
@@ -51,6 +55,9 @@ def draw_missing(settings: Settings, subjects: Sequence[str], progress: Progress
         try:
             with progress.step(f"figures {name}"):
                 result()
+        except UserError as error:
+            LOG.error(f"{name}: its figures could not be drawn: {error}")
+            code = EXIT_FAILED
         except Exception as error:  # the others have theirs
             code = internal_error(settings, f"{name}: internal error in its figures", error)
     return code
@@ -86,22 +93,39 @@ def _drawn(
     settings: Settings, work: dict[str, Derivative]
 ) -> Iterator[tuple[str, Callable[[], list[Path]]]]:
     """Names with what waits for their figures; in as many processes as the call may use."""
-    if settings.nprocs == 1 or len(work) < FEW:
+    if settings.nprocs == 1 or len(work) < FEW or fork_server.why_none() is not None:
         yield from ((name, partial(_draw, one, settings.template)) for name, one in work.items())
         return
-    with _workers(settings) as pool:
+    left = dict(work)
+    with _workers(settings.nprocs) as pool:
         names: dict[Future[list[Path]], str] = {
             pool.submit(_draw, one, settings.template): name for name, one in work.items()
         }
         for future in as_completed(names):
-            yield names[future], future.result
+            if not isinstance(future.exception(), BrokenProcessPool):
+                del left[names[future]]
+                yield names[future], future.result
+    # a process died, and it is not known of which figure
+    for name, one in left.items():
+        yield name, partial(_drawn_alone, one, settings.template)
+
+
+def _drawn_alone(one: Derivative, template: str | None) -> list[Path]:
+    """Draw in a process of its own; UserError if that dies."""
+    with _workers(1) as pool:
+        try:
+            # a pool does not watch its latest process until it hears of the next task (CPython)
+            pool.submit(os.getpid).result()
+            return pool.submit(_draw, one, template).result()
+        except BrokenProcessPool:
+            raise UserError(fork_server.KILLED) from None
 
 
 @contextmanager
-def _workers(settings: Settings) -> Iterator[ProcessPoolExecutor]:
+def _workers(number: int) -> Iterator[ProcessPoolExecutor]:
     fork_server.start()
     context = multiprocessing.get_context("forkserver")
-    pool = ProcessPoolExecutor(settings.nprocs, context, initializer=fork_server.begin)
+    pool = ProcessPoolExecutor(number, context, initializer=fork_server.begin)
     try:
         yield pool
     finally:

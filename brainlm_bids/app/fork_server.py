@@ -1,17 +1,32 @@
 """The process that worker processes are forked from, and what all of these have in common."""
 
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
 import traceback
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from types import TracebackType
 
 PRELOADED = "brainlm_bids.app.preloaded"
+KILLED = "a process died: it was killed from outside, or a library crashed"
+
+
+def why_none() -> OSError | None:
+    """Why no worker processes can be started; None if they can.
+
+    Their queues need semaphores, which lie in /dev/shm, and a socket in the folder for temporary
+    files, whose address has room for about a hundred bytes.
+    """
+    try:
+        multiprocessing.get_context("forkserver").Lock()
+        with connection.Listener(family="AF_UNIX"):
+            pass
+    except OSError as error:
+        return error
+    return None
 
 
 def start() -> None:
@@ -54,5 +69,5 @@ def _die_with_the_call() -> None:
     """End this worker when the main process was killed; it would continue unnoticed."""
     call = multiprocessing.parent_process()
     if call is not None:
-        multiprocessing.connection.wait([call.sentinel])
+        connection.wait([call.sentinel])
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,12 +1,11 @@
 """The Nipype plugin that executes a graph: processes of this machine, or the user's scheduler."""
 
 import logging
-import multiprocessing
 import os
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainlm_bids.app import fork_server
 from brainlm_bids.app.progress import NodeProgress
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_text
@@ -46,7 +45,7 @@ def make_plugin(settings: Settings, progress: NodeProgress) -> tuple[Any, float]
     elif settings.mem is not None:
         arguments["memory_gb"] = settings.mem
     arguments["status_callback"] = progress
-    if name == "MultiProc" and (error := _without_workers()) is not None:
+    if name == "MultiProc" and (error := fork_server.why_none()) is not None:
         LOG.warning(
             f"no worker processes can be started here ({error}): the steps run one after another "
             "in this process; mount a tmpfs on /dev/shm to run several at a time"
@@ -59,21 +58,6 @@ def make_plugin(settings: Settings, progress: NodeProgress) -> tuple[Any, float]
         engine = several_nodes(engine, nodes_per_job)
     plugin = _reporting(engine, progress)
     return plugin(plugin_args=arguments), poll
-
-
-def _without_workers() -> OSError | None:
-    """Why no worker processes can be started; None if they can.
-
-    Their queues need semaphores, which lie in /dev/shm, and a socket in the folder for temporary
-    files, whose address has room for about a hundred bytes.
-    """
-    try:
-        multiprocessing.get_context("forkserver").Lock()
-        with connection.Listener(family="AF_UNIX"):
-            pass
-    except OSError as error:
-        return error
-    return None
 
 
 def _reporting(plugin: type, progress: NodeProgress) -> Any:

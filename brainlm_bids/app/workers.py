@@ -29,7 +29,6 @@ GRACE = 2.0  # seconds that a worker has to remove the files that it was writing
 # between -1000 and 1000: the kernel should kill a worker before the process that can report it
 OOM_SCORE = "500"
 SHARE = 0.9  # of the memory, that steps may take
-KILLED = "a process died: it was killed from outside, or a library crashed"
 
 
 class WorkersPlugin(MultiProcPlugin):
@@ -144,7 +143,7 @@ class WorkersPlugin(MultiProcPlugin):
         old.shutdown(wait=False)
         self._broken, self._workers = False, set()
         before, self._kills = self._kills, machine.oom_kills()
-        reason = KILLED
+        reason = fork_server.KILLED
         if before is not None and self._kills is not None and self._kills > before:
             reason = too_little_memory([self._submitted[taskid][0] for taskid in lost])
         if len(lost) == 1:

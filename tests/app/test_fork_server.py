@@ -5,19 +5,22 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from multiprocessing import reduction, synchronize
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from brainlm_bids.app import fork_server
+from brainlm_bids.app import figures, fork_server
+from brainlm_bids.errors import UserError
 
 DRAWS = """
-import os, sys, time, types
+import os, sys, time
 from brainlm_bids.app.figures import _workers
 if __name__ == "__main__":
     try:
-        with _workers(types.SimpleNamespace(nprocs=2)) as pool:
+        with _workers(2) as pool:
             pids = {pool.submit(os.getpid).result()}
             waits = [pool.submit(time.sleep, float(sys.argv[1])) for _ in range(2)]
             print(*pids, flush=True)
@@ -76,9 +79,42 @@ def test_who_draws_figures_says_nothing_at_an_interrupt(tmp_path: Path) -> None:
     assert not any(map(_runs, pids))
 
 
+def kill_own_process(one: str, template: str | None) -> list[Path]:
+    """Draw as `figures._draw` does; one of the figures kills its process."""
+    if one == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [Path(one)]
+
+
+def test_a_figure_that_kills_its_process_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_draw", kill_own_process)
+    settings: Any = types.SimpleNamespace(nprocs=2, template=None)
+    work: Any = {name: name for name in ("a", "deadly", "b", "c", "d", "e")}
+    drawn = {}
+    for name, result in figures._drawn(settings, work):
+        try:
+            drawn[name] = result()
+        except UserError as error:
+            drawn[name] = [Path(str(error))]
+    died = [Path(fork_server.KILLED)]
+    assert drawn == {name: died if name == "deadly" else [Path(name)] for name in work}
+
+
+def test_figures_are_drawn_where_no_process_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(figures, "_draw", lambda one, template: [Path(one)])
+    monkeypatch.setattr(fork_server, "why_none", lambda: OSError("no semaphores"))
+    settings: Any = types.SimpleNamespace(nprocs=2, template=None)
+    work: Any = {name: name for name in "abcdef"}
+    drawn = {name: result() for name, result in figures._drawn(settings, work)}
+    assert drawn == {name: [Path(name)] for name in work}
+
+
 STARTS = """
 import os, signal, time
-from brainlm_bids.app import fork_server
+from brainlm_bids.app import figures, fork_server
+from brainlm_bids.errors import UserError
 if __name__ == "__main__":
     # a child would inherit that it is ignored
     signal.signal(signal.SIGINT, lambda *_: None)
