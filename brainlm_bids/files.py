@@ -24,7 +24,13 @@ from brainlm_bids.bounds import (
     content_of,
 )
 from brainlm_bids.errors import UserError
-from brainlm_bids.system_errors import CANNOT_WRITE, name_written, put_in_place, refusal
+from brainlm_bids.system_errors import (
+    CANNOT_READ,
+    CANNOT_WRITE,
+    name_written,
+    put_in_place,
+    refusal,
+)
 from brainlm_bids.temporary import temporary_file
 
 if TYPE_CHECKING:
@@ -225,7 +231,10 @@ def why_unreadable(path: Path, error: BaseException) -> str:
         if found is not None:
             return found
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"cannot be read ({' '.join(str(why).split())}); is it damaged or incomplete?"
+    remedy = "is it damaged or incomplete?"
+    if isinstance(error, OSError):
+        remedy = CANNOT_READ.get(error.errno or 0, remedy)
+    return f"cannot be read ({' '.join(str(why).split())}); {remedy}"
 
 
 def _placeholder(path: Path) -> str | None:

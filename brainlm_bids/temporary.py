@@ -151,7 +151,8 @@ def _is_abandoned(handle: int, path: Path) -> bool:
 
 
 def _is_old(handle: int) -> bool:
-    return time.time() - os.fstat(handle).st_mtime > ABANDONED_AFTER
+    # a time far in the future is that of a clock that was put right since
+    return abs(time.time() - os.fstat(handle).st_mtime) > ABANDONED_AFTER
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from brainlm_bids import files, system_errors
 from brainlm_bids.commands import bids_app, brainlm
+from brainlm_bids.errors import UserError
 from brainlm_bids.system_errors import in_one_line, put_in_place, refusal
 
 
@@ -111,6 +113,21 @@ def test_what_a_writer_meets_is_of_writing_also_in_another_process(
     open_file = OSError(errno.EIO, "Input/output error", 3)
     assert str(in_one_line(open_file)) == unknown
     assert unknown.startswith("a file: cannot be read or written (Input/output error)")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EIO, "see whether the disk is damaged"),
+        (errno.ESTALE, "the file system lost it; see whether it is mounted"),
+        (errno.EINVAL, "is it damaged or incomplete?"),
+    ],
+)
+def test_a_disk_that_fails_while_an_input_is_read(tmp_path: Path, number: int, remedy: str) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    says = rf"a\.json: cannot be read \({re.escape(os.strerror(number))}\); {re.escape(remedy)}"
+    with pytest.raises(UserError, match=says), files.reading(tmp_path / "a.json"):
+        raise OSError(number, os.strerror(number))
 
 
 def full(descriptor: int) -> None:

@@ -73,8 +73,13 @@ def test_without_locks_time_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     old = tmp_path / ".tmp-old-a"
     old.touch()
     os.utime(old, (0, time.time() - 2 * temporary.ABANDONED_AFTER))
+    future, soon = tmp_path / ".tmp-future-a", tmp_path / ".tmp-soon-a"
+    for path, days in ((future, 365), (soon, 0.5)):  # of clocks that are ahead, by much and little
+        path.touch()
+        os.utime(path, (0, time.time() + days * 24 * 3600))
     assert files.write_text(tmp_path / "b", "x").read_text() == "x"
-    assert temporary.sweep(tmp_path) == 1 and _left(tmp_path) == ["a"]
+    assert temporary.sweep(tmp_path) == 2 and _left(tmp_path) == ["a", "a"]
+    assert soon.exists()
 
 
 def test_one_that_was_removed_before_it_was_locked_is_made_again(
