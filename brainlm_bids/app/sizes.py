@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from brainlm_bids.bids.runs import Run
 from brainlm_bids.image_files import open_image
 from brainlm_bids.workflows.costs import Size
@@ -50,14 +52,16 @@ def sizes_of(runs: Iterable[Run]) -> dict[str, Size]:
 
 
 def _extent(run: Run) -> tuple[int, int]:
-    """Number of volumes, and of values, of a NIfTI or CIFTI image or a table of series."""
+    """Number of volumes, and of values, of an image, or of a table or array of series."""
     source = run.source
     if run.shape is not None:
         return int(run.shape[-1]), math.prod(run.shape)
+    if source.suffix == ".npy":
+        return len(np.load(source, mmap_mode="r", allow_pickle=False)), 0
     if ".nii" not in source.name:
         with source.open("rb") as table:
             n_volumes = max(0, sum(1 for _ in table) - 1)
         return n_volumes, 0
     shape = open_image(source).shape
-    place = 0 if source.name.endswith(".dtseries.nii") else -1
+    place = 0 if source.name.endswith((".dtseries.nii", ".ptseries.nii")) else -1
     return int(shape[place]), math.prod(shape)
