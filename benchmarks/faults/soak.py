@@ -69,9 +69,9 @@ def soak(folder: Path, number: int = N_RECORDINGS) -> Sequence[Trial]:
         "exit code": (call.end(), 0),
         "recordings not done": (number - max(samples.done, default=0), 1),
         "kB for each recording": (samples.slope(), MOST_KB_PER_RECORDING),
-        "open files": (max(samples.files), MOST_FILES),
-        "processes": (max(samples.processes), MOST_PROCESSES),
-        "temporary files": (max(samples.temporary), MOST_TEMPORARY),
+        "open files": (max(samples.files, default=0), MOST_FILES),
+        "processes": (max(samples.processes, default=0), MOST_PROCESSES),
+        "temporary files": (max(samples.temporary, default=0), MOST_TEMPORARY),
         "temporary files left": (len(temporary_files(trial)), 0),
         "processes left": (len(still_alive(call.mark)), 0),
         "files of work for each recording": (n_work / number, MOST_WORK_FILES),
@@ -81,8 +81,8 @@ def soak(folder: Path, number: int = N_RECORDINGS) -> Sequence[Trial]:
             value <= most,
             f"{value:.4g} {name}",
             seconds,
-            max(samples.memory) / 1024,
-            f"{value:.3g} {name}" if name in TOLD else "",
+            max(samples.memory, default=0) / 1024,
+            f"{round(value, 1) + 0.0:g} {name}" if name in TOLD else "",
         )
         for name, (value, most) in found.items()
     ]

@@ -17,12 +17,13 @@ LOCK = Path("logs") / ".lock"
 
 @pytest.mark.skipif(not Path("/proc/locks").is_file(), reason="Linux tells who holds a lock")
 def test_the_holder_of_a_lock_is_killed_and_nobody_else(tmp_path: Path) -> None:
-    assert crowd.kill_holder(tmp_path / LOCK) is None
+    assert crowd.kill_holder(tmp_path / LOCK, range(1 << 30)) is None
     words = [sys.executable, "-c", crowd.HOLDS, str(tmp_path)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     assert crowd.holder(tmp_path / LOCK) == process.pid
-    assert crowd.kill_holder(tmp_path / LOCK) == process.pid
+    assert crowd.kill_holder(tmp_path / LOCK, {1}) is None and process.poll() is None
+    assert crowd.kill_holder(tmp_path / LOCK, {process.pid}) == process.pid
     assert process.wait(20) == -signal.SIGKILL
     process.stdout.close()
     # what it held is free at once
