@@ -27,6 +27,7 @@ from brainlm_bids.commands.bids_app import parse
 
 TARGETS = ("age", "group", "noise")
 COHORTS = (100, 1_000, 10_000)
+KEEP_S = 10.0
 OTHER = "graphs, and the rest"
 # What a call does outside of its nodes: module, name, words of the table
 STAGES = (
@@ -42,9 +43,13 @@ READING = STAGES[-1][-1]
 
 
 class Probe:
-    """CPU seconds and largest memory by stage; a stage within another counts for itself alone."""
+    """CPU seconds and largest memory by stage; a stage within another counts for itself alone.
 
-    def __init__(self) -> None:
+    kept: a file for the stages that have ended, since those of a call that is stopped count, too.
+    """
+
+    def __init__(self, kept: Path) -> None:
+        self._kept, self._written = kept, 0.0
         self.seconds: dict[str, float] = {}
         self.memory_mb: dict[str, float] = {}
         self.reading = 0.0
@@ -67,6 +72,17 @@ class Probe:
             self.memory_mb[name] = max(self.memory_mb.get(name, 0.0), peak)
             self._within = outer + took
             self._peak = max(outer_peak, peak)
+            self._keep()
+
+    def _keep(self) -> None:
+        if time.monotonic() > self._written + KEEP_S:
+            self._written = time.monotonic()
+            self._kept.write_text(json.dumps(self.stages))
+
+    @property
+    def stages(self) -> dict[str, list[float]]:
+        """Name to seconds and MB."""
+        return {name: [s, self.memory_mb[name]] for name, s in self.seconds.items()}
 
     def wrapped(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         """The function, as a stage."""
@@ -101,11 +117,11 @@ def forget_peak_memory() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def call(words: Sequence[str]) -> dict[str, Any]:
+def call(words: Sequence[str], kept: Path) -> dict[str, Any]:
     """Run brainlm-bids in this process, and measure its stages."""
     from brainlm_bids.interfaces.array_interface import ArrayInterface
 
-    probe = Probe()
+    probe = Probe(kept)
     for module, name, title in STAGES[:-1]:
         owner, (*parents, last) = import_module(module), name.split(".")
         for parent in parents:
@@ -125,7 +141,7 @@ def call(words: Sequence[str]) -> dict[str, Any]:
     return {
         "code": code,
         "reading": probe.reading,
-        "stages": {name: [s, probe.memory_mb[name]] for name, s in probe.seconds.items()},
+        "stages": probe.stages,
     }
 
 
@@ -151,6 +167,7 @@ def call_words(folder: Path) -> list[str]:
 def measured(words: Sequence[str], log: Path) -> dict[str, Any]:
     """`call` in a new process; its screen goes to a file."""
     command = [sys.executable, "-m", "benchmarks.group_level", "--call", json.dumps([*words])]
+    command += ["--kept", str(log.with_suffix(".json"))]
     with log.open("w") as screen:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=screen, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -194,9 +211,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--recordings", type=int, nargs="+", default=COHORTS)
     parser.add_argument("--call", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--kept", type=Path, help=argparse.SUPPRESS)
     given, options = parser.parse_known_args(argv)
     if given.call is not None:
-        print(json.dumps(call(given.call)))
+        print(json.dumps(call(given.call, given.kept)))
         return
     results = {n: measure(given.folder / f"{n}", n, options) for n in given.recordings}
     print(table(results))

@@ -63,8 +63,8 @@ def test_the_planted_truth_is_found_and_shuffled_ages_are_not(
     assert np.corrcoef(first, age)[0, 1] > 0.4
 
 
-def test_a_stage_within_another_counts_for_itself_alone() -> None:
-    probe = Probe()
+def test_a_stage_within_another_counts_for_itself_alone(tmp_path: Path) -> None:
+    probe = Probe(tmp_path / "stages.json")
     with probe.stage("outer"):
         for _ in range(2):
             with probe.stage("inner"):
