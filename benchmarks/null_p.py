@@ -20,16 +20,11 @@ from scipy import stats
 
 from brainlm_bids.cohort import scores
 from brainlm_bids.cohort.coding import understand
-from brainlm_bids.cohort.decoding import (
-    OUTER_FOLDS,
-    decode,
-    decode_by,
-    fisher_z,
-    linear_predictions,
-)
-from brainlm_bids.cohort.folds import Split
+from brainlm_bids.cohort.decoding import decode, decode_by, linear_predictions
+from brainlm_bids.cohort.folds import OUTER_FOLDS, Split
 from brainlm_bids.cohort.sites import NO_SITES, Sites
 from brainlm_bids.cohort.variables import design
+from brainlm_bids.parcels.connectivity import fisher_z
 from brainlm_bids.phantom.cohort import CohortOptions, draw_people, recordings
 from brainlm_bids.resources import parcels
 

@@ -21,13 +21,8 @@ from numpy.typing import NDArray
 from brainlm_bids import resources
 from brainlm_bids.cohort.attentive import attentive_predictions
 from brainlm_bids.cohort.bags import Bags
-from brainlm_bids.cohort.decoding import (
-    OUTER_FOLDS,
-    Decoded,
-    decode,
-    decode_by,
-    fisher_z,
-)
+from brainlm_bids.cohort.decoding import Decoded, decode, decode_by
+from brainlm_bids.cohort.folds import OUTER_FOLDS
 from brainlm_bids.cohort.series_mlp import mlp_predictions
 from brainlm_bids.cohort.sites import NO_SITES
 from brainlm_bids.cohort.sources import COHORT, RECORDING, SOURCES, Source
@@ -37,6 +32,7 @@ from brainlm_bids.model.checkpoint import LoadedModel, load_model
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.model.states import embed_stretches
 from brainlm_bids.parcels import scaling
+from brainlm_bids.parcels.connectivity import fisher_z
 from brainlm_bids.parcels.scaling import ScalingStats, recording_stats
 from brainlm_bids.phantom.cohort import CohortOptions, Recording, draw_people, recordings
 

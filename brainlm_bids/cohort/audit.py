@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainlm_bids.cohort.decoding import OUTER_FOLDS
-from brainlm_bids.cohort.folds import splits
+from brainlm_bids.cohort.folds import OUTER_FOLDS, splits
 from brainlm_bids.cohort.permanova import coordinates, variance_share
 from brainlm_bids.cohort.permutations import permutation_p, permuted_targets
 from brainlm_bids.cohort.properties import Property

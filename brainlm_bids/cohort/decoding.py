@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainlm_bids.cohort.folds import Split, splits
+from brainlm_bids.cohort.folds import OUTER_FOLDS, Folds, Split, n_repeats
 from brainlm_bids.cohort.permutations import permutation_p, permuted_targets, within_fold_p
 from brainlm_bids.cohort.readouts import (
     Fit,
@@ -30,13 +30,8 @@ from brainlm_bids.cohort.scores import (
 from brainlm_bids.cohort.sites import NO_SITES, Sites
 
 Array = NDArray[np.float64]
-# For each repeat of a cross-validation its splits; what no split tests is not scored
-Folds = Sequence[Sequence[Split]]
 # target (U,), subjects (U,), split, number of classes, seed -> predictions of the test rows
 Predictor = Callable[[Array, NDArray[np.str_], Split, int, int], Array]
-OUTER_FOLDS = 5
-MAXIMUM_REPEATS = 10
-UNITS_FITTED = 10_000  # repeats × units stays below this, for time
 
 
 class Target(NamedTuple):
@@ -79,76 +74,6 @@ class Decoded(NamedTuple):
     n_folds: int
     n_repeats: int
     reference: Array
-
-
-def n_repeats(n_units: int) -> int:
-    """Number of repeats of the cross-validation: ten for up to 1000 units, fewer for more.
-
-    Parameters
-    ----------
-    n_units
-        Number of units.
-
-    Returns
-    -------
-    int
-        At least one.
-
-    Examples
-    --------
-    >>> n_repeats(200), n_repeats(2500), n_repeats(40_000)
-    (10, 4, 1)
-    """
-    return max(1, min(MAXIMUM_REPEATS, UNITS_FITTED // n_units))
-
-
-def repeated_folds(subjects: Sequence[str], repeats: int, seed: int) -> list[list[Split]]:
-    """Five folds of whole subjects, several times with different ones.
-
-    Parameters
-    ----------
-    subjects
-        (U,) the subject of each unit.
-    repeats
-        How many times.
-    seed
-        Seed of the folds.
-
-    Returns
-    -------
-    list of list of (train, test)
-        For each repeat its splits.
-
-    Examples
-    --------
-    >>> [len(splits) for splits in repeated_folds([f"s{k}" for k in range(12)], 2, seed=0)]
-    [5, 5]
-    """
-    people = np.asarray(subjects)
-    return [list(splits(people, OUTER_FOLDS, seed + repeat)) for repeat in range(repeats)]
-
-
-def fisher_z(matrix: NDArray) -> NDArray:
-    """Fisher z of the correlations above the diagonal.
-
-    Parameters
-    ----------
-    matrix
-        (P, P).
-
-    Returns
-    -------
-    ndarray
-        (P·(P − 1) / 2,) row by row.
-
-    Examples
-    --------
-    >>> fisher_z(np.array([[1.0, 0.5], [0.5, 1.0]])).round(4)
-    array([0.5493])
-    """
-    pairs = matrix[np.triu_indices(len(matrix), k=1)]
-    # a correlation that is 1 after rounding would be infinite
-    return np.asarray(np.arctanh(np.clip(pairs, -0.999999, 0.999999)))
 
 
 def decode(

@@ -8,6 +8,11 @@ from sklearn.model_selection import KFold
 
 Indices = NDArray[np.int64]
 Split = tuple[Indices, Indices]
+# For each repeat of a cross-validation its splits; what no split tests is not scored
+Folds = Sequence[Sequence[Split]]
+OUTER_FOLDS = 5
+MAXIMUM_REPEATS = 10
+UNITS_FITTED = 10_000  # repeats × units stays below this, for time
 
 
 def rows_of_each(people: NDArray[np.str_]) -> list[Indices]:
@@ -103,3 +108,50 @@ def leave_one_site_out(people: NDArray[np.str_], sites: Sequence[str]) -> Iterat
         test = of_row == site
         known = np.isin(people, people[test])
         yield np.flatnonzero(~known), np.flatnonzero(test)
+
+
+def n_repeats(n_units: int) -> int:
+    """Number of repeats of the cross-validation: ten for up to 1000 units, fewer for more.
+
+    Parameters
+    ----------
+    n_units
+        Number of units.
+
+    Returns
+    -------
+    int
+        At least one.
+
+    Examples
+    --------
+    >>> n_repeats(200), n_repeats(2500), n_repeats(40_000)
+    (10, 4, 1)
+    """
+    return max(1, min(MAXIMUM_REPEATS, UNITS_FITTED // n_units))
+
+
+def repeated_folds(subjects: Sequence[str], repeats: int, seed: int) -> list[list[Split]]:
+    """Five folds of whole subjects, several times with different ones.
+
+    Parameters
+    ----------
+    subjects
+        (U,) the subject of each unit.
+    repeats
+        How many times.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    list of list of (train, test)
+        For each repeat its splits.
+
+    Examples
+    --------
+    >>> [len(splits) for splits in repeated_folds([f"s{k}" for k in range(12)], 2, seed=0)]
+    [5, 5]
+    """
+    people = np.asarray(subjects)
+    return [list(splits(people, OUTER_FOLDS, seed + repeat)) for repeat in range(repeats)]

@@ -190,7 +190,7 @@ def state_folds(
     # imported here: whoever plans a call does not wait for scikit-learn
     from sklearn.model_selection import StratifiedKFold
 
-    from brainlm_bids.cohort.decoding import OUTER_FOLDS, repeated_folds
+    from brainlm_bids.cohort.folds import OUTER_FOLDS, repeated_folds
 
     if len(set(groups)) < len(groups):
         return repeated_folds(groups, repeats, seed)

@@ -30,3 +30,26 @@ def pearson(series: NDArray[np.float64]) -> NDArray[np.float64]:
     used = series if good.all() else series[good]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.corrcoef(used.T))
+
+
+def fisher_z(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Fisher z of the correlations above the diagonal.
+
+    Parameters
+    ----------
+    matrix
+        (P, P).
+
+    Returns
+    -------
+    ndarray
+        (P·(P − 1) / 2,) row by row.
+
+    Examples
+    --------
+    >>> fisher_z(np.array([[1.0, 0.5], [0.5, 1.0]])).round(4)
+    array([0.5493])
+    """
+    pairs = matrix[np.triu_indices(len(matrix), k=1)]
+    # a correlation that is 1 after rounding would be infinite
+    return np.asarray(np.arctanh(np.clip(pairs, -0.999999, 0.999999)))

@@ -19,12 +19,12 @@ from brainlm_bids.bids.quality import QUALITY, quality
 from brainlm_bids.bids.recordings import FAILED, Recording
 from brainlm_bids.cohort import sources
 from brainlm_bids.cohort.bags import Bags
-from brainlm_bids.cohort.decoding import fisher_z
 from brainlm_bids.cohort.sources import Source
 from brainlm_bids.errors import UserError
 from brainlm_bids.model.checkpoint import LoadedModel, control_seed, untrained_twin
 from brainlm_bids.model.embedding import embed
 from brainlm_bids.model.tokens import TokenTable, token_table
+from brainlm_bids.parcels.connectivity import fisher_z
 from brainlm_bids.resources import parcels
 from brainlm_bids.training.finetune_start import Start
 from brainlm_bids.training.processes import in_shares

@@ -11,8 +11,9 @@ from brainlm_bids import resources
 from brainlm_bids.bids.cohort import all_recordings
 from brainlm_bids.bids.outputs import SERIES_STAGE, changed, model_stage, read_record
 from brainlm_bids.bids.recordings import INCLUDED, Recording
-from brainlm_bids.cohort.decoding import decode, fisher_z
+from brainlm_bids.cohort.decoding import decode
 from brainlm_bids.files import read_matrix, read_rows, read_tsv
+from brainlm_bids.parcels.connectivity import fisher_z
 
 RECORDINGS = 24
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from brainlm_bids.cohort.decoding import decode, decode_by, linear_predictions, repeated_folds
+from brainlm_bids.cohort.decoding import decode, decode_by, linear_predictions
+from brainlm_bids.cohort.folds import repeated_folds
 from brainlm_bids.errors import UserError
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from brainlm_bids.cohort.decoding import decode, repeated_folds
+from brainlm_bids.cohort.decoding import decode
+from brainlm_bids.cohort.folds import repeated_folds
 from brainlm_bids.cohort.permutations import (
     permuted_targets,
     within_group_p,

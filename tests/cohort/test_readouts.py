@@ -30,7 +30,7 @@ def test_predictions_are_those_of_scikit_learn_on_the_wide_features(kind: str) -
     if kind == "logistic":
         target = (target > np.median(target)).astype(float)
     expected = np.empty(30)
-    for train, test in folds.splits(people, decoding.OUTER_FOLDS, 3):
+    for train, test in folds.splits(people, folds.OUTER_FOLDS, 3):
         assert not set(people[train]) & set(people[test])
         wide = _reference_scores(features, train, confounds)
         inner = list(folds.splits(people[train], readouts.INNER_FOLDS, 3))
@@ -38,7 +38,7 @@ def test_predictions_are_those_of_scikit_learn_on_the_wide_features(kind: str) -
             wide, target, train, test, inner
         )
     model = decoding._Linear(features, confounds, NO_SITES)
-    outer = list(folds.splits(people, decoding.OUTER_FOLDS, 3))
+    outer = list(folds.splits(people, folds.OUTER_FOLDS, 3))
     task = decoding._Task(target[None], 0 if kind == "ridge" else 2)
     found = decoding._cross_validated(model, [task], people, outer, 3)[0]
     column = 0 if kind == "ridge" else 1

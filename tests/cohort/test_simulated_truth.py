@@ -11,11 +11,12 @@ from brainlm_bids.cohort import reliability
 from brainlm_bids.cohort.attentive import AttentiveOptions, attentive_predictions
 from brainlm_bids.cohort.bags import Bags
 from brainlm_bids.cohort.coding import understand
-from brainlm_bids.cohort.decoding import OUTER_FOLDS, decode, decode_by, fisher_z
-from brainlm_bids.cohort.folds import Split, splits
+from brainlm_bids.cohort.decoding import decode, decode_by
+from brainlm_bids.cohort.folds import OUTER_FOLDS, Split, splits
 from brainlm_bids.cohort.sites import Sites
 from brainlm_bids.cohort.states import Block, block_volumes, choose_states
 from brainlm_bids.cohort.variables import design
+from brainlm_bids.parcels.connectivity import fisher_z
 from brainlm_bids.parcels.scaling import recording_stats, scale
 from brainlm_bids.phantom.cohort import (
     PLANTED_NETWORK,

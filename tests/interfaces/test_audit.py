@@ -8,11 +8,11 @@ import pytest
 from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
-from brainlm_bids.cohort.decoding import fisher_z
 from brainlm_bids.cohort.maps import plane_maps
 from brainlm_bids.interfaces.cohort import audit as audit_interface
 from brainlm_bids.interfaces.cohort.audit import Audit, parcel_distances
 from brainlm_bids.interfaces.cohort.tables import save_planes
+from brainlm_bids.parcels.connectivity import fisher_z
 from brainlm_bids.report.group_audit import gather_audit
 from brainlm_bids.report.methods_group import cohort_methods
 

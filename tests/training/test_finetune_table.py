@@ -12,7 +12,8 @@ from brainlm_bids import files, resources
 from brainlm_bids.bids import outputs
 from brainlm_bids.bids.outputs import Naming
 from brainlm_bids.cohort import sources
-from brainlm_bids.cohort.decoding import decode, repeated_folds
+from brainlm_bids.cohort.decoding import decode
+from brainlm_bids.cohort.folds import repeated_folds
 from brainlm_bids.cohort.units import unit_means
 from brainlm_bids.commands import brainlm as tools
 from brainlm_bids.errors import UserError

@@ -151,7 +151,7 @@ class WriteDecoding(GroupInterface):
     output_spec = TraitedSpec
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.cohort.decoding import OUTER_FOLDS
+        from brainlm_bids.cohort.folds import OUTER_FOLDS
         from brainlm_bids.cohort.readouts import INNER_FOLDS
         from brainlm_bids.figures.cohort import plot_decoding
 

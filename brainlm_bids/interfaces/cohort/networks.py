@@ -27,8 +27,8 @@ class Connectivity(GroupInterface):
     output_spec = _ConnectivityOutputs
 
     def _compute(self, folder: Path) -> None:
-        from brainlm_bids.cohort.decoding import fisher_z
         from brainlm_bids.model.networks import parcel_labels
+        from brainlm_bids.parcels.connectivity import fisher_z
 
         self._begin()
         reference = resources.parcels().network_index

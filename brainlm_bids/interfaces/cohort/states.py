@@ -112,8 +112,8 @@ class StateFeatures(ArrayInterface):
                 self._keep_all(f"{features}_attentive_{scaling}", tokens)
 
     def _connectivity(self, series: NDArray[Any], stretches: NDArray[np.int64]) -> None:
-        from brainlm_bids.cohort.decoding import fisher_z
         from brainlm_bids.model.networks import correlation_profile
+        from brainlm_bids.parcels.connectivity import fisher_z
 
         rows = [fisher_z(correlation_profile(series[first:end])) for first, end in stretches]
         self._keep(sources.CONNECTIVITY.name, np.stack(rows).astype(np.float32))
@@ -211,7 +211,8 @@ class DecodeStates(ArrayInterface):
 
     def _by_line(self, folder: Path, parts: Sequence[str]) -> Any:
         """A penalised linear model; features of thousands of blocks stay on disk."""
-        from brainlm_bids.cohort.decoding import decode, n_repeats
+        from brainlm_bids.cohort.decoding import decode
+        from brainlm_bids.cohort.folds import n_repeats
 
         blocks = [np.load(path, mmap_mode="r") for path in parts]
         ends = np.cumsum([len(part) for part in blocks])
