@@ -31,6 +31,7 @@ MODULES = (
     "soak",
     "versions",
     "limits",
+    "containers",
 )
 
 

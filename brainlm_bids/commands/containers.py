@@ -4,6 +4,7 @@ In: paths of the host, commands. Out: arguments of docker or Apptainer, exit cod
 Python's standard library.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -63,6 +64,7 @@ def supervise(command: Sequence[str], environment: Mapping[str, str] | None = No
 
 def _to(pid: int) -> Callable[[int, object], None]:
     def forward(number: int, frame: object) -> None:
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(pid, number)
 
     return forward

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from brainlm_bids.app import machine
+from brainlm_bids.commands import containers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -124,6 +125,12 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
         time.sleep(0.02)
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(timeout=20) == 9
+
+
+def test_a_signal_for_a_program_that_has_just_ended_is_no_error() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    containers._to(ended.pid)(signal.SIGTERM, None)
 
 
 def test_what_lies_ready_is_baked_and_the_rest_is_said(tmp_path: Path, shared: Path) -> None:
