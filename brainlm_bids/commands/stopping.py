@@ -60,11 +60,23 @@ def stoppable(name: str) -> Iterator[None]:
     if takes_interrupts:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
     try:
-        yield
+        with _imports_broken_off():
+            yield
     finally:
         sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _imports_broken_off() -> Iterator[None]:
+    """Raise what stopped a command where a module in C has made an ImportError of it."""
+    try:
+        yield
+    except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 def code_of(error: KeyboardInterrupt) -> int:

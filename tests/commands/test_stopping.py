@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from brainlm_bids.commands.stopping import stoppable
+from brainlm_bids.errors import Stopped
+
 COMMAND = """
 import sys, time
 from brainlm_bids.commands.stopping import code_of, stoppable
@@ -97,3 +100,11 @@ def test_a_background_job_goes_on_ignoring_interrupts() -> None:
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     os.kill(process.pid, INT)
     assert process.communicate(timeout=20)[0] == "tidied\n" and process.returncode == 0
+
+
+def test_a_signal_that_breaks_an_import_off_is_a_stop() -> None:
+    """A module in C turns what is raised while it is initialised into an ImportError."""
+    with pytest.raises(Stopped), stoppable("tool"):
+        raise ImportError("initialization failed") from Stopped()
+    with pytest.raises(ImportError, match="no such"), stoppable("tool"):
+        raise ImportError("no such module")
