@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults.calls import SOURCE, left_over, run, trial
+from benchmarks.faults.calls import (
+    SOURCE,
+    Call,
+    differences,
+    judged,
+    left_over,
+    raw_data,
+    reference,
+    run,
+    trial,
+)
 from benchmarks.faults.fault import Fault, NotTried, Trial
 
 CODE = Path(__file__).with_name("filesystem_shim.c")
 PROCESSES, TIMES = 4, 5
 PATIENCE_S = 120
+# Of files, in seconds since 1970: 2100 and 1970.
+TIMES_OF_FILES = (4_102_488_000, 0)
+NEGATIVE = re.compile(r"(?<![\w.-])-\d[\d.]* ?(?:s|min|h|d|days?|seconds|minutes|hours)\b")
 QUOTA_BYTES = 200_000
 # Reads a file that all share, adds a line, and writes it again; half a second between two.
 ADD = """
@@ -133,6 +147,38 @@ def _quota(folder: Path, _seconds: float) -> Sequence[Trial]:
     return [trial("phantom", faults, first, again)]
 
 
+def _times(folder: Path, _seconds: float) -> Sequence[Trial]:
+    """Calls with files of other times; each is done once, and cached from then on."""
+    good = reference()
+    try:
+        return [_at(when, folder / str(when), good) for when in TIMES_OF_FILES]
+    finally:
+        _set_times(time.time(), raw_data())
+
+
+def _at(when: int, folder: Path, good: Path) -> Trial:
+    call = Call(folder).prepare()
+    _set_times(when, raw_data())
+    outcomes = [call.run()]
+    faults = judged(outcomes[0], 0, "", call)
+    for _ in range(2):
+        _set_times(when, raw_data(), folder)
+        outcomes.append(call.run())
+        faults += judged(outcomes[-1], 0, "1 cached", call)
+    # the record of inputs has their times
+    found = [name for name in differences(good, folder / "out") if "_inputs.json" not in name]
+    faults += [f"{name} differs" for name in found]
+    for outcome in outcomes:
+        faults += [f"told {text!r}" for text in NEGATIVE.findall(outcome.text)]
+    return trial(time.strftime("%Y", time.gmtime(when)), faults, *outcomes)
+
+
+def _set_times(when: float, *folders: Path) -> None:
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (when, when), follow_symlinks=False)
+
+
 FAULTS = (
     *(Fault(f"filesystems/{row.name}", row.about, LEAST, partial(_shared, row)) for row in ROWS),
     Fault(
@@ -140,5 +186,11 @@ FAULTS = (
         "a quota of 200 kB (EDQUOT) where `brainlm phantom` writes",
         "one line that names the file, exit code 1; then the same command succeeds",
         _quota,
+    ),
+    Fault(
+        "filesystems/times",
+        "inputs, outputs and the work folder with times of the years 2100 and 1970",
+        "done once, cached from then on, the same bytes, no negative duration",
+        _times,
     ),
 )
