@@ -1,7 +1,7 @@
 """Plan a decoding: which columns can be decoded from the embeddings of a model, and how."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -128,20 +128,7 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
     embeddings = configuration_hash(
         {recording.stem: cohort.embedding_key(recording, label) for recording in recordings}
     )
-    notes = {target.name: list(target.notes) for target in targets if target.notes}
-    sidecar = {
-        "NotDecoded": skipped,
-        "Notes": {**notes, **regressors.notes},
-        "Coding": {target.name: variables.coding(target) for target in targets},
-        "RegressedOut": regressors.names,
-        "RegressedOutCoding": regressors.coding,
-        "Permutations": settings.permutations,
-        "Units": {target.name: target.unit for target in targets},
-        **_left_out(settings),
-        **planner.sidecar,
-    }
-    within = [*sidecar.get("PermutedWithin", []), *regressors.permuted_within]
-    sidecar |= {"PermutedWithin": list(dict.fromkeys(within))} if within else {}
+    sidecar = _sidecar(settings, targets, skipped, regressors, planner)
     configuration = configuration_hash(
         {
             "version": __version__,
@@ -165,6 +152,30 @@ def plan_decoding(cohort: Cohort, label: str, recordings: Sequence[Recording]) -
         return Decoding(None, sidecar)
     plan = DecodingPlan(tuple(targets), confounds, sites, chosen, configuration, embeddings)
     return Decoding(plan, sidecar)
+
+
+def _sidecar(
+    settings: Settings,
+    targets: Sequence[Target],
+    skipped: Mapping[str, str],
+    regressors: "_Regressors",
+    planner: SitePlanner,
+) -> dict[str, Any]:
+    """What the sidecar of the tables tells of the targets."""
+    notes = {target.name: list(target.notes) for target in targets if target.notes}
+    sidecar: dict[str, Any] = {
+        "NotDecoded": dict(skipped),
+        "Notes": {**notes, **regressors.notes},
+        "Coding": {target.name: variables.coding(target) for target in targets},
+        "RegressedOut": regressors.names,
+        "RegressedOutCoding": regressors.coding,
+        "Permutations": settings.permutations,
+        "Units": {target.name: target.unit for target in targets},
+        **_left_out(settings),
+        **planner.sidecar,
+    }
+    within = [*sidecar.get("PermutedWithin", []), *regressors.permuted_within]
+    return sidecar | ({"PermutedWithin": list(dict.fromkeys(within))} if within else {})
 
 
 def _sources(settings: Settings) -> tuple[Source, ...]:
