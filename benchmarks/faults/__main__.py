@@ -24,6 +24,7 @@ MODULES = (
     "network",
     "fuzzing",
     "disks",
+    "full_disks",
     "filesystems",
     "kills",
     "signals",

@@ -9,9 +9,9 @@ COLUMNS = ("fault", "tried", "held", "worst", "seconds")
 
 
 def line(result: Result) -> str:
-    """For the screen: the verdict, and the worst attempt where it does not hold."""
+    """For the screen: the verdict, and the attempts in which what is asked for did not hold."""
     text = f"{'held' if result.good else 'FAILED'} {result.fault.name}: {result.measured}"
-    return text if result.good else f"{text}\n    {result.worst.told}"
+    return "\n    ".join([text, *(trial.told for trial in result.trials if not trial.held)])
 
 
 def tsv(results: Sequence[Result]) -> str:

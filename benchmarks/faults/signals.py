@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.faults import kills, small
+from benchmarks.faults import kills
 from benchmarks.faults.fault import Fault, Trial
 from benchmarks.faults.kills import Work
 from benchmarks.faults.processes import (
@@ -113,21 +113,6 @@ def _row(work: Work, folder: Path, _seconds: float, *, number: int) -> Sequence[
     ]
 
 
-# --- raw data --------------------------------------------------------------------------------
-
-
-def _phantom(inputs: Path) -> None:
-    words = ["phantom", str(inputs / "raw"), "--subjects", "1", "--volumes", "40", "--voxel", "6"]
-    small.done([*words, "--seed", "1"], inputs, kills.TOOLS)
-
-
-def _from_images(inputs: Path, trial: Path) -> list[str]:
-    words = [str(inputs / "raw"), str(trial / "out"), "participant", "-w", str(trial / "work")]
-    return [*words, *small.QUICK, "--model", "none"]
-
-
-RAW = Work("raw", "a simulated run, preprocessed", _phantom, _from_images)
-
 # --- one process of a call dies --------------------------------------------------------------
 
 
@@ -212,7 +197,8 @@ FAULTS = (
             ENDS,
             partial(_row, work, number=number),
         )
-        for work, number in (*((work, MOMENTS) for work in kills.WORKS), (RAW, MOMENTS // 2))
+        for work in kills.WORKS
+        for number in [MOMENTS // 2 if work.name == "raw" else MOMENTS]
     ),
     Fault("signal/worker", "SIGKILL of a worker", GOES_ON, partial(_one_dies, _workers)),
     Fault(

@@ -50,8 +50,27 @@ class ArrayInterface(SimpleInterface):
     """Runs `_compute(folder)` with a fixed number of threads; records time and memory."""
 
     input_spec = ArrayInputSpec
+    _interrupt: KeyboardInterrupt | None = None
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        """Run as any interface of Nipype, but let what stops the call stop it.
+
+        Nipype's nodes take everything that is raised here for a failure of the step, and in the
+        call's own process (`Linear`) the next step would follow.
+        """
+        result = super().run(*arguments, **options)
+        if self._interrupt is not None:
+            raise self._interrupt
+        return result
 
     def _run_interface(self, runtime: Any) -> Any:
+        try:
+            return self._run_measured(runtime)
+        except KeyboardInterrupt as error:
+            self._interrupt = error
+            raise
+
+    def _run_measured(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         n_threads = self.inputs.n_threads

@@ -60,7 +60,8 @@ def draw_curves(folder: Path, history: Sequence[Row]) -> list[Path]:
             path,
             history,
             {row["weights"]: row for row in first},
-            [step / steps_per_epoch for step in resumed if step],
+            # a call that found the training complete resumed nothing
+            [step / steps_per_epoch for step in resumed if 0 < step < history[-1]["step"]],
         )
     return paths
 

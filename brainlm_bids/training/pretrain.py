@@ -47,6 +47,7 @@ from brainlm_bids.training.store import Store, find_or_build
 
 CUDA_MICRO_BATCH = 64  # halved until it fits
 CPU_MICRO_BATCH = 2
+TESTED = "test.tsv"  # written last
 DRAWING_SECONDS = 30.0  # between two drawings of the curves
 
 
@@ -197,6 +198,7 @@ class _Pretraining:
     def train(self) -> int:
         """Train the remaining epochs; 0, or 128 + the signal that stopped it."""
         if self.progress.step >= self.n_steps:
+            self._save_what_lacks()
             self._finish()
             return 0
         self._report(self._introduction())
@@ -341,6 +343,13 @@ class _Pretraining:
         if self.history:
             self._write_curves(final=self.progress.step >= self.n_steps)
 
+    def _save_what_lacks(self) -> None:
+        """Write what a call that was killed has not: it saves the state, and then what is read."""
+        if not self.is_main or (self.folder / TESTED).is_file():
+            return
+        saving.save_checkpoint(self.folder / "last", self.start.network, self._about())
+        self._write_curves(final=True)
+
     def _about(self) -> dict[str, Any]:
         return {
             "Step": self.progress.step,
@@ -375,7 +384,7 @@ class _Pretraining:
 
     def _finish(self) -> None:
         """Score the best checkpoint on the test subjects, and report it."""
-        best, file = self.folder / "best", self.folder / "test.tsv"
+        best, file = self.folder / "best", self.folder / TESTED
         if len(self.windows[setup.TEST]) and not file.is_file():
             from brainlm_bids.files import write_tsv
             from brainlm_bids.model.checkpoint import load_model

@@ -8,6 +8,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from nipype.pipeline import engine
 
 from brainlm_bids import __version__
+from brainlm_bids.errors import Stopped
 from brainlm_bids.interfaces.array_interface import ArrayInputSpec, ArrayInterface
 
 
@@ -46,3 +47,23 @@ def test_a_work_folder_of_another_version_is_not_used(
         node.run()
     assert len(counter.read_text().splitlines()) == 1 + again
     assert counter.read_text().splitlines()[0] == __version__
+
+
+class _Stopped(ArrayInterface):
+    input_spec, output_spec = _Inputs, _Outputs
+
+    def _compute(self, folder: Path) -> None:
+        raise Stopped
+
+
+def test_what_stops_a_call_is_no_failure_of_its_step(tmp_path: Path) -> None:
+    """Where steps run in the call's own process, the next one would begin."""
+    graph = engine.Workflow(name="graph", base_dir=str(tmp_path))
+    counter = tmp_path / "counter"
+    first = engine.Node(_Stopped(number=1, counter=str(counter)), name="first")
+    second = engine.Node(_Counted(number=2, counter=str(counter)), name="second")
+    graph.connect(first, "number", second, "number")
+    graph.add_nodes([engine.Node(_Counted(number=3, counter=str(counter)), name="third")])
+    with pytest.raises(Stopped):
+        graph.run(plugin="Linear")
+    assert not list(tmp_path.rglob("crash*"))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -618,6 +619,16 @@ def test_curves_for_people_and_for_tensorboard(store: Store, tmp_path: Path) -> 
     assert (run_dir / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert (run_dir / "figures" / "group_desc-curves_pretrain.svg").is_file()
     assert "brainlm pretrain" in (run_dir / "pretrain.html").read_text()
+    # as after a kill behind the last step, whose state is there
+    late = (engine.TESTED, "curves.png", "figures/group_desc-curves_pretrain.svg")
+    whole = {name: (run_dir / name).read_bytes() for name in late}
+    trained = load_model(run_dir / "last", seed=0).sha256
+    for name in late:
+        (run_dir / name).unlink()
+    shutil.rmtree(run_dir / "last")
+    assert tools.main(words) == 0
+    assert {name: (run_dir / name).read_bytes() for name in late} == whole
+    assert load_model(run_dir / "last", seed=0).sha256 == trained
     made = json.loads((run_dir / "config" / "run.json").read_text())
     assert made["Parameters"]["seed"] == 42
     # 5e-3, the released checkpoint's at 256 windows, for the 16/3 that a step has here
