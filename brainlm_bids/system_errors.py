@@ -66,8 +66,8 @@ def in_one_line(error: BaseException, otherwise: str = "a file") -> str | None:
 
     >>> in_one_line(OSError(28, "No space left on device", "out/a.tsv"))
     'out/a.tsv: cannot be written (No space left on device); free some space'
-    >>> in_one_line(OSError(5, "Input/output error", "in/a.tsv"))
-    'in/a.tsv: cannot be read or written (Input/output error); see whether the disk is damaged'
+    >>> in_one_line(OSError(5, "Input/output error"))
+    'a file: cannot be read or written (Input/output error); see whether the disk is damaged'
     >>> in_one_line(OSError(24, "Too many open files"))
     'Too many open files; raise the limit of open files (ulimit -n)'
     >>> in_one_line(KeyError("x")) is None
