@@ -42,9 +42,21 @@ def alone(tmp_path: Path) -> Path:
     return path
 
 
+def _figure(page: Any) -> Any:
+    """The document of the interactive figure, once it is there."""
+    for _ in range(100):
+        for frame in page.frames:
+            if not frame.url.startswith("data:image/svg+xml"):
+                continue
+            if frame.evaluate("document.getElementById('fixed') !== null"):
+                return frame
+        page.wait_for_timeout(50)
+    raise AssertionError("the figure is not loaded")
+
+
 def _animation(page: Any, expected: str) -> tuple[str, str]:
     """Animation and opacity of the hidden image of the interactive figure, once it is so."""
-    frame = next(one for one in page.frames if one.url.startswith("data:image/svg+xml"))
+    frame = _figure(page)
     style = "getComputedStyle(document.getElementById('fixed'))"
     for _ in range(100):
         found = tuple(frame.evaluate(f"[{style}.animationName, {style}.opacity]"))
@@ -69,6 +81,8 @@ def test_it_shows_all_pictures_and_they_react(page: Any, alone: Path, tmp_path: 
 def test_the_keyboard_reaches_an_interactive_figure(page: Any, alone: Path) -> None:
     open_page(page, alone)
     wait_until(page, "document.querySelector('.plate object') !== null")
+    # a figure that is not yet there takes no focus
+    assert _animation(page, "none") == ("none", "0")
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.tagName") == "OBJECT":
