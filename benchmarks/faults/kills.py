@@ -239,8 +239,9 @@ WORKS = (
         _pretrain,
         "run",
         TOOLS,
-        # logs, and the state to continue from, which has the seconds that were trained
-        (r"^log.txt|^tensorboard/|^pretrain.html|^state/",),
+        # logs, the state to continue from, which has the seconds that were trained, and the figure
+        # of the curves, which shows where the training was resumed
+        (r"^log.txt|^tensorboard/|^pretrain.html|^state/|^curves.png|curves_pretrain.svg: line",),
     ),
     Work(
         "finetune",
