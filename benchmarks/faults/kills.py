@@ -240,8 +240,11 @@ WORKS = (
         "run",
         TOOLS,
         # logs, the state to continue from, which has the seconds that were trained, and the figure
-        # of the curves, which shows where the training was resumed
-        (r"^log.txt|^tensorboard/|^pretrain.html|^state/|^curves.png|curves_pretrain.svg: line",),
+        # of the curves, which shows where the training was resumed, but has to be there
+        (
+            r"^log.txt|^tensorboard/|^pretrain.html|^state/",
+            r"(^curves\.png|curves_pretrain\.svg): (?!missing)",
+        ),
     ),
     Work(
         "finetune",
