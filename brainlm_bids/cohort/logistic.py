@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, inv
+from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit, log_softmax
 
 Array = NDArray[np.float64]
@@ -58,18 +58,51 @@ def probabilities(
     >>> probabilities(rows, rows, np.array([[0, 0, 1, 1]]), 1.0, 2)[0, :, 1].round(1).tolist()
     [0.1, 0.3, 0.7, 0.9]
     """
-    n_rows, n_outputs = len(train), 1 if n_classes == 2 else n_classes
-    counts = np.stack([(labels == k).sum(axis=1) for k in range(n_classes)], axis=1)
-    # (n, M)
-    weight = (n_rows / (n_classes * np.take_along_axis(counts, labels, axis=1))).T
-    wanted = np.moveaxis(labels[:, :, None] == np.arange(n_classes)[-n_outputs:], 0, 1)
-    loss = _Loss(wanted.astype(np.float64), weight, penalty)
-    # as in a ridge regression, products of rows are the smaller matrix where there are fewer rows
-    space = _Features if train.shape[1] <= n_rows else _Rows
-    weights = _minimum(space(train, loss.curvature), loss)
-    known = np.hstack([test if space is _Features else test @ train.T, np.ones((len(test), 1))])
-    logits = np.einsum("tr,rmk->mtk", known, weights, optimize=True)
-    if n_outputs > 1:
+    if train.shape[1] > len(train):
+        # the products of rows are the smaller matrix where there are fewer rows
+        return probabilities_of_products(
+            train @ train.T, test @ train.T, labels, penalty, n_classes
+        )
+    loss = _Loss.of(labels, n_classes, penalty)
+    return _predicted(test, _minimum(_Features(train, loss.curvature), loss))
+
+
+def probabilities_of_products(
+    train: Array, test: Array, labels: Labels, penalty: float, n_classes: int
+) -> Array:
+    """The same as `probabilities`, from the scalar products of rows alone.
+
+    Parameters
+    ----------
+    train
+        (n, n) the products of the training rows with one another.
+    test
+        (t, n) those of the test rows with the training rows.
+    labels, penalty, n_classes
+        As in `probabilities`.
+
+    Returns
+    -------
+    ndarray
+        (M, t, K).
+
+    Examples
+    --------
+    >>> rows = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+    >>> products, labels = rows @ rows.T, np.array([[0, 0, 1, 1]])
+    >>> found = probabilities_of_products(products, products, labels, 1.0, 2)
+    >>> bool(np.allclose(found, probabilities(rows, rows, labels, 1.0, 2), atol=1e-5))
+    True
+    """
+    loss = _Loss.of(labels, n_classes, penalty)
+    return _predicted(test, _minimum(_Rows(train, loss.curvature), loss))
+
+
+def _predicted(known: Array, weights: Array) -> Array:
+    """(M, t, K) of rows (t, S - 1) and weights (S, M, K), whose last is the intercept."""
+    logits = np.einsum("tr,rmk->mtk", known, weights[:-1], optimize=True)
+    logits += weights[-1][:, None]
+    if logits.shape[2] > 1:
         return np.asarray(np.exp(log_softmax(logits, axis=2)))
     second = expit(logits[:, :, 0])
     return np.stack([1 - second, second], axis=2)
@@ -82,6 +115,16 @@ class _Loss:
         self.shape = wanted.shape
         self._wanted, self._weight = wanted, penalty * weight[:, :, None]
         self.curvature = float((0.25 if wanted.shape[2] == 1 else 0.5) * self._weight.max())
+
+    @classmethod
+    def of(cls, labels: Labels, n_classes: int, penalty: float) -> "_Loss":
+        """The loss of class indices (M, n), the classes of equal weight."""
+        n_rows, n_outputs = labels.shape[1], 1 if n_classes == 2 else n_classes
+        counts = np.stack([(labels == k).sum(axis=1) for k in range(n_classes)], axis=1)
+        # (n, M)
+        weight = (n_rows / (n_classes * np.take_along_axis(counts, labels, axis=1))).T
+        wanted = np.moveaxis(labels[:, :, None] == np.arange(n_classes)[-n_outputs:], 0, 1)
+        return cls(wanted.astype(np.float64), weight, penalty)
 
     def slope(self, logits: Array, active: Labels) -> Array:
         """(n, A, K) the slope by the logits (n, A, K) of the targets that are active (A,)."""
@@ -132,18 +175,18 @@ class _Rows:
     and G s, which the logits need, is (e + a - s) / c.
     """
 
-    def __init__(self, train: Array, curvature: float) -> None:
+    def __init__(self, products: Array, curvature: float) -> None:
         self._curvature = curvature
-        self.size = len(train) + 1
-        bound = train @ train.T
-        bound *= curvature
-        bound[np.diag_indices(len(train))] += 1
-        self._inverse = inv(bound, overwrite_a=True)
-        self._of_ones = self._inverse.sum(axis=0)
+        self.size = len(products) + 1
+        bound = curvature * products
+        bound[np.diag_indices(len(products))] += 1
+        # transposed, the symmetric matrix lies in memory as LAPACK takes it, without a copy
+        self._factor = cho_factor(bound.T, overwrite_a=True)
+        self._of_ones = cho_solve(self._factor, np.ones(len(products)))
 
     def step(self, slope: Array, here: Array) -> tuple[Array, Array]:
         down = (slope + here[:-1]).reshape(len(slope), -1)
-        solved = self._inverse @ down
+        solved = cho_solve(self._factor, down)
         level = solved.sum(axis=0) - here[:-1].reshape(len(slope), -1).sum(axis=0)
         level /= self._curvature * self._of_ones.sum()
         solved -= self._curvature * np.outer(self._of_ones, level)

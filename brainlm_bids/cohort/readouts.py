@@ -3,8 +3,7 @@
 The penalty is chosen in inner folds of whole subjects. Features are standardised, and confounds
 regressed out of them, by the training rows alone (Snoek et al. 2019). Penalised linear models do
 not change when features are rotated, so of wide features (89,676 correlations) only the scalar
-products of the rows are kept, or N numbers that have them: the same predictions at a fraction of
-the time.
+products of the rows are kept: the same predictions at a fraction of the time.
 
 References
 ----------
@@ -15,15 +14,13 @@ neuroimaging data. NeuroImage 184:741-760.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dpstrf
 
 from brainlm_bids.cohort.folds import Indices, Split, splits
-from brainlm_bids.cohort.logistic import probabilities
+from brainlm_bids.cohort.logistic import probabilities, probabilities_of_products
 from brainlm_bids.errors import UserError
 
 Array = NDArray[np.float64]
@@ -49,14 +46,6 @@ class Rotated:
 
     narrow: Array | None = None
     products: Array | None = None
-
-    @cached_property
-    def scores(self) -> Array:
-        """(N, R), R ≤ N, whose rows have these scalar products; narrow features as they are."""
-        if self.narrow is not None:
-            return self.narrow
-        assert self.products is not None
-        return _factor(self.products.copy())
 
 
 # features, targets (M, N), split, subjects (N,), seed -> predictions of the test rows
@@ -118,21 +107,6 @@ def rotated_features(features: ArrayLike, train: Indices, confounds: Array | Non
         return Rotated(np.hstack(kept) / math.sqrt(n_used))
     gram /= n_used
     return Rotated(products=gram)
-
-
-def _factor(gram: Array) -> Array:
-    """(N, R) whose rows have the scalar products of `gram` (N, N), which is overwritten.
-
-    Cholesky's decomposition with pivots, which takes a ninth of the time of an eigendecomposition,
-    and no memory besides the matrix; it ends where what is left is rounding error.
-    """
-    tolerance = 1e-10 * gram.diagonal().max()
-    lower, order, rank, _ = dpstrf(gram.T, tol=tolerance, lower=1, overwrite_a=1)
-    for column in range(1, rank):
-        lower[:column, column] = 0
-    factor = np.empty((len(lower), rank))
-    factor[order - 1] = lower[:, :rank]
-    return factor
 
 
 def _standardised(block: NDArray, train: Indices, model: Array, inverse: Array) -> Array:
@@ -215,7 +189,8 @@ class _Ridge:
         """Centre the features at the mean of the training rows."""
         if features.products is not None:
             return cls._of_products(features.products, train, test)
-        known, new = features.scores[train], features.scores[test]
+        assert features.narrow is not None
+        known, new = features.narrow[train], features.narrow[test]
         middle = known.mean(axis=0)
         known -= middle
         new -= middle
@@ -263,38 +238,30 @@ def logistic_fit(n_classes: int) -> Fit:
         features: Rotated, columns: Array, split: Split, people: NDArray[np.str_], seed: int
     ) -> Array:
         train, test = split
-        scores = features.scores
         labels = columns.astype(np.int64)
         losses = np.zeros((len(INVERSE_PENALTIES), len(labels)))
         for fitted, held in splits(people[train], INNER_FOLDS, seed):
-            truth = labels[:, train[held]]
+            inner = train[fitted], train[held]
+            truth = labels[:, inner[1]]
             for k, penalty in enumerate(INVERSE_PENALTIES):
-                chance = _probabilities(
-                    scores, labels, train[fitted], train[held], penalty, n_classes
-                )
+                chance = _probabilities(features, labels, inner, penalty, n_classes)
                 right = np.take_along_axis(chance, truth[:, :, None], axis=2)[:, :, 0]
                 losses[k] -= np.log(np.maximum(right, 1e-12)).sum(axis=1)
         best = losses.argmin(axis=0)
         predicted = np.empty((len(labels), len(test), n_classes))
         for k in np.unique(best):
             chosen, penalty = best == k, INVERSE_PENALTIES[k]
-            predicted[chosen] = _probabilities(
-                scores, labels[chosen], train, test, penalty, n_classes
-            )
+            predicted[chosen] = _probabilities(features, labels[chosen], split, penalty, n_classes)
         return predicted
 
     return fit
 
 
 def _probabilities(
-    scores: Array,
-    labels: NDArray[np.int64],
-    train: Indices,
-    test: Indices,
-    penalty: float,
-    n_classes: int,
+    features: Rotated, labels: NDArray[np.int64], split: Split, penalty: float, n_classes: int
 ) -> Array:
     """(M, n_test, C); a class that the training rows of a target lack has probability 0."""
+    train, test = split
     known = labels[:, train]
     present = np.stack([(known == k).any(axis=1) for k in range(n_classes)], axis=1)
     chance = np.zeros((len(labels), len(test), n_classes))
@@ -305,6 +272,19 @@ def _probabilities(
             chance[np.ix_(chosen, everywhere, kinds)] = 1.0
             continue
         places = np.searchsorted(kinds, known[chosen])
-        found = probabilities(scores[train], scores[test], places, penalty, len(kinds))
+        found = _of_classes(features, places, split, penalty, len(kinds))
         chance[np.ix_(chosen, everywhere, kinds)] = found
     return chance
+
+
+def _of_classes(
+    features: Rotated, labels: NDArray[np.int64], split: Split, penalty: float, n_classes: int
+) -> Array:
+    """(M, n_test, C) where every class is among the training rows' labels (M, n_train)."""
+    train, test = split
+    if features.narrow is not None:
+        rows = features.narrow
+        return probabilities(rows[train], rows[test], labels, penalty, n_classes)
+    assert features.products is not None
+    inner, left = features.products[np.ix_(train, train)], features.products[np.ix_(test, train)]
+    return probabilities_of_products(inner, left, labels, penalty, n_classes)
