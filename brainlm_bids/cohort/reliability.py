@@ -221,28 +221,59 @@ def similarity(features: ArrayLike, rows: Indices, *, standardise: bool = False)
     """
     wide = features if isinstance(features, np.ndarray) else np.asarray(features)
     n = rows.shape[1]
-    sums = [np.zeros((n, n)) for _ in range(6)]
+    pairs = _PairSums(n)
     for start in range(0, wide.shape[1], BLOCK):
         part = np.asarray(wide[:, start : start + BLOCK][rows.ravel()], dtype=np.float64)
         known = np.isfinite(part)
-        part = np.where(known, part, 0)
+        part[~known] = 0
         if standardise:
             count = np.maximum(known.sum(axis=0), 1)
             part = np.where(known, part - part.sum(axis=0) / count, 0)
             scale = np.sqrt((part**2).sum(axis=0) / count)
             part /= np.where(scale > 1e-12, scale, 1)
-        (x, y), (in_x, in_y) = (np.split(one, 2) for one in (part, known.astype(np.float64)))
-        for total, (one, other) in zip(
-            sums,
-            ((in_x, in_y), (x, in_y), (in_x, y), (x**2, in_y), (in_x, y**2), (x, y)),
-            strict=True,
-        ):
-            total += one @ other.T
-    count, mean_x, mean_y, square_x, square_y, product = sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x, mean_y = mean_x / count, mean_y / count
-        spread = (square_x / count - mean_x**2) * (square_y / count - mean_y**2)
-        return np.asarray((product / count - mean_x * mean_y) / np.sqrt(spread))
+        pairs.add(part, known)
+    return pairs.correlations()
+
+
+class _PairSums:
+    """Sums over the features that are known in both recordings of a pair, for n × n pairs.
+
+    Those of a feature that all recordings have differ by row or by column alone, and all but the
+    products are kept as vectors: of complete features only one matrix (n, n) is made.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._product: Array = np.zeros((n, n))
+        # count, sums, and sums of squares: of the first recordings, and of the second
+        self._sums: list[Array] = [np.zeros((1, 1))]
+        self._sums += [np.zeros((n, 1)), np.zeros((1, n)), np.zeros((n, 1)), np.zeros((1, n))]
+
+    def add(self, part: Array, known: NDArray[np.bool_]) -> None:
+        """Add features (2 n, F), 0 where they are not known."""
+        x, y = part[: self._n], part[self._n :]
+        self._product += x @ y.T
+        everywhere = known.all(axis=0)
+        whole = np.full((1, 1), float(everywhere.sum()))
+        of_x, of_y = x[:, everywhere], y[:, everywhere]
+        found = [whole, of_x.sum(1)[:, None], of_y.sum(1)[None]]
+        found += [(of_x**2).sum(1)[:, None], (of_y**2).sum(1)[None]]
+        if not everywhere.all():
+            x, y = x[:, ~everywhere], y[:, ~everywhere]
+            in_x, in_y = np.split(known[:, ~everywhere].astype(np.float64), 2)
+            each = (in_x, in_y), (x, in_y), (in_x, y), (x**2, in_y), (in_x, y**2)
+            found = [one + a @ b.T for one, (a, b) in zip(found, each, strict=True)]
+        self._sums = [total + one for total, one in zip(self._sums, found, strict=True)]
+
+    def correlations(self) -> Array:
+        """(n, n), NaN where fewer than two features are known, or none varies."""
+        count, mean_x, mean_y, square_x, square_y = self._sums
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean_x, mean_y = mean_x / count, mean_y / count
+            found = self._product / count
+            found -= mean_x * mean_y
+            found /= np.sqrt((square_x / count - mean_x**2) * (square_y / count - mean_y**2))
+        return found
 
 
 def fingerprint(
@@ -270,7 +301,9 @@ def fingerprint(
     1.0
     """
     n = len(correlations)
-    own = np.eye(n, dtype=bool)
+    own = np.diagonal(correlations)
+    n_known = np.isfinite(correlations).sum() - np.isfinite(own).sum()
+    others = (np.nansum(correlations) - np.nansum(own)) / n_known if n_known else math.nan
     # a recording without a known correlation is not identified
     usable = np.where(np.isfinite(correlations), correlations, -np.inf)
     nearest = [usable.argmax(axis=1), usable.argmax(axis=0)]
@@ -286,5 +319,5 @@ def fingerprint(
         float(rates[0]),
         float(rates[1:].mean()) if n_permutations else math.nan,
         float((rates >= rates[0] - 1e-12).mean()) if n_permutations else math.nan,
-        100 * float(np.nanmean(correlations[own]) - np.nanmean(correlations[~own])),
+        100 * float(np.nanmean(own) - others),
     )
