@@ -36,6 +36,8 @@ CANNOT_WRITE = {
 }
 # Those of them that reading never meets.
 ONLY_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ETXTBSY})
+# With which a disk, or the server of a network file system, does not give a file that is there.
+LOST = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO, errno.ETIMEDOUT})
 # What to do where a file cannot be read; otherwise as above.
 CANNOT_READ = CANNOT_WRITE | dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions")
 # The note in an error that was met while a file was written.

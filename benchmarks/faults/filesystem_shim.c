@@ -7,6 +7,7 @@
    FAULTS_FSYNC    milliseconds that an fsync takes in addition
    FAULTS_WRITE    error number of writes when FAULTS_BUDGET bytes are written; the number of bytes
                    is kept in the file FAULTS_COUNTER, which all processes share
+   FAULTS_READ     error number of reading files whose path holds FAULTS_UNREADABLE
    FAULTS_SILLY    a file that this process has open is renamed to .nfs... when it is removed, and
                    removed when it is closed, as by clients of NFS
    FAULTS_CLOCK    seconds by which the clock goes back, three seconds after a process began
@@ -149,6 +150,26 @@ ssize_t writev(int fd, const struct iovec *parts, int n) {
     size_t bytes = 0;
     for (int k = 0; k < n; k++) bytes += parts[k].iov_len;
     return exceeded(fd, bytes) ? -1 : REAL(writev)(fd, parts, n);
+}
+
+/* --- files that cannot be read ------------------------------------------------------------------ */
+
+static int unreadable(int fd) {
+    char path[PATH_MAX];
+    const char *which = getenv("FAULTS_UNREADABLE");
+    if (!which || !number("FAULTS_READ")) return 0;
+    path_of(fd, path);
+    if (!below(path) || !strstr(path, which)) return 0;
+    errno = (int)number("FAULTS_READ");
+    return 1;
+}
+
+ssize_t read(int fd, void *data, size_t bytes) {
+    return unreadable(fd) ? -1 : REAL(read)(fd, data, bytes);
+}
+
+ssize_t pread64(int fd, void *data, size_t bytes, off64_t at) {
+    return unreadable(fd) ? -1 : REAL(pread64)(fd, data, bytes, at);
 }
 
 /* --- files that are removed while they are open ------------------------------------------------ */

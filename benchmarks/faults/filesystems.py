@@ -1,5 +1,6 @@
 """Faults of network file systems, quotas and clocks, by a library that stands before the C one."""
 
+import dataclasses
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.faults import kills
 from benchmarks.faults.calls import (
     SOURCE,
     Call,
@@ -179,6 +181,69 @@ def _set_times(when: float, *folders: Path) -> None:
             os.utime(path, (when, when), follow_symlinks=False)
 
 
+class Unread(NamedTuple):
+    """A file that cannot be read: its name, and what the call is about.
+
+    Attributes
+    ----------
+    name
+        A part of its path.
+    code
+        The exit codes that are documented: 0 where the file is not needed, or made again.
+    made
+        Whether a call before has made the outputs.
+    more
+        Words of the command line.
+    """
+
+    name: str
+    code: tuple[int, ...]
+    made: bool = False
+    more: tuple[str, ...] = ()
+
+
+UNREAD = (
+    Unread("raw/sub-001_task-rest_timeseries.npy", (1,)),
+    Unread("records/sub-001_task-rest_series.json", (1,), made=True),
+    Unread("records/sub-001_task-rest_inputs.json", (0, 1), made=True),
+    Unread("out/dataset_description.json", (1, 2), made=True),
+    Unread("desc-reconstruction_metrics.tsv", (1,), made=True, more=("--reports-only",)),
+    Unread("desc-denoised_timeseries.json", (1,), made=True, more=("--reports-only",)),
+)
+
+
+def _unreadable(folder: Path, _seconds: float) -> Sequence[Trial]:
+    """Calls on two series that meet a file which the disk, or its server, does not give."""
+    library, work = shim(folder), kills.PARTICIPANT
+    kills.undisturbed(work, folder)
+    return [
+        _unread(one, number, library, folder)
+        for one in UNREAD
+        for number in (errno.EIO, errno.ESTALE)
+    ]
+
+
+def _unread(one: Unread, number: int, library: Path, folder: Path) -> Trial:
+    inputs, place, work = folder / "inputs", folder / "trial", kills.PARTICIPANT
+    kills.begin(inputs, place)
+    if one.made:
+        shutil.copytree(folder / "made", place, dirs_exist_ok=True, symlinks=True)
+    work = dataclasses.replace(work, words=lambda *at: [*kills.PARTICIPANT.words(*at), *one.more])
+    words = [sys.executable, "-m", "brainlm_bids", *work.words(inputs, place)]
+    spoiled = {"LD_PRELOAD": str(library), "FAULTS_PREFIX": str(folder)}
+    spoiled |= {"FAULTS_READ": str(number), "FAULTS_UNREADABLE": one.name}
+    first = run(words, spoiled)
+    faults = first.faults
+    if first.code not in one.code:
+        faults.append(f"exit code {first.code}: {first.text[-400:]}")
+    if first.code and Path(one.name).name not in first.text:
+        faults.append(f"no line names the file: {first.text[-400:]}")
+    if not one.made and "1 done" not in first.text:
+        faults.append(f"the other is not done: {first.text[-400:]}")
+    faults += kills.repeated(work, folder)
+    return trial(f"{one.name}, {errno.errorcode[number]}", faults, first)
+
+
 FAULTS = (
     *(Fault(f"filesystems/{row.name}", row.about, LEAST, partial(_shared, row)) for row in ROWS),
     Fault(
@@ -186,6 +251,14 @@ FAULTS = (
         "a quota of 200 kB (EDQUOT) where `brainlm phantom` writes",
         "one line that names the file, exit code 1; then the same command succeeds",
         _quota,
+    ),
+    Fault(
+        "filesystems/unreadable",
+        "reading fails (EIO, ESTALE): a series, records of OUT, its description, and, for "
+        "`--reports-only`, a table and a sidecar",
+        "one line that names the file, exit code 1 or 2, or made again; the other recording is "
+        "done; then the same bytes",
+        _unreadable,
     ),
     Fault(
         "filesystems/times",

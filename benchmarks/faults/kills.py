@@ -85,6 +85,7 @@ def undisturbed(work: Work, folder: Path) -> float:
     began = time.monotonic()
     small.done(work.words(inputs, trial), trial, work.module)
     seconds = time.monotonic() - began
+    shutil.copytree(trial, folder / "made", symlinks=True)
     shutil.copytree(trial / work.result, folder / "whole", symlinks=True)
     settle(folder / "whole")
     return seconds
@@ -197,6 +198,26 @@ def _raw(inputs: Path, trial: Path) -> list[str]:
 two_outputs = partial(_outputs, n_subjects=2, n_volumes=70)
 
 
+def _with_model(inputs: Path) -> None:
+    """An output folder in which everything of two series is complete."""
+    _two_series(inputs)
+    made = inputs / "start"
+    small.done(small.participant(inputs / "raw", made, *small.MODEL), made)
+    for name in ("work", "tmp"):
+        shutil.rmtree(made / name)
+
+
+def _reports(inputs: Path, trial: Path) -> list[str]:
+    return [*_participant(inputs, trial), "--reports-only"]
+
+
+def _verify(_inputs: Path, trial: Path) -> list[str]:
+    words = ["verify", "random:tiny", "--offline", "--device", "cpu"]
+    (trial / "run").mkdir(exist_ok=True)
+    words += ["--recordings", str(trial / "out")]
+    return [*words, "--output", str(trial / "run" / "verify.json")]
+
+
 def _group(inputs: Path, trial: Path) -> list[str]:
     return small.group(inputs / "raw", trial, *small.MODEL)
 
@@ -263,8 +284,23 @@ WORKS = (
         "run",
         TOOLS,
     ),
+    Work(
+        "reports",
+        "the pages of two finished recordings, `--reports-only`",
+        _with_model,
+        _reports,
+    ),
+    Work(
+        "verify",
+        "`brainlm verify` on two recordings",
+        two_outputs,
+        _verify,
+        "run",
+        TOOLS,
+    ),
 )
 
+PARTICIPANT = next(work for work in WORKS if work.name == "participant")
 FAULTS = tuple(
     Fault(f"kill/{work.name}", f"SIGKILL at 20 moments: {work.about}", LEAST, partial(_row, work))
     for work in WORKS

@@ -27,7 +27,7 @@ LOADED_S = 0.5
 END_S = 10.0
 BETWEEN_S = 0.3  # the two Ctrl-C of somebody who is impatient
 # The line by which a command tells that it was stopped.
-ENDED = re.compile(r"brainlm(-bids)?: (stopped|interrupted)")
+ENDED = re.compile(r"(brainlm(-bids)?: )?(stopped|interrupted)\b")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def died(
     folder: Path, moment: float, victim: Callable[[Running], Sequence[int]], n_processes: int
 ) -> Trial:
     """Kill one process of a participant call; the others go on, and the next call completes."""
-    work = PARTICIPANT
+    work = kills.PARTICIPANT
     inputs, trial = folder / "inputs", folder / "trial"
     kills.begin(inputs, trial)
     words = [*work.words(inputs, trial), "--nprocs", str(n_processes)]
@@ -172,7 +172,7 @@ def died(
 def _one_dies(
     victim: Callable[[Running], Sequence[int]], folder: Path, _seconds: float
 ) -> Sequence[Trial]:
-    seconds = kills.undisturbed(PARTICIPANT, folder)
+    seconds = kills.undisturbed(kills.PARTICIPANT, folder)
     moments = kills.moments(seconds, MOMENTS, seed=9)[1:]
     return [died(folder, moment, victim, n) for n in (1, 2) for moment in moments]
 
@@ -182,7 +182,6 @@ def _of_server(call: Running) -> Sequence[int]:
     return [] if server is None else [server]
 
 
-PARTICIPANT = next(work for work in kills.WORKS if work.name == "participant")
 ENDS = (
     "ends within 10 s with 143 or 130 and one line, no traceback, no temporary file, no process "
     "left; the same command completes with the same bytes"

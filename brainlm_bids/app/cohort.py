@@ -191,7 +191,7 @@ class Cohort:
                 outcome = Outcome(FAILED, crash.reason, crash_file=crash.path)
                 self.report(stage.name, outcome)
             elif expected:
-                self.report(stage.name, Outcome(FAILED, no_crash(stage)))
+                self.report(stage.name, Outcome(FAILED, no_crash(self.settings.output_dir, stage)))
 
     def group_rows(self) -> list[Row]:
         """Rows of the status table about the whole cohort."""

@@ -131,6 +131,9 @@ def internal_error(settings: Settings, where: str, error: Exception) -> int:
     """Tell an error of the program; one of the disk is not ours."""
     if in_one_line(error) is not None:
         raise error
+    if isinstance(error, UserError):  # a file that cannot be read
+        LOG.error("%s", error)
+        return EXIT_FAILED
     text = f"{where} ({type(error).__name__}: {error}); please report it"
     LOG.error(text, exc_info=settings.verbose > 0)
     return EXIT_FAILED

@@ -6,6 +6,7 @@ configuration, and which are to be computed. Afterwards: what became of them, by
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from brainlm_bids import __version__
 from brainlm_bids.app.context import distortion_info, start_of
@@ -179,7 +180,8 @@ def evaluate(
     # without space a step fails anywhere, often where it misses a file that another could not write
     disk = refused(settings) if crash is None or crash.internal else full_disk(settings)
     if crash is None:
-        reason = f"{plan.recording}: {disk or no_crash(unfinished[0].stage, stopped)}"
+        why = disk or no_crash(settings.output_dir, unfinished[0].stage, stopped)
+        reason = f"{plan.recording}: {why}"
         if not stopped:  # a crash was logged when it happened
             LOG.error("failed: %s", reason)
         return Outcome(FAILED, reason, seconds, memory, None, unfinished)
@@ -209,10 +211,13 @@ def find_crash(
     return read_crashes(crash_folder(settings, run_id), graph.names_upstream(stages))
 
 
-def no_crash(stage: Stage, stopped: bool = False) -> str:
+def no_crash(output_dir: Path, stage: Stage, stopped: bool = False) -> str:
     """Why a stage may be unfinished whose nodes left no crash file."""
     if stopped:
         return f"the call was stopped before {stage.name} was finished"
+    unread = outputs.why_unread(output_dir, *stage)
+    if unread is not None:
+        return unread
     return (
         f"{stage.name} was not finished and left no crash file; either a process was killed (out "
         "of memory?), or the call ended at another failure (--stop-on-first-crash)"

@@ -116,7 +116,8 @@ class WorkersPlugin(MultiProcPlugin):
         node, updatehash = self._submitted[taskid]
         try:
             future = self.pool.submit(_work, node, updatehash, taskid)
-        except BrokenProcessPool:
+        # the last two where the process that workers are forked from dies while it forks one
+        except (BrokenProcessPool, EOFError, ConnectionError):
             self._broken = True
             return
         self._workers |= set(multiprocessing.active_children())

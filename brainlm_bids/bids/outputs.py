@@ -336,6 +336,17 @@ def read_record(output_dir: Path, stem: str, stage: str) -> tuple[str, dict[str,
         return None
 
 
+def why_unread(output_dir: Path, stem: str, stage: str) -> str | None:
+    """Why the record of a stage cannot be read that is there; None if it can, or there is none."""
+    path = record_path(output_dir, stem, stage)
+    try:
+        if path.exists():
+            read_recently(path)
+    except (UserError, OSError) as error:
+        return str(error)
+    return None
+
+
 def read_recently(path: Path) -> Mapping[str, Any]:
     """As `files.read_json`, and not read again as long as the file is the same.
 

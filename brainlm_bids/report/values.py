@@ -17,6 +17,7 @@ import numpy as np
 from brainlm_bids import files
 from brainlm_bids.bids.derivatives import read_table
 from brainlm_bids.errors import UserError
+from brainlm_bids.system_errors import LOST
 
 Row = dict[str, str]
 
@@ -102,16 +103,24 @@ def without_na(row: Row) -> Row:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a sidecar; empty if it is missing or broken."""
+    """Read a sidecar; empty if it is missing or broken. UserError if the disk does not give it."""
     try:
         return files.read_json(path)
-    except UserError:
+    except UserError as error:
+        _check_disk(error)
         return {}
 
 
 def read_tsv(path: Path) -> list[Row]:
-    """Read the rows of a table; none if it is missing or broken."""
+    """Read the rows of a table; none if it is missing or broken. UserError as `read_json`."""
     try:
         return read_table(path)
-    except UserError:
+    except UserError as error:
+        _check_disk(error)
         return []
+
+
+def _check_disk(error: UserError) -> None:
+    """Raise an error again where a page would lack, and not tell, what the next call could read."""
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in LOST:
+        raise error

@@ -4,6 +4,10 @@ A window and its mask depend on the seed, the epoch and the window's index alone
 of processes nor a resumption changes them. Windows (b, P, W) float32; token orders (b, L) int64.
 """
 
+import contextlib
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from brainlm_bids.errors import UserError
 from brainlm_bids.model.config import ModelConfig
 from brainlm_bids.training.objective import TRAINING, batches, draw
 from brainlm_bids.training.store import Store
@@ -258,18 +263,72 @@ def load(
             ahead.append(len(step))
             yield from step
 
-    loader = iter(
-        DataLoader(
-            windows,
-            sampler=flat(),
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=pin,
-            prefetch_factor=4 if workers else None,
+    with _signals_held():
+        loader = iter(
+            DataLoader(
+                windows,
+                sampler=flat(),
+                batch_size=None,
+                num_workers=workers,
+                pin_memory=pin,
+                prefetch_factor=4 if workers else None,
+                worker_init_fn=_end_with_the_training,
+            )
         )
-    )
     while True:
-        first = next(loader, None)
-        if first is None:
-            return
-        yield [first, *(next(loader) for _ in range(ahead.pop(0) - 1))]
+        with _readers_told():
+            first = next(loader, None)
+            if first is None:
+                return
+            step = [first, *(next(loader) for _ in range(ahead.pop(0) - 1))]
+        yield step
+
+
+# --- the processes that read ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Begin processes that a batch system or Ctrl-C does not end: the training ends them.
+
+    They inherit that the signals are held. torch handles SIGCHLD from now on, by an error wherever
+    the training just is; without that handler, it finds where it reads that a process has died.
+    """
+    held = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_the_training(_number: int) -> None:
+    """In a process that reads: obey SIGTERM of the process that it reads for, and of no other."""
+    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey(training: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
+        continue
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def _readers_told() -> Iterator[None]:
+    """Tell in one line that a process that reads was killed."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # torch's words; or the pipe, where the process died while it handed over a window
+        told = str(error)
+        if told.startswith("Caught") or (
+            isinstance(error, RuntimeError) and not told.startswith("DataLoader worker")
+        ):
+            raise
+        raise UserError(
+            "a process that reads windows was killed, probably for want of memory; give more "
+            "memory or fewer --workers; the same command continues from what was saved"
+        ) from None

@@ -29,6 +29,8 @@ from brainlm_bids.workflows.graph import Graph, GraphBuilder, Stage
 SERIES = Stage("sub-01_task-rest", "series")
 MODEL = ModelResource("random:tiny", "tiny", None, True, None, "seeded", "Apache-2.0")
 MODELS = {"tiny": MODEL}
+# its first byte is in no process's memory: reading it answers EIO
+DAMAGED = Path("/proc/self/mem")
 
 
 @pytest.fixture
@@ -121,6 +123,23 @@ def test_a_full_disk_is_the_reason_of_whatever_failed(
     outcome = evaluate(settings, plan, made, "now", stopped=False)
     assert outcome.reason.startswith(says)
     assert outcome.reason.endswith("(FileNotFoundError in node_series: x.pklz)")
+
+
+@pytest.mark.skipif(not DAMAGED.exists(), reason="no file that answers EIO")
+def test_a_record_that_the_disk_does_not_give_is_named(settings: Settings) -> None:
+    made = graph(settings)
+    plan = plan_recording(settings, SERIES, {}, MODELS)
+    crash_folder(settings, "now").mkdir(parents=True)
+    outputs.write_record(settings.output_dir, *SERIES, plan.series.configuration, [])
+    path = outputs.record_path(settings.output_dir, *SERIES)
+    path.unlink()
+    path.symlink_to(DAMAGED)
+    outcome = evaluate(settings, plan, made, "now", stopped=False)
+    assert outcome.status == "failed"
+    assert outcome.reason == (
+        f"sub-01_task-rest: {path}: cannot be read (Input/output error); see whether the disk is "
+        "damaged"
+    )
 
 
 def test_a_quota_is_the_reason_of_an_error_that_is_not_understood(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,27 @@ def test_what_was_killed_beside_others_is_tried_again_alone(tmp_path: Path) -> N
     crashes = run_graph(tmp_path, 2, bad=die_once, good=last)
     assert (tmp_path / "survived").exists() and (tmp_path / "last").exists()
     assert not crashes.exists()
+
+
+@pytest.mark.parametrize("error", [EOFError, BrokenPipeError, ConnectionRefusedError])
+def test_a_fork_server_that_dies_while_it_forks_fails_one_step_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    connect, begun = forkserver.connect_to_new_process, []
+
+    def dies_once(fds: list[int]) -> Any:
+        begun.append(True)
+        if len(begun) == 1:
+            raise error
+        return connect(fds)
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", dies_once)
+    (tmp_path / "died").touch()
+    crashes = run_graph(tmp_path, 1, first=last, second=last)
+    assert (tmp_path / "last").exists()
+    found = [read_crashes(crashes, [f"graph.{name}"]) for name in ("first", "second")]
+    (reason,) = [crash.reason for crash in found if crash is not None]
+    assert reason.startswith("a process died")
 
 
 def test_workers_begin_with_the_libraries_and_compute_in_threads(tmp_path: Path) -> None:

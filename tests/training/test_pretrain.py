@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -367,6 +368,45 @@ def test_workers_read_the_same_windows(store: Store) -> None:
     recording, first, _ = windows.locate(TRAINING, 0, int(batches(20, 8, 1, 0)[1][0]))
     expected = store.series(recording)[first : first + 200].T
     np.testing.assert_array_equal(runs[0][0][0].numpy(), expected)
+
+
+def test_only_the_training_ends_the_processes_that_read_for_it(store: Store) -> None:
+    """Batch systems and terminals send a signal to all processes; the training answers it alone."""
+    windows, schedule = WindowSet(store, range(20), IMAGE, seed=1), Schedule(20, 2, 2, 1)
+    before = signal.getsignal(signal.SIGCHLD)
+    steps = load(windows, schedule.plan(0, 0, 1, 2), workers=1, pin=False)
+    next(steps)
+    (reader,) = multiprocessing.active_children()
+    # by another process than the training, as a batch system does
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", str(reader.pid)], check=True)
+    assert len(list(steps)) == 19
+    reader.join(20)
+    assert reader.exitcode == 0
+    # torch would raise an error wherever the training is when one of them ends
+    assert signal.getsignal(signal.SIGCHLD) == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_killed_process_that_reads_is_told_in_one_line(store: Store) -> None:
+    windows, schedule = WindowSet(store, range(20), IMAGE, seed=1), Schedule(20, 2, 9, 1)
+    steps = load(windows, schedule.plan(0, 0, 1, 2), workers=1, pin=False)
+    next(steps)
+    (reader,) = multiprocessing.active_children()
+    assert reader.pid is not None
+    os.kill(reader.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="a process that reads windows was killed"):
+        list(steps)
+
+
+def test_a_process_that_reads_ends_when_the_training_tells_it_to(store: Store) -> None:
+    windows, schedule = WindowSet(store, range(20), IMAGE, seed=1), Schedule(20, 2, 9, 1)
+    steps = load(windows, schedule.plan(0, 0, 1, 2), workers=1, pin=False)
+    next(steps)
+    (reader,) = multiprocessing.active_children()
+    reader.terminate()
+    reader.join(20)
+    assert reader.exitcode == 0
 
 
 # --- checkpoints and starting points -----------------------------------------------------------
