@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from brainlm_bids.model.reconstruction import reconstruct
 from brainlm_bids.parcels.steps import scale
 from brainlm_bids.progress import Progress
 from brainlm_bids.resources import ModelResource
+from brainlm_bids.temporary import PREFIX, remove_abandoned
 from brainlm_bids.training.recordings import read_series
 
 # Parameters of the published networks: computed from their configurations (docs/reference/networks)
@@ -86,6 +88,8 @@ def verify(options: VerifyOptions) -> int:
     problems = _problems(resource, model, found)
     report = _report(options, resource, model, found, scores, problems)
     path = options.output or Path(f"verify-{resource.label}.json")
+    # by a call that was killed; the folder is the user's, in which nothing else is looked at
+    remove_abandoned(path.parent.glob(f"{PREFIX}*-{escape(path.name)}"))
     write_json(path, report)
     print(_text(report, path))
     return 1 if problems else 0

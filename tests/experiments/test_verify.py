@@ -43,6 +43,16 @@ def test_other_numbers_than_the_stored_ones_are_a_problem(
     assert code == 1 and "differ by 0.0002" in found["Problems"][0]
 
 
+def test_what_a_killed_call_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-k2jd81aa-found.json").touch()
+    others = {".tmp-k2jd81aa-other.json", "found.json.bak"}
+    for name in others:
+        (tmp_path / name).touch()
+    path = tmp_path / "found.json"
+    assert main(["verify", "random:tiny", "--offline", "--output", str(path)]) == 0
+    assert {one.name for one in tmp_path.iterdir()} == others | {"found.json"}
+
+
 def test_weights_that_do_not_fit_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
