@@ -5,6 +5,8 @@ package expects it (three axes in space and one in time, an affine to RAS+ milli
 UserError of one line, to which the caller adds the name of the file.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -23,12 +25,16 @@ LEAST_EXTENT_MM, LARGEST_EXTENT_MM, LEAST_SLAB_MM = 80.0, 450.0, 12.0
 LEAST_VOXELS = 4  # along each axis
 # Deviation from right angles between axes, in degrees, that rounded headers have.
 LARGEST_SHEAR_DEGREES = 1.0
+# Volume of a voxel, of that with right angles: below, its axes lie in one plane.
+LEAST_VOLUME = 1e-3
 # Displacement by which sform and qform may differ: rounding, and far less than a voxel.
 SAME_PLACE_MM = 0.5
 # A turn by more than this exchanges axes.
 LARGEST_TURN_DEGREES = 45.0
 TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _SPACE_UNITS = {"meter": 1e3, "micron": 1e-3}  # in mm; others are taken as mm
+# Of an image whose last voxel is (1, 1, 1).
+_CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
 _DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 
@@ -89,10 +95,10 @@ def read_grid(image: Any, orientation: str | None = None) -> Grid:
         affine = _assumed(image, shape, orientation)
     else:
         affine = _recorded(image)
-    if not np.isfinite(affine).all():
+    if not all(map(math.isfinite, affine.ravel().tolist())):
         raise UserError("its affine holds values that are not finite; correct the header")
-    sizes = _voxel_sizes(affine)
-    if sizes.min() == 0 or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-3:
+    sizes = voxel_sizes(affine)
+    if min(sizes) == 0 or abs(_volume(affine)) < LEAST_VOLUME * math.prod(sizes):
         raise UserError("its affine is singular (voxels without a volume); correct the header")
     affine = affine.copy()
     affine[:3] *= _millimetres(image, sizes)
@@ -136,13 +142,16 @@ def _assumed(image: Any, shape: tuple[int, ...], orientation: str) -> Matrix:
     return affine
 
 
-def _millimetres(image: Any, sizes: NDArray[np.float64]) -> float:
+def _millimetres(image: Any, sizes: Sequence[float]) -> float:
     """The header's unit of length in mm.
 
     Millimetres where only these make sense: most programs ignore the unit.
     """
     factor = _SPACE_UNITS.get(_units(image)[0], 1.0)
-    return factor if _are_possible(sizes * factor) or not _are_possible(sizes) else 1.0
+    if factor == 1.0:
+        return factor
+    scaled = [size * factor for size in sizes]
+    return factor if _are_possible(scaled) or not _are_possible(sizes) else 1.0
 
 
 def _units(image: Any) -> tuple[str, str]:
@@ -154,14 +163,54 @@ def _units(image: Any) -> tuple[str, str]:
     return str(length), str(time)
 
 
-def _are_possible(sizes: NDArray[np.float64]) -> bool:
-    return bool(sizes.min() >= VOXEL_MM[0] and sizes.max() <= VOXEL_MM[1])
+def _are_possible(sizes: Sequence[float]) -> bool:
+    return min(sizes) >= VOXEL_MM[0] and max(sizes) <= VOXEL_MM[1]
 
 
-def _voxel_sizes(affine: Matrix) -> NDArray[np.float64]:
-    axes = affine[:3, :3]
-    # as numpy.linalg.norm does, which takes five times as long for so few numbers
-    return np.asarray(np.sqrt(np.add.reduce(axes * axes, axis=0)))
+# Of each image of a cohort a handful of numbers is asked for, for which numpy takes ten times as
+# long as Python's own numbers.
+
+
+def _axes(affine: Matrix) -> list[list[float]]:
+    """The columns of an affine: where a step along each axis of the array leads, mm."""
+    columns: list[list[float]] = affine[:3, :3].T.tolist()
+    return columns
+
+
+def voxel_sizes(affine: Matrix) -> tuple[float, float, float]:
+    """Edges of the voxels, mm; infinite or NaN where the affine is.
+
+    >>> voxel_sizes(np.diag([3.0, -3.0, 3.5, 1.0]))
+    (3.0, 3.0, 3.5)
+    """
+    x, y, z = (math.sqrt(i * i + j * j + k * k) for i, j, k in _axes(affine))
+    return x, y, z
+
+
+def _volume(affine: Matrix) -> float:
+    """Of a voxel, mm³; below 0 where the axes are left-handed."""
+    (a, b, c), (d, e, f), (g, h, i) = _axes(affine)
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+
+
+def largest_distance(one: Matrix, other: Matrix, shape: Sequence[int]) -> float:
+    """How far apart two affines put a corner of an image at most, mm.
+
+    Parameters
+    ----------
+    one, other
+        (4, 4) voxel to mm.
+    shape
+        Of the image; what is beyond the third axis is ignored.
+
+    Examples
+    --------
+    >>> largest_distance(np.eye(4), np.diag([1.0, 1.0, 1.5, 1.0]), (64, 64, 31))
+    15.0
+    """
+    corners = _CORNERS * [n - 1 for n in shape[:3]]
+    moved = corners @ (one[:3, :3] - other[:3, :3]).T + (one[:3, 3] - other[:3, 3])
+    return float(np.sqrt(np.add.reduce(moved * moved, axis=1).max()))
 
 
 def check_stored(image: Any) -> None:
@@ -187,21 +236,20 @@ def check_head(grid: Grid, *, whole: bool = False) -> None:
     --------
     >>> check_head(Grid((64, 64, 33, 200), np.diag([3.0, 3.0, 3.5, 1.0])))
     """
-    shape, sizes = grid.shape[:3], _voxel_sizes(grid.affine)
+    shape, sizes = grid.shape[:3], voxel_sizes(grid.affine)
     if not _are_possible(sizes):
         raise UserError(
             f"voxels of {_by(sizes)} mm are not those of an MRI scan of a person "
             f"({VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm); correct the voxel sizes in the header"
         )
-    extents = np.sort(sizes * shape)
-    known = f"{_by(shape)} voxels of {_by(sizes)} mm"
+    extents = sorted(size * n for size, n in zip(sizes, shape, strict=True))
     least = LEAST_EXTENT_MM if whole else LEAST_SLAB_MM
     if min(shape) < LEAST_VOXELS or extents[0] < least or extents[1] < LEAST_EXTENT_MM:
         kind = "does not hold a whole brain" if whole else "is too small for a brain"
-        raise UserError(f"the image ({known}) {kind}; are its shape and voxel sizes right?")
+        raise UserError(f"{_about(grid)} {kind}; are its shape and voxel sizes right?")
     if extents[2] > LARGEST_EXTENT_MM:
         raise UserError(
-            f"the image ({known}) is larger than any head; are its shape and voxel sizes right, "
+            f"{_about(grid)} is larger than any head; are its shape and voxel sizes right, "
             "and its axes in the order x, y, slices, time?"
         )
     shear = _shear_degrees(grid.affine)
@@ -212,14 +260,21 @@ def check_head(grid: Grid, *, whole: bool = False) -> None:
         )
 
 
-def _by(values: Any) -> str:
+def _about(grid: Grid) -> str:
+    return f"the image ({_by(grid.shape[:3])} voxels of {_by(voxel_sizes(grid.affine))} mm)"
+
+
+def _by(values: Iterable[float]) -> str:
     return " × ".join(f"{value:.4g}" for value in values)
 
 
 def _shear_degrees(affine: Matrix) -> float:
-    axes = affine[:3, :3] / _voxel_sizes(affine)
-    cosines = axes.T @ axes - np.eye(3)
-    return float(np.degrees(np.arcsin(np.abs(cosines).max().clip(0, 1))))
+    axes, sizes = _axes(affine), voxel_sizes(affine)
+    cosines = [
+        abs(sum(x * y for x, y in zip(axes[i], axes[j], strict=True))) / (sizes[i] * sizes[j])
+        for i, j in ((0, 1), (0, 2), (1, 2))
+    ]
+    return math.degrees(math.asin(min(max(cosines), 1.0)))
 
 
 def disagreement(image: Any) -> Disagreement | None:
@@ -235,12 +290,10 @@ def disagreement(image: Any) -> Disagreement | None:
     qform = _second_form(header, sform)
     if qform is None:
         return None
-    upper = np.array(image.shape[:3]) - 1
-    corners = np.array([(*corner, 1.0) for corner in product(*((0, n) for n in upper))])
-    moved = np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()
+    moved = largest_distance(sform, qform, image.shape)
     if not moved > SAME_PLACE_MM:
         return None
-    return Disagreement(float(moved), _turn_degrees(sform, qform) > LARGEST_TURN_DEGREES)
+    return Disagreement(moved, _turn_degrees(sform, qform) > LARGEST_TURN_DEGREES)
 
 
 def _second_form(header: Any, sform: Matrix) -> Matrix | None:
@@ -249,17 +302,22 @@ def _second_form(header: Any, sform: Matrix) -> Matrix | None:
             return np.asarray(header.get_qform(), dtype=np.float64)
         except ValueError:  # no rotation: it is not used
             return None
-    zooms = np.abs(np.asarray(header.get_zooms()[:3], dtype=np.float64))
-    if not (zooms > 0).all():
+    zooms = [abs(float(zoom)) for zoom in header.get_zooms()[:3]]
+    if not all(zoom > 0 for zoom in zooms):
         return None
     scaled = sform.copy()
-    scaled[:3, :3] *= zooms / np.maximum(_voxel_sizes(sform), 1e-9)
+    scaled[:3, :3] *= [z / s for z, s in zip(zooms, _positive_sizes(sform), strict=True)]
     return scaled
+
+
+def _positive_sizes(affine: Matrix) -> list[float]:
+    """Edges of the voxels, mm, by which one may divide."""
+    return [max(size, 1e-9) for size in voxel_sizes(affine)]
 
 
 def _turn_degrees(one: Matrix, other: Matrix) -> float:
     """The angle between the axes of two affines; 180 where one is a mirror image."""
-    a, b = (matrix[:3, :3] / np.maximum(_voxel_sizes(matrix), 1e-9) for matrix in (one, other))
+    a, b = (matrix[:3, :3] / _positive_sizes(matrix) for matrix in (one, other))
     if np.linalg.det(a) * np.linalg.det(b) < 0:
         return 180.0
     return float(np.degrees(np.arccos(((np.trace(a @ np.linalg.pinv(b)) - 1) / 2).clip(-1, 1))))

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from brainlm_bids.app.execution import execute
 from brainlm_bids.app.fetching import fetch, why_not_begun
 from brainlm_bids.app.plan import evaluate
-from brainlm_bids.app.planning import Call, plan_runs, row_not_begun, row_of
+from brainlm_bids.app.planning import Call, distortion_done, plan_runs, row_not_begun, row_of
 from brainlm_bids.app.resources import Resources, materialise
 from brainlm_bids.app.sizes import sizes_of
 from brainlm_bids.app.status import Row
-from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.known_inputs import KnownInputs
 from brainlm_bids.bids.names import in_words
-from brainlm_bids.bids.recordings import distortion_of_series
 from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.progress import Progress
@@ -150,5 +148,6 @@ def _evaluated(
 
 def _distortion(settings: Settings, plan: RunPlan) -> str:
     """What was done about a run's distortion; what was planned where it was not finished."""
-    done = distortion_of_series(settings.output_dir, plan.run.stem)
-    return in_one_line(done) or str(plan.context.distortion)
+    if plan.stages.series.complete:
+        return plan.distortion
+    return distortion_done(settings, plan.run) or plan.distortion

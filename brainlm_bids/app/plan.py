@@ -6,6 +6,7 @@ configuration, and which are to be computed. Afterwards: what became of them, by
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from brainlm_bids import __version__
@@ -125,11 +126,13 @@ def plan_recording(
         own_key = configuration_hash({"series": key, "parcellation": one.content})
         return StagePlan(stage, own_key, outputs.is_complete(out, *stage, own_key))
 
-    return RecordingPlan(
+    plan = RecordingPlan(
         first,
         tuple(plan_model(label, model) for label, model in models.items()),
         tuple(map(plan_parcellation, parcellations)),
     )
+    # now that its records have been read
+    return plan if plan.pending else replace(plan, remarks=tuple(_notable(settings, plan)))
 
 
 def model_source(model: ModelResource) -> str:
@@ -164,8 +167,7 @@ def evaluate(
         Whether a signal ended the call.
     """
     if graph is None or not plan.pending:
-        reason = "complete under the same configuration"
-        return Outcome(CACHED, "; ".join([reason, *_notable(settings, plan)]))
+        return Outcome(CACHED, "; ".join(["complete under the same configuration", *plan.remarks]))
     seconds, memory = used_resources(
         settings.work_dir, graph.names(pending.stage for pending in plan.pending)
     )

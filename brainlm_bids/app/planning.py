@@ -14,9 +14,11 @@ from brainlm_bids.app.parcellations import with_parcellations
 from brainlm_bids.app.plan import plan_recording, run_inputs
 from brainlm_bids.app.resources import Resources, with_space_resources
 from brainlm_bids.app.status import FAILED, SKIPPED, Outcome, Row
+from brainlm_bids.bids.distortion import in_one_line
 from brainlm_bids.bids.inputs import Selection
 from brainlm_bids.bids.names import why_unusable
 from brainlm_bids.bids.outputs import SERIES_STAGE
+from brainlm_bids.bids.recordings import distortion_of_series
 from brainlm_bids.bids.runs import Run
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.progress import Progress
@@ -128,4 +130,12 @@ def make_plan(
     anatomy = (
         None if run.t1w is None else anatomical_context(settings, run.t1w, run.lesions, context)
     )
-    return RunPlan(run, stages, context, anatomy)
+    distortion = str(context.distortion)
+    if stages.series.complete:
+        distortion = distortion_done(settings, run) or distortion
+    return RunPlan(run, stages, context, anatomy, distortion)
+
+
+def distortion_done(settings: Settings, run: Run) -> str:
+    """What was done about the distortion of a run, by its series; empty if they do not tell."""
+    return in_one_line(distortion_of_series(settings.output_dir, run.stem))

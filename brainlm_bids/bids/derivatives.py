@@ -7,7 +7,7 @@ key of the table of outputs, the recording and the model that their names tell.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -52,19 +52,34 @@ def identify(path: Path, output_dir: Path) -> Derivative | None:
     """
     name = parse(path.name)
     about = "recording" if "sub" in name.entities else name.subject
-    added = name.added
+    matched = _matched(name.suffix, about, tuple(name.added.items()))
+    if matched is None:
+        return None
+    row, labels, formerly = matched
+    naming = Naming(
+        str(output_dir),
+        name.source,
+        labels.get("space", ""),
+        labels.get("atlas", ""),
+        labels.get("scaling") or row.label("scaling"),
+    )
+    return Derivative(path, row.key, naming, labels.get("model", ""), formerly)
+
+
+# The recordings of a cohort have files of the same kinds.
+@lru_cache(1024)
+def _matched(
+    suffix: str, about: str, added: tuple[tuple[str, str], ...]
+) -> tuple[Output, Mapping[str, str], bool] | None:
+    """The row of the table that a name is of, the labels that it leaves open, whether it is older.
+
+    added: what derivatives add to the name of their source.
+    """
     for formerly in (False, True):
-        for row in _rows(name.suffix, about, formerly):
+        for row in _rows(suffix, about, formerly):
             labels = _labels(row.formerly if formerly else row.entities, added)
             if labels is not None:
-                naming = Naming(
-                    str(output_dir),
-                    name.source,
-                    labels.get("space", ""),
-                    labels.get("atlas", ""),
-                    labels.get("scaling") or row.label("scaling"),
-                )
-                return Derivative(path, row.key, naming, labels.get("model", ""), formerly)
+                return row, labels, formerly
     return None
 
 
@@ -86,7 +101,7 @@ def _rows(suffix: str, about: str, formerly: bool) -> list[Output]:
     return sorted(filter(possible, output_table().values()), key=fixed, reverse=True)
 
 
-def _labels(patterns: Sequence[str], added: Mapping[str, str]) -> dict[str, str] | None:
+def _labels(patterns: Sequence[str], added: Iterable[tuple[str, str]]) -> dict[str, str] | None:
     """The labels that a name has where a row of the table leaves them open; None: not its name.
 
     added: what derivatives add to the name of their source, of the name.

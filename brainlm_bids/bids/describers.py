@@ -145,17 +145,18 @@ class RawDescriber:
         self._sources.recall(run.stem)
         needed = self._needed(run)
         absent = self._sources.absent_among(needed)
-        run = replace(run, beside=tuple(one for one in needed if one.name.endswith(NIFTI)))
+        beside = tuple(one for one in needed if one.name.endswith(NIFTI))
         if absent:
-            return replace(run, absent=absent, problem=not_fetched(run.stem, absent))
+            problem = not_fetched(run.stem, absent)
+            return replace(run, beside=beside, absent=absent, problem=problem)
         if run.echoes:
             found = read_echoes(run.echoes, run.bids_dir, self._orientation, self._sources)
             warnings = (*run.warnings, *found.warnings)
             run = replace(run, source=found.paths[0], warnings=warnings, metadata=found.metadata)
-            run = replace(run, echoes=found.paths, echo_times=found.times)
+            run = replace(run, beside=beside, echoes=found.paths, echo_times=found.times)
         else:
             self._sources.check(run.source)
-            run = _with_metadata(run, self._sources.metadata(run.source, run.bids_dir))
+            run = _with_metadata(run, self._sources.metadata(run.source, run.bids_dir), beside)
         if run.problem is not None:
             return run
         path = run.source
@@ -164,11 +165,16 @@ class RawDescriber:
             return replace(run, problem=look.problem, skip=look.skip)
         t1w, acquired = self._anatomy.of(parse(path.name)), self._acquisition.of(path, run.metadata)
         warnings = (*run.warnings, *look.warnings, *t1w.warnings, *acquired.warnings)
-        run = replace(run, shape=tuple(self._sources.head(path).shape))
-        acquired = acquired._replace(warnings=warnings)
-        run = replace(run, t1w=t1w.path, lesions=t1w.lesions, problem=t1w.problem)
-        return replace(run, **acquired._asdict())
+        return replace(
+            run,
+            shape=tuple(self._sources.head(path).shape),
+            t1w=t1w.path,
+            lesions=t1w.lesions,
+            problem=t1w.problem,
+            **acquired._replace(warnings=warnings)._asdict(),
+        )
 
 
-def _with_metadata(run: Run, metadata: dict[str, Any]) -> Run:
-    return replace(run, metadata=metadata, problem=metadata_problem(run.source, metadata))
+def _with_metadata(run: Run, metadata: dict[str, Any], beside: tuple[Path, ...] = ()) -> Run:
+    problem = metadata_problem(run.source, metadata)
+    return replace(run, metadata=metadata, problem=problem, beside=beside)

@@ -295,15 +295,15 @@ def _told(sidecar: Path) -> dict[str, Any]:
     return {}
 
 
-def recorded_sidecar(output_dir: Path, stem: str, stage: str, name: str) -> Mapping[str, Any]:
+def recorded_sidecar(output_dir: Path, record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The fields `TOLD` of a sidecar of a stage, and others where its record does not repeat them.
 
     Parameters
     ----------
     output_dir
         The folder.
-    stem, stage
-        Of the recording, and the stage of it.
+    record
+        Of the stage, as `read_recently` gives it.
     name
         Of the sidecar, as the record lists it.
 
@@ -313,7 +313,6 @@ def recorded_sidecar(output_dir: Path, stem: str, stage: str, name: str) -> Mapp
         If the sidecar has to be read, and cannot be: the record is of an older version, or the
         file is no longer in the size that was recorded.
     """
-    record = read_recently(record_path(output_dir, stem, stage))
     known, size = record.get("Sidecars"), record["Outputs"].get(name)
     fields = known.get(name) if isinstance(known, dict) else None
     if isinstance(fields, dict) and _has_size(f"{output_dir}/{name}", size):

@@ -8,14 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from brainlm_bids.bids.headers import image_shape
 from brainlm_bids.bids.names import Name, parse
 from brainlm_bids.bids.source_files import SourceFiles
 from brainlm_bids.errors import UserError
 from brainlm_bids.files import read_rows, reading
-from brainlm_bids.image_headers import Grid, check_head, check_stored, read_grid
+from brainlm_bids.image_headers import Grid, check_head, check_stored, largest_distance, read_grid
 
 # Corners of images on one grid lie no farther apart than rounded headers put them, mm.
 SAME_GRID_MM = 0.5
@@ -97,10 +95,7 @@ class RawImage:
         shape = self.grid.shape[:3]
         if shape != other.grid.shape[:3]:
             return False
-        corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
-        corners[:, :3] *= np.array(shape) - 1
-        moved = corners @ (self.grid.affine - other.grid.affine).T
-        return bool(np.linalg.norm(moved[:, :3], axis=1).max() <= SAME_GRID_MM)
+        return largest_distance(self.grid.affine, other.grid.affine, shape) <= SAME_GRID_MM
 
 
 class Clock:

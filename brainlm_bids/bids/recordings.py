@@ -27,7 +27,9 @@ from brainlm_bids.bids.outputs import (
     is_a424,
     output_table,
     parcellation_stage,
+    read_recently,
     read_record,
+    record_path,
     recorded_sidecar,
 )
 from brainlm_bids.bids.ratings import Rating
@@ -177,16 +179,19 @@ def _warnings(output_dir: Path, stem: str, stage: str, keys: Collection[str]) ->
 def _sidecars(
     output_dir: Path, stem: str, stage: str, keys: Collection[str]
 ) -> Iterator[Mapping[str, Any]]:
-    record = read_record(output_dir, stem, stage)
     ends = tuple(end for key in keys for end in _ends_of_sidecar(key))
-    for name in () if record is None else record[1]:
+    try:
+        record = read_recently(record_path(output_dir, stem, stage))
+    except UserError:  # there is none, or it is damaged
+        return
+    listed = record.get("Outputs")
+    for name in listed if isinstance(listed, dict) else ():
         if not name.endswith(ends):
             continue
-        path = output_dir / name
-        one = identify(path, output_dir)
+        one = identify(Path(name), output_dir)
         if one is not None and one.key in keys:
             with contextlib.suppress(UserError):  # a damaged sidecar is reported elsewhere
-                yield recorded_sidecar(output_dir, stem, stage, name)
+                yield recorded_sidecar(output_dir, record, name)
 
 
 @cache

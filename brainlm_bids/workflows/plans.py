@@ -41,11 +41,14 @@ class RecordingPlan:
 
     A model's stage is complete only if its series are. The series of parcellations beside A424 are
     stages of their own: one that is added to a finished recording leaves the others as they are.
+
+    remarks: why the results of a complete recording must not be interpreted.
     """
 
     series: StagePlan
     models: tuple[ModelPlan, ...] = ()
     parcellations: tuple[StagePlan, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def recording(self) -> str:
@@ -79,12 +82,15 @@ class RunPlan:
         What its writers know of it.
     anatomy : AnatomicalContext or None
         The same of its T1w image, if it has one.
+    distortion : str
+        What was done about its distortion if its series are complete, else what is to be done.
     """
 
     run: Run
     stages: RecordingPlan
     context: RunContext
     anatomy: AnatomicalContext | None
+    distortion: str
 
 
 @dataclass(frozen=True)
