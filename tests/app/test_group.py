@@ -531,6 +531,16 @@ def test_parquet_holds_what_the_table_holds(tmp_path: Path) -> None:
     assert frame["cls_0000"].isna()[1]
 
 
+def test_parquet_of_many_rows_holds_numbers_below_words(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    n = 200_000  # pandas chooses types for some ten thousand rows at a time
+    path = tmp_path / "group_predictions.tsv"
+    truth = [*(["control", "patient"] * (n // 2)), *(f"{k % 80}.5" for k in range(n))]
+    files.write_tsv(path, ["target", "truth"], [["group"] * n + ["age"] * n, truth])
+    frame = pd.read_parquet(write_parquet(path))
+    assert frame["truth"].tolist() == truth
+
+
 # --- both levels -----------------------------------------------------------------------------
 
 

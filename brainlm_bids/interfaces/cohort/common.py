@@ -92,7 +92,10 @@ def write_parquet(table: Path) -> Path | None:
 
     path = table.with_suffix(".parquet")
     texts = dict.fromkeys(("participant_id", "session_id", "task", "run", "recording"), str)
-    frame = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=texts)
+    # a column has one type in the whole table: pandas would choose it anew every some thousand
+    # rows, and numbers of one target stand below words of another
+    options = {"na_values": ["n/a"], "keep_default_na": False, "low_memory": False}
+    frame = pd.read_csv(table, sep="\t", dtype=texts, **options)
     with files.atomically(path) as temporary:
         frame.to_parquet(temporary, index=False)
     return path
