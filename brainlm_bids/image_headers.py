@@ -97,7 +97,7 @@ def read_grid(image: Any, orientation: str | None = None) -> Grid:
         affine = _recorded(image)
     if not all(map(math.isfinite, affine.ravel().tolist())):
         raise UserError("its affine holds values that are not finite; correct the header")
-    sizes = voxel_sizes(affine)
+    sizes = _voxel_sizes(affine)
     if min(sizes) == 0 or abs(_volume(affine)) < LEAST_VOLUME * math.prod(sizes):
         raise UserError("its affine is singular (voxels without a volume); correct the header")
     affine = affine.copy()
@@ -177,10 +177,10 @@ def _axes(affine: Matrix) -> list[list[float]]:
     return columns
 
 
-def voxel_sizes(affine: Matrix) -> tuple[float, float, float]:
+def _voxel_sizes(affine: Matrix) -> tuple[float, float, float]:
     """Edges of the voxels, mm; infinite or NaN where the affine is.
 
-    >>> voxel_sizes(np.diag([3.0, -3.0, 3.5, 1.0]))
+    >>> _voxel_sizes(np.diag([3.0, -3.0, 3.5, 1.0]))
     (3.0, 3.0, 3.5)
     """
     x, y, z = (math.sqrt(i * i + j * j + k * k) for i, j, k in _axes(affine))
@@ -236,7 +236,7 @@ def check_head(grid: Grid, *, whole: bool = False) -> None:
     --------
     >>> check_head(Grid((64, 64, 33, 200), np.diag([3.0, 3.0, 3.5, 1.0])))
     """
-    shape, sizes = grid.shape[:3], voxel_sizes(grid.affine)
+    shape, sizes = grid.shape[:3], _voxel_sizes(grid.affine)
     if not _are_possible(sizes):
         raise UserError(
             f"voxels of {_by(sizes)} mm are not those of an MRI scan of a person "
@@ -261,7 +261,7 @@ def check_head(grid: Grid, *, whole: bool = False) -> None:
 
 
 def _about(grid: Grid) -> str:
-    return f"the image ({_by(grid.shape[:3])} voxels of {_by(voxel_sizes(grid.affine))} mm)"
+    return f"the image ({_by(grid.shape[:3])} voxels of {_by(_voxel_sizes(grid.affine))} mm)"
 
 
 def _by(values: Iterable[float]) -> str:
@@ -269,7 +269,7 @@ def _by(values: Iterable[float]) -> str:
 
 
 def _shear_degrees(affine: Matrix) -> float:
-    axes, sizes = _axes(affine), voxel_sizes(affine)
+    axes, sizes = _axes(affine), _voxel_sizes(affine)
     cosines = [
         abs(sum(x * y for x, y in zip(axes[i], axes[j], strict=True))) / (sizes[i] * sizes[j])
         for i, j in ((0, 1), (0, 2), (1, 2))
@@ -312,7 +312,7 @@ def _second_form(header: Any, sform: Matrix) -> Matrix | None:
 
 def _positive_sizes(affine: Matrix) -> list[float]:
     """Edges of the voxels, mm, by which one may divide."""
-    return [max(size, 1e-9) for size in voxel_sizes(affine)]
+    return [max(size, 1e-9) for size in _voxel_sizes(affine)]
 
 
 def _turn_degrees(one: Matrix, other: Matrix) -> float:

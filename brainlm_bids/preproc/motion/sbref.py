@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainlm_bids.errors import UserError
-from brainlm_bids.preproc.affine import Matrix, apply, grid_points, voxel_sizes
+from brainlm_bids.image_headers import largest_distance
+from brainlm_bids.preproc.affine import Matrix, apply, voxel_sizes
 from brainlm_bids.preproc.motion.realign import realign
 from brainlm_bids.preproc.motion.splines import resample
 from brainlm_bids.preproc.registration.ants import register_rigid
@@ -109,8 +110,7 @@ def place(sbref: SingleBand, reference: Volume, affine: Matrix, brain: Mask) -> 
     shape = sbref.image.shape
     if shape != reference.shape:
         raise UserError(f"is an image of {shape}, and the run has volumes {reference.shape}")
-    corners = grid_points((2, 2, 2), np.diag([*(n - 1.0 for n in shape), 1.0]))
-    apart = np.linalg.norm(apply(sbref.affine, corners) - apply(affine, corners), axis=1).max()
+    apart = largest_distance(sbref.affine, affine, shape)
     if apart > SAME_PLACE_MM:
         raise UserError(f"lies up to {apart:.3g} mm from where the run lies")
     image = finite(sbref.image)
